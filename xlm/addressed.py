@@ -1,0 +1,93 @@
+"""Addressed randomness: every random decision is keyed by *where* it happens.
+
+Nothing here carries state from one decision to the next. A key is the first 8 bytes of SHA-256 over
+the parts of an address such as ``(seed, "mlm/ne", epoch, k)``; it keys a counter-based generator
+(Philox), of which only the raw 64-bit words are used, so that neither a rank, nor a position in a
+list, nor numpy's choice of samplers has a say in what is drawn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+from numpy.typing import NDArray
+
+Part = int | str
+
+
+def key(*address: Part) -> int:
+    """The 64-bit key of an address: the first 8 bytes of SHA-256 over its parts (as JSON)."""
+    text = json.dumps(address, separators=(",", ":"))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+class Random:
+    """A finite need of random numbers at one address; two at the same address draw the same."""
+
+    def __init__(self, *address: Part):
+        self._generator = np.random.Philox(key=key(*address))
+
+    def words(self, num: int) -> NDArray[np.uint64]:
+        """``num`` raw 64-bit words."""
+        return self._generator.random_raw(num)
+
+    def uniform(self, num: int) -> NDArray[np.float64]:
+        """``num`` doubles in [0, 1), multiples of 2**-53."""
+        return (self.words(num) >> np.uint64(11)) * 2.0**-53
+
+    def integers(self, num: int, bound: int) -> NDArray[np.int64]:
+        """``num`` integers in [0, bound); the bias, bound * 2**-53, is far below what shows."""
+        return (self.uniform(num) * bound).astype(np.int64)
+
+    def exponential(self, num: int) -> NDArray[np.float64]:
+        """``num`` standard exponentials, for exact weighted sampling without replacement."""
+        return -np.log1p(-self.uniform(num))
+
+    def choice(self, probabilities: NDArray[np.float64], num: int) -> NDArray[np.int64]:
+        """``num`` indices drawn with replacement from ``probabilities`` (float64 ``[K]``, sum 1)."""
+        steps = np.cumsum(probabilities)
+        return np.searchsorted(steps, self.uniform(num) * steps[-1], side="right").astype(np.int64)
+
+
+class Permutation:
+    """A pseudo-random permutation of ``range(size)`` in O(1) memory, any position at once.
+
+    A Feistel network over the smallest even-bit domain that holds ``size``, walked along its cycles
+    until it falls inside; the round functions are a 64-bit mixer keyed by the address.
+    """
+
+    NUM_ROUNDS = 8
+
+    def __init__(self, size: int, *address: Part):
+        self.size = size
+        bits = max(int(size - 1).bit_length(), 6)
+        self._half = np.uint64((bits + 1) // 2)
+        self._mask = np.uint64((1 << int(self._half)) - 1)
+        self._keys = Random(*address).words(self.NUM_ROUNDS)
+
+    def __call__(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where each of ``positions`` (int64, each in ``range(size)``) is sent."""
+        at = np.asarray(positions).astype(np.uint64)
+        if at.size and int(at.max()) >= self.size:
+            raise IndexError(f"position {int(at.max())} outside a permutation of {self.size}")
+        at = self._encrypt(at)
+        outside = np.flatnonzero(at >= self.size)
+        while outside.size:
+            at[outside] = self._encrypt(at[outside])
+            outside = outside[at[outside] >= self.size]
+        return at.astype(np.int64)
+
+    def _encrypt(self, at: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        left, right = at >> self._half, at & self._mask
+        for round_key in self._keys:
+            left, right = right, left ^ (_mix(right ^ round_key) & self._mask)
+        return (left << self._half) | right
+
+
+def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finalizer of SplitMix64 (Steele, Lea and Flood 2014): every bit moves every other."""
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))

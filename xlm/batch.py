@@ -1,0 +1,88 @@
+"""The tensors of one micro-batch.
+
+Axes: ``B`` rows, ``T`` positions, ``N`` predicted cells. A batch is of exactly one objective; it
+says nothing about packing (the model's business, from ``lengths``) nor about causality (an argument
+of the model).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+IGNORED = -100
+"""The target of a cell that only fills ``predict`` up to a static size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One micro-batch; ``count`` and ``num_tokens`` are read once, on the CPU, when it is made.
+
+    ``predict`` may be padded to a static size with target ``IGNORED``.
+    """
+
+    tokens: Tensor
+    """int64 ``[B, T]``."""
+    positions: Tensor
+    """int64 ``[B, T]``; restart at 0 at the second sentence of a TLM pair."""
+    langs: Tensor
+    """int64 ``[B, T]``; a language id per token."""
+    segments: Tensor
+    """int64 ``[B, T]``; 0 in the first sentence, 1 in the second."""
+    lengths: Tensor
+    """int64 ``[B]``: the only authority for padding."""
+    rows: Tensor
+    """int64 ``[B]``: the example that each row comes from."""
+    predict: Tensor
+    """int64 ``[N]``: flat cells (``row * T + position``) to predict; rows for a row task."""
+    targets: Tensor
+    """``[N]``, ``[N, 2]``, ``[B]`` or ``[B, 2]``, int64 or float32, aligned with ``predict``."""
+    source: Batch | None = None
+    """The encoder's side of an encoder-decoder batch."""
+    count: int = -1
+    """Number of real targets: not ``IGNORED`` (not NaN where they are floats)."""
+    num_tokens: int = -1
+    """Number of real (not padded) tokens, the source's included."""
+
+    def __post_init__(self) -> None:
+        if self.count < 0:
+            real = ~self.targets.isnan() if self.targets.is_floating_point() else self.targets.ne(IGNORED)
+            real = real.flatten(1).any(1) if real.ndim > 1 else real
+            object.__setattr__(self, "count", int(real.sum()))
+        if self.num_tokens < 0:
+            num_tokens = int(self.lengths.sum()) + (self.source.num_tokens if self.source else 0)
+            object.__setattr__(self, "num_tokens", num_tokens)
+
+    def _map(self, change: Any) -> Batch:
+        changed = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                changed[field.name] = change(value)
+            elif isinstance(value, Batch):
+                changed[field.name] = value._map(change)
+        return dataclasses.replace(self, **changed)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on ``device``, copied without waiting where memory is pinned."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory, from where a GPU copies without the CPU."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What an objective says of a batch: sums only, so that only the loop ever divides."""
+
+    total: Tensor
+    """float scalar, the *sum* over targets; it carries the gradient."""
+    count: int
+    """Number of targets in ``total``."""
+    scores: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    """Further sums (scalars on the device, without gradient)."""

@@ -1,0 +1,25 @@
+"""The few things that can go wrong for a user.
+
+A message says what was found, what was expected and what to do, with values, file and line. The
+command line prints it as one line and exits with 2; every other exception is our bug.
+"""
+
+
+class XlmError(Exception):
+    """Root of every error that a user can cause and mend."""
+
+
+class ConfigError(XlmError, ValueError):
+    """A recipe, a flag or an argument that cannot work as given."""
+
+
+class DataError(XlmError, ValueError):
+    """Text, a corpus or a tokenizer that is missing, damaged or does not fit the others."""
+
+
+class CheckpointError(XlmError):
+    """A checkpoint or model directory that cannot be read, verified or matched."""
+
+
+class TrainingError(XlmError):
+    """A run that cannot go on: losses that are no longer finite, a rank that disagrees."""

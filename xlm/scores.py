@@ -1,0 +1,87 @@
+"""Metrics as sums that add: across batches, ranks and streams. Ratios are taken when printed.
+
+The language-model units follow one convention (README, "Units"): a word is a white-space-separated
+piece of the normalized text; the end symbol's nats are in every sum, and each line end counts as
+one word, one character and one byte.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+
+class Scores(Mapping[str, float]):
+    """Named sums; ``a + b`` adds name by name, a name that is missing being 0."""
+
+    def __init__(self, sums: Mapping[str, float] | None = None):
+        self._sums = dict(sums or {})
+
+    def __getitem__(self, name: str) -> float:
+        return self._sums[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sums)
+
+    def __len__(self) -> int:
+        return len(self._sums)
+
+    def __add__(self, other: Mapping[str, float]) -> Scores:
+        return Scores({n: self.get(n, 0.0) + other.get(n, 0.0) for n in {**self, **other}})
+
+    def __repr__(self) -> str:
+        return f"Scores({self._sums})"
+
+
+@dataclass(frozen=True)
+class TextSize:
+    """The size of one text in every unit; line ends are counted in each (see the module)."""
+
+    sentences: int
+    tokens: int
+    """Subwords, the end symbols included."""
+    words: int
+    characters: int
+    bytes: int
+
+    def __add__(self, other: TextSize) -> TextSize:
+        return TextSize(
+            self.sentences + other.sentences,
+            self.tokens + other.tokens,
+            self.words + other.words,
+            self.characters + other.characters,
+            self.bytes + other.bytes,
+        )
+
+
+def perplexity(nats: float) -> float:
+    """exp(nats), infinite rather than an overflow error."""
+    return math.exp(nats) if nats < 700 else math.inf
+
+
+def language_model_figures(scores: Mapping[str, float], text: TextSize) -> dict[str, float]:
+    """Every unit of one text's language-model loss, from sums ``nats``, ``targets``, ``correct``.
+
+    The mean over the predicted subwords stands for all of them: per word it is
+    exp(nats per subword x subwords per word), which for a causal model (each subword predicted once)
+    is exactly total nats / words. With ``unigram_nats`` in the sums, the unigram model's perplexity
+    on the same cells is given too.
+    """
+    targets = scores["targets"]
+    if targets <= 0:
+        return {}
+    nats = scores["nats"] / targets
+    total = nats * text.tokens
+    figures = {
+        "nats": nats,
+        "perplexity": perplexity(nats),
+        "word_perplexity": perplexity(total / text.words),
+        "bits_per_character": total / text.characters / math.log(2),
+        "bits_per_byte": total / text.bytes / math.log(2),
+        "accuracy": scores["correct"] / targets,
+        "targets": targets,
+    }
+    if "unigram_nats" in scores:
+        figures["unigram_perplexity"] = perplexity(scores["unigram_nats"] / targets)
+    return figures
