@@ -1,0 +1,5 @@
+"""Settings live in ``pyproject.toml``."""
+
+from setuptools import setup
+
+setup()
