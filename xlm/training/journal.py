@@ -1,0 +1,242 @@
+"""What a run says of itself: ``metrics.jsonl`` always, TensorBoard beside it, a bar on a terminal.
+
+One JSON object a line. After a resume at step s, lines of later steps are cut off, so that the file
+is that of a run that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from xlm.errors import ConfigError, DataError
+
+METRICS = "metrics.jsonl"
+
+_log = logging.getLogger("xlm")
+
+
+class Journal:
+    """Writes on the rank that is ``active`` (rank 0), and does nothing on the others."""
+
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        step: int = 0,
+        total_steps: int | None = None,
+        tensorboard: bool = False,
+        progress: bool = True,
+        active: bool = True,
+    ) -> None:
+        """Open or continue the journal in ``folder`` (made if missing).
+
+        ``step``: the run starts or resumes here. ``progress``: show a bar up to ``total_steps``,
+        if standard error is a terminal; otherwise :meth:`say` writes lines to the logger "xlm".
+        Raises ConfigError if TensorBoard is asked for and missing, DataError for a damaged file.
+        """
+        self._file: Any = None
+        self._writer: Any = None
+        self._bar: Any = None
+        if not active:
+            return
+        path = Path(folder) / METRICS
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _cut(path, step)
+        self._file = path.open("a", encoding="utf-8")
+        if tensorboard:
+            self._writer = _summary_writer(path.parent / "tensorboard", step)
+        if progress and total_steps is not None and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total_steps, initial=step, unit="step", dynamic_ncols=True)
+
+    def record(self, event: str, step: int, values: Mapping[str, Any]) -> None:
+        """One line ``{"step": ..., "event": ..., **values}``; numbers go to TensorBoard too.
+
+        Values may be nested mappings. Numbers that are not finite, which JSON cannot write, become
+        the strings "nan", "inf" and "-inf".
+        """
+        if self._file is None:
+            return
+        line = {"step": step, "event": event, **values}
+        self._file.write(json.dumps(_plain(line), allow_nan=False, ensure_ascii=False) + "\n")
+        self._file.flush()
+        if self._writer is not None:
+            for name, value in _numbers(values):
+                self._writer.add_scalar(f"{event}/{name}", value, step)
+
+    def say(self, line: str) -> None:
+        """One line for the person who watches: above the bar, or to the logger "xlm"."""
+        if self._bar is not None:
+            self._bar.write(line, file=sys.stderr)
+        elif self._file is not None:
+            _log.info("%s", line)
+
+    def advance(self, step: int, **figures: float) -> None:
+        """Move the bar to ``step`` and show ``figures`` beside it."""
+        if self._bar is not None:
+            self._bar.set_postfix({n: f"{v:.4g}" for n, v in figures.items()}, refresh=False)
+            self._bar.update(step - self._bar.n)
+
+    def close(self) -> None:
+        """Close what is open; calling it twice does no harm."""
+        for thing in (self._file, self._writer, self._bar):
+            if thing is not None:
+                thing.close()
+        self._file = self._writer = self._bar = None
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def read_metrics(path: Path | str) -> list[dict[str, Any]]:
+    """The lines of a ``metrics.jsonl``; raises DataError with file and line for a damaged one."""
+    try:
+        lines = Path(path).read_bytes().splitlines()
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}); expected a metrics.jsonl"
+        ) from error
+    return [_parse(path, number, line) for number, line in enumerate(lines, start=1)]
+
+
+def plot_curves(
+    paths: Path | str | Sequence[Path | str],
+    output: Path | str,
+    figures: Sequence[str] = ("loss", "perplexity"),
+) -> None:
+    """Draw curves over steps into ``output`` (PNG, SVG or PDF by its ending).
+
+    One panel per name in ``figures``, one line per file and value whose path has that name in it
+    (``loss/mlm``, ``mlm/en/perplexity``). Raises ConfigError if matplotlib is missing or nothing
+    has such a name.
+    """
+    paths = [paths] if isinstance(paths, Path | str) else list(paths)
+    panels: dict[str, dict[str, list[tuple[int, float]]]] = {name: {} for name in figures}
+    for path in paths:
+        prefix = f"{Path(path).parent.name}: " if len(paths) > 1 else ""
+        for line in read_metrics(path):
+            for name, value in _numbers(line):
+                for panel in set(name.split("/")) & set(panels):
+                    label = f"{prefix}{line['event']} {name}"
+                    panels[panel].setdefault(label, []).append((line["step"], value))
+    drawn = {panel: lines for panel, lines in panels.items() if lines}
+    if not drawn:
+        raise ConfigError(
+            f"{', '.join(map(str, paths))}: no value is named {' or '.join(figures)}; train for "
+            "at least one report first"
+        )
+    _draw(drawn, Path(output))
+
+
+def _draw(panels: Mapping[str, Mapping[str, list[tuple[int, float]]]], output: Path) -> None:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ConfigError(
+            f"curves need matplotlib ({error}); install the extra `plot`: pip install "
+            "'xlm-pretrain[plot]', or pip install matplotlib"
+        ) from error
+    figure = Figure(figsize=(7 * len(panels), 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (name, lines) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+    ):
+        for label, points in lines.items():
+            marker = "." if len(points) < 30 else ""
+            axes.plot(*zip(*points, strict=True), label=label, marker=marker)
+        axes.set(xlabel="step", ylabel=name, title=name)
+        values = [y for points in lines.values() for _, y in points if math.isfinite(y)]
+        if values and min(values) > 0 and max(values) > 20 * min(values):
+            axes.set_yscale("log")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(output, dpi=120)
+
+
+def _summary_writer(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError(
+            f"TensorBoard is asked for but cannot be imported ({error}); pip install tensorboard, "
+            "or turn it off: metrics.jsonl holds the same numbers"
+        ) from error
+    # Events of steps after the one resumed from are hidden, as they are cut from metrics.jsonl.
+    return SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+
+
+def _cut(path: Path, step: int) -> None:
+    """Drop the lines after ``step`` and what a crash left half-written at the end."""
+    if not path.exists():
+        return
+    lines = path.read_bytes().splitlines(keepends=True)
+    while lines and not _is_whole(lines[-1]):
+        lines.pop()
+    kept = [
+        line
+        for number, line in enumerate(lines, start=1)
+        if _parse(path, number, line)["step"] <= step
+    ]
+    content = b"".join(kept)
+    if len(content) == path.stat().st_size:
+        return
+    beside = path.with_name(f".{path.name}.tmp")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        return line.endswith(b"\n") and isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _parse(path: Path | str, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+        if isinstance(value, dict) and isinstance(value.get("step"), int):
+            return value
+    except ValueError:
+        pass
+    raise DataError(
+        f"{path}:{number}: expected a JSON object with a step, found {line[:40]!r}; remove the line"
+    )
+
+
+def _plain(value: Any) -> Any:
+    """The value with numbers that JSON cannot write as strings."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Every number below ``values``, under its path joined by "/"."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{name}/")
+        elif value in ("nan", "inf", "-inf"):
+            yield f"{prefix}{name}", float(value)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield f"{prefix}{name}", float(value)
