@@ -1,0 +1,329 @@
+"""Normalized text to corpora on disk, in constant memory, with all cores.
+
+    rows --chunks--> worker processes (encode) --in order--> CorpusWriter(s) --> order.bin
+
+At any time a bounded number of chunks is on its way, whatever the length of the text.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xlm.data.corpus import Corpus, CorpusWriter, id_type
+from xlm.data.pairs import SIDES, Pairs, write_index
+from xlm.data.storage import CHUNK, atomic_directory
+from xlm.errors import DataError
+from xlm.scores import TextSize
+from xlm.text.tokenizer import Tokenizer
+
+CHUNK_ROWS = 1000
+CHUNK_CHARACTERS = 1 << 20
+CHUNKS_AHEAD = 3
+"""Chunks on their way for each worker: enough that none waits, few enough to need no memory."""
+
+Row = tuple[str, ...]
+Progress = Callable[[int], object]
+Label = TypeVar("Label")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One side of a chunk: ids in a row, each sentence with its end symbol, and sizes by row."""
+
+    ids: NDArray[Any]
+    lengths: NDArray[np.int64]
+    """int64 ``[rows]``, the end symbol included."""
+    words: NDArray[np.int64]
+    characters: NDArray[np.int64]
+    bytes: NDArray[np.int64]
+
+    def only(self, kept: NDArray[np.bool_]) -> Encoded:
+        """The rows that are ``kept`` (bool ``[rows]``)."""
+        return Encoded(
+            self.ids[np.repeat(kept, self.lengths)],
+            self.lengths[kept],
+            self.words[kept],
+            self.characters[kept],
+            self.bytes[kept],
+        )
+
+    def write(self, writer: CorpusWriter) -> None:
+        """Add these sentences to a corpus."""
+        sums = (int(size.sum()) for size in (self.words, self.characters, self.bytes))
+        writer.add(self.ids, self.lengths, TextSize(len(self.lengths), len(self.ids), *sums))
+
+
+def binarize(
+    lines: Iterable[str],
+    path: Path | str,
+    language: str,
+    tokenizer: Tokenizer,
+    *,
+    num_workers: int = 1,
+    progress: Progress | None = None,
+    replace: bool = False,
+) -> Corpus:
+    """Write normalized ``lines``, one sentence each, as a corpus in folder ``path``.
+
+    ``num_workers`` processes encode (1 or less: this one); each receives ``tokenizer`` once, which
+    must pickle. ``progress`` is called with the number of lines of each chunk that is done. Raises
+    DataError as ``CorpusWriter`` does, and where a worker is killed.
+    """
+    with CorpusWriter(path, language=language, tokenizer=tokenizer, replace=replace) as writer:
+        rows = ((line,) for line in lines)
+        for _, (encoded,) in _encode_all(rows, 1, tokenizer, num_workers, progress):
+            encoded.write(writer)
+    return Corpus.open(path, tokenizer)
+
+
+def binarize_pairs(
+    rows: Iterable[tuple[str, str]],
+    path: Path | str,
+    languages: tuple[str, str],
+    tokenizer: Tokenizer,
+    *,
+    num_workers: int = 1,
+    progress: Progress | None = None,
+    replace: bool = False,
+) -> Pairs:
+    """Write aligned sentences, one pair a row, as ``Pairs`` in folder ``path``.
+
+    Pairs with an empty side are left out, as in the original (algorithms A2), and counted as
+    ``empty side`` in ``dropped``. Otherwise as ``binarize``.
+    """
+    with _pairs_writer(path, languages, tokenizer, replace) as (folder, writers, stack):
+        num_empty = 0
+        for _, sides in _encode_all(rows, 2, tokenizer, num_workers, progress):
+            kept = (sides[0].lengths > 1) & (sides[1].lengths > 1)
+            num_empty += len(kept) - int(kept.sum())
+            for side, writer in zip(sides, writers, strict=True):
+                side.only(kept).write(writer)
+        stack.close()
+        write_index(folder, tokenizer, dropped={"empty side": num_empty} if num_empty else {})
+    return Pairs.open(path, tokenizer)
+
+
+def binarize_labeled(
+    rows: Iterable[Sequence[str]],
+    path: Path | str,
+    languages: str | Sequence[str],
+    tokenizer: Tokenizer,
+    *,
+    label_names: Sequence[str] | None = None,
+    num_workers: int = 1,
+    progress: Progress | None = None,
+    replace: bool = False,
+) -> Pairs:
+    """Write labelled rows ``(label, sentence)`` or ``(label, first, second)`` in folder ``path``.
+
+    How many sentences a row has is read off the first. ``languages`` is one name for all, or one a
+    sentence. Without ``label_names`` the labels are those that occur, in alphabetical order. An
+    empty sentence stays: its label may say something. Raises DataError for a row of another width,
+    a label that is not among ``label_names``, or no row at all. Otherwise as ``binarize``.
+    """
+    rows = iter(rows)
+    head = next(rows, None)
+    if head is None or len(head) not in (2, 3):
+        found = "no row" if head is None else f"{len(head)} columns in row 1"
+        raise DataError(f"{path}: {found}, expected a label and one or two sentences a row")
+    num_sides = len(head) - 1
+    names = (languages,) * num_sides if isinstance(languages, str) else tuple(languages)
+    if len(names) != num_sides:
+        raise DataError(f"{path}: {num_sides} sentences a row, in languages {', '.join(names)}")
+    labels = _Labels(path, label_names)
+    with _pairs_writer(path, names, tokenizer, replace) as (folder, writers, stack):
+        split = _split_labels(path, chain([head], rows), num_sides)
+        with open(folder / "labels.bin", "wb") as file:
+            for found, sides in _encode_all(split, num_sides, tokenizer, num_workers, progress):
+                file.write(labels.numbers(found).tobytes())
+                for side, writer in zip(sides, writers, strict=True):
+                    side.write(writer)
+        stack.close()
+        write_index(folder, tokenizer, label_names=labels.finish(folder / "labels.bin"))
+    return Pairs.open(path, tokenizer)
+
+
+class _Labels:
+    """Numbers label names as they come; renumbers the file alphabetically where none were given."""
+
+    def __init__(self, path: Path | str, names: Sequence[str] | None):
+        self._path = path
+        self._given = names is not None
+        self._numbers = {name: number for number, name in enumerate(names or ())}
+        self._num_rows = 0
+
+    def numbers(self, names: Sequence[str]) -> NDArray[np.int64]:
+        """The number of each name (int64); DataError for one that is not among those given."""
+        for row, name in enumerate(names, self._num_rows + 1):
+            if name not in self._numbers:
+                if self._given:
+                    raise DataError(
+                        f"{self._path}: row {row} has label {name!r}, expected one of "
+                        f"{', '.join(self._numbers)}"
+                    )
+                self._numbers[name] = len(self._numbers)
+        self._num_rows += len(names)
+        return np.array([self._numbers[name] for name in names], dtype=np.int64)
+
+    def finish(self, file: Path) -> list[str]:
+        """The names in the order of the numbers in ``file``, which are changed if need be."""
+        if self._given:
+            return list(self._numbers)
+        ordered = sorted(self._numbers)
+        rank = np.empty(len(ordered), dtype=np.int64)
+        rank[[self._numbers[name] for name in ordered]] = np.arange(len(ordered))
+        labels = np.memmap(file, dtype=np.int64, mode="r+")
+        for start in range(0, len(labels), CHUNK):
+            labels[start : start + CHUNK] = rank[labels[start : start + CHUNK]]
+        labels.flush()
+        return ordered
+
+
+def _split_labels(
+    path: Path | str, rows: Iterable[Sequence[str]], num_sides: int
+) -> Iterator[Row]:
+    """Rows with the label last, where ``_encode_all`` passes it by."""
+    for number, row in enumerate(rows, 1):
+        if len(row) != num_sides + 1:
+            raise DataError(
+                f"{path}: row {number} has {len(row)} columns, row 1 has {num_sides + 1}"
+            )
+        yield (*row[1:], row[0])
+
+
+@contextmanager
+def _pairs_writer(
+    path: Path | str, languages: Sequence[str], tokenizer: Tokenizer, replace: bool
+) -> Iterator[tuple[Path, list[CorpusWriter], ExitStack]]:
+    """A staged folder, a writer for each side, and the stack that finishes these."""
+    with atomic_directory(path, replace=replace) as folder, ExitStack() as stack:
+        writers = [
+            stack.enter_context(CorpusWriter(folder / side, language=name, tokenizer=tokenizer))
+            for side, name in zip(SIDES, languages, strict=False)
+        ]
+        yield folder, writers, stack
+
+
+def _encode_all(
+    rows: Iterable[Row],
+    num_sides: int,
+    tokenizer: Tokenizer,
+    num_workers: int,
+    progress: Progress | None,
+) -> Iterator[tuple[list[str], list[Encoded]]]:
+    """Every chunk in order: what follows the sentences in its rows (if anything), and its sides."""
+    waiting: deque[tuple[list[str], int, Future[list[Encoded]]]] = deque()
+
+    def next_done() -> tuple[list[str], list[Encoded]]:
+        rest, num_rows, future = waiting.popleft()
+        sides = future.result()
+        if progress is not None:
+            progress(num_rows)
+        return rest, sides
+
+    with _executor(tokenizer, num_workers) as executor:
+        try:
+            for chunk in _chunks(rows):
+                texts = [[row[side] for row in chunk] for side in range(num_sides)]
+                rest = [row[num_sides] for row in chunk if len(row) > num_sides]
+                waiting.append((rest, len(chunk), executor.submit(_encode_chunk, texts)))
+                if len(waiting) >= CHUNKS_AHEAD * max(num_workers, 1):
+                    yield next_done()
+            while waiting:
+                yield next_done()
+        except BrokenProcessPool as error:
+            raise DataError(
+                "a process that tokenizes was killed, perhaps for memory: use fewer workers"
+            ) from error
+        finally:
+            executor.shutdown(cancel_futures=True)
+
+
+def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    chunk: list[Row] = []
+    num_characters = 0
+    for row in rows:
+        chunk.append(row)
+        num_characters += sum(map(len, row))
+        if len(chunk) >= CHUNK_ROWS or num_characters >= CHUNK_CHARACTERS:
+            yield chunk
+            chunk, num_characters = [], 0
+    if chunk:
+        yield chunk
+
+
+def _executor(tokenizer: Tokenizer, num_workers: int) -> Executor:
+    if num_workers <= 1:
+        return _Here(tokenizer)
+    # Spawned, not forked: a fork of a process that runs threads (torch, tokenizers) may deadlock.
+    return ProcessPoolExecutor(
+        num_workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_set_up_worker,
+        initargs=(tokenizer,),
+    )
+
+
+class _Here(Executor):
+    """Runs each chunk at once in this process."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self._tokenizer = tokenizer
+
+    def submit(self, task: Any, /, texts: Any) -> Future[Any]:  # type: ignore[override]
+        """Encode ``texts`` now; what it raises comes out of the future, as from a process."""
+        future: Future[list[Encoded]] = Future()
+        try:
+            future.set_result([encode_side(lines, self._tokenizer) for lines in texts])
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+_worker_tokenizer: Tokenizer | None = None
+
+
+def _set_up_worker(tokenizer: Tokenizer) -> None:
+    global _worker_tokenizer
+    _worker_tokenizer = tokenizer
+
+
+def _encode_chunk(texts: list[list[str]]) -> list[Encoded]:
+    assert _worker_tokenizer is not None
+    return [encode_side(lines, _worker_tokenizer) for lines in texts]
+
+
+def encode_side(lines: Sequence[str], tokenizer: Tokenizer) -> Encoded:
+    """Ids and sizes of some lines; each line end counts as one word, character and byte."""
+    sentences = tokenizer.encode_lines(lines)
+    lengths = np.array([len(ids) + 1 for ids in sentences], dtype=np.int64)
+    flat = np.empty(int(lengths.sum()), dtype=np.int64)
+    ends = np.cumsum(lengths) - 1
+    is_end = np.zeros(len(flat), dtype=bool)
+    is_end[ends] = True
+    flat[ends] = tokenizer.end_id
+    flat[~is_end] = np.fromiter(chain.from_iterable(sentences), np.int64, len(flat) - len(ends))
+    if len(flat) and not 0 <= flat.min() <= flat.max() < tokenizer.vocab_size:
+        raise DataError(
+            f"the tokenizer gives ids from {flat.min()} to {flat.max()} for a vocabulary of "
+            f"{tokenizer.vocab_size}: it is damaged"
+        )
+    return Encoded(
+        flat.astype(id_type(tokenizer.vocab_size)),
+        lengths,
+        np.array([len(line.split()) + 1 for line in lines], dtype=np.int64),
+        np.array([len(line) + 1 for line in lines], dtype=np.int64),
+        np.array([len(line.encode()) + 1 for line in lines], dtype=np.int64),
+    )

@@ -1,0 +1,254 @@
+"""A corpus: the sentences of one language of one split, as ids in memory-mapped files.
+
+    ids.bin      uint16 (vocabulary of at most 65,536) or uint32, every sentence followed by the
+                 end symbol
+    offsets.bin  int64 [sentences + 1]: sentence i is ids[offsets[i] : offsets[i + 1] - 1]
+    counts.bin   int64 [vocab_size]: how often each id occurs
+    header.json  format version, language, tokenizer's digest, sizes, what was dropped
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xlm.data.storage import HEADER, atomic_directory, map_array, read_json, write_json
+from xlm.errors import DataError
+from xlm.scores import TextSize
+from xlm.text.tokenizer import Ids, Tokenizer
+
+FORMAT_VERSION = 1
+_KEYS = ("language", "dtype", "vocab_size", "tokenizer", "sentences", "tokens", "words")
+_KEYS += ("characters", "bytes", "dropped")
+
+
+def id_type(vocab_size: int) -> np.dtype[Any]:
+    """The smallest type that holds every id."""
+    return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
+
+
+class Corpus:
+    """The sentences of one language; ``corpus[i]`` is sentence i without its end symbol."""
+
+    def __init__(
+        self,
+        ids: NDArray[Any],
+        offsets: NDArray[np.int64],
+        counts: NDArray[np.int64],
+        *,
+        language: str,
+        tokenizer_digest: str,
+        text_size: TextSize,
+        dropped: Mapping[str, int] | None = None,
+    ):
+        self.ids = ids
+        """uint16 or uint32 ``[tokens]``, read-only; the end symbols included."""
+        self.offsets = offsets
+        """int64 ``[sentences + 1]``."""
+        self.counts = counts
+        """int64 ``[vocab_size]``: how often each id occurs."""
+        self.language = language
+        self.tokenizer_digest = tokenizer_digest
+        self.text_size = text_size
+        self.dropped = dict(dropped or {})
+        """Lines left out when it was prepared, by reason."""
+
+    @classmethod
+    def open(cls, path: Path | str, tokenizer: Tokenizer | None = None) -> Corpus:
+        """Map the corpus in folder ``path``; nothing is read but its header.
+
+        Raises DataError where a file is missing, truncated or of another format, and where
+        ``tokenizer`` is given and is not the one that made the ids.
+        """
+        path = Path(path)
+        header = read_json(path / HEADER, "corpus", _KEYS, FORMAT_VERSION)
+        if tokenizer is not None:
+            check_digest(path, header["tokenizer"], tokenizer)
+        size = TextSize(*(int(header[key]) for key in _KEYS[4:9]))
+        dtype = id_type(header["vocab_size"])
+        if header["dtype"] != dtype.name:
+            raise DataError(
+                f"{path / HEADER} has dtype {header['dtype']} for {header['vocab_size']} ids, "
+                f"expected {dtype.name}: prepare it again"
+            )
+        offsets = map_array(path / "offsets.bin", np.int64, size.sentences + 1)
+        if offsets[0] != 0 or offsets[-1] != size.tokens:
+            raise DataError(
+                f"{path / 'offsets.bin'} runs from {offsets[0]} to {offsets[-1]}, "
+                f"expected 0 to {size.tokens}: prepare it again"
+            )
+        return cls(
+            map_array(path / "ids.bin", dtype, size.tokens),
+            offsets,
+            map_array(path / "counts.bin", np.int64, header["vocab_size"]),
+            language=header["language"],
+            tokenizer_digest=header["tokenizer"],
+            text_size=size,
+            dropped=header["dropped"],
+        )
+
+    @classmethod
+    def from_sentences(
+        cls,
+        sentences: Iterable[Sequence[int] | Ids],
+        *,
+        language: str,
+        tokenizer: Tokenizer,
+        words: int | None = None,
+        characters: int | None = None,
+        bytes: int | None = None,
+    ) -> Corpus:
+        """A corpus in memory from ids without end symbols.
+
+        Sizes that are not given are taken to be the number of tokens.
+        """
+        rows = [np.asarray(sentence, dtype=np.int64) for sentence in sentences]
+        lengths = np.array([len(row) + 1 for row in rows], dtype=np.int64)
+        offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
+        flat = np.full(offsets[-1], tokenizer.end_id, dtype=np.int64)
+        flat[~_marks(offsets[1:] - 1, len(flat))] = np.concatenate([*rows, flat[:0]])
+        num = len(flat)
+        counts = count_ids(flat, tokenizer.vocab_size)
+        sizes = [num if size is None else size for size in (words, characters, bytes)]
+        return cls(
+            flat.astype(id_type(tokenizer.vocab_size)),
+            offsets,
+            counts,
+            language=language,
+            tokenizer_digest=tokenizer.digest,
+            text_size=TextSize(len(rows), num, *sizes),
+        )
+
+    def __len__(self) -> int:
+        """Number of sentences."""
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> Ids:
+        return self.sentence(index)
+
+    def sentence(self, index: int) -> Ids:
+        """Sentence ``index`` (int64 ``[length]``, without its end symbol)."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"sentence {index} of {len(self)}")
+        return self.ids[self.offsets[index] : self.offsets[index + 1] - 1].astype(np.int64)
+
+    def sentences(self, indices: NDArray[np.int64]) -> list[Ids]:
+        """Several sentences (int64 arrays without end symbols) by one gather."""
+        starts = self.offsets[indices]
+        lengths = self.offsets[indices + 1] - starts - 1
+        ends = np.cumsum(lengths)
+        cells = np.arange(int(ends[-1]) if len(ends) else 0)
+        flat = self.ids[cells + np.repeat(starts - ends + lengths, lengths)].astype(np.int64)
+        borders = [0, *ends.tolist()]
+        return [flat[a:b] for a, b in zip(borders[:-1], borders[1:], strict=True)]
+
+    def lengths(self, start: int = 0, end: int | None = None) -> NDArray[np.int64]:
+        """Lengths of sentences ``start`` to ``end``, without end symbols (int64)."""
+        end = len(self) if end is None else end
+        return np.diff(self.offsets[start : end + 1]) - 1
+
+
+def check_digest(path: Path, found: str, tokenizer: Tokenizer) -> None:
+    """Raise DataError unless ``found`` is the digest of ``tokenizer``."""
+    if found != tokenizer.digest:
+        raise DataError(
+            f"{path} was made by tokenizer {found[:12]}, the one given is "
+            f"{tokenizer.digest[:12]}: give that one, or prepare the text again"
+        )
+
+
+def count_ids(ids: NDArray[Any], vocab_size: int) -> NDArray[np.int64]:
+    """How often each id occurs (int64 ``[vocab_size]``); DataError for an id outside."""
+    if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < vocab_size:
+        raise DataError(
+            f"ids from {ids.min()} to {ids.max()} in a vocabulary of {vocab_size}: "
+            "the tokenizer contradicts itself"
+        )
+    return np.bincount(ids, minlength=vocab_size).astype(np.int64)
+
+
+def _marks(positions: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
+    marks = np.zeros(size, dtype=bool)
+    marks[positions] = True
+    return marks
+
+
+class CorpusWriter:
+    """Writes a corpus as a stream; the folder appears when the ``with`` block ends well.
+
+    Raises DataError where ``path`` exists (unless ``replace``) and where the disk is full.
+    """
+
+    def __init__(
+        self, path: Path | str, *, language: str, tokenizer: Tokenizer, replace: bool = False
+    ):
+        self._path = Path(path)
+        self._language = language
+        self._digest = tokenizer.digest
+        self._vocab_size = tokenizer.vocab_size
+        self._replace = replace
+        self._size = TextSize(0, 0, 0, 0, 0)
+        self._counts = np.zeros(tokenizer.vocab_size, dtype=np.int64)
+        self._stack = contextlib.ExitStack()
+        self.dropped: dict[str, int] = {}
+
+    def __enter__(self) -> CorpusWriter:
+        with contextlib.ExitStack() as stack:
+            self._folder = stack.enter_context(atomic_directory(self._path, replace=self._replace))
+            self._ids: BinaryIO = stack.enter_context(open(self._folder / "ids.bin", "wb"))
+            self._offsets: BinaryIO = stack.enter_context(open(self._folder / "offsets.bin", "wb"))
+            self._offsets.write(np.zeros(1, dtype=np.int64).tobytes())
+            stack.push(self._finish)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def add(self, ids: NDArray[Any], lengths: NDArray[np.int64], text_size: TextSize) -> None:
+        """Add sentences: their ids in a row, each with its end symbol, and their lengths with it.
+
+        ``text_size`` is theirs; its sentences and tokens are recomputed.
+        """
+        self._counts += count_ids(ids, self._vocab_size)
+        self._ids.write(ids.astype(id_type(self._vocab_size), copy=False).tobytes())
+        offsets = self._size.tokens + np.cumsum(lengths, dtype=np.int64)
+        self._offsets.write(offsets.tobytes())
+        self._size += TextSize(
+            len(lengths), len(ids), text_size.words, text_size.characters, text_size.bytes
+        )
+
+    def _finish(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            return
+        (self._folder / "counts.bin").write_bytes(self._counts.tobytes())
+        header = {
+            "format_version": FORMAT_VERSION,
+            "language": self._language,
+            "dtype": id_type(self._vocab_size).name,
+            "vocab_size": self._vocab_size,
+            "tokenizer": self._digest,
+            "sentences": self._size.sentences,
+            "tokens": self._size.tokens,
+            "words": self._size.words,
+            "characters": self._size.characters,
+            "bytes": self._size.bytes,
+            "dropped": self.dropped,
+        }
+        write_json(self._folder / HEADER, header)

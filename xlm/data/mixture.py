@@ -1,0 +1,214 @@
+"""Which objective, which language and which micro-batch, at step s.
+
+A step is a list of groups; a group is one objective and ``group_size`` micro-batches. The plan is
+keyed by (seed, "plan", step): it knows neither ranks nor what was drawn before, only how many
+micro-batches of each stream are used up (the cursors).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xlm.addressed import Random
+from xlm.data.sampling import Piecewise, Sampling, check_piecewise, piecewise
+from xlm.data.streams import Stream
+from xlm.errors import ConfigError
+
+__all__ = ["Group", "Mixture", "Sampling", "TableRow", "advance", "piecewise", "render_table"]
+
+TABLE_STEPS = 1000
+"""The most steps at which the table looks at a staged mixture."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Micro-batches of one objective that enter one update with one weight."""
+
+    objective: str
+    weight: float
+    micro_batches: tuple[tuple[Stream, int], ...]
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """What a run will see of one stream."""
+
+    objective: str
+    stream: str
+    sentences: int
+    tokens: int
+    probability: float
+    """Of being drawn for a micro-batch of its objective, at the first step."""
+    probability_at_end: float
+    epochs: float
+    """Expected passes over the stream in the whole run."""
+
+
+class Mixture:
+    """Plans the groups of each step.
+
+    ``order`` is ``rotate`` (the paper's: each step is one group, its objectives in turn) or
+    ``together`` (each step has a group of every objective). An objective whose weight is 0 at a
+    step has no group there; those that are left take turns. With ``one_language_a_group`` all
+    micro-batches of a group come from one stream.
+
+    Raises ConfigError for names that do not match, streams that are there twice, sizes and weights
+    that cannot be.
+    """
+
+    def __init__(
+        self,
+        streams: Mapping[str, Sequence[Stream]],
+        samplings: Mapping[str, Sampling] | None = None,
+        weights: Mapping[str, Piecewise] | None = None,
+        *,
+        group_size: int = 8,
+        order: Literal["rotate", "together"] = "rotate",
+        one_language_a_group: bool = False,
+        seed: int = 0,
+    ):
+        self.streams = {name: tuple(several) for name, several in streams.items()}
+        self.samplings = {name: Sampling() for name in streams} | dict(samplings or {})
+        self.weights: dict[str, Piecewise] = {name: 1.0 for name in streams} | dict(weights or {})
+        self.group_size = group_size
+        self.order = order
+        self.one_language_a_group = one_language_a_group
+        self.seed = seed
+        self._check()
+        self._constant = {
+            name: self._draw_probabilities(name, 0)
+            for name, sampling in self.samplings.items()
+            if not sampling.staged
+        }
+
+    def _check(self) -> None:
+        if self.group_size < 1:
+            raise ConfigError(f"group_size must be at least 1: found {self.group_size}")
+        if self.order not in ("rotate", "together"):
+            raise ConfigError(f"order {self.order!r}: expected rotate or together")
+        for what, named in (("sampling", self.samplings), ("weight", self.weights)):
+            if strange := sorted(set(named) - set(self.streams)):
+                raise ConfigError(
+                    f"a {what} for {', '.join(strange)}: there is {', '.join(self.streams)}"
+                )
+        for name, weight in self.weights.items():
+            check_piecewise(weight, f"the weight of {name}")
+            if not self.streams[name]:
+                raise ConfigError(f"objective {name} draws from nothing: give it a language or pair")
+        ids = self.stream_ids
+        if twice := sorted({found for found in ids if ids.count(found) > 1}):
+            raise ConfigError(f"{', '.join(twice)} listed twice: list each language or pair once")
+        self._active(0)
+
+    @property
+    def stream_ids(self) -> list[str]:
+        """The ids of all streams, objective by objective."""
+        return [stream.id for several in self.streams.values() for stream in several]
+
+    def plan(self, step: int, cursors: Mapping[str, int]) -> list[Group]:
+        """The groups of ``step``; ``cursors`` counts the micro-batches used up, by stream id.
+
+        Raises ConfigError where every objective has weight 0.
+        """
+        active = self._active(step)
+        if self.order == "rotate":
+            turn = list(active)[step % len(active)]
+            active = {turn: active[turn]}
+        return [self._group(step, name, weight, cursors) for name, weight in active.items()]
+
+    def probabilities(self, objective: str, step: float = 0) -> NDArray[np.float64]:
+        """The probability of each stream of an objective (float64 ``[streams]``) at ``step``."""
+        if objective in self._constant:
+            return self._constant[objective]
+        return self._draw_probabilities(objective, step)
+
+    def _draw_probabilities(self, objective: str, step: float) -> NDArray[np.float64]:
+        sizes = {stream.name: stream.num_sentences for stream in self.streams[objective]}
+        return np.array(list(self.samplings[objective].probabilities(sizes, step).values()))
+
+    def _active(self, step: float) -> dict[str, float]:
+        weights = {name: piecewise(self.weights[name], step) for name in self.streams}
+        active = {name: weight for name, weight in weights.items() if weight > 0}
+        if not active:
+            raise ConfigError(f"at step {step} no objective has a weight above 0: found {weights}")
+        return active
+
+    def _group(self, step: int, name: str, weight: float, cursors: Mapping[str, int]) -> Group:
+        random = Random(self.seed, "plan", step, name)
+        num_draws = 1 if self.one_language_a_group else self.group_size
+        drawn = random.choice(self.probabilities(name, step), num_draws).tolist()
+        used: dict[str, int] = {}
+        micro_batches = []
+        for place in range(self.group_size):
+            stream = self.streams[name][drawn[place % num_draws]]
+            ahead = used.get(stream.id, 0)
+            micro_batches.append((stream, cursors.get(stream.id, 0) + ahead))
+            used[stream.id] = ahead + 1
+        return Group(name, weight, tuple(micro_batches))
+
+    def table(self, num_steps: int) -> list[TableRow]:
+        """What a run of ``num_steps`` will see of each stream, in expectation."""
+        last = max(num_steps - 1, 0)
+        seen = self._expected_micro_batches(num_steps)
+        rows = []
+        for name, several in self.streams.items():
+            first, end = self.probabilities(name, 0), self.probabilities(name, last)
+            for place, stream in enumerate(several):
+                rows.append(
+                    TableRow(
+                        objective=name,
+                        stream=stream.name,
+                        sentences=stream.num_sentences,
+                        tokens=stream.text_size.tokens,
+                        probability=float(first[place]),
+                        probability_at_end=float(end[place]),
+                        epochs=float(seen[name][place]) / stream.batches_per_epoch,
+                    )
+                )
+        return rows
+
+    def _expected_micro_batches(self, num_steps: int) -> dict[str, NDArray[np.float64]]:
+        """Micro-batches drawn from each stream, looking at ``TABLE_STEPS`` steps at most."""
+        seen = {name: np.zeros(len(several)) for name, several in self.streams.items()}
+        num_looks = min(num_steps, TABLE_STEPS)
+        for look in range(num_looks):
+            step = (look + 0.5) * num_steps / num_looks - 0.5
+            active = self._active(step)
+            groups = 1 / len(active) if self.order == "rotate" else 1.0
+            for name in active:
+                share = self.probabilities(name, step) * groups
+                seen[name] += share * self.group_size * num_steps / num_looks
+        return seen
+
+
+def advance(cursors: Mapping[str, int], groups: Iterable[Group]) -> dict[str, int]:
+    """The cursors after ``groups``; those given are left as they are."""
+    after = dict(cursors)
+    for group in groups:
+        for stream, _ in group.micro_batches:
+            after[stream.id] = after.get(stream.id, 0) + 1
+    return after
+
+
+def render_table(rows: Sequence[TableRow]) -> str:
+    """The table as text, a line a stream."""
+    cells = [("objective", "stream", "sentences", "tokens", "probability", "epochs")]
+    for row in rows:
+        probability = f"{row.probability:.4f}"
+        if abs(row.probability_at_end - row.probability) > 5e-5:
+            probability += f" -> {row.probability_at_end:.4f}"
+        epochs = f"{row.epochs:.2f}"
+        sizes = f"{row.sentences:,}", f"{row.tokens:,}"
+        cells.append((row.objective, row.stream, *sizes, probability, epochs))
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    lines = []
+    for line in cells:
+        names = [cell.ljust(width) for cell, width in zip(line[:2], widths[:2], strict=True)]
+        figures = [cell.rjust(width) for cell, width in zip(line[2:], widths[2:], strict=True)]
+        lines.append("  ".join(names + figures))
+    return "\n".join(lines)

@@ -1,0 +1,192 @@
+"""Aligned sentences, and labelled rows: one or two corpora of equal length and an index.
+
+    first/, second/  the corpora (only the first where a labelled row is one sentence)
+    order.bin        int64 [pairs]: the pairs stably sorted by joint length, special tokens apart
+    labels.bin       int64 [pairs], of labelled rows
+    header.json      format version, languages, tokenizer's digest, label names, what was dropped
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xlm.data.corpus import Corpus, check_digest
+from xlm.data.storage import CHUNK, HEADER, map_array, read_json, write_json
+from xlm.errors import DataError
+from xlm.text.tokenizer import Tokenizer
+
+FORMAT_VERSION = 1
+SIDES = ("first", "second")
+LONGEST_SORTED = (1 << 16) - 1
+"""Longer rows are sorted as if they had this length, which bounds the counting sort's memory."""
+
+Measure = Literal["joint", "longer"]
+
+
+class Pairs:
+    """Row i is sentence i of the first corpus and, where there is one, sentence i of the second.
+
+    Raises DataError where the two have different numbers of sentences or tokenizers, or the labels
+    another number of rows.
+    """
+
+    def __init__(
+        self,
+        first: Corpus,
+        second: Corpus | None = None,
+        *,
+        order: NDArray[np.int64] | None = None,
+        labels: NDArray[np.int64] | None = None,
+        label_names: Sequence[str] = (),
+        dropped: Mapping[str, int] | None = None,
+    ):
+        self.sides: tuple[Corpus, ...] = (first,) if second is None else (first, second)
+        if second is not None and len(first) != len(second):
+            raise DataError(
+                f"{len(first)} sentences in {first.language} and {len(second)} in "
+                f"{second.language}: expected as many, line by line"
+            )
+        if second is not None and first.tokenizer_digest != second.tokenizer_digest:
+            raise DataError(
+                f"{first.language} was made by tokenizer {first.tokenizer_digest[:12]}, "
+                f"{second.language} by {second.tokenizer_digest[:12]}: prepare both with one"
+            )
+        if labels is not None and len(labels) != len(first):
+            raise DataError(f"{len(labels)} labels for {len(first)} rows: expected as many")
+        self.labels = labels
+        """int64 ``[pairs]``, indices into ``label_names``; None where rows have no label."""
+        self.label_names = tuple(label_names)
+        self.dropped = dict(dropped or {})
+        self._orders: dict[str, NDArray[np.int64]] = {} if order is None else {"joint": order}
+
+    @classmethod
+    def open(cls, path: Path | str, tokenizer: Tokenizer | None = None) -> Pairs:
+        """Map the pairs in folder ``path``. Raises DataError as ``Corpus.open`` does."""
+        path = Path(path)
+        keys = ("languages", "tokenizer", "rows", "label_names", "dropped")
+        header = read_json(path / HEADER, "pairs", keys, FORMAT_VERSION)
+        if tokenizer is not None:
+            check_digest(path, header["tokenizer"], tokenizer)
+        sides = [
+            Corpus.open(path / side, tokenizer)
+            for side, _ in zip(SIDES, header["languages"], strict=False)
+        ]
+        num = header["rows"]
+        for side, corpus in zip(SIDES, sides, strict=False):
+            if len(corpus) != num:
+                raise DataError(
+                    f"{path / side} has {len(corpus)} sentences, {path / HEADER} says {num}: "
+                    "prepare it again"
+                )
+        labels = None
+        if header["label_names"]:
+            labels = map_array(path / "labels.bin", np.int64, num)
+        return cls(
+            *sides,
+            order=map_array(path / "order.bin", np.int64, num),
+            labels=labels,
+            label_names=header["label_names"],
+            dropped=header["dropped"],
+        )
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.sides[0])
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The language of each side."""
+        return tuple(side.language for side in self.sides)
+
+    def swapped(self) -> Pairs:
+        """The same rows, the second side first."""
+        swapped = Pairs(
+            *reversed(self.sides),
+            labels=self.labels,
+            label_names=self.label_names,
+            dropped=self.dropped,
+        )
+        swapped._orders = self._orders  # no measure of length depends on the order of the sides
+        return swapped
+
+    def order(self, measure: Measure = "joint") -> NDArray[np.int64]:
+        """The rows (int64 ``[pairs]``) stably sorted by length; ``joint`` is on disk if opened."""
+        if measure not in self._orders:
+            order = np.empty(len(self), dtype=np.int64)
+            sort_by_length(self.sides, order, measure)
+            self._orders[measure] = order
+        return self._orders[measure]
+
+    def histogram(self, measure: Measure = "joint") -> NDArray[np.int64]:
+        """How many rows there are of each length (int64), special tokens apart."""
+        return length_histogram(self.sides, measure)
+
+
+def write_index(
+    folder: Path,
+    tokenizer: Tokenizer,
+    *,
+    label_names: Sequence[str] = (),
+    dropped: Mapping[str, int] | None = None,
+) -> None:
+    """Write ``order.bin`` and the header beside corpora that already lie in ``folder``."""
+    sides = [Corpus.open(folder / side) for side in SIDES if (folder / side).exists()]
+    num = len(sides[0])
+    if num:
+        order = np.memmap(folder / "order.bin", dtype=np.int64, mode="w+", shape=(num,))
+        sort_by_length(sides, order)
+        order.flush()
+    else:
+        (folder / "order.bin").touch()
+    header = {
+        "format_version": FORMAT_VERSION,
+        "languages": [side.language for side in sides],
+        "tokenizer": tokenizer.digest,
+        "rows": num,
+        "label_names": list(label_names),
+        "dropped": dict(dropped or {}),
+    }
+    write_json(folder / HEADER, header)
+
+
+def sort_by_length(
+    sides: Sequence[Corpus], order: NDArray[np.int64], measure: Measure = "joint"
+) -> None:
+    """Fill ``order`` (int64 ``[rows]``) with the rows, stably sorted by length.
+
+    A counting sort in two passes: memory does not grow with the number of rows, so that ``order``
+    may be a mapped file.
+    """
+    counts = length_histogram(sides, measure)
+    next_free = np.cumsum(counts) - counts
+    start = 0
+    for lengths in _lengths(sides, measure):
+        by_length = np.argsort(lengths, kind="stable")
+        ordered = lengths[by_length]
+        rank_among_equals = np.arange(len(ordered)) - np.searchsorted(ordered, ordered)
+        order[next_free[ordered] + rank_among_equals] = start + by_length
+        next_free += np.bincount(ordered, minlength=len(counts))
+        start += len(lengths)
+
+
+def length_histogram(sides: Sequence[Corpus], measure: Measure) -> NDArray[np.int64]:
+    """Number of rows of each length (int64 ``[longest + 1]``)."""
+    counts = np.zeros(1, dtype=np.int64)
+    for lengths in _lengths(sides, measure):
+        more = np.bincount(lengths, minlength=len(counts))
+        more[: len(counts)] += counts
+        counts = more
+    return counts
+
+
+def _lengths(sides: Sequence[Corpus], measure: Measure) -> Iterator[NDArray[np.int64]]:
+    for start in range(0, len(sides[0]), CHUNK):
+        end = min(start + CHUNK, len(sides[0]))
+        lengths = [side.lengths(start, end) for side in sides]
+        joint = np.sum(lengths, axis=0) if measure == "joint" else np.max(lengths, axis=0)
+        yield np.minimum(joint, LONGEST_SORTED)

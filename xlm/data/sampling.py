@@ -1,0 +1,113 @@
+"""How often each language is drawn, and numbers that change with the step.
+
+XLM section 3.1 and algorithms B4: with n_i sentences, p_i = n_i / sum n and q_i ~ p_i ** alpha.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from xlm.errors import ConfigError
+
+Piecewise = float | list[list[float]]
+"""A number, or points [[step, value], ...] joined by straight lines."""
+
+
+def check_piecewise(value: Piecewise, what: str) -> None:
+    """Raise ConfigError, naming ``what``, unless this is a number >= 0 or ascending points of such."""
+    points = value if isinstance(value, list) else [[0, value]]
+    for point in points:
+        if not isinstance(point, list) or len(point) != 2:
+            raise ConfigError(f"{what}: expected points [step, value], found {point!r}")
+        if not all(_is_number(number) and number >= 0 for number in point):
+            raise ConfigError(f"{what}: expected numbers >= 0, found {point!r}")
+    if not points:
+        raise ConfigError(f"{what}: expected a number or points [[step, value], ...], found none")
+    steps = [point[0] for point in points]
+    if any(after <= before for before, after in zip(steps, steps[1:], strict=False)):
+        raise ConfigError(f"{what}: expected points in ascending order, found steps {steps}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def piecewise(value: Piecewise, step: float) -> float:
+    """The value at ``step``: on straight lines between points, constant before and after them."""
+    if not isinstance(value, list):
+        return float(value)
+    before = value[0]
+    for point in value:
+        if step < point[0]:
+            if point is before:
+                break
+            share = (step - before[0]) / (point[0] - before[0])
+            return float(before[1] + share * (point[1] - before[1]))
+        before = point
+    return float(before[1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How often each language or pair of an objective is drawn."""
+
+    rule: Literal["alpha", "temperature", "shares", "uniform"] = "alpha"
+    """``alpha`` and ``temperature`` go by sentence counts, ``shares`` are given, ``uniform``."""
+    alpha: float = 0.7
+    """Rule ``alpha``: q ~ p ** alpha (XLM section 3.1); 1 follows the data, 0 is uniform."""
+    temperature: float = 1.0
+    """Rule ``temperature``: q ~ p ** (1 / temperature)."""
+    shares: dict[str, float | list[list[float]]] = field(default_factory=dict)
+    """Rule ``shares``: of each language, a number or points [[step, share], ...]; scaled to sum 1."""
+
+    def __post_init__(self) -> None:
+        if self.rule not in ("alpha", "temperature", "shares", "uniform"):
+            raise ConfigError(
+                f"sampling rule {self.rule!r}: expected alpha, temperature, shares or uniform"
+            )
+        if not _is_number(self.alpha) or self.alpha < 0:
+            raise ConfigError(f"sampling alpha must be a number >= 0: found {self.alpha}")
+        if not _is_number(self.temperature) or self.temperature <= 0:
+            raise ConfigError(f"sampling temperature must be above 0: found {self.temperature}")
+        for language, share in self.shares.items():
+            check_piecewise(share, f"the share of {language}")
+        if (self.rule == "shares") != bool(self.shares):
+            raise ConfigError(
+                f"sampling rule {self.rule!r} with shares {self.shares}: rule shares needs them, "
+                "no other takes them"
+            )
+
+    @property
+    def staged(self) -> bool:
+        """Whether probabilities change with the step."""
+        return any(isinstance(share, list) for share in self.shares.values())
+
+    def probabilities(self, sizes: Mapping[str, int], step: float = 0) -> dict[str, float]:
+        """The probability of each name, given its number of sentences, at ``step``.
+
+        A name without sentences is never drawn but by its share. Raises ConfigError where shares
+        do not name exactly these, or where nothing is left to draw from.
+        """
+        weights = self._weights(sizes, step)
+        total = math.fsum(weights.values())
+        if total <= 0:
+            raise ConfigError(
+                f"nothing to draw from at step {step}: {self.rule} gives {weights}; "
+                "some weight must be above 0"
+            )
+        return {name: weight / total for name, weight in weights.items()}
+
+    def _weights(self, sizes: Mapping[str, int], step: float) -> dict[str, float]:
+        if self.rule == "shares":
+            if set(self.shares) != set(sizes):
+                raise ConfigError(
+                    f"shares name {', '.join(sorted(self.shares))}, the objective draws from "
+                    f"{', '.join(sorted(sizes))}: give each of these a share"
+                )
+            return {name: piecewise(self.shares[name], step) for name in sizes}
+        power = {"alpha": self.alpha, "temperature": 1 / self.temperature, "uniform": 0.0}[self.rule]
+        total = sum(sizes.values())
+        return {name: (size / total) ** power if size else 0.0 for name, size in sizes.items()}

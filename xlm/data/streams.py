@@ -1,0 +1,335 @@
+"""Streams: where micro-batch k of a language or pair comes from, for any k at once.
+
+    Corpus, Pairs --> Stream.examples(k) --> Examples --> Objective.collate
+
+A stream is a pure function of its text, its settings, the seed and k: it has no position, so that
+resuming costs nothing and every rank may ask for any k.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xlm.addressed import Permutation
+from xlm.data.buckets import Buckets, best_lengths
+from xlm.data.corpora import Corpora
+from xlm.data.corpus import Corpus
+from xlm.data.pairs import LONGEST_SORTED, Measure, Pairs
+from xlm.errors import ConfigError, DataError
+from xlm.scores import TextSize
+from xlm.text.tokenizer import Ids, Tokenizer
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What one micro-batch is collated from; ``B`` rows."""
+
+    stream: Stream
+    rows: NDArray[np.int64]
+    """int64 ``[B]``: the row of the text, or the pair, that each example is."""
+    first: list[Ids]
+    """Token ids of each row: of text as it lies in the stream, of pairs without special tokens."""
+    second: list[Ids] | None = None
+    """The second sentence of each pair, without special tokens."""
+    before: NDArray[np.int64] | None = None
+    """int64 ``[B]``, text only: the token that precedes each row, an end symbol before the first."""
+    labels: NDArray[np.int64] | None = None
+    """int64 ``[B]``, labelled rows only."""
+    length: int = 0
+    """The padded length, special tokens included."""
+
+
+class Stream(ABC):
+    """Micro-batches of one language, pair or labelled corpus for one objective.
+
+    The order is drawn from (seed, ``id``, epoch). With ``shuffle=False`` there is one pass in order,
+    and k ends at ``num_batches``.
+    """
+
+    def __init__(
+        self,
+        corpora: Corpora,
+        name: str,
+        sides: tuple[Corpus, ...],
+        *,
+        objective: str,
+        seed: int,
+        shuffle: bool,
+    ):
+        self._corpora = corpora
+        self.name = name
+        """What the stream is of: ``en``, ``en-hi`` or the name of a labelled corpus."""
+        self.id = f"{objective}/{name}"
+        """Keys its cursor and its randomness."""
+        self.languages = tuple(side.language for side in sides)
+        missing = [name for name in self.languages if name not in corpora.languages]
+        if missing:
+            raise DataError(
+                f"{self.id} has text in {', '.join(missing)}, of which the corpora know no id: "
+                f"they have {', '.join(corpora.languages)}; list it there"
+            )
+        self.language_ids = tuple(corpora.languages[name] for name in self.languages)
+        self.side_sizes: tuple[TextSize, ...] = tuple(side.text_size for side in sides)
+        """The size of each side's whole text, rows left out included."""
+        self.seed = seed
+        self.shuffle = shuffle
+
+    num_rows: int
+    """Rows or pairs that an epoch serves."""
+    batches_per_epoch: float
+    """How many micro-batches make an epoch; a fraction where batches straddle epochs."""
+
+    @property
+    def num_batches(self) -> int:
+        """Micro-batches of one pass, the last perhaps shorter."""
+        return int(np.ceil(self.batches_per_epoch))
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that made the ids."""
+        return self._corpora.tokenizer
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """How often each id occurs in all training text (int64 ``[V]``)."""
+        return self._corpora.counts()
+
+    @property
+    def unigram(self) -> tuple[NDArray[np.float64], ...] | None:
+        """Each side's unigram nats (float64 ``[V]``); None where a language has no training text."""
+        try:
+            return tuple(self._corpora.unigram(language) for language in self.languages)
+        except DataError:
+            return None
+
+    @property
+    def text_size(self) -> TextSize:
+        """The size of all sides together."""
+        return sum(self.side_sizes[1:], self.side_sizes[0])
+
+    @property
+    def num_sentences(self) -> int:
+        """Sentences, or pairs: what languages are sampled by."""
+        return self.side_sizes[0].sentences
+
+    def examples(self, k: int) -> Examples:
+        """Micro-batch ``k >= 0``, below ``num_batches`` where there is one pass only."""
+        if k < 0 or (not self.shuffle and k >= self.num_batches):
+            raise IndexError(f"{self.id}: micro-batch {k} of {self.num_batches}")
+        return self._examples(k)
+
+    @abstractmethod
+    def _examples(self, k: int) -> Examples: ...
+
+
+class TextStream(Stream):
+    """Rows of ``length`` tokens cut from the text of one language, sentence borders ignored.
+
+    - ``paper``: row i is tokens[i * length : (i + 1) * length], the last one shorter. An epoch is a
+      permutation of the rows; batches of ``rows`` go on from one epoch to the next, so that each
+      has the same shape and each epoch serves each row once.
+    - ``code``: the original's (algorithms B1). The text, right-aligned behind end symbols, lies in
+      ``rows`` parallel streams behind one more column of end symbols; chunks of ``length`` columns
+      are permuted. The last token of each stream is never served.
+
+    Raises ConfigError for sizes below 1, DataError for a corpus without tokens.
+    """
+
+    def __init__(
+        self,
+        corpora: Corpora,
+        language: str,
+        *,
+        objective: str,
+        split: str = "train",
+        rows: int,
+        length: int,
+        layout: str = "paper",
+        seed: int = 0,
+        shuffle: bool = True,
+    ):
+        self._corpus = corpora.text(split, language)
+        super().__init__(
+            corpora, language, (self._corpus,), objective=objective, seed=seed, shuffle=shuffle
+        )
+        if rows < 1 or length < 1:
+            raise ConfigError(f"{self.id}: rows {rows}, length {length}: expected at least 1")
+        if layout not in ("paper", "code"):
+            raise ConfigError(f"{self.id}: unknown text layout {layout!r}: paper or code")
+        self._num_tokens = len(self._corpus.ids)
+        if not self._num_tokens:
+            raise DataError(f"{self.id}: the {split} text of {language} is empty; prepare some")
+        self.rows, self.length, self.layout = rows, length, layout
+        if layout == "paper":
+            self.num_rows = -(-self._num_tokens // length)
+            self.batches_per_epoch = self.num_rows / rows
+        else:
+            self._num_chunks = -(-self._num_tokens // (rows * length))
+            self.num_rows = self._num_chunks * rows
+            self.batches_per_epoch = float(self._num_chunks)
+
+    def _examples(self, k: int) -> Examples:
+        if self.layout == "code":
+            return self._code_examples(k)
+        rows = self._paper_rows(k)
+        starts = rows * self.length
+        tokens = self._gather(starts[:, None] + np.arange(-1, self.length))
+        sizes = np.minimum(self.length, self._num_tokens - starts)
+        first = [row[1 : size + 1] for row, size in zip(tokens, sizes.tolist(), strict=True)]
+        return Examples(self, rows, first, before=tokens[:, 0].copy(), length=self.length)
+
+    def _code_examples(self, k: int) -> Examples:
+        epoch, place = divmod(k, self._num_chunks)
+        chunk = int(self._order(epoch, self._num_chunks, np.array([place]))[0])
+        streams = np.arange(self.rows)
+        # The filler lies before the text (negative cells), and column 0 of every stream is one more
+        # end symbol, so that cell c of a stream is served in column c + 1.
+        filler = self.num_rows * self.length - self._num_tokens
+        starts = (streams * self._num_chunks + chunk) * self.length - 1 - filler
+        tokens = self._gather(starts[:, None] + np.arange(-1, self.length))
+        if chunk == 0:
+            tokens[:, :2] = self.tokenizer.end_id
+        return Examples(
+            self,
+            chunk * self.rows + streams,
+            list(tokens[:, 1:]),
+            before=tokens[:, 0].copy(),
+            length=self.length,
+        )
+
+    def _paper_rows(self, k: int) -> NDArray[np.int64]:
+        positions = np.arange(k * self.rows, (k + 1) * self.rows)
+        if not self.shuffle:
+            return positions[positions < self.num_rows]
+        epochs, places = np.divmod(positions, self.num_rows)
+        parts = [
+            self._order(epoch, self.num_rows, places[epochs == epoch])
+            for epoch in range(int(epochs[0]), int(epochs[-1]) + 1)
+        ]
+        return np.concatenate(parts)
+
+    def _order(self, epoch: int, size: int, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        if not self.shuffle:
+            return places
+        return Permutation(size, self.seed, self.id, "order", epoch)(places)
+
+    def _gather(self, cells: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The tokens at ``cells`` (int64, same shape); end symbols outside the text."""
+        inside = np.clip(cells, 0, self._num_tokens - 1)
+        tokens = self._corpus.ids[inside].astype(np.int64)
+        tokens[cells < 0] = self.tokenizer.end_id
+        return tokens
+
+
+class PairStream(Stream):
+    """Aligned sentences (or labelled rows) in batches of one padded length each.
+
+    Rows are sorted by length and cut into at most ``num_lengths`` buckets, whose padded lengths give
+    the fewest padded cells. An epoch permutes the batches of all buckets, and the rows inside each
+    bucket; a bucket's last batch is shorter. ``shuffle=False`` serves them once, in order of length.
+
+    ``sides`` says what is measured: ``joint`` (both sentences in one row, as in TLM) or ``longer``
+    (a row each, both padded to one length, as in translation). A batch holds ``tokens_per_batch``
+    cells of that length, padding included, and at most ``rows`` rows. Rows longer than
+    ``max_length``, ``num_specials`` included, are left out and counted in ``num_dropped``.
+
+    Raises ConfigError for sizes that cannot be, DataError where no row is left.
+    """
+
+    def __init__(
+        self,
+        corpora: Corpora,
+        pair: str,
+        *,
+        objective: str,
+        split: str = "train",
+        tokens_per_batch: int,
+        num_specials: int,
+        sides: Measure = "joint",
+        num_lengths: int = 24,
+        max_length: int = 512,
+        rows: int | None = None,
+        seed: int = 0,
+        shuffle: bool = True,
+    ):
+        self.pairs = self._find(corpora, split, pair)
+        super().__init__(
+            corpora, pair, self.pairs.sides, objective=objective, seed=seed, shuffle=shuffle
+        )
+        if min(tokens_per_batch, num_lengths, max_length, 1 if rows is None else rows) < 1:
+            raise ConfigError(
+                f"{self.id}: tokens_per_batch {tokens_per_batch}, num_lengths {num_lengths}, "
+                f"max_length {max_length}, rows {rows}: expected at least 1"
+            )
+        if max_length >= LONGEST_SORTED:
+            raise ConfigError(f"{self.id}: max_length {max_length}: expected < {LONGEST_SORTED}")
+        histogram = self._histogram(sides, num_specials, max_length)
+        self.num_dropped = len(self.pairs) - int(histogram.sum())
+        """Rows left out because they are longer than ``max_length``."""
+        if not histogram.any():
+            raise DataError(
+                f"{self.id}: none of {len(self.pairs)} rows of the {split} split fits in max_length "
+                f"{max_length}: raise it, or prepare other text"
+            )
+        self.buckets = Buckets(
+            histogram,
+            best_lengths(histogram, num_lengths),
+            tokens_per_batch=tokens_per_batch,
+            most_rows=rows,
+        )
+        self.num_rows = self.buckets.num_rows
+        self.batches_per_epoch = float(self.buckets.num_slots)
+        self._num_real = int(histogram @ np.arange(len(histogram)))
+        self._order = self.pairs.order(sides)
+
+    def _find(self, corpora: Corpora, split: str, pair: str) -> Pairs:
+        return corpora.pairs(split, pair)
+
+    def _histogram(
+        self, sides: Measure, num_specials: int, max_length: int
+    ) -> NDArray[np.int64]:
+        """Rows of each length with special tokens (int64 ``[max_length + 1]``); longer ones cut."""
+        lengths = self.pairs.histogram(sides)[: max(0, max_length + 1 - num_specials)]
+        return np.concatenate([np.zeros(num_specials, dtype=np.int64), lengths])
+
+    @property
+    def num_sentences(self) -> int:
+        """Rows that are not left out: what languages are sampled by (algorithms B4)."""
+        return self.num_rows
+
+    @property
+    def padding(self) -> float:
+        """Share of an epoch's cells that is padding."""
+        return 1 - self._num_real / self.buckets.num_cells
+
+    def _examples(self, k: int) -> Examples:
+        if self.shuffle:
+            slot = self.buckets.shuffled(k, self.seed, self.id)
+        else:
+            slot = self.buckets.in_order(k)
+        rows = self._order[slot.positions]
+        sentences = [side.sentences(rows) for side in self.pairs.sides]
+        return Examples(
+            self,
+            rows,
+            sentences[0],
+            second=sentences[1] if len(sentences) > 1 else None,
+            labels=None if self.pairs.labels is None else self.pairs.labels[rows],
+            length=slot.length,
+        )
+
+
+class LabeledStream(PairStream):
+    """The same for labelled rows: ``pair`` is the name of a labelled corpus."""
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The name of each label id."""
+        return self.pairs.label_names
+
+    def _find(self, corpora: Corpora, split: str, pair: str) -> Pairs:
+        return corpora.labeled(split, pair)
