@@ -1,0 +1,171 @@
+"""The shape of a model, its named sizes, and what they cost in parameters and in arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from xlm.errors import ConfigError
+
+UNSET = 0
+UNSET_DECODER = -1
+
+_SIZES: dict[str, dict[str, Any]] = {
+    # XLM section 5.1; the 17- and 100-language models as released, without language embeddings
+    "xlm-15": {"dim": 1024, "num_layers": 12, "num_heads": 8},
+    "xlm-17": {"dim": 1280, "num_layers": 16, "num_heads": 16, "language_embeddings": False},
+    "xlm-100": {"dim": 1280, "num_layers": 16, "num_heads": 16, "language_embeddings": False},
+    "mt-6": {"dim": 1024, "num_layers": 6, "num_heads": 8, "num_decoder_layers": 6},
+    "base": {"dim": 768, "num_layers": 12, "num_heads": 12},
+    "tiny": {"dim": 128, "num_layers": 4, "num_heads": 4},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The shape of a transformer; ``preset`` fills the sizes that are not given.
+
+    Vocabulary, languages and padding id are not here: they belong to the data and are given when
+    the model is built. Raises ConfigError for sizes that are missing or do not fit each other.
+    """
+
+    preset: str | None = None
+    """Named sizes (xlm-15, xlm-17, xlm-100, mt-6, base, tiny) for those of the fields dim,
+    num_layers, num_heads, num_decoder_layers and language_embeddings that are not given."""
+    dim: int = UNSET
+    """Width of the hidden states; a multiple of num_heads (0: the preset's)."""
+    num_layers: int = UNSET
+    """Layers of the encoder (0: the preset's)."""
+    num_heads: int = UNSET
+    """Attention heads of each layer (0: the preset's)."""
+    num_decoder_layers: int = UNSET_DECODER
+    """Layers of the decoder; 0 is an encoder alone (-1: the preset's, else 0)."""
+    language_embeddings: bool | None = None
+    """Add a learned vector per language to each token; with a single language there is none
+    (null: the preset's, else true)."""
+    feed_forward: int | None = None
+    """Width inside the feed-forward layers (null: 4 x dim)."""
+    max_positions: int = 512
+    """Rows of the table of learned positions: no row of a batch may be longer."""
+    dropout: float = 0.1
+    """Probability of dropping a cell of the embeddings and of each sub-layer's output."""
+    attention_dropout: float = 0.1
+    """Probability of dropping an attention weight; 0 is faster."""
+    activation: Literal["gelu", "relu"] = "gelu"
+    """Inside the feed-forward layers; GELU is the exact one (erf)."""
+    tied_output: bool = True
+    """The output matrix is the word embeddings; the output bias is always its own."""
+    layer_norm_eps: float = 1e-12
+    """Added to the variance in each layer normalization."""
+    fused_layer_norm: bool = False
+    """Use FusedLayerNorm of NVIDIA apex, which must be installed."""
+
+    def __post_init__(self) -> None:
+        self._fill()
+        self._check()
+
+    @property
+    def inner_dim(self) -> int:
+        """Width inside the feed-forward layers."""
+        return self.feed_forward or 4 * self.dim
+
+    def _fill(self) -> None:
+        if self.preset is not None and self.preset not in _SIZES:
+            expected = ", ".join(_SIZES)
+            raise ConfigError(f"unknown model preset {self.preset!r}: expected one of {expected}")
+        sizes = _SIZES.get(self.preset, {}) if self.preset else {}
+
+        def fill(name: str, unset: Any, otherwise: Any) -> None:
+            if getattr(self, name) == unset:
+                object.__setattr__(self, name, sizes.get(name, otherwise))
+
+        for name in ("dim", "num_layers", "num_heads"):
+            fill(name, UNSET, UNSET)
+        fill("num_decoder_layers", UNSET_DECODER, 0)
+        fill("language_embeddings", None, True)
+
+    def _check(self) -> None:
+        for name in ("dim", "num_layers", "num_heads", "max_positions", "inner_dim"):
+            value = getattr(self, name)
+            if value < 1:
+                field = "feed_forward" if name == "inner_dim" else name
+                raise ConfigError(
+                    f"model.{field} is {value}: expected at least 1; give it, or name a preset "
+                    f"({', '.join(_SIZES)})"
+                )
+        if self.num_decoder_layers < 0:
+            raise ConfigError(
+                f"model.num_decoder_layers is {self.num_decoder_layers}: expected 0 (an encoder "
+                f"alone) or more"
+            )
+        if self.dim % self.num_heads:
+            raise ConfigError(
+                f"model.dim {self.dim} is not divisible by model.num_heads {self.num_heads}: "
+                f"change one of them"
+            )
+        for name in ("dropout", "attention_dropout"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ConfigError(f"model.{name} is {getattr(self, name)}: expected 0 <= p < 1")
+        if self.activation not in ("gelu", "relu"):
+            raise ConfigError(f"model.activation is {self.activation!r}: expected gelu or relu")
+        if not self.layer_norm_eps > 0:
+            raise ConfigError(f"model.layer_norm_eps is {self.layer_norm_eps}: expected above 0")
+
+
+PRESETS: dict[str, ModelConfig] = {name: ModelConfig(preset=name) for name in _SIZES}
+"""The named configurations of the paper and of the released models, and two smaller ones."""
+
+
+def preset(name: str, **changes: Any) -> ModelConfig:
+    """The named configuration with ``changes``; raises ConfigError for an unknown name."""
+    return replace(ModelConfig(preset=name), **changes)
+
+
+def num_parameters(config: ModelConfig, vocab_size: int, num_languages: int = 1) -> int:
+    """The number of parameters of ``Transformer(config, ...)``, tied ones counted once."""
+    d, inner = config.dim, config.inner_dim
+    attention = 4 * d * d + 4 * d
+    norm = 2 * d
+    layer = attention + norm + 2 * d * inner + inner + d + norm
+    tables = (vocab_size + config.max_positions) * d + norm + vocab_size
+    if config.language_embeddings and num_languages > 1:
+        tables += num_languages * d
+    if not config.tied_output:
+        tables += vocab_size * d
+    total = tables + config.num_layers * layer
+    if config.num_decoder_layers:
+        total += tables + config.num_decoder_layers * (layer + attention + norm)
+    return total
+
+
+def flops_per_token(
+    config: ModelConfig,
+    vocab_size: int,
+    length: float,
+    predicted_share: float,
+    causal: bool = False,
+) -> float:
+    """Arithmetic that one training token *needs*: the numerator of every utilization we report.
+
+    The convention: matrix products only, a multiplication and an addition being two operations;
+    forward and backward together three times the forward; of the vocabulary projection only
+    ``predicted_share`` of the tokens, whatever a program really executes; a causal row attends to
+    half of ``length`` on average. For an encoder with an inner width of 4 d that is
+
+        3 * [ layers * (24 d^2 + 4 length d) + predicted_share * 2 d vocab_size ]
+
+    An encoder-decoder is counted per token of either side, both being ``length`` long: half of a
+    source token's encoder and a target token's decoder, cross-attention included. For an objective
+    that uses its encoder alone, give the same config with ``num_decoder_layers=0``.
+
+    ``length`` is the attended length (of rows of differing length: sum of squares / sum).
+    """
+    d = config.dim
+    linears = 8 * d * d + 4 * d * config.inner_dim
+    causal_attention, full_attention = 2 * length * d, 4 * length * d
+    body = config.num_layers * (linears + (causal_attention if causal else full_attention))
+    if config.num_decoder_layers:
+        cross = 8 * d * d + full_attention
+        body += config.num_decoder_layers * (linears + causal_attention + cross)
+        body /= 2
+    return 3.0 * (body + predicted_share * 2 * d * vocab_size)

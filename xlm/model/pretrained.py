@@ -1,0 +1,206 @@
+"""A model directory of our own format: weights, shape and language map; never a pickle.
+
+    model.safetensors   every parameter once (the tied matrix is stored as the word embeddings)
+    config.json         format version, ModelConfig, vocabulary size, padding id, caller's extras
+    languages.json      language -> row of the language table
+
+The tokenizer is written beside them by the caller, which makes the directory self-contained.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from xlm.errors import CheckpointError, ConfigError
+from xlm.model.config import ModelConfig
+from xlm.model.transformer import Transformer
+
+FORMAT = "xlm-pretrain model"
+FORMAT_VERSION = 1
+WEIGHTS, CONFIG, LANGUAGES = "model.safetensors", "config.json", "languages.json"
+
+
+def save_model(
+    model: Transformer,
+    folder: str | Path,
+    languages: Mapping[str, int],
+    extra: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the model into ``folder``, which is made if need be; each file appears whole or not.
+
+    ``languages`` gives each language's id, 0 .. ``model.num_languages`` - 1; ``extra`` is kept in
+    config.json for the caller. Raises ConfigError for a language map that does not fit the model,
+    CheckpointError where the disk refuses.
+    """
+    if sorted(languages.values()) != list(range(model.num_languages)):
+        raise ConfigError(
+            f"language ids {dict(languages)} do not fit a model of {model.num_languages} "
+            f"languages: expected the ids 0 to {model.num_languages - 1}, each once"
+        )
+    config = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "model": dataclasses.asdict(model.config),
+        "vocab_size": model.vocab_size,
+        "num_languages": model.num_languages,
+        "pad_id": model.pad_id,
+        "extra": dict(extra or {}),
+    }
+    folder = Path(folder)
+    tensors = {name: t.detach().contiguous() for name, t in model.state_dict().items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        beside = folder / (WEIGHTS + ".partial")
+        save_file(tensors, beside, metadata={"format": "pt"})
+        os.replace(beside, folder / WEIGHTS)
+        _write_json(folder / LANGUAGES, dict(languages))
+        _write_json(folder / CONFIG, config)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot write the model to {folder}: {error}") from error
+
+
+def load_model(
+    folder: str | Path,
+    *,
+    wanted_languages: Iterable[str] = (),
+    vocab_size: int | None = None,
+    device: torch.device | str = "cpu",
+) -> tuple[Transformer, dict[str, int]]:
+    """The model in ``folder``, in training mode and the precision it was saved in, and its languages.
+
+    ``wanted_languages`` and ``vocab_size`` are what the caller will feed it. Raises CheckpointError
+    where a file is missing or damaged, a tensor does not fit, or the model does not know a wanted
+    language or has another vocabulary.
+    """
+    folder = Path(folder)
+    described = _read_description(folder)
+    languages = _read_languages(folder, described["num_languages"])
+    match_languages(languages, wanted_languages, where=folder)
+    if vocab_size is not None and vocab_size != described["vocab_size"]:
+        raise CheckpointError(
+            f"{folder} has a vocabulary of {described['vocab_size']} ids, the tokenizer in use has "
+            f"{vocab_size}: use the tokenizer that the model was trained with"
+        )
+    try:
+        config = ModelConfig(**described["model"])
+        with torch.device("meta"):
+            # no memory and no random numbers for values that are about to be replaced
+            model = Transformer(
+                config,
+                vocab_size=described["vocab_size"],
+                num_languages=described["num_languages"],
+                pad_id=described["pad_id"],
+            )
+    except (TypeError, ConfigError) as error:
+        raise CheckpointError(
+            f"{folder / CONFIG}: not a model that this version can build ({error})"
+        ) from error
+    try:
+        tensors = load_file(folder / WEIGHTS, device=str(device))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{folder / WEIGHTS}: cannot be read ({error})") from error
+    _check_tensors(folder / WEIGHTS, tensors, model.state_dict())
+    model.load_state_dict(tensors, assign=True)
+    return model, languages
+
+
+def match_languages(
+    saved: Mapping[str, int], wanted: Iterable[str], *, where: str | Path = "the model"
+) -> dict[str, int]:
+    """The ids by which a saved model knows the ``wanted`` languages: matched by name alone.
+
+    Saved languages that nobody wants are no error. Raises CheckpointError naming those that the
+    model has never seen.
+    """
+    wanted = list(wanted)
+    missing = [name for name in wanted if name not in saved]
+    if missing:
+        raise CheckpointError(
+            f"{where} does not know the languages {', '.join(missing)}: it was trained on "
+            f"{', '.join(saved)}; leave them out, or start from a model that has them"
+        )
+    return {name: saved[name] for name in wanted}
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    described = _read_json(path)
+    if described.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: not a model directory of this library (format "
+            f"{described.get('format')!r}, expected {FORMAT!r})"
+        )
+    if described.get("format_version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: format version {described.get('format_version')}, expected "
+            f"{FORMAT_VERSION}: install a version of xlm-pretrain that reads it"
+        )
+    kinds = {"model": dict, "vocab_size": int, "num_languages": int, "pad_id": int}
+    for name, kind in kinds.items():
+        if not isinstance(described.get(name), kind):
+            raise CheckpointError(
+                f"{path}: {name} is {described.get(name)!r}, expected {kind.__name__}"
+            )
+    return described
+
+
+def _read_languages(folder: Path, num_languages: int) -> dict[str, int]:
+    path = folder / LANGUAGES
+    languages = _read_json(path)
+    ids = list(languages.values())
+    if not all(type(i) is int for i in ids) or sorted(ids) != list(range(num_languages)):
+        raise CheckpointError(
+            f"{path}: {languages} does not fit a model of {num_languages} languages: expected "
+            f"the ids 0 to {num_languages - 1}, each once"
+        )
+    return languages
+
+
+def _check_tensors(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raises CheckpointError naming what is missing, extra, or of another shape."""
+    complaints = []
+    if missing := sorted(set(expected) - set(found)):
+        complaints.append(f"missing {_some(missing)}")
+    if extra := sorted(set(found) - set(expected)):
+        complaints.append(f"not part of the model {_some(extra)}")
+    misfits = [
+        f"{name} {list(found[name].shape)} instead of {list(expected[name].shape)}"
+        for name in sorted(set(found) & set(expected))
+        if found[name].shape != expected[name].shape
+    ]
+    if misfits:
+        complaints.append(f"of another shape {_some(misfits)}")
+    if complaints:
+        raise CheckpointError(f"{path} does not fit {CONFIG} beside it: {'; '.join(complaints)}")
+
+
+def _some(names: list[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error})") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, found {type(content).__name__}")
+    return content
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    beside = path.with_name(path.name + ".partial")
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    beside.write_text(text + "\n", encoding="utf-8")
+    os.replace(beside, path)

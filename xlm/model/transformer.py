@@ -1,0 +1,234 @@
+"""XLM's transformer (paper section 5.1, algorithms B5-B6): an encoder, and perhaps a decoder.
+
+    tokens + positions + languages -> norm -> dropout -> layers -> hidden --cells--> logits
+
+Everything is batch-first and free of data-dependent shapes. Causality is an argument: one encoder
+serves masked and causal language models.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xlm.errors import ConfigError
+from xlm.model.config import ModelConfig
+from xlm.model.layers import Layer, layer_norm
+
+Side = Literal["encoder", "decoder"]
+
+
+class Stack(nn.Module):
+    """One side: its embeddings, its layers, and its output onto the vocabulary."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        vocab_size: int,
+        num_languages: int,
+        pad_id: int,
+        cross: bool,
+    ):
+        super().__init__()
+        self.dropout = config.dropout
+        # no gradient reaches the row of padding through the lookup (but it does when tied, B6)
+        self.words = nn.Embedding(vocab_size, config.dim, padding_idx=pad_id)
+        self.positions = nn.Embedding(config.max_positions, config.dim)
+        with_languages = config.language_embeddings and num_languages > 1
+        self.languages = nn.Embedding(num_languages, config.dim) if with_languages else None
+        self.embedding_norm = layer_norm(config)
+        num_layers = config.num_decoder_layers if cross else config.num_layers
+        self.layers = nn.ModuleList(Layer(config, cross=cross) for _ in range(num_layers))
+        self.output_bias = nn.Parameter(torch.empty(vocab_size))
+        self.output_weight = None
+        if not config.tied_output:
+            self.output_weight = nn.Parameter(torch.empty(vocab_size, config.dim))
+
+    def embed(self, tokens: Tensor, positions: Tensor | None, langs: Tensor | None) -> Tensor:
+        """int64 ``[B, T]`` each -> ``[B, T, D]``, normalized and dropped, padding not yet zeroed."""
+        length = tokens.shape[1]
+        if positions is None:
+            if length > self.positions.num_embeddings:
+                raise ConfigError(
+                    f"a row of {length} tokens does not fit model.max_positions "
+                    f"{self.positions.num_embeddings}: shorten the rows or raise it"
+                )
+            x = self.words(tokens) + self.positions.weight[:length]
+        else:
+            x = self.words(tokens) + self.positions(positions)
+        if self.languages is not None and langs is not None:
+            x = x + self.languages(langs)
+        return F.dropout(self.embedding_norm(x), self.dropout, self.training)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        lengths: Tensor,
+        positions: Tensor | None,
+        langs: Tensor | None,
+        causal: bool,
+        padded: bool,
+        source: Tensor | None = None,
+        source_lengths: Tensor | None = None,
+    ) -> Tensor:
+        """The hidden states ``[B, T, D]``, zero at padding."""
+        blank = _padding(lengths, tokens.shape[1])[:, :, None] if padded else None
+        # on the right, padding is out of a causal row's sight
+        mask = _visible(lengths, tokens.shape[1]) if padded and not causal else None
+        source_mask = None
+        if padded and source is not None and source_lengths is not None:
+            source_mask = _visible(source_lengths, source.shape[1])
+        x = _blanked(self.embed(tokens, positions, langs), blank)
+        for layer in self.layers:
+            x = _blanked(layer(x, mask, causal, source, source_mask), blank)
+        return x
+
+    def project(self, x: Tensor) -> Tensor:
+        """``[N, D] -> [N, V]``."""
+        weight = self.words.weight if self.output_weight is None else self.output_weight
+        return F.linear(x, weight, self.output_bias)
+
+
+class Transformer(nn.Module):
+    """An encoder, or an encoder and a decoder with tables and output of its own (A5, D10).
+
+    ``vocab_size``, ``num_languages`` and ``pad_id`` are the data's. The encoder of an
+    encoder-decoder keeps its output too, so that one model also learns MLM; an objective that does
+    not use a part leaves its parameters without a gradient.
+    """
+
+    def __init__(self, config: ModelConfig, *, vocab_size: int, num_languages: int, pad_id: int):
+        super().__init__()
+        if not 0 <= pad_id < vocab_size:
+            raise ConfigError(
+                f"the padding id {pad_id} is outside the vocabulary of {vocab_size} ids"
+            )
+        if num_languages < 1:
+            raise ConfigError(f"a model of {num_languages} languages: expected at least 1")
+        self.config = config
+        self.vocab_size = vocab_size
+        self.num_languages = num_languages
+        self.pad_id = pad_id
+
+        def stack(cross: bool) -> Stack:
+            return Stack(
+                config,
+                vocab_size=vocab_size,
+                num_languages=num_languages,
+                pad_id=pad_id,
+                cross=cross,
+            )
+
+        self.encoder = stack(cross=False)
+        self.decoder = stack(cross=True) if config.num_decoder_layers else None
+        self.initialize()
+
+    @torch.no_grad()
+    def initialize(self) -> None:
+        """Every first value, drawn from torch's default generator (B6).
+
+        - word, position and language tables: normal(0, D^-1/2); the row of padding: 0
+        - weight and bias of each linear: uniform(+-1/sqrt(inputs)); a fused one is thereby the
+          same as its parts drawn apart
+        - output bias, and the output matrix where it is not tied: the same, with D inputs
+        - layer normalization: weight 1, bias 0
+        """
+        bound = self.config.dim**-0.5
+        for module in self.modules():
+            if isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=self.config.dim**-0.5)
+                if module.padding_idx is not None:
+                    module.weight[module.padding_idx].zero_()
+            elif isinstance(module, nn.Linear):
+                inputs = module.in_features**-0.5
+                nn.init.uniform_(module.weight, -inputs, inputs)
+                nn.init.uniform_(module.bias, -inputs, inputs)
+            elif isinstance(module, Stack):
+                for parameter in (module.output_bias, module.output_weight):
+                    if parameter is not None:
+                        nn.init.uniform_(parameter, -bound, bound)
+            elif type(module).__name__.endswith("LayerNorm"):
+                nn.init.ones_(module.weight)  # type: ignore[arg-type]
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+    def encode(
+        self,
+        tokens: Tensor,
+        lengths: Tensor,
+        positions: Tensor | None = None,
+        langs: Tensor | None = None,
+        *,
+        causal: bool = False,
+        padded: bool = True,
+    ) -> Tensor:
+        """The encoder's hidden states ``[B, T, D]``, zero at padding.
+
+        ``tokens``, ``positions``, ``langs`` int64 ``[B, T]``, ``lengths`` int64 ``[B]``. Without
+        positions they are 0..T-1; without langs, or with a model of one language, no language
+        vector is added. ``padded=False`` promises that every row is full and skips the masks.
+        Raises ConfigError where T exceeds ``max_positions`` and no positions are given.
+        """
+        hidden: Tensor = self.encoder(tokens, lengths, positions, langs, causal, padded)
+        return hidden
+
+    def decode(
+        self,
+        tokens: Tensor,
+        lengths: Tensor,
+        source_hidden: Tensor,
+        source_lengths: Tensor,
+        positions: Tensor | None = None,
+        langs: Tensor | None = None,
+        *,
+        padded: bool = True,
+    ) -> Tensor:
+        """The decoder's hidden states ``[B, T, D]`` under teacher forcing, zero at padding.
+
+        ``source_hidden`` ``[B, S, D]`` is what ``encode`` returned for rows of ``source_lengths``
+        (int64 ``[B]``); the rest as in ``encode``, ``padded`` standing for both sides. Raises
+        ConfigError where the model has no decoder.
+        """
+        hidden: Tensor = self._side("decoder")(
+            tokens, lengths, positions, langs, True, padded, source_hidden, source_lengths
+        )
+        return hidden
+
+    def predict(self, hidden: Tensor, cells: Tensor, *, side: Side = "encoder") -> Tensor:
+        """Logits ``[N, V]`` of the flat ``cells`` (int64 ``[N]``, row * T + position) alone.
+
+        ``hidden`` ``[B, T, D]`` as that side returned it. Cells are gathered before the projection:
+        with 15 % of them predicted, the vocabulary would otherwise be most of the work.
+        """
+        gathered = hidden.flatten(0, 1).index_select(0, cells)
+        return self._side(side).project(gathered)
+
+    def _side(self, side: Side) -> Stack:
+        if side == "encoder":
+            return self.encoder
+        if self.decoder is None:
+            raise ConfigError(
+                "the model has no decoder, but a part of this run decodes: set "
+                "model.num_decoder_layers above 0"
+            )
+        return self.decoder
+
+
+def _padding(lengths: Tensor, size: int) -> Tensor:
+    """Bool ``[B, T]``, True at the padding."""
+    return torch.arange(size, device=lengths.device) >= lengths[:, None]
+
+
+def _visible(lengths: Tensor, size: int) -> Tensor:
+    """Bool ``[B, 1, 1, T]``, True at the keys that may be attended.
+
+    The first always may: a softmax over no key at all is not a number, even in an empty row.
+    """
+    return ~_padding(lengths.clamp(min=1), size)[:, None, None, :]
+
+
+def _blanked(x: Tensor, blank: Tensor | None) -> Tensor:
+    return x if blank is None else x.masked_fill(blank, 0.0)
