@@ -1,6 +1,6 @@
 """One interface over every subword tokenizer, and the layouts of special tokens.
 
-    text --normalize--> str --encode--> ids (no special tokens) --wrap--> tokens, positions, segments
+    text --normalize--> str --encode--> ids (no specials) --wrap--> tokens, positions, segments
 
 Special tokens never come out of ``encode``: text that happens to spell one is segmented like any
 other text. They are added by ``wrap`` alone, so that no objective names a special id.
@@ -8,17 +8,22 @@ other text. They are added by ``wrap`` alone, so that no objective names a speci
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xlm.errors import ConfigError
+from xlm.errors import ConfigError, DataError
 
 Ids = NDArray[np.int64]
+
+SETTINGS_FILE = "tokenizer.json"
+FORMAT = 1
 
 NUM_SPECIALS = {
     # layout: special tokens around one sentence, around a pair (None: it does not take one)
@@ -52,7 +57,7 @@ class Tokenizer(ABC):
     @property
     @abstractmethod
     def digest(self) -> str:
-        """SHA-256 (hex) of all that decides the ids: two tokenizers that agree on it are the same."""
+        """SHA-256 (hex) of all that decides the ids: tokenizers that agree on it are the same."""
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
@@ -74,9 +79,10 @@ class Tokenizer(ABC):
         """The special tokens of one sentence or pair.
 
         - ``xlm``: ``</s> a </s>`` (algorithms A11)
-        - ``tlm``: ``</s> a </s> </s> b </s>``, positions restart at 0 with ``b`` (XLM section 3.4, B3)
+        - ``tlm``: ``</s> a </s> </s> b </s>``, positions restart at 0 with ``b`` (XLM section 3.4)
         - ``tlm-run-on``: the same, positions run on
-        - ``merged``: ``</s> a </s> b </s>``, positions run on (XLM's XNLI layout, B3); or ``</s> a </s>``
+        - ``merged``: ``</s> a </s> b </s>``, positions run on (XLM's XNLI layout, B3); of one
+          sentence ``</s> a </s>``
 
         Raises ConfigError for an unknown layout, or one that takes another number of sentences.
         """
@@ -102,3 +108,82 @@ def num_specials(layout: str, *, pair: bool) -> int:
         found = "a pair" if pair else "one sentence"
         raise ConfigError(f"layout {layout!r} does not take {found}")
     return number
+
+
+def write_tokenizer(
+    folder: Path,
+    tokenizer: Tokenizer,
+    kind: str,
+    settings: Mapping[str, int],
+    files: Mapping[str, bytes],
+) -> None:
+    """Write ``files`` and, last, ``tokenizer.json``, which says what is needed to load them."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        description = {
+            "format": FORMAT,
+            "kind": kind,
+            "settings": dict(settings),
+            "digest": tokenizer.digest,
+            "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+        }
+        (folder / SETTINGS_FILE).write_text(json.dumps(description, indent=2) + "\n", "utf-8")
+    except OSError as error:
+        raise DataError(f"{folder}: the tokenizer cannot be written ({error.strerror})") from error
+
+
+def load_tokenizer(folder: Path | str) -> Tokenizer:
+    """The tokenizer that ``save`` wrote to ``folder``.
+
+    Raises DataError where a file is missing, or is not the one that ``tokenizer.json`` names (by
+    digest: a changed vocabulary would silently change what every id means).
+    """
+    folder = Path(folder)
+    at = folder / SETTINGS_FILE
+    try:
+        description: dict[str, Any] = json.loads(at.read_bytes())
+        expected_format, kind = description["format"], description["kind"]
+        files = {name: (folder / name).read_bytes() for name in description["files"]}
+        settings, expected = description["settings"], description["digest"]
+    except OSError as error:
+        raise DataError(
+            f"{error.filename}: {error.strerror}: expected a tokenizer folder with {SETTINGS_FILE} "
+            "and the files it names"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{at}: is no description of a tokenizer ({error!r})") from None
+    if expected_format != FORMAT:
+        raise DataError(f"{at}: has format {expected_format!r}, expected {FORMAT}")
+    for name, content in files.items():
+        _compare(folder / name, hashlib.sha256(content).hexdigest(), description["files"][name])
+    tokenizer = _build(kind, settings, files, at)
+    _compare(folder, tokenizer.digest, expected)
+    return tokenizer
+
+
+def _compare(path: Path, found: str, expected: str) -> None:
+    if found != expected:
+        raise DataError(
+            f"{path}: digest {found} found, {expected} expected by {SETTINGS_FILE}: the tokenizer "
+            "was changed after it was saved; restore it"
+        )
+
+
+def _build(
+    kind: str, settings: Mapping[str, Any], files: Mapping[str, bytes], at: Path
+) -> Tokenizer:
+    # The kinds are built on this module; so they are imported when one is asked for.
+    from xlm.text import fastbpe, sentencepiece
+
+    try:
+        if kind == "sentencepiece":
+            return sentencepiece.SentencePieceTokenizer(files[sentencepiece.MODEL_FILE])
+        if kind == "fastbpe":
+            codes, vocabulary = files[fastbpe.CODES_FILE], files[fastbpe.VOCABULARY_FILE]
+            return fastbpe.FastBpeTokenizer(codes, vocabulary, **settings)
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{at}: does not fit a tokenizer of kind {kind!r} ({error})") from None
+    raise DataError(f"{at}: unknown kind {kind!r}: expected 'sentencepiece' or 'fastbpe'")
