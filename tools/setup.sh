@@ -62,7 +62,6 @@ run_pip() {
 }
 
 make_venv() {
-    find_python
     local failed=""
     if ! mkdir -p "$venv" 2>/dev/null || ! touch "$venv/made-by-setup" 2>/dev/null; then
         stop "cannot write to $venv (read-only or full disk?); set XLM_VENV to a folder that can be written"
@@ -75,7 +74,8 @@ make_venv() {
     }
     touch "$venv/unfinished"
     "$python" -m venv "$venv" >>"$log" 2>&1 || failed=yes
-    if [[ $failed ]] && ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+    if [[ $failed ]] && { ! "$python" -c 'import ensurepip, venv' 2>/dev/null ||
+        grep -q "ensurepip is not" "$log"; }; then
         rm -rf "$venv"
         stop "$python has no venv module: install it (Debian, Ubuntu: apt-get install" \
             "$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')) and run again"
@@ -146,6 +146,7 @@ prepare_environment() {
         flock 9 # two scripts started at once
     fi
     if [[ -e $venv/unfinished || (-e $venv/made-by-setup && ! -e $venv/bin/python) ]] || ! is_fit; then
+        find_python
         if [[ -e $venv/made-by-setup ]]; then
             echo "$venv is unfinished or of another Python: starting afresh"
             rm -rf "$venv"

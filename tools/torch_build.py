@@ -50,9 +50,7 @@ def default_build_has_cuda(requirements: list[str]) -> bool:
 def _pip(*arguments: str, seconds: float = 300) -> str:
     command = [sys.executable, "-m", "pip", *arguments]
     try:
-        run = subprocess.run(
-            command, capture_output=True, text=True, timeout=seconds, check=False
-        )
+        run = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
         return ""
     return run.stdout if run.returncode == 0 else ""
@@ -120,7 +118,7 @@ def main() -> int:
         if not arguments:
             say(
                 "no NVIDIA GPU here, and no CPU build of torch in pip's index or links nor in "
-                f"PyTorch's CPU index; name one with XLM_TORCH=/path/to/torch.whl (or XLM_TORCH="
+                "PyTorch's CPU index; name one with XLM_TORCH=/path/to/torch.whl (or XLM_TORCH="
                 "torch for the default build, which downloads gigabytes of CUDA)"
             )
     print("\n".join(arguments or []))

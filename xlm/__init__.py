@@ -1,4 +1,4 @@
-"""Cross-lingual language-model pretraining: text to corpora, corpora to batches, batches to a model."""
+"""Cross-lingual language-model pretraining: from text to a trained model."""
 
 from xlm._foreign import warn_of_foreign_packages
 

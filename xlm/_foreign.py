@@ -45,8 +45,8 @@ def warn_of_foreign_packages() -> None:
     found = ", ".join(foreign_packages())
     if found:
         warnings.warn(
-            f"another package named xlm is installed ({found}) beside xlm-pretrain, which runs from "
-            f"{_OURS}: their modules can hide each other; uninstall one of the two",
+            f"another package named xlm is installed ({found}) beside xlm-pretrain, which "
+            f"runs from {_OURS}: their modules can hide each other; uninstall one of the two",
             RuntimeWarning,
             stacklevel=3,
         )

@@ -1,0 +1,207 @@
+"""What is promised of the package as a whole: light to import, honest about its name, clean."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import xlm
+from xlm._foreign import foreign_packages, warn_of_foreign_packages
+
+HEAVY = ("transformers", "datasets", "tensorboard", "apex", "matplotlib", "fastBPE")
+
+
+def run_python(code: str, root: Path, *also: Path) -> subprocess.CompletedProcess[str]:
+    """``code`` in a fresh interpreter that sees the checkout, and ``also`` after it."""
+    path = os.pathsep.join(map(str, (root, *also)))
+    environment = os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
+    )
+
+
+def tracked_files(root: Path) -> list[Path]:
+    """The files of the repository; where git is absent, those that it would hold."""
+    if shutil.which("git") and (root / ".git").exists():
+        listing = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True
+        ).stdout
+        return [root / name for name in listing.split("\0") if name and (root / name).is_file()]
+    made = {".venv", "runs", "build", "dist"}
+    return [
+        path
+        for path in root.rglob("*")
+        if path.is_file()
+        and not any(
+            part in made or part.endswith(("cache", "cache__", ".egg-info", ".hypothesis"))
+            for part in path.relative_to(root).parts
+        )
+    ]
+
+
+@pytest.fixture(scope="module")
+def project(root: Path) -> dict[str, Any]:
+    with (root / "pyproject.toml").open("rb") as file:
+        return tomllib.load(file)
+
+
+@pytest.fixture(scope="module")
+def torch_build(root: Path) -> ModuleType:
+    """tools/torch_build.py, which is no part of the package."""
+    spec = importlib.util.spec_from_file_location("torch_build", root / "tools/torch_build.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_no_module_imports_what_is_optional(root: Path) -> None:
+    """Every module can be imported, and all of them together bring in nothing heavy."""
+    code = f"""
+import importlib, pkgutil, sys
+import xlm
+assert not set(sys.modules) & {{"torch", "numpy"}}
+modules = [m.name for m in pkgutil.walk_packages(xlm.__path__, "xlm.")]
+for name in modules:
+    importlib.import_module(name)
+assert len(modules) > 10, modules
+print(sorted(set(sys.modules) & set({HEAVY!r})))
+"""
+    assert run_python(code, root).stdout.strip() == "[]"
+
+
+def test_a_foreign_package_is_noticed_and_named(root: Path, tmp_path: Path) -> None:
+    foreign = tmp_path / "xlm" / "__init__.py"
+    foreign.parent.mkdir()
+    foreign.write_text("")
+    noticed = run_python("import xlm; print(xlm.__file__)", root, tmp_path)
+    assert noticed.stdout.strip() == str(root / "xlm" / "__init__.py")
+    (line,) = [line for line in noticed.stderr.splitlines() if "RuntimeWarning" in line]
+    assert str(foreign) in line and "xlm-pretrain" in line
+
+
+def test_a_foreign_distribution_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "xlm-0.4.2.dist-info").mkdir()
+    (tmp_path / "xlm_pretrain-0.1.0.dist-info").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path), str(tmp_path / "absent")])
+    assert list(foreign_packages()) == [str(tmp_path / "xlm-0.4.2.dist-info")]
+    with pytest.warns(RuntimeWarning, match=r"xlm-0\.4\.2"):
+        warn_of_foreign_packages()
+
+
+def test_neither_this_package_nor_a_folder_of_that_name_is_foreign(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "xlm").mkdir()  # data, say
+    monkeypatch.setattr(sys, "path", [str(root), str(tmp_path)])
+    assert list(foreign_packages()) == []
+
+
+def test_dependencies_are_those_agreed_on(project: dict[str, Any]) -> None:
+    def names(requirements: list[str]) -> set[str]:
+        return {re.split(r"[\[<>=!~; ]", requirement)[0] for requirement in requirements}
+
+    table = project["project"]
+    assert names(table["dependencies"]) == set(
+        "torch numpy sentencepiece tokenizers safetensors datasets tensorboard jsonargparse pyyaml "
+        "tqdm zstandard".split()
+    )
+    extras = table["optional-dependencies"]
+    assert set(extras) == {"hf", "mt", "plot", "dev"}
+    everything = names(table["dependencies"]).union(*map(names, extras.values()))
+    assert not everything & {"apex", "fastBPE", "fastbpe"}
+    assert extras["plot"] == [name for name in extras["dev"] if name in extras["plot"]]
+
+
+def test_every_module_has_a_floor(project: dict[str, Any], root: Path) -> None:
+    (contract,) = project["tool"]["importlinter"]["contracts"]
+    placed = re.findall(r"\w+", " ".join(contract["layers"]))
+    assert len(placed) == len(set(placed))
+    found = {path.stem for path in (root / "xlm").glob("*.py")}
+    found |= {path.parent.name for path in (root / "xlm").glob("*/__init__.py")}
+    assert found - {"__init__"} <= set(placed)
+
+
+def test_setup_is_thin_and_the_version_agrees(root: Path) -> None:
+    assert len((root / "setup.py").read_text().splitlines()) <= 6
+    assert re.fullmatch(r"\d+\.\d+\.\d+", xlm.__version__)
+    try:
+        installed = importlib.metadata.version("xlm-pretrain")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("xlm-pretrain is not installed, only on the path")
+    assert installed == xlm.__version__
+
+
+def test_no_file_names_a_registry_or_a_path_of_one_machine(root: Path) -> None:
+    hosts = "|".join(("pypi" + r"\.org", "python" + "hosted", "npm" + r"js\.", r"deb\.deb" + "ian"))
+    places = "|".join(("wo" + "rk", "ro" + "ot", "ho" + "me", "Us" + "ers"))
+    unwanted = re.compile(rf"({hosts})|(?<![\w.}}])/({places})/")
+    found = []
+    for path in tracked_files(root):
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue  # a picture
+        found += [f"{path.relative_to(root)}: {match[0]}" for match in unwanted.finditer(text)]
+    assert not found
+
+
+def test_an_unfit_interpreter_is_named(root: Path, tmp_path: Path) -> None:
+    old = tmp_path / "python3"
+    old.write_text("#!/bin/sh\necho 3.9.2\nexit 1\n")
+    old.chmod(0o755)
+    run = subprocess.run(
+        ["bash", str(root / "tools/test.sh")],
+        env=os.environ | {"PYTHON": str(old), "XLM_VENV": str(tmp_path / "environment")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1
+    (line,) = run.stderr.splitlines()
+    assert f"{old} is 3.9.2" in line and "3.11, 3.12 or 3.13" in line
+    assert not (tmp_path / "environment").exists()
+
+
+@pytest.mark.parametrize(
+    ("listing", "expected"),
+    [
+        ("torch (2.15.0)\nAvailable versions: 2.15.0, 2.9.1+cpu, 2.13.0+cpu, 2.13.0", "2.13.0+cpu"),
+        ("Available versions: 2.15.0, 2.14.1", None),
+        ("Available versions: 2.5.1+cpu", None),
+        ("", None),
+    ],
+)
+def test_the_newest_cpu_build_is_chosen(
+    torch_build: ModuleType, listing: str, expected: str | None
+) -> None:
+    assert torch_build.newest_cpu_version(listing) == expected
+
+
+def test_without_a_gpu_no_default_build_is_ever_named(
+    torch_build: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("XLM_TORCH", raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(torch_build, "has_nvidia_gpu", lambda: False)
+    monkeypatch.setattr(torch_build, "_pip", lambda *_, **__: "Available versions: 2.15.0, 2.14.1")
+    assert torch_build.main() == 1
+    said = capsys.readouterr()
+    assert said.out.strip() == ""
+    assert "no CPU build of torch" in said.err and len(said.err.splitlines()) == 1
+
+
+def test_cuda_is_recognized_by_what_a_build_requires(torch_build: ModuleType) -> None:
+    assert torch_build.default_build_has_cuda(["torch", "sympy", "nvidia-cudnn-cu13"])
+    assert not torch_build.default_build_has_cuda(["torch", "sympy", "networkx"])
