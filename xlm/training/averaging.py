@@ -37,7 +37,7 @@ class AveragedWeights:
         self._names = [name for name, _ in named.values()]
         self._parameters = [p for _, p in named.values()]
         self._averages = [p.detach().clone() for p in self._parameters]
-        self._num_updates = torch.zeros((), dtype=torch.float32, device=self._parameters[0].device)
+        self._num_updates = torch.zeros((), dtype=torch.float64, device=self._parameters[0].device)
 
     @torch.no_grad()
     def update(self, found_inf: Tensor | None = None) -> None:
