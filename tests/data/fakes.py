@@ -57,6 +57,6 @@ def corpora(**lengths: Sequence[int]) -> Corpora:
         if len(parts) == 1:
             texts["train", name] = corpus(sizes, name, seed=len(name))
         else:
-            sides = [corpus(s, lang, seed=i) for i, (s, lang) in enumerate(zip(sizes, parts))]
+            sides = [corpus(s, lang, seed=len(lang)) for s, lang in zip(sizes, parts, strict=True)]
             pairs["train", "-".join(parts)] = Pairs(*sides)
     return Corpora(WordTokenizer(), languages, texts=texts, pairs=pairs)

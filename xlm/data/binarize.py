@@ -136,8 +136,8 @@ def binarize_labeled(
     rows = iter(rows)
     head = next(rows, None)
     if head is None or len(head) not in (2, 3):
-        found = "no row" if head is None else f"{len(head)} columns in row 1"
-        raise DataError(f"{path}: {found}, expected a label and one or two sentences a row")
+        problem = "no row" if head is None else f"{len(head)} columns in row 1"
+        raise DataError(f"{path}: {problem}, expected a label and one or two sentences a row")
     num_sides = len(head) - 1
     names = (languages,) * num_sides if isinstance(languages, str) else tuple(languages)
     if len(names) != num_sides:
@@ -191,9 +191,7 @@ class _Labels:
         return ordered
 
 
-def _split_labels(
-    path: Path | str, rows: Iterable[Sequence[str]], num_sides: int
-) -> Iterator[Row]:
+def _split_labels(path: Path | str, rows: Iterable[Sequence[str]], num_sides: int) -> Iterator[Row]:
     """Rows with the label last, where ``_encode_all`` passes it by."""
     for number, row in enumerate(rows, 1):
         if len(row) != num_sides + 1:

@@ -1,10 +1,10 @@
 """Everything that one tokenizer made of one collection of text: a folder, or the same in memory.
 
-    corpora.json                      format version, tokenizer's digest, languages and their ids
-    tokenizer/
-    {train,valid,test}/en/            a Corpus
-    {train,valid,test}/en-hi/         Pairs (the two names in alphabetical order)
-    {train,valid,test}/NAME/          labelled Pairs
+corpora.json                      format version, tokenizer's digest, languages and their ids
+tokenizer/
+{train,valid,test}/en/            a Corpus
+{train,valid,test}/en-hi/         Pairs (the two names in alphabetical order)
+{train,valid,test}/NAME/          labelled Pairs
 """
 
 from __future__ import annotations
@@ -60,11 +60,18 @@ class Corpora:
         self._unigrams: dict[str, NDArray[np.float64]] = {}
 
     @classmethod
-    def open(cls, folder: Path | str, tokenizer: Tokenizer | None = None) -> Corpora:
+    def open(
+        cls,
+        folder: Path | str,
+        tokenizer: Tokenizer | None = None,
+        *,
+        languages: Mapping[str, int] | None = None,
+    ) -> Corpora:
         """The corpora in ``folder``; each is mapped when it is first asked for.
 
-        Without ``tokenizer`` the one in ``folder/tokenizer`` is loaded. Raises DataError where the
-        folder holds no corpora, or those of another tokenizer.
+        Without ``tokenizer`` the one in ``folder/tokenizer`` is loaded. ``languages`` gives the ids
+        by name that a model knows, in place of the folder's own. Raises DataError where the folder
+        holds no corpora, those of another tokenizer, or a language that has no such id.
         """
         folder = Path(folder)
         keys = ("tokenizer", "languages")
@@ -74,7 +81,13 @@ class Corpora:
 
             tokenizer = load_tokenizer(folder / "tokenizer")
         check_digest(folder, description["tokenizer"], tokenizer)
-        corpora = cls(tokenizer, description["languages"], where=str(folder))
+        strange = sorted(set(description["languages"]) - set(languages or description["languages"]))
+        if strange:
+            raise DataError(
+                f"{folder} holds {', '.join(strange)}, which the model does not know: it knows "
+                f"{', '.join(languages or {})}; give other data"
+            )
+        corpora = cls(tokenizer, languages or description["languages"], where=str(folder))
         corpora._folder = folder
         for header in sorted(folder.glob(f"*/*/{HEADER}")):
             split, name = header.parent.parent.name, header.parent.name
@@ -111,6 +124,7 @@ class Corpora:
 
     def names(self, split: str) -> dict[str, list[str]]:
         """What there is of ``split``, under ``texts``, ``pairs`` and ``labeled``."""
+        parts: dict[str, Iterable[Key]]
         parts = {"texts": self._texts, "pairs": self._pairs, "labeled": self._labeled}
         return {
             part: sorted(name for found, name in keys if found == split)

@@ -1,10 +1,10 @@
 """A corpus: the sentences of one language of one split, as ids in memory-mapped files.
 
-    ids.bin      uint16 (vocabulary of at most 65,536) or uint32, every sentence followed by the
-                 end symbol
-    offsets.bin  int64 [sentences + 1]: sentence i is ids[offsets[i] : offsets[i + 1] - 1]
-    counts.bin   int64 [vocab_size]: how often each id occurs
-    header.json  format version, language, tokenizer's digest, sizes, what was dropped
+ids.bin      uint16 (vocabulary of at most 65,536) or uint32, every sentence followed by the
+             end symbol
+offsets.bin  int64 [sentences + 1]: sentence i is ids[offsets[i] : offsets[i + 1] - 1]
+counts.bin   int64 [vocab_size]: how often each id occurs
+header.json  format version, language, tokenizer's digest, sizes, what was dropped
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from xlm.scores import TextSize
 from xlm.text.tokenizer import Ids, Tokenizer
 
 FORMAT_VERSION = 1
-_KEYS = ("language", "dtype", "vocab_size", "tokenizer", "sentences", "tokens", "words")
-_KEYS += ("characters", "bytes", "dropped")
+_SIZES = ("sentences", "tokens", "words", "characters", "bytes")
+_KEYS = ("language", "dtype", "vocab_size", "tokenizer", "dropped", *_SIZES)
 
 
 def id_type(vocab_size: int) -> np.dtype[Any]:
@@ -70,7 +70,7 @@ class Corpus:
         header = read_json(path / HEADER, "corpus", _KEYS, FORMAT_VERSION)
         if tokenizer is not None:
             check_digest(path, header["tokenizer"], tokenizer)
-        size = TextSize(*(int(header[key]) for key in _KEYS[4:9]))
+        size = TextSize(*(int(header[key]) for key in _SIZES))
         dtype = id_type(header["vocab_size"])
         if header["dtype"] != dtype.name:
             raise DataError(

@@ -74,7 +74,8 @@ class Mixture:
     ):
         self.streams = {name: tuple(several) for name, several in streams.items()}
         self.samplings = {name: Sampling() for name in streams} | dict(samplings or {})
-        self.weights: dict[str, Piecewise] = {name: 1.0 for name in streams} | dict(weights or {})
+        self.weights: dict[str, Piecewise] = {name: 1.0 for name in streams}
+        self.weights.update(weights or {})
         self.group_size = group_size
         self.order = order
         self.one_language_a_group = one_language_a_group
@@ -99,7 +100,7 @@ class Mixture:
         for name, weight in self.weights.items():
             check_piecewise(weight, f"the weight of {name}")
             if not self.streams[name]:
-                raise ConfigError(f"objective {name} draws from nothing: give it a language or pair")
+                raise ConfigError(f"objective {name} draws from nothing: list a language")
         ids = self.stream_ids
         if twice := sorted({found for found in ids if ids.count(found) > 1}):
             raise ConfigError(f"{', '.join(twice)} listed twice: list each language or pair once")

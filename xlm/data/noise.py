@@ -35,9 +35,9 @@ def frequency_weights(
 def choose_targets(scores: NDArray[np.float64], num: int, random: Random) -> NDArray[np.int64]:
     """``num`` cells drawn without replacement with probability proportional to ``scores``.
 
-    ``scores`` is float64 ``[cells]``, >= 0; a cell with score 0 is never drawn, and where fewer than
-    ``num`` are left all of them are. Exact: each cell is given an exponential divided by its score,
-    and the ``num`` smallest win, the order being that of a sequential draw (Efraimidis and Spirakis
+    ``scores`` is float64 ``[cells]``, >= 0; a cell with score 0 is never drawn, and where fewer
+    than ``num`` are left all of them are. Exact: each cell is given an exponential divided by its
+    score, and the ``num`` smallest win, in the order of a sequential draw (Efraimidis and Spirakis
     2006). Returns ascending cells (int64).
     """
     times = random.exponential(len(scores))
@@ -63,9 +63,10 @@ def replace_targets(
 ) -> NDArray[np.int64]:
     """A copy of ``tokens`` (int64, any shape) with its flat ``cells`` hidden, kept or replaced.
 
-    Each cell for itself becomes the mask symbol with probability ``mask``, stays with ``keep``, and
-    with ``rand`` becomes an id drawn uniformly from the ordinary ones, or with ``from_all`` from the
-    whole vocabulary, as the original does. Raises ConfigError unless the three are shares of 1.
+    Each cell for itself becomes the mask symbol with probability ``mask``, stays with ``keep``,
+    and with ``rand`` becomes an id drawn uniformly from the ordinary ones, or with ``from_all``
+    from the whole vocabulary, as the original does. Raises ConfigError unless the three are shares
+    of 1.
     """
     if min(mask, keep, rand) < 0 or abs(mask + keep + rand - 1) > 1e-9:
         raise ConfigError(f"mask, keep and rand must be shares of 1: found {mask}, {keep}, {rand}")

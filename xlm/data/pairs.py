@@ -1,9 +1,9 @@
 """Aligned sentences, and labelled rows: one or two corpora of equal length and an index.
 
-    first/, second/  the corpora (only the first where a labelled row is one sentence)
-    order.bin        int64 [pairs]: the pairs stably sorted by joint length, special tokens apart
-    labels.bin       int64 [pairs], of labelled rows
-    header.json      format version, languages, tokenizer's digest, label names, what was dropped
+first/, second/  the corpora (only the first where a labelled row is one sentence)
+order.bin        int64 [pairs]: the pairs stably sorted by joint length, special tokens apart
+labels.bin       int64 [pairs], of labelled rows
+header.json      format version, languages, tokenizer's digest, label names, what was dropped
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ Piecewise = float | list[list[float]]
 
 
 def check_piecewise(value: Piecewise, what: str) -> None:
-    """Raise ConfigError, naming ``what``, unless this is a number >= 0 or ascending points of such."""
+    """Raise ConfigError, naming ``what``, unless this is a number >= 0 or ascending points."""
     points = value if isinstance(value, list) else [[0, value]]
     for point in points:
         if not isinstance(point, list) or len(point) != 2:
@@ -61,7 +61,7 @@ class Sampling:
     temperature: float = 1.0
     """Rule ``temperature``: q ~ p ** (1 / temperature)."""
     shares: dict[str, float | list[list[float]]] = field(default_factory=dict)
-    """Rule ``shares``: of each language, a number or points [[step, share], ...]; scaled to sum 1."""
+    """Rule ``shares``: of each language, a number or points [[step, share], ...], scaled to 1."""
 
     def __post_init__(self) -> None:
         if self.rule not in ("alpha", "temperature", "shares", "uniform"):
@@ -108,6 +108,7 @@ class Sampling:
                     f"{', '.join(sorted(sizes))}: give each of these a share"
                 )
             return {name: piecewise(self.shares[name], step) for name in sizes}
-        power = {"alpha": self.alpha, "temperature": 1 / self.temperature, "uniform": 0.0}[self.rule]
+        powers = {"alpha": self.alpha, "temperature": 1 / self.temperature, "uniform": 0.0}
+        power = powers[self.rule]
         total = sum(sizes.values())
         return {name: (size / total) ** power if size else 0.0 for name, size in sizes.items()}

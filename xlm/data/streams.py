@@ -36,7 +36,7 @@ class Examples:
     second: list[Ids] | None = None
     """The second sentence of each pair, without special tokens."""
     before: NDArray[np.int64] | None = None
-    """int64 ``[B]``, text only: the token that precedes each row, an end symbol before the first."""
+    """int64 ``[B]``, text only: the token that precedes each row (an end symbol at the start)."""
     labels: NDArray[np.int64] | None = None
     """int64 ``[B]``, labelled rows only."""
     length: int = 0
@@ -46,8 +46,8 @@ class Examples:
 class Stream(ABC):
     """Micro-batches of one language, pair or labelled corpus for one objective.
 
-    The order is drawn from (seed, ``id``, epoch). With ``shuffle=False`` there is one pass in order,
-    and k ends at ``num_batches``.
+    The order is drawn from (seed, ``id``, epoch). With ``shuffle=False`` there is one pass in
+    order, and k ends at ``num_batches``.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Stream(ABC):
 
     @property
     def unigram(self) -> tuple[NDArray[np.float64], ...] | None:
-        """Each side's unigram nats (float64 ``[V]``); None where a language has no training text."""
+        """Each side's unigram nats (float64 ``[V]``); None where one has no training text."""
         try:
             return tuple(self._corpora.unigram(language) for language in self.languages)
         except DataError:
@@ -228,9 +228,10 @@ class TextStream(Stream):
 class PairStream(Stream):
     """Aligned sentences (or labelled rows) in batches of one padded length each.
 
-    Rows are sorted by length and cut into at most ``num_lengths`` buckets, whose padded lengths give
-    the fewest padded cells. An epoch permutes the batches of all buckets, and the rows inside each
-    bucket; a bucket's last batch is shorter. ``shuffle=False`` serves them once, in order of length.
+    Rows are sorted by length and cut into at most ``num_lengths`` buckets, whose padded lengths
+    give the fewest padded cells. An epoch permutes the batches of all buckets, and the rows inside
+    each bucket; a bucket's last batch is shorter. ``shuffle=False`` serves them once, in order of
+    length.
 
     ``sides`` says what is measured: ``joint`` (both sentences in one row, as in TLM) or ``longer``
     (a row each, both padded to one length, as in translation). A batch holds ``tokens_per_batch``
@@ -272,8 +273,8 @@ class PairStream(Stream):
         """Rows left out because they are longer than ``max_length``."""
         if not histogram.any():
             raise DataError(
-                f"{self.id}: none of {len(self.pairs)} rows of the {split} split fits in max_length "
-                f"{max_length}: raise it, or prepare other text"
+                f"{self.id}: none of {len(self.pairs)} rows of the {split} split fits in "
+                f"max_length {max_length}: raise it, or prepare other text"
             )
         self.buckets = Buckets(
             histogram,
@@ -289,9 +290,7 @@ class PairStream(Stream):
     def _find(self, corpora: Corpora, split: str, pair: str) -> Pairs:
         return corpora.pairs(split, pair)
 
-    def _histogram(
-        self, sides: Measure, num_specials: int, max_length: int
-    ) -> NDArray[np.int64]:
+    def _histogram(self, sides: Measure, num_specials: int, max_length: int) -> NDArray[np.int64]:
         """Rows of each length with special tokens (int64 ``[max_length + 1]``); longer ones cut."""
         lengths = self.pairs.histogram(sides)[: max(0, max_length + 1 - num_specials)]
         return np.concatenate([np.zeros(num_specials, dtype=np.int64), lengths])

@@ -1,0 +1,182 @@
+import multiprocessing
+import os
+
+import numpy as np
+import pytest
+
+from tests.data.fakes import WordTokenizer
+from xlm.data import binarize as module
+from xlm.data.binarize import binarize, binarize_labeled, binarize_pairs
+from xlm.errors import DataError
+from xlm.scores import TextSize
+
+TOKENIZER = WordTokenizer()
+
+
+class DyingTokenizer(WordTokenizer):
+    def encode(self, text):
+        if multiprocessing.parent_process() is not None:
+            os._exit(9)
+        return super().encode(text)
+
+
+class OverflowingTokenizer(WordTokenizer):
+    def encode(self, text):
+        return [len(text)]
+
+
+def lines(num):
+    return [" ".join(f"w{(i * j) % 97}" for j in range(i % 7)) for i in range(num)]
+
+
+def test_ids_and_sizes(tmp_path):
+    found = binarize(["नेपाल राम्रो  छ", "", "a"], tmp_path / "ne", "ne", TOKENIZER)
+    assert [found[i].tolist() for i in range(3)] == [
+        TOKENIZER.encode(text) for text in ("नेपाल राम्रो छ", "", "a")
+    ]
+    text = "नेपाल राम्रो  छ\n\na\n"
+    assert found.text_size == TextSize(
+        sentences=3, tokens=4 + 3, words=4 + 3, characters=len(text), bytes=len(text.encode())
+    )
+
+
+def test_many_workers_write_what_one_does(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK_ROWS", 50)
+    done = []
+    one = binarize(iter(lines(1234)), tmp_path / "1", "en", TOKENIZER, progress=done.append)
+    assert done == [50] * 24 + [34]
+    two = binarize(
+        iter(lines(1234)), tmp_path / "2", "en", TOKENIZER, num_workers=2, progress=done.append
+    )
+    assert sum(done) == 2 * 1234
+    for name in ("ids.bin", "offsets.bin", "counts.bin", "header.json"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+    assert [row.tolist() for row in map(one.sentence, range(1234))] == [
+        TOKENIZER.encode(line) for line in lines(1234)
+    ]
+    assert len(two) == 1234
+
+
+def test_few_lines_are_read_ahead(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK_ROWS", 10)
+    num_read = num_done = most_ahead = 0
+
+    def reading():
+        nonlocal num_read, most_ahead
+        for line in lines(500):
+            num_read += 1
+            most_ahead = max(most_ahead, num_read - num_done)
+            yield line
+
+    def progress(num):
+        nonlocal num_done
+        num_done += num
+
+    binarize(reading(), tmp_path / "en", "en", TOKENIZER, progress=progress)
+    assert num_done == 500 and most_ahead <= 10 * (module.CHUNKS_AHEAD + 1)
+
+
+def test_long_lines_make_chunks_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK_CHARACTERS", 100)
+    done = []
+    binarize(
+        ["x" * 99, "y", "z" * 500, "a"], tmp_path / "en", "en", TOKENIZER, progress=done.append
+    )
+    assert done == [2, 1, 1]
+
+
+def test_pairs_with_an_empty_side_are_left_out_and_counted(tmp_path):
+    rows = [("a b", "c"), ("", "d"), ("e", " "), ("f", "g h i"), ("", "")]
+    found = binarize_pairs(rows, tmp_path / "en-hi", ("en", "hi"), TOKENIZER)
+    assert found.dropped == {"empty side": 3}
+    assert [side[1].tolist() for side in found.sides] == [
+        TOKENIZER.encode("f"), TOKENIZER.encode("g h i"),
+    ]  # fmt: skip
+    assert found.sides[0].text_size == TextSize(2, 5, 5, 6, 6)
+    assert found.languages == ("en", "hi") and found.labels is None
+
+
+def test_pairs_by_workers(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK_ROWS", 20)
+    rows = list(zip(lines(200), reversed(lines(200)), strict=True))
+    one = binarize_pairs(rows, tmp_path / "1", ("en", "hi"), TOKENIZER)
+    two = binarize_pairs(rows, tmp_path / "2", ("en", "hi"), TOKENIZER, num_workers=2)
+    for side in (0, 1):
+        assert one.sides[side].ids.tolist() == two.sides[side].ids.tolist()
+    assert one.order().tolist() == two.order().tolist() and one.dropped == two.dropped
+
+
+def test_labels_are_numbered_in_alphabetical_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK_ROWS", 2)
+    monkeypatch.setattr(module, "CHUNK", 2)
+    rows = [
+        ("yes", "a", "b"),
+        ("no", "c d", ""),
+        ("maybe", "e", "f"),
+        ("no", "g", "h"),
+        ("yes", "i", "j"),
+    ]
+    found = binarize_labeled(rows, tmp_path / "nli", "en", TOKENIZER)
+    assert found.label_names == ("maybe", "no", "yes")
+    assert found.labels.tolist() == [2, 1, 0, 1, 2]
+    assert found.languages == ("en", "en") and len(found) == 5
+    given = binarize_labeled(
+        rows, tmp_path / "given", ("en", "ne"), TOKENIZER, label_names=["yes", "no", "maybe"]
+    )
+    assert given.labels.tolist() == [0, 1, 2, 1, 0] and given.languages == ("en", "ne")
+
+
+def test_labelled_single_sentences(tmp_path):
+    found = binarize_labeled([("b", "x y"), ("a", "z")], tmp_path / "topic", "en", TOKENIZER)
+    assert len(found.sides) == 1 and found.labels.tolist() == [1, 0]
+    assert found.order().tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "settings", "message"),
+    [
+        ([], {}, "no row, expected a label"),
+        ([("a",)], {}, "1 columns in row 1"),
+        ([("a", "x"), ("a", "x", "y")], {}, "row 2 has 3 columns, row 1 has 2"),
+        (
+            [("a", "x"), ("c", "x")],
+            {"label_names": ["a", "b"]},
+            "row 2 has label 'c', expected .* a, b",
+        ),
+    ],
+)
+def test_labelled_rows_that_cannot_be(tmp_path, rows, settings, message):
+    with pytest.raises(DataError, match=message):
+        binarize_labeled(rows, tmp_path / "x", "en", TOKENIZER, **settings)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_left_when_reading_fails(tmp_path):
+    def failing():
+        yield "a"
+        raise DataError("text.txt, line 2: no UTF-8")
+
+    with pytest.raises(DataError, match="line 2"):
+        binarize(failing(), tmp_path / "en", "en", TOKENIZER)
+    with pytest.raises(DataError, match="line 2"):
+        binarize_pairs(((a, a) for a in failing()), tmp_path / "p", ("en", "hi"), TOKENIZER)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_worker_that_is_killed_is_one_line(tmp_path):
+    with pytest.raises(DataError, match="a process that tokenizes was killed"):
+        binarize(["a"], tmp_path / "en", "en", DyingTokenizer(), num_workers=2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_tokenizer_that_contradicts_itself(tmp_path):
+    with pytest.raises(DataError, match="ids from 1 to 300 for a vocabulary of 200"):
+        binarize(["a", "b" * 300], tmp_path / "en", "en", OverflowingTokenizer())
+
+
+def test_an_existing_corpus_is_kept_unless_replaced(tmp_path):
+    binarize(["a"], tmp_path / "en", "en", TOKENIZER)
+    with pytest.raises(DataError, match="already exists"):
+        binarize(["b c"], tmp_path / "en", "en", TOKENIZER)
+    found = binarize(["b c"], tmp_path / "en", "en", TOKENIZER, replace=True)
+    assert len(found[0]) == 2 and np.array_equal(found.ids[-1:], [1])

@@ -1,0 +1,86 @@
+from itertools import combinations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xlm.data import buckets as module
+from xlm.data.buckets import Buckets, best_lengths
+
+HISTOGRAMS = st.lists(st.integers(0, 5), min_size=1, max_size=12).map(np.array)
+
+
+def padded_cells(histogram, lengths):
+    """Cells when each row is padded to the smallest length that holds it."""
+    return sum(
+        count * min(length for length in lengths if length >= row)
+        for row, count in enumerate(histogram.tolist())
+        if count
+    )
+
+
+@settings(max_examples=100, deadline=None)
+@given(HISTOGRAMS, st.integers(1, 5))
+def test_no_other_lengths_have_fewer_padded_cells(histogram, num_lengths):
+    found = best_lengths(histogram, num_lengths)
+    present = np.flatnonzero(histogram).tolist()
+    if not present:
+        assert found == []
+        return
+    assert found == sorted(set(found)) and len(found) <= num_lengths and found[-1] == present[-1]
+    best = min(
+        padded_cells(histogram, [*chosen, present[-1]])
+        for chosen in combinations(present[:-1], min(num_lengths, len(present)) - 1)
+    )
+    assert padded_cells(histogram, found) == best
+
+
+def test_many_lengths_are_rounded_up_first(monkeypatch):
+    histogram = np.random.default_rng(0).integers(0, 9, 100)
+    exact = padded_cells(histogram, best_lengths(histogram, 8))
+    monkeypatch.setattr(module, "MOST_CANDIDATES", 30)
+    rounded = best_lengths(histogram, 8)
+    assert len(rounded) <= 8 and rounded[-1] == 99
+    assert exact <= padded_cells(histogram, rounded) < 1.05 * exact
+
+
+@settings(max_examples=100, deadline=None)
+@given(HISTOGRAMS, st.integers(1, 5), st.integers(1, 40), st.none() | st.integers(1, 3))
+def test_each_epoch_serves_each_row_once(histogram, num_lengths, tokens, most_rows):
+    if not histogram.any():
+        return
+    lengths = best_lengths(histogram, num_lengths)
+    found = Buckets(histogram, lengths, tokens_per_batch=tokens, most_rows=most_rows)
+    row_lengths = np.repeat(np.arange(len(histogram)), histogram)
+    assert found.num_rows == len(row_lengths)
+    assert found.num_cells == padded_cells(histogram, lengths)
+    for epoch in (0, 1, 10**6):
+        served = []
+        for k in range(found.num_slots):
+            slot = found.shuffled(epoch * found.num_slots + k, 7, "tlm/en-hi")
+            longest = row_lengths[slot.positions].max()
+            assert slot.length == min(length for length in lengths if length >= longest)
+            assert len(slot.positions) <= max(1, tokens // max(slot.length, 1))
+            assert most_rows is None or len(slot.positions) <= most_rows
+            served += slot.positions.tolist()
+        assert sorted(served) == list(range(len(row_lengths)))
+    in_order = [found.in_order(k).positions for k in range(found.num_slots)]
+    assert np.concatenate(in_order).tolist() == list(range(len(row_lengths)))
+
+
+def test_only_the_last_batch_of_a_bucket_is_shorter():
+    found = Buckets(np.array([0, 0, 7, 0, 5]), [2, 4], tokens_per_batch=8)
+    sizes = [len(found.in_order(k).positions) for k in range(found.num_slots)]
+    assert sizes == [4, 3, 2, 2, 1]
+
+
+def test_epochs_and_seeds_have_orders_of_their_own():
+    found = Buckets(np.array([0, 100]), [1], tokens_per_batch=10)
+
+    def epoch(number, seed):
+        slots = [found.shuffled(number * 10 + k, seed, "x") for k in range(10)]
+        return np.concatenate([slot.positions for slot in slots]).tolist()
+
+    assert len({tuple(epoch(*at)) for at in [(0, 1), (1, 1), (0, 2)]}) == 3
+    assert epoch(0, 1) == epoch(0, 1)
+    assert epoch(0, 1) != list(range(100))

@@ -1,0 +1,154 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tests.data.fakes import corpora
+from xlm.data.mixture import Mixture, Sampling, advance, render_table
+from xlm.data.streams import PairStream, TextStream
+from xlm.errors import ConfigError
+
+CORPORA = corpora(en=[4] * 60, hi=[4] * 20, ne=[4] * 5, en_ne=([4] * 9, [4] * 9))
+
+
+def text(objective, *languages):
+    return [TextStream(CORPORA, name, objective=objective, length=8, rows=2) for name in languages]
+
+
+def pairs(objective):
+    return [PairStream(CORPORA, "en-ne", objective=objective, tokens_per_batch=24, num_specials=4)]
+
+
+def two(**settings):
+    return Mixture({"mlm": text("mlm", "en", "hi", "ne"), "tlm": pairs("tlm")}, **settings)
+
+
+def ids(groups):
+    return [[(stream.id, k) for stream, k in group.micro_batches] for group in groups]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(
+    "sampling", [Sampling(), Sampling(rule="uniform"), Sampling(rule="temperature", temperature=5)]
+)
+def test_languages_are_drawn_as_often_as_they_should(seed, sampling):
+    mixture = Mixture(
+        {"mlm": text("mlm", "en", "hi", "ne")}, {"mlm": sampling}, group_size=1000, seed=seed
+    )
+    drawn = Counter(
+        stream.name
+        for step in range(100)
+        for group in mixture.plan(step, {})
+        for stream, _ in group.micro_batches
+    )
+    q = sampling.probabilities({"en": 60, "hi": 20, "ne": 5})
+    observed = [drawn[name] for name in q]
+    assert sum(observed) == 10**5
+    assert stats.chisquare(observed, np.array(list(q.values())) * 10**5).pvalue > 0.001
+
+
+def test_a_plan_depends_on_seed_and_step_alone():
+    again = two(seed=3)
+    for step in (10**6, 0, 1):
+        assert ids(two(seed=3).plan(step, {})) == ids(again.plan(step, {}))
+    plans = [ids(two(seed=seed).plan(step, {})) for seed, step in [(0, 0), (1, 0), (0, 2)]]
+    assert plans[0] != plans[1] and plans[0] != plans[2]
+
+
+def test_cursors_go_on_where_the_last_step_stopped():
+    mixture = two(order="together", group_size=4)
+    cursors, seen = {"mlm/hi": 7}, Counter({"mlm/hi": 7})
+    for step in range(50):
+        groups = mixture.plan(step, cursors)
+        before = dict(cursors)
+        after = advance(cursors, groups)
+        assert cursors == before
+        for group in groups:
+            for stream, k in group.micro_batches:
+                assert k == seen[stream.id]
+                seen[stream.id] += 1
+        cursors = after
+    assert cursors == dict(seen)
+    assert sum(seen.values()) - 7 == 50 * 2 * 4
+
+
+def test_rotate_takes_turns_and_skips_who_has_no_weight():
+    weights = {"mlm": [[0, 1.0], [4, 1.0], [5, 0.0], [8, 0.0], [9, 2.0]], "tlm": 0.5}
+    mixture = two(weights=weights)
+    turns = []
+    for step in range(12):
+        (group,) = mixture.plan(step, {})
+        turns.append((group.objective, group.weight))
+        assert len(group.micro_batches) == 8
+    mlm, tlm = ("mlm", 1.0), ("tlm", 0.5)
+    late = [("tlm", 0.5), ("mlm", 2.0), ("tlm", 0.5)]
+    assert turns == [mlm, tlm, mlm, tlm, mlm, tlm, tlm, tlm, tlm, *late]
+
+
+def test_together_has_a_group_for_everyone_with_weight():
+    mixture = two(order="together", weights={"mlm": [[0, 1.0], [10, 0.0]]})
+    assert [(g.objective, g.weight) for g in mixture.plan(5, {})] == [("mlm", 0.5), ("tlm", 1.0)]
+    assert [g.objective for g in mixture.plan(10, {})] == ["tlm"]
+
+
+def test_one_language_a_group():
+    mixture = Mixture({"mlm": text("mlm", "en", "hi")}, one_language_a_group=True)
+    drawn = set()
+    for step in range(40):
+        (group,) = mixture.plan(step, {"mlm/en": 5})
+        streams = {stream.id for stream, _ in group.micro_batches}
+        assert len(streams) == 1
+        start = 5 if streams == {"mlm/en"} else 0
+        assert [k for _, k in group.micro_batches] == list(range(start, start + 8))
+        drawn |= streams
+    assert drawn == {"mlm/en", "mlm/hi"}
+
+
+def test_a_staged_mixture_changes_with_the_step():
+    sampling = Sampling(rule="shares", shares={"en": [[0, 1], [100, 0]], "hi": [[0, 0], [100, 1]]})
+    mixture = Mixture({"mlm": text("mlm", "en", "hi")}, {"mlm": sampling}, group_size=100)
+    names = [
+        Counter(s.name for s, _ in mixture.plan(at, {})[0].micro_batches) for at in (0, 50, 100)
+    ]
+    assert names[0] == {"en": 100} and names[2] == {"hi": 100}
+    assert 25 < names[1]["en"] < 75
+
+
+@pytest.mark.parametrize("order", ["rotate", "together"])
+def test_the_table_says_what_is_then_seen(order):
+    sampling = Sampling(rule="shares", shares={"en": [[0, 3], [400, 0]], "hi": 1.0, "ne": 1.0})
+    mixture = two(samplings={"mlm": sampling}, weights={"tlm": [[0, 0.0], [300, 1.0]]}, order=order)
+    num_steps, cursors = 2000, {}
+    for step in range(num_steps):
+        cursors = advance(cursors, mixture.plan(step, cursors))
+    rows = mixture.table(num_steps)
+    assert [(row.objective, row.stream) for row in rows] == [
+        ("mlm", "en"), ("mlm", "hi"), ("mlm", "ne"), ("tlm", "en-ne"),
+    ]  # fmt: skip
+    streams = [stream for several in mixture.streams.values() for stream in several]
+    for row, stream in zip(rows, streams, strict=True):
+        seen = cursors[stream.id] / stream.batches_per_epoch
+        assert row.epochs == pytest.approx(seen, rel=0.05)
+        assert row.sentences == stream.num_sentences and row.tokens == stream.text_size.tokens
+    assert rows[0].probability == pytest.approx(0.6) and rows[0].probability_at_end == 0
+    text = render_table(rows)
+    assert len(text.splitlines()) == 5 and "0.6000 -> 0.0000" in text
+    assert len({len(line) for line in text.splitlines()}) == 1
+
+
+def test_mixtures_that_cannot_be():
+    for settings, message in [
+        ({"group_size": 0}, "group_size must be at least 1"),
+        ({"order": "random"}, "expected rotate or together"),
+        ({"weights": {"clm": 1.0}}, "a weight for clm: there is mlm, tlm"),
+        ({"samplings": {"clm": Sampling()}}, "a sampling for clm"),
+        ({"weights": {"mlm": -1.0}}, "the weight of mlm"),
+        ({"weights": {"mlm": 0.0, "tlm": 0.0}}, "at step 0 no objective has a weight above 0"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            two(**settings)
+    with pytest.raises(ConfigError, match="mlm/en listed twice"):
+        Mixture({"mlm": text("mlm", "en", "en")})
+    with pytest.raises(ConfigError, match="mlm draws from nothing"):
+        Mixture({"mlm": []})

@@ -1,0 +1,106 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from xlm.data.sampling import Sampling, check_piecewise, piecewise
+from xlm.errors import ConfigError
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "sampling.json").read_text())
+SIZES = {"en": 900, "ne": 100}
+
+
+@pytest.mark.parametrize("case", GOLDEN)
+def test_alpha_gives_the_original_s_probabilities(case):
+    uniform = case["factor"] == -1
+    sampling = Sampling(rule="uniform") if uniform else Sampling(alpha=case["factor"])
+    for counts, kind in (("sentences", "mono"), ("pairs", "pair")):
+        if not (sizes := case[counts]):
+            continue
+        found = sampling.probabilities(sizes)
+        expected = case[f"{kind}_probabilities"] or dict.fromkeys(sizes, 1 / len(sizes))
+        assert found.keys() == expected.keys()
+        for name, probability in expected.items():
+            assert found[name] == pytest.approx(probability, rel=0, abs=1e-12)
+
+
+def test_the_paper_s_default():
+    found = Sampling().probabilities(SIZES)
+    assert found["ne"] == pytest.approx(1 / (1 + 9**0.7), abs=1e-15)
+
+
+def test_temperature_is_the_inverse_exponent():
+    found = Sampling(rule="temperature", temperature=4).probabilities(SIZES)
+    assert found == pytest.approx(Sampling(alpha=0.25).probabilities(SIZES))
+    huge = Sampling(rule="temperature", temperature=1e9).probabilities(SIZES)
+    assert huge["en"] == pytest.approx(0.5)
+
+
+def test_a_language_without_sentences_is_never_drawn():
+    for rule in ("alpha", "uniform"):
+        found = Sampling(rule=rule, alpha=0.0).probabilities({"en": 5, "hi": 0, "ne": 1})
+        assert found == {"en": 0.5, "hi": 0.0, "ne": 0.5}
+    with pytest.raises(ConfigError, match="nothing to draw from"):
+        Sampling().probabilities({"en": 0})
+
+
+def test_shares_follow_the_step():
+    sampling = Sampling(rule="shares", shares={"en": [[100, 3], [200, 1]], "ne": 1})
+    assert sampling.staged
+    found = [sampling.probabilities(SIZES, step)["en"] for step in (0, 100, 150, 200, 10**6)]
+    assert found == pytest.approx([3 / 4, 3 / 4, 2 / 3, 1 / 2, 1 / 2])
+    assert not Sampling(rule="shares", shares={"en": 2, "ne": 1}).staged
+
+
+def test_piecewise_values():
+    points = [[0, 1], [10, 0], [30, 0.5]]
+    steps = (0, 5, 10, 20, 30, 10**9)
+    assert [piecewise(points, step) for step in steps] == [1, 0.5, 0, 0.25, 0.5, 0.5]
+    assert piecewise([[10, 2], [20, 3]], 0) == 2
+    assert piecewise(0.3, 7) == 0.3
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([], "found none"),
+        ([[0, 1], [0, 2]], "ascending"),
+        ([[5, 1], [0, 2]], "ascending"),
+        ([[0, 1, 2]], r"points \[step, value\], found"),
+        ([0, 1], r"points \[step, value\], found 0"),
+        ([[0, -1]], "numbers >= 0"),
+        (-0.5, "numbers >= 0"),
+        (math.nan, "numbers >= 0"),
+        ("1", "numbers >= 0"),
+        (True, "numbers >= 0"),
+    ],
+)
+def test_values_that_are_no_schedule(value, message):
+    with pytest.raises(ConfigError, match=f"^the weight: .*{message}"):
+        check_piecewise(value, "the weight")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rule": "fair"}, "expected alpha, temperature, shares or uniform"),
+        ({"alpha": -1}, "alpha must be"),
+        ({"alpha": math.inf}, "alpha must be"),
+        ({"rule": "temperature", "temperature": 0}, "temperature must be"),
+        ({"rule": "shares"}, "rule shares needs them"),
+        ({"shares": {"en": 1.0}}, "no other takes them"),
+        ({"rule": "shares", "shares": {"en": -1.0}}, "the share of en"),
+    ],
+)
+def test_settings_that_cannot_be(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        Sampling(**settings)
+
+
+def test_shares_name_exactly_what_is_drawn_from():
+    for shares in ({"en": 1.0}, {"en": 1.0, "ne": 1.0, "hi": 1.0}):
+        with pytest.raises(ConfigError, match="the objective draws from en, ne"):
+            Sampling(rule="shares", shares=shares).probabilities(SIZES)
+    with pytest.raises(ConfigError, match="nothing to draw from at step 0"):
+        Sampling(rule="shares", shares={"en": 0.0, "ne": [[0, 0], [9, 1]]}).probabilities(SIZES)

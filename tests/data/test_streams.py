@@ -1,0 +1,246 @@
+import json
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.data.fakes import WordTokenizer, corpora, corpus
+from xlm.data.corpora import Corpora
+from xlm.data.corpus import Corpus
+from xlm.data.pairs import Pairs
+from xlm.data.streams import LabeledStream, PairStream, TextStream
+from xlm.errors import ConfigError, DataError
+
+TOKENIZER = WordTokenizer()
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "streams.json").read_text())
+LENGTHS = st.lists(st.integers(0, 9), min_size=1, max_size=12)
+
+
+def text(lengths, **settings):
+    made = corpora(en=lengths)
+    return TextStream(made, "en", objective="clm", **settings), made.text("train", "en").ids
+
+
+def pair_stream(first, second, **settings):
+    settings = {"tokens_per_batch": 30, "num_specials": 4, **settings}
+    made = corpora(en_hi=(first, second))
+    return PairStream(made, settings.pop("pair", "en-hi"), objective="tlm", **settings)
+
+
+# -- text, paper layout
+
+
+@settings(max_examples=60, deadline=None)
+@given(LENGTHS, st.integers(1, 7), st.integers(1, 7), st.sampled_from([0, 3, 10**8]))
+def test_an_epoch_of_text_serves_every_token_once(lengths, length, rows, epoch):
+    stream, ids = text(lengths, length=length, rows=rows, seed=3)
+    num_rows = -(-len(ids) // length)
+    assert stream.num_rows == num_rows
+    start = epoch * num_rows
+    served = {}
+    for k in range(start // rows, (start + num_rows - 1) // rows + 1):
+        examples = stream.examples(k)
+        assert len(examples.rows) == rows and examples.length == length
+        for place, row in enumerate(examples.rows.tolist()):
+            assert examples.first[place].tolist() == ids[row * length : (row + 1) * length].tolist()
+            assert examples.before[place] == ids[row * length - 1]
+            if start <= k * rows + place < start + num_rows:
+                assert row not in served
+                served[row] = examples.first[place]
+    assert np.concatenate([served[row] for row in range(num_rows)]).tolist() == ids.tolist()
+
+
+def test_the_token_before_the_first_row_is_an_end_symbol():
+    stream, ids = text([4, 4], length=3, rows=4, shuffle=False)
+    assert stream.examples(0).before.tolist() == [1, ids[2], ids[5], ids[8]]
+
+
+def test_held_out_text_is_served_once_in_order():
+    stream, ids = text([5, 9, 2], length=4, rows=2, shuffle=False)
+    assert stream.num_batches == 3
+    batches = [stream.examples(k) for k in range(3)]
+    assert [len(batch.rows) for batch in batches] == [2, 2, 1]
+    tokens = np.concatenate([row for batch in batches for row in batch.first])
+    assert tokens.tolist() == ids.tolist()
+    with pytest.raises(IndexError, match="clm/en: micro-batch 3 of 3"):
+        stream.examples(3)
+    with pytest.raises(IndexError):
+        stream.examples(-1)
+
+
+def test_epochs_seeds_and_ids_have_orders_of_their_own():
+    made = corpora(en=[9] * 40)
+
+    def order(objective, seed, epoch):
+        stream = TextStream(made, "en", objective=objective, length=4, rows=100, seed=seed)
+        return tuple(stream.examples(epoch).rows.tolist())
+
+    places = [("a", 0, 0), ("a", 0, 1), ("a", 1, 0), ("b", 0, 0)]
+    assert len({order(*place) for place in places}) == 4
+    assert order("a", 0, 1) == order("a", 0, 1)
+
+
+def test_any_micro_batch_is_computed_directly():
+    stream, _ = text([50] * 200, length=16, rows=8)
+    pairs = pair_stream([5, 9, 12] * 50, [3, 8] * 75, tokens_per_batch=64)
+    for served in (stream, pairs):
+        times = []
+        for k in (10, 10**9):
+            start = time.perf_counter()
+            for more in range(20):
+                served.examples(k + more)
+            times.append(time.perf_counter() - start)
+        assert times[1] < 5 * times[0] + 0.05
+
+
+# -- text, the original's layout
+
+
+@pytest.mark.parametrize("case", GOLDEN["streams"], ids=lambda case: str(case["bptt"]))
+def test_code_layout_is_the_original_s_to_the_token(case):
+    sentences = [case["tokens"][start:end] for start, end in case["positions"]]
+    found = Corpus.from_sentences(sentences, language="en", tokenizer=TOKENIZER)
+    assert found.ids.tolist() == case["tokens"]
+    made = Corpora(TOKENIZER, ["en"], texts={("train", "en"): found})
+    settings = {"rows": case["batch_size"], "length": case["bptt"], "layout": "code"}
+    stream = TextStream(made, "en", objective="mlm", **settings, shuffle=False)
+    chunks = [np.stack(stream.examples(k).first).T.tolist() for k in range(stream.num_batches)]
+    assert chunks == case["batches"]
+    shuffled = TextStream(made, "en", objective="mlm", **settings, seed=1)
+    for epoch in (0, 5):
+        ks = range(epoch * stream.num_batches, (epoch + 1) * stream.num_batches)
+        served = [np.stack(shuffled.examples(k).first).T.tolist() for k in ks]
+        assert sorted(served) == sorted(chunks)
+
+
+def test_code_layout_knows_the_token_before_each_row():
+    stream, _ = text([7, 3, 9, 4], length=4, rows=2, layout="code", shuffle=False)
+    chunks = [stream.examples(k) for k in range(stream.num_batches)]
+    assert chunks[0].before.tolist() == [1, 1]
+    for before, after in zip(chunks, chunks[1:], strict=False):
+        assert after.before.tolist() == [row[-1] for row in before.first]
+
+
+def test_settings_that_cannot_be_are_refused():
+    for wrong in ({"length": 0, "rows": 1}, {"length": 1, "rows": 0}):
+        with pytest.raises(ConfigError, match="clm/en: rows"):
+            text([3], **wrong)
+    with pytest.raises(ConfigError, match="unknown text layout 'book'"):
+        text([3], length=1, rows=1, layout="book")
+    with pytest.raises(DataError, match="is empty"):
+        text([], length=1, rows=1)
+    with pytest.raises(ConfigError, match="tlm/en-hi: tokens_per_batch 0"):
+        pair_stream([3], [3], tokens_per_batch=0)
+    with pytest.raises(DataError, match="none of 2 rows of the train split fits in max_length 9"):
+        pair_stream([3, 6], [3, 6], max_length=9)
+    unnamed = Corpora(TOKENIZER, ["hi"], texts={("train", "en"): corpus([3])})
+    with pytest.raises(DataError, match="has text in en, of which the corpora know no id"):
+        TextStream(unnamed, "en", objective="clm", length=1, rows=1)
+
+
+# -- pairs
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=30),
+    st.sampled_from(["joint", "longer"]),
+    st.integers(1, 6),
+    st.integers(10, 30),
+)
+def test_an_epoch_of_pairs_serves_each_that_fits_once(lengths, sides, num_lengths, max_length):
+    first, second = zip(*lengths, strict=True)
+    measure = sum if sides == "joint" else max
+    specials = 4 if sides == "joint" else 2
+    fitting = [row for row, pair in enumerate(lengths) if measure(pair) + specials <= max_length]
+    if not fitting:
+        return
+    stream = pair_stream(
+        first, second, sides=sides, num_lengths=num_lengths, max_length=max_length,
+        num_specials=specials, seed=5,
+    )  # fmt: skip
+    assert stream.num_dropped == len(lengths) - len(fitting)
+    assert stream.num_rows == stream.num_sentences == len(fitting)
+    padded = set()
+    for epoch in (0, 10**8):
+        served, num_cells, num_real = [], 0, 0
+        for k in range(stream.num_batches):
+            examples = stream.examples(epoch * stream.num_batches + k)
+            for row, a, b in zip(examples.rows, examples.first, examples.second, strict=True):
+                assert a.tolist() == stream.pairs.sides[0][row].tolist()
+                assert b.tolist() == stream.pairs.sides[1][row].tolist()
+                assert measure((len(a), len(b))) + specials <= examples.length <= max_length
+                num_real += measure((len(a), len(b))) + specials
+            num_cells += len(examples.rows) * examples.length
+            assert len(examples.rows) <= max(1, 30 // examples.length)
+            served += examples.rows.tolist()
+            padded.add(examples.length)
+        assert sorted(served) == fitting
+        assert stream.padding == pytest.approx(1 - num_real / num_cells)
+    assert len(padded) <= num_lengths
+
+
+def test_held_out_pairs_are_served_once_in_order_of_length():
+    stream = pair_stream([5, 1, 9, 3], [5, 1, 2, 3], shuffle=False, rows=2)
+    batches = [stream.examples(k) for k in range(stream.num_batches)]
+    assert [row for batch in batches for row in batch.rows] == [1, 3, 0, 2]
+    assert all(len(batch.rows) <= 2 for batch in batches)
+    with pytest.raises(IndexError):
+        stream.examples(stream.num_batches)
+
+
+def test_more_lengths_pad_less():
+    random = np.random.default_rng(0)
+    first, second = random.integers(1, 40, (2, 3000))
+    shares = [pair_stream(first, second, num_lengths=num).padding for num in (1, 8, 24, 100)]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] > 0.4 and shares[1] < 0.09 and shares[2] < 0.03 and shares[3] == 0
+
+
+def test_both_orders_of_a_pair():
+    settings = {"seed": 1, "tokens_per_batch": 40}
+    there = pair_stream([5, 1, 9, 3], [5, 1, 2, 3], **settings)
+    back = pair_stream([5, 1, 9, 3], [5, 1, 2, 3], pair="hi-en", **settings)
+    assert (there.id, back.id) == ("tlm/en-hi", "tlm/hi-en")
+    assert there.languages == back.languages[::-1] == ("en", "hi")
+    assert there.language_ids == back.language_ids[::-1] == (0, 1)
+    assert there.side_sizes == back.side_sizes[::-1]
+    assert there.text_size == back.text_size
+    examples = back.examples(0)
+    row = examples.rows[0]
+    assert examples.first[0].tolist() == there.pairs.sides[1][row].tolist()
+
+
+def test_labelled_rows_bring_their_labels():
+    labels = np.array([2, 0, 1, 2, 0])
+    for second in (None, corpus([2, 2, 2, 8, 1], "hi")):
+        rows = Pairs(
+            corpus([3, 5, 1, 4, 2]), second, labels=labels, label_names=["no", "maybe", "yes"]
+        )
+        made = Corpora(TOKENIZER, ["en", "hi"], labeled={("train", "nli"): rows})
+        stream = LabeledStream(
+            made, "nli", objective="task", tokens_per_batch=20, num_specials=2, max_length=99
+        )
+        assert stream.id == "task/nli" and stream.label_names == ("no", "maybe", "yes")
+        seen = Counter()
+        for k in range(stream.num_batches):
+            examples = stream.examples(k)
+            assert examples.labels.tolist() == labels[examples.rows].tolist()
+            assert (examples.second is None) == (second is None)
+            seen.update(examples.rows.tolist())
+        assert seen == Counter(range(5))
+
+
+def test_what_an_objective_reads_off_a_stream():
+    made = corpora(en=[3, 4], hi=[5], en_hi=([1, 2], [3, 4]))
+    stream = PairStream(made, "en-hi", objective="tlm", tokens_per_batch=9, num_specials=4)
+    assert stream.tokenizer is made.tokenizer
+    assert stream.counts is made.counts()
+    assert stream.unigram[1] is made.unigram("hi")
+    held_out = Corpora(TOKENIZER, ["en"], texts={("valid", "en"): corpus([3])})
+    stream = TextStream(held_out, "en", objective="mlm", split="valid", length=4, rows=1)
+    assert stream.unigram is None
