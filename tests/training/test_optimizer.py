@@ -157,9 +157,7 @@ def _everything(optimizer: torch.optim.Optimizer) -> list[bytes | int]:
 def test_a_skipped_update_changes_no_bit(kind: str, bad: float, apex: None) -> None:
     parameters, undisturbed = _parameters(), _parameters()
     parameters["w"].data[0, 0] = undisturbed["w"].data[0, 0] = -0.0
-    optimizer, other = (
-        build_optimizer(KINDS[kind], p.items()) for p in (parameters, undisturbed)
-    )
+    optimizer, other = (build_optimizer(KINDS[kind], p.items()) for p in (parameters, undisturbed))
     for each in (optimizer, other):
         set_lr(each, 0.1)
     for step in range(6):

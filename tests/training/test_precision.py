@@ -65,9 +65,7 @@ def test_training_as_with_the_scaler_of_torch() -> None:
                 theirs.step(optimizer)
                 theirs.update()
             optimizer.zero_grad()
-        runs.append(
-            (ours._scale if own else torch.tensor(theirs.get_scale()), *model.parameters())
-        )
+        runs.append((ours._scale if own else torch.tensor(theirs.get_scale()), *model.parameters()))
     for mine, reference in zip(*runs, strict=True):
         assert torch.equal(mine, reference)
 

@@ -63,9 +63,7 @@ def test_linear_is_a_straight_line_to_the_end() -> None:
 
 
 def test_plain_cosine_is_one_half_wave() -> None:
-    schedule = Schedule(
-        kind="cosine", peak_lr=1.0, warmup_steps=20, final_lr=0.1, total_steps=120
-    )
+    schedule = Schedule(kind="cosine", peak_lr=1.0, warmup_steps=20, final_lr=0.1, total_steps=120)
     expected = [0.1 + 0.9 * math.cos(math.pi * s / 200) ** 2 for s in range(101)]
     np.testing.assert_allclose([schedule.lr(20 + s) for s in range(101)], expected, atol=1e-14)
     assert schedule.lr(500) == pytest.approx(0.1)

@@ -191,7 +191,7 @@ def _write_manifest(beside: Path, step: int) -> None:
     manifest = {"format_version": FORMAT_VERSION, "step": step, "files": files}
     manifest["digest"] = _digest(manifest)
     path = beside / MANIFEST
-    path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     sync(path)
     for directory in (d for d in beside.rglob("*") if d.is_dir()):
         sync(directory)
@@ -212,8 +212,10 @@ def _commit(beside: Path, final: Path) -> None:
         if aside.exists():
             os.rename(aside, final)
         raise
-    sync(final.parent)
-    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        sync(final.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def sync(path: Path) -> None:

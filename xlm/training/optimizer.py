@@ -102,9 +102,10 @@ def clip_(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
     Returns the norm before, a scalar on the gradients' device, without waiting for it. It is not
     finite exactly if some gradient is not (or its square overflows): derive ``found_inf`` from it.
     """
+    parameters = list(parameters)
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:
-        return torch.zeros(())
+        return torch.zeros((), device=parameters[0].device if parameters else None)
     norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     if max_norm > 0:
         torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))

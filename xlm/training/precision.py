@@ -57,8 +57,8 @@ class LossScaler:
         """Number of skipped updates, int64 scalar on the device."""
 
     def scale(self, loss: Tensor) -> Tensor:
-        """The loss to run backward from."""
-        return loss * self._scale.to(loss.dtype)
+        """The loss (a scalar) to run backward from, in float32 or wider."""
+        return loss * self._scale
 
     def unscale_(self, parameters: Iterable[Tensor], found_inf: Tensor | None = None) -> Tensor:
         """Divide the gradients by the scale, in place.
