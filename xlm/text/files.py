@@ -87,7 +87,7 @@ class _Zstandard(io.RawIOBase):
 
     def __init__(self, file: IO[bytes]):
         frame = zstandard.ZstdCompressor(write_checksum=True).compress(self._SIGN)
-        source = _Chain(file, io.BytesIO(frame))
+        source = _Chain(file, frame)
         decoder = zstandard.ZstdDecompressor()
         self._file = file
         self._stream = decoder.stream_reader(cast(Any, source), read_across_frames=True)
@@ -116,22 +116,25 @@ class _Zstandard(io.RawIOBase):
 
 
 class _Chain(io.RawIOBase):
-    """Two binary files read one after the other."""
+    """A file and then an ending, which is served in pieces.
 
-    def __init__(self, *parts: IO[bytes]):
-        self._parts = list(parts)
+    Were it served whole, right behind a frame cut within its header, libzstd would take it for all
+    of that frame (its shortcut for input that holds a complete one) and say nothing.
+    """
+
+    _PIECE = 8
+
+    def __init__(self, file: IO[bytes], ending: bytes):
+        self._file = file
+        self._ending = io.BytesIO(ending)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        while self._parts:
-            piece = self._parts[0].read(len(buffer))
-            if piece:
-                buffer[: len(piece)] = piece
-                return len(piece)
-            self._parts.pop(0)
-        return 0
+        piece = self._file.read(len(buffer)) or self._ending.read(self._PIECE)
+        buffer[: len(piece)] = piece
+        return len(piece)
 
 
 def dataset_cells(
