@@ -27,7 +27,7 @@ INSIDE = "@@"
 SPECIALS = ("<s>", "</s>", "<pad>", "<unk>", *(f"<special{k}>" for k in range(10)))
 UNKNOWN = "\u2047"
 """What an unknown piece decodes to, as in SentencePiece."""
-MAX_CACHED = 1 << 19
+MAX_CACHED = 1 << 16
 MAX_CACHED_LENGTH = 64
 
 
