@@ -27,6 +27,9 @@ class ModelConfig:
 
     Vocabulary, languages and padding id are not here: they belong to the data and are given when
     the model is built. Raises ConfigError for sizes that are missing or do not fit each other.
+
+    A tree of settings must not give this class a default *instance*: its sizes are filled by then,
+    and would count as given beside another preset.
     """
 
     preset: str | None = None

@@ -33,15 +33,20 @@ def attention(
     broadcast to ``[B, H, T, S]``; ``causal`` and a mask exclude each other. Returns
     ``[B, H, T, D/H]``.
     """
-    if prefers_plain(query, dropout):
+    if prefers_plain(query):
         return plain_attention(query, key, value, mask, causal, dropout)
     return F.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=causal
     )
 
 
-def prefers_plain(query: Tensor, dropout: float) -> bool:
-    """Whether matrix products and a softmax beat the fused kernels."""
+def prefers_plain(query: Tensor) -> bool:
+    """Whether matrix products and a softmax beat torch's own attention.
+
+    On CPUs they do in low precision: forward and backward of 8 x 256 tokens with 8 heads of 64 in
+    bfloat16 took 8 ms against 23, with dropout 28 against 50. In float32 the two differ by less
+    than 5 %, and torch's keeps no T x T weights where there is no dropout.
+    """
     return query.device.type == "cpu" and query.dtype in _LOW_PRECISION
 
 

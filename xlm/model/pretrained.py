@@ -76,11 +76,11 @@ def load_model(
     vocab_size: int | None = None,
     device: torch.device | str = "cpu",
 ) -> tuple[Transformer, dict[str, int]]:
-    """The model in ``folder``, in training mode and the precision it was saved in, and its languages.
+    """The model in ``folder``, in training mode and the precision it was saved in.
 
-    ``wanted_languages`` and ``vocab_size`` are what the caller will feed it. Raises CheckpointError
-    where a file is missing or damaged, a tensor does not fit, or the model does not know a wanted
-    language or has another vocabulary.
+    With it comes the id of each of its languages. ``wanted_languages`` and ``vocab_size`` are what
+    the caller will feed it. Raises CheckpointError where a file is missing or damaged, a tensor
+    does not fit, or the model does not know a wanted language or has another vocabulary.
     """
     folder = Path(folder)
     described = _read_description(folder)
@@ -106,11 +106,12 @@ def load_model(
             f"{folder / CONFIG}: not a model that this version can build ({error})"
         ) from error
     try:
-        tensors = load_file(folder / WEIGHTS, device=str(device))
+        mapped = load_file(folder / WEIGHTS, device=str(device))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{folder / WEIGHTS}: cannot be read ({error})") from error
-    _check_tensors(folder / WEIGHTS, tensors, model.state_dict())
-    model.load_state_dict(tensors, assign=True)
+    _check_tensors(folder / WEIGHTS, mapped, model.state_dict())
+    # copied: a tensor that stays mapped crashes the process when its file is cut short
+    model.load_state_dict({name: tensor.clone() for name, tensor in mapped.items()}, assign=True)
     return model, languages
 
 

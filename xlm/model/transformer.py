@@ -49,7 +49,7 @@ class Stack(nn.Module):
             self.output_weight = nn.Parameter(torch.empty(vocab_size, config.dim))
 
     def embed(self, tokens: Tensor, positions: Tensor | None, langs: Tensor | None) -> Tensor:
-        """int64 ``[B, T]`` each -> ``[B, T, D]``, normalized and dropped, padding not yet zeroed."""
+        """int64 ``[B, T]`` each -> ``[B, T, D]``; padding is not zeroed here."""
         length = tokens.shape[1]
         if positions is None:
             if length > self.positions.num_embeddings:

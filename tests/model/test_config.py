@@ -1,0 +1,145 @@
+"""Named sizes, misfits, and what a model costs."""
+
+import dataclasses
+from itertools import product
+
+import jsonargparse
+import pytest
+
+from xlm.errors import ConfigError
+from xlm.model.config import PRESETS, ModelConfig, flops_per_token, num_parameters, preset
+from xlm.model.transformer import Transformer
+
+
+@pytest.mark.parametrize(
+    "name, dim, num_layers, num_heads, num_decoder_layers, language_embeddings",
+    [
+        ("xlm-15", 1024, 12, 8, 0, True),
+        ("xlm-17", 1280, 16, 16, 0, False),
+        ("xlm-100", 1280, 16, 16, 0, False),
+        ("mt-6", 1024, 6, 8, 6, True),
+        ("base", 768, 12, 12, 0, True),
+        ("tiny", 128, 4, 4, 0, True),
+    ],
+)
+def test_presets(name, dim, num_layers, num_heads, num_decoder_layers, language_embeddings):
+    config = PRESETS[name]
+    assert config.dim == dim
+    assert config.num_layers == num_layers
+    assert config.num_heads == num_heads
+    assert config.num_decoder_layers == num_decoder_layers
+    assert config.language_embeddings is language_embeddings
+    assert config.inner_dim == 4 * dim
+    assert (config.activation, config.layer_norm_eps) == ("gelu", 1e-12)
+    assert (config.dropout, config.attention_dropout) == (0.1, 0.1)
+    assert preset(name) == config
+
+
+def test_what_is_given_beats_the_preset():
+    config = ModelConfig(preset="mt-6", dim=256, num_decoder_layers=0, language_embeddings=False)
+    assert (config.dim, config.num_layers, config.num_heads) == (256, 6, 8)
+    assert config.num_decoder_layers == 0
+    assert config.language_embeddings is False
+    assert preset("tiny", dropout=0.0).dropout == 0.0
+    assert preset("tiny", dropout=0.0).dim == 128
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    model: ModelConfig
+
+
+def test_preset_and_size_on_a_command_line():
+    parser = jsonargparse.ArgumentParser()
+    parser.add_class_arguments(Settings, "run")
+    given = parser.parse_args(["--run.model.preset=xlm-100", "--run.model.num_layers=3"])
+    config = parser.instantiate(given).run.model
+    assert config == preset("xlm-100", num_layers=3)
+
+
+def test_a_resolved_config_is_a_valid_config():
+    for config in PRESETS.values():
+        assert ModelConfig(**dataclasses.asdict(config)) == config
+
+
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        ({"preset": "xlm-16"}, ["xlm-16", "xlm-15", "tiny"]),
+        ({"dim": 100, "num_layers": 1, "num_heads": 3}, ["100", "not divisible", "3"]),
+        ({"num_layers": 1, "num_heads": 3}, ["model.dim", "preset"]),
+        ({"preset": "tiny", "num_layers": -2}, ["model.num_layers", "-2"]),
+        ({"preset": "tiny", "feed_forward": -1}, ["model.feed_forward", "-1"]),
+        ({"preset": "tiny", "max_positions": 0}, ["model.max_positions"]),
+        ({"preset": "tiny", "num_decoder_layers": -5}, ["model.num_decoder_layers", "-5"]),
+        ({"preset": "tiny", "dropout": 1.0}, ["model.dropout", "1.0"]),
+        ({"preset": "tiny", "attention_dropout": -0.1}, ["model.attention_dropout", "-0.1"]),
+        ({"preset": "tiny", "activation": "swish"}, ["model.activation", "swish", "gelu"]),
+        ({"preset": "tiny", "layer_norm_eps": 0.0}, ["model.layer_norm_eps"]),
+    ],
+)
+def test_misfits_are_named_in_one_line(fields, words):
+    with pytest.raises(ConfigError) as error:
+        ModelConfig(**fields)
+    assert "\n" not in str(error.value)
+    assert all(word in str(error.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    "num_decoder_layers, tied, languages", list(product((0, 1), (True, False), (1, 3)))
+)
+def test_number_of_parameters_is_the_built_model_s(num_decoder_layers, tied, languages):
+    config = ModelConfig(
+        dim=16,
+        num_layers=2,
+        num_heads=2,
+        num_decoder_layers=num_decoder_layers,
+        tied_output=tied,
+        feed_forward=40,
+        max_positions=20,
+    )
+    model = Transformer(config, vocab_size=50, num_languages=languages, pad_id=2)
+    assert num_parameters(config, 50, languages) == sum(p.numel() for p in model.parameters())
+
+
+def test_xlm_15_has_249_million_parameters():
+    # performance.md: 249 M with 95,000 words, 39 % of them the tied matrix; and the sum by hand
+    by_hand = (95_000 + 512 + 15) * 1024 + 95_000 + 2 * 1024
+    by_hand += 12 * (4 * (1024**2 + 1024) + 2 * 4 * 1024**2 + 4096 + 1024 + 4 * 1024)
+    assert num_parameters(PRESETS["xlm-15"], 95_000, 15) == by_hand
+    assert round(by_hand / 1e6) == 249
+    # the XLM-R paper's table 1 gives XLM-100 570 M
+    assert round(num_parameters(PRESETS["xlm-100"], 200_000, 100) / 1e7) == 57
+
+
+@pytest.mark.parametrize(
+    "config, vocab, share, causal, gflops",
+    [  # performance.md D.1
+        ({"dim": 256, "num_layers": 4, "num_heads": 4}, 8_000, 0.15, False, 0.0223),
+        ({"dim": 512, "num_layers": 6, "num_heads": 8}, 30_000, 1.0, False, 0.2148),
+        ({"preset": "xlm-15"}, 95_000, 0.0, False, 0.9437),
+        ({"preset": "xlm-15"}, 95_000, 0.15, False, 1.0313),
+        ({"preset": "xlm-15"}, 95_000, 1.0, True, 1.5085),
+        ({"preset": "xlm-100"}, 200_000, 0.15, False, 2.1808),
+    ],
+)
+def test_arithmetic_per_token_is_the_published_table(config, vocab, share, causal, gflops):
+    length = 128 if config.get("dim") == 256 else 256
+    found = flops_per_token(ModelConfig(**config), vocab, length, share, causal) / 1e9
+    assert found == pytest.approx(gflops, abs=6e-5)
+
+
+def test_arithmetic_of_an_encoder_decoder_is_counted_product_by_product():
+    config = ModelConfig(dim=8, num_layers=2, num_heads=2, num_decoder_layers=3, feed_forward=20)
+    rows, vocab, d = 10, 50, 8  # a source and a target of ten tokens, every target predicted
+
+    def product_of(m, k, n):
+        return 2 * m * k * n
+
+    feed_forward = product_of(rows, d, 20) + product_of(rows, 20, d)
+    linears = 4 * product_of(rows, d, d)
+    attending = product_of(rows, d, rows) + product_of(rows, rows, d)
+    encoder = 2 * (linears + attending + feed_forward)
+    decoder = 3 * (linears + attending / 2 + linears + attending + feed_forward)
+    total = 3 * (encoder + decoder + product_of(rows, d, vocab))
+    assert 2 * rows * flops_per_token(config, vocab, rows, 0.5) == pytest.approx(total)

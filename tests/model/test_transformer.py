@@ -1,0 +1,496 @@
+"""The transformer against a slow one written from the paper, and what each model must obey."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from xlm.errors import ConfigError
+from xlm.model import layers
+from xlm.model.config import ModelConfig
+from xlm.model.layers import sum_cross_entropy
+from xlm.model.transformer import Transformer
+
+VOCAB, LANGUAGES, PAD = 23, 3, 2
+LENGTHS = torch.tensor([9, 4, 1, 7])
+ROWS, LENGTH = len(LENGTHS), 9
+
+
+def build(dtype=torch.float64, seed=0, **fields):
+    fields = {
+        "dim": 16,
+        "num_layers": 2,
+        "num_heads": 4,
+        "feed_forward": 24,
+        "max_positions": 12,
+        "dropout": 0.0,
+        "attention_dropout": 0.0,
+        **fields,
+    }
+    torch.manual_seed(seed)
+    model = Transformer(
+        ModelConfig(**fields), vocab_size=VOCAB, num_languages=LANGUAGES, pad_id=PAD
+    )
+    for name, parameter in model.named_parameters():
+        if "norm" in name:  # away from 1 and 0, or nothing would tell them from no norm at all
+            parameter.data += 0.3 * torch.randn_like(parameter)
+    return model.to(dtype)
+
+
+def inputs(seed=1, lengths=LENGTHS, length=LENGTH):
+    generator = torch.Generator().manual_seed(seed)
+    shape = (len(lengths), length)
+    tokens = torch.randint(5, VOCAB, shape, generator=generator)
+    tokens[torch.arange(length) >= lengths[:, None]] = PAD
+    positions = torch.randint(0, 12, shape, generator=generator)
+    langs = torch.randint(0, LANGUAGES, shape, generator=generator)
+    return {"tokens": tokens, "lengths": lengths, "positions": positions, "langs": langs}
+
+
+class Slow:
+    """Section B5 of the facts, one row, one head, one query at a time."""
+
+    def __init__(self, model, side):
+        self.config = model.config
+        self.weights = {
+            name.removeprefix(side + "."): value
+            for name, value in model.named_parameters()
+            if name.startswith(side)
+        }
+
+    def linear(self, x, name, part=0, parts=1):
+        weight, bias = self.weights[name + ".weight"], self.weights[name + ".bias"]
+        size = len(weight) // parts
+        rows = slice(part * size, (part + 1) * size)
+        return x @ weight[rows].T + bias[rows]
+
+    def norm(self, x, name):
+        mean = x.mean(-1, keepdim=True)
+        variance = ((x - mean) ** 2).mean(-1, keepdim=True)
+        normal = (x - mean) / torch.sqrt(variance + self.config.layer_norm_eps)
+        return normal * self.weights[name + ".weight"] + self.weights[name + ".bias"]
+
+    def attend(self, query, key, value, causal):
+        size = self.config.dim // self.config.num_heads
+        out = []
+        for at in range(len(query)):
+            heads = []
+            for head in range(self.config.num_heads):
+                cut = slice(head * size, (head + 1) * size)
+                seen = at + 1 if causal else len(key)
+                scores = key[:seen, cut] @ (query[at, cut] / math.sqrt(size))
+                weights = torch.exp(scores) / torch.exp(scores).sum()
+                heads.append((weights[:, None] * value[:seen, cut]).sum(0))
+            out.append(torch.cat(heads))
+        return torch.stack(out)
+
+    def layer(self, x, prefix, causal, source):
+        name = prefix + "attention.query_key_value"
+        query, key, value = (self.linear(x, name, part, 3) for part in range(3))
+        seen = self.attend(query, key, value, causal)
+        x = self.norm(x + self.linear(seen, prefix + "attention.output"), prefix + "attention_norm")
+        if source is not None:
+            query = self.linear(x, prefix + "cross_attention.query")
+            name = prefix + "cross_attention.key_value"
+            key, value = (self.linear(source, name, part, 2) for part in range(2))
+            seen = self.attend(query, key, value, False)
+            seen = self.linear(seen, prefix + "cross_attention.output")
+            x = self.norm(x + seen, prefix + "cross_attention_norm")
+        inner = self.linear(x, prefix + "feed_forward.expand")
+        if self.config.activation == "gelu":
+            inner = inner * 0.5 * (1 + torch.erf(inner / math.sqrt(2)))
+        else:
+            inner = inner.clamp(min=0)
+        inner = self.linear(inner, prefix + "feed_forward.contract")
+        return self.norm(x + inner, prefix + "feed_forward_norm")
+
+    def __call__(self, row, length, causal, source=None):
+        """Logits and hidden states of one row's real cells."""
+        x = self.weights["words.weight"][row["tokens"][:length]]
+        x = x + self.weights["positions.weight"][row["positions"][:length]]
+        if "languages.weight" in self.weights:
+            x = x + self.weights["languages.weight"][row["langs"][:length]]
+        x = self.norm(x, "embedding_norm")
+        num = self.config.num_decoder_layers if source is not None else self.config.num_layers
+        for at in range(num):
+            x = self.layer(x, f"layers.{at}.", causal, source)
+        matrix = self.weights.get("output_weight", self.weights["words.weight"])
+        return x @ matrix.T + self.weights["output_bias"], x
+
+
+def real_cells(lengths=LENGTHS, length=LENGTH):
+    return torch.arange(len(lengths) * length)[(torch.arange(length) < lengths[:, None]).flatten()]
+
+
+def slow_rows(batch):
+    for at in range(ROWS):
+        yield {name: value[at] for name, value in batch.items()}, int(batch["lengths"][at])
+
+
+def gradients(model, loss):
+    model.zero_grad()
+    loss.backward()
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.fixture(params=["plain", "fused"])
+def implementation(request, monkeypatch):
+    monkeypatch.setattr(layers, "prefers_plain", lambda query: request.param == "plain")
+
+
+@pytest.mark.usefixtures("implementation")
+@pytest.mark.parametrize(
+    "causal, fields",
+    [
+        (False, {}),
+        (True, {}),
+        (False, {"activation": "relu", "tied_output": False}),
+        (False, {"language_embeddings": False, "layer_norm_eps": 0.1}),
+    ],
+)
+def test_encoder_is_the_slow_one_in_values_and_gradients(causal, fields):
+    model, batch = build(**fields), inputs()
+    cells = real_cells()
+    targets = torch.randint(0, VOCAB, (len(cells),), generator=torch.Generator().manual_seed(3))
+    hidden = model.encode(**batch, causal=causal)
+    logits = model.predict(hidden, cells)
+    found = gradients(model, sum_cross_entropy(logits, targets))
+
+    slow = Slow(model, "encoder")
+    parts = [slow(row, length, causal) for row, length in slow_rows(batch)]
+    expected = torch.cat([logit for logit, _ in parts])
+    assert torch.allclose(logits, expected, atol=1e-10, rtol=0)
+    states = torch.cat([state for _, state in parts])
+    assert torch.allclose(hidden.flatten(0, 1)[cells], states, atol=1e-10, rtol=0)
+    log_shares = expected - expected.exp().sum(-1, keepdim=True).log()
+    reference = gradients(model, -log_shares[torch.arange(len(cells)), targets].sum())
+    assert found.keys() == reference.keys() == dict(model.named_parameters()).keys()
+    for name, gradient in found.items():
+        assert torch.allclose(gradient, reference[name], atol=1e-10, rtol=0), name
+
+
+@pytest.mark.usefixtures("implementation")
+def test_decoder_is_the_slow_one_in_values_and_gradients():
+    model, target = build(num_decoder_layers=2), inputs()
+    source = inputs(seed=5, lengths=torch.tensor([3, 6, 2, 6]), length=6)
+    cells = real_cells()
+    memory = model.encode(**source)
+    hidden = model.decode(source_hidden=memory, source_lengths=source["lengths"], **target)
+    logits = model.predict(hidden, cells, side="decoder")
+    found = gradients(model, logits.square().sum())
+
+    encode, decode = Slow(model, "encoder"), Slow(model, "decoder")
+    parts = []
+    for (row, length), (left, size) in zip(slow_rows(target), slow_rows(source), strict=True):
+        parts.append(decode(row, length, True, encode(left, size, False)[1])[0])
+    expected = torch.cat(parts)
+    assert torch.allclose(logits, expected, atol=1e-10, rtol=0)
+    reference = gradients(model, expected.square().sum())
+    assert found.keys() == reference.keys()
+    for name, gradient in found.items():
+        assert torch.allclose(gradient, reference[name], atol=1e-9, rtol=1e-10), name
+    # the encoder's own output serves MLM alone: nothing else of the model goes without a gradient
+    assert set(dict(model.named_parameters())) - set(found) == {"encoder.output_bias"}
+
+
+def test_defaults_are_running_positions_and_no_language():
+    model, batch = build(), inputs()
+    running = torch.arange(LENGTH).expand(ROWS, -1)
+    tokens, lengths, langs = batch["tokens"], batch["lengths"], batch["langs"]
+    assert torch.equal(
+        model.encode(tokens, lengths, langs=langs), model.encode(tokens, lengths, running, langs)
+    )
+    with_languages = model.encode(tokens, lengths)
+    model.encoder.languages.weight.data.zero_()
+    without = model.encode(tokens, lengths, langs=langs)
+    assert torch.allclose(with_languages, without, atol=1e-12)
+
+
+def test_one_language_has_no_language_table():
+    config = ModelConfig(dim=8, num_layers=1, num_heads=2)
+    model = Transformer(config, vocab_size=9, num_languages=1, pad_id=2)
+    assert model.encoder.languages is None
+    tokens = torch.tensor([[3, 4]])
+    model.encode(tokens, torch.tensor([2]), langs=torch.zeros_like(tokens))
+
+
+@pytest.mark.usefixtures("implementation")
+@pytest.mark.parametrize("causal", [False, True])
+def test_padding_changes_nothing_and_is_zero(causal):
+    model, batch = build(), inputs()
+    hidden = model.encode(**batch, causal=causal)
+    for at, length in enumerate(LENGTHS.tolist()):
+        alone = {n: v[at : at + 1, :length] for n, v in batch.items() if n != "lengths"}
+        alone["lengths"] = torch.tensor([length])
+        full = model.encode(**alone, causal=causal, padded=False)
+        assert torch.allclose(hidden[at, :length], full[0], atol=1e-12, rtol=0)
+        assert torch.equal(full, model.encode(**alone, causal=causal, padded=True))
+        assert not hidden[at, length:].any()
+    # whatever stands in the padding
+    others = {n: v.clone() for n, v in batch.items()}
+    outside = torch.arange(LENGTH) >= LENGTHS[:, None]
+    for name, value in (("tokens", 7), ("positions", 11), ("langs", 1)):
+        others[name][outside] = value
+    assert torch.equal(hidden, model.encode(**others, causal=causal))
+
+
+def test_source_padding_changes_nothing():
+    model, target = build(num_decoder_layers=1), inputs()
+    lengths = torch.tensor([3, 6, 2, 5])
+    source = inputs(seed=5, lengths=lengths, length=6)
+    memory = model.encode(**source)
+    hidden = model.decode(source_hidden=memory, source_lengths=lengths, **target)
+    memory = memory.masked_fill((torch.arange(6) >= lengths[:, None])[:, :, None], 99.0)
+    again = model.decode(source_hidden=memory, source_lengths=lengths, **target)
+    assert torch.equal(hidden, again)
+
+
+@pytest.mark.usefixtures("implementation")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("side", ["encoder", "decoder"])
+def test_a_causal_model_never_sees_the_future(side, dtype):
+    model = build(dtype, num_decoder_layers=1)
+    full = torch.full((2,), LENGTH)
+    batch = inputs(lengths=full)
+
+    def logits(tokens):
+        if side == "encoder":
+            hidden = model.encode(tokens, full, causal=True, padded=False)
+        else:
+            memory = model.encode(batch["tokens"], full)
+            hidden = model.decode(tokens, full, memory, full)
+        return model.predict(hidden, torch.arange(2 * LENGTH), side=side).view(2, LENGTH, VOCAB)
+
+    before = logits(batch["tokens"])
+    for at in range(LENGTH - 1):
+        changed = batch["tokens"].clone()
+        changed[:, at + 1] = (changed[:, at + 1] + 1) % VOCAB
+        after = logits(changed)
+        assert torch.equal(before[:, : at + 1], after[:, : at + 1])
+        assert not torch.equal(before[:, at + 1], after[:, at + 1])
+
+
+def test_a_bidirectional_model_sees_both_sides():
+    model = build()
+    batch = inputs(lengths=torch.tensor([LENGTH]))
+    before = model.encode(**batch)
+    batch["tokens"][0, 4] = (batch["tokens"][0, 4] + 1) % VOCAB
+    assert (before != model.encode(**batch)).any(-1).all()
+
+
+def test_only_predicted_cells_are_projected():
+    model, batch = build(), inputs()
+    hidden = model.encode(**batch)
+    everywhere = F.linear(hidden, model.encoder.words.weight, model.encoder.output_bias)
+    cells = torch.tensor([30, 0, 12, 12, 5])
+    logits = model.predict(hidden, cells)
+    assert logits.shape == (5, VOCAB)
+    assert torch.allclose(logits, everywhere.flatten(0, 1)[cells], atol=1e-12, rtol=0)
+    assert model.predict(hidden, torch.zeros(0, dtype=torch.int64)).shape == (0, VOCAB)
+
+
+@pytest.mark.usefixtures("implementation")
+def test_an_empty_row_stays_finite():
+    model = build(num_decoder_layers=1)
+    lengths = torch.tensor([4, 0])
+    batch = inputs(lengths=lengths, length=4)
+    memory = model.encode(**batch)
+    hidden = model.decode(source_hidden=memory, source_lengths=lengths, **batch)
+    hidden.square().sum().backward()
+    assert not hidden[1].any()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+def test_dropout_acts_in_training_only_and_is_repeated_by_the_seed():
+    model, batch = build(torch.float32, dropout=0.1, attention_dropout=0.1), inputs()
+    torch.manual_seed(4)
+    first = model.encode(**batch)
+    assert not torch.equal(first, model.encode(**batch))
+    torch.manual_seed(4)
+    assert torch.equal(first, model.encode(**batch))
+    model.eval()
+    assert torch.equal(model.encode(**batch), model.encode(**batch))
+
+
+@pytest.mark.parametrize("which", ["dropout", "attention_dropout"])
+def test_each_dropout_acts(which):
+    model, batch = build(torch.float32, **{which: 0.5}), inputs()
+    assert not torch.equal(model.encode(**batch), model.encode(**batch))
+
+
+def test_dropout_takes_its_share_at_the_embeddings_and_after_each_sub_layer(monkeypatch):
+    model = build(torch.float32, dropout=0.25, num_decoder_layers=2)
+    tokens = torch.randint(5, VOCAB, (40, 12))
+    embedded = model.encoder.embed(tokens, None, None)
+    assert embedded.eq(0).float().mean().item() == pytest.approx(0.25, abs=0.02)
+    shares = []
+    kept = layers.Layer._dropped
+
+    def recorded(layer, x):
+        dropped = kept(layer, x)
+        shares.append(dropped.eq(0).float().mean().item())
+        return dropped
+
+    monkeypatch.setattr(layers.Layer, "_dropped", recorded)
+    lengths = torch.full((40,), 12)
+    model.decode(tokens, lengths, model.encode(tokens, lengths), lengths)
+    assert shares == pytest.approx([0.25] * (2 * 2 + 2 * 3), abs=0.02)
+
+
+def test_first_values():
+    config = ModelConfig(dim=64, num_layers=2, num_heads=4, num_decoder_layers=1)
+    torch.manual_seed(0)
+    model = Transformer(config, vocab_size=2000, num_languages=40, pad_id=PAD)
+    for name, value in model.state_dict().items():
+        if "norm" in name:
+            assert value.eq(1.0 if name.endswith("weight") else 0.0).all(), name
+        elif any(table in name for table in ("words", "positions", "languages")):
+            if "words" in name:
+                assert not value[PAD].any()
+                value = torch.cat([value[:PAD], value[PAD + 1 :]])
+            count = value.numel()
+            # five standard errors of a normal's deviation and mean
+            assert abs(value.std().item() * 8 - 1) < 5 / math.sqrt(2 * count), name
+            assert abs(value.mean().item() * 8) < 5 / math.sqrt(count), name
+            fourth = (value * 8).pow(4).mean().item()
+            assert abs(fourth - 3) < 5 * math.sqrt(96 / count), name
+        else:
+            bound = 1 / math.sqrt(256 if "contract" in name else 64)
+            largest = value.abs().max().item() / bound
+            # of n uniform draws, none beyond 1 - 20/n has a probability of exp(-20)
+            assert 1 - 20 / value.numel() < largest <= 1, name
+            mean = value.mean().item() / bound
+            assert abs(mean) < 5 / math.sqrt(3 * value.numel()), name
+
+
+def test_first_values_follow_the_default_generator():
+    one, other, third = build(seed=0), build(seed=0), build(seed=1)
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name])
+        assert not torch.equal(value, third.state_dict()[name])
+
+
+def test_the_tied_matrix_is_one_parameter():
+    tied, apart = build(), build(tied_output=False)
+    assert set(apart.state_dict()) - set(tied.state_dict()) == {"encoder.output_weight"}
+    batch = inputs()
+    tied.predict(tied.encode(**batch), real_cells()).square().sum().backward()
+    # the softmax reaches the row of padding, the lookup never does (B6)
+    assert tied.encoder.words.weight.grad[PAD].any()
+    apart.predict(apart.encode(**batch), real_cells()).square().sum().backward()
+    assert not apart.encoder.words.weight.grad[PAD].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("causal", [False, True])
+def test_autocast_stays_near_float32(dtype, causal):
+    model, batch = build(torch.float32, num_decoder_layers=1), inputs()
+    cells = real_cells()
+    targets = torch.randint(0, VOCAB, (len(cells),), generator=torch.Generator().manual_seed(3))
+
+    def loss():
+        memory = model.encode(**batch, causal=causal)
+        hidden = model.decode(source_hidden=memory, source_lengths=LENGTHS, **batch)
+        return sum(
+            sum_cross_entropy(model.predict(states, cells, side=side), targets)
+            for states, side in ((memory, "encoder"), (hidden, "decoder"))
+        )
+
+    exact = loss()
+    exact_gradient = gradients(model, exact)
+    with torch.autocast("cpu", dtype=dtype):
+        low = loss()
+    low_gradient = gradients(model, low)
+    assert low.dtype == torch.float32
+    assert low.item() == pytest.approx(exact.item(), rel=0.01)
+    for name, gradient in low_gradient.items():
+        assert gradient.dtype == torch.float32
+        difference = (gradient - exact_gradient[name]).norm() / exact_gradient[name].norm()
+        assert difference < 0.1, name
+
+
+def test_the_whole_model_is_one_graph_without_waiting():
+    """No data-dependent shape or value on the way, or a meta tensor could not pass."""
+    model = build(torch.float32, num_decoder_layers=1).to("meta")
+    batch = {name: value.to("meta") for name, value in inputs().items()}
+    memory = model.encode(**batch)
+    hidden = model.decode(source_hidden=memory, source_lengths=batch["lengths"], **batch)
+    logits = model.predict(hidden, torch.arange(4, device="meta"), side="decoder")
+    loss = sum_cross_entropy(logits, torch.zeros(4, dtype=torch.int64, device="meta"))
+    loss.backward()
+    assert loss.shape == ()
+
+
+def test_misuse_is_named():
+    config = ModelConfig(dim=8, num_layers=1, num_heads=2, max_positions=4)
+    model = Transformer(config, vocab_size=9, num_languages=1, pad_id=2)
+    tokens, lengths = torch.full((1, 5), 3), torch.tensor([5])
+    with pytest.raises(ConfigError, match="row of 5 tokens.*max_positions 4"):
+        model.encode(tokens, lengths)
+    hidden = model.encode(tokens[:, :4], lengths - 1)
+    with pytest.raises(ConfigError, match="no decoder.*num_decoder_layers"):
+        model.decode(tokens[:, :4], lengths - 1, hidden, lengths - 1)
+    with pytest.raises(ConfigError, match="no decoder"):
+        model.predict(hidden, torch.tensor([0]), side="decoder")
+    with pytest.raises(ConfigError, match="padding id 9.*vocabulary of 9"):
+        Transformer(config, vocab_size=9, num_languages=1, pad_id=9)
+    with pytest.raises(ConfigError, match="0 languages"):
+        Transformer(config, vocab_size=9, num_languages=0, pad_id=2)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+class TestOnAGraphicsCard:
+    def build(self, **fields):
+        shape = {"dim": 128, "num_heads": 2, "num_decoder_layers": 1, "feed_forward": 256}
+        return build(torch.float32, **shape, **fields).cuda()
+
+    @pytest.mark.parametrize("causal", [False, True])
+    def test_values_are_the_processor_s(self, causal):
+        model, batch = self.build(), inputs()
+        there = {name: value.cuda() for name, value in batch.items()}
+        hidden = model.encode(**there, causal=causal)
+        decoded = model.decode(source_hidden=hidden, source_lengths=there["lengths"], **there)
+        model.cpu()
+        expected = model.encode(**batch, causal=causal)
+        assert torch.allclose(hidden.cpu(), expected, atol=1e-4, rtol=0)
+        expected = model.decode(source_hidden=expected, source_lengths=LENGTHS, **batch)
+        assert torch.allclose(decoded.cpu(), expected, atol=1e-4, rtol=0)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+    @pytest.mark.parametrize("padded", [False, True])
+    def test_a_training_step_never_waits_for_the_device(self, dtype, padded):
+        model = self.build(dropout=0.1, attention_dropout=0.1)
+        batch = {name: value.cuda() for name, value in inputs().items()}
+        cells = torch.arange(8, device="cuda")
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for causal in (False, True):
+                with torch.autocast("cuda", dtype=dtype, enabled=dtype != torch.float32):
+                    memory = model.encode(**batch, causal=causal, padded=padded)
+                    hidden = model.decode(
+                        source_hidden=memory,
+                        source_lengths=batch["lengths"],
+                        padded=padded,
+                        **batch,
+                    )
+                    logits = model.predict(hidden, cells, side="decoder")
+                loss = sum_cross_entropy(logits, cells)
+                loss.backward()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert loss.isfinite().item()
+        assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+    def test_compiled_is_one_graph_and_the_same(self):
+        model = self.build()
+        batch = {name: value.cuda() for name, value in inputs().items()}
+        cells = torch.arange(8, device="cuda")
+
+        def logits(batch, cells):
+            return model.predict(model.encode(**batch), cells)
+
+        compiled = torch.compile(logits, fullgraph=True, dynamic=False)
+        difference = (compiled(batch, cells) - logits(batch, cells)).abs().max()
+        assert difference < 1e-4
