@@ -1,20 +1,25 @@
 #!/usr/bin/env bash
 # Sets up, then runs the main job on the corpus that ships with the package: a shared vocabulary,
-# binarized corpora, MLM+TLM pretraining, perplexity per language and a picture, all under runs/.
+# binarized corpora, MLM+TLM pretraining, perplexity per language and a picture, all in a folder.
+#
+#   tools/demo.sh [FOLDER]   default: runs/sample; a run found there is gone on with
 
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 prepare_environment plot
 cd "$root"
 
+folder=${1:-runs/sample}
+mkdir -p "$folder" 2>/dev/null || stop "cannot make the folder $folder (read-only or full disk?)"
+
 start=$SECONDS
-xlm prepare --config recipes/sample/prepare.yaml
-xlm pretrain --config recipes/sample/pretrain.yaml
-xlm evaluate runs/sample --picture runs/sample/curves.png
+xlm prepare --config recipes/sample/prepare.yaml --folder "$folder/data"
+xlm pretrain --config recipes/sample/pretrain.yaml --data "$folder/data" --folder "$folder"
+xlm evaluate "$folder" --picture "$folder/curves.png"
 echo "install: $install_seconds s, run: $((SECONDS - start)) s"
 
 cat <<END
 
-The curves: runs/sample/curves.png
+The curves: $folder/curves.png
 Run next, after  source ${venv#"$root"/}/bin/activate
   xlm pretrain --help                                              every field of a recipe is a flag
   xlm pretrain --config recipes/sample/pretrain.yaml --steps 200   the same, shorter

@@ -7,18 +7,18 @@ new file with one subclass; a recipe names the class, or a dotted path outside t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from xlm.addressed import Random
 from xlm.batch import Batch, Loss
 from xlm.data.corpora import Corpora
 from xlm.data.mixture import Sampling
 from xlm.data.streams import Examples, Stream
+from xlm.model.layers import sum_cross_entropy
 from xlm.scores import Scores
 
 if TYPE_CHECKING:
@@ -35,10 +35,13 @@ class Objective(ABC):
     """How often each language or pair is drawn."""
 
     @abstractmethod
-    def streams(self, name: str, corpora: Corpora, *, train: bool) -> list[Stream]:
+    def streams(
+        self, name: str, corpora: Corpora, *, seed: int, split: str = "train"
+    ) -> list[Stream]:
         """The streams this objective draws from; ``name`` is its key in the recipe.
 
-        ``train=False`` asks for the held-out text, served once and in order.
+        The ``train`` split is served for ever in an order drawn from ``seed``; any other split
+        (``valid``, ``test``) once and in order.
         """
 
     @abstractmethod
@@ -53,7 +56,42 @@ class Objective(ABC):
     def loss(self, model: nn.Module, head: nn.Module | None, batch: Batch) -> Loss:
         """The summed loss over the batch's targets, and further sums under ``scores``."""
 
+    def baseline(self, stream: Stream, batch: Batch) -> dict[str, float]:
+        """Sums that a batch on the CPU yields without the model, such as a unigram model's nats."""
+        return {}
+
+    def figures(self, stream: Stream, scores: Scores) -> dict[str, float]:
+        """The ratios that a reader sees, from the sums of one pass over ``stream``."""
+        return {name: value / scores["targets"] for name, value in scores.items()}
+
     def evaluation_batches(self, stream: Stream, seed: int) -> Iterable[Batch]:
         """Every batch of one pass over a held-out stream, with randomness fixed by ``seed``."""
         for k in range(stream.num_batches):
             yield self.collate(stream.examples(k), Random(seed, "evaluate", stream.id, k), train=False)
+
+
+def cross_entropy_loss(
+    logits: Tensor, batch: Batch, *, with_scores: bool, label_smoothing: float = 0.0
+) -> Loss:
+    """The summed cross-entropy of float logits ``[N, K]`` with a batch's targets.
+
+    ``with_scores`` adds the plain nats and the number of correct predictions (an argmax over ``K``).
+    """
+    total = sum_cross_entropy(logits, batch.targets, label_smoothing=label_smoothing)
+    if not with_scores:
+        return Loss(total, batch.count)
+    plain = sum_cross_entropy(logits, batch.targets) if label_smoothing else total
+    correct = (logits.argmax(-1) == batch.targets).sum()
+    return Loss(total, batch.count, {"nats": plain.detach(), "correct": correct})
+
+
+def present(corpora: Corpora, split: str, names: Sequence[str], part: str) -> list[str]:
+    """The languages (``part`` texts) or pairs of ``names`` that ``split`` has.
+
+    All of them for the training split, where one that is missing is an error of its own; held-out
+    text may be there for some languages only.
+    """
+    if split == "train":
+        return list(names)
+    having = set(corpora.names(split)[part])
+    return [name for name in names if {name, "-".join(reversed(name.split("-")))} & having]

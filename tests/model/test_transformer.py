@@ -422,6 +422,19 @@ def test_the_whole_model_is_one_graph_without_waiting():
     assert loss.shape == ()
 
 
+@pytest.mark.usefixtures("implementation")
+@pytest.mark.parametrize("causal", [False, True])
+def test_tracing_breaks_nowhere(causal):
+    model, batch = build(torch.float32, num_layers=1), inputs()
+    cells = real_cells()
+
+    def logits(batch):
+        return model.predict(model.encode(**batch, causal=causal), cells)
+
+    traced = torch.compile(logits, backend="eager", fullgraph=True, dynamic=False)
+    assert torch.equal(traced(batch), logits(batch))
+
+
 def test_misuse_is_named():
     config = ModelConfig(dim=8, num_layers=1, num_heads=2, max_positions=4)
     model = Transformer(config, vocab_size=9, num_languages=1, pad_id=2)

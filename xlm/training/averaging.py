@@ -58,6 +58,12 @@ class AveragedWeights:
         torch._foreach_mul_(steps, weight)
         torch._foreach_add_(self._averages, steps)
 
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Start again from the parameters as they are now (weights loaded from elsewhere)."""
+        torch._foreach_copy_(self._averages, list(self._parameters))
+        self._num_updates.zero_()
+
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
         """Inside, the parameters hold the averages; their own values come back on leaving.

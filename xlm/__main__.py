@@ -1,0 +1,35 @@
+"""The console script ``xlm``: a verb is an entry module."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+VERBS = {
+    "prepare": "learn a vocabulary and binarize text into a folder of corpora",
+    "pretrain": "train a model by a recipe, or go on with an interrupted run",
+    "evaluate": "measure a run on held-out text, per language",
+}
+
+
+def main() -> None:
+    """Run ``xlm VERB ...``, as ``python -m xlm.VERB ...`` does."""
+    verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if verb in VERBS:
+        importlib.import_module(f"xlm.{verb}").main(sys.argv[2:])
+        return
+    lines = [f"  {name:10} {what}" for name, what in VERBS.items()]
+    usage = "\n".join(
+        ["usage: xlm VERB [--config RECIPE.yaml] [--FIELD VALUE ...]", "", *lines, "",
+         "`xlm VERB --help` explains every field. Train on several GPUs with",
+         "`torchrun --nproc_per_node=8 -m xlm.pretrain --config RECIPE.yaml`."]
+    )
+    if verb in ("-h", "--help"):
+        sys.stdout.write(usage + "\n")
+        return
+    sys.stderr.write(f"xlm: unknown verb {verb!r}: expected one of {', '.join(VERBS)}\n")
+    raise SystemExit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Measure a run on held-out text, per language, in every unit.
+
+Use as ``xlm.evaluate.evaluate_run(Evaluate(...))``, ``xlm evaluate RUN`` or ``python -m xlm.evaluate``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from xlm import run as building
+from xlm.command import run_verb
+from xlm.data.corpora import Corpora
+from xlm.errors import ConfigError, DataError
+from xlm.pretrain import find_checkpoint, load_weights
+from xlm.training.evaluation import evaluate
+from xlm.training.journal import plot_curves
+from xlm.training.parallel import Parallel
+
+log = logging.getLogger("xlm")
+
+COLUMNS = (
+    "nats", "perplexity", "word_perplexity", "bits_per_character", "bits_per_byte", "accuracy",
+    "unigram_perplexity",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Measure a run on held-out text: nats, perplexity per subword and word, bits, accuracy."""
+
+    folder: str
+    """A run's folder, or one of its checkpoints."""
+    which: Literal["best", "latest"] = "best"
+    """The checkpoint: best (where one was marked, else the newest) or latest."""
+    split: str = "valid"
+    """valid or test."""
+    data: str | None = None
+    """Prepared text other than the run's own; it needs the same tokenizer."""
+    averaged: bool = True
+    """Use the exponentially averaged weights where the run kept some."""
+    json: str | None = None
+    """Write the figures into this file too."""
+    picture: str | None = None
+    """Draw the curves of metrics.jsonl into this PNG, SVG or PDF."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: CUDA where there is a GPU."""
+
+
+def evaluate_run(config: Evaluate) -> dict[str, Any]:
+    """The figures by stream id under ``figures``, with the checkpoint and split they belong to.
+
+    Masks are fixed by the run's seed: the same cells at every call. Raises ConfigError, DataError
+    or CheckpointError in one line.
+    """
+    loaded = find_checkpoint(config.folder, config.which)
+    run = building.read_run(loaded.path)
+    corpora = Corpora.open(config.data or run.data, languages=loaded.state["languages"])
+    if loaded.state["tokenizer"] != corpora.tokenizer.digest:
+        raise DataError(
+            f"{config.data or run.data} has tokenizer {corpora.tokenizer.digest[:12]}, the model "
+            f"{loaded.state['tokenizer'][:12]}: prepare the text with vocabulary.folder set to the "
+            "data that the run was trained on"
+        )
+    learner = building.build_learner(run, corpora)
+    load_weights(learner, loaded, "model")
+    if config.averaged and loaded.has_tensors("averaged"):
+        averages = loaded.tensors("averaged")
+        own = learner.state_dict()
+        learner.load_state_dict({n: averages.get(n, value) for n, value in own.items()})
+    streams = building.held_out_streams(run, corpora, config.split)
+    if not any(streams.values()):
+        raise ConfigError(f"{corpora.describe()}: nothing of the run's objectives in {config.split}")
+    parallel = Parallel.start(config.device, deterministic=run.deterministic)
+    try:
+        learner.to(parallel.device)
+        figures = evaluate(learner, streams, parallel, seed=run.seed, precision=run.precision)
+    finally:
+        parallel.close()
+    return {
+        "checkpoint": loaded.path.name,
+        "step": loaded.step,
+        "split": config.split,
+        "figures": figures,
+    }
+
+
+def table(figures: Mapping[str, Mapping[str, float]]) -> str:
+    """The figures as aligned text, a line a stream."""
+    columns = [c for c in COLUMNS if any(c in own for own in figures.values())]
+    heads = [column.replace("_", " ") for column in columns]
+    rows = [["", *heads]]
+    for stream_id, own in figures.items():
+        rows.append([stream_id, *(f"{own[c]:.4g}" if c in own else "" for c in columns)])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """``xlm evaluate``: see ``Evaluate``."""
+
+    def act(config: Evaluate) -> None:
+        result = evaluate_run(config)
+        sys.stdout.write(f"{config.folder} {result['checkpoint']}, {result['split']} text\n")
+        sys.stdout.write(table(result["figures"]) + "\n")
+        for line in against_unigram(result["figures"]):
+            sys.stdout.write(line + "\n")
+        if config.json:
+            Path(config.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        if config.picture:
+            plot_curves(Path(config.folder) / "metrics.jsonl", config.picture)
+            sys.stdout.write(f"curves: {config.picture}\n")
+
+    run_verb(Evaluate, "evaluate", act, arguments, positional="folder")
+
+
+def against_unigram(figures: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """How far each language's perplexity lies below its unigram model's, on the same cells."""
+    return [
+        f"{stream_id}: perplexity {own['perplexity']:.1f}, unigram {own['unigram_perplexity']:.1f} "
+        f"on the same {own['targets']:.0f} cells ({own['perplexity'] / own['unigram_perplexity'] - 1:+.1%})"
+        for stream_id, own in figures.items()
+        if "unigram_perplexity" in own
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,279 @@
+"""Text to corpora: normalize, learn one vocabulary for all languages, binarize.
+
+    sources --read, normalize--> sentences drawn by q ~ p^alpha --> vocabulary
+                             \\--> ids on disk, one corpus per language and pair, every split
+
+Use as ``xlm.prepare.prepare(Prepare(...))``, ``xlm prepare`` or ``python -m xlm.prepare``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+from tqdm import tqdm
+
+from xlm import sample
+from xlm.command import run_verb
+from xlm.data.binarize import binarize, binarize_labeled, binarize_pairs
+from xlm.data.corpora import Corpora, write_header
+from xlm.errors import ConfigError, DataError
+from xlm.text import load_tokenizer
+from xlm.text.readers import Report, open_labeled, open_lines, open_pairs
+from xlm.text.subwords import learn_fastbpe_tokenizer, learn_sentencepiece, sample_lines
+from xlm.text.tokenizer import Tokenizer
+
+log = logging.getLogger("xlm")
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Texts:
+    """Where the text of each language lies.
+
+    A source is a file of one sentence a line (plain, .gz, .zst), ``datasets:NAME?split=train`` for
+    anything Hugging Face datasets reads, or ``sample:NAME`` for the corpus that ships with xlm.
+    """
+
+    train: dict[str, str] = field(default_factory=dict)
+    """Training text: a source per language."""
+    valid: dict[str, str] = field(default_factory=dict)
+    """Held-out text that a run is evaluated on while it trains."""
+    test: dict[str, str] = field(default_factory=dict)
+    """Held-out text for the end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aligned:
+    """Where aligned sentences lie: two sources a pair, line i with line i."""
+
+    train: dict[str, list[str]] = field(default_factory=dict)
+    """Training pairs, such as {en-ne: [train.en, train.ne]}."""
+    valid: dict[str, list[str]] = field(default_factory=dict)
+    """Held-out pairs for evaluation while training."""
+    test: dict[str, list[str]] = field(default_factory=dict)
+    """Held-out pairs for the end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """The shared subword vocabulary: learnt, or taken from somewhere."""
+
+    kind: Literal["unigram", "bpe", "fastbpe"] = "unigram"
+    """SentencePiece unigram or BPE (with byte fallback), or fastBPE codes."""
+    size: int = 8000
+    """Entries, special symbols included (fastbpe: number of merges)."""
+    alpha: float = 0.5
+    """Sentences are drawn with q ~ p**alpha of the languages' sentence counts (XLM section 3.1)."""
+    num_draws: int = 1_000_000
+    """Sentences drawn; with less text every language's share is scaled to what there is."""
+    folder: str | None = None
+    """Take the tokenizer of another prepared folder instead of learning one."""
+    codes: str | None = None
+    """Existing fastBPE codes (with vocab)."""
+    vocab: str | None = None
+    """Existing fastBPE vocabulary, `token count` a line."""
+    model: str | None = None
+    """Existing SentencePiece model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepare:
+    """Learn a vocabulary and binarize text into a folder of memory-mapped corpora."""
+
+    folder: str
+    """The folder to write; it must not hold another preparation (see replace)."""
+    text: Texts = field(default_factory=Texts)
+    """Text of each language."""
+    pairs: Aligned = field(default_factory=Aligned)
+    """Aligned sentences of language pairs."""
+    labeled: Texts = field(default_factory=Texts)
+    """Labeled sentences or pairs as TSV (label, sentence[, sentence]) by NAME.LANG."""
+    vocabulary: Vocabulary = field(default_factory=Vocabulary)
+    """The shared subword vocabulary."""
+    root: str = "."
+    """Relative sources start here."""
+    max_sentences: dict[str, int] = field(default_factory=dict)
+    """Use only the first so many training sentences of a language (or pairs of a pair)."""
+    invalid: Literal["error", "drop"] = "error"
+    """What to do with a line that is not UTF-8: stop, or drop and count it."""
+    max_bytes: int = 1 << 20
+    """Longer lines are dropped, and counted."""
+    workers: int | None = None
+    """Processes that tokenize; null: one a core."""
+    seed: int = 0
+    """Keys the draw of sentences that the vocabulary is learnt on."""
+    replace: bool = False
+    """Replace a preparation that is there already."""
+
+    def __post_init__(self) -> None:
+        if not any(getattr(self.text, s) or getattr(self.pairs, s) for s in SPLITS):
+            raise ConfigError("nothing to prepare: give text.train or pairs.train at least one source")
+        for split in SPLITS:
+            for pair, sources in getattr(self.pairs, split).items():
+                if len(pair.split("-")) != 2 or len(sources) != 2:
+                    raise ConfigError(
+                        f"pairs.{split}.{pair}: expected LANG-LANG with two sources, found {sources}"
+                    )
+
+
+def prepare(config: Prepare) -> Corpora:
+    """Write ``config.folder`` and open it; what was read and dropped is logged.
+
+    Raises ConfigError where the folder is taken, DataError for a source that cannot be read.
+    """
+    folder = Path(config.folder)
+    if (folder / "corpora.json").exists():
+        if not config.replace:
+            raise ConfigError(f"{folder} holds a preparation already: give another folder, or replace")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = _tokenizer(config)
+    tokenizer.save(folder / "tokenizer")
+    languages = set()
+    workers = config.workers or len(os.sched_getaffinity(0))
+    for split in SPLITS:
+        for language, source in getattr(config.text, split).items():
+            languages.add(language)
+            lines, report = _lines(config, split, language, source)
+            with _progress(f"{split} {language}") as update:
+                binarize(
+                    lines, folder / split / language, language, tokenizer,
+                    num_workers=workers, progress=update,
+                )
+            log.info("%s %s: %s", split, language, report.describe())
+        for pair, sources in getattr(config.pairs, split).items():
+            languages.update(pair.split("-"))
+            _pair(config, split, pair, sources, tokenizer, workers)
+        for name, source in getattr(config.labeled, split).items():
+            report = Report()
+            rows = open_labeled(_resolve(config, source), report, invalid=config.invalid)
+            binarize_labeled(
+                rows, folder / split / name, name.rsplit(".", 1)[-1], tokenizer, num_workers=workers
+            )
+            log.info("%s %s: %s", split, name, report.describe())
+    write_header(folder, tokenizer, sorted(languages))
+    return Corpora.open(folder)
+
+
+def _pair(
+    config: Prepare, split: str, pair: str, sources: Sequence[str], tokenizer: Tokenizer, workers: int
+) -> None:
+    first, second = (_resolve(config, source) for source in sources)
+    report = Report()
+    lines = open_pairs(first, second, report, invalid=config.invalid, max_bytes=config.max_bytes)
+    limit = config.max_sentences.get(pair) if split == "train" else None
+    with _progress(f"{split} {pair}") as update:
+        binarize_pairs(
+            islice(lines, limit), Path(config.folder) / split / pair, tuple(pair.split("-")),
+            tokenizer, num_workers=workers, progress=update,
+        )
+    log.info("%s %s: %s", split, pair, report.describe())
+
+
+def _lines(
+    config: Prepare, split: str, language: str, source: str
+) -> tuple[Iterator[str], Report]:
+    report = Report()
+    lines = open_lines(
+        _resolve(config, source), report, invalid=config.invalid, max_bytes=config.max_bytes
+    )
+    limit = config.max_sentences.get(language) if split == "train" else None
+    return islice(lines, limit), report
+
+
+def _resolve(config: Prepare, source: str) -> str:
+    """A source with the root put before a relative path, and ``sample:NAME`` made a path."""
+    if source.startswith("sample:"):
+        return str(sample.path(source.removeprefix("sample:")))
+    if source.startswith("datasets:") or Path(source).is_absolute():
+        return source
+    return str(Path(config.root) / source)
+
+
+def _tokenizer(config: Prepare) -> Tokenizer:
+    """The tokenizer that the vocabulary settings name, or one learnt on the training text."""
+    wanted = config.vocabulary
+    if wanted.folder is not None:
+        return load_tokenizer(Path(wanted.folder) / "tokenizer")
+    if wanted.model is not None:
+        from xlm.text.sentencepiece import SentencePieceTokenizer
+
+        return SentencePieceTokenizer(_bytes(wanted.model))
+    if wanted.codes is not None or wanted.vocab is not None:
+        if wanted.codes is None or wanted.vocab is None:
+            raise ConfigError("vocabulary.codes and vocabulary.vocab go together: one is missing")
+        from xlm.text.fastbpe import FastBpeTokenizer
+
+        return FastBpeTokenizer(_bytes(wanted.codes), _bytes(wanted.vocab))
+    lines = sample_lines(
+        _vocabulary_sources(config), alpha=wanted.alpha, num_draws=wanted.num_draws, seed=config.seed
+    )
+    log.info("learning a vocabulary of %d (%s)", wanted.size, wanted.kind)
+    if wanted.kind == "fastbpe":
+        return learn_fastbpe_tokenizer(lines, wanted.size)
+    return learn_sentencepiece(lines, wanted.size, kind=wanted.kind)
+
+
+def _bytes(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+
+
+def _vocabulary_sources(config: Prepare) -> dict[str, list[Callable[[], Iterator[str]]]]:
+    """Every language's training text, sides of pairs included, as functions that open it anew."""
+    sources: dict[str, list[Callable[[], Iterator[str]]]] = {}
+    for language, source in config.text.train.items():
+        sources.setdefault(language, []).append(
+            lambda language=language, source=source: _lines(config, "train", language, source)[0]
+        )
+    for pair, sides in config.pairs.train.items():
+        for side, language in enumerate(pair.split("-")):
+            if language in config.text.train:
+                continue  # its own text says how it is written; a side may repeat it
+            sources.setdefault(language, []).append(
+                lambda sides=sides, side=side: (
+                    line[side]
+                    for line in open_pairs(
+                        _resolve(config, sides[0]), _resolve(config, sides[1]), Report(),
+                        invalid=config.invalid, max_bytes=config.max_bytes,
+                    )
+                )
+            )
+    return sources
+
+
+class _progress:
+    """A tqdm bar over lines; silent where standard error is no terminal."""
+
+    def __init__(self, what: str) -> None:
+        self._bar = tqdm(desc=what, unit=" lines", disable=None, leave=False)
+
+    def __enter__(self) -> Callable[[int], None]:
+        return lambda num: self._bar.update(num) and None
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """``xlm prepare``: see ``Prepare``."""
+
+    def act(config: Prepare) -> None:
+        corpora = prepare(config)
+        log.info("%s", corpora.describe())
+
+    run_verb(Prepare, "prepare", act, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,441 @@
+"""Train a model by a recipe.
+
+Use as ``xlm.pretrain.pretrain(Run(...))``, ``xlm pretrain --config RECIPE.yaml``,
+``python -m xlm.pretrain`` or ``torchrun --nproc_per_node=8 -m xlm.pretrain``. A run that was killed
+goes on from its newest sound checkpoint when it is started again with the same folder.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from xlm import run as building
+from xlm.batch import Batch
+from xlm.command import run_verb, to_yaml
+from xlm.data.corpora import Corpora
+from xlm.data.mixture import render_table
+from xlm.errors import CheckpointError, ConfigError
+from xlm.run import Run
+from xlm.training import checkpoint, retention
+from xlm.training.averaging import AveragedWeights
+from xlm.training.evaluation import evaluate
+from xlm.training.journal import Journal
+from xlm.training.learner import Learner, parameter_sets_differ
+from xlm.training.loop import Report, Trainer, Verdict, train
+from xlm.training.optimizer import build_optimizer
+from xlm.training.optimizer_state import flatten_optimizer, restore_optimizer
+from xlm.training.parallel import Parallel
+from xlm.training.precision import LossScaler
+from xlm.training.speed import flops, matmul_ceiling
+from xlm.training.state import TrainState
+
+log = logging.getLogger("xlm")
+
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run ended with."""
+
+    folder: Path
+    learner: Learner
+    """Model and heads, with the last weights."""
+    state: TrainState
+    figures: dict[str, dict[str, float]]
+    """The last evaluation of this call, by stream id (``mlm/ne``); empty if there was none."""
+
+
+def pretrain(run: Run, corpora: Corpora | None = None) -> Result:
+    """Train until ``run.steps``, going on from ``run.folder`` if it holds checkpoints.
+
+    ``corpora`` stands for ``run.data`` where they are in memory. Raises ConfigError, DataError,
+    CheckpointError or TrainingError, each in one line.
+    """
+    parallel = Parallel.start(run.device, tf32=run.tf32, deterministic=run.deterministic)
+    try:
+        session = Session(run, corpora or Corpora.open(run.data), parallel)
+        with session.journal, _signals() as stop:
+            session.trainer.stop_requested = stop.is_set
+            train(session.trainer)
+        return Result(Path(run.folder), session.learner, session.state, session.figures)
+    finally:
+        parallel.close()
+
+
+class Session:
+    """The parts of one run, and what the loop calls: report, evaluate, save."""
+
+    def __init__(self, run: Run, corpora: Corpora, parallel: Parallel) -> None:
+        self.run, self.corpora, self.parallel = run, corpora, parallel
+        parallel.check_group_size(run.group_size)
+        self.folder = Path(run.folder)
+        self.config_text = to_yaml(run)
+        parallel.same_on_all("the resolved config", self.config_text)
+        streams = building.training_streams(run, corpora)
+        self.mixture = building.build_mixture(run, streams)
+        self.held_out = building.held_out_streams(run, corpora, "valid")
+        self.learner = building.build_learner(run, corpora).to(parallel.device)
+        self.state = TrainState()
+        self.figures: dict[str, dict[str, float]] = {}
+        self._build_trainer()
+        self._start_or_resume()
+        if parallel.is_main:
+            building.write_run(run, self.folder)
+        self.journal = Journal(
+            self.folder,
+            step=self.state.step,
+            total_steps=run.steps,
+            tensorboard=run.tensorboard,
+            active=parallel.is_main,
+        )
+        self._ceiling = matmul_ceiling(parallel.device, run.precision)
+        self._announce()
+
+    def _build_trainer(self) -> None:
+        run, parallel = self.run, self.parallel
+        differ = parameter_sets_differ(self.learner, self.mixture)
+        wrapped = parallel.wrap(self.learner, find_unused_parameters=differ)
+        self.optimizer = build_optimizer(run.optimizer, self.learner.named_parameters())
+        if run.compile:
+            self.learner.model.compile(dynamic=False)
+        named = list(self.learner.named_parameters())
+        self.averaged = AveragedWeights(named, run.average) if run.average else None
+        self.scaler = LossScaler(parallel.device) if run.precision == "fp16" else None
+        self.trainer = Trainer(
+            learner=self.learner,
+            wrapped=wrapped,
+            mixture=self.mixture,
+            optimizer=self.optimizer,
+            schedule=run.schedule.for_run(run.steps),
+            parallel=parallel,
+            state=self.state,
+            seed=run.seed,
+            steps=run.steps,
+            precision=run.precision,
+            max_grad_norm=run.optimizer.max_grad_norm,
+            scaler=self.scaler,
+            averaged=self.averaged,
+            report_every=run.report_every,
+            evaluate_every=run.evaluate_every,
+            save_every=run.save_every,
+            report=self.report,
+            evaluate=self.evaluate,
+            save=self.save,
+            flops=self._flops,
+        )
+
+    def _flops(self, objective: str, batch: Batch) -> float:
+        return flops(
+            self.run.model, self.corpora.tokenizer.vocab_size, self.run.objectives[objective], batch
+        )
+
+    # Where a run starts.
+
+    def _start_or_resume(self) -> None:
+        found = checkpoint.latest(self.folder / CHECKPOINTS)
+        for line in found.skipped:
+            log.warning("passed over a checkpoint: %s", line)
+        step = found.loaded.step if found.loaded else -1
+        self.parallel.same_on_all("the checkpoint to resume from", step)
+        if found.loaded is not None:
+            self._resume(found.loaded)
+        elif self.run.initialize is not None:
+            initialize(self.learner, self.run.initialize, self.corpora)
+            if self.averaged is not None:
+                self.averaged.reset()
+
+    def _resume(self, loaded: checkpoint.Loaded) -> None:
+        saved = loaded.state
+        if saved["tokenizer"] != self.corpora.tokenizer.digest:
+            raise CheckpointError(
+                f"{loaded.path} was trained with tokenizer {saved['tokenizer'][:12]}, the data has "
+                f"{self.corpora.tokenizer.digest[:12]}: give the data it was trained on, or another "
+                "folder"
+            )
+        if saved["languages"] != self.corpora.languages:
+            raise CheckpointError(
+                f"{loaded.path} knows the languages {saved['languages']}, the data has "
+                f"{self.corpora.languages}: give the data it was trained on, or another folder"
+            )
+        for name, was in saved["environment"].items():
+            if was != self._environment()[name]:
+                log.warning(
+                    "resuming with %s %s, the run had %s: losses will not be equal bit for bit",
+                    name, self._environment()[name], was,
+                )  # fmt: skip
+        load_weights(self.learner, loaded, "model")
+        restore_optimizer(
+            self.optimizer,
+            self.learner.named_parameters(),
+            loaded.tensors("optimizer") if loaded.has_tensors("optimizer") else {},
+            saved["optimizer"],
+        )
+        if self.averaged is not None:
+            if not loaded.has_tensors("averaged"):
+                raise CheckpointError(
+                    f"{loaded.path} has no averaged weights: resume with average 0"
+                )
+            self.averaged.load_state_dict(loaded.tensors("averaged"))
+        restored = TrainState.from_json(saved["train_state"])
+        for name, value in vars(restored).items():
+            setattr(self.state, name, value)
+        if self.scaler is not None:
+            self.scaler.load_state_dict(restored.scaler)
+        self.trainer.restore_counters()
+        log.info("resuming at step %d from %s", self.state.step, loaded.path)
+
+    def _environment(self) -> dict[str, Any]:
+        """What bitwise equality of a resumed run depends on."""
+        device = self.parallel.device
+        return {
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "processor": torch.cuda.get_device_name(device)
+            if device.type == "cuda"
+            else f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+            "processes": self.parallel.world,
+        }
+
+    def _announce(self) -> None:
+        run = self.run
+        num = sum(p.numel() for p in self.learner.parameters())
+        self.journal.say(
+            f"{num / 1e6:.2f} M parameters; {self.parallel.world} process(es) on "
+            f"{self.parallel.device.type}, {run.precision}; steps {self.state.step} to {run.steps}"
+        )
+        self.journal.say(render_table(self.mixture.table(run.steps)))
+        self.journal.record("start", self.state.step, {"parameters": num})
+
+    # What the loop calls.
+
+    def report(self, report: Report) -> None:
+        """One line of the journal."""
+        seconds = max(report.seconds, 1e-9)
+        tokens_per_second = report.tokens / seconds
+        utilization = report.flops / seconds / (self._ceiling * self.parallel.world)
+        values: dict[str, Any] = {
+            "loss": report.losses,
+            "lr": report.lr,
+            "grad_norm": report.grad_norm,
+            "tokens_per_second": tokens_per_second,
+            "utilization": utilization,
+            "wait": report.wait,
+            "skipped": report.skipped,
+        }
+        if report.scale is not None:
+            values["scale"] = report.scale
+        if self.parallel.device.type == "cuda":
+            values["memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        self.journal.record("train", report.step, values)
+        self.journal.advance(report.step, **report.losses)
+        losses = "  ".join(f"{name} {value:.4f}" for name, value in report.losses.items())
+        self.journal.say(
+            f"step {report.step:>7}  {losses}  lr {report.lr:.2e}  |g| {report.grad_norm:.2f}  "
+            f"{tokens_per_second:,.0f} tokens/s  {utilization:.0%} of the matmul ceiling"
+            + (f"  {report.skipped} skipped" if report.skipped else "")
+        )
+
+    def evaluate(self) -> Verdict:
+        """Held-out figures on averaged weights if there are any; best score, patience."""
+        if not any(self.held_out.values()):
+            return Verdict()
+        with self.averaged.swapped_in() if self.averaged else _nothing():
+            self.figures = evaluate(
+                self.learner, self.held_out, self.parallel,
+                seed=self.run.seed, precision=self.run.precision,
+            )  # fmt: skip
+        stopping, state = self.run.stopping, self.state
+        score, names = building.stopping_score(stopping, self.figures)
+        better = state.best is None or score < state.best
+        if better:
+            state.best, state.best_step, state.patience_used = score, state.step, 0
+        else:
+            state.patience_used += 1
+        stop = stopping.patience is not None and state.patience_used >= stopping.patience
+        self.journal.record("valid", state.step, {**self.figures, "score": score, "streams": names})
+        for stream_id, own in self.figures.items():
+            self.journal.say(f"  {stream_id:20} " + _short(own))
+        self.journal.say(
+            f"  {stopping.metric} averaged over {', '.join(names)}: {score:.3f}"
+            + (" (best)" if better else f" (best {state.best:.3f} at step {state.best_step})")
+        )
+        if stop:
+            self.journal.say(f"  no better for {state.patience_used} evaluations: stopping")
+        return Verdict(stop=stop, save=better)
+
+    def save(self) -> None:
+        """A checkpoint of this step; rank 0 writes, the others wait."""
+        failure = ""
+        if self.parallel.is_main:
+            try:
+                self._write()
+            except CheckpointError as error:
+                failure = str(error)
+        failure = self.parallel.broadcast(failure)
+        if failure:
+            # The old checkpoints are intact: go on, and say it until there is room again.
+            if self.state.step >= self.run.steps:
+                raise CheckpointError(failure)
+            log.warning("%s", failure)
+
+    def _write(self) -> None:
+        named = list(self.learner.named_parameters())
+        tensors, numbers = flatten_optimizer(self.optimizer, named)
+        files = {"model": dict(self.learner.state_dict()), "optimizer": tensors}
+        if self.averaged is not None:
+            files["averaged"] = self.averaged.state_dict()
+        state = {
+            "train_state": self.state.to_json(),
+            "optimizer": numbers,
+            "languages": self.corpora.languages,
+            "tokenizer": self.corpora.tokenizer.digest,
+            "environment": self._environment(),
+        }
+        path = checkpoint.save(
+            self.folder / CHECKPOINTS,
+            self.state.step,
+            {name: own for name, own in files.items() if own},
+            state,
+            texts={"config.yaml": self.config_text},
+            directories={"tokenizer": self.corpora.tokenizer.save},
+        )
+        if self.state.best_step == self.state.step and self.state.best is not None:
+            retention.mark_best(self.folder / CHECKPOINTS, self.state.step, self.state.best)
+        retention.prune(self.folder / CHECKPOINTS, self.run.keep_last, trusted=path)
+
+
+def load_weights(learner: Learner, loaded: checkpoint.Loaded, name: str) -> None:
+    """The tensors ``name`` of a checkpoint into the learner, every one of them."""
+    tensors = loaded.tensors(name)
+    own = learner.state_dict()
+    wrong = sorted(set(own) ^ set(tensors)) + [
+        key for key in sorted(set(own) & set(tensors)) if own[key].shape != tensors[key].shape
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"{loaded.path}: {len(wrong)} tensors do not fit the recipe's model, the first is "
+            f"{wrong[0]}; resume with the recipe that wrote it, or give another folder"
+        )
+    learner.load_state_dict(tensors)
+
+
+def initialize(learner: Learner, source: str, corpora: Corpora) -> None:
+    """Start from the weights of a run's folder (its best checkpoint, else the newest) or checkpoint.
+
+    The model must have the same tokenizer and shape; heads are taken where their names are equal,
+    averaged weights where there are some.
+    """
+    loaded = find_checkpoint(source, "best")
+    if loaded.state["tokenizer"] != corpora.tokenizer.digest:
+        raise ConfigError(
+            f"initialize: {loaded.path} has tokenizer {loaded.state['tokenizer'][:12]}, the data "
+            f"{corpora.tokenizer.digest[:12]}: prepare the data with vocabulary.folder set to the "
+            "data it was trained on"
+        )
+    if loaded.state["languages"] != corpora.languages:
+        raise ConfigError(
+            f"initialize: {loaded.path} knows the languages {loaded.state['languages']}, the data "
+            f"has {corpora.languages}"
+        )
+    tensors = loaded.tensors("model")
+    if loaded.has_tensors("averaged"):
+        tensors.update((k, v) for k, v in loaded.tensors("averaged").items() if k in tensors)
+    own = learner.state_dict()
+    wrong = [
+        name
+        for name, value in own.items()
+        if name.startswith("model.") and (name not in tensors or tensors[name].shape != value.shape)
+    ]
+    if wrong:
+        raise ConfigError(
+            f"initialize: {loaded.path} does not fit the recipe's model: {len(wrong)} tensors, the "
+            f"first is {wrong[0]}; give model the same sizes"
+        )
+    fitting = {n: t for n, t in tensors.items() if n in own and t.shape == own[n].shape}
+    learner.load_state_dict(fitting, strict=False)
+    new = sorted({name.split(".")[1] for name in own if name not in fitting})
+    log.info("initialized from %s%s", loaded.path, f"; new heads: {', '.join(new)}" if new else "")
+
+
+def find_checkpoint(source: str | Path, which: str) -> checkpoint.Loaded:
+    """The checkpoint at ``source``, or the best (else newest) or the latest of a run's folder."""
+    path = Path(source)
+    if (path / checkpoint.MANIFEST).exists():
+        return checkpoint.load(path)
+    folder = path / CHECKPOINTS
+    if which == "best":
+        best = retention.best(folder)
+        if best is not None:
+            return best
+    found = checkpoint.latest(folder)
+    if found.loaded is None:
+        reason = f" ({found.skipped[0]})" if found.skipped else ""
+        raise CheckpointError(
+            f"{path}: no checkpoint that can be read{reason}; expected a run's folder or a "
+            "checkpoint step-XXXXXXXX"
+        )
+    return found.loaded
+
+
+def _short(figures: dict[str, float]) -> str:
+    parts = []
+    for name, value in figures.items():
+        if name in ("nats", "perplexity", "word_perplexity", "bits_per_byte", "unigram_perplexity"):
+            parts.append(f"{name.replace('_', ' ')} {value:.4g}")
+        elif name == "accuracy":
+            parts.append(f"accuracy {value:.1%}")
+    return "  ".join(parts)
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _signals() -> Iterator[threading.Event]:
+    """SIGTERM, SIGINT and SIGUSR1 ask the run to save and stop; a second SIGINT ends it at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def request(number: int, frame: Any) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+        log.warning("%s: saving after this step, then stopping", signal.Signals(number).name)
+
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    before = {number: signal.signal(number, request) for number in numbers}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """``xlm pretrain``: see ``Run``."""
+
+    def act(run: Run) -> None:
+        result = pretrain(run)
+        if result.state.step < run.steps and result.state.patience_used == 0:
+            log.info("stopped at step %d of %d; the same command goes on", result.state.step, run.steps)
+
+    run_verb(Run, "pretrain", act, arguments)
+
+
+if __name__ == "__main__":
+    main()

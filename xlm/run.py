@@ -1,0 +1,207 @@
+"""The config tree, and how each part is built from it: the only file that knows everything."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from xlm.command import read, to_yaml
+from xlm.data.corpora import Corpora
+from xlm.data.mixture import Mixture
+from xlm.data.streams import Stream
+from xlm.errors import CheckpointError, ConfigError
+from xlm.model.config import ModelConfig
+from xlm.model.transformer import Transformer
+from xlm.objective import Objective
+
+# Imported so that a recipe may name them without their module.
+from xlm.objectives.causal import CausalLM, CausalTLM
+from xlm.objectives.masked import MaskedLM
+from xlm.objectives.translation import Translation
+from xlm.tasks.classification import Classification
+from xlm.training.learner import Learner
+from xlm.training.optimizer import Optimizer
+from xlm.training.precision import Precision
+from xlm.training.schedule import Schedule
+
+log = logging.getLogger("xlm")
+
+__all__ = [
+    "CausalLM", "CausalTLM", "Classification", "MaskedLM", "ModelConfig", "Optimizer", "Run",
+    "Schedule", "Stopping", "Translation",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopping:
+    """Which held-out score is watched, and when to give up.
+
+    The score is the mean over the named streams: the perplexity averaged over languages, as in the
+    paper (section 5.1).
+    """
+
+    metric: str = "perplexity"
+    """A figure of the evaluation that falls as the model gets better."""
+    streams: list[str] = field(default_factory=list)
+    """Stream ids such as mlm/ne; empty: those of single languages (of pairs where there is none)."""
+    patience: int | None = None
+    """Stop after so many evaluations without a new best; null: never."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Train a model on prepared corpora by the objectives that are listed."""
+
+    data: str
+    """The folder that `xlm prepare` wrote."""
+    folder: str
+    """Where config, metrics, checkpoints and curves go; an interrupted run goes on from here."""
+    objectives: dict[str, Objective]
+    """What is trained: a name (of its head, metrics and streams) and a class with its fields."""
+    model: ModelConfig = field(default_factory=lambda: ModelConfig(preset="tiny"))
+    """The shape of the model."""
+    steps: int = 1000
+    """Updates; a skipped one counts."""
+    seed: int = 0
+    """Keys everything random."""
+    group_size: int = 8
+    """Micro-batches of an objective in one update, over all ranks; the world size divides it."""
+    order: Literal["rotate", "together"] = "rotate"
+    """rotate: an update is of one objective, in turn; together: of all objectives at once."""
+    one_language_a_group: bool = False
+    """Draw the language once a group, not once a micro-batch."""
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    """The update rule."""
+    schedule: Schedule = field(default_factory=Schedule)
+    """The learning rate, a function of the step."""
+    precision: Precision = "fp32"
+    """fp32, bf16, or fp16 with a dynamic loss scale; parameters stay float32."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Type of the parameters; float64 is for exact comparisons."""
+    average: float = 0.0
+    """Decay of the exponentially averaged weights that are evaluated; 0: none are kept."""
+    stopping: Stopping = field(default_factory=Stopping)
+    """Which score is watched, and early stopping."""
+    report_every: int = 50
+    """Steps between two lines of the report."""
+    evaluate_every: int = 500
+    """Steps between two evaluations on held-out text; 0: none."""
+    save_every: int = 500
+    """Steps between two checkpoints; the last step is always saved."""
+    keep_last: int = 2
+    """Checkpoints that are kept, beside the best."""
+    initialize: str | None = None
+    """Start from the weights of another run's folder or checkpoint (a head that is new stays new)."""
+    tensorboard: bool = True
+    """Write TensorBoard files beside metrics.jsonl."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: CUDA where there is a GPU."""
+    compile: bool = False
+    """Compile the model with torch.compile (pays on CUDA, not on CPUs)."""
+    tf32: bool = False
+    """Let float32 products on CUDA round to TF32."""
+    deterministic: bool = False
+    """On CUDA, use kernels that repeat bit for bit."""
+
+    def __post_init__(self) -> None:
+        if not self.objectives:
+            raise ConfigError("objectives is empty: name at least one, such as mlm: MaskedLM")
+        for name in ("steps", "group_size", "report_every", "keep_last"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1: found {getattr(self, name)}")
+        for name, objective in self.objectives.items():
+            length = getattr(objective, "length", 0)
+            if length > self.model.max_positions:
+                raise ConfigError(
+                    f"objectives.{name}.length is {length}, the model has "
+                    f"{self.model.max_positions} positions: raise model.max_positions"
+                )
+        if not 0 <= self.average < 1:
+            raise ConfigError(f"average must be in [0, 1): found {self.average}")
+        if self.dtype == "float64" and self.precision != "fp32":
+            raise ConfigError(f"dtype float64 goes with precision fp32: found {self.precision}")
+
+
+def read_run(path: Path | str) -> Run:
+    """The run of a recipe, or of the resolved config in a run's folder."""
+    path = Path(path)
+    return read(Run, path / "config.yaml" if path.is_dir() else path)
+
+
+def write_run(run: Run, folder: Path) -> str:
+    """Write the resolved config, a valid recipe, into ``folder``; returns its text."""
+    text = to_yaml(run)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(text, encoding="utf-8")
+    return text
+
+
+def build_learner(run: Run, corpora: Corpora) -> Learner:
+    """Model and heads with initial weights that depend on the seed alone."""
+    torch.manual_seed(run.seed)
+    model = Transformer(
+        run.model,
+        vocab_size=corpora.tokenizer.vocab_size,
+        num_languages=len(corpora.languages),
+        pad_id=corpora.tokenizer.pad_id,
+    )
+    learner = Learner(model, run.objectives, run.model)
+    return learner.to(getattr(torch, run.dtype))
+
+
+def training_streams(run: Run, corpora: Corpora) -> dict[str, list[Stream]]:
+    """What every objective draws from."""
+    return {
+        name: objective.streams(name, corpora, seed=run.seed)
+        for name, objective in run.objectives.items()
+    }
+
+
+def held_out_streams(run: Run, corpora: Corpora, split: str) -> dict[str, list[Stream]]:
+    """What every objective is evaluated on: those of its languages that have such a split."""
+    return {
+        name: objective.streams(name, corpora, seed=run.seed, split=split)
+        for name, objective in run.objectives.items()
+    }
+
+
+def build_mixture(run: Run, streams: Mapping[str, Sequence[Stream]]) -> Mixture:
+    """Which micro-batches make step s."""
+    return Mixture(
+        {name: list(own) for name, own in streams.items()},
+        {name: objective.sampling for name, objective in run.objectives.items()},
+        {name: objective.weight for name, objective in run.objectives.items()},
+        group_size=run.group_size,
+        order=run.order,
+        one_language_a_group=run.one_language_a_group,
+        seed=run.seed,
+    )
+
+
+def stopping_score(
+    stopping: Stopping, figures: Mapping[str, Mapping[str, float]]
+) -> tuple[float, list[str]]:
+    """The watched score and the streams that it averages.
+
+    Raises ConfigError where a named stream or the metric does not exist.
+    """
+    unknown = [name for name in stopping.streams if name not in figures]
+    if unknown:
+        raise ConfigError(
+            f"stopping.streams names {', '.join(unknown)}: evaluated are {', '.join(figures)}"
+        )
+    having = [name for name, own in figures.items() if stopping.metric in own]
+    single = [name for name in having if "-" not in name]
+    names = stopping.streams or single or having
+    values = [figures[name].get(stopping.metric, math.nan) for name in names]
+    if not values or any(math.isnan(value) for value in values):
+        raise ConfigError(
+            f"stopping.metric {stopping.metric!r}: not a figure of {', '.join(names or figures)}"
+        )
+    return sum(values) / len(values), names

@@ -1,0 +1,58 @@
+"""One pass over held-out streams: figures per stream, alike on every rank."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+
+import torch
+
+from xlm.data.streams import Stream
+from xlm.scores import Scores
+from xlm.training.learner import Learner
+from xlm.training.parallel import Parallel
+from xlm.training.precision import autocast
+
+
+def evaluate(
+    learner: Learner,
+    streams: Mapping[str, Sequence[Stream]],
+    parallel: Parallel,
+    *,
+    seed: int,
+    precision: str = "fp32",
+) -> dict[str, dict[str, float]]:
+    """The figures of every stream, by stream id (``objective/lang``).
+
+    ``streams`` maps an objective's name to its held-out streams. The learner is put in evaluation
+    mode and back. Masks are fixed by ``seed``.
+    """
+    was_training = learner.training
+    learner.eval()
+    figures = {}
+    try:
+        with torch.no_grad(), autocast(parallel.device, precision):
+            for name, held_out in streams.items():
+                for stream in held_out:
+                    scores = _pass(learner, name, stream, parallel, seed)
+                    figures[stream.id] = learner.objectives[name].figures(stream, scores)
+    finally:
+        learner.train(was_training)
+    return figures
+
+
+def _pass(
+    learner: Learner, name: str, stream: Stream, parallel: Parallel, seed: int
+) -> Scores:
+    """The sums over one stream. Every rank runs as many batches; the last may have no weight."""
+    objective = learner.objectives[name]
+    batches = iter(objective.evaluation_batches(stream, seed))
+    sums = Scores()
+    while share := list(islice(batches, parallel.world)):
+        weight = float(parallel.rank < len(share))
+        batch = share[min(parallel.rank, len(share) - 1)]
+        loss = learner(name, batch.to(parallel.device))
+        batch_sums = {"targets": float(loss.count), **objective.baseline(stream, batch)}
+        batch_sums |= {key: float(value) for key, value in loss.scores.items()}
+        sums = sums + {key: weight * value for key, value in batch_sums.items()}
+    return parallel.sum_scores(sums)

@@ -1,0 +1,60 @@
+"""The model and its heads behind one forward, so that DDP wraps them once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from xlm.addressed import Random
+from xlm.batch import Batch, Loss
+from xlm.data.mixture import Mixture
+from xlm.errors import ConfigError
+from xlm.model.config import ModelConfig
+from xlm.objective import Objective
+
+
+class Learner(nn.Module):
+    """``forward(name, batch)``: the loss of the objective of that name."""
+
+    def __init__(
+        self, model: nn.Module, objectives: Mapping[str, Objective], config: ModelConfig
+    ) -> None:
+        super().__init__()
+        for name in objectives:
+            if not name.isidentifier():
+                raise ConfigError(
+                    f"objective name {name!r}: it names a head, metrics and streams, so it must "
+                    "be a plain word of letters, digits and _ that does not start with a digit"
+                )
+        self.model = model
+        self.objectives = dict(objectives)
+        heads = {name: objective.head(config) for name, objective in objectives.items()}
+        self.heads = nn.ModuleDict({name: head for name, head in heads.items() if head is not None})
+
+    def forward(self, name: str, batch: Batch) -> Loss:
+        """The summed loss of objective ``name`` over ``batch``."""
+        head = self.heads[name] if name in self.heads else None
+        return self.objectives[name].loss(self.model, head, batch)
+
+
+def parameter_sets_differ(learner: Learner, mixture: Mixture) -> bool:
+    """Whether the objectives' parameter sets differ; parameters that none trains are frozen.
+
+    Found by one backward pass of each objective over its first micro-batch: third-party objectives
+    need not declare anything. Gradients and random numbers are left as they were.
+    """
+    trainable = {name for name, p in learner.named_parameters() if p.requires_grad}
+    used = []
+    for name, streams in mixture.streams.items():
+        batch = learner.objectives[name].collate(
+            streams[0].examples(0), Random(0, "probe", streams[0].id), train=True
+        )
+        device = next(learner.parameters()).device
+        learner(name, batch.to(device)).total.backward()
+        used.append({n for n, p in learner.named_parameters() if p.grad is not None})
+        learner.zero_grad(set_to_none=True)
+    for name, parameter in learner.named_parameters():
+        if name not in set().union(*used):
+            parameter.requires_grad_(False)
+    return any(own != trainable & set().union(*used) for own in used)

@@ -1,0 +1,276 @@
+"""The one loop. It has never heard of a language model.
+
+    plan -> count -> forward and backward of each micro-batch -> clip -> step
+         -> every n: report, evaluate, save
+
+Losses are sums; this is the only place that divides, once, by the count over all micro-batches and
+ranks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from xlm.addressed import key
+from xlm.batch import Batch
+from xlm.data.mixture import Mixture
+from xlm.errors import TrainingError
+from xlm.training.averaging import AveragedWeights
+from xlm.training.learner import Learner
+from xlm.training.optimizer import clip_, guarded_step, set_lr
+from xlm.training.parallel import Parallel
+from xlm.training.precision import LossScaler, autocast
+from xlm.training.prefetch import MicroBatch, Prefetcher, Step
+from xlm.training.schedule import Schedule
+from xlm.training.state import TrainState
+
+
+@dataclass
+class Trainer:
+    """What the loop works with; built by ``xlm.run`` from a recipe, or by hand in a test."""
+
+    learner: Learner
+    wrapped: nn.Module
+    """The learner itself, or DDP around it."""
+    mixture: Mixture
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    parallel: Parallel
+    state: TrainState
+    seed: int
+    steps: int
+    precision: str = "fp32"
+    max_grad_norm: float = 0.0
+    """Gradients are clipped to this 2-norm; 0: they are not."""
+    scaler: LossScaler | None = None
+    averaged: AveragedWeights | None = None
+    max_skipped_in_a_row: int = 50
+    report_every: int = 50
+    evaluate_every: int = 0
+    save_every: int = 0
+    report: Callable[[Report], None] = lambda report: None
+    evaluate: Callable[[], Verdict] = lambda: Verdict()
+    """Evaluate now, and say what follows from it."""
+    save: Callable[[], None] = lambda: None
+    stop_requested: Callable[[], bool] = lambda: False
+    """Whether this rank was told to stop (a signal); ranks agree before the next step."""
+    flops: Callable[[str, Batch], float] = lambda objective, batch: 0.0
+    """The arithmetic that a batch of an objective needs."""
+
+    def __post_init__(self) -> None:
+        self.parameters = [p for p in self.learner.parameters() if p.requires_grad]
+        self.restore_counters()
+
+    def restore_counters(self) -> None:
+        """Put the counters of skipped updates on the device, from the state."""
+        device, state = self.parallel.device, self.state
+        self._skipped = torch.tensor(float(state.skipped), device=device)
+        self._in_a_row = torch.tensor(float(state.skipped_in_a_row), device=device)
+        self._most_in_a_row = self._in_a_row.clone()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What follows from an evaluation."""
+
+    stop: bool = False
+    """End the run (early stopping)."""
+    save: bool = False
+    """Save now: this is the best so far."""
+
+
+@dataclass
+class Report:
+    """What was summed since the last report, over all ranks."""
+
+    step: int
+    seconds: float
+    lr: float
+    losses: dict[str, float]
+    """Mean loss per objective, over its targets."""
+    tokens: int
+    """Real tokens."""
+    flops: float
+    """Arithmetic needed (see ``xlm.training.speed``)."""
+    counts: dict[str, int]
+    grad_norm: float
+    skipped: int
+    scale: float | None
+    wait: float
+    """Share of the time spent waiting for batches."""
+
+
+@dataclass
+class _Sums:
+    """What is added up between two reports."""
+
+    started: float = field(default_factory=time.perf_counter)
+    waited: float = 0.0
+    totals: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    tokens: int = 0
+    flops: float = 0.0
+
+
+def train(trainer: Trainer) -> None:
+    """Run from ``trainer.state.step`` to ``trainer.steps``, or until told to stop."""
+    state = trainer.state
+    prefetcher = Prefetcher(
+        trainer.mixture,
+        trainer.learner.objectives,
+        trainer.parallel,
+        seed=trainer.seed,
+        first=state.step,
+        cursors=state.cursors,
+    )
+    sums = _Sums()
+    trainer.learner.train()
+    try:
+        while state.step < trainer.steps:
+            waiting = time.perf_counter()
+            step = prefetcher.next()
+            sums.waited += time.perf_counter() - waiting
+            counts, stop = _agree(trainer, step)
+            if stop:
+                _save(trainer)
+                break
+            lr = trainer.schedule.lr(state.step)
+            norm = _update(trainer, step, counts, lr, sums)
+            state.step += 1
+            state.cursors = step.cursors
+            last = state.step == trainer.steps
+            if _due(state.step, trainer.report_every) or last:
+                trainer.report(_report(trainer, sums, lr, norm))
+                sums = _Sums()
+            if _due(state.step, trainer.evaluate_every) or (trainer.evaluate_every and last):
+                paused = time.perf_counter()
+                verdict = trainer.evaluate()
+                sums.started += time.perf_counter() - paused
+            else:
+                verdict = Verdict()
+            if _due(state.step, trainer.save_every) or verdict.save or verdict.stop or last:
+                _save(trainer)
+            if verdict.stop:
+                break
+    finally:
+        prefetcher.close()
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _agree(trainer: Trainer, step: Step) -> tuple[dict[str, int], bool]:
+    """Target counts per objective, tokens per stream and the stop flag, summed on the CPU group."""
+    names = list(trainer.learner.objectives)
+    ids = trainer.mixture.stream_ids
+    counts = dict.fromkeys(names, 0)
+    tokens = dict.fromkeys(ids, 0)
+    for micro_batch in step.micro_batches:
+        counts[micro_batch.objective] += micro_batch.batch.count
+        tokens[micro_batch.stream_id] += micro_batch.batch.num_tokens
+    stop = int(trainer.stop_requested())
+    summed = trainer.parallel.sum_counts([*counts.values(), *tokens.values(), stop])
+    if summed[-1]:
+        return counts, True
+    for stream_id, number in zip(ids, summed[len(names) : -1], strict=True):
+        trainer.state.tokens[stream_id] = trainer.state.tokens.get(stream_id, 0) + number
+    return dict(zip(names, summed, strict=False)), False
+
+
+def _update(
+    trainer: Trainer, step: Step, counts: dict[str, int], lr: float, sums: _Sums
+) -> Tensor:
+    """One update from this rank's micro-batches; returns the gradient's norm, on the device."""
+    for place, micro_batch in enumerate(step.micro_batches):
+        synchronize = place == len(step.micro_batches) - 1
+        _backward(trainer, micro_batch, counts[micro_batch.objective], synchronize, sums)
+        sums.tokens += micro_batch.batch.num_tokens
+        sums.flops += trainer.flops(micro_batch.objective, micro_batch.batch)
+    if trainer.scaler is not None:
+        trainer.scaler.unscale_(trainer.parameters)
+    norm = clip_(trainer.parameters, trainer.max_grad_norm)
+    found_inf = (~norm.isfinite()).float()
+    set_lr(trainer.optimizer, lr)
+    guarded_step(trainer.optimizer, found_inf)
+    if trainer.scaler is not None:
+        trainer.scaler.update(found_inf)
+    if trainer.averaged is not None:
+        trainer.averaged.update(found_inf)
+    trainer.optimizer.zero_grad(set_to_none=True)
+    trainer._skipped += found_inf
+    trainer._in_a_row = (trainer._in_a_row + found_inf) * found_inf
+    trainer._most_in_a_row = torch.maximum(trainer._most_in_a_row, trainer._in_a_row)
+    return norm
+
+
+def _backward(
+    trainer: Trainer, micro_batch: MicroBatch, count: int, synchronize: bool, sums: _Sums
+) -> None:
+    parallel = trainer.parallel
+    # torch's default generators, which dropout draws from, are keyed like everything random.
+    torch.manual_seed(key(trainer.seed, "dropout", trainer.state.step, micro_batch.index))
+    batch = micro_batch.batch.to(parallel.device)
+    with parallel.no_sync(trainer.wrapped, active=not synchronize):
+        with autocast(parallel.device, trainer.precision):
+            loss = trainer.wrapped(micro_batch.objective, batch)
+        # DDP averages over ranks, so that its mean of these is the gradient of the global mean.
+        scaled = loss.total * (micro_batch.weight * parallel.world / max(count, 1))
+        if trainer.scaler is not None:
+            scaled = trainer.scaler.scale(scaled)
+        scaled.backward()
+    name = micro_batch.objective
+    total = loss.total.detach()
+    sums.totals[name] = sums.totals[name] + total if name in sums.totals else total
+    sums.counts[name] += micro_batch.batch.count
+
+
+def _save(trainer: Trainer) -> None:
+    trainer.state.skipped = int(trainer._skipped)
+    trainer.state.skipped_in_a_row = int(trainer._in_a_row)
+    if trainer.scaler is not None:
+        trainer.state.scaler = trainer.scaler.state_dict()
+    trainer.save()
+
+
+def _report(trainer: Trainer, sums: _Sums, lr: float, norm: Tensor) -> Report:
+    """The only place of the loop that waits for the device."""
+    seconds = time.perf_counter() - sums.started
+    names = list(trainer.learner.objectives)
+    totals = {name: float(sums.totals[name]) if name in sums.totals else 0.0 for name in names}
+    added = trainer.parallel.sum_scores(
+        {
+            **{f"total/{name}": totals[name] for name in names},
+            **{f"count/{name}": float(sums.counts[name]) for name in names},
+            "tokens": float(sums.tokens),
+            "flops": sums.flops,
+        }
+    )
+    counts = {name: int(added[f"count/{name}"]) for name in names}
+    if trainer._most_in_a_row >= trainer.max_skipped_in_a_row:
+        raise TrainingError(
+            f"step {trainer.state.step}: the gradient was not finite for "
+            f"{int(trainer._most_in_a_row)} updates in a row (objectives {', '.join(names)}; "
+            f"streams {', '.join(trainer.mixture.stream_ids)}); lower the learning rate, warm up "
+            "longer, or train in bf16 or fp32"
+        )
+    trainer._most_in_a_row = trainer._in_a_row.clone()
+    return Report(
+        step=trainer.state.step,
+        seconds=seconds,
+        lr=lr,
+        losses={n: added[f"total/{n}"] / counts[n] for n in names if counts[n]},
+        tokens=int(added["tokens"]),
+        flops=added["flops"],
+        counts=counts,
+        grad_norm=float(norm),
+        skipped=int(trainer._skipped),
+        scale=None if trainer.scaler is None else float(trainer.scaler.state_dict()["scale"]),
+        wait=sums.waited / seconds,
+    )

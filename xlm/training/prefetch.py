@@ -1,0 +1,117 @@
+"""One background thread that plans and collates ahead of the loop."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from xlm.addressed import Random
+from xlm.batch import Batch
+from xlm.data.mixture import Mixture, advance
+from xlm.objective import Objective
+from xlm.training.parallel import Parallel
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """One micro-batch of this rank."""
+
+    objective: str
+    stream_id: str
+    index: int
+    """Its place in the whole step (not in this rank's share): dropout is keyed by it."""
+    weight: float
+    batch: Batch
+
+
+@dataclass(frozen=True)
+class Step:
+    """This rank's share of one update, and the cursors after it."""
+
+    number: int
+    micro_batches: list[MicroBatch]
+    cursors: dict[str, int]
+
+
+class Prefetcher:
+    """Yields steps ``first``, ``first + 1``, ... collated ``depth`` ahead; close it when done.
+
+    Collation draws from addressed randomness only: torch's generators are never touched here.
+    """
+
+    def __init__(
+        self,
+        mixture: Mixture,
+        objectives: Mapping[str, Objective],
+        parallel: Parallel,
+        *,
+        seed: int,
+        first: int,
+        cursors: Mapping[str, int],
+        depth: int = 2,
+    ) -> None:
+        self._mixture = mixture
+        self._objectives = objectives
+        self._parallel = parallel
+        self._seed = seed
+        self._steps: queue.Queue[Step | BaseException] = queue.Queue(maxsize=depth)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, args=(first, dict(cursors)), name="xlm-prefetch", daemon=True
+        )
+        self._thread.start()
+
+    def next(self) -> Step:
+        """The next step; raises what the background thread raised."""
+        item = self._steps.get()
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def close(self) -> None:
+        """Stop the thread and wait for it."""
+        self._closed.set()
+        while self._thread.is_alive():
+            try:
+                self._steps.get(timeout=0.05)
+            except queue.Empty:
+                continue
+        self._thread.join()
+
+    def _run(self, number: int, cursors: dict[str, int]) -> None:
+        try:
+            while not self._closed.is_set():
+                step = self._collate(number, cursors)
+                cursors = step.cursors
+                number += 1
+                self._put(step)
+        except BaseException as error:  # handed to the loop, which raises it
+            self._put(error)
+
+    def _put(self, item: Step | BaseException) -> None:
+        while not self._closed.is_set():
+            try:
+                self._steps.put(item, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    def _collate(self, number: int, cursors: dict[str, int]) -> Step:
+        groups = self._mixture.plan(number, cursors)
+        micro_batches = []
+        offset = 0
+        for group in groups:
+            indexed = list(enumerate(group.micro_batches))
+            for place, (stream, k) in self._parallel.share(indexed):
+                batch = self._objectives[group.objective].collate(
+                    stream.examples(k), Random(self._seed, stream.id, k), train=True
+                )
+                if self._parallel.device.type == "cuda":
+                    batch = batch.pin_memory()
+                micro_batches.append(
+                    MicroBatch(group.objective, stream.id, offset + place, group.weight, batch)
+                )
+            offset += len(group.micro_batches)
+        return Step(number, micro_batches, advance(cursors, groups))

@@ -1,0 +1,55 @@
+"""How fast a run is, as real tokens a second and as a share of what the device can do.
+
+The convention of every utilization: the numerator is the arithmetic that the batch *needs* (matrix
+products only, predicted cells only; see ``xlm.model.config.flops_per_token``); the denominator is the
+rate of one large matrix product in the run's precision, measured on the device at the start.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import torch
+
+from xlm.batch import Batch
+from xlm.model.config import ModelConfig, flops_per_token
+from xlm.objective import Objective
+
+SIZE = {"cpu": 1024, "cuda": 8192}
+
+
+def matmul_ceiling(device: torch.device, precision: str) -> float:
+    """FLOP/s of a square matrix product of random numbers, the best of three."""
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    size = SIZE[device.type]
+    generator = torch.Generator(device=device).manual_seed(0)
+    a, b = (torch.rand(size, size, generator=generator, device=device).to(dtype) for _ in range(2))
+    seconds = []
+    for _ in range(4):
+        _wait(device)
+        started = time.perf_counter()
+        _ = a @ b
+        _wait(device)
+        seconds.append(time.perf_counter() - started)
+    return 2 * size**3 / min(seconds[1:])
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def flops(config: ModelConfig, vocab_size: int, objective: Objective, batch: Batch) -> float:
+    """The arithmetic that training on ``batch`` needs."""
+    if batch.source is None:
+        config = replace(config, num_decoder_layers=0)
+    tokens = max(batch.num_tokens, 1)
+    per_token = flops_per_token(
+        config,
+        vocab_size,
+        batch.tokens.shape[1],
+        batch.count / tokens,
+        causal=bool(getattr(objective, "causal", False)),
+    )
+    return tokens * per_token
