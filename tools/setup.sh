@@ -151,7 +151,7 @@ prepare_environment() {
             echo "$venv is unfinished or of another Python: starting afresh"
             rm -rf "$venv"
         elif [[ -e $venv ]]; then
-            stop "$venv is not a virtual environment of Python 3.11-3.13: move it away, or set XLM_VENV"
+            stop "$venv is no virtual environment of Python 3.11-3.13, or half installed: move it away, or set XLM_VENV"
         fi
         make_venv
     fi
