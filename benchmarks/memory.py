@@ -3,6 +3,7 @@
 Run as ``python benchmarks/memory.py [--lines 30000] [--workers 2] [--output FILE]``.
 
 RssAnon of the whole process tree is read from /proc every 20 ms; mapped files are not in it. The
+peak is the highest level seen twice in a row: between fork and exec a process counts for two. The
 text is random (a Zipf law over made-up words), in one language and one pair of languages. Measured
 twice: with a vocabulary learnt first (on as many sentences, whatever the amount of text), whose
 learning may hide the rest, and with one that is there already.
@@ -89,8 +90,10 @@ def measure(*arguments: str) -> dict[str, float]:
 
         def watch() -> None:
             nonlocal peak
+            last = 0
             while not done.wait(INTERVAL):
-                peak = max(peak, anonymous_kib(process.pid))
+                now = anonymous_kib(process.pid)
+                peak, last = max(peak, min(last, now)), now
 
         watcher = threading.Thread(target=watch)
         watcher.start()
