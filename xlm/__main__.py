@@ -20,9 +20,14 @@ def main() -> None:
         return
     lines = [f"  {name:10} {what}" for name, what in VERBS.items()]
     usage = "\n".join(
-        ["usage: xlm VERB [--config RECIPE.yaml] [--FIELD VALUE ...]", "", *lines, "",
-         "`xlm VERB --help` explains every field. Train on several GPUs with",
-         "`torchrun --nproc_per_node=8 -m xlm.pretrain --config RECIPE.yaml`."]
+        [
+            "usage: xlm VERB [--config RECIPE.yaml] [--FIELD VALUE ...]",
+            "",
+            *lines,
+            "",
+            "`xlm VERB --help` explains every field. Train on several GPUs with",
+            "`torchrun --nproc_per_node=8 -m xlm.pretrain --config RECIPE.yaml`.",
+        ]
     )
     if verb in ("-h", "--help"):
         sys.stdout.write(usage + "\n")

@@ -31,11 +31,11 @@ class Random:
 
     def words(self, num: int) -> NDArray[np.uint64]:
         """``num`` raw 64-bit words."""
-        return self._generator.random_raw(num)
+        return np.asarray(self._generator.random_raw(num), dtype=np.uint64)
 
     def uniform(self, num: int) -> NDArray[np.float64]:
         """``num`` doubles in [0, 1), multiples of 2**-53."""
-        return (self.words(num) >> np.uint64(11)) * 2.0**-53
+        return np.asarray((self.words(num) >> np.uint64(11)) * 2.0**-53, dtype=np.float64)
 
     def integers(self, num: int, bound: int) -> NDArray[np.int64]:
         """``num`` integers in [0, bound); the bias, bound * 2**-53, is far below what shows."""
@@ -43,12 +43,13 @@ class Random:
 
     def exponential(self, num: int) -> NDArray[np.float64]:
         """``num`` standard exponentials, for exact weighted sampling without replacement."""
-        return -np.log1p(-self.uniform(num))
+        return np.asarray(-np.log1p(-self.uniform(num)), dtype=np.float64)
 
     def choice(self, probabilities: NDArray[np.float64], num: int) -> NDArray[np.int64]:
-        """``num`` indices drawn with replacement from ``probabilities`` (float64 ``[K]``, sum 1)."""
+        """``num`` indices drawn with replacement from ``probabilities`` (float64 ``[K]``)."""
         steps = np.cumsum(probabilities)
-        return np.searchsorted(steps, self.uniform(num) * steps[-1], side="right").astype(np.int64)
+        drawn = np.searchsorted(steps, self.uniform(num) * steps[-1], side="right")
+        return np.asarray(drawn, dtype=np.int64)
 
 
 class Permutation:

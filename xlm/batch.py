@@ -50,7 +50,11 @@ class Batch:
 
     def __post_init__(self) -> None:
         if self.count < 0:
-            real = ~self.targets.isnan() if self.targets.is_floating_point() else self.targets.ne(IGNORED)
+            real = (
+                ~self.targets.isnan()
+                if self.targets.is_floating_point()
+                else self.targets.ne(IGNORED)
+            )
             real = real.flatten(1).any(1) if real.ndim > 1 else real
             object.__setattr__(self, "count", int(real.sum()))
         if self.num_tokens < 0:

@@ -22,7 +22,9 @@ from xlm.errors import ConfigError, XlmError
 from xlm.objective import Objective
 
 set_parsing_settings(
-    docstring_parse_attribute_docstrings=True, subclasses_enabled=[Objective], validate_defaults=False
+    docstring_parse_attribute_docstrings=True,
+    subclasses_enabled=[Objective],
+    validate_defaults=False,
 )
 
 Config = TypeVar("Config")
@@ -49,11 +51,15 @@ def _suggestion(line: str, parser: ArgumentParser) -> str:
 
 
 def _subclasses(cls: type) -> list[type]:
-    return [s for sub in cls.__subclasses__() for s in (sub, *_subclasses(sub))]
+    found: list[type] = []
+    subclass: type
+    for subclass in cls.__subclasses__():
+        found += [subclass, *_subclasses(subclass)]
+    return found
 
 
 def _field_names(cls: type) -> list[str]:
-    return [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    return [field.name for field in dataclasses.fields(cls)]
 
 
 def parser(cls: type, verb: str) -> ArgumentParser:
@@ -87,7 +93,8 @@ def read(cls: type[Config], path: Path) -> Config:
 
 def to_yaml(config: Any) -> str:
     """The field tree of a dataclass as a YAML document that ``read`` takes back."""
-    return yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True)
+    text: str = yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True)
+    return text
 
 
 def _plain(value: Any) -> Any:

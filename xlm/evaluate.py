@@ -1,6 +1,7 @@
 """Measure a run on held-out text, per language, in every unit.
 
-Use as ``xlm.evaluate.evaluate_run(Evaluate(...))``, ``xlm evaluate RUN`` or ``python -m xlm.evaluate``.
+Use as ``xlm.evaluate.evaluate_run(Evaluate(...))``, ``xlm evaluate RUN`` or
+``python -m xlm.evaluate``.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from xlm import run as building
 from xlm.command import run_verb
 from xlm.data.corpora import Corpora
 from xlm.errors import ConfigError, DataError
-from xlm.pretrain import find_checkpoint, load_weights
 from xlm.training.evaluation import evaluate
 from xlm.training.journal import plot_curves
 from xlm.training.parallel import Parallel
+from xlm.training.restore import find_checkpoint, load_weights
 
 log = logging.getLogger("xlm")
 
@@ -75,7 +76,9 @@ def evaluate_run(config: Evaluate) -> dict[str, Any]:
         learner.load_state_dict({n: averages.get(n, value) for n, value in own.items()})
     streams = building.held_out_streams(run, corpora, config.split)
     if not any(streams.values()):
-        raise ConfigError(f"{corpora.describe()}: nothing of the run's objectives in {config.split}")
+        raise ConfigError(
+            f"{corpora.describe()}: nothing of the run's objectives in {config.split}"
+        )
     parallel = Parallel.start(config.device, deterministic=run.deterministic)
     try:
         learner.to(parallel.device)
@@ -99,7 +102,10 @@ def table(figures: Mapping[str, Mapping[str, float]]) -> str:
         rows.append([stream_id, *(f"{own[c]:.4g}" if c in own else "" for c in columns)])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
-        "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        "  ".join(
+            cell.rjust(w) if i else cell.ljust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
         for row in rows
     )
 
@@ -124,12 +130,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def against_unigram(figures: Mapping[str, Mapping[str, float]]) -> list[str]:
     """How far each language's perplexity lies below its unigram model's, on the same cells."""
-    return [
-        f"{stream_id}: perplexity {own['perplexity']:.1f}, unigram {own['unigram_perplexity']:.1f} "
-        f"on the same {own['targets']:.0f} cells ({own['perplexity'] / own['unigram_perplexity'] - 1:+.1%})"
-        for stream_id, own in figures.items()
-        if "unigram_perplexity" in own
-    ]
+    lines = []
+    for stream_id, own in figures.items():
+        if "unigram_perplexity" not in own:
+            continue
+        change = own["perplexity"] / own["unigram_perplexity"] - 1
+        lines.append(
+            f"{stream_id}: perplexity {own['perplexity']:.1f}, unigram model "
+            f"{own['unigram_perplexity']:.1f} on the same {own['targets']:.0f} cells "
+            f"({change:+.1%})"
+        )
+    return lines
 
 
 if __name__ == "__main__":

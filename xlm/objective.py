@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
@@ -18,11 +17,10 @@ from xlm.batch import Batch, Loss
 from xlm.data.corpora import Corpora
 from xlm.data.mixture import Sampling
 from xlm.data.streams import Examples, Stream
+from xlm.model.config import ModelConfig
 from xlm.model.layers import sum_cross_entropy
+from xlm.model.transformer import Transformer
 from xlm.scores import Scores
-
-if TYPE_CHECKING:
-    from xlm.model.config import ModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +51,7 @@ class Objective(ABC):
         return None
 
     @abstractmethod
-    def loss(self, model: nn.Module, head: nn.Module | None, batch: Batch) -> Loss:
+    def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
         """The summed loss over the batch's targets, and further sums under ``scores``."""
 
     def baseline(self, stream: Stream, batch: Batch) -> dict[str, float]:
@@ -67,7 +65,9 @@ class Objective(ABC):
     def evaluation_batches(self, stream: Stream, seed: int) -> Iterable[Batch]:
         """Every batch of one pass over a held-out stream, with randomness fixed by ``seed``."""
         for k in range(stream.num_batches):
-            yield self.collate(stream.examples(k), Random(seed, "evaluate", stream.id, k), train=False)
+            yield self.collate(
+                stream.examples(k), Random(seed, "evaluate", stream.id, k), train=False
+            )
 
 
 def cross_entropy_loss(
@@ -75,7 +75,7 @@ def cross_entropy_loss(
 ) -> Loss:
     """The summed cross-entropy of float logits ``[N, K]`` with a batch's targets.
 
-    ``with_scores`` adds the plain nats and the number of correct predictions (an argmax over ``K``).
+    ``with_scores`` adds the plain nats and the number of correct predictions (by argmax).
     """
     total = sum_cross_entropy(logits, batch.targets, label_smoothing=label_smoothing)
     if not with_scores:

@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -115,12 +116,15 @@ class Prepare:
 
     def __post_init__(self) -> None:
         if not any(getattr(self.text, s) or getattr(self.pairs, s) for s in SPLITS):
-            raise ConfigError("nothing to prepare: give text.train or pairs.train at least one source")
+            raise ConfigError(
+                "nothing to prepare: give text.train or pairs.train at least one source"
+            )
         for split in SPLITS:
             for pair, sources in getattr(self.pairs, split).items():
                 if len(pair.split("-")) != 2 or len(sources) != 2:
                     raise ConfigError(
-                        f"pairs.{split}.{pair}: expected LANG-LANG with two sources, found {sources}"
+                        f"pairs.{split}.{pair}: expected LANG-LANG with two sources, found "
+                        f"{sources}"
                     )
 
 
@@ -132,7 +136,9 @@ def prepare(config: Prepare) -> Corpora:
     folder = Path(config.folder)
     if (folder / "corpora.json").exists():
         if not config.replace:
-            raise ConfigError(f"{folder} holds a preparation already: give another folder, or replace")
+            raise ConfigError(
+                f"{folder} holds a preparation already: give another folder, or replace"
+            )
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer(config)
@@ -145,8 +151,12 @@ def prepare(config: Prepare) -> Corpora:
             lines, report = _lines(config, split, language, source)
             with _progress(f"{split} {language}") as update:
                 binarize(
-                    lines, folder / split / language, language, tokenizer,
-                    num_workers=workers, progress=update,
+                    lines,
+                    folder / split / language,
+                    language,
+                    tokenizer,
+                    num_workers=workers,
+                    progress=update,
                 )
             log.info("%s %s: %s", split, language, report.describe())
         for pair, sources in getattr(config.pairs, split).items():
@@ -164,23 +174,31 @@ def prepare(config: Prepare) -> Corpora:
 
 
 def _pair(
-    config: Prepare, split: str, pair: str, sources: Sequence[str], tokenizer: Tokenizer, workers: int
+    config: Prepare,
+    split: str,
+    pair: str,
+    sources: Sequence[str],
+    tokenizer: Tokenizer,
+    workers: int,
 ) -> None:
     first, second = (_resolve(config, source) for source in sources)
+    languages = pair.split("-")
     report = Report()
     lines = open_pairs(first, second, report, invalid=config.invalid, max_bytes=config.max_bytes)
     limit = config.max_sentences.get(pair) if split == "train" else None
     with _progress(f"{split} {pair}") as update:
         binarize_pairs(
-            islice(lines, limit), Path(config.folder) / split / pair, tuple(pair.split("-")),
-            tokenizer, num_workers=workers, progress=update,
+            islice(lines, limit),
+            Path(config.folder) / split / pair,
+            (languages[0], languages[1]),
+            tokenizer,
+            num_workers=workers,
+            progress=update,
         )
     log.info("%s %s: %s", split, pair, report.describe())
 
 
-def _lines(
-    config: Prepare, split: str, language: str, source: str
-) -> tuple[Iterator[str], Report]:
+def _lines(config: Prepare, split: str, language: str, source: str) -> tuple[Iterator[str], Report]:
     report = Report()
     lines = open_lines(
         _resolve(config, source), report, invalid=config.invalid, max_bytes=config.max_bytes
@@ -214,7 +232,10 @@ def _tokenizer(config: Prepare) -> Tokenizer:
 
         return FastBpeTokenizer(_bytes(wanted.codes), _bytes(wanted.vocab))
     lines = sample_lines(
-        _vocabulary_sources(config), alpha=wanted.alpha, num_draws=wanted.num_draws, seed=config.seed
+        _vocabulary_sources(config),
+        alpha=wanted.alpha,
+        num_draws=wanted.num_draws,
+        seed=config.seed,
     )
     log.info("learning a vocabulary of %d (%s)", wanted.size, wanted.kind)
     if wanted.kind == "fastbpe":
@@ -233,23 +254,24 @@ def _vocabulary_sources(config: Prepare) -> dict[str, list[Callable[[], Iterator
     """Every language's training text, sides of pairs included, as functions that open it anew."""
     sources: dict[str, list[Callable[[], Iterator[str]]]] = {}
     for language, source in config.text.train.items():
-        sources.setdefault(language, []).append(
-            lambda language=language, source=source: _lines(config, "train", language, source)[0]
-        )
+        sources[language] = [partial(_training_lines, config, language, source)]
     for pair, sides in config.pairs.train.items():
         for side, language in enumerate(pair.split("-")):
-            if language in config.text.train:
-                continue  # its own text says how it is written; a side may repeat it
-            sources.setdefault(language, []).append(
-                lambda sides=sides, side=side: (
-                    line[side]
-                    for line in open_pairs(
-                        _resolve(config, sides[0]), _resolve(config, sides[1]), Report(),
-                        invalid=config.invalid, max_bytes=config.max_bytes,
-                    )
-                )
-            )
+            # A language's own text says how it is written; its sides of pairs may repeat it.
+            if language not in config.text.train:
+                opened = partial(_training_side, config, sides, side)
+                sources.setdefault(language, []).append(opened)
     return sources
+
+
+def _training_lines(config: Prepare, language: str, source: str) -> Iterator[str]:
+    return _lines(config, "train", language, source)[0]
+
+
+def _training_side(config: Prepare, sides: Sequence[str], side: int) -> Iterator[str]:
+    first, second = (_resolve(config, source) for source in sides)
+    pairs = open_pairs(first, second, Report(), invalid=config.invalid, max_bytes=config.max_bytes)
+    return (pair[side] for pair in pairs)
 
 
 class _progress:
@@ -258,8 +280,8 @@ class _progress:
     def __init__(self, what: str) -> None:
         self._bar = tqdm(desc=what, unit=" lines", disable=None, leave=False)
 
-    def __enter__(self) -> Callable[[int], None]:
-        return lambda num: self._bar.update(num) and None
+    def __enter__(self) -> Callable[[int], object]:
+        return self._bar.update
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()

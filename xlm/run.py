@@ -15,7 +15,7 @@ from xlm.command import read, to_yaml
 from xlm.data.corpora import Corpora
 from xlm.data.mixture import Mixture
 from xlm.data.streams import Stream
-from xlm.errors import CheckpointError, ConfigError
+from xlm.errors import ConfigError
 from xlm.model.config import ModelConfig
 from xlm.model.transformer import Transformer
 from xlm.objective import Objective
@@ -49,7 +49,7 @@ class Stopping:
     metric: str = "perplexity"
     """A figure of the evaluation that falls as the model gets better."""
     streams: list[str] = field(default_factory=list)
-    """Stream ids such as mlm/ne; empty: those of single languages (of pairs where there is none)."""
+    """Stream ids such as mlm/ne; empty: those of single languages, else those of pairs."""
     patience: int | None = None
     """Stop after so many evaluations without a new best; null: never."""
 
@@ -64,7 +64,7 @@ class Run:
     """Where config, metrics, checkpoints and curves go; an interrupted run goes on from here."""
     objectives: dict[str, Objective]
     """What is trained: a name (of its head, metrics and streams) and a class with its fields."""
-    model: ModelConfig = field(default_factory=lambda: ModelConfig(preset="tiny"))
+    model: ModelConfig
     """The shape of the model."""
     steps: int = 1000
     """Updates; a skipped one counts."""
@@ -97,7 +97,7 @@ class Run:
     keep_last: int = 2
     """Checkpoints that are kept, beside the best."""
     initialize: str | None = None
-    """Start from the weights of another run's folder or checkpoint (a head that is new stays new)."""
+    """Start from the weights of another run's folder or checkpoint; a new head stays new."""
     tensorboard: bool = True
     """Write TensorBoard files beside metrics.jsonl."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -64,9 +64,9 @@ def language_model_figures(scores: Mapping[str, float], text: TextSize) -> dict[
     """Every unit of one text's language-model loss, from sums ``nats``, ``targets``, ``correct``.
 
     The mean over the predicted subwords stands for all of them: per word it is
-    exp(nats per subword x subwords per word), which for a causal model (each subword predicted once)
-    is exactly total nats / words. With ``unigram_nats`` in the sums, the unigram model's perplexity
-    on the same cells is given too.
+    exp(nats per subword x subwords per word), which for a causal model (each subword predicted
+    once) is exactly total nats / words. With ``unigram_nats`` in the sums, the unigram model's
+    perplexity on the same cells is given too.
     """
     targets = scores["targets"]
     if targets <= 0:

@@ -30,6 +30,12 @@ class Cells:
     segments: NDArray[np.int64]
     lengths: NDArray[np.int64]
 
+    def shifted(self) -> Cells:
+        """All but the last column, and each row one cell shorter: a causal model's input."""
+        arrays = (self.tokens, self.positions, self.langs, self.segments)
+        tokens, positions, langs, segments = (np.ascontiguousarray(a[:, :-1]) for a in arrays)
+        return Cells(tokens, positions, langs, segments, self.lengths - 1)
+
     @property
     def real(self) -> NDArray[np.bool_]:
         """bool ``[B, T]``: the cells that are not padding."""
@@ -59,9 +65,7 @@ class Cells:
         )
 
 
-def pad(
-    wrapped: Sequence[Wrapped], language_ids: Sequence[int], length: int, pad_id: int
-) -> Cells:
+def pad(wrapped: Sequence[Wrapped], language_ids: Sequence[int], length: int, pad_id: int) -> Cells:
     """Rows of tokens, positions and segments, padded on the right to ``length``.
 
     ``language_ids`` holds the language of segment 0 and, for pairs, of segment 1; padding takes the
@@ -97,9 +101,8 @@ def pad_text(examples: Examples) -> Cells:
 def pad_pairs(examples: Examples, layout: str) -> Cells:
     """Sentences or pairs with the special tokens of ``layout`` (see ``Tokenizer.wrap``)."""
     stream = examples.stream
-    seconds = examples.second or [None] * len(examples.first)
     wrapped = [
-        stream.tokenizer.wrap(first, second, layout)
-        for first, second in zip(examples.first, seconds, strict=True)
+        stream.tokenizer.wrap(first, examples.second[row] if examples.second else None, layout)
+        for row, first in enumerate(examples.first)
     ]
     return pad(wrapped, stream.language_ids, examples.length, stream.tokenizer.pad_id)

@@ -26,7 +26,8 @@ class CausalLM(LanguageModel):
         LanguageModel.__post_init__(self)
         if self.pairs:
             raise ConfigError(
-                f"CausalLM reads text, found pairs={self.pairs}: CausalTLM is the objective on pairs"
+                f"CausalLM reads text, found pairs={self.pairs}: CausalTLM is the objective on "
+                "pairs"
             )
 
     @property
@@ -68,13 +69,7 @@ class CausalTLM(LanguageModel):
     def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:
         """Pairs shifted by one; nothing is random."""
         cells = pad_pairs(examples, self.layout)
-        inputs = Cells(
-            np.ascontiguousarray(cells.tokens[:, :-1]),
-            np.ascontiguousarray(cells.positions[:, :-1]),
-            np.ascontiguousarray(cells.langs[:, :-1]),
-            np.ascontiguousarray(cells.segments[:, :-1]),
-            cells.lengths - 1,
-        )
+        inputs = cells.shifted()
         predict = np.flatnonzero(inputs.real)
         targets = np.ascontiguousarray(cells.tokens[:, 1:]).ravel()[predict]
         return inputs.batch(examples.rows, predict, targets)

@@ -11,6 +11,7 @@ from xlm.batch import IGNORED, Batch, Loss
 from xlm.data.corpora import Corpora
 from xlm.data.streams import PairStream, Stream, TextStream
 from xlm.errors import ConfigError
+from xlm.model.transformer import Transformer
 from xlm.objective import Objective, cross_entropy_loss, present
 from xlm.scores import Scores, language_model_figures
 from xlm.text.tokenizer import num_specials
@@ -90,7 +91,7 @@ class LanguageModel(Objective):
             )
         return streams
 
-    def loss(self, model: nn.Module, head: nn.Module | None, batch: Batch) -> Loss:
+    def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
         """Summed cross-entropy over the predicted cells; only these meet the vocabulary."""
         hidden = model.encode(
             batch.tokens,

@@ -28,9 +28,10 @@ class MaskedLM(LanguageModel):
     """MLM on ``languages``, TLM on ``pairs``: predict a share of the tokens, hidden in the input.
 
     In training the targets are drawn without replacement, by weights that fall with a token's
-    frequency, and replaced 80/10/10. In evaluation the cells are parted into ``round(1 / mask_rate)``
-    disjoint sets fixed by the seed, each hidden in turn, so that ``evaluation_folds`` of them (all by
-    default) predict every held-out token at most (exactly) once, always from the mask symbol.
+    frequency, and replaced 80/10/10. In evaluation the cells are parted into
+    ``round(1 / mask_rate)`` disjoint sets fixed by the seed, each hidden in turn behind the mask
+    symbol: all of them predict every held-out token exactly once, ``evaluation_folds`` of them a
+    share.
     """
 
     mask_rate: float = 0.15
@@ -61,9 +62,7 @@ class MaskedLM(LanguageModel):
             raise ConfigError(f"mask_rate must be in (0, 0.5]: found {self.mask_rate}")
         shares = (self.mask, self.keep, self.random)
         if min(shares) < 0 or abs(sum(shares) - 1) > 1e-9:
-            raise ConfigError(
-                f"mask, keep and random must be shares that sum to 1: found {shares}"
-            )
+            raise ConfigError(f"mask, keep and random must be shares that sum to 1: found {shares}")
         if self.evaluation_folds is not None and not 1 <= self.evaluation_folds <= self.num_folds:
             raise ConfigError(
                 f"evaluation_folds must be between 1 and round(1 / mask_rate) = {self.num_folds}: "

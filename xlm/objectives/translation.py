@@ -9,10 +9,11 @@ from torch import nn
 
 from xlm.addressed import Random
 from xlm.batch import Batch, Loss
-from xlm.data.collate import Cells, pad
+from xlm.data.collate import pad
 from xlm.data.corpora import Corpora
 from xlm.data.streams import Examples, PairStream, Stream
 from xlm.errors import ConfigError
+from xlm.model.transformer import Transformer
 from xlm.objective import Objective, cross_entropy_loss, present
 from xlm.scores import Scores, language_model_figures
 
@@ -29,7 +30,7 @@ class Translation(Objective):
     tokens: int = 2000
     """Cells of the longer side (padding included) in a micro-batch."""
     length: int = 256
-    """The longest side that is used, special tokens included; longer pairs are left out, counted."""
+    """Tokens of the longest side that is used, special ones included; longer pairs are left out."""
     num_lengths: int = 24
     """How many padded lengths there may be."""
     label_smoothing: float = 0.0
@@ -80,13 +81,7 @@ class Translation(Objective):
             tokenizer.pad_id,
         )
         nothing = np.zeros(0, dtype=np.int64)
-        inputs = Cells(
-            *(
-                np.ascontiguousarray(array[:, :-1])
-                for array in (target.tokens, target.positions, target.langs, target.segments)
-            ),
-            target.lengths - 1,
-        )
+        inputs = target.shifted()
         predict = np.flatnonzero(inputs.real)
         targets = np.ascontiguousarray(target.tokens[:, 1:]).ravel()[predict]
         return inputs.batch(
@@ -96,10 +91,10 @@ class Translation(Objective):
             source=source.batch(examples.rows, nothing, nothing),
         )
 
-    def loss(self, model: nn.Module, head: nn.Module | None, batch: Batch) -> Loss:
+    def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
         """Summed cross-entropy of the target tokens, the final end symbol included."""
         source = batch.source
-        if source is None or getattr(model, "decoder", None) is None:
+        if source is None or model.decoder is None:
             raise ConfigError("Translation needs a decoder: set model.num_decoder_layers above 0")
         memory = model.encode(source.tokens, source.lengths, source.positions, source.langs)
         hidden = model.decode(

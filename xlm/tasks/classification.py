@@ -1,7 +1,8 @@
 """Classification of sentences and sentence pairs: a linear layer on the first hidden state.
 
-XLM section 5.1 (XNLI); algorithms B10: dropout and one linear layer on the last layer's hidden state
-of the opening end symbol, no pooler. A pair is laid out as ``</s> a </s> b </s>``, positions run on.
+XLM section 5.1 (XNLI); algorithms B10: dropout and one linear layer on the last layer's hidden
+state of the opening end symbol, no pooler. A pair is laid out as ``</s> a </s> b </s>``, positions
+run on.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from xlm.data.corpora import Corpora
 from xlm.data.streams import Examples, LabeledStream, Stream
 from xlm.errors import ConfigError, DataError
 from xlm.model.config import ModelConfig
+from xlm.model.transformer import Transformer
 from xlm.objective import Objective, cross_entropy_loss
 from xlm.scores import Scores, perplexity
 from xlm.text.tokenizer import num_specials
@@ -98,7 +100,7 @@ class Classification(Objective):
         """Dropout and a linear layer ``[D] -> [labels]``."""
         return nn.Sequential(nn.Dropout(self.dropout), nn.Linear(config.dim, len(self.labels)))
 
-    def loss(self, model: nn.Module, head: nn.Module | None, batch: Batch) -> Loss:
+    def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
         """Summed cross-entropy of the labels."""
         assert head is not None
         hidden = model.encode(batch.tokens, batch.lengths, batch.positions, batch.langs)

@@ -41,9 +41,7 @@ def evaluate(
     return figures
 
 
-def _pass(
-    learner: Learner, name: str, stream: Stream, parallel: Parallel, seed: int
-) -> Scores:
+def _pass(learner: Learner, name: str, stream: Stream, parallel: Parallel, seed: int) -> Scores:
     """The sums over one stream. Every rank runs as many batches; the last may have no weight."""
     objective = learner.objectives[name]
     batches = iter(objective.evaluation_batches(stream, seed))

@@ -11,6 +11,7 @@ from xlm.batch import Batch, Loss
 from xlm.data.mixture import Mixture
 from xlm.errors import ConfigError
 from xlm.model.config import ModelConfig
+from xlm.model.transformer import Transformer
 from xlm.objective import Objective
 
 
@@ -18,7 +19,7 @@ class Learner(nn.Module):
     """``forward(name, batch)``: the loss of the objective of that name."""
 
     def __init__(
-        self, model: nn.Module, objectives: Mapping[str, Objective], config: ModelConfig
+        self, model: Transformer, objectives: Mapping[str, Objective], config: ModelConfig
     ) -> None:
         super().__init__()
         for name in objectives:

@@ -184,9 +184,7 @@ def _agree(trainer: Trainer, step: Step) -> tuple[dict[str, int], bool]:
     return dict(zip(names, summed, strict=False)), False
 
 
-def _update(
-    trainer: Trainer, step: Step, counts: dict[str, int], lr: float, sums: _Sums
-) -> Tensor:
+def _update(trainer: Trainer, step: Step, counts: dict[str, int], lr: float, sums: _Sums) -> Tensor:
     """One update from this rank's micro-batches; returns the gradient's norm, on the device."""
     for place, micro_batch in enumerate(step.micro_batches):
         synchronize = place == len(step.micro_batches) - 1

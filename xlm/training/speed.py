@@ -1,8 +1,8 @@
 """How fast a run is, as real tokens a second and as a share of what the device can do.
 
 The convention of every utilization: the numerator is the arithmetic that the batch *needs* (matrix
-products only, predicted cells only; see ``xlm.model.config.flops_per_token``); the denominator is the
-rate of one large matrix product in the run's precision, measured on the device at the start.
+products only, predicted cells only; see ``xlm.model.config.flops_per_token``); the denominator is
+the rate of one large matrix product in the run's precision, measured on the device at the start.
 """
 
 from __future__ import annotations
