@@ -103,6 +103,8 @@ class Prepare:
     """Relative sources start here."""
     max_sentences: dict[str, int] = field(default_factory=dict)
     """Use only the first so many training sentences of a language (or pairs of a pair)."""
+    max_valid_sentences: int | None = None
+    """Use only the first so many sentences of each validation text, which is read often."""
     invalid: Literal["error", "drop"] = "error"
     """What to do with a line that is not UTF-8: stop, or drop and count it."""
     max_bytes: int = 1 << 20
@@ -126,6 +128,12 @@ class Prepare:
                         f"pairs.{split}.{pair}: expected LANG-LANG with two sources, found "
                         f"{sources}"
                     )
+
+    def limit(self, split: str, name: str) -> int | None:
+        """How many sentences of a language, or pairs of a pair, are used; None: all."""
+        if split == "train":
+            return self.max_sentences.get(name)
+        return self.max_valid_sentences if split == "valid" else None
 
 
 def prepare(config: Prepare) -> Corpora:
@@ -185,7 +193,7 @@ def _pair(
     languages = pair.split("-")
     report = Report()
     lines = open_pairs(first, second, report, invalid=config.invalid, max_bytes=config.max_bytes)
-    limit = config.max_sentences.get(pair) if split == "train" else None
+    limit = config.limit(split, pair)
     with _progress(f"{split} {pair}") as update:
         binarize_pairs(
             islice(lines, limit),
@@ -203,7 +211,7 @@ def _lines(config: Prepare, split: str, language: str, source: str) -> tuple[Ite
     lines = open_lines(
         _resolve(config, source), report, invalid=config.invalid, max_bytes=config.max_bytes
     )
-    limit = config.max_sentences.get(language) if split == "train" else None
+    limit = config.limit(split, language)
     return islice(lines, limit), report
 
 

@@ -256,10 +256,11 @@ class Session:
             )  # fmt: skip
         stopping, state = self.run.stopping, self.state
         score, names = building.stopping_score(stopping, self.figures)
-        better = state.best is None or score < state.best
+        counted = state.step >= stopping.from_step
+        better = counted and (state.best is None or score < state.best)
         if better:
             state.best, state.best_step, state.patience_used = score, state.step, 0
-        else:
+        elif counted:
             state.patience_used += 1
         stop = stopping.patience is not None and state.patience_used >= stopping.patience
         self.journal.record("valid", state.step, {**self.figures, "score": score, "streams": names})
@@ -267,7 +268,7 @@ class Session:
             self.journal.say(f"  {stream_id:20} " + _short(own))
         self.journal.say(
             f"  {stopping.metric} averaged over {', '.join(names)}: {score:.3f}"
-            + (" (best)" if better else f" (best {state.best:.3f} at step {state.best_step})")
+            + _compared(better, counted, state)
         )
         if stop:
             self.journal.say(f"  no better for {state.patience_used} evaluations: stopping")
@@ -312,6 +313,14 @@ class Session:
         if self.state.best_step == self.state.step and self.state.best is not None:
             retention.mark_best(self.folder / CHECKPOINTS, self.state.step, self.state.best)
         retention.prune(self.folder / CHECKPOINTS, self.run.keep_last, trusted=path)
+
+
+def _compared(better: bool, counted: bool, state: TrainState) -> str:
+    if better:
+        return " (best)"
+    return (
+        f" (best {state.best:.3f} at step {state.best_step})" if counted else " (not counted yet)"
+    )
 
 
 def _short(figures: dict[str, float]) -> str:

@@ -50,6 +50,8 @@ class Stopping:
     """A figure of the evaluation that falls as the model gets better."""
     streams: list[str] = field(default_factory=list)
     """Stream ids such as mlm/ne; empty: those of single languages, else those of pairs."""
+    from_step: int = 0
+    """Evaluations before this step are shown but neither best nor counted (staged mixtures)."""
     patience: int | None = None
     """Stop after so many evaluations without a new best; null: never."""
 

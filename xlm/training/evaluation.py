@@ -42,15 +42,15 @@ def evaluate(
 
 
 def _pass(learner: Learner, name: str, stream: Stream, parallel: Parallel, seed: int) -> Scores:
-    """The sums over one stream. Every rank runs as many batches; the last may have no weight."""
+    """The sums over one stream. Every rank runs as many batches; the last may not be counted."""
     objective = learner.objectives[name]
     batches = iter(objective.evaluation_batches(stream, seed))
     sums = Scores()
     while share := list(islice(batches, parallel.world)):
-        weight = float(parallel.rank < len(share))
         batch = share[min(parallel.rank, len(share) - 1)]
         loss = learner(name, batch.to(parallel.device))
+        if parallel.rank >= len(share):
+            continue  # not times 0, which makes NaN of an infinite loss
         batch_sums = {"targets": float(loss.count), **objective.baseline(stream, batch)}
-        batch_sums |= {key: float(value) for key, value in loss.scores.items()}
-        sums = sums + {key: weight * value for key, value in batch_sums.items()}
+        sums = sums + batch_sums + {key: float(value) for key, value in loss.scores.items()}
     return parallel.sum_scores(sums)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import nn
 
 from xlm.addressed import Random
@@ -42,20 +43,22 @@ class Learner(nn.Module):
 def parameter_sets_differ(learner: Learner, mixture: Mixture) -> bool:
     """Whether the objectives' parameter sets differ; parameters that none trains are frozen.
 
-    Found by one backward pass of each objective over its first micro-batch: third-party objectives
-    need not declare anything. Gradients and random numbers are left as they were.
+    Found by one backward pass of each objective over the first micro-batch of each of its streams
+    (a language may have parameters of its own): third-party objectives need not declare anything.
+    Gradients and torch's random numbers are left as they were.
     """
-    trainable = {name for name, p in learner.named_parameters() if p.requires_grad}
+    device = next(learner.parameters()).device
     used = []
-    for name, streams in mixture.streams.items():
-        batch = learner.objectives[name].collate(
-            streams[0].examples(0), Random(0, "probe", streams[0].id), train=True
-        )
-        device = next(learner.parameters()).device
-        learner(name, batch.to(device)).total.backward()
-        used.append({n for n, p in learner.named_parameters() if p.grad is not None})
-        learner.zero_grad(set_to_none=True)
+    with torch.random.fork_rng():
+        for name, streams in mixture.streams.items():
+            for stream in streams:
+                random = Random(0, "probe", stream.id)
+                batch = learner.objectives[name].collate(stream.examples(0), random, train=True)
+                learner(name, batch.to(device)).total.backward()
+                used.append({n for n, p in learner.named_parameters() if p.grad is not None})
+                learner.zero_grad(set_to_none=True)
+    trained = set().union(*used)
     for name, parameter in learner.named_parameters():
-        if name not in set().union(*used):
+        if name not in trained:
             parameter.requires_grad_(False)
-    return any(own != trainable & set().union(*used) for own in used)
+    return any(own != trained for own in used)

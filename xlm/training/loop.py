@@ -13,6 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -108,14 +109,46 @@ class Report:
 
 @dataclass
 class _Sums:
-    """What is added up between two reports."""
+    """What is added up between two reports; a checkpoint keeps what was not reported yet."""
 
     started: float = field(default_factory=time.perf_counter)
     waited: float = 0.0
     totals: dict[str, Tensor] = field(default_factory=dict)
+    """Summed losses, float64 on the device: restored from JSON they are the same, bit for bit."""
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     tokens: int = 0
     flops: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """This rank's sums as plain numbers (waits for the device)."""
+        return {
+            "seconds": time.perf_counter() - self.started,
+            "waited": self.waited,
+            "totals": {name: float(total) for name, total in self.totals.items()},
+            "counts": dict(self.counts),
+            "tokens": self.tokens,
+            "flops": self.flops,
+        }
+
+    @classmethod
+    def from_json(cls, of_ranks: list[dict[str, Any]], parallel: Parallel) -> _Sums:
+        """This rank's sums; rank 0 takes all of them where there were other numbers of ranks."""
+        if len(of_ranks) != parallel.world:
+            mine = of_ranks if parallel.is_main else []
+        else:
+            mine = [of_ranks[parallel.rank]]
+        sums = cls()
+        for own in mine:
+            sums.started -= own["seconds"] / len(mine)
+            sums.waited += own["waited"] / len(mine)
+            for name, total in own["totals"].items():
+                added = torch.tensor(total, dtype=torch.float64, device=parallel.device)
+                sums.totals[name] = sums.totals.get(name, torch.zeros_like(added)) + added
+            for name, count in own["counts"].items():
+                sums.counts[name] += count
+            sums.tokens += own["tokens"]
+            sums.flops += own["flops"]
+        return sums
 
 
 def train(trainer: Trainer) -> None:
@@ -129,7 +162,7 @@ def train(trainer: Trainer) -> None:
         first=state.step,
         cursors=state.cursors,
     )
-    sums = _Sums()
+    sums = _Sums.from_json(state.unreported, trainer.parallel)
     trainer.learner.train()
     try:
         while state.step < trainer.steps:
@@ -138,7 +171,7 @@ def train(trainer: Trainer) -> None:
             sums.waited += time.perf_counter() - waiting
             counts, stop = _agree(trainer, step)
             if stop:
-                _save(trainer)
+                _save(trainer, sums)
                 break
             lr = trainer.schedule.lr(state.step)
             norm = _update(trainer, step, counts, lr, sums)
@@ -155,7 +188,7 @@ def train(trainer: Trainer) -> None:
             else:
                 verdict = Verdict()
             if _due(state.step, trainer.save_every) or verdict.save or verdict.stop or last:
-                _save(trainer)
+                _save(trainer, sums)
             if verdict.stop:
                 break
     finally:
@@ -224,12 +257,13 @@ def _backward(
             scaled = trainer.scaler.scale(scaled)
         scaled.backward()
     name = micro_batch.objective
-    total = loss.total.detach()
+    total = loss.total.detach().double()
     sums.totals[name] = sums.totals[name] + total if name in sums.totals else total
     sums.counts[name] += micro_batch.batch.count
 
 
-def _save(trainer: Trainer) -> None:
+def _save(trainer: Trainer, sums: _Sums) -> None:
+    trainer.state.unreported = trainer.parallel.gather(sums.to_json())
     trainer.state.skipped = int(trainer._skipped)
     trainer.state.skipped_in_a_row = int(trainer._in_a_row)
     if trainer.scaler is not None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
+
+from xlm.errors import CheckpointError
 
 
 @dataclass
@@ -31,8 +33,8 @@ class TrainState:
     """The step at which it was reached."""
     patience_used: int = 0
     """Evaluations since then."""
-    history: dict[str, float] = field(default_factory=dict)
-    """The last evaluation's stopping score and the like, for the report of a resumed run."""
+    unreported: list[dict[str, Any]] = field(default_factory=list)
+    """What each rank has summed since the last report, so that a resumed run reports the same."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -40,5 +42,10 @@ class TrainState:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TrainState:
-        """The inverse of ``to_json``; a name it does not know is an error of the file's version."""
+        """The inverse of ``to_json``; raises CheckpointError for a name it does not know."""
+        if unknown := sorted(set(values) - {each.name for each in fields(cls)}):
+            raise CheckpointError(
+                f"the training state has {', '.join(unknown)}, which this version of xlm does not "
+                "know: install the version that wrote the checkpoint"
+            )
         return cls(**values)
