@@ -49,7 +49,7 @@ def parameter_sets_differ(learner: Learner, mixture: Mixture) -> bool:
     """
     device = next(learner.parameters()).device
     used = []
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
         for name, streams in mixture.streams.items():
             for stream in streams:
                 random = Random(0, "probe", stream.id)
