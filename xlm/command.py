@@ -7,59 +7,39 @@ string under the field. The last word wins: default, ``--config`` file, flag.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import logging
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 import yaml
-from jsonargparse import ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentParser, set_dumper, set_loader, set_parsing_settings
 
 from xlm.errors import ConfigError, XlmError
 from xlm.objective import Objective
+from xlm.recipe import Checker
+from xlm.strict_yaml import dump, load
 
 set_parsing_settings(
     docstring_parse_attribute_docstrings=True,
     subclasses_enabled=[Objective],
     validate_defaults=False,
 )
+set_loader("yaml", load, (yaml.YAMLError,))
+set_dumper("yaml", dump)
 
 Config = TypeVar("Config")
 
 
 class _Parser(ArgumentParser):
-    """Folds the library's errors, which span lines, into one."""
+    """Folds what is left of jsonargparse's errors, which span lines, into one."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         line = " ".join(message.split())
-        line = re.sub(r"^Parser key ", "", line)
-        raise ConfigError(line + _suggestion(line, self)) from ex
-
-
-def _suggestion(line: str, parser: ArgumentParser) -> str:
-    """A close flag for one that is not known."""
-    found = re.search(r"(?:unrecognized arguments: --|[Kk]ey ['\"]|Option ['\"])([\w.]+)", line)
-    if not found:
-        return ""
-    flags = [o.lstrip("-") for action in parser._actions for o in action.option_strings]
-    flags += [field for cls in _subclasses(Objective) for field in _field_names(cls)]
-    close = difflib.get_close_matches(found.group(1), flags, n=1)
-    return f"; did you mean {close[0]!r}?" if close and close[0] != found.group(1) else ""
-
-
-def _subclasses(cls: type) -> list[type]:
-    found: list[type] = []
-    subclass: type
-    for subclass in cls.__subclasses__():
-        found += [subclass, *_subclasses(subclass)]
-    return found
-
-
-def _field_names(cls: type) -> list[str]:
-    return [field.name for field in dataclasses.fields(cls)]
+        raise ConfigError(re.sub(r"^Parser key ", "", line)) from ex
 
 
 def parser(cls: type, verb: str) -> ArgumentParser:
@@ -78,23 +58,60 @@ def parse(cls: type[Config], verb: str, arguments: Sequence[str], positional: st
     given = list(arguments)
     if positional and given and not given[0].startswith("-"):
         given[0] = f"--{positional}={given[0]}"
+    _check(cls, verb, given)
     made = parser(cls, verb)
     settings = made.parse_args(given)
     config = made.instantiate(settings)
-    return cls(**{field: config[field] for field in _field_names(cls)})
+    return cls(**{f.name: config[f.name] for f in dataclasses.fields(cast(Any, cls))})
+
+
+def _check(cls: type, verb: str, arguments: Sequence[str]) -> None:
+    """Raises ConfigError for a key, a type or a word that does not fit, and says where it is."""
+    flags = list(_flags(verb, arguments))
+    if any(name == "help" or name.endswith(".help") for name, _ in flags):
+        return
+    checker = Checker(cls)
+    for name, value in flags:
+        if name == "config":
+            if value is None:
+                raise ConfigError("--config: expected a YAML file, found nothing")
+            checker.file(value)
+    for name, value in flags:
+        if name not in ("config", "print_config"):
+            checker.flag(name, value)
+    if not any(name == "print_config" for name, _ in flags):
+        checker.finish()
+
+
+def _flags(verb: str, arguments: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """Every ``--NAME=VALUE`` or ``--NAME VALUE``; a word that follows no flag is a ConfigError."""
+    left = deque(arguments)
+    while left:
+        argument = left.popleft()
+        if argument == "-h":
+            argument = "--help"
+        if not argument.startswith("--") or argument == "--":
+            raise ConfigError(
+                f"found {argument!r} where a flag was expected, such as --config=FILE; "
+                f"xlm {verb} --help lists all"
+            )
+        name, equals, value = argument[2:].partition("=")
+        if equals:
+            yield name, value
+        elif name in ("help", "print_config") or not left or left[0].startswith("--"):
+            yield name, None
+        else:
+            yield name, left.popleft()
 
 
 def read(cls: type[Config], path: Path) -> Config:
     """An instance of the dataclass ``cls`` from a YAML file."""
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such file")
     return parse(cls, path.name, ["--config", str(path)])
 
 
 def to_yaml(config: Any) -> str:
     """The field tree of a dataclass as a YAML document that ``read`` takes back."""
-    text: str = yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True)
-    return text
+    return dump(_plain(config))
 
 
 def _plain(value: Any) -> Any:
