@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,7 +22,8 @@ from tqdm import tqdm
 from xlm import sample
 from xlm.command import run_verb
 from xlm.data.binarize import binarize, binarize_labeled, binarize_pairs
-from xlm.data.corpora import Corpora, write_header
+from xlm.data.corpora import DESCRIPTION, Corpora, number_languages, write_header
+from xlm.data.storage import atomic_directory
 from xlm.errors import ConfigError, DataError
 from xlm.text import load_tokenizer
 from xlm.text.readers import Report, open_labeled, open_lines, open_pairs
@@ -117,7 +117,7 @@ class Prepare:
     """Replace a preparation that is there already."""
 
     def __post_init__(self) -> None:
-        if not any(getattr(self.text, s) or getattr(self.pairs, s) for s in SPLITS):
+        if not any(getattr(part, s) for part in self._parts for s in SPLITS):
             raise ConfigError(
                 "nothing to prepare: give text.train or pairs.train at least one source"
             )
@@ -128,6 +128,41 @@ class Prepare:
                         f"pairs.{split}.{pair}: expected LANG-LANG with two sources, found "
                         f"{sources}"
                     )
+            for name in getattr(self.labeled, split):
+                if len(name.split(".")) != 2 or not all(name.split(".")):
+                    raise ConfigError(f"labeled.{split}: expected NAME.LANG, found {name!r}")
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        trained = [*self.text.train, *self.pairs.train]
+        if strange := sorted(set(self.max_sentences) - set(trained)):
+            raise ConfigError(
+                f"max_sentences names {', '.join(strange)}: training text is of "
+                f"{', '.join(trained) or 'nothing'}"
+            )
+        numbers: dict[str, int | None] = {
+            "max_valid_sentences": self.max_valid_sentences,
+            "workers": self.workers,
+            "max_bytes": self.max_bytes,
+            **{f"max_sentences.{name}": most for name, most in self.max_sentences.items()},
+        }
+        for name, number in numbers.items():
+            if number is not None and number < 1:
+                raise ConfigError(f"{name} must be at least 1: found {number}")
+
+    @property
+    def _parts(self) -> tuple[Texts, Aligned, Texts]:
+        return self.text, self.pairs, self.labeled
+
+    @property
+    def languages(self) -> list[str]:
+        """Every language that is named, in alphabetical order."""
+        named = {language for s in SPLITS for language in getattr(self.text, s)}
+        named |= {
+            part for s in SPLITS for pair in getattr(self.pairs, s) for part in pair.split("-")
+        }
+        named |= {name.rpartition(".")[2] for s in SPLITS for name in getattr(self.labeled, s)}
+        return sorted(named)
 
     def limit(self, split: str, name: str) -> int | None:
         """How many sentences of a language, or pairs of a pair, are used; None: all."""
@@ -139,71 +174,92 @@ class Prepare:
 def prepare(config: Prepare) -> Corpora:
     """Write ``config.folder`` and open it; what was read and dropped is logged.
 
-    Raises ConfigError where the folder is taken, DataError for a source that cannot be read.
+    The folder appears whole or not at all. Raises ConfigError where it is taken or settings
+    contradict each other, DataError for a source that cannot be read.
     """
     folder = Path(config.folder)
-    if (folder / "corpora.json").exists():
-        if not config.replace:
-            raise ConfigError(
-                f"{folder} holds a preparation already: give another folder, or replace"
-            )
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    number_languages(config.languages)
+    _check_folder(folder, config.replace)
     tokenizer = _tokenizer(config)
-    tokenizer.save(folder / "tokenizer")
-    languages = set()
-    workers = config.workers or len(os.sched_getaffinity(0))
-    for split in SPLITS:
-        for language, source in getattr(config.text, split).items():
-            languages.add(language)
-            lines, report = _lines(config, split, language, source)
-            with _progress(f"{split} {language}") as update:
-                binarize(
-                    lines,
-                    folder / split / language,
-                    language,
-                    tokenizer,
-                    num_workers=workers,
-                    progress=update,
-                )
-            log.info("%s %s: %s", split, language, report.describe())
-        for pair, sources in getattr(config.pairs, split).items():
-            languages.update(pair.split("-"))
-            _pair(config, split, pair, sources, tokenizer, workers)
-        for name, source in getattr(config.labeled, split).items():
-            report = Report()
-            rows = open_labeled(_resolve(config, source), report, invalid=config.invalid)
-            binarize_labeled(
-                rows, folder / split / name, name.rsplit(".", 1)[-1], tokenizer, num_workers=workers
-            )
-            log.info("%s %s: %s", split, name, report.describe())
-    write_header(folder, tokenizer, sorted(languages))
+    with atomic_directory(folder, replace=config.replace) as staging:
+        tokenizer.save(staging / "tokenizer")
+        workers = config.workers or len(os.sched_getaffinity(0))
+        for split in SPLITS:
+            _binarize_split(config, split, staging / split, tokenizer, workers)
+        write_header(staging, tokenizer, config.languages)
     return Corpora.open(folder)
 
 
-def _pair(
-    config: Prepare,
-    split: str,
-    pair: str,
-    sources: Sequence[str],
-    tokenizer: Tokenizer,
-    workers: int,
+def _check_folder(folder: Path, replace: bool) -> None:
+    """Refuse early what must not be overwritten; an empty folder may be there."""
+    if (folder / DESCRIPTION).exists():
+        if not replace:
+            raise ConfigError(
+                f"{folder} holds a preparation already: give another folder, or replace"
+            )
+    elif folder.is_dir():
+        try:
+            folder.rmdir()
+        except OSError:
+            raise ConfigError(
+                f"{folder} holds something that is no preparation: give another folder"
+            ) from None
+    elif folder.exists():
+        raise ConfigError(f"{folder} is a file: give the name of a folder")
+
+
+def _binarize_split(
+    config: Prepare, split: str, folder: Path, tokenizer: Tokenizer, workers: int
 ) -> None:
-    first, second = (_resolve(config, source) for source in sources)
-    languages = pair.split("-")
-    report = Report()
-    lines = open_pairs(first, second, report, invalid=config.invalid, max_bytes=config.max_bytes)
-    limit = config.limit(split, pair)
-    with _progress(f"{split} {pair}") as update:
-        binarize_pairs(
-            islice(lines, limit),
-            Path(config.folder) / split / pair,
-            (languages[0], languages[1]),
-            tokenizer,
-            num_workers=workers,
-            progress=update,
+    for language, source in getattr(config.text, split).items():
+        lines, report = _lines(config, split, language, source)
+        with _progress(f"{split} {language}") as update:
+            binarize(
+                lines,
+                folder / language,
+                language,
+                tokenizer,
+                num_workers=workers,
+                progress=update,
+            )
+        _account(f"{split} {language}", report)
+    for pair, sources in getattr(config.pairs, split).items():
+        report = Report()
+        pairs = _aligned(config, split, pair, sources, report)
+        first, second = pair.split("-")
+        with _progress(f"{split} {pair}") as update:
+            binarize_pairs(
+                pairs,
+                folder / pair,
+                (first, second),
+                tokenizer,
+                num_workers=workers,
+                progress=update,
+            )
+        _account(f"{split} {pair}", report)
+    for name, source in getattr(config.labeled, split).items():
+        report = Report()
+        rows = open_labeled(
+            _resolve(config, source), report, invalid=config.invalid, max_bytes=config.max_bytes
         )
-    log.info("%s %s: %s", split, pair, report.describe())
+        binarize_labeled(
+            rows, folder / name, name.rpartition(".")[2], tokenizer, num_workers=workers
+        )
+        _account(f"{split} {name}", report)
+
+
+def _account(what: str, report: Report) -> None:
+    """Say what was read; what was dropped is a warning, which a script shows by itself."""
+    level = logging.WARNING if report.dropped else logging.INFO
+    log.log(level, "%s: %s", what, report.describe())
+
+
+def _aligned(
+    config: Prepare, split: str, pair: str, sources: Sequence[str], report: Report
+) -> Iterator[tuple[str, str]]:
+    first, second = (_resolve(config, source) for source in sources)
+    pairs = open_pairs(first, second, report, invalid=config.invalid, max_bytes=config.max_bytes)
+    return islice(pairs, config.limit(split, pair))
 
 
 def _lines(config: Prepare, split: str, language: str, source: str) -> tuple[Iterator[str], Report]:
@@ -227,6 +283,12 @@ def _resolve(config: Prepare, source: str) -> str:
 def _tokenizer(config: Prepare) -> Tokenizer:
     """The tokenizer that the vocabulary settings name, or one learnt on the training text."""
     wanted = config.vocabulary
+    given = {n: getattr(wanted, n) for n in ("folder", "model", "codes", "vocab")}
+    if len({name for name, path in given.items() if path is not None} - {"vocab"}) > 1:
+        raise ConfigError(
+            "vocabulary takes one of folder, model, or codes with vocab: found "
+            + ", ".join(f"{name} {path}" for name, path in given.items() if path is not None)
+        )
     if wanted.folder is not None:
         return load_tokenizer(Path(wanted.folder) / "tokenizer")
     if wanted.model is not None:
@@ -239,8 +301,14 @@ def _tokenizer(config: Prepare) -> Tokenizer:
         from xlm.text.fastbpe import FastBpeTokenizer
 
         return FastBpeTokenizer(_bytes(wanted.codes), _bytes(wanted.vocab))
+    sources = _vocabulary_sources(config)
+    if not sources:
+        raise ConfigError(
+            "no training text to learn a vocabulary from: give text.train or pairs.train, or take "
+            "a vocabulary that is there (vocabulary.folder, model, codes)"
+        )
     lines = sample_lines(
-        _vocabulary_sources(config),
+        sources,
         alpha=wanted.alpha,
         num_draws=wanted.num_draws,
         seed=config.seed,
@@ -267,7 +335,7 @@ def _vocabulary_sources(config: Prepare) -> dict[str, list[Callable[[], Iterator
         for side, language in enumerate(pair.split("-")):
             # A language's own text says how it is written; its sides of pairs may repeat it.
             if language not in config.text.train:
-                opened = partial(_training_side, config, sides, side)
+                opened = partial(_training_side, config, pair, sides, side)
                 sources.setdefault(language, []).append(opened)
     return sources
 
@@ -276,10 +344,8 @@ def _training_lines(config: Prepare, language: str, source: str) -> Iterator[str
     return _lines(config, "train", language, source)[0]
 
 
-def _training_side(config: Prepare, sides: Sequence[str], side: int) -> Iterator[str]:
-    first, second = (_resolve(config, source) for source in sides)
-    pairs = open_pairs(first, second, Report(), invalid=config.invalid, max_bytes=config.max_bytes)
-    return (pair[side] for pair in pairs)
+def _training_side(config: Prepare, pair: str, sources: Sequence[str], side: int) -> Iterator[str]:
+    return (row[side] for row in _aligned(config, "train", pair, sources, Report()))
 
 
 class _progress:

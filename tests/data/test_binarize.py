@@ -1,5 +1,7 @@
 import multiprocessing
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -42,6 +44,7 @@ def test_ids_and_sizes(tmp_path):
 
 def test_many_workers_write_what_one_does(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "CHUNK_ROWS", 50)
+    monkeypatch.setattr(module, "CHUNKS_HERE", 3)
     done = []
     one = binarize(iter(lines(1234)), tmp_path / "1", "en", TOKENIZER, progress=done.append)
     assert done == [50] * 24 + [34]
@@ -98,6 +101,7 @@ def test_pairs_with_an_empty_side_are_left_out_and_counted(tmp_path):
 
 def test_pairs_by_workers(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "CHUNK_ROWS", 20)
+    monkeypatch.setattr(module, "CHUNKS_HERE", 0)
     rows = list(zip(lines(200), reversed(lines(200)), strict=True))
     one = binarize_pairs(rows, tmp_path / "1", ("en", "hi"), TOKENIZER)
     two = binarize_pairs(rows, tmp_path / "2", ("en", "hi"), TOKENIZER, num_workers=2)
@@ -163,10 +167,51 @@ def test_nothing_is_left_when_reading_fails(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_worker_that_is_killed_is_one_line(tmp_path):
+def test_a_worker_that_is_killed_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "CHUNKS_HERE", 0)
     with pytest.raises(DataError, match="a process that tokenizes was killed"):
         binarize(["a"], tmp_path / "en", "en", DyingTokenizer(), num_workers=2)
     assert not list(tmp_path.iterdir())
+
+
+class CountingTokenizer(WordTokenizer):
+    """Says by a text's id whether it was encoded in another process."""
+
+    def encode(self, text):
+        return [14 + (multiprocessing.parent_process() is not None)]
+
+
+@pytest.mark.parametrize(("num_lines", "elsewhere"), [(8, False), (9, True)])
+def test_little_text_starts_no_process(tmp_path, monkeypatch, num_lines, elsewhere):
+    monkeypatch.setattr(module, "CHUNK_ROWS", 1)
+    made = binarize(["a"] * num_lines, tmp_path / "en", "en", CountingTokenizer(), num_workers=2)
+    assert set(made.ids.tolist()) == {14 + elsewhere, 1} and len(made) == num_lines
+
+
+SCRIPT = """
+from tests.data.fakes import WordTokenizer
+from xlm.data import binarize
+print("once")
+binarize.CHUNKS_HERE = 0
+made = binarize.binarize(["a b", "c"], {folder!r}, "en", WordTokenizer(), num_workers=2)
+print(len(made))
+"""
+
+
+@pytest.mark.parametrize("how", ["script", "standard input"])
+def test_a_plain_script_may_use_workers(root, tmp_path, how):
+    """No ``if __name__``: a process that ran the script again would start processes itself."""
+    text = SCRIPT.format(folder=str(tmp_path / "en"))
+    (tmp_path / "plain.py").write_text(text)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "plain.py") if how == "script" else "-"],
+        input="" if how == "script" else text,
+        env=os.environ | {"PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout.split(), done.stderr) == (["once", "2"], "")
 
 
 def test_a_tokenizer_that_contradicts_itself(tmp_path):

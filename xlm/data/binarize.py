@@ -8,14 +8,16 @@ At any time a bounded number of chunks is on its way, whatever the length of the
 from __future__ import annotations
 
 import multiprocessing
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -32,6 +34,8 @@ CHUNK_ROWS = 1000
 CHUNK_CHARACTERS = 1 << 20
 CHUNKS_AHEAD = 3
 """Chunks on their way for each worker: enough that none waits, few enough to need no memory."""
+CHUNKS_HERE = 8
+"""Text of no more chunks is encoded in this process: sooner than others would have started."""
 
 Row = tuple[str, ...]
 Progress = Callable[[int], object]
@@ -77,9 +81,9 @@ def binarize(
 ) -> Corpus:
     """Write normalized ``lines``, one sentence each, as a corpus in folder ``path``.
 
-    ``num_workers`` processes encode (1 or less: this one); each receives ``tokenizer`` once, which
-    must pickle. ``progress`` is called with the number of lines of each chunk that is done. Raises
-    DataError as ``CorpusWriter`` does, and where a worker is killed.
+    ``num_workers`` processes encode (1 or less, or little text: this one); each receives
+    ``tokenizer`` once, which must pickle. ``progress`` is called with the number of lines of each
+    chunk that is done. Raises DataError as ``CorpusWriter`` does, and where a worker is killed.
     """
     with CorpusWriter(path, language=language, tokenizer=tokenizer, replace=replace) as writer:
         rows = ((line,) for line in lines)
@@ -231,9 +235,13 @@ def _encode_all(
             progress(num_rows)
         return rest, sides
 
+    chunks = _chunks(rows)
+    head = list(islice(chunks, CHUNKS_HERE + 1)) if num_workers > 1 else []
+    if len(head) <= CHUNKS_HERE:
+        num_workers = 1
     with _executor(tokenizer, num_workers) as executor:
         try:
-            for chunk in _chunks(rows):
+            for chunk in chain(head, chunks):
                 texts = [[row[side] for row in chunk] for side in range(num_sides)]
                 rest = [row[num_sides] for row in chunk if len(row) > num_sides]
                 waiting.append((rest, len(chunk), executor.submit(_encode_chunk, texts)))
@@ -265,13 +273,36 @@ def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
 def _executor(tokenizer: Tokenizer, num_workers: int) -> Executor:
     if num_workers <= 1:
         return _Here(tokenizer)
-    # Spawned, not forked: a fork of a process that runs threads (torch, tokenizers) may deadlock.
-    return ProcessPoolExecutor(
-        num_workers,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_set_up_worker,
-        initargs=(tokenizer,),
-    )
+    return _Processes(tokenizer, num_workers)
+
+
+class _Processes(ProcessPoolExecutor):
+    """Processes that do not run the caller's main module again, as spawned ones do.
+
+    So a script needs no ``if __name__ == "__main__"``, a program read from standard input works,
+    and nothing is imported (torch, most of all) but what encodes.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, num_workers: int):
+        super().__init__(
+            num_workers,
+            # Not forked: a fork of a process that runs threads (torch, tokenizers) may deadlock.
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_set_up_worker,
+            initargs=(tokenizer,),
+        )
+        self._needs_main = type(tokenizer).__module__ == "__main__"
+
+    def submit(self, task: Any, /, texts: Any) -> Future[Any]:  # type: ignore[override]
+        """Hand ``texts`` to a process; the first call starts them all."""
+        if self._needs_main:
+            return super().submit(task, texts)
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            return super().submit(task, texts)
+        finally:
+            sys.modules["__main__"] = main
 
 
 class _Here(Executor):

@@ -21,7 +21,10 @@ HEADER = "header.json"
 CHUNK = 1 << 16
 """Rows handled at a time by whatever walks over a whole array, so that memory stays constant."""
 
-_DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EPERM}
+_DISK_ERRORS = {
+    errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ENOTDIR,
+    errno.EEXIST, errno.ENAMETOOLONG,
+}  # fmt: skip
 _LOCK = ".lock"
 
 
