@@ -60,28 +60,26 @@ def perplexity(nats: float) -> float:
     return math.exp(nats) if nats < 700 else math.inf
 
 
-def language_model_figures(scores: Mapping[str, float], text: TextSize) -> dict[str, float]:
+def language_model_figures(scores: Mapping[str, float], text: TextSize | None) -> dict[str, float]:
     """Every unit of one text's language-model loss, from sums ``nats``, ``targets``, ``correct``.
 
     The mean over the predicted subwords stands for all of them: per word it is
     exp(nats per subword x subwords per word), which for a causal model (each subword predicted
     once) is exactly total nats / words. With ``unigram_nats`` in the sums, the unigram model's
-    perplexity on the same cells is given too.
+    perplexity on the same cells is given too. Without ``text`` only the figures per subword are.
     """
     targets = scores["targets"]
     if targets <= 0:
         return {}
     nats = scores["nats"] / targets
-    total = nats * text.tokens
-    figures = {
-        "nats": nats,
-        "perplexity": perplexity(nats),
-        "word_perplexity": perplexity(total / text.words),
-        "bits_per_character": total / text.characters / math.log(2),
-        "bits_per_byte": total / text.bytes / math.log(2),
-        "accuracy": scores["correct"] / targets,
-        "targets": targets,
-    }
+    figures = {"nats": nats, "perplexity": perplexity(nats)}
+    if text is not None:
+        total = nats * text.tokens
+        figures["word_perplexity"] = perplexity(total / text.words)
+        figures["bits_per_character"] = total / text.characters / math.log(2)
+        figures["bits_per_byte"] = total / text.bytes / math.log(2)
+    figures["accuracy"] = scores["correct"] / targets
+    figures["targets"] = targets
     if "unigram_nats" in scores:
         figures["unigram_perplexity"] = perplexity(scores["unigram_nats"] / targets)
     return figures

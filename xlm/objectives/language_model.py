@@ -115,5 +115,8 @@ class LanguageModel(Objective):
         return {"unigram_nats": float(tables[sides, targets].sum())}
 
     def figures(self, stream: Stream, scores: Scores) -> dict[str, float]:
-        """Every unit of ``xlm.scores.language_model_figures`` on the stream's own text."""
-        return language_model_figures(scores, stream.text_size)
+        """Every unit of ``xlm.scores.language_model_figures``; of pairs those per subword.
+
+        A pair's end symbols are the layout's, not the text's: its words have no perplexity.
+        """
+        return language_model_figures(scores, stream.text_size if self.languages else None)
