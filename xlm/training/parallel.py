@@ -6,6 +6,7 @@ flags travel as JSON or int64 on a gloo group of their own, so that no step wait
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,10 @@ from xlm.errors import ConfigError, TrainingError
 from xlm.scores import Scores
 
 T = TypeVar("T")
+
+_NEW = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+_NO_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _NEW else "broadcast_buffers": False}
+"""A forward pass does not copy rank 0's buffers; torch 2.13 warns of the setting's older name."""
 
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
@@ -166,7 +171,7 @@ class Parallel:
         return DistributedDataParallel(
             module,
             device_ids=[self.device.index] if self.device.type == "cuda" else None,
-            broadcast_buffers=False,
+            **_NO_BUFFERS,
             gradient_as_bucket_view=True,
             find_unused_parameters=find_unused_parameters,
         )
