@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import logging
 import platform
-import signal
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from xlm.training.optimizer_state import flatten_optimizer, restore_optimizer
 from xlm.training.parallel import Parallel
 from xlm.training.precision import LossScaler
 from xlm.training.restore import CHECKPOINTS, initialize, load_weights
+from xlm.training.signals import stop_on_signals
 from xlm.training.speed import flops, matmul_ceiling
 from xlm.training.state import TrainState
 
@@ -53,6 +53,8 @@ class Result:
     state: TrainState
     figures: dict[str, dict[str, float]]
     """The last evaluation of this call, by stream id (``mlm/ne``); empty if there was none."""
+    stopped_early: bool
+    """Whether patience was used up."""
 
 
 def pretrain(run: Run, corpora: Corpora | None = None) -> Result:
@@ -64,10 +66,11 @@ def pretrain(run: Run, corpora: Corpora | None = None) -> Result:
     parallel = Parallel.start(run.device, tf32=run.tf32, deterministic=run.deterministic)
     try:
         session = Session(run, corpora or Corpora.open(run.data), parallel)
-        with session.journal, _signals() as stop:
-            session.trainer.stop_requested = stop.is_set
-            train(session.trainer)
-        return Result(Path(run.folder), session.learner, session.state, session.figures)
+        with session.journal, stop_on_signals() as stop:
+            session.train(stop)
+        return Result(
+            Path(run.folder), session.learner, session.state, session.figures, session.stopped_early
+        )
     finally:
         parallel.close()
 
@@ -84,9 +87,13 @@ class Session:
         streams = building.training_streams(run, corpora)
         self.mixture = building.build_mixture(run, streams)
         self.held_out = building.held_out_streams(run, corpora, "valid")
+        if run.evaluate_every:
+            ids = [stream.id for streams in self.held_out.values() for stream in streams]
+            building.check_stopping(run.stopping, ids)
         self.learner = building.build_learner(run, corpora).to(parallel.device)
         self.state = TrainState()
         self.figures: dict[str, dict[str, float]] = {}
+        self._unsaved = ""
         self._build_trainer()
         self._start_or_resume()
         if parallel.is_main:
@@ -107,7 +114,9 @@ class Session:
         wrapped = parallel.wrap(self.learner, find_unused_parameters=differ)
         self.optimizer = build_optimizer(run.optimizer, self.learner.named_parameters())
         if run.compile:
-            self.learner.model.compile(dynamic=False)
+            # Not the model, whose forward is never called.
+            for side in self.learner.model.children():
+                side.compile(dynamic=False)
         named = list(self.learner.named_parameters())
         self.averaged = AveragedWeights(named, run.average) if run.average else None
         self.scaler = LossScaler(parallel.device) if run.precision == "fp16" else None
@@ -144,7 +153,7 @@ class Session:
     def _start_or_resume(self) -> None:
         found = checkpoint.latest(self.folder / CHECKPOINTS)
         for line in found.skipped:
-            log.warning("passed over a checkpoint: %s", line)
+            self._warn(f"passed over a checkpoint: {line}")
         step = found.loaded.step if found.loaded else -1
         self.parallel.same_on_all("the checkpoint to resume from", step)
         if found.loaded is not None:
@@ -167,12 +176,18 @@ class Session:
                 f"{loaded.path} knows the languages {saved['languages']}, the data has "
                 f"{self.corpora.languages}: give the data it was trained on, or another folder"
             )
-        for name, was in saved["environment"].items():
-            if was != self._environment()[name]:
-                log.warning(
-                    "resuming with %s %s, the run had %s: losses will not be equal bit for bit",
-                    name, self._environment()[name], was,
-                )  # fmt: skip
+        for name, here in self._environment().items():
+            was = saved["environment"].get(name, here)
+            if was != here:
+                self._warn(
+                    f"resuming with {name} {here}, the run had {was}: losses will not be equal "
+                    "bit for bit"
+                )
+        if changed := building.differences(loaded.text("config.yaml"), self.run):
+            self._warn(
+                f"resuming at step {loaded.step} with {', '.join(changed)}: what was trained until "
+                "now is another recipe's; give another folder to start anew"
+            )
         load_weights(self.learner, loaded, "model")
         restore_optimizer(
             self.optimizer,
@@ -197,6 +212,8 @@ class Session:
     def _environment(self) -> dict[str, Any]:
         """What bitwise equality of a resumed run depends on."""
         device = self.parallel.device
+        streams = (stream for own in self.mixture.streams.values() for stream in own)
+        num_tokens = sum(stream.text_size.tokens for stream in streams)
         return {
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
@@ -204,6 +221,7 @@ class Session:
             if device.type == "cuda"
             else f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
             "processes": self.parallel.world,
+            "training text": f"{num_tokens} tokens",
         }
 
     def _announce(self) -> None:
@@ -215,6 +233,32 @@ class Session:
         )
         self.journal.say(render_table(self.mixture.table(run.steps)))
         self.journal.record("start", self.state.step, {"parameters": num})
+
+    def _warn(self, message: str) -> None:
+        if self.parallel.is_main:
+            log.warning("%s", message)
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether patience is used up, in this call or before it was started again."""
+        patience = self.run.stopping.patience
+        return patience is not None and self.state.patience_used >= patience
+
+    def train(self, stop: threading.Event) -> None:
+        """Run the loop until the end, or until ``stop`` is set on some rank.
+
+        Raises CheckpointError where the last state could not be saved.
+        """
+        if self.stopped_early:
+            self.journal.say(
+                f"stopped at step {self.state.step} after {self.state.patience_used} evaluations "
+                "without a new best; raise stopping.patience to go on"
+            )
+            return
+        self.trainer.stop_requested = stop.is_set
+        train(self.trainer)
+        if self._unsaved:
+            raise CheckpointError(self._unsaved)
 
     # What the loop calls.
 
@@ -249,7 +293,7 @@ class Session:
         """Held-out figures on averaged weights if there are any; best score, patience."""
         if not any(self.held_out.values()):
             return Verdict()
-        with self.averaged.swapped_in() if self.averaged else _nothing():
+        with self.averaged.swapped_in() if self.averaged else nullcontext():
             self.figures = evaluate(
                 self.learner, self.held_out, self.parallel,
                 seed=self.run.seed, precision=self.run.precision,
@@ -262,7 +306,6 @@ class Session:
             state.best, state.best_step, state.patience_used = score, state.step, 0
         elif counted:
             state.patience_used += 1
-        stop = stopping.patience is not None and state.patience_used >= stopping.patience
         self.journal.record("valid", state.step, {**self.figures, "score": score, "streams": names})
         for stream_id, own in self.figures.items():
             self.journal.say(f"  {stream_id:20} " + _short(own))
@@ -270,9 +313,9 @@ class Session:
             f"  {stopping.metric} averaged over {', '.join(names)}: {score:.3f}"
             + _compared(better, counted, state)
         )
-        if stop:
+        if self.stopped_early:
             self.journal.say(f"  no better for {state.patience_used} evaluations: stopping")
-        return Verdict(stop=stop, save=better)
+        return Verdict(stop=self.stopped_early, save=better)
 
     def save(self) -> None:
         """A checkpoint of this step; rank 0 writes, the others wait."""
@@ -282,12 +325,10 @@ class Session:
                 self._write()
             except CheckpointError as error:
                 failure = str(error)
-        failure = self.parallel.broadcast(failure)
-        if failure:
+        self._unsaved = self.parallel.broadcast(failure)
+        if self._unsaved:
             # The old checkpoints are intact: go on, and say it until there is room again.
-            if self.state.step >= self.run.steps:
-                raise CheckpointError(failure)
-            log.warning("%s", failure)
+            self._warn(self._unsaved)
 
     def _write(self) -> None:
         named = list(self.learner.named_parameters())
@@ -333,40 +374,12 @@ def _short(figures: dict[str, float]) -> str:
     return "  ".join(parts)
 
 
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
-
-
-@contextmanager
-def _signals() -> Iterator[threading.Event]:
-    """SIGTERM, SIGINT and SIGUSR1 ask the run to save and stop; a second SIGINT ends it at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def request(number: int, frame: Any) -> None:
-        if stop.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stop.set()
-        log.warning("%s: saving after this step, then stopping", signal.Signals(number).name)
-
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-    before = {number: signal.signal(number, request) for number in numbers}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """``xlm pretrain``: see ``Run``."""
 
     def act(run: Run) -> None:
         result = pretrain(run)
-        if result.state.step < run.steps and result.state.patience_used == 0:
+        if result.state.step < run.steps and not result.stopped_early:
             log.info(
                 "stopped at step %d of %d; the same command goes on", result.state.step, run.steps
             )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+import yaml
 
 from xlm.command import read, to_yaml
 from xlm.data.corpora import Corpora
@@ -186,24 +187,62 @@ def build_mixture(run: Run, streams: Mapping[str, Sequence[Stream]]) -> Mixture:
     )
 
 
+def check_stopping(stopping: Stopping, stream_ids: Iterable[str]) -> None:
+    """Raise ConfigError where a stream that is watched is none of those evaluated."""
+    evaluated = list(stream_ids)
+    unknown = [name for name in stopping.streams if name not in evaluated]
+    if unknown:
+        raise ConfigError(
+            f"stopping.streams names {', '.join(unknown)}: evaluated are {', '.join(evaluated)}"
+        )
+
+
 def stopping_score(
     stopping: Stopping, figures: Mapping[str, Mapping[str, float]]
 ) -> tuple[float, list[str]]:
-    """The watched score and the streams that it averages.
+    """The watched score (infinite where it is no number) and the streams that it averages.
 
     Raises ConfigError where a named stream or the metric does not exist.
     """
-    unknown = [name for name in stopping.streams if name not in figures]
-    if unknown:
-        raise ConfigError(
-            f"stopping.streams names {', '.join(unknown)}: evaluated are {', '.join(figures)}"
-        )
+    check_stopping(stopping, figures)
     having = [name for name, own in figures.items() if stopping.metric in own]
     single = [name for name in having if "-" not in name]
     names = stopping.streams or single or having
-    values = [figures[name].get(stopping.metric, math.nan) for name in names]
-    if not values or any(math.isnan(value) for value in values):
+    if not names or not set(names) <= set(having):
         raise ConfigError(
             f"stopping.metric {stopping.metric!r}: not a figure of {', '.join(names or figures)}"
         )
-    return sum(values) / len(values), names
+    score = sum(figures[name][stopping.metric] for name in names) / len(names)
+    return math.inf if math.isnan(score) else score, names
+
+
+UNTRAINED = {
+    "data", "folder", "steps", "stopping", "report_every", "evaluate_every", "save_every",
+    "keep_last", "initialize", "tensorboard", "device",
+}  # fmt: skip
+"""Fields that may change when a run goes on: they do not change what an update does."""
+
+
+def differences(saved: str, run: Run) -> list[str]:
+    """What of ``saved`` (a resolved config) ``run`` trains otherwise: ``field now (was then)``."""
+    before, now = _leaves(yaml.safe_load(saved)), _leaves(yaml.safe_load(to_yaml(run)))
+    free = UNTRAINED - ({"steps"} if run.schedule.needs_total else set())
+    return [
+        f"{name} {now.get(name, 'absent')} (was {before.get(name, 'absent')})"
+        for name in {**before, **now}
+        if name.split(".")[0] not in free
+        and now.get(name, "absent") != before.get(name, "absent")
+        # A total that is given says where the schedule ends, whatever the number of steps.
+        and not (name == "steps" and run.schedule.total_steps is not None)
+    ]
+
+
+def _leaves(tree: Any, path: str = "") -> dict[str, Any]:
+    """Every value below the mappings of ``tree``, by its dotted path."""
+    if not isinstance(tree, dict):
+        return {path: tree}
+    return {
+        name: value
+        for key, below in tree.items()
+        for name, value in _leaves(below, f"{path}.{key}" if path else key).items()
+    }

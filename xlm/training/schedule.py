@@ -83,14 +83,15 @@ class Schedule:
 
     def _check_total(self, total: int) -> None:
         needed = self.warmup_steps + (self.decay_steps if self.kind == "wsd" else 0)
-        if self._needs_total and total < max(needed, 1):
+        if self.needs_total and total < max(needed, 1):
             raise ConfigError(
                 f"schedule {self.kind} with total_steps {total}: warm-up and decay alone take "
                 f"{needed}; train longer or shorten them"
             )
 
     @property
-    def _needs_total(self) -> bool:
+    def needs_total(self) -> bool:
+        """Whether the rate depends on where the run ends."""
         return self.kind in ("linear", "wsd") or (self.kind == "cosine" and self.period is None)
 
     def for_run(self, num_steps: int) -> Schedule:
