@@ -1,0 +1,256 @@
+"""What the processes of the pool do; each function runs on every rank and returns JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from tests.training import tiny
+from xlm import run as building
+from xlm.addressed import key
+from xlm.batch import Batch, Loss
+from xlm.errors import XlmError
+from xlm.model.transformer import Transformer
+from xlm.objectives.causal import CausalLM
+from xlm.objectives.masked import MaskedLM
+from xlm.objectives.translation import Translation
+from xlm.pretrain import Session, pretrain
+from xlm.run import Run, Schedule
+from xlm.training.evaluation import evaluate
+from xlm.training.loop import Report, train
+from xlm.training.parallel import Parallel
+from xlm.training.prefetch import Prefetcher
+from xlm.training.signals import stop_on_signals
+
+CLM = CausalLM(languages=["en", "hi"], rows=8, length=12)
+OBJECTIVES = {
+    "two heads": {"mlm": tiny.MLM, "tlm": tiny.TLM, "nli": tiny.NLI, "ranked": tiny.RANKED},
+    "translation": {
+        "mlm": tiny.MLM,
+        "mt": Translation(pairs=["en-hi"], tokens=8 * 12, length=12, num_lengths=3),
+    },
+    "language models": {"mlm": tiny.MLM, "tlm": tiny.TLM, "clm": CLM},
+    "mlm+tlm": {"mlm": tiny.MLM, "tlm": tiny.TLM},
+}
+
+
+def _run(folder: str, objectives: str, *, dropout: float = 0.0, **settings: Any) -> Run:
+    layers = 1 if objectives == "translation" else 0
+    model = tiny.model(num_decoder_layers=layers, dropout=dropout, attention_dropout=dropout)
+    return tiny.recipe(folder, objectives=OBJECTIVES[objectives], model=model, **settings)
+
+
+def layout(folder: str, objectives: str, **settings: Any) -> str:
+    """Train; rank 0 leaves the weights, every rank returns their digest."""
+    result = pretrain(_run(folder, objectives, **settings), tiny.corpora())
+    weights = {n: t.detach().clone() for n, t in result.learner.state_dict().items()}
+    if os.environ.get("RANK", "0") == "0":
+        save_file(weights, Path(folder) / "weights.safetensors")
+    return tiny.digest(weights)
+
+
+def gradient(folder: str, objectives: str, order: str) -> str:
+    """One update of plain descent at rate 1: rank 0 leaves the weights before and after."""
+    run = _run(folder, objectives, order=order, dtype="float64", steps=1)
+    parallel = Parallel.start("cpu")
+    trainer = tiny.trainer(run, tiny.corpora(), parallel)
+    before = {n: p.detach().clone() for n, p in trainer.learner.named_parameters()}
+    train(trainer)
+    after = dict(trainer.learner.named_parameters())
+    if parallel.is_main:
+        moved = {name: before[name] - after[name].detach() for name in before}
+        save_file(moved, Path(folder) / "gradient.safetensors")
+    return tiny.digest({name: p.detach() for name, p in after.items()})
+
+
+def batches(objectives: str, order: str, num_steps: int) -> dict[str, str]:
+    """What this rank is given in each step, by ``step/place``, as digests."""
+    run = _run("nowhere", objectives, order=order)
+    parallel = Parallel.start("cpu")
+    parallel.same_on_all("nothing", 0)
+    return planned(run, parallel, num_steps)
+
+
+def planned(run: Run, parallel: Parallel, num_steps: int) -> dict[str, str]:
+    """The same without processes."""
+    mixture = building.build_mixture(run, building.training_streams(run, tiny.corpora()))
+    prefetcher = Prefetcher(mixture, run.objectives, parallel, seed=run.seed, first=0, cursors={})
+    found = {}
+    try:
+        for _ in range(num_steps):
+            step = prefetcher.next()
+            for micro_batch in step.micro_batches:
+                place = f"{step.number}/{micro_batch.index}"
+                found[place] = micro_batch.stream_id + tiny.batch_digest(micro_batch.batch)
+    finally:
+        prefetcher.close()
+    return found
+
+
+# Precision and overflow.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OverflowingLM(MaskedLM):
+    """MLM that is infinite in the micro-batches named by (step, place in the step)."""
+
+    at: list[list[int]]
+    seed: int = 0
+
+    def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
+        loss = MaskedLM.loss(self, model, head, batch)
+        # The loop keys torch's generator by the same address.
+        seeds = [key(self.seed, "dropout", step, place) for step, place in self.at]
+        infinite = model.training and torch.initial_seed() in seeds
+        return dataclasses.replace(loss, total=loss.total * float("inf")) if infinite else loss
+
+
+def overflow(folder: str, precision: str, at: list[list[int]], steps: int) -> dict[str, Any]:
+    """The weights' digest and what is counted after every step."""
+    mlm = OverflowingLM(languages=["en"], rows=8, length=12, at=at)
+    parallel = Parallel.start("cpu")
+    run = tiny.recipe(
+        folder, objectives={"mlm": mlm, "nli": tiny.NLI}, precision=precision, steps=steps,
+        save_every=1, average=0.9,
+    )  # fmt: skip
+    session = Session(run, tiny.corpora(), parallel)
+    steps_seen: list[dict[str, Any]] = []
+    skipped = []
+
+    def report(report: Report) -> None:
+        skipped.append([report.skipped, report.scale])
+
+    def save() -> None:
+        assert session.averaged is not None
+        weights = dict(session.learner.named_parameters())
+        tensors = {k: v for own in session.optimizer.state.values() for k, v in own.items()}
+        steps_seen.append(
+            {
+                "weights": tiny.digest(weights),
+                "averages": tiny.digest(session.averaged.state_dict()),
+                "moments": tiny.digest(tensors),
+                "finite": all(bool(p.isfinite().all()) for p in weights.values()),
+                "state": session.state.to_json(),
+            }
+        )
+
+    session.trainer.report, session.trainer.save = report, save
+    with session.journal:
+        train(session.trainer)
+    return {"steps": steps_seen, "reports": skipped}
+
+
+# Interruptions.
+
+
+def interrupted(
+    folder: str,
+    kill_at: int | None = None,
+    phase: str = "",
+    killed: int = 0,
+    save_every: int = 1,
+    steps: int = 20,
+) -> str:
+    """Go on with a run; rank ``killed`` dies in ``phase`` of update ``kill_at``, without cleaning.
+
+    Returns the digest of weights and averages at the end.
+    """
+    settings: dict[str, Any] = {
+        "model": tiny.model(dropout=0.1, attention_dropout=0.1),
+        "schedule": Schedule(kind="linear", peak_lr=1e-2, warmup_steps=3),
+        "average": 0.8, "save_every": save_every, "evaluate_every": 5, "steps": steps,
+        "report_every": 1,
+    }  # fmt: skip
+    run = tiny.recipe(folder, objectives=OBJECTIVES["language models"], **settings)
+    parallel = Parallel.start("cpu")
+    session = Session(run, tiny.corpora(), parallel)
+    if kill_at is not None and parallel.rank == killed:
+        _arm(session, kill_at, phase)
+    with session.journal:
+        train(session.trainer)
+    assert session.averaged is not None
+    named = {f"averaged {n}": t for n, t in session.averaged.state_dict().items()}
+    return tiny.digest({**dict(session.learner.named_parameters()), **named})
+
+
+PHASES = ("forward", "report", "before the save", "in the save", "after the save")
+
+
+def _arm(session: Session, kill_at: int, phase: str) -> None:
+    """Die in the update that would make ``state.step`` equal to ``kill_at``."""
+
+    def due(done: bool) -> bool:
+        return session.state.step == kill_at - (not done)
+
+    def dying(function: Callable[..., Any], *, after: bool, done: bool = True) -> Any:
+        def called(*arguments: Any, **named: Any) -> Any:
+            if due(done) and not after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = function(*arguments, **named)
+            if due(done) and after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return called
+
+    trainer = session.trainer
+    if phase == "forward":
+        trainer.wrapped.register_forward_hook(dying(lambda *_: None, after=False, done=False))
+    elif phase == "report":
+        trainer.report = dying(trainer.report, after=True)
+    elif phase == "before the save":
+        trainer.save = dying(trainer.save, after=False)
+    elif phase == "in the save":  # everything is written, nothing has its name yet
+        from xlm.training import checkpoint
+
+        checkpoint._commit = dying(checkpoint._commit, after=False)
+    else:
+        trainer.save = dying(trainer.save, after=True)
+
+
+def terminated(folder: str, at: int | None, rank: int, steps: int) -> dict[str, Any]:
+    """Train; at update ``at`` this rank is sent a SIGTERM."""
+    run = _run(folder, "language models", steps=steps, average=0.9)
+    parallel = Parallel.start("cpu")
+    session = Session(run, tiny.corpora(), parallel)
+    report = session.trainer.report
+
+    def reporting(sums: Report) -> None:
+        report(sums)
+        if sums.step == at and parallel.rank == rank:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    session.trainer.report = reporting
+    with session.journal, stop_on_signals() as stop:
+        session.train(stop)
+    return {
+        "step": session.state.step,
+        "weights": tiny.digest(dict(session.learner.named_parameters())),
+    }
+
+
+def refused(folder: str, group_size: int) -> str:
+    """The message of a run that cannot start."""
+    try:
+        pretrain(_run(folder, "mlm+tlm", group_size=group_size), tiny.corpora())
+    except XlmError as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def evaluated(objectives: str, dtype: str) -> dict[str, dict[str, float]]:
+    """Held-out figures of an untrained model."""
+    run = _run("nowhere", objectives, dtype=dtype)
+    parallel = Parallel.start("cpu")
+    made = tiny.corpora()
+    learner = building.build_learner(run, made)
+    streams = building.held_out_streams(run, made, "valid")
+    return evaluate(learner, streams, parallel, seed=run.seed)

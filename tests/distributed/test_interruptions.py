@@ -1,0 +1,85 @@
+"""Killed at any step, a run goes on as if nothing had been; told to stop, it saves first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.distributed.jobs import PHASES
+from tests.distributed.pool import Pool
+from tests.training import tiny
+
+STEPS = 20
+
+
+def _undisturbed(pool: Pool, folder: Path, world: int, save_every: int) -> str:
+    digests = pool.run("interrupted", world, folder=str(folder), save_every=save_every)
+    assert digests == [digests[0]] * world
+    return str(digests[0])
+
+
+def _kill(pool: Pool, folder: Path, world: int, at: int, save_every: int) -> None:
+    """Start the run in ``folder``, or go on with it, and kill it in update ``at``."""
+    phase = PHASES[at % len(PHASES)]
+    # Only rank 0 saves: a rank that dies elsewhere takes the others with it, as under torchrun.
+    killed = 0 if phase == "in the save" else at % world
+    if phase.endswith("save") and at % save_every:
+        phase = "report"
+    statuses, _, errors = pool.attempt(
+        "interrupted",
+        world,
+        folder=str(folder),
+        kill_at=at,
+        phase=phase,
+        killed=killed,
+        save_every=save_every,
+    )
+    assert statuses[killed] == -9, (at, phase, statuses, errors)
+
+
+def _check(pool: Pool, folder: Path, other: Path, world: int, save_every: int, digest: str) -> None:
+    """Finish the run in ``folder``; it must be the undisturbed one in ``other``, bit for bit."""
+    found = pool.run("interrupted", world, folder=str(folder), save_every=save_every)
+    assert found == [digest] * world
+    for event in ("train", "valid"):
+        assert tiny.journal(folder, event) == tiny.journal(other, event)
+    assert len(tiny.journal(folder)) == STEPS
+
+
+@pytest.mark.parametrize(
+    ("world", "save_every"), [(1, 1), (1, 3), (2, 1), pytest.param(2, 3, marks=pytest.mark.slow)]
+)
+def test_killed_in_every_step_of_one_run(
+    pool: Pool, tmp_path: Path, world: int, save_every: int
+) -> None:
+    """Twenty kills, one after the other: each restart goes on from what the last one left."""
+    expected = _undisturbed(pool, tmp_path / "whole", world, save_every)
+    for at in range(1, STEPS + 1):
+        _kill(pool, tmp_path / "cut", world, at, save_every)
+    _check(pool, tmp_path / "cut", tmp_path / "whole", world, save_every, expected)
+
+
+@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize(
+    "at", [7, 14] + [pytest.param(at, marks=pytest.mark.slow) for at in range(1, STEPS + 1)]
+)
+def test_killed_once(pool: Pool, tmp_path: Path, world: int, at: int) -> None:
+    expected = _undisturbed(pool, tmp_path / "whole", world, 3)
+    _kill(pool, tmp_path / "cut", world, at, 3)
+    _check(pool, tmp_path / "cut", tmp_path / "whole", world, 3, expected)
+
+
+@pytest.mark.parametrize(("world", "rank"), [(1, 0), (2, 1)])
+def test_a_signal_to_any_rank_saves_and_stops_all(
+    pool: Pool, tmp_path: Path, world: int, rank: int
+) -> None:
+    settings = {"rank": rank, "steps": 8}
+    whole = pool.run("terminated", world, folder=str(tmp_path / "whole"), at=None, **settings)
+    stopped = pool.run("terminated", world, folder=str(tmp_path / "cut"), at=3, **settings)
+    assert [result["step"] for result in stopped] == [3] * world
+    saved = [path.name for path in (tmp_path / "cut" / "checkpoints").iterdir()]
+    assert saved == ["step-00000003"]
+    resumed = pool.run("terminated", world, folder=str(tmp_path / "cut"), at=None, **settings)
+    assert resumed == whole
+    assert tiny.journal(tmp_path / "cut") == tiny.journal(tmp_path / "whole")

@@ -1,0 +1,85 @@
+"""torchrun with two processes in every precision; and what an overflow on one of them does."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.distributed import prepared
+from tests.distributed.pool import REPOSITORY, Pool
+from tests.training import tiny
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """The last evaluation of 200 updates, by precision."""
+    folder = tmp_path_factory.mktemp("precision")
+    recipe = prepared.write_recipe(folder, prepared.write_corpora(folder))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    figures = {}
+    for precision in ("fp32", "bf16", "fp16"):
+        command = [
+            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
+            "-m", "xlm.pretrain", "--config", str(recipe), "--precision", precision,
+            "--folder", str(folder / precision),
+        ]  # fmt: skip
+        done = subprocess.run(
+            command, env=environment, cwd=folder, capture_output=True, text=True, timeout=200
+        )
+        assert done.returncode == 0, done.stderr
+        assert "2 process(es) on cpu" in done.stderr and "Warning" not in done.stderr, done.stderr
+        figures[precision] = {
+            **tiny.journal(folder / precision, "valid")[200],
+            "train": tiny.journal(folder / precision),
+        }
+    return figures
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_ends_where_single_does(
+    launched: dict[str, dict[str, Any]], precision: str
+) -> None:
+    for stream in ("mlm/en", "mlm/hi", "tlm/en-hi"):
+        expected, found = launched["fp32"][stream]["nats"], launched[precision][stream]["nats"]
+        assert found == pytest.approx(expected, rel=0.02)
+        assert found != expected  # it was another precision
+    tlm = launched[precision]["tlm/en-hi"]
+    assert tlm["nats"] < 0.8 * math.log(tlm["unigram_perplexity"])  # something was learnt
+    assert ("scale" in launched[precision]["train"][200]) == (precision == "fp16")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_an_overflow_on_one_rank_skips_the_update_on_both(
+    pool: Pool, tmp_path: Path, precision: str
+) -> None:
+    """Place 1 of a step is rank 1's; of 6 updates, the third and the fourth are skipped."""
+    arguments = {"precision": precision, "at": [[2, 1], [3, 1]], "steps": 6}
+    one, other = pool.run("overflow", 2, folder=str(tmp_path / "two"), **arguments)
+    assert [s["weights"] for s in one["steps"]] == [s["weights"] for s in other["steps"]]
+    assert [s["averages"] for s in one["steps"]] == [s["averages"] for s in other["steps"]]
+    assert all(step["finite"] for step in one["steps"])
+    for what in ("weights", "averages", "moments"):
+        after = [step[what] for step in one["steps"]]
+        assert after[1] == after[2] == after[3]
+        assert len(set(after)) == 4  # all others moved
+    states = [step["state"] for step in one["steps"]]
+    assert [state["step"] for state in states] == [1, 2, 3, 4, 5, 6]
+    assert [state["cursors"]["mlm/en"] for state in states] == [4, 8, 12, 16, 20, 24]
+    assert [state["skipped"] for state in states] == [0, 0, 1, 2, 2, 2]
+    assert [state["skipped_in_a_row"] for state in states] == [0, 0, 1, 2, 0, 0]
+    scales = [scale for _, scale in one["reports"]]
+    assert [skipped for skipped, _ in one["reports"]] == [0, 0, 1, 2, 2, 2]
+    if precision == "fp16":
+        assert scales == [2.0**16, 2.0**16, 2.0**15, 2.0**14, 2.0**14, 2.0**14]
+        assert states[-1]["scaler"]["scale"] == 2.0**14 and states[-1]["scaler"]["skipped"] == 2
+    else:
+        assert scales == [None] * 6
+    (alone,) = pool.run("overflow", 1, folder=str(tmp_path / "one"), **arguments)
+    counted = [{**state, "unreported": None} for state in states]
+    assert [{**step["state"], "unreported": None} for step in alone["steps"]] == counted

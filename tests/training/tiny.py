@@ -1,0 +1,194 @@
+"""Corpora and recipes that train in milliseconds, yet leave something to be learnt."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tests.data.fakes import WordTokenizer
+from xlm import run as building
+from xlm.batch import Batch, Loss
+from xlm.data.corpora import Corpora
+from xlm.data.corpus import Corpus
+from xlm.data.pairs import Pairs
+from xlm.model.config import ModelConfig
+from xlm.model.transformer import Transformer
+from xlm.objective import cross_entropy_loss
+from xlm.objectives.masked import MaskedLM
+from xlm.run import Run, Schedule, Stopping
+from xlm.tasks.classification import Classification
+from xlm.training.loop import Trainer
+from xlm.training.optimizer import Optimizer
+from xlm.training.parallel import Parallel
+from xlm.training.state import TrainState
+
+NUM_WORDS = 46
+VOCAB_SIZE = 14 + NUM_WORDS
+LABELS = ["low", "high"]
+
+
+class Words(WordTokenizer):
+    """A tokenizer of ids, with something to write."""
+
+    def __init__(self) -> None:
+        super().__init__(VOCAB_SIZE)
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        (folder / "words.json").write_text("{}")
+
+
+def sentences(num: int, seed: int) -> list[np.ndarray]:
+    """A word mostly decides the next one, so that there is something to learn."""
+    random = np.random.default_rng(seed)
+    made = []
+    for length in random.integers(3, 8, num):
+        words = [int(random.integers(NUM_WORDS))]
+        for _ in range(length - 1):
+            follows = (5 * words[-1] + 7) % NUM_WORDS
+            words.append(follows if random.random() < 0.9 else int(random.integers(NUM_WORDS)))
+        made.append(np.array(words) + 14)
+    return made
+
+
+def _corpus(rows: list[np.ndarray], language: str) -> Corpus:
+    return Corpus.from_sentences(rows, language=language, tokenizer=Words())
+
+
+def corpora(num: int = 80, seed: int = 0) -> Corpora:
+    """Text in en and hi, pairs (hi is en with other words), labelled rows and pairs in en."""
+    texts, pairs, labeled = {}, {}, {}
+    for split, size in (("train", num), ("valid", max(num // 4, 10))):
+        start = seed * 100 + (0 if split == "train" else 50)
+        first = sentences(size, start + 1)
+        second = [14 + (row - 14 + 23) % NUM_WORDS for row in first]
+        texts[split, "en"] = _corpus(sentences(size, start + 2), "en")
+        texts[split, "hi"] = _corpus(sentences(size // 2, start + 3), "hi")
+        pairs[split, "en-hi"] = Pairs(_corpus(first, "en"), _corpus(second, "hi"))
+        kinds = np.array([int(row[0] % 2) for row in first])
+        labeled[split, "topic.en"] = Pairs(_corpus(first, "en"), labels=kinds, label_names=LABELS)
+        shuffled = _corpus(first[::-1], "en")
+        labeled[split, "nli.en"] = Pairs(
+            _corpus(first, "en"), shuffled, labels=1 - kinds, label_names=LABELS
+        )
+    return Corpora(Words(), ["en", "hi"], texts=texts, pairs=pairs, labeled=labeled)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankedLM(MaskedLM):
+    """An objective from outside the package: MLM, and a head that tells a row's number of masks."""
+
+    def head(self, config: ModelConfig) -> nn.Module:
+        return nn.Linear(config.dim, 4)
+
+    def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
+        assert head is not None
+        hidden = model.encode(batch.tokens, batch.lengths, batch.positions, batch.langs)
+        logits = model.predict(hidden, batch.predict)
+        masks = (batch.tokens == Words().mask_id).sum(1).clamp(max=3)
+        extra = nn.functional.cross_entropy(head(hidden[:, 0]), masks, reduction="sum")
+        plain = cross_entropy_loss(logits, batch, with_scores=not model.training)
+        return Loss(plain.total + extra, plain.count, plain.scores)
+
+
+MLM = MaskedLM(languages=["en", "hi"], rows=8, length=12)
+TLM = MaskedLM(pairs=["en-hi"], tokens=8 * 20, length=20, num_lengths=3)
+NLI = Classification(
+    name="nli", labels=LABELS, train=["en"], rows=8, length=20, num_lengths=3, dropout=0.0
+)
+RANKED = RankedLM(languages=["en"], rows=8, length=12)
+
+
+def recipe(folder: Path | str, /, **changes: Any) -> Run:
+    """MLM and TLM together on one small model without dropout; every setting may be changed."""
+    settings: dict[str, Any] = {
+        "data": "in memory",
+        "folder": str(folder),
+        "objectives": {"mlm": MLM, "tlm": TLM},
+        "model": model(),
+        "steps": 5,
+        "group_size": 4,
+        "order": "together",
+        "optimizer": Optimizer(max_grad_norm=1.0),
+        "schedule": Schedule(kind="constant", peak_lr=5e-3, warmup_steps=0),
+        "report_every": 1,
+        "evaluate_every": 0,
+        "save_every": 0,
+        "tensorboard": False,
+        "device": "cpu",
+        "stopping": Stopping(metric="nats"),
+    }
+    return Run(**{**settings, **changes})
+
+
+def model(**changes: Any) -> ModelConfig:
+    sizes = {"dim": 16, "num_layers": 2, "num_heads": 2, "max_positions": 32}
+    return ModelConfig(**{**sizes, "dropout": 0.0, "attention_dropout": 0.0, **changes})
+
+
+def trainer(
+    run: Run,
+    made: Corpora,
+    parallel: Parallel,
+    optimizer: type[torch.optim.Optimizer] = torch.optim.SGD,
+    **settings: Any,
+) -> Trainer:
+    """The loop's parts by hand, without a folder: plain gradient descent at rate 1, no clipping.
+
+    After one update the parameters have moved by exactly their gradient.
+    """
+    learner = building.build_learner(run, made)
+    mixture = building.build_mixture(run, building.training_streams(run, made))
+    return Trainer(
+        learner=learner,
+        wrapped=parallel.wrap(learner, find_unused_parameters=True),
+        mixture=mixture,
+        optimizer=optimizer(learner.parameters(), lr=1.0),
+        schedule=Schedule(kind="constant", peak_lr=1.0, warmup_steps=0),
+        parallel=parallel,
+        state=TrainState(),
+        seed=run.seed,
+        steps=run.steps,
+        report_every=1,
+        **settings,
+    )
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """Of every bit of them."""
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().contiguous()
+        total.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def batch_digest(batch: Batch) -> str:
+    """Of its examples, its masks and every other tensor."""
+    tensors = {
+        field.name: value
+        for field in dataclasses.fields(batch)
+        if isinstance(value := getattr(batch, field.name), Tensor)
+    }
+    return digest(tensors)
+
+
+def journal(folder: Path | str, event: str = "train") -> dict[int, dict[str, Any]]:
+    """What metrics.jsonl says of each step, without what depends on the clock."""
+    clock = {"tokens_per_second", "utilization", "wait"}
+    lines = (Path(folder) / "metrics.jsonl").read_text().splitlines()
+    return {
+        line["step"]: {name: value for name, value in line.items() if name not in clock}
+        for line in map(json.loads, lines)
+        if line["event"] == event
+    }
