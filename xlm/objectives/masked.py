@@ -35,7 +35,7 @@ class MaskedLM(LanguageModel):
     """
 
     mask_rate: float = 0.15
-    """Share of the tokens that are predicted."""
+    """Share of the tokens (of a pair: of the masked sides) that are predicted."""
     frequency_exponent: float = 0.5
     """Targets are drawn with weight count**-exponent (paper: 0.5); 0 draws them uniformly."""
     predict_end: bool = True
@@ -89,7 +89,8 @@ class MaskedLM(LanguageModel):
         scores = weights[cells.tokens.ravel()] * self._eligible(
             cells, self.masked_side, stream.tokenizer
         )
-        num_targets = int(np.ceil(self.mask_rate * np.count_nonzero(cells.real)))
+        num_cells = np.count_nonzero(_of_side(cells, self.masked_side))
+        num_targets = int(np.ceil(self.mask_rate * num_cells))
         chosen = np.sort(choose_targets(scores, num_targets, random))
         inputs = replace_targets(
             cells.tokens.ravel(),
@@ -135,11 +136,9 @@ class MaskedLM(LanguageModel):
         In text every real cell; in pairs those of the masked sides, but not the end symbols that
         the layout puts around the sentences.
         """
-        eligible = cells.real
+        eligible = _of_side(cells, side)
         if self.pairs:
             eligible &= cells.tokens != tokenizer.end_id
-        if side != "both":
-            eligible &= cells.segments == ("first", "second").index(side)
         return eligible.ravel()
 
     def _batch(
@@ -158,3 +157,10 @@ class MaskedLM(LanguageModel):
             cells.lengths,
         )
         return masked.batch(examples.rows, chosen, targets)
+
+
+def _of_side(cells: Cells, side: str) -> NDArray[np.bool_]:
+    """bool ``[B, T]``: the real cells of one sentence of each pair, or of both."""
+    if side == "both":
+        return cells.real
+    return cells.real & (cells.segments == ("first", "second").index(side))

@@ -39,6 +39,9 @@ class Translation(Objective):
     def __post_init__(self) -> None:
         if not self.pairs:
             raise ConfigError("Translation needs at least one direction in pairs, such as [en-ne]")
+        for name in ("tokens", "length", "num_lengths"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1: found {getattr(self, name)}")
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"label_smoothing must be in [0, 1): found {self.label_smoothing}")
 

@@ -15,7 +15,7 @@ from torch import nn
 from xlm.addressed import Random
 from xlm.batch import Batch, Loss
 from xlm.data.collate import pad_pairs
-from xlm.data.corpora import Corpora
+from xlm.data.corpora import SPLITS, Corpora
 from xlm.data.streams import Examples, LabeledStream, Stream
 from xlm.errors import ConfigError, DataError
 from xlm.model.config import ModelConfig
@@ -54,6 +54,11 @@ class Classification(Objective):
             raise ConfigError(f"labels must be two or more different names: found {self.labels}")
         if not self.train:
             raise ConfigError("Classification needs at least one language in train")
+        for name in ("rows", "length", "num_lengths"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1: found {getattr(self, name)}")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout must be in [0, 1): found {self.dropout}")
 
     def streams(
         self, name: str, corpora: Corpora, *, seed: int, split: str = "train"
@@ -64,6 +69,12 @@ class Classification(Objective):
         for language in languages:
             corpus = f"{self.name}.{language}"
             if split != "train" and corpus not in corpora.names(split)["labeled"]:
+                if not any(corpus in corpora.names(s)["labeled"] for s in SPLITS):
+                    raise DataError(
+                        f"no labelled rows {corpus!r} in any split: {split} has "
+                        f"{', '.join(corpora.names(split)['labeled']) or 'none'}; prepare it, or "
+                        "leave it out of evaluate"
+                    )
                 continue
             pair = len(corpora.labeled(split, corpus).sides) == 2
             stream = LabeledStream(
