@@ -2,10 +2,11 @@
 
     python benchmarks/gpu.py --preset xlm-15
 
-Random ids in place of text, so that nothing need be carried to the machine: 95,000 ids, rows of 256
-tokens, 64 rows an update, dropout 0.1; pairs of 10 to 60 tokens a side for TLM. Real tokens a second
-are of the steady state (the median report after the first); utilization is needed arithmetic over
-the matrix-product rate measured in the same run (see xlm.training.speed). Needs CUDA.
+Random ids in place of text, so that nothing need be carried to the machine: 95,000 ids, rows of
+256 tokens, 64 rows an update, dropout 0.1; pairs of 10 to 60 tokens a side for TLM. Real tokens a
+second are of the steady state (the median report of the second half); utilization is needed
+arithmetic over the matrix-product rate measured in the same run (see xlm.training.speed). Needs
+CUDA.
 """
 
 from __future__ import annotations
@@ -83,7 +84,9 @@ OBJECTIVES: dict[str, Objective] = {
 }
 
 
-def measure(name: str, preset: str, precision: str, compiled: bool, steps: int, data: Corpora) -> dict[str, Any]:  # fmt: skip
+def measure(
+    name: str, preset: str, precision: str, compiled: bool, steps: int, data: Corpora
+) -> dict[str, Any]:
     """The steady state of one objective in one precision."""
     torch.cuda.reset_peak_memory_stats()
     with tempfile.TemporaryDirectory() as folder:

@@ -114,9 +114,7 @@ class Session:
         wrapped = parallel.wrap(self.learner, find_unused_parameters=differ)
         self.optimizer = build_optimizer(run.optimizer, self.learner.named_parameters())
         if run.compile:
-            # Not the model, whose forward is never called.
-            for side in self.learner.model.children():
-                side.compile(dynamic=False)
+            building.compile_stacks(self.learner.model)
         named = list(self.learner.named_parameters())
         self.averaged = AveragedWeights(named, run.average) if run.average else None
         self.scaler = LossScaler(parallel.device) if run.precision == "fp16" else None

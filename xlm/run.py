@@ -33,6 +33,9 @@ from xlm.training.schedule import Schedule
 
 log = logging.getLogger("xlm")
 
+MOST_LENGTHS = 8
+"""Padded lengths of an objective that is compiled: each is a graph of its own."""
+
 __all__ = [
     "CausalLM", "CausalTLM", "Classification", "MaskedLM", "ModelConfig", "Optimizer", "Run",
     "Schedule", "Stopping", "Translation",
@@ -125,6 +128,12 @@ class Run:
                     f"objectives.{name}.length is {length}, the model has "
                     f"{self.model.max_positions} positions: raise model.max_positions"
                 )
+            num_lengths = getattr(objective, "num_lengths", 0)
+            if self.compile and getattr(objective, "pairs", True) and num_lengths > MOST_LENGTHS:
+                raise ConfigError(
+                    f"objectives.{name}.num_lengths is {num_lengths}: with compile, which works "
+                    f"anew for each shape, set it to {MOST_LENGTHS} or fewer"
+                )
         if not 0 <= self.average < 1:
             raise ConfigError(f"average must be in [0, 1): found {self.average}")
         if self.dtype == "float64" and self.precision != "fp32":
@@ -156,6 +165,20 @@ def build_learner(run: Run, corpora: Corpora) -> Learner:
     )
     learner = Learner(model, run.objectives, run.model)
     return learner.to(getattr(torch, run.dtype))
+
+
+def compile_stacks(model: Transformer) -> None:
+    """Compile encoder and decoder, one graph a shape; gathering and projecting cells stay outside.
+
+    A padded length comes with two numbers of rows (a bucket's last batch is shorter), and training
+    and evaluation differ: torch's own limit of 8 graphs would turn to eager mode with a warning.
+    """
+    settings = torch._dynamo.config
+    name = "recompile_limit" if hasattr(settings, "recompile_limit") else "cache_size_limit"
+    setattr(settings, name, max(getattr(settings, name), 128))
+    for stack in (model.encoder, model.decoder):
+        if stack is not None:
+            stack.compile(dynamic=False)
 
 
 def training_streams(run: Run, corpora: Corpora) -> dict[str, list[Stream]]:
