@@ -230,6 +230,13 @@ class Session:
             f"{self.parallel.device.type}, {run.precision}; steps {self.state.step} to {run.steps}"
         )
         self.journal.say(render_table(self.mixture.table(run.steps)))
+        for own in (*self.mixture.streams.values(), *self.held_out.values()):
+            for stream in own:
+                if num_dropped := getattr(stream, "num_dropped", 0):
+                    self.journal.say(
+                        f"{stream.id}: {num_dropped:,} rows are longer than the objective's length "
+                        f"and left out ({stream.num_rows:,} stay)"
+                    )
         self.journal.record("start", self.state.step, {"parameters": num})
 
     def _warn(self, message: str) -> None:
