@@ -9,6 +9,7 @@ from itertools import combinations
 import pytest
 
 from xlm import sample
+from xlm.addressed import Random
 from xlm.errors import DataError
 
 
@@ -74,6 +75,33 @@ def test_documents_cover_every_line_once() -> None:
         expected_first[split] += int(count)
     for split, following in expected_first.items():
         assert following == len(lines(split, "en")) + 1
+
+
+def follows(split: str) -> list[tuple[str, int, int]]:
+    """(label, line, line): does the second line follow the first? As the README says."""
+    documents = [row.split("\t") for row in sample.path("documents.tsv").read_text().splitlines()]
+    spans = [(int(first) - 1, int(num)) for own, first, num in documents[1:] if own == split]
+    rows = []
+    for first, num in spans:
+        others = [at for start, n in spans if start != first for at in range(start, start + n)]
+        for at in range(first, first + num - 1, 2):
+            random = Random(0, "follows", split, at)
+            if random.uniform(1)[0] < 0.5:
+                rows.append(("yes", at, at + 1))
+            else:
+                rows.append(("no", at, others[int(random.integers(1, len(others))[0])]))
+    return rows
+
+
+@pytest.mark.parametrize("language", ["en", "ne"])
+@pytest.mark.parametrize("split", sample.SPLITS)
+def test_labeled_sentences_are_made_by_the_rule_of_the_readme(split: str, language: str) -> None:
+    text = lines(split, language)
+    expected = [f"{label}\t{text[one]}\t{text[other]}\n" for label, one, other in follows(split)]
+    found = sample.path(f"follows.{split}.{language}.tsv").read_text(encoding="utf-8")
+    assert found == "".join(expected)
+    share = sum(row.startswith("yes") for row in expected) / len(expected)
+    assert len(expected) == {"train": 204, "valid": 36}[split] and 0.35 < share < 0.65
 
 
 def test_an_unknown_name_lists_the_names() -> None:

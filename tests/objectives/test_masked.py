@@ -9,8 +9,16 @@ import torch
 from scipy import stats
 
 from tests.objectives.toys import (
-    END, MASK, PAD, TOKENIZER, corpora, corpus, model, real, sentences,
-)  # fmt: skip
+    END,
+    MASK,
+    PAD,
+    TOKENIZER,
+    corpora,
+    corpus,
+    model,
+    real,
+    sentences,
+)
 from xlm.addressed import Random
 from xlm.batch import IGNORED
 from xlm.data.corpora import Corpora
@@ -149,16 +157,11 @@ def test_one_side_alone_is_masked_and_the_rate_is_of_that_side(side, segment):
 # Positions, languages, layouts.
 
 
-def rows_of(batch):
-    for row, length in enumerate(batch.lengths.tolist()):
-        yield row, length
-
-
 @pytest.mark.parametrize("layout", ["tlm", "tlm-run-on", "merged"])
 def test_where_the_second_sentence_begins(layout):
     objective = MaskedLM(pairs=["ne-en"], tokens=64, layout=layout)
     examples, batch = train_batch(objective)
-    for row, length in rows_of(batch):
+    for row, length in enumerate(batch.lengths.tolist()):
         first = len(examples.first[row]) + 2
         second = len(examples.second[row]) + (1 if layout == "merged" else 2)
         assert length == first + second
@@ -190,7 +193,7 @@ def test_a_pair_with_an_empty_side_is_the_sentence_alone_but_for_the_layout():
         for cell, target in zip(*real(batch), strict=True):
             row, at = divmod(cell, batch.tokens.shape[1])
             seen.setdefault(int(batch.rows[row]), []).append((at, target))
-        for row, length in rows_of(batch):
+        for row, length in enumerate(batch.lengths.tolist()):
             wrapped = TOKENIZER.wrap(rows[int(batch.rows[row])])
             size = len(wrapped.tokens)
             tokens = batch.tokens[row, :size].clone()

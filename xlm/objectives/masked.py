@@ -163,4 +163,5 @@ def _of_side(cells: Cells, side: str) -> NDArray[np.bool_]:
     """bool ``[B, T]``: the real cells of one sentence of each pair, or of both."""
     if side == "both":
         return cells.real
-    return cells.real & (cells.segments == ("first", "second").index(side))
+    of_side: NDArray[np.bool_] = cells.segments == ("first", "second").index(side)
+    return cells.real & of_side
