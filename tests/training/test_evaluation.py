@@ -1,0 +1,177 @@
+"""Figures of held-out text, against sums over single rows."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.training import tiny
+from xlm import run as building
+from xlm.data.corpora import Corpora
+from xlm.objective import Objective
+from xlm.objectives.causal import CausalLM
+from xlm.objectives.masked import MaskedLM
+from xlm.run import Run
+from xlm.training.evaluation import evaluate
+from xlm.training.learner import Learner
+from xlm.training.parallel import Parallel
+
+ALONE = Parallel(torch.device("cpu"))
+CLM = CausalLM(languages=["en", "hi"], rows=8, length=12)
+Figures = dict[str, dict[str, float]]
+
+
+def setting(objectives: dict[str, Objective], **changes: Any) -> tuple[Run, Corpora, Learner]:
+    run = tiny.recipe(
+        "", objectives=objectives, dtype="float64", model=tiny.model(dropout=0.3), **changes
+    )
+    made = tiny.corpora(50)
+    return run, made, building.build_learner(run, made)
+
+
+def figures(run: Run, made: Corpora, learner: Learner) -> Figures:
+    streams = building.held_out_streams(run, made, "valid")
+    return evaluate(learner, streams, ALONE, seed=run.seed)
+
+
+def log_probabilities(
+    learner: Learner, tokens: list[int], positions: list[int], langs: list[int], *, causal: bool
+) -> Tensor:
+    """[T, V] of one row, alone in its batch."""
+    learner.eval()
+    with torch.no_grad():
+        hidden = learner.model.encode(
+            torch.tensor([tokens]),
+            torch.tensor([len(tokens)]),
+            torch.tensor([positions]),
+            torch.tensor([langs]),
+            causal=causal,
+        )[0]
+        encoder = learner.model.encoder
+        return (hidden @ encoder.words.weight.T + encoder.output_bias).log_softmax(-1)
+
+
+def test_causal_figures_by_brute_force() -> None:
+    """Every token once, predicted from those before it in its row of 12."""
+    run, made, learner = setting({"clm": CLM})
+    found = figures(run, made, learner)
+    for number, language in enumerate(["en", "hi"]):
+        corpus = made.text("valid", language)
+        ids = [int(token) for token in corpus.ids]
+        nats = correct = 0.0
+        for start in range(0, len(ids), 12):
+            row = ids[start : start + 12]
+            inputs = [ids[start - 1] if start else 1, *row[:-1]]
+            table = log_probabilities(
+                learner, inputs, list(range(len(row))), [number] * len(row), causal=True
+            )
+            nats -= sum(float(table[place, token]) for place, token in enumerate(row))
+            correct += sum(int(table[place].argmax()) == token for place, token in enumerate(row))
+        assert len(ids) % 12  # the last row is shorter
+        own = found[f"clm/{language}"]
+        assert own["targets"] == len(ids)
+        assert own["nats"] == pytest.approx(nats / len(ids), rel=1e-12)
+        assert own["perplexity"] == pytest.approx(math.exp(nats / len(ids)), rel=1e-12)
+        words = corpus.text_size.words
+        assert own["word_perplexity"] == pytest.approx(math.exp(nats / words), rel=1e-12)
+        assert own["accuracy"] == correct / len(ids)
+        counts = Counter(int(token) for token in made.text("train", language).ids)
+        size = sum(counts.values()) + tiny.VOCAB_SIZE
+        unigram = -sum(math.log((counts[token] + 1) / size) for token in ids) / len(ids)
+        assert own["unigram_perplexity"] == pytest.approx(math.exp(unigram), rel=1e-12)
+
+
+def test_masked_figures_by_brute_force() -> None:
+    """Disjoint masks predict every token of text, and every word of pairs, exactly once."""
+    run, made, learner = setting({"mlm": tiny.MLM, "tlm": tiny.TLM})
+    found = figures(run, made, learner)
+    streams = building.held_out_streams(run, made, "valid")
+    for name, stream in [(name, stream) for name, own in streams.items() for stream in own]:
+        nats, predicted = 0.0, Counter[tuple[int, int]]()
+        objective = run.objectives[name]
+        for batch in objective.evaluation_batches(stream, run.seed):
+            width = batch.tokens.shape[1]
+            for row, length in enumerate(batch.lengths.tolist()):
+                grids = (batch.tokens, batch.positions, batch.langs)
+                cells = [grid[row, :length].tolist() for grid in grids]
+                table = log_probabilities(learner, *cells, causal=False)
+                for cell, target in zip(
+                    batch.predict.tolist(), batch.targets.tolist(), strict=True
+                ):
+                    if cell // width == row and target >= 0:
+                        nats -= float(table[cell % width, target])
+                        assert int(batch.tokens[row, cell % width]) == 5
+                        predicted[int(batch.rows[row]), cell % width] += 1
+        # The end symbols around the sentences of a pair are given.
+        ends = 2 * stream.num_sentences if name == "tlm" else 0
+        assert set(predicted.values()) == {1}
+        assert len(predicted) == stream.text_size.tokens - ends
+        own = found[stream.id]
+        assert own["targets"] == len(predicted)
+        assert own["nats"] == pytest.approx(nats / len(predicted), rel=1e-12)
+
+
+def test_classification_by_brute_force() -> None:
+    run, made, learner = setting({"nli": tiny.NLI})
+    own = figures(run, made, learner)["nli/nli.en"]
+    rows = made.labeled("valid", "nli.en")
+    nats = correct = 0.0
+    for index, label in enumerate(rows.labels.tolist()):
+        first, second = (side.sentence(index).tolist() for side in rows.sides)
+        tokens = [1, *first, 1, *second, 1]
+        learner.eval()
+        with torch.no_grad():
+            hidden = learner.model.encode(
+                torch.tensor([tokens]),
+                torch.tensor([len(tokens)]),
+                langs=torch.zeros(1, len(tokens), dtype=torch.int64),
+            )
+            scores = learner.heads["nli"](hidden[:, 0])[0].log_softmax(-1)
+        nats -= float(scores[label])
+        correct += int(scores.argmax()) == label
+    assert own["targets"] == len(rows)
+    assert own["nats"] == pytest.approx(nats / len(rows), rel=1e-12)
+    assert own["accuracy"] == correct / len(rows)
+
+
+def test_nothing_random_enters_and_nothing_is_left_changed() -> None:
+    run, made, learner = setting({"mlm": tiny.MLM, "nli": tiny.NLI})
+    learner.train()
+    torch.manual_seed(1)
+    first = figures(run, made, learner)
+    assert learner.training and all(module.training for module in learner.modules())
+    torch.manual_seed(2)
+    before = torch.get_rng_state()
+    assert figures(run, made, learner) == first
+    assert torch.equal(torch.get_rng_state(), before)
+    learner.eval()
+    assert figures(run, made, learner) == first
+    assert not learner.training
+    other = tiny.recipe("", objectives=run.objectives, seed=1)
+    streams = building.held_out_streams(run, made, "valid")
+    masks = evaluate(learner, streams, ALONE, seed=other.seed)
+    assert masks["mlm/en"]["nats"] != first["mlm/en"]["nats"]  # other masks
+    assert masks["nli/nli.en"] == first["nli/nli.en"]
+
+
+def test_an_error_inside_gives_the_training_mode_back() -> None:
+    run, made, learner = setting({"mlm": tiny.MLM})
+    streams = {"mlm": [*building.held_out_streams(run, made, "valid")["mlm"]]}
+    learner.train()
+    del learner.objectives["mlm"]
+    with pytest.raises(KeyError):
+        evaluate(learner, streams, ALONE, seed=0)
+    assert learner.training
+
+
+def test_a_share_of_the_masks() -> None:
+    objective = MaskedLM(languages=["en"], rows=8, length=12, evaluation_folds=2)
+    run, made, learner = setting({"mlm": objective})
+    own = figures(run, made, learner)["mlm/en"]
+    tokens = made.text("valid", "en").text_size.tokens
+    assert own["targets"] == pytest.approx(2 / 7 * tokens, rel=0.1)

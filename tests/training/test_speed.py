@@ -1,0 +1,51 @@
+"""What a run is measured against."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+
+from tests.training import tiny
+from xlm import run as building
+from xlm.addressed import Random
+from xlm.training import speed
+
+
+def test_a_slow_product_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "SIZE", {"cpu": 64})
+    products = []
+    matmul = torch.Tensor.__matmul__
+
+    def counting(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        products.append(a.dtype)
+        return matmul(a, b)
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", counting)
+    assert speed.matmul_ceiling(torch.device("cpu"), "bf16") > 0
+    assert products == [torch.bfloat16] * 4
+    monkeypatch.setattr(speed, "LONG", 0.0)
+    assert speed.matmul_ceiling(torch.device("cpu"), "fp32") > 0
+    assert products[4:] == [torch.float32]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_the_ceiling_is_found_quickly(precision: str) -> None:
+    started = time.perf_counter()
+    assert speed.matmul_ceiling(torch.device("cpu"), precision) > 1e8
+    assert time.perf_counter() - started < 5
+
+
+@pytest.mark.parametrize("decoder", [0, 1])
+def test_arithmetic_of_an_encoder_by_hand(decoder: int) -> None:
+    """3 x (layers x (24 d^2 + 4 T d) + share x 2 d V) a token; an unused decoder costs nothing."""
+    config = tiny.model(num_decoder_layers=decoder)
+    run = tiny.recipe("", model=config, objectives={"mlm": tiny.MLM})
+    (stream, _) = building.training_streams(run, tiny.corpora(20))["mlm"]
+    batch = tiny.MLM.collate(stream.examples(0), Random(0), train=True)
+    found = speed.flops(config, tiny.VOCAB_SIZE, tiny.MLM, batch)
+    share = batch.count / batch.num_tokens
+    body = 2 * (24 * 16 * 16 + 4 * 12 * 16)
+    expected = batch.num_tokens * 3 * (body + share * 2 * 16 * tiny.VOCAB_SIZE)
+    assert found == pytest.approx(expected)
