@@ -37,3 +37,15 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the folder 'shared' beside the checkout")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def debug_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What recipes/debug/prepare.yaml prepares, for every recipe of that folder."""
+    from xlm.command import parse
+    from xlm.prepare import Prepare, prepare
+
+    folder = tmp_path_factory.mktemp("debug") / "data"
+    recipe = ROOT / "recipes/debug/prepare.yaml"
+    prepare(parse(Prepare, "prepare", [f"--config={recipe}", f"--folder={folder}"]))
+    return folder

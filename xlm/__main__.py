@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import os
 import sys
 
 VERBS = {
@@ -16,6 +18,8 @@ def main() -> None:
     """Run ``xlm VERB ...``, as ``python -m xlm.VERB ...`` does."""
     verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if verb in VERBS:
+        # As with `python -m`, a recipe may name a class of a file that lies here.
+        sys.path.append(os.getcwd())
         importlib.import_module(f"xlm.{verb}").main(sys.argv[2:])
         return
     lines = [f"  {name:10} {what}" for name, what in VERBS.items()]
@@ -32,7 +36,9 @@ def main() -> None:
     if verb in ("-h", "--help"):
         sys.stdout.write(usage + "\n")
         return
-    sys.stderr.write(f"xlm: unknown verb {verb!r}: expected one of {', '.join(VERBS)}\n")
+    close = difflib.get_close_matches(verb, VERBS, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    sys.stderr.write(f"xlm: unknown verb {verb!r}: expected one of {', '.join(VERBS)}{hint}\n")
     raise SystemExit(2)
 
 

@@ -58,16 +58,17 @@ def parse(cls: type[Config], verb: str, arguments: Sequence[str], positional: st
     given = list(arguments)
     if positional and given and not given[0].startswith("-"):
         given[0] = f"--{positional}={given[0]}"
-    _check(cls, verb, given)
+    flags = list(_flags(verb, given))
+    _check(cls, flags)
     made = parser(cls, verb)
+    given = [f"--{name}" if value is None else f"--{name}={value}" for name, value in flags]
     settings = made.parse_args(given)
     config = made.instantiate(settings)
     return cls(**{f.name: config[f.name] for f in dataclasses.fields(cast(Any, cls))})
 
 
-def _check(cls: type, verb: str, arguments: Sequence[str]) -> None:
-    """Raises ConfigError for a key, a type or a word that does not fit, and says where it is."""
-    flags = list(_flags(verb, arguments))
+def _check(cls: type, flags: Sequence[tuple[str, str | None]]) -> None:
+    """Raises ConfigError for a key or a value that does not fit, and says where it is."""
     if any(name == "help" or name.endswith(".help") for name, _ in flags):
         return
     checker = Checker(cls)
@@ -96,6 +97,7 @@ def _flags(verb: str, arguments: Sequence[str]) -> Iterator[tuple[str, str | Non
                 f"xlm {verb} --help lists all"
             )
         name, equals, value = argument[2:].partition("=")
+        name = name.removesuffix(".class_path")  # a class is as good as what names it
         if equals:
             yield name, value
         elif name in ("help", "print_config") or not left or left[0].startswith("--"):

@@ -39,8 +39,8 @@ class Evaluate:
     """A run's folder, or one of its checkpoints."""
     which: Literal["best", "latest"] = "best"
     """The checkpoint: best (where one was marked, else the newest) or latest."""
-    split: str = "valid"
-    """valid or test."""
+    split: Literal["valid", "test"] = "valid"
+    """The held-out text."""
     data: str | None = None
     """Prepared text other than the run's own; it needs the same tokenizer."""
     averaged: bool = True
@@ -120,12 +120,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for line in against_unigram(result["figures"]):
             sys.stdout.write(line + "\n")
         if config.json:
-            Path(config.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            _write(config.json, json.dumps(result, indent=1) + "\n")
         if config.picture:
             plot_curves(Path(config.folder) / "metrics.jsonl", config.picture)
             sys.stdout.write(f"curves: {config.picture}\n")
 
     run_verb(Evaluate, "evaluate", act, arguments, positional="folder")
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror}; give another file") from error
 
 
 def against_unigram(figures: Mapping[str, Mapping[str, float]]) -> list[str]:

@@ -77,9 +77,6 @@ class Checker:
         place, hint = _Place(), self.cls
         for part in name.removesuffix("+").split("."):
             if _is_open(hint):
-                if part == "class_path":
-                    self._choose(yaml.ScalarNode("", text or ""), hint, place)
-                    return
                 hint = self._known_class(place)
                 if part == "init_args":
                     continue
@@ -197,7 +194,7 @@ class Checker:
             expected = f": expected one of {_listed(hints)}"
             place.refuse(key, f"unknown key {name!r}{close or expected}")
         prefix = "".join(part + "." for part in place.path)
-        close = _close(prefix + name, [prefix + n for n in hints], "--") or self._elsewhere(name)
+        close = _close(name, hints, "--" + prefix) or self._elsewhere(name)
         expected = f": expected one of {_listed(hints)}" if hints else ": nothing is below it"
         place.below(name).refuse(None, f"no such flag{close or expected}")
 
@@ -271,9 +268,9 @@ def _paths(cls: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
             yield from _paths(hint, (*above, name))
 
 
-def _close(name: str, known: Sequence[str] | Mapping[str, Any], dashes: str = "") -> str:
+def _close(name: str, known: Sequence[str] | Mapping[str, Any], prefix: str = "") -> str:
     close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {dashes}{close[0]}?" if close else ""
+    return f"; did you mean {prefix}{close[0]}?" if close else ""
 
 
 def _keys(cls: Any) -> str:
