@@ -58,7 +58,9 @@ def atomic_directory(path: Path | str, *, replace: bool = False) -> Iterator[Pat
     except OSError as error:
         if error.errno not in _DISK_ERRORS:
             raise
-        raise DataError(f"cannot write {path}: {error.strerror}; free or choose a disk") from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "free or choose a disk" if full else "choose another folder"
+        raise DataError(f"cannot write {path}: {error.strerror}; {advice}") from error
 
 
 def _recover(path: Path, replaced: Path) -> None:

@@ -1,0 +1,455 @@
+"""Preparing end to end: what comes out of good text, and the one line that bad text gives."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zstandard
+
+from xlm import prepare as module
+from xlm.command import read, to_yaml
+from xlm.data.corpora import Corpora
+from xlm.errors import ConfigError, DataError
+from xlm.prepare import Aligned, Prepare, Texts, Vocabulary, prepare
+
+EN = ["the cat sat on the mat", "a dog barked", "the dog saw the cat", "it was late"]
+NE = ["बिरालो चकटीमा बस्यो", "कुकुर भुक्यो", "कुकुरले बिरालो देख्यो", "ढिलो भएको थियो"]
+SMALL = Vocabulary(kind="fastbpe", size=20)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with two small aligned texts."""
+    monkeypatch.chdir(tmp_path)
+    write("en.txt", EN)
+    write("ne.txt", NE)
+    return tmp_path
+
+
+def write(name: str, lines: list[str]) -> str:
+    Path(name).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    return name
+
+
+def made(**settings: Any) -> Corpora:
+    settings = {"folder": "data", "vocabulary": SMALL, "workers": 1} | settings
+    return prepare(Prepare(**settings))
+
+
+def texts(corpora: Corpora, split: str, language: str) -> list[str]:
+    corpus = corpora.text(split, language)
+    return [corpora.tokenizer.decode(corpus[i].tolist()) for i in range(len(corpus))]
+
+
+def nothing_was_written() -> bool:
+    return not [path for path in Path().iterdir() if "data" in path.name]
+
+
+# What comes out.
+
+
+def test_text_pairs_and_labels_of_every_split_come_back() -> None:
+    write("nli.tsv", ["yes\ta cat\tthe cat sat", "no\ta dog\t", "yes\ta mat\tit was"])
+    found = made(
+        text=Texts(train={"en": "en.txt", "ne": "ne.txt"}, test={"ne": "ne.txt"}),
+        pairs=Aligned(train={"en-ne": ["en.txt", "ne.txt"]}, valid={"ne-en": ["ne.txt", "en.txt"]}),
+        labeled=Texts(train={"nli.en": "nli.tsv"}, valid={"nli.hi": "nli.tsv"}),
+    )
+    assert found.languages == {"en": 0, "hi": 1, "ne": 2}  # hi has labeled rows alone
+    assert texts(found, "train", "en") == EN and texts(found, "test", "ne") == NE
+    assert found.names("train") == {"texts": ["en", "ne"], "pairs": ["en-ne"],
+                                    "labeled": ["nli.en"]}  # fmt: skip
+    pairs = found.pairs("valid", "ne-en")
+    assert pairs.languages == ("ne", "en") and len(pairs) == 4
+    assert found.pairs("train", "ne-en").languages == ("ne", "en")
+    labeled = found.labeled("train", "nli.en")
+    assert labeled.label_names == ("no", "yes") and labeled.labels.tolist() == [1, 0, 1]
+    again = Corpora.open("data")
+    assert again.tokenizer.digest == found.tokenizer.digest and again.languages == found.languages
+    assert sorted(p.name for p in Path("data").iterdir()) == [
+        "corpora.json", "test", "tokenizer", "train", "valid",
+    ]  # fmt: skip
+
+
+def test_the_sizes_of_a_text_are_those_of_wc() -> None:
+    size = made(text=Texts(train={"ne": "ne.txt"})).text("train", "ne").text_size
+    content = Path("ne.txt").read_bytes()
+    assert size.sentences == content.count(b"\n") == 4
+    assert size.bytes == len(content) and size.characters == len(content.decode())
+    assert size.words == len(content.split()) + 4
+
+
+def test_the_same_text_gives_the_same_files_however_it_is_packed() -> None:
+    plain = made(folder="data1", text=Texts(train={"en": "en.txt"}), workers=1)
+    Path("en.gz").write_bytes(gzip.compress(Path("en.txt").read_bytes()))
+    Path("en.txt.zst").write_bytes(zstandard.compress(Path("en.txt").read_bytes()))
+    for name, source in (("data2", "en.gz"), ("data3", "en.txt.zst")):
+        packed = made(folder=name, text=Texts(train={"en": source}), workers=3)
+        assert packed.tokenizer.digest == plain.tokenizer.digest
+        assert np.array_equal(packed.text("train", "en").ids, plain.text("train", "en").ids)
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe", "fastbpe"])
+def test_every_kind_of_vocabulary(kind: Any) -> None:
+    size = 20 if kind == "fastbpe" else 280
+    found = made(
+        text=Texts(train={"en": "en.txt"}, valid={"en": "en.txt"}),
+        vocabulary=Vocabulary(kind=kind, size=size),
+    )
+    assert texts(found, "valid", "en") == EN
+    assert found.text("train", "en").ids.max() < found.tokenizer.vocab_size
+
+
+def test_a_vocabulary_is_taken_over() -> None:
+    both = Texts(train={"en": "en.txt", "ne": "ne.txt"})
+    first = made(text=both, vocabulary=Vocabulary(size=305))
+    for wanted in (
+        Vocabulary(folder="data"),
+        Vocabulary(model="data/tokenizer/sentencepiece.model"),
+    ):
+        other = made(folder="data2", text=Texts(valid={"en": "en.txt"}), vocabulary=wanted,
+                     replace=True)  # fmt: skip
+        assert other.tokenizer.digest == first.tokenizer.digest
+    itself = made(text=Texts(train={"ne": "ne.txt"}), vocabulary=Vocabulary(folder="data"),
+                  replace=True)  # fmt: skip
+    assert itself.tokenizer.digest == first.tokenizer.digest and itself.languages == {"ne": 0}
+    learnt = Vocabulary(kind="fastbpe", size=20)
+    codes = made(folder="codes", text=Texts(train={"en": "en.txt"}), vocabulary=learnt)
+    taken = Vocabulary(codes="codes/tokenizer/codes", vocab="codes/tokenizer/vocab")
+    again = made(folder="codes2", text=Texts(train={"en": "en.txt"}), vocabulary=taken)
+    assert again.tokenizer.digest == codes.tokenizer.digest
+
+
+def test_a_limit_holds_for_what_is_written_and_for_what_is_learnt_from() -> None:
+    write("en.txt", [*EN, "zebra " * 30])
+    write("ne.txt", [*NE, "क"])
+    pairs = Aligned(train={"en-ne": ["en.txt", "ne.txt"]})
+    found = made(pairs=pairs, max_sentences={"en-ne": 2}, max_valid_sentences=1,
+                 text=Texts(valid={"en": "en.txt"}))  # fmt: skip
+    assert len(found.pairs("train", "en-ne")) == 2
+    assert texts(found, "valid", "en") == EN[:1]
+    size = found.tokenizer.vocab_size
+    assert not any("z" in found.tokenizer.decode([at]) for at in range(14, size))
+
+
+# Sources.
+
+
+@pytest.mark.parametrize("kind", ["json", "parquet", "saved"])
+def test_local_data_sets_are_sources(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = {"translation": [{"en": e, "ne": n} for e, n in zip(EN, NE, strict=True)]}
+    rows["text"] = EN
+    whole = datasets.Dataset.from_dict(rows)
+    Path("set").mkdir()
+    if kind == "json":
+        with open("set/train.jsonl", "w", encoding="utf-8") as file:
+            for row in whole:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    elif kind == "parquet":
+        whole.to_parquet("set/train.parquet")
+    else:
+        whole.save_to_disk("set")
+    column = "datasets:set?column=translation."
+    found = made(
+        text=Texts(train={"en": "datasets:set?split=train&column=text"}),
+        pairs=Aligned(train={"en-ne": [column + "en", column + "ne"]}),
+    )
+    assert texts(found, "train", "en") == EN
+    pairs = found.pairs("train", "en-ne")
+    assert [found.tokenizer.decode(pairs.sides[1][i].tolist()) for i in range(4)] == NE
+
+
+def test_a_column_that_is_not_there_names_those_that_are() -> None:
+    pytest.importorskip("datasets")
+    Path("rows.jsonl").write_text('{"text": "a", "id": 1}\n')
+    with pytest.raises(DataError, match="no column 'txt': expected one of text, id"):
+        made(text=Texts(train={"en": "datasets:rows.jsonl?column=txt"}))
+    with pytest.raises(ConfigError, match="found setting 'colum', expected datasets:NAME"):
+        made(text=Texts(train={"en": "datasets:rows.jsonl?colum=text"}))
+    assert nothing_was_written()
+
+
+def test_the_sample_and_the_root() -> None:
+    Path("below").mkdir()
+    os.rename("en.txt", "below/en.txt")
+    found = made(
+        root="below", text=Texts(train={"en": "en.txt", "hi": "sample:valid.hi.txt"}),
+    )  # fmt: skip
+    assert len(found.text("train", "hi")) == 81 and texts(found, "train", "en") == EN
+    with pytest.raises(DataError, match="no file 'train.fr.txt' in the sample corpus; expected"):
+        made(folder="data2", text=Texts(train={"fr": "sample:train.fr.txt"}))
+
+
+def test_a_special_token_in_text_stays_text(caplog: pytest.LogCaptureFixture) -> None:
+    write("en.txt", [*EN, "say </s> and <mask> <pad> <unk> aloud"])
+    with caplog.at_level(logging.INFO, "xlm"):
+        found = made(text=Texts(train={"en": "en.txt"}))
+    corpus = found.text("train", "en")
+    assert not set(corpus[4].tolist()) & set(found.tokenizer.special_ids)
+    assert texts(found, "train", "en")[4] == "say </s> and <mask> <pad> <unk> aloud"
+    assert int(corpus.counts[found.tokenizer.end_id]) == 5
+    assert "1 kept as plain text though they spell a special token (first at en.txt:5)" in (
+        caplog.text
+    )
+
+
+# What is dropped is shown.
+
+
+def test_what_is_dropped_is_counted_and_shown(caplog: pytest.LogCaptureFixture) -> None:
+    Path("en.txt").write_bytes(
+        b"\xef\xbb\xbfone\r\n\n  \t\ntwo\x00three\nbad \xff\n" + b"x" * 300 + b"\na b\nfour"
+    )  # fmt: skip
+    with caplog.at_level(logging.INFO, "xlm"):
+        found = made(text=Texts(train={"en": "en.txt"}), invalid="drop", max_bytes=100)
+    assert texts(found, "train", "en") == ["one", "two three", "a b", "four"]
+    (record,) = [r for r in caplog.records if r.getMessage().startswith("train en:")]
+    assert record.levelno == logging.WARNING  # so that a script shows it by itself
+    assert record.getMessage() == (
+        "train en: 8 lines read, 4 kept; 2 dropped (empty; first at en.txt:2); "
+        "1 dropped (invalid UTF-8; first at en.txt:5); 1 dropped (too long; first at en.txt:6)"
+    )
+
+
+def test_a_pair_is_dropped_with_either_side(caplog: pytest.LogCaptureFixture) -> None:
+    write("en.txt", ["one", "", "three", "four"])
+    write("ne.txt", ["एक", "दुई", " ", "चार"])
+    with caplog.at_level(logging.INFO, "xlm"):
+        found = made(pairs=Aligned(train={"en-ne": ["en.txt", "ne.txt"]}))
+    assert len(found.pairs("train", "en-ne")) == 2
+    assert "train en-ne: 4 lines read, 2 kept; 2 dropped (empty; first at en.txt:2)" in caplog.text
+
+
+def test_long_labeled_rows_are_dropped_too(caplog: pytest.LogCaptureFixture) -> None:
+    write("nli.tsv", ["yes\ta\tb", "no\t" + "x" * 200 + "\tb"])
+    with caplog.at_level(logging.INFO, "xlm"):
+        found = made(text=Texts(train={"en": "en.txt"}), labeled=Texts(train={"nli.en": "nli.tsv"}),
+                     max_bytes=100)  # fmt: skip
+    assert len(found.labeled("train", "nli.en")) == 1
+    assert "train nli.en: 2 lines read, 1 kept; 1 dropped (too long" in caplog.text
+
+
+# What cannot be is one line, and nothing is left.
+
+BROKEN = {
+    "invalid.txt": b"fine\nbad \xff\n",
+    "empty.txt": b"",
+    "blank.txt": b"\n \n",
+    "cut.gz": gzip.compress(b"a line of text\n" * 50)[:-9],
+    "short.txt": b"one\ntwo\n",
+    "wide.tsv": b"yes\ta\tb\nno\ta\n",
+    "bare.tsv": b"yes\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"text": {"en": "nowhere.txt"}}, "nowhere.txt does not exist: expected a text file"),
+        ({"text": {"en": "."}}, "is a directory: expected a text file"),
+        ({"text": {"en": "empty.txt"}}, "empty.txt is empty: expected lines of text"),
+        ({"text": {"en": "blank.txt"}}, "language 'en' has no usable line of text"),
+        ({"text": {"en": "invalid.txt"}}, "invalid.txt:2: byte 0xff at offset 4 of the line is no"),
+        ({"text": {"en": "cut.gz"}}, "cut.gz:.*: the compressed file is truncated"),
+        ({"pairs": {"en-ne": ["short.txt", "ne.txt"]}}, "short.txt has 2 lines and ne.txt has 4"),
+        ({"pairs": {"en-ne": ["en.txt", "gone.txt"]}}, "gone.txt does not exist"),
+        ({"pairs": {"en": ["en.txt", "ne.txt"]}}, "pairs.train.en: expected LANG-LANG with two"),
+        ({"pairs": {"en-ne": ["en.txt"]}}, "expected LANG-LANG with two sources, found .'en.txt'"),
+        ({"text": {"a/b": "en.txt"}}, "a language cannot be called 'a/b'"),
+        ({"text": {"": "en.txt"}}, "a language cannot be called ''"),
+        ({"text": {"..": "en.txt"}}, "a language cannot be called '..'"),
+        ({"pairs": {"en-": ["en.txt", "ne.txt"]}}, "a language cannot be called ''"),
+        ({"labeled": {"nli": "wide.tsv"}}, "labeled.train: expected NAME.LANG, found 'nli'"),
+        (
+            {"text": {"en": "en.txt"}, "labeled": {"nli.en": "wide.tsv"}},
+            "wide.tsv:2: 2 fields separated by tabs, expected 3",
+        ),
+        (
+            {"text": {"en": "en.txt"}, "labeled": {"nli.en": "bare.tsv"}},
+            "bare.tsv:1: 1 fields separated by tabs, expected 2 or 3",
+        ),
+        ({}, "nothing to prepare: give text.train or pairs.train at least one source"),
+        ({"labeled": {"nli.en": "wide.tsv"}}, "no training text to learn a vocabulary from"),
+        (
+            {"text": {"en": "en.txt"}, "vocabulary": {"size": 100000}},
+            "vocab_size 100000: the text gives at most",
+        ),
+        ({"text": {"en": "en.txt"}, "vocabulary": {"size": 5}}, "vocab_size 5: .* raise it"),
+        ({"text": {"en": "en.txt"}, "vocabulary": {"folder": "gone"}}, "gone/tokenizer"),
+        ({"text": {"en": "en.txt"}, "vocabulary": {"model": "gone"}}, "gone: No such file"),
+        ({"text": {"en": "en.txt"}, "vocabulary": {"model": "en.txt"}}, "no SentencePiece model"),
+        ({"text": {"en": "en.txt"}, "vocabulary": {"codes": "c"}}, "go together: one is missing"),
+        (
+            {"text": {"en": "en.txt"}, "vocabulary": {"folder": "a", "model": "b"}},
+            "vocabulary takes one of folder, model, or codes with vocab: found folder a, model b",
+        ),
+        (
+            {"text": {"en": "en.txt"}, "max_sentences": {"hi": 3}},
+            "max_sentences names hi: training text is of en",
+        ),
+        (
+            {"text": {"en": "en.txt"}, "max_sentences": {"en": 0}},
+            "max_sentences.en must be at least 1: found 0",
+        ),
+        ({"text": {"en": "en.txt"}, "workers": 0}, "workers must be at least 1: found 0"),
+        ({"text": {"en": "en.txt"}, "folder": "en.txt"}, "en.txt is a file: give the name of a"),
+        (
+            {"text": {"en": "en.txt"}, "folder": "en.txt/data"},
+            "cannot write en.txt/data: .*; choose another folder",
+        ),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_leaves_nothing(
+    settings: dict[str, Any], message: str
+) -> None:
+    for name, content in BROKEN.items():
+        Path(name).write_bytes(content)
+    before = sorted(Path().iterdir())
+    kinds = {"text": Texts, "pairs": Aligned, "labeled": Texts}
+    chosen = {name: kinds[name](train=settings[name]) for name in kinds if name in settings}
+    chosen["vocabulary"] = (
+        Vocabulary(**settings["vocabulary"]) if "vocabulary" in settings else SMALL
+    )
+    rest = {n: v for n, v in settings.items() if n not in (*kinds, "vocabulary")}
+    with pytest.raises((ConfigError, DataError), match=message) as caught:
+        made(**chosen, **rest)
+    assert "\n" not in str(caught.value)
+    assert sorted(Path().iterdir()) == before
+
+
+def test_bad_text_of_a_later_split_leaves_nothing_either() -> None:
+    Path("bad.txt").write_bytes(b"a\n\xff\n")
+    with pytest.raises(DataError, match=r"bad.txt:2: byte 0xff"):
+        made(text=Texts(train={"en": "en.txt"}, valid={"en": "bad.txt"}))
+    assert nothing_was_written()
+
+
+# Folders.
+
+
+def test_a_preparation_is_kept_unless_replaced() -> None:
+    made(text=Texts(train={"en": "en.txt"}))
+    before = Path("data/corpora.json").stat().st_mtime_ns
+    with pytest.raises(ConfigError, match="data holds a preparation already: .* or replace"):
+        made(text=Texts(train={"ne": "ne.txt"}))
+    assert Path("data/corpora.json").stat().st_mtime_ns == before
+    assert made(text=Texts(train={"ne": "ne.txt"}), replace=True).names("train")["texts"] == ["ne"]
+    assert not Path("data/train/en").exists()
+
+
+def test_a_failed_replacement_leaves_what_was_there() -> None:
+    made(text=Texts(train={"en": "en.txt"}))
+    Path("bad.txt").write_bytes(b"\xff\n")
+    with pytest.raises(DataError, match="bad.txt:1"):
+        made(text=Texts(train={"en": "en.txt"}, valid={"en": "bad.txt"}), replace=True)
+    assert texts(Corpora.open("data"), "train", "en") == EN
+
+
+def test_a_folder_of_other_things_is_never_replaced() -> None:
+    Path("data").mkdir()
+    Path("data/thesis.txt").write_text("years of work")
+    for replace in (False, True):
+        with pytest.raises(ConfigError, match="data holds something that is no preparation"):
+            made(text=Texts(train={"en": "en.txt"}), replace=replace)
+    assert Path("data/thesis.txt").read_text() == "years of work"
+
+
+def test_an_empty_folder_may_be_there() -> None:
+    Path("data").mkdir()
+    assert texts(made(text=Texts(train={"en": "en.txt"})), "train", "en") == EN
+
+
+KILLED = """
+import os, sys
+from xlm import prepare as module
+from xlm.prepare import Prepare, Texts, Vocabulary
+real = module.binarize
+def binarize(lines, path, language, *rest, **more):
+    if language == "ne":
+        os._exit(9)
+    return real(lines, path, language, *rest, **more)
+module.binarize = binarize
+module.prepare(Prepare(folder="data", text=Texts(train={"en": "en.txt", "ne": "ne.txt"}),
+                       vocabulary=Vocabulary(kind="fastbpe", size=9)))
+"""
+
+
+def test_leftovers_of_a_crash_are_cleared_by_the_next_one(root: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED], env=os.environ | {"PYTHONPATH": str(root)}, timeout=60
+    )
+    assert done.returncode == 9
+    assert not Path("data").exists() and Path(".data.writing/train/en").exists()
+    with pytest.raises(DataError, match="no corpora at data"):
+        Corpora.open("data")
+    found = made(text=Texts(train={"en": "en.txt", "ne": "ne.txt"}))
+    assert texts(found, "train", "ne") == NE and not Path(".data.writing").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written_is_one_line(here: Path) -> None:
+    Path("locked").mkdir(mode=0o500)
+    with pytest.raises(DataError, match="cannot write locked/data"):
+        made(folder="locked/data", text=Texts(train={"en": "en.txt"}))
+
+
+# As a recipe, a script and a program.
+
+
+def test_a_language_called_no_needs_no_quotes() -> None:
+    write("no.txt", ["katten satt på matten", "en hund bjeffet"])
+    Path("p.yaml").write_text(
+        "folder: data\ntext:\n  train: {no: no.txt, en: en.txt}\n"
+        "pairs:\n  train: {en-no: [no.txt, no.txt]}\n"
+        "max_sentences: {no: 1}\nvocabulary: {kind: fastbpe, size: 9}\nworkers: 1\n"
+    )
+    config = read(Prepare, Path("p.yaml"))
+    found = prepare(config)
+    assert found.languages == {"en": 0, "no": 1} and len(found.text("train", "no")) == 1
+    Path("again.yaml").write_text(to_yaml(config))
+    assert read(Prepare, Path("again.yaml")) == config
+    assert "no: 1" not in to_yaml(config)  # in quotes, for other readers of YAML
+
+
+def test_a_plain_script_prepares(root: Path) -> None:
+    """No ``if __name__``, from standard input, and nothing shown but what was dropped."""
+    write("en.txt", [*EN, ""])
+    script = """
+from xlm.prepare import Prepare, Texts, Vocabulary, prepare
+texts = Texts(train={"en": "en.txt"})
+print(prepare(Prepare(folder="data", text=texts, vocabulary=Vocabulary(size=280))).languages)
+"""
+    done = subprocess.run(
+        [sys.executable, "-"], input=script, env=os.environ | {"PYTHONPATH": str(root)},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout == "{'en': 0}\n"
+    assert done.stderr == "train en: 5 lines read, 4 kept; 1 dropped (empty; first at en.txt:5)\n"
+
+
+def test_the_verb_shows_what_there_is(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "xlm"):
+        module.main(
+            ["--folder=data", "--text.train={en: en.txt}", "--vocabulary.size=280", "--workers=1"]
+        )
+    assert "train en: 4 lines read, 4 kept" in caplog.text
+    assert "train en: 4 sentences, " in caplog.text
+    assert capsys.readouterr().out == ""
+    with pytest.raises(SystemExit) as caught:
+        module.main(["--folder=data", "--text.train.en=gone.txt", "--replace=true"])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == (
+        "xlm prepare: gone.txt does not exist: expected a text file\n"
+    )
