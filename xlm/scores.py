@@ -1,6 +1,6 @@
 """Metrics as sums that add: across batches, ranks and streams. Ratios are taken when printed.
 
-The language-model units follow one convention (README, "Units"): a word is a white-space-separated
+The language-model units follow one convention (docs/evaluation.md): a word is a white-space-separated
 piece of the normalized text; the end symbol's nats are in every sum, and each line end counts as
 one word, one character and one byte.
 """

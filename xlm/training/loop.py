@@ -34,7 +34,7 @@ from xlm.training.state import TrainState
 
 @dataclass
 class Trainer:
-    """What the loop works with; built by ``xlm.run`` from a recipe, or by hand in a test."""
+    """What the loop works with; built by ``xlm.pretrain`` for a recipe, or by hand in a test."""
 
     learner: Learner
     wrapped: nn.Module

@@ -1,0 +1,271 @@
+"""Rebuilds every measured table in README.md and docs/*.md from benchmarks/results/*.json.
+
+    python benchmarks/tables.py            write what lies between the markers anew
+    python benchmarks/tables.py --check    change nothing; exit 1 if a document is not up to date
+
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``. ``TABLES`` has a function for
+NAME where its figures want one of their own; else ``results/NAME.json`` is shown as ``plain`` does.
+Where there is no such file the document says "Not measured yet."
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+MARKED = re.compile(r"(<!-- table: ([\w.+-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+NOT_MEASURED = "Not measured yet.\n"
+SURROUNDINGS = (
+    "date",
+    "commit",
+    "command",
+    "processor",
+    "cores",
+    "hardware",
+    "gpu",
+    "python",
+    "torch",
+)
+
+Result = dict[str, Any]
+
+
+def documents() -> list[Path]:
+    """Every document that may hold a table."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def rebuilt(text: str, results: Path = RESULTS) -> str:
+    """The text of a document with every table made anew from the JSON files in ``results``."""
+    return MARKED.sub(lambda match: match[1] + render(match[2], results) + match[3], text)
+
+
+def render(name: str, results: Path = RESULTS) -> str:
+    """What stands between the markers of table ``name``."""
+    make, file = TABLES.get(name, (plain, name))
+    path = results / f"{file}.json"
+    if not path.exists():
+        return NOT_MEASURED
+    result = json.loads(path.read_text(encoding="utf-8"))
+    return f"{make(result)}\n\n{surroundings(result)}\n"
+
+
+def surroundings(result: Result) -> str:
+    """One line: on what, when, from which commit and by which command it was measured."""
+    where = [str(result[k]) for k in ("processor", "hardware", "gpu") if result.get(k)]
+    if result.get("cores"):
+        where.append(f"{result['cores']} cores")
+    versions = [f"{name} {result[name]}" for name in ("python", "torch") if result.get(name)]
+    parts = [", ".join(where + versions), str(result.get("date", ""))]
+    if result.get("commit"):
+        parts.append(f"commit {str(result['commit'])[:7]}")
+    if result.get("command"):
+        parts.append(f"`{result['command']}`")
+    return "*" + "; ".join(part for part in parts if part) + "*"
+
+
+def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; the first column is aligned to the left, the others to the right."""
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def plain(result: Result) -> str:
+    """Any result: the mappings under ``rows`` (a list, or by name), else one line a value."""
+    rows = result.get("rows")
+    if isinstance(rows, Mapping):
+        rows = [{"": name, **own} for name, own in rows.items()]
+    if rows:
+        heads = list(dict.fromkeys(head for row in rows for head in row))
+        heads = [head for head in heads if _is_plain(rows[0].get(head))]
+        cells = [[_show(row.get(head, "")) for head in heads] for row in rows]
+        return markdown([head.replace("_", " ") for head in heads], cells)
+    values = {k: v for k, v in result.items() if k not in SURROUNDINGS and _is_plain(v)}
+    return markdown(["", ""], [[k.replace("_", " "), _show(v)] for k, v in values.items()])
+
+
+def _is_plain(value: Any) -> bool:
+    return not isinstance(value, Mapping | list)
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: ""}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def demo(result: Result) -> str:
+    """Held-out perplexity of each stream beside its unigram model's."""
+    figures = result["figures"].get("figures", result["figures"])
+    rows = []
+    for stream, own in figures.items():
+        unigram = own.get("unigram_perplexity")
+        rows.append(
+            [
+                stream,
+                f"{own['perplexity']:.1f}",
+                f"{unigram:.1f}" if unigram else "",
+                f"{own['perplexity'] / unigram - 1:+.1%}" if unigram else "",
+                f"{own['word_perplexity']:,.0f}" if "word_perplexity" in own else "",
+                f"{own['bits_per_byte']:.3f}" if "bits_per_byte" in own else "",
+                f"{own['accuracy']:.1%}",
+                f"{own['targets']:,.0f}",
+            ]
+        )
+    heads = ["held-out text", "perplexity", "unigram model", "difference", "per word"]
+    table = markdown([*heads, "bits / byte", "accuracy", "cells"], rows)
+    said = f"Installing took {result['install_seconds']} s, the run {result['run_seconds']} s"
+    if "second_run_seconds" in result:
+        said += f", a second start {result['second_run_seconds']} s"
+    return f"{table}\n\n{said}."
+
+
+NEPALI_UNITS = {
+    "nats": ("nats / subword", ".3f"),
+    "perplexity": ("perplexity / subword", ".1f"),
+    "word_perplexity": ("perplexity / word", ",.0f"),
+    "bits_per_character": ("bits / character", ".3f"),
+    "bits_per_byte": ("bits / byte", ".3f"),
+    "accuracy": ("accuracy", ".1%"),
+}
+NEPALI_PAPER = {"ne": 157.2, "ne+en": 140.1, "ne+hi": 115.6, "ne+en+hi": 109.3}
+"""Table 4 of the paper; it does not say per what, nor on which text."""
+
+
+def nepali(result: Result) -> str:
+    """Every row in every unit, on Nepali, and on Hindi where it was trained."""
+    rows = []
+    for language in ("ne", "hi"):
+        for name, own in result["rows"].items():
+            if language not in own["test"]:
+                continue
+            figures = own["test"][language]
+            cells = [format(figures[unit], spec) for unit, (_, spec) in NEPALI_UNITS.items()]
+            tokens = sum(own["tokens_until_best"].values()) / 1e6
+            paper = str(NEPALI_PAPER.get(name, "")) if language == "ne" else ""
+            rows.append([f"{name}, on {language}", *cells, f"{tokens:.2f}", paper])
+    units = [head for head, _ in NEPALI_UNITS.values()]
+    return markdown(["trained on", *units, "M tokens until best", "paper's perplexity"], rows)
+
+
+def nepali_found(result: Result) -> str:
+    """What each language added to Nepali alone, in a sentence a row."""
+    nats = {name: own["test"]["ne"]["nats"] for name, own in result["rows"].items()}
+    lines = []
+    for name, value in nats.items():
+        if name == "ne":
+            continue
+        change = value - nats["ne"]
+        paper = math.log(NEPALI_PAPER[name] / NEPALI_PAPER["ne"])
+        verdict = "better" if change < 0 else "worse"
+        lines.append(
+            f"- `{name}` is {abs(change):.3f} nats per subword {verdict} on Nepali than Nepali "
+            f"alone (the paper's perplexities: {paper:+.3f} nats)."
+        )
+    order = " < ".join(sorted(nats, key=lambda name: nats[name]))
+    return "\n".join([*lines, f"- From best to worst: {order}. One seed, so no error bars."])
+
+
+def tlm_shifted(result: Result) -> str:
+    """Accuracy at the end of each variant's budget, with the true, a wrong and no partner."""
+    kinds = ("true pair", "wrong pair", "alone")
+    rows = []
+    for name, own in result["variants"].items():
+        last = own["curve"][-1]
+        cells = [f"{last[kind]:.1%}" if kind in last else "" for kind in kinds]
+        updates = last["step"] // len(own["objectives"])
+        rows.append([name, *cells, f"{updates:,}", f"{own['seconds']:.0f}"])
+    heads = ["trained on", "true pair", "wrong pair", "sentence alone (MLM)"]
+    return markdown([*heads, "TLM updates", "seconds"], rows)
+
+
+def fastbpe_equality(result: Result) -> str:
+    """Words that both segment alike, and seconds, by language."""
+    rows = [
+        [
+            f"{run['language']}, {run['what']}",
+            f"{run['words']:,}",
+            f"{run['identical']:,}",
+            f"{run['fastbpe_seconds']:.1f}",
+            f"{run['xlm_seconds']:.1f}",
+        ]
+        for run in result["runs"]
+    ]
+    heads = ["text", "different words", "segmented alike", "fastBPE, s", "xlm, s"]
+    return markdown(heads, rows)
+
+
+def memory(result: Result) -> str:
+    """Peak of anonymous memory at each amount of text."""
+    rows = [
+        [
+            run["what"],
+            f"{run['lines']:,}",
+            f"{run['text_bytes'] / 1e6:.0f}",
+            f"{run['peak_anonymous_mib']:.0f}",
+            f"{run['seconds']:.1f}",
+        ]
+        for run in result["runs"]
+    ]
+    table = markdown(["", "lines a side", "text, MB", "peak anonymous, MiB", "seconds"], rows)
+    rise = ", ".join(f"{what}: {share:+.1%}" for what, share in result["rise"].items())
+    return f"{table}\n\nRise from the smaller text to the larger: {rise}."
+
+
+def gpu(result: Result) -> str:
+    """Speed, utilization and memory of each objective and precision."""
+    rows = [
+        [
+            f"{row['objective']}, {row['precision']}{', compiled' if row['compiled'] else ''}",
+            f"{row['tokens_per_second']:,}",
+            f"{row['utilization']:.0%}",
+            f"{row['memory_gib']:.1f}",
+        ]
+        for row in result["rows"]
+    ]
+    return markdown([result["preset"], "tokens / s", "utilization", "memory, GiB"], rows)
+
+
+TABLES: dict[str, tuple[Callable[[Result], str], str]] = {
+    "demo": (demo, "demo"),
+    "nepali": (nepali, "nepali"),
+    "nepali-found": (nepali_found, "nepali"),
+    "tlm_shifted": (tlm_shifted, "tlm_shifted"),
+    "fastbpe_equality": (fastbpe_equality, "fastbpe_equality"),
+    "memory": (memory, "memory"),
+    "gpu-xlm-15": (gpu, "gpu-xlm-15"),
+}
+"""By the name in the marker: what makes the table, and the JSON file it is made from."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="only say what is not up to date")
+    arguments = parser.parse_args()
+    stale = []
+    for path in documents():
+        text = path.read_text(encoding="utf-8")
+        new = rebuilt(text)
+        if new == text:
+            continue
+        stale.append(str(path.relative_to(ROOT)))
+        if not arguments.check:
+            path.write_text(new, encoding="utf-8")
+    said = "not up to date, run python benchmarks/tables.py" if arguments.check else "rebuilt"
+    for name in stale:
+        sys.stdout.write(f"{name}: {said}\n")
+    return int(arguments.check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
