@@ -1,8 +1,8 @@
 """Metrics as sums that add: across batches, ranks and streams. Ratios are taken when printed.
 
-The language-model units follow one convention (docs/evaluation.md): a word is a white-space-separated
-piece of the normalized text; the end symbol's nats are in every sum, and each line end counts as
-one word, one character and one byte.
+The language-model units follow one convention (docs/evaluation.md): a word is a piece of the
+normalized text between white space; the end symbol's nats are in every sum, and each line end
+counts as one word, one character and one byte.
 """
 
 from __future__ import annotations
