@@ -99,6 +99,12 @@ def planned(run: Run, parallel: Parallel, num_steps: int) -> dict[str, str]:
 # Precision and overflow.
 
 
+def by_recipe(path: str, folder: str, precision: str) -> None:
+    """Train by a recipe file, in another folder and precision."""
+    run = building.read_run(path)
+    pretrain(dataclasses.replace(run, folder=folder, precision=precision))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OverflowingLM(MaskedLM):
     """MLM that is infinite in the micro-batches named by (step, place in the step)."""

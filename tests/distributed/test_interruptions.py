@@ -64,7 +64,7 @@ def test_killed_in_every_step_of_one_run(
 
 @pytest.mark.parametrize("world", [1, 2])
 @pytest.mark.parametrize(
-    "at", [14] + [pytest.param(at, marks=pytest.mark.slow) for at in range(1, STEPS + 1)]
+    "at", [11] + [pytest.param(at, marks=pytest.mark.slow) for at in range(1, STEPS + 1)]
 )
 def test_killed_once(pool: Pool, tmp_path: Path, world: int, at: int) -> None:
     """Saved between two reports: what was summed until then is in the next one all the same."""

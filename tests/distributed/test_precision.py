@@ -17,28 +17,38 @@ from tests.training import tiny
 
 
 @pytest.fixture(scope="module")
-def launched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """The last evaluation of 200 updates, by precision."""
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("precision")
-    recipe = prepared.write_recipe(folder, prepared.write_corpora(folder))
+    return prepared.write_recipe(folder, prepared.write_corpora(folder))
+
+
+def launch(recipe: Path, precision: str, num_processes: int, device: str) -> dict[str, Any]:
+    """torchrun; the evaluation after 200 updates, and under ``train`` what was reported."""
+    folder = recipe.parent / f"{precision}-{num_processes}-{device}"
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone",
+        f"--nproc_per_node={num_processes}", "-m", "xlm.pretrain", "--config", str(recipe),
+        "--precision", precision, "--device", device, "--folder", str(folder),
+    ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-    figures = {}
-    for precision in ("fp32", "bf16", "fp16"):
-        command = [
-            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
-            "-m", "xlm.pretrain", "--config", str(recipe), "--precision", precision,
-            "--folder", str(folder / precision),
-        ]  # fmt: skip
-        done = subprocess.run(
-            command, env=environment, cwd=folder, capture_output=True, text=True, timeout=200
-        )
-        assert done.returncode == 0, done.stderr
-        assert "2 process(es) on cpu" in done.stderr and "Warning" not in done.stderr, done.stderr
-        figures[precision] = {
-            **tiny.journal(folder / precision, "valid")[200],
-            "train": tiny.journal(folder / precision),
-        }
-    return figures
+    done = subprocess.run(
+        command, env=environment, cwd=recipe.parent, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{num_processes} process(es) on {device}, {precision}" in done.stderr
+    assert device != "cpu" or "Warning" not in done.stderr, done.stderr
+    return {**tiny.journal(folder, "valid")[200], "train": tiny.journal(folder)}
+
+
+@pytest.fixture(scope="module")
+def launched(pool: Pool, recipe: Path) -> dict[str, dict[str, Any]]:
+    """On two processes; bf16 by torchrun, the others, to save time, in its environment."""
+    found = {"bf16": launch(recipe, "bf16", 2, "cpu")}
+    for precision in ("fp32", "fp16"):
+        folder = recipe.parent / precision
+        pool.run("by_recipe", 2, path=str(recipe), folder=str(folder), precision=precision)
+        found[precision] = {**tiny.journal(folder, "valid")[200], "train": tiny.journal(folder)}
+    return found
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -52,6 +62,17 @@ def test_half_precision_ends_where_single_does(
     tlm = launched[precision]["tlm/en-hi"]
     assert tlm["nats"] < 0.8 * math.log(tlm["unigram_perplexity"])  # something was learnt
     assert ("scale" in launched[precision]["train"][200]) == (precision == "fp16")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_one_process_on_nccl(
+    launched: dict[str, dict[str, Any]], recipe: Path, precision: str
+) -> None:
+    figures = launch(recipe, precision, 1, "cuda")
+    for stream in ("mlm/en", "mlm/hi", "tlm/en-hi"):
+        expected = launched["fp32"][stream]["nats"]
+        assert figures[stream]["nats"] == pytest.approx(expected, rel=0.02)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])

@@ -169,6 +169,20 @@ def test_an_error_inside_gives_the_training_mode_back() -> None:
     assert learner.training
 
 
+def test_half_precision() -> None:
+    run = tiny.recipe("", objectives={"mlm": tiny.MLM})
+    made = tiny.corpora(50)
+    learner = building.build_learner(run, made)
+    streams = building.held_out_streams(run, made, "valid")
+    nats = {
+        precision: evaluate(learner, streams, ALONE, seed=0, precision=precision)["mlm/en"]["nats"]
+        for precision in ("fp32", "bf16", "fp16")
+    }
+    assert len(set(nats.values())) == 3
+    assert nats["bf16"] == pytest.approx(nats["fp32"], rel=1e-2)
+    assert nats["fp16"] == pytest.approx(nats["fp32"], rel=1e-3)
+
+
 def test_a_share_of_the_masks() -> None:
     objective = MaskedLM(languages=["en"], rows=8, length=12, evaluation_folds=2)
     run, made, learner = setting({"mlm": objective})

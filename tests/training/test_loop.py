@@ -124,6 +124,21 @@ def test_reports_hold_the_means_since_the_last(made: Corpora) -> None:
     assert all(0 <= report.wait <= 1 and report.scale is None for report in reports[1])
 
 
+def test_the_forward_pass_is_in_the_precision_that_is_asked_for(made: Corpora) -> None:
+    losses = {}
+    for precision in ("fp32", "bf16", "fp16"):
+        run = tiny.recipe("", objectives=BOTH, steps=1)
+        trainer = tiny.trainer(run, made, ALONE, precision=precision)
+        reports: list[Report] = []
+        trainer.report = reports.append
+        train(trainer)
+        losses[precision] = reports[0].losses["mlm"]
+        assert all(p.dtype == torch.float32 for p in trainer.learner.parameters())
+    assert len(set(losses.values())) == 3
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=1e-2)
+    assert losses["fp16"] == pytest.approx(losses["fp32"], rel=1e-3)
+
+
 def test_tokens_are_counted_by_stream(made: Corpora) -> None:
     trainer = build(made, steps=4)
     reports: list[Report] = []

@@ -186,9 +186,11 @@ def batch_digest(batch: Batch) -> str:
 def journal(folder: Path | str, event: str = "train") -> dict[int, dict[str, Any]]:
     """What metrics.jsonl says of each step, without what depends on the clock."""
     clock = {"tokens_per_second", "utilization", "wait"}
-    lines = (Path(folder) / "metrics.jsonl").read_text().splitlines()
+    lines = map(json.loads, (Path(folder) / "metrics.jsonl").read_text().splitlines())
+    chosen = [line for line in lines if line["event"] == event]
+    steps = [line["step"] for line in chosen]
+    assert steps == sorted(set(steps)), f"steps {steps}"
     return {
         line["step"]: {name: value for name, value in line.items() if name not in clock}
-        for line in map(json.loads, lines)
-        if line["event"] == event
+        for line in chosen
     }
