@@ -17,9 +17,9 @@ from typing import Any, Literal
 from xlm import run as building
 from xlm.command import run_verb
 from xlm.data.corpora import Corpora
-from xlm.errors import ConfigError, DataError
+from xlm.errors import ConfigError, DataError, XlmError
 from xlm.training.evaluation import evaluate
-from xlm.training.journal import plot_curves
+from xlm.training.journal import METRICS, plot_curves
 from xlm.training.parallel import Parallel
 from xlm.training.restore import find_checkpoint, load_weights
 
@@ -76,8 +76,10 @@ def evaluate_run(config: Evaluate) -> dict[str, Any]:
         learner.load_state_dict({n: averages.get(n, value) for n, value in own.items()})
     streams = building.held_out_streams(run, corpora, config.split)
     if not any(streams.values()):
+        there = [name for part in corpora.names(config.split).values() for name in part]
         raise ConfigError(
-            f"{corpora.describe()}: nothing of the run's objectives in {config.split}"
+            f"{config.data or run.data} has nothing of the run's objectives in {config.split}: "
+            f"there is {', '.join(there) or 'no such text'}"
         )
     parallel = Parallel.start(config.device, deterministic=run.deterministic)
     try:
@@ -122,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if config.json:
             _write(config.json, json.dumps(result, indent=1) + "\n")
         if config.picture:
-            plot_curves(Path(config.folder) / "metrics.jsonl", config.picture)
+            _draw(Path(config.folder), config.picture)
             sys.stdout.write(f"curves: {config.picture}\n")
 
     run_verb(Evaluate, "evaluate", act, arguments, positional="folder")
@@ -133,6 +135,17 @@ def _write(path: str, text: str) -> None:
         Path(path).write_text(text, encoding="utf-8")
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror}; give another file") from error
+
+
+def _draw(folder: Path, picture: str) -> None:
+    """The curves of a run, or of the run that a checkpoint belongs to."""
+    run = folder if (folder / METRICS).exists() else folder.parent.parent
+    try:
+        plot_curves(run / METRICS, picture)
+    except XlmError:
+        raise
+    except (OSError, ValueError) as error:  # a folder, or a format that matplotlib does not know
+        raise DataError(f"cannot write {picture}: {error}; give another file") from error
 
 
 def against_unigram(figures: Mapping[str, Mapping[str, float]]) -> list[str]:
