@@ -106,6 +106,7 @@ class Session:
             active=parallel.is_main,
         )
         self._ceiling = matmul_ceiling(parallel.device, run.precision)
+        self._try_evaluation()
         self._announce()
 
     def _build_trainer(self) -> None:
@@ -205,7 +206,8 @@ class Session:
         if self.scaler is not None:
             self.scaler.load_state_dict(restored.scaler)
         self.trainer.restore_counters()
-        log.info("resuming at step %d from %s", self.state.step, loaded.path)
+        if self.parallel.is_main:
+            log.info("resuming at step %d from %s", self.state.step, loaded.path)
 
     def _environment(self) -> dict[str, Any]:
         """What bitwise equality of a resumed run depends on."""
@@ -238,6 +240,15 @@ class Session:
                         f"and left out ({stream.num_rows:,} stay)"
                     )
         self.journal.record("start", self.state.step, {"parameters": num})
+
+    def _try_evaluation(self) -> None:
+        """One batch of each held-out stream: a metric that is not there is said before training."""
+        if self.run.evaluate_every and any(self.held_out.values()):
+            figures = evaluate(
+                self.learner, self.held_out, self.parallel,
+                seed=self.run.seed, precision=self.run.precision, most_batches=1,
+            )  # fmt: skip
+            building.stopping_score(self.run.stopping, figures)
 
     def _warn(self, message: str) -> None:
         if self.parallel.is_main:
