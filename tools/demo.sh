@@ -21,7 +21,9 @@ cat <<END
 
 The curves: $folder/curves.png
 Run next, after  source ${venv#"$root"/}/bin/activate
-  xlm pretrain --help                                              every field of a recipe is a flag
-  xlm pretrain --config recipes/sample/pretrain.yaml --steps 200   the same, shorter
-  tools/test.sh                                                    the tests
+  xlm pretrain --help                                     every field of a recipe is a flag
+  xlm evaluate $folder                                    these figures again
+  xlm pretrain --config recipes/sample/pretrain.yaml --data $folder/data \\
+      --folder $folder-short --steps 200                  the same, shorter
+  tools/test.sh                                           the tests
 END

@@ -97,7 +97,9 @@ def evaluate_run(config: Evaluate) -> dict[str, Any]:
 
 def table(figures: Mapping[str, Mapping[str, float]]) -> str:
     """The figures as aligned text, a line a stream."""
-    columns = [c for c in COLUMNS if any(c in own for own in figures.values())]
+    having = dict.fromkeys(name for own in figures.values() for name in own)
+    columns = [c for c in COLUMNS if c in having]
+    columns += [name for name in having if name not in (*COLUMNS, "targets")]
     heads = [column.replace("_", " ") for column in columns]
     rows = [["", *heads]]
     for stream_id, own in figures.items():

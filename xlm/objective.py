@@ -60,7 +60,8 @@ class Objective(ABC):
 
     def figures(self, stream: Stream, scores: Scores) -> dict[str, float]:
         """The ratios that a reader sees, from the sums of one pass over ``stream``."""
-        return {name: value / scores["targets"] for name, value in scores.items()}
+        ratios = {name: value / scores["targets"] for name, value in scores.items()}
+        return {**ratios, "targets": scores["targets"]}
 
     def evaluation_batches(self, stream: Stream, seed: int) -> Iterable[Batch]:
         """Every batch of one pass over a held-out stream, with randomness fixed by ``seed``."""

@@ -52,7 +52,7 @@ class Result:
     """Model and heads, with the last weights."""
     state: TrainState
     figures: dict[str, dict[str, float]]
-    """The last evaluation of this call, by stream id (``mlm/ne``); empty if there was none."""
+    """The last evaluation, by stream id (``mlm/ne``); empty if ``evaluate_every`` is 0."""
     stopped_early: bool
     """Whether patience was used up."""
 
@@ -244,11 +244,15 @@ class Session:
     def _try_evaluation(self) -> None:
         """One batch of each held-out stream: a metric that is not there is said before training."""
         if self.run.evaluate_every and any(self.held_out.values()):
-            figures = evaluate(
+            building.stopping_score(self.run.stopping, self._measure(most_batches=1))
+
+    def _measure(self, most_batches: int | None = None) -> dict[str, dict[str, float]]:
+        """The held-out figures, of averaged weights if there are any."""
+        with self.averaged.swapped_in() if self.averaged else nullcontext():
+            return evaluate(
                 self.learner, self.held_out, self.parallel,
-                seed=self.run.seed, precision=self.run.precision, most_batches=1,
+                seed=self.run.seed, precision=self.run.precision, most_batches=most_batches,
             )  # fmt: skip
-            building.stopping_score(self.run.stopping, figures)
 
     def _warn(self, message: str) -> None:
         if self.parallel.is_main:
@@ -273,6 +277,8 @@ class Session:
             return
         self.trainer.stop_requested = stop.is_set
         train(self.trainer)
+        if not self.figures and self.run.evaluate_every:
+            self.figures = self._measure()  # a run that had ended is started again
         if self._unsaved:
             raise CheckpointError(self._unsaved)
 
@@ -309,11 +315,7 @@ class Session:
         """Held-out figures on averaged weights if there are any; best score, patience."""
         if not any(self.held_out.values()):
             return Verdict()
-        with self.averaged.swapped_in() if self.averaged else nullcontext():
-            self.figures = evaluate(
-                self.learner, self.held_out, self.parallel,
-                seed=self.run.seed, precision=self.run.precision,
-            )  # fmt: skip
+        self.figures = self._measure()
         stopping, state = self.run.stopping, self.state
         score, names = building.stopping_score(stopping, self.figures)
         counted = state.step >= stopping.from_step

@@ -233,7 +233,8 @@ def stopping_score(
     names = stopping.streams or single or having
     if not names or not set(names) <= set(having):
         raise ConfigError(
-            f"stopping.metric {stopping.metric!r}: not a figure of {', '.join(names or figures)}"
+            f"stopping.metric {stopping.metric!r}: not a figure of {', '.join(names or figures)}, "
+            f"which have {', '.join(sorted({name for own in figures.values() for name in own}))}"
         )
     score = sum(figures[name][stopping.metric] for name in names) / len(names)
     return math.inf if math.isnan(score) else score, names

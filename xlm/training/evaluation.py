@@ -21,11 +21,12 @@ def evaluate(
     *,
     seed: int,
     precision: str = "fp32",
+    most_batches: int | None = None,
 ) -> dict[str, dict[str, float]]:
     """The figures of every stream, by stream id (``objective/lang``).
 
     ``streams`` maps an objective's name to its held-out streams. The learner is put in evaluation
-    mode and back. Masks are fixed by ``seed``.
+    mode and back. Masks are fixed by ``seed``. ``most_batches`` ends each pass early: a trial.
     """
     was_training = learner.training
     learner.eval()
@@ -34,17 +35,24 @@ def evaluate(
         with torch.no_grad(), autocast(parallel.device, precision):
             for name, held_out in streams.items():
                 for stream in held_out:
-                    scores = _pass(learner, name, stream, parallel, seed)
+                    scores = _pass(learner, name, stream, parallel, seed, most_batches)
                     figures[stream.id] = learner.objectives[name].figures(stream, scores)
     finally:
         learner.train(was_training)
     return figures
 
 
-def _pass(learner: Learner, name: str, stream: Stream, parallel: Parallel, seed: int) -> Scores:
+def _pass(
+    learner: Learner,
+    name: str,
+    stream: Stream,
+    parallel: Parallel,
+    seed: int,
+    most_batches: int | None,
+) -> Scores:
     """The sums over one stream. Every rank runs as many batches; the last may not be counted."""
     objective = learner.objectives[name]
-    batches = iter(objective.evaluation_batches(stream, seed))
+    batches = islice(objective.evaluation_batches(stream, seed), most_batches)
     sums = Scores()
     while share := list(islice(batches, parallel.world)):
         batch = share[min(parallel.rank, len(share) - 1)]

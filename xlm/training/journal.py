@@ -145,8 +145,8 @@ def _draw(panels: Mapping[str, Mapping[str, list[tuple[int, float]]]], output: P
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ConfigError(
-            f"curves need matplotlib ({error}); install the extra `plot`: pip install "
-            "'xlm-pretrain[plot]', or pip install matplotlib"
+            f"curves need matplotlib ({error}); install it: pip install matplotlib "
+            "(the extra `plot` of this package)"
         ) from error
     figure = Figure(figsize=(7 * len(panels), 4.5), layout="constrained")
     FigureCanvasAgg(figure)
