@@ -60,7 +60,6 @@ found["counts"] = parallel.sum_counts([rank + 1, 2**40, 0])
 found["scores"] = dict(parallel.sum_scores({"nats": 0.1 * (rank + 1), f"only{rank}": 1.0}))
 found["not finite"] = str(parallel.sum_scores({"x": math.inf if rank else 1.0})["x"])
 found["broadcast"] = parallel.broadcast([rank, "from 0"])
-found["any"] = float(parallel.any_rank(torch.tensor(float(rank == 1), device=device)))
 parallel.same_on_all("the seed", 3)
 try:
     parallel.same_on_all("the tokenizer's digest", "abc" if rank == 0 else "x" * 100)
@@ -157,7 +156,6 @@ def test_what_ranks_tell_each_other(two: list[dict[str, Any]]) -> None:
         assert result["scores"] == {"nats": 0.1 + 0.2, "only0": 1.0, "only1": 1.0}
         assert result["not finite"] == "inf"
         assert result["broadcast"] == [0, "from 0"]
-        assert result["any"] == 1.0
         assert "the tokenizer's digest differs between processes" in result["differs"]
         assert 'on rank 1, "abc" on rank 0' in result["differs"]
 

@@ -183,12 +183,6 @@ class Parallel:
             return context
         return nullcontext()
 
-    def any_rank(self, flag: Tensor) -> Tensor:
-        """The largest ``flag`` of any rank, on the device, in place (a skip agreed by all)."""
-        if self.is_wrapped:
-            dist.all_reduce(flag, op=dist.ReduceOp.MAX)
-        return flag
-
     def share(self, group: Sequence[T]) -> list[T]:
         """This rank's micro-batches of one group: every ``world``-th, from ``rank`` on.
 
