@@ -238,6 +238,12 @@ def test_the_folds_predict_each_token_of_held_out_text_once_end_symbols_too(rate
     assert len(cells_of(kept, stream(kept))) == len(tokens)  # a matter of training alone
 
 
+def test_held_out_text_is_read_whole_however_training_text_is_cut():
+    """The original's streams drop tokens and fill in others; an evaluation must not."""
+    objective = MaskedLM(languages=["en"], rows=3, length=16, stream_layout="code")
+    assert cells_of(objective, stream(objective)) == cells_of(MLM, stream(MLM))
+
+
 def test_the_folds_predict_each_token_of_held_out_pairs_once_but_not_the_layout_s():
     predictions = cells_of(TLM, stream(TLM))
     pairs = CORPORA.pairs("valid", "en-ne")
@@ -395,7 +401,12 @@ def test_settings_that_cannot_be(settings, message):
 
 def test_shares_of_all_kinds_are_accepted():
     MaskedLM(languages=["en"], mask=0.7, keep=0.2, random=0.1)  # the original refuses these
-    MaskedLM(languages=["en"], mask=1.0, keep=0.0, random=0.0)
+    hidden = MaskedLM(languages=["en"], mask=1.0, keep=0.0, random=0.0)
+    _, batch = train_batch(hidden)
+    assert set(batch.tokens.flatten()[real(batch)[0]].tolist()) == {MASK}
+    kept = MaskedLM(languages=["en"], mask=0.0, keep=1.0, random=0.0)
+    examples, batch = train_batch(kept)
+    assert batch.tokens.tolist() == unmasked(kept, examples).tolist()
 
 
 def test_a_language_without_text_names_those_there_are():
