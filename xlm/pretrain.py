@@ -277,7 +277,8 @@ class Session:
             return
         self.trainer.stop_requested = stop.is_set
         train(self.trainer)
-        if not self.figures and self.run.evaluate_every:
+        # Not after a signal: who sent it waits for the end.
+        if not (self.figures or stop.is_set()) and self.run.evaluate_every:
             self.figures = self._measure()  # a run that had ended is started again
         if self._unsaved:
             raise CheckpointError(self._unsaved)

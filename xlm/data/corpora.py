@@ -20,7 +20,7 @@ from xlm.data.corpus import Corpus, check_digest
 from xlm.data.pairs import Pairs
 from xlm.data.storage import HEADER, read_json, write_json
 from xlm.errors import DataError
-from xlm.text.tokenizer import Tokenizer
+from xlm.text import Tokenizer, load_tokenizer
 
 FORMAT_VERSION = 1
 DESCRIPTION = "corpora.json"
@@ -77,8 +77,6 @@ class Corpora:
         keys = ("tokenizer", "languages")
         description = read_json(folder / DESCRIPTION, "corpora", keys, FORMAT_VERSION)
         if tokenizer is None:
-            from xlm.text import load_tokenizer
-
             tokenizer = load_tokenizer(folder / "tokenizer")
         check_digest(folder, description["tokenizer"], tokenizer)
         strange = sorted(set(description["languages"]) - set(languages or description["languages"]))

@@ -1,5 +1,6 @@
 """Text in, subword ids out: readers, one normal form, tokenizers and the learning of them."""
 
-from xlm.text.tokenizer import Tokenizer, load_tokenizer
+from xlm.text.loading import load_tokenizer
+from xlm.text.tokenizer import Tokenizer
 
 __all__ = ["Tokenizer", "load_tokenizer"]

@@ -13,7 +13,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,57 +133,3 @@ def write_tokenizer(
         (folder / SETTINGS_FILE).write_text(json.dumps(description, indent=2) + "\n", "utf-8")
     except OSError as error:
         raise DataError(f"{folder}: the tokenizer cannot be written ({error.strerror})") from error
-
-
-def load_tokenizer(folder: Path | str) -> Tokenizer:
-    """The tokenizer that ``save`` wrote to ``folder``.
-
-    Raises DataError where a file is missing, or is not the one that ``tokenizer.json`` names (by
-    digest: a changed vocabulary would silently change what every id means).
-    """
-    folder = Path(folder)
-    at = folder / SETTINGS_FILE
-    try:
-        description: dict[str, Any] = json.loads(at.read_bytes())
-        expected_format, kind = description["format"], description["kind"]
-        files = {name: (folder / name).read_bytes() for name in description["files"]}
-        settings, expected = description["settings"], description["digest"]
-    except OSError as error:
-        raise DataError(
-            f"{error.filename}: {error.strerror}: expected a tokenizer folder with {SETTINGS_FILE} "
-            "and the files it names"
-        ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{at}: is no description of a tokenizer ({error!r})") from None
-    if expected_format != FORMAT:
-        raise DataError(f"{at}: has format {expected_format!r}, expected {FORMAT}")
-    for name, content in files.items():
-        _compare(folder / name, hashlib.sha256(content).hexdigest(), description["files"][name])
-    tokenizer = _build(kind, settings, files, at)
-    _compare(folder, tokenizer.digest, expected)
-    return tokenizer
-
-
-def _compare(path: Path, found: str, expected: str) -> None:
-    if found != expected:
-        raise DataError(
-            f"{path}: digest {found} found, {expected} expected by {SETTINGS_FILE}: the tokenizer "
-            "was changed after it was saved; restore it"
-        )
-
-
-def _build(
-    kind: str, settings: Mapping[str, Any], files: Mapping[str, bytes], at: Path
-) -> Tokenizer:
-    # The kinds are built on this module; so they are imported when one is asked for.
-    from xlm.text import fastbpe, sentencepiece
-
-    try:
-        if kind == "sentencepiece":
-            return sentencepiece.SentencePieceTokenizer(files[sentencepiece.MODEL_FILE])
-        if kind == "fastbpe":
-            codes, vocabulary = files[fastbpe.CODES_FILE], files[fastbpe.VOCABULARY_FILE]
-            return fastbpe.FastBpeTokenizer(codes, vocabulary, **settings)
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{at}: does not fit a tokenizer of kind {kind!r} ({error})") from None
-    raise DataError(f"{at}: unknown kind {kind!r}: expected 'sentencepiece' or 'fastbpe'")
