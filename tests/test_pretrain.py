@@ -133,13 +133,14 @@ def test_a_signal_saves_stops_and_can_be_resumed(
     made: Corpora, tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handlers = [signal.getsignal(each) for each in signal.Signals]
-    settings = {"objectives": OBSERVED, "steps": 6, "model": DROPPING}
+    settings = {"objectives": OBSERVED, "steps": 6, "model": DROPPING, "evaluate_every": 6}
     whole = pretrain(tiny.recipe(tmp_path / "whole", **settings), made)
     # Two losses of the probe, then four a step: in the middle of the third update.
     watch = Counted(2 + 2 * 4 + 2, lambda: os.kill(os.getpid(), number))
     monkeypatch.setitem(WATCH, "loss", watch)
     cut = pretrain(tiny.recipe(tmp_path / "cut", **settings), made)
     assert cut.state.step == 3 and checkpoints(tmp_path / "cut") == ["step-00000003"]
+    assert not cut.figures  # who sent the signal waits
     assert [signal.getsignal(each) for each in signal.Signals] == handlers
     resumed = pretrain(tiny.recipe(tmp_path / "cut", **settings), made)
     assert weights(resumed) == weights(whole) and resumed.state.step == 6

@@ -277,8 +277,9 @@ class Session:
             return
         self.trainer.stop_requested = stop.is_set
         train(self.trainer)
-        # Not after a signal: who sent it waits for the end.
-        if not (self.figures or stop.is_set()) and self.run.evaluate_every:
+        # Not after a signal, whose sender waits; the step, unlike ``stop``, is alike on all ranks.
+        ended = self.state.step >= self.run.steps
+        if ended and not self.figures and self.run.evaluate_every:
             self.figures = self._measure()  # a run that had ended is started again
         if self._unsaved:
             raise CheckpointError(self._unsaved)
