@@ -65,11 +65,19 @@ def test_draws_follow_their_distributions(seed):
     assert len(whole) == 13 and stats.chisquare(whole).pvalue > 0.001
 
 
+class AlwaysZero(Random):
+    """The least number that can be drawn, which no test would see by chance."""
+
+    def uniform(self, num):
+        return np.zeros(num)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_choice_goes_by_the_probabilities_and_leaves_out_those_of_zero(seed):
     probabilities = np.array([0.0, 0.5, 0.0, 0.2, 0.3, 0.0])
     drawn = np.bincount(Random(seed, "c").choice(probabilities, 20_000), minlength=6)
     assert drawn[probabilities == 0].sum() == 0
+    assert AlwaysZero(seed).choice(probabilities, 3).tolist() == [1, 1, 1]
     there = probabilities > 0
     assert stats.chisquare(drawn[there], probabilities[there] * 20_000).pvalue > 0.001
 

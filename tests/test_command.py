@@ -187,6 +187,15 @@ def test_yaml_means_what_it_looks_like(text: str, expected: object) -> None:
     assert found == expected and type(found) is type(expected)
 
 
+def test_a_recipe_is_read_by_these_rules_too(here: Path) -> None:
+    Path("r.yaml").write_text(RECIPE.replace("[en]", "[no, y]") + "steps: 010\nseed: 0x10\n")
+    found = run("--config=r.yaml", "--objectives.mlm.rows=012")
+    assert found.objectives["mlm"] == MaskedLM(languages=["no", "y"], length=64, rows=12)
+    assert (found.steps, found.seed) == (10, 16)
+    flags = run("--config=r.yaml", "--objectives.mlm.languages=[on, no]")
+    assert flags.objectives["mlm"].languages == ["on", "no"]
+
+
 @pytest.mark.parametrize("text", ["no", "10:30", "1e5", "010", "true", "<<", "=", "0o7"])
 def test_text_that_looks_like_something_else_is_written_in_quotes(here: Path, text: str) -> None:
     config = Evaluate(folder=text, json=text)

@@ -55,8 +55,11 @@ def test_the_tokens_predicted_are_those_of_the_target_text():
 
 
 def test_a_batch_keeps_to_its_budget_of_cells():
+    pairs = CORPORA.pairs("train", "en-ne")
+    longest = max(int(side.lengths().max()) for side in pairs.sides) + 2
     for _, batch in batches(split="train"):
         assert batch.source.tokens.numel() <= 40 or len(batch.rows) == 1
+        assert batch.source.tokens.shape[1] <= longest  # each side in a row of its own
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

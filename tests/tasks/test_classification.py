@@ -64,6 +64,7 @@ def test_rows_are_merged_pairs_with_their_own_labels():
 def test_single_sentences_are_wrapped_alone():
     objective = Classification(name="topic", labels=LABELS, train=["ne"], rows=5)
     for found, batch in batches(objective):
+        assert batch.tokens.shape[1] <= int(found.pairs.sides[0].lengths().max()) + 2
         assert (batch.langs == 1).all() and not batch.segments.any()
         for row, example in enumerate(batch.rows.tolist()):
             (side,) = found.pairs.sides
