@@ -355,6 +355,16 @@ def test_a_file_that_is_no_recipe_is_one_line(
     assert message in fails(capsys, "pretrain", "--config=r.yaml")
 
 
+def test_a_folder_that_cannot_be_made_is_one_line(
+    root: Path, here: Path, debug_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("file").write_text("")
+    config = f"--config={root / 'recipes/debug/mlm.yaml'}"
+    for folder in ("file", "file/run"):
+        line = fails(capsys, "pretrain", config, f"--data={debug_data}", f"--folder={folder}")
+        assert line.startswith(f"folder {folder} cannot be written (")
+
+
 def test_mistakes_of_the_other_verbs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "folder missing: give it in" in fails(capsys, "evaluate")
     assert "expected one of best, latest, found 'worst'" in fails(

@@ -180,8 +180,8 @@ def prepare(config: Prepare) -> Corpora:
     folder = Path(config.folder)
     number_languages(config.languages)
     _check_folder(folder, config.replace)
-    tokenizer = _tokenizer(config)
     with atomic_directory(folder, replace=config.replace) as staging:
+        tokenizer = _tokenizer(config)
         tokenizer.save(staging / "tokenizer")
         workers = config.workers or len(os.sched_getaffinity(0))
         for split in SPLITS:

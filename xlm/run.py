@@ -147,10 +147,18 @@ def read_run(path: Path | str) -> Run:
 
 
 def write_run(run: Run, folder: Path) -> str:
-    """Write the resolved config, a valid recipe, into ``folder``; returns its text."""
+    """Write the resolved config, a valid recipe, into ``folder``; returns its text.
+
+    Raises ConfigError where the folder cannot be written.
+    """
     text = to_yaml(run)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(text, encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"folder {folder} cannot be written ({error.strerror}): give another"
+        ) from error
     return text
 
 

@@ -42,7 +42,7 @@ def atomic_directory(path: Path | str, *, replace: bool = False) -> Iterator[Pat
     staging = path.with_name(f".{path.name}.writing")
     replaced = path.with_name(f".{path.name}.replaced")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make(path.parent)
         _recover(path, replaced)
         if path.exists() and not replace:
             raise DataError(f"{path} already exists: remove it, or ask for it to be replaced")
@@ -61,6 +61,15 @@ def atomic_directory(path: Path | str, *, replace: bool = False) -> Iterator[Pat
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         advice = "free or choose a disk" if full else "choose another folder"
         raise DataError(f"cannot write {path}: {error.strerror}; {advice}") from error
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in _DISK_ERRORS:
+            raise
+        raise DataError(f"cannot make {folder}: {error.strerror}; choose another folder") from error
 
 
 def _recover(path: Path, replaced: Path) -> None:
