@@ -243,7 +243,12 @@ def _subclasses(cls: type) -> Iterator[type]:
 
 
 def _expected_class(base: type) -> str:
-    names = sorted({cls.__name__ for cls in _subclasses(base) if not inspect.isabstract(cls)})
+    ours = base.__module__.partition(".")[0]
+    names = sorted(
+        cls.__name__
+        for cls in _subclasses(base)
+        if not inspect.isabstract(cls) and cls.__module__.startswith(f"{ours}.")
+    )
     return (
         f"expected {{class_path: CLASS, init_args: {{...}}}} with CLASS one of {', '.join(names)} "
         "or the dotted path of your own"
