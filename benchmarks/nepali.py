@@ -2,9 +2,9 @@
 
     python benchmarks/nepali.py --text ../shared/data/mono --folder runs/nepali
 
-Four recipes (recipes/nepali), each at two learning rates, the Nepali-only row, which the others are
-compared with, at a third. A row's rate is chosen by perplexity on Nepali validation text; then it is
-measured once on the test text. Runs are resumable; a run that ended is not run again.
+Four recipes (recipes/nepali), each at two learning rates, the Nepali-only row, which the others
+are compared with, at a third. A row's rate is chosen by perplexity on Nepali validation text; then
+it is measured once on the test text. Runs are resumable; a run that ended is not run again.
 ``--report`` only rebuilds the table and the figure.
 """
 
@@ -20,23 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import record
+import tables
 
 from xlm.evaluate import Evaluate, evaluate_run
 from xlm.training.journal import read_metrics
 
 ROOT = Path(__file__).parent.parent
 ROWS = ("ne", "ne+en", "ne+hi", "ne+en+hi")
-PAPER = {"ne": 157.2, "ne+en": 140.1, "ne+hi": 115.6, "ne+en+hi": 109.3}
 BOTH = (1e-3, 2e-3)
 RATES = {"ne": (*BOTH, 4e-3), "ne+en": BOTH, "ne+hi": BOTH, "ne+en+hi": BOTH}
-UNITS = {
-    "nats": "nats / subword",
-    "perplexity": "ppl / subword",
-    "word_perplexity": "ppl / word",
-    "bits_per_character": "bits / character",
-    "bits_per_byte": "bits / byte",
-    "accuracy": "accuracy",
-}
 
 
 def run(verb: str, *arguments: str) -> None:
@@ -95,22 +87,6 @@ def measure(folder: Path) -> dict[str, Any]:
     return rows
 
 
-def table(rows: dict[str, Any]) -> str:
-    """The rows in Markdown, Nepali first, then Hindi where it was trained; the paper's beside."""
-    heads = ["row", "text", *UNITS.values(), "tokens until best (M)", "paper: ppl"]
-    lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
-    for language in ("ne", "hi"):
-        for row, own in rows.items():
-            figures = own["test"].get(language)
-            if figures is None:
-                continue
-            tokens = sum(own["tokens_until_best"].values()) / 1e6
-            values = [f"{figures[unit]:.4g}" for unit in UNITS]
-            paper = str(PAPER[row]) if language == "ne" else ""
-            lines.append("| " + " | ".join([row, language, *values, f"{tokens:.2f}", paper]) + " |")
-    return "\n".join(lines)
-
-
 def draw(rows: dict[str, Any], path: Path) -> None:
     """Nats per subword on Nepali validation text, of each row at its chosen rate."""
     import matplotlib
@@ -150,11 +126,10 @@ def main() -> None:
             jobs = [pool.submit(train, folder, row, rate) for row in ROWS for rate in RATES[row]]
             for job in jobs:
                 job.result()
-        record.write("nepali", {"units": UNITS, "rows": measure(folder)})
-    rows = json.loads(results.read_text())["rows"]
-    (record.RESULTS / "nepali.md").write_text(table(rows) + "\n")
-    draw(rows, record.RESULTS / "nepali.png")
-    sys.stdout.write(table(rows) + "\n")
+        record.write("nepali", {"rows": measure(folder)})
+    result = json.loads(results.read_text())
+    draw(result["rows"], record.RESULTS / "nepali.png")
+    sys.stdout.write(f"{tables.nepali(result)}\n\n{tables.nepali_found(result)}\n")
 
 
 if __name__ == "__main__":
