@@ -11,6 +11,9 @@ cd "$root"
 folder=${1:-runs/sample}
 mkdir -p "$folder" 2>/dev/null || stop "cannot make the folder $folder (read-only or full disk?)"
 
+# The model is so small that threads would mostly wait for each other, most of all on a busy machine.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+
 start=$SECONDS
 xlm prepare --config recipes/sample/prepare.yaml --folder "$folder/data"
 xlm pretrain --config recipes/sample/pretrain.yaml --data "$folder/data" --folder "$folder"
