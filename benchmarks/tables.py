@@ -172,7 +172,8 @@ def nepali_found(result: Result) -> str:
             f"- `{name}` is {abs(change):.3f} nats per subword {verdict} on Nepali than Nepali "
             f"alone (the paper's perplexities: {paper:+.3f} nats)."
         )
-    for name, own in result["rows"].items():
+    searched = {name: own for name, own in result["rows"].items() if "search" in own}
+    for name, own in searched.items():
         tried = ", ".join(f"{o['valid_perplexity']:.1f} at {o['peak_lr']:g}" for o in own["search"])
         lines.append(f"- `{name}`: validation perplexity {tried}.")
     order = " < ".join(sorted(nats, key=lambda name: nats[name]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import importlib
 import os
 import re
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from xlm import command, strict_yaml
-from xlm.command import parse, read, to_yaml
+from xlm.command import parse, read, run_verb, to_yaml
 from xlm.errors import ConfigError
 from xlm.evaluate import Evaluate
 from xlm.objectives.causal import CausalLM, CausalTLM
@@ -456,3 +457,28 @@ def test_a_recipe_is_trained_and_evaluated_from_the_shell(
     assert re.search(r"mlm/en: perplexity [\d.]+, unigram model [\d.]+ on the same \d+ cells",
                      measured.stdout)  # fmt: skip
     assert (tmp_path / "figures.json").is_file()
+
+
+def test_an_interruption_and_a_full_disk_are_one_line(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(config: Run) -> None:
+        raise KeyboardInterrupt
+
+    def full(config: Run) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "metrics.jsonl")
+
+    def ours(config: Run) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    Path("r.yaml").write_text(RECIPE)
+    for action, status, line in (
+        (interrupted, 130, "xlm pretrain: interrupted\n"),
+        (full, 2, "xlm pretrain: metrics.jsonl: No space left on device; give another file or "
+         "folder\n"),
+    ):  # fmt: skip
+        with pytest.raises(SystemExit) as caught:
+            run_verb(Run, "pretrain", action, ["--config=r.yaml"])
+        assert caught.value.code == status and capsys.readouterr().err == line
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        run_verb(Run, "pretrain", ours, ["--config=r.yaml"])

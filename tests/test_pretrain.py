@@ -9,6 +9,9 @@ import math
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ import pytest
 import torch
 
 from tests.training import tiny
+from xlm import pretrain as module
 from xlm import run as building
 from xlm.batch import Batch, Loss
 from xlm.data.corpora import Corpora
@@ -242,8 +246,9 @@ def test_other_text_is_noticed(
 ) -> None:
     pretrain(tiny.recipe(tmp_path, steps=2), made)
     pretrain(tiny.recipe(tmp_path, steps=3), tiny.corpora(50))
-    (warning,) = warnings(caplog)
-    assert "resuming with training text" in warning and "bit for bit" in warning
+    training, held_out = warnings(caplog)
+    assert "resuming with training text" in training and "bit for bit" in training
+    assert "resuming with held-out text" in held_out
 
 
 def test_a_recipe_of_another_shape_is_refused(made: Corpora, tmp_path: Path) -> None:
@@ -467,3 +472,52 @@ def test_compile_reaches_the_stacks_that_are_called(made: Corpora, tmp_path: Pat
         called = session.learner.model.encoder._compiled_call_impl
         assert (called is not None) == compiled
         session.journal.close()
+
+
+def test_one_run_at_a_time(made: Corpora, tmp_path: Path) -> None:
+    """Of a folder, and of a process, whose torch generators are one for all threads."""
+    run = tiny.recipe(tmp_path, steps=2)
+    script = (
+        "import sys, time; from pathlib import Path; from xlm.pretrain import locked\n"
+        "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        with pytest.raises(ConfigError, match="is being written by another run"):
+            pretrain(run, made)
+    finally:
+        other.kill()
+        other.wait()
+    errors: list[BaseException] = []
+
+    def again() -> None:
+        try:
+            pretrain(tiny.recipe(tmp_path / "other", steps=1), made)
+        except ConfigError as error:
+            errors.append(error)
+
+    with module._ALONE:
+        thread = threading.Thread(target=again)
+        thread.start()
+        thread.join()
+    assert "another pretrain is running in this process" in str(errors[0])
+    assert pretrain(run, made).state.step == 2
+
+
+def test_what_is_not_a_number_is_never_the_best(
+    made: Corpora, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _scores(monkeypatch, math.inf, math.nan, 3.0)
+    run = tiny.recipe(tmp_path, steps=6, evaluate_every=2, stopping=Stopping(metric="nats"))
+    state = pretrain(run, made).state
+    assert (state.best, state.best_step) == (2.0, 6)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "targets", "unigram_perplexity"])
+def test_a_metric_that_does_not_fall_is_refused(made: Corpora, tmp_path: Path, metric: str) -> None:
+    run = tiny.recipe(tmp_path, steps=2, evaluate_every=2, stopping=Stopping(metric=metric))
+    with pytest.raises(ConfigError, match="does not fall as the model gets better"):
+        pretrain(run, made)

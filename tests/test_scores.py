@@ -69,3 +69,9 @@ def test_uniform_guessing_costs_the_size_of_the_vocabulary():
 def test_nothing_predicted_gives_no_figures():
     text = TextSize(1, 1, 1, 1, 1)
     assert language_model_figures({"nats": 0.0, "targets": 0, "correct": 0}, text) == {}
+
+
+def test_units_of_unknown_size_are_left_out() -> None:
+    text = TextSize(sentences=2, tokens=10, words=0, characters=0, bytes=0)
+    figures = language_model_figures({"nats": 5.0, "targets": 10.0, "correct": 1.0}, text)
+    assert set(figures) == {"nats", "perplexity", "accuracy", "targets"}

@@ -7,6 +7,8 @@ import importlib
 import os
 import sys
 
+from xlm import __version__
+
 VERBS = {
     "prepare": "learn a vocabulary and binarize text into a folder of corpora",
     "pretrain": "train a model by a recipe, or go on with an interrupted run",
@@ -33,6 +35,9 @@ def main() -> None:
             "`torchrun --nproc_per_node=8 -m xlm.pretrain --config RECIPE.yaml`.",
         ]
     )
+    if verb == "--version":
+        sys.stdout.write(f"xlm {__version__}\n")
+        return
     if verb in ("-h", "--help"):
         sys.stdout.write(usage + "\n")
         return

@@ -7,6 +7,7 @@ string under the field. The last word wins: default, ``--config`` file, flag.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import logging
 import re
 import sys
@@ -32,6 +33,12 @@ set_loader("yaml", load, (yaml.YAMLError,))
 set_dumper("yaml", dump)
 
 Config = TypeVar("Config")
+
+_USERS_ERRORS = {
+    errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENOSPC,
+    errno.ENOTDIR, errno.EPERM, errno.EROFS,
+}  # fmt: skip
+"""What a file system answers to a wrong place or a full disk; any other error is our bug."""
 
 
 class _Parser(ArgumentParser):
@@ -124,6 +131,8 @@ def _plain(value: Any) -> Any:
         return _fields(value)
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, Path):
+        return str(value)
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value
@@ -148,3 +157,12 @@ def run_verb(
         line = " ".join(str(error).split())
         sys.stderr.write(f"xlm {verb}: {line}\n")
         raise SystemExit(2) from None
+    except OSError as error:
+        if error.errno not in _USERS_ERRORS:
+            raise
+        where = error.filename or "standard output"
+        sys.stderr.write(f"xlm {verb}: {where}: {error.strerror}; give another file or folder\n")
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        sys.stderr.write(f"xlm {verb}: interrupted\n")
+        raise SystemExit(130) from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -119,6 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     def act(config: Evaluate) -> None:
         result = evaluate_run(config)
+        if os.environ.get("RANK", "0") != "0":
+            return
         sys.stdout.write(f"{config.folder} {result['checkpoint']}, {result['split']} text\n")
         sys.stdout.write(table(result["figures"]) + "\n")
         for line in against_unigram(result["figures"]):

@@ -7,11 +7,14 @@ goes on from its newest sound checkpoint when it is started again with the same 
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import logging
+import math
 import platform
 import threading
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,7 @@ from xlm.batch import Batch
 from xlm.command import run_verb, to_yaml
 from xlm.data.corpora import Corpora
 from xlm.data.mixture import render_table
-from xlm.errors import CheckpointError
+from xlm.errors import CheckpointError, ConfigError
 from xlm.run import Run
 from xlm.training import checkpoint, retention
 from xlm.training.averaging import AveragedWeights
@@ -41,6 +44,8 @@ from xlm.training.speed import flops, matmul_ceiling
 from xlm.training.state import TrainState
 
 log = logging.getLogger("xlm")
+
+_ALONE = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -63,16 +68,45 @@ def pretrain(run: Run, corpora: Corpora | None = None) -> Result:
     ``corpora`` stands for ``run.data`` where they are in memory. Raises ConfigError, DataError,
     CheckpointError or TrainingError, each in one line.
     """
-    parallel = Parallel.start(run.device, tf32=run.tf32, deterministic=run.deterministic)
+    if not _ALONE.acquire(blocking=False):
+        raise ConfigError(
+            "another pretrain is running in this process, and torch's generators are one for all "
+            "threads: start it in a process of its own, or after the other"
+        )
+    parallel = None
     try:
-        session = Session(run, corpora or Corpora.open(run.data), parallel)
-        with session.journal, stop_on_signals() as stop:
-            session.train(stop)
+        parallel = Parallel.start(run.device, tf32=run.tf32, deterministic=run.deterministic)
+        with locked(Path(run.folder)) if parallel.is_main else nullcontext():
+            session = Session(run, corpora or Corpora.open(run.data), parallel)
+            with session.journal, stop_on_signals() as stop:
+                session.train(stop)
         return Result(
             Path(run.folder), session.learner, session.state, session.figures, session.stopped_early
         )
     finally:
-        parallel.close()
+        if parallel is not None:
+            parallel.close()
+        _ALONE.release()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run's folder; raises ConfigError where another process does, or it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise ConfigError(
+            f"folder {folder} cannot be written ({error.strerror}); give another"
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(
+                f"{folder} is being written by another run: wait for it, or give another folder"
+            ) from error
+        yield
 
 
 class Session:
@@ -96,7 +130,7 @@ class Session:
         self._unsaved = ""
         self._build_trainer()
         self._start_or_resume()
-        if parallel.is_main:
+        if parallel.is_main and self.state.step < run.steps:
             building.write_run(run, self.folder)
         self.journal = Journal(
             self.folder,
@@ -214,6 +248,8 @@ class Session:
         device = self.parallel.device
         streams = (stream for own in self.mixture.streams.values() for stream in own)
         num_tokens = sum(stream.text_size.tokens for stream in streams)
+        counts = self.corpora.counts().tobytes()
+        held_out = self.held_out.values()
         return {
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
@@ -221,7 +257,8 @@ class Session:
             if device.type == "cuda"
             else f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
             "processes": self.parallel.world,
-            "training text": f"{num_tokens} tokens",
+            "training text": f"{num_tokens} tokens, {hashlib.sha256(counts).hexdigest()[:12]}",
+            "held-out text": [[s.id, s.text_size.tokens] for own in held_out for s in own],
         }
 
     def _announce(self) -> None:
@@ -269,7 +306,9 @@ class Session:
 
         Raises CheckpointError where the last state could not be saved.
         """
-        if self.stopped_early:
+        if self.state.step >= self.run.steps:
+            self.journal.say(f"finished already, at step {self.state.step}: nothing is trained")
+        elif self.stopped_early:
             self.journal.say(
                 f"stopped at step {self.state.step} after {self.state.patience_used} evaluations "
                 "without a new best; raise stopping.patience to go on"
@@ -321,6 +360,7 @@ class Session:
         stopping, state = self.run.stopping, self.state
         score, names = building.stopping_score(stopping, self.figures)
         counted = state.step >= stopping.from_step
+        counted = counted and math.isfinite(score)
         better = counted and (state.best is None or score < state.best)
         if better:
             state.best, state.best_step, state.patience_used = score, state.step, 0

@@ -59,6 +59,10 @@ class Stopping:
     patience: int | None = None
     """Stop after so many evaluations without a new best; null: never."""
 
+    def __post_init__(self) -> None:
+        if self.patience is not None and self.patience < 1:
+            raise ConfigError(f"stopping.patience must be at least 1: found {self.patience}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
@@ -121,6 +125,13 @@ class Run:
         for name in ("steps", "group_size", "report_every", "keep_last"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1: found {getattr(self, name)}")
+        for name in ("evaluate_every", "save_every"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must be at least 0 (never): found {getattr(self, name)}")
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"seed must be in [0, 2**63): found {self.seed}")
+        if not str(self.folder):
+            raise ConfigError("folder is empty: name the folder that the run is written to")
         for name, objective in self.objectives.items():
             length = getattr(objective, "length", 0)
             if length > self.model.max_positions:
@@ -218,6 +229,10 @@ def build_mixture(run: Run, streams: Mapping[str, Sequence[Stream]]) -> Mixture:
     )
 
 
+RISING = ("accuracy", "targets", "unigram_perplexity")
+"""Figures that rise with the model, or do not depend on it: none can be watched."""
+
+
 def check_stopping(stopping: Stopping, stream_ids: Iterable[str]) -> None:
     """Raise ConfigError where a stream that is watched is none of those evaluated."""
     evaluated = list(stream_ids)
@@ -239,6 +254,11 @@ def stopping_score(
     having = [name for name, own in figures.items() if stopping.metric in own]
     single = [name for name in having if "-" not in name]
     names = stopping.streams or single or having
+    if stopping.metric in RISING:
+        raise ConfigError(
+            f"stopping.metric {stopping.metric!r} does not fall as the model gets better: give "
+            "perplexity or nats"
+        )
     if not names or not set(names) <= set(having):
         raise ConfigError(
             f"stopping.metric {stopping.metric!r}: not a figure of {', '.join(names or figures)}, "

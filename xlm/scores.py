@@ -36,7 +36,10 @@ class Scores(Mapping[str, float]):
 
 @dataclass(frozen=True)
 class TextSize:
-    """The size of one text in every unit; line ends are counted in each (see the module)."""
+    """The size of one text in every unit; line ends are counted in each (see the module).
+
+    Words, characters and bytes are 0 where they are not known (ids that came without text).
+    """
 
     sentences: int
     tokens: int
@@ -75,9 +78,12 @@ def language_model_figures(scores: Mapping[str, float], text: TextSize | None) -
     figures = {"nats": nats, "perplexity": perplexity(nats)}
     if text is not None:
         total = nats * text.tokens
-        figures["word_perplexity"] = perplexity(total / text.words)
-        figures["bits_per_character"] = total / text.characters / math.log(2)
-        figures["bits_per_byte"] = total / text.bytes / math.log(2)
+        if text.words:
+            figures["word_perplexity"] = perplexity(total / text.words)
+        if text.characters:
+            figures["bits_per_character"] = total / text.characters / math.log(2)
+        if text.bytes:
+            figures["bits_per_byte"] = total / text.bytes / math.log(2)
     figures["accuracy"] = scores["correct"] / targets
     figures["targets"] = targets
     if "unigram_nats" in scores:

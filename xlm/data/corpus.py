@@ -106,7 +106,7 @@ class Corpus:
     ) -> Corpus:
         """A corpus in memory from ids without end symbols.
 
-        Sizes that are not given are taken to be the number of tokens.
+        Sizes that are not given are not known (0): no figure is per word, character or byte.
         """
         rows = [np.asarray(sentence, dtype=np.int64) for sentence in sentences]
         lengths = np.array([len(row) + 1 for row in rows], dtype=np.int64)
@@ -115,7 +115,7 @@ class Corpus:
         flat[~_marks(offsets[1:] - 1, len(flat))] = np.concatenate([*rows, flat[:0]])
         num = len(flat)
         counts = count_ids(flat, tokenizer.vocab_size)
-        sizes = [num if size is None else size for size in (words, characters, bytes)]
+        sizes = [size or 0 for size in (words, characters, bytes)]
         return cls(
             flat.astype(id_type(tokenizer.vocab_size)),
             offsets,

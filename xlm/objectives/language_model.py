@@ -39,6 +39,12 @@ class LanguageModel(Objective):
     """How a pair is laid out: ``tlm`` (positions restart), ``tlm-run-on`` or ``merged``."""
 
     def __post_init__(self) -> None:
+        for name in ("languages", "pairs"):
+            if isinstance(getattr(self, name), str):
+                raise ConfigError(
+                    f"{name} must be a list: found {getattr(self, name)!r}, give "
+                    f"[{getattr(self, name)}]"
+                )
         if bool(self.languages) == bool(self.pairs):
             raise ConfigError(
                 f"{type(self).__name__} takes either languages or pairs: found "
