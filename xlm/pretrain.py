@@ -68,6 +68,8 @@ def pretrain(run: Run, corpora: Corpora | None = None) -> Result:
     ``corpora`` stands for ``run.data`` where they are in memory. Raises ConfigError, DataError,
     CheckpointError or TrainingError, each in one line.
     """
+    if not str(run.folder):
+        raise ConfigError("folder is empty: name the folder that the run is written to")
     if not _ALONE.acquire(blocking=False):
         raise ConfigError(
             "another pretrain is running in this process, and torch's generators are one for all "

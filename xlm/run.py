@@ -130,8 +130,6 @@ class Run:
                 raise ConfigError(f"{name} must be at least 0 (never): found {getattr(self, name)}")
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"seed must be in [0, 2**63): found {self.seed}")
-        if not str(self.folder):
-            raise ConfigError("folder is empty: name the folder that the run is written to")
         for name, objective in self.objectives.items():
             length = getattr(objective, "length", 0)
             if length > self.model.max_positions:
