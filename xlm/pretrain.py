@@ -78,8 +78,10 @@ def pretrain(run: Run, corpora: Corpora | None = None) -> Result:
     parallel = None
     try:
         parallel = Parallel.start(run.device, tf32=run.tf32, deterministic=run.deterministic)
+        parallel.check_group_size(run.group_size)
+        corpora = corpora or Corpora.open(run.data)
         with locked(Path(run.folder)) if parallel.is_main else nullcontext():
-            session = Session(run, corpora or Corpora.open(run.data), parallel)
+            session = Session(run, corpora, parallel)
             with session.journal, stop_on_signals() as stop:
                 session.train(stop)
         return Result(

@@ -61,7 +61,8 @@ def sentences(num: int, seed: int) -> list[np.ndarray]:
 
 
 def _corpus(rows: list[np.ndarray], language: str) -> Corpus:
-    return Corpus.from_sentences(rows, language=language, tokenizer=Words())
+    words = sum(len(row) + 1 for row in rows)
+    return Corpus.from_sentences(rows, language=language, tokenizer=Words(), words=words)
 
 
 def corpora(num: int = 80, seed: int = 0) -> Corpora:
