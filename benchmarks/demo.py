@@ -55,28 +55,39 @@ def figures(clone: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text())["figures"])
 
 
+def measure_demo(clone: Path) -> None:
+    """The demo, its figures, and how long a second start takes."""
+    _, seconds = command(clone, "demo.sh")
+    demo = {**seconds, "figures": figures(clone)}
+    if not (clone / "runs/sample/curves.png").exists():
+        sys.exit("the demo drew no curves.png")
+    for stream, own in demo["figures"].items():
+        gain = 1 - own["perplexity"] / own["unigram_perplexity"]
+        if stream.startswith("mlm/") and gain < LEAST_GAIN:
+            sys.exit(f"{stream}: only {gain:.1%} below the unigram model")
+    _, again = command(clone, "demo.sh")
+    demo["second_run_seconds"] = again["install_seconds"] + again["run_seconds"]
+    record.write("demo", demo)
+
+
+def measure_tests(clone: Path) -> None:
+    """The tests' closing line, and the seconds that they and their set-up took."""
+    output, seconds = command(clone, "test.sh")
+    closing = re.findall(r"^.*\d+ passed.*$", output, flags=re.MULTILINE)[-1]
+    record.write("tests", {**seconds, "closing_line": closing})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only-demo", action="store_true", help="leave out tools/test.sh")
+    parser.add_argument("--only", choices=("demo", "tests"), help="one of the two commands")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "xlm"
         subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
-        _, seconds = command(clone, "demo.sh")
-        demo = {**seconds, "figures": figures(clone), "picture": True}
-        if not (clone / "runs/sample/curves.png").exists():
-            sys.exit("the demo drew no curves.png")
-        for stream, own in demo["figures"].items():
-            gain = 1 - own["perplexity"] / own["unigram_perplexity"]
-            if stream.startswith("mlm/") and gain < LEAST_GAIN:
-                sys.exit(f"{stream}: only {gain:.1%} below the unigram model")
-        _, again = command(clone, "demo.sh")
-        demo["second_run_seconds"] = again["install_seconds"] + again["run_seconds"]
-        record.write("demo", demo)
-        if not arguments.only_demo:
-            output, seconds = command(clone, "test.sh")
-            closing = re.findall(r"^.*\d+ passed.*$", output, flags=re.MULTILINE)[-1]
-            record.write("tests", {**seconds, "closing_line": closing})
+        if arguments.only != "tests":
+            measure_demo(clone)
+        if arguments.only != "demo":
+            measure_tests(clone)
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ def text(path: Path | None) -> tuple[list[str], list[str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--text", type=Path, help="English text; default: the corpus that ships")
-    parser.add_argument("--steps", type=int, default=800, help="TLM updates")
+    parser.add_argument("--steps", type=int, default=1000, help="TLM updates")
     parser.add_argument("--every", type=int, default=100, help="updates between two looks")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--only", choices=VARIANTS, help="one variant; nothing is written")
