@@ -30,6 +30,7 @@ from xlm.training.evaluation import evaluate
 from xlm.training.loop import Verdict, train
 from xlm.training.parallel import Parallel
 
+PARTNERS = ("true pair", "wrong pair")
 PAIR = f"{shifted.FIRST}-{shifted.SECOND}"
 
 
@@ -137,7 +138,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000, help="TLM updates")
     parser.add_argument("--every", type=int, default=100, help="updates between two looks")
     parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--only", choices=VARIANTS, help="one variant; nothing is written")
+    parser.add_argument("--only", choices=VARIANTS, help="one variant, timed: tlm_time")
     arguments = parser.parse_args()
     train_lines, valid_lines = text(arguments.text)
     corpora = shifted.corpora(train_lines, valid_lines, vocab_size=1000, num=20000)
@@ -150,6 +151,11 @@ def main() -> None:
         path = record.write("tlm_shifted", {"text": "shipped corpus" if arguments.text is None
                                             else "English text", "variants": variants})  # fmt: skip
         draw(variants, path.with_suffix(".png"))
+    else:
+        (own,) = variants.values()
+        looked = {f"{kind}, %": round(100 * own["curve"][-1][kind], 2) for kind in PARTNERS}
+        row = {"trained on": arguments.only, "updates": arguments.steps, **looked}
+        record.write("tlm_time", {"rows": [{**row, "seconds": own["seconds"]}]})
     for name, own in variants.items():
         sys.stdout.write(f"{name}: {own['seconds']} s, {json.dumps(own['curve'][-1])}\n")
 
