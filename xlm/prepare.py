@@ -355,7 +355,8 @@ class _progress:
         self._bar = tqdm(desc=what, unit=" lines", disable=None, leave=False)
 
     def __enter__(self) -> Callable[[int], object]:
-        return self._bar.update
+        update: Callable[[int], object] = self._bar.update
+        return update
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
