@@ -24,8 +24,8 @@ from xlm import sample
 from xlm.model.config import ModelConfig
 from xlm.objective import Objective
 from xlm.objectives.masked import MaskedLM
-from xlm.pretrain import Session
 from xlm.run import Optimizer, Run, Schedule, held_out_streams
+from xlm.session import Session
 from xlm.training.evaluation import evaluate
 from xlm.training.loop import Verdict, train
 from xlm.training.parallel import Parallel

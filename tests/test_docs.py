@@ -29,7 +29,7 @@ from xlm.model.config import PRESETS
 from xlm.prepare import Prepare
 from xlm.recipe import Checker
 from xlm.run import Run
-from xlm.text.tokenizer import NUM_SPECIALS
+from xlm.text.tokenizer import LAYOUTS
 from xlm.training.journal import read_metrics
 from xlm.training.schedule import ScheduleKind
 
@@ -270,7 +270,7 @@ def test_every_preset_layout_and_schedule_is_described() -> None:
         sizes = (config.dim, config.num_layers, config.num_heads, config.num_decoder_layers)
         assert cells == [*map(str, sizes), "yes" if config.language_embeddings else "no"]
     assert all(f"`{kind}`" in training for kind in ScheduleKind.__args__)  # type: ignore[attr-defined]
-    assert all(f"| `{layout}` |" in data for layout in NUM_SPECIALS)
+    assert all(f"| `{layout}` |" in data for layout in LAYOUTS)
 
 
 def test_every_field_has_a_line_of_help() -> None:

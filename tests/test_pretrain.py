@@ -27,8 +27,9 @@ from xlm.data.corpora import Corpora
 from xlm.errors import CheckpointError, ConfigError
 from xlm.model.transformer import Transformer
 from xlm.objectives.masked import MaskedLM
-from xlm.pretrain import Result, Session, pretrain
+from xlm.pretrain import Result, pretrain
 from xlm.run import Run, Schedule, Stopping
+from xlm.session import Session
 from xlm.training import checkpoint, retention
 from xlm.training.evaluation import evaluate
 from xlm.training.parallel import Parallel
@@ -383,7 +384,7 @@ def _scores(monkeypatch: pytest.MonkeyPatch, *scores: float) -> None:
             return {"mlm/en": {"nats": 0.0}}
         return {"mlm/en": {"nats": next(left)}, "mlm/hi": {"nats": 1.0}}
 
-    monkeypatch.setattr("xlm.pretrain.evaluate", found)
+    monkeypatch.setattr("xlm.session.evaluate", found)
 
 
 def _worsening(made: Corpora, monkeypatch: pytest.MonkeyPatch, patience: int) -> Stopping:

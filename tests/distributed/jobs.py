@@ -22,8 +22,9 @@ from xlm.model.transformer import Transformer
 from xlm.objectives.causal import CausalLM
 from xlm.objectives.masked import MaskedLM
 from xlm.objectives.translation import Translation
-from xlm.pretrain import Session, pretrain
+from xlm.pretrain import pretrain
 from xlm.run import Run, Schedule
+from xlm.session import Session
 from xlm.training import checkpoint
 from xlm.training.evaluation import evaluate
 from xlm.training.loop import Report, train

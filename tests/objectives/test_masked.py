@@ -162,8 +162,9 @@ def test_where_the_second_sentence_begins(layout):
     objective = MaskedLM(pairs=["ne-en"], tokens=64, layout=layout)
     examples, batch = train_batch(objective)
     for row, length in enumerate(batch.lengths.tolist()):
-        first = len(examples.first[row]) + 2
-        second = len(examples.second[row]) + (1 if layout == "merged" else 2)
+        merged = layout == "merged"  # the end symbol between them is the second sentence's (B3)
+        first = len(examples.first[row]) + (1 if merged else 2)
+        second = len(examples.second[row]) + 2
         assert length == first + second
         restart = range(second) if layout == "tlm" else range(first, first + second)
         assert batch.positions[row, :length].tolist() == [*range(first), *restart]

@@ -47,7 +47,7 @@ def test_text_never_becomes_a_special(
 
 def test_unseen_characters_fall_back_to_bytes(tokenizer: SentencePieceTokenizer) -> None:
     text = "the 🦜 ক cat"
-    pieces = tokenizer.pieces(text)
+    pieces = tokenizer.segment(text)
     assert {f"<0x{byte:02X}>" for byte in "🦜".encode()} <= set(pieces)
     assert tokenizer.unk_id not in tokenizer.encode(text)
     assert tokenizer.decode(tokenizer.encode(text)) == text

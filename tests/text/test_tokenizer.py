@@ -9,7 +9,6 @@ from xlm.errors import ConfigError, DataError
 from xlm.text import Tokenizer, load_tokenizer
 from xlm.text.fastbpe import FastBpeTokenizer
 from xlm.text.subwords import learn_sentencepiece
-from xlm.text.tokenizer import num_specials
 
 
 class Letters(Tokenizer):
@@ -35,21 +34,21 @@ A, B = np.array([10, 11]), np.array([20, 21, 22])
     [
         ("tlm", [1, 10, 11, 1, 1, 20, 21, 22, 1], [0, 1, 2, 3, 0, 1, 2, 3, 4], [0] * 4 + [1] * 5),
         ("tlm-run-on", [1, 10, 11, 1, 1, 20, 21, 22, 1], [*range(9)], [0] * 4 + [1] * 5),
-        ("merged", [1, 10, 11, 1, 20, 21, 22, 1], [*range(8)], [0] * 4 + [1] * 4),
+        ("merged", [1, 10, 11, 1, 20, 21, 22, 1], [*range(8)], [0] * 3 + [1] * 5),
     ],
 )
 def test_pairs(layout: str, tokens: list[int], positions: list[int], segments: list[int]) -> None:
     wrapped = Letters().wrap(A, B, layout)
     assert [array.tolist() for array in wrapped] == [tokens, positions, segments]
     assert {array.dtype for array in wrapped} == {np.dtype(np.int64)}
-    assert len(wrapped.tokens) == len(A) + len(B) + num_specials(layout, pair=True)
+    assert len(wrapped.tokens) == len(A) + len(B) + Letters().num_specials(layout, pair=True)
 
 
 @pytest.mark.parametrize("layout", ["xlm", "merged"])
 def test_one_sentence(layout: str) -> None:
     wrapped = Letters().wrap(A, layout=layout)
     assert [array.tolist() for array in wrapped] == [[1, 10, 11, 1], [0, 1, 2, 3], [0] * 4]
-    assert len(wrapped.tokens) == len(A) + num_specials(layout, pair=False)
+    assert len(wrapped.tokens) == len(A) + Letters().num_specials(layout, pair=False)
 
 
 def test_layouts_that_do_not_fit() -> None:

@@ -46,6 +46,9 @@ class ModelConfig:
     language_embeddings: bool | None = None
     """Add a learned vector per language to each token; with a single language there is none
     (null: the preset's, else true)."""
+    num_segments: int = 0
+    """Rows of a table of segments (token types) that is added too: BERT has 2, XLM-R 1, XLM none;
+    with 1 every token gets the same row."""
     feed_forward: int | None = None
     """Width inside the feed-forward layers (null: 4 x dim)."""
     max_positions: int = 512
@@ -58,6 +61,9 @@ class ModelConfig:
     """Inside the feed-forward layers; GELU is the exact one (erf)."""
     tied_output: bool = True
     """The output matrix is the word embeddings; the output bias is always its own."""
+    output_transform: bool = False
+    """A linear layer, the activation and a normalization before the projection onto the
+    vocabulary, as BERT and XLM-R have and XLM has not."""
     layer_norm_eps: float = 1e-12
     """Added to the variance in each layer normalization."""
     fused_layer_norm: bool = False
@@ -96,6 +102,8 @@ class ModelConfig:
                     f"model.{field} is {value}: expected at least 1; give it, or name a preset "
                     f"({', '.join(_SIZES)})"
                 )
+        if self.num_segments < 0:
+            raise ConfigError(f"model.num_segments is {self.num_segments}: expected 0 or more")
         if self.num_decoder_layers < 0:
             raise ConfigError(
                 f"model.num_decoder_layers is {self.num_decoder_layers}: expected 0 (an encoder "
@@ -133,8 +141,11 @@ def num_parameters(config: ModelConfig, vocab_size: int, num_languages: int = 1)
     tables = (vocab_size + config.max_positions) * d + norm + vocab_size
     if config.language_embeddings and num_languages > 1:
         tables += num_languages * d
+    tables += config.num_segments * d
     if not config.tied_output:
         tables += vocab_size * d
+    if config.output_transform:
+        tables += d * d + d + norm
     total = tables + config.num_layers * layer
     if config.num_decoder_layers:
         total += tables + config.num_decoder_layers * (layer + attention + norm)

@@ -151,6 +151,20 @@ class FeedForward(nn.Module):
         return self.contract(self.activation(self.expand(x)))  # type: ignore[no-any-return]
 
 
+class OutputTransform(nn.Module):
+    """What BERT and XLM-R put between the last layer and the projection onto the vocabulary."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.dense = nn.Linear(config.dim, config.dim)
+        self.activation = F.gelu if config.activation == "gelu" else F.relu
+        self.norm = layer_norm(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[N, D] -> [N, D]``."""
+        return self.norm(self.activation(self.dense(x)))  # type: ignore[no-any-return]
+
+
 class Layer(nn.Module):
     """One post-norm layer: each sub-layer's output is added, then the sum normalized."""
 

@@ -1,10 +1,9 @@
-"""A model directory of our own format: weights, shape and language map; never a pickle.
+"""A model with all it takes to use it, and its directory: self-contained, never a pickle.
 
-    model.safetensors   every parameter once (the tied matrix is stored as the word embeddings)
-    config.json         format version, ModelConfig, vocabulary size, padding id, caller's extras
-    languages.json      language -> row of the language table
-
-The tokenizer is written beside them by the caller, which makes the directory self-contained.
+model.safetensors   every parameter once (the tied matrix is stored as the word embeddings)
+config.json         format version, ModelConfig, vocabulary size, padding id, caller's extras
+languages.json      language -> row of the language table
+tokenizer/          the tokenizer, where there is one
 """
 
 from __future__ import annotations
@@ -12,22 +11,123 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from xlm.batch import Batch
 from xlm.errors import CheckpointError, ConfigError
 from xlm.model.config import ModelConfig
 from xlm.model.transformer import Transformer
+from xlm.text.loading import load_tokenizer
+from xlm.text.normalize import normalize
+from xlm.text.tokenizer import Tokenizer
 
 FORMAT = "xlm-pretrain model"
 FORMAT_VERSION = 1
 WEIGHTS, CONFIG, LANGUAGES = "model.safetensors", "config.json", "languages.json"
+TOKENIZER = "tokenizer"
+
+
+@dataclass(frozen=True)
+class PretrainedModel:
+    """A transformer, its tokenizer and its languages: what ``xlm.load`` returns."""
+
+    transformer: Transformer
+    tokenizer: Tokenizer
+    languages: dict[str, int]
+    """The row of each language in the language table; empty where the model has no such table and
+    so makes no difference between languages."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Kept in config.json: where the model comes from."""
+
+    @classmethod
+    def open(cls, folder: str | Path) -> PretrainedModel:
+        """What ``save_pretrained`` wrote, in evaluation mode; raises CheckpointError, DataError."""
+        transformer, languages = load_model(folder)
+        tokenizer = load_tokenizer(Path(folder) / TOKENIZER)
+        extra = _read_description(Path(folder)).get("extra", {})
+        if tokenizer.vocab_size != transformer.vocab_size:
+            raise CheckpointError(
+                f"{folder}: the model has a vocabulary of {transformer.vocab_size} ids, the "
+                f"tokenizer beside it {tokenizer.vocab_size}: one of the two was replaced"
+            )
+        return cls(transformer.eval(), tokenizer, languages, extra)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a self-contained directory, which ``xlm.load`` opens on any machine."""
+        self.tokenizer.save(Path(folder) / TOKENIZER)
+        save_model(self.transformer, folder, self.languages, self.extra)
+
+    @property
+    def has_languages(self) -> bool:
+        """Whether the encoder has a table of languages, so that a language must be named."""
+        return self.transformer.encoder.languages is not None
+
+    def language_id(self, language: str | None) -> int:
+        """The row of ``language``, 0 for a model without languages; CheckpointError if unknown."""
+        if not self.has_languages:
+            return 0
+        if language is None:
+            raise ConfigError(
+                f"the model tells languages apart: name one of {', '.join(self.languages)}"
+            )
+        return match_languages(self.languages, [language])[language]
+
+    def batch(
+        self,
+        lines: Sequence[str],
+        language: str | None = None,
+        seconds: Sequence[str] | None = None,
+        second_language: str | None = None,
+        *,
+        layout: str | None = None,
+    ) -> Batch:
+        """Sentences, or pairs in the ``merged`` layout or another, as a batch that predicts nothing.
+
+        Lines are normalized and tokenized here. Rows longer than the model's positions raise
+        ConfigError.
+        """
+        layout = layout or ("xlm" if seconds is None else "merged")
+        encoded = [np.array(self.tokenizer.encode(normalize(line)), np.int64) for line in lines]
+        if seconds is None:
+            rows = [self.tokenizer.wrap(first, None, layout) for first in encoded]
+        else:
+            others = [np.array(self.tokenizer.encode(normalize(s)), np.int64) for s in seconds]
+            pairs = zip(encoded, others, strict=True)
+            rows = [self.tokenizer.wrap(first, second, layout) for first, second in pairs]
+        lengths = torch.tensor([len(row.tokens) for row in rows])
+        shape = (len(rows), int(lengths.max()) if len(rows) else 0)
+        if shape[1] > self.transformer.config.max_positions:
+            raise ConfigError(
+                f"a row of {shape[1]} tokens does not fit the model's "
+                f"{self.transformer.config.max_positions} positions: shorten it"
+            )
+        tokens = torch.full(shape, self.tokenizer.pad_id)
+        positions, segments = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape).long()
+        for at, row in enumerate(rows):
+            for padded, values in zip((tokens, positions, segments), row, strict=True):
+                padded[at, : len(values)] = torch.from_numpy(values)
+        ids = [self.language_id(language), self.language_id(second_language or language)]
+        nothing = torch.zeros(0, dtype=torch.int64)
+        return Batch(
+            tokens=tokens, positions=positions, langs=torch.tensor(ids)[segments],
+            segments=segments, lengths=lengths, rows=torch.arange(len(rows)), predict=nothing,
+            targets=nothing,
+        )  # fmt: skip
+
+    def encode(self, batch: Batch, *, causal: bool = False) -> Tensor:
+        """The last layer's hidden states ``[B, T, D]`` of a batch, zero at padding."""
+        return self.transformer.encode(
+            batch.tokens, batch.lengths, batch.positions, batch.langs, batch.segments, causal=causal
+        )
 
 
 def save_model(
@@ -38,11 +138,12 @@ def save_model(
 ) -> None:
     """Write the model into ``folder``, which is made if need be; each file appears whole or not.
 
-    ``languages`` gives each language's id, 0 .. ``model.num_languages`` - 1; ``extra`` is kept in
-    config.json for the caller. Raises ConfigError for a language map that does not fit the model,
+    ``languages`` gives each language's id, 0 .. ``model.num_languages`` - 1, or is empty for a
+    model without a language table; ``extra`` is kept in config.json for the caller. Raises ConfigError for a language map that does not fit the model,
     CheckpointError where the disk refuses.
     """
-    if sorted(languages.values()) != list(range(model.num_languages)):
+    known = sorted(languages.values()) == list(range(model.num_languages))
+    if not known and (languages or model.encoder.languages is not None):
         raise ConfigError(
             f"language ids {dict(languages)} do not fit a model of {model.num_languages} "
             f"languages: expected the ids 0 to {model.num_languages - 1}, each once"
@@ -84,7 +185,7 @@ def load_model(
     """
     folder = Path(folder)
     described = _read_description(folder)
-    languages = _read_languages(folder, described["num_languages"])
+    languages = _read_languages(folder, described)
     match_languages(languages, wanted_languages, where=folder)
     if vocab_size is not None and vocab_size != described["vocab_size"]:
         raise CheckpointError(
@@ -155,10 +256,13 @@ def _read_description(folder: Path) -> dict[str, Any]:
     return described
 
 
-def _read_languages(folder: Path, num_languages: int) -> dict[str, int]:
+def _read_languages(folder: Path, described: Mapping[str, Any]) -> dict[str, int]:
     path = folder / LANGUAGES
+    num_languages = described["num_languages"]
     languages = _read_json(path)
     ids = list(languages.values())
+    if not ids and not (described["model"].get("language_embeddings") and num_languages > 1):
+        return {}
     if not all(type(i) is int for i in ids) or sorted(ids) != list(range(num_languages)):
         raise CheckpointError(
             f"{path}: {languages} does not fit a model of {num_languages} languages: expected "

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from xlm.errors import ConfigError
 from xlm.model.config import ModelConfig
-from xlm.model.layers import Layer, layer_norm
+from xlm.model.layers import Layer, OutputTransform, layer_norm
 
 Side = Literal["encoder", "decoder"]
 
@@ -40,15 +40,25 @@ class Stack(nn.Module):
         self.positions = nn.Embedding(config.max_positions, config.dim)
         with_languages = config.language_embeddings and num_languages > 1
         self.languages = nn.Embedding(num_languages, config.dim) if with_languages else None
+        self.segments = (
+            nn.Embedding(config.num_segments, config.dim) if config.num_segments else None
+        )
         self.embedding_norm = layer_norm(config)
         num_layers = config.num_decoder_layers if cross else config.num_layers
         self.layers = nn.ModuleList(Layer(config, cross=cross) for _ in range(num_layers))
+        self.output_transform = OutputTransform(config) if config.output_transform else None
         self.output_bias = nn.Parameter(torch.empty(vocab_size))
         self.output_weight = None
         if not config.tied_output:
             self.output_weight = nn.Parameter(torch.empty(vocab_size, config.dim))
 
-    def embed(self, tokens: Tensor, positions: Tensor | None, langs: Tensor | None) -> Tensor:
+    def embed(
+        self,
+        tokens: Tensor,
+        positions: Tensor | None,
+        langs: Tensor | None,
+        segments: Tensor | None = None,
+    ) -> Tensor:
         """int64 ``[B, T]`` each -> ``[B, T, D]``; padding is not zeroed here."""
         length = tokens.shape[1]
         if positions is None:
@@ -62,6 +72,11 @@ class Stack(nn.Module):
             x = self.words(tokens) + self.positions(positions)
         if self.languages is not None and langs is not None:
             x = x + self.languages(langs)
+        if self.segments is not None:
+            if segments is None or self.segments.num_embeddings == 1:
+                x = x + self.segments.weight[0]
+            else:
+                x = x + self.segments(segments)
         return F.dropout(self.embedding_norm(x), self.dropout, self.training)
 
     def forward(
@@ -74,6 +89,7 @@ class Stack(nn.Module):
         padded: bool,
         source: Tensor | None = None,
         source_lengths: Tensor | None = None,
+        segments: Tensor | None = None,
     ) -> Tensor:
         """The hidden states ``[B, T, D]``, zero at padding."""
         blank = _padding(lengths, tokens.shape[1])[:, :, None] if padded else None
@@ -82,13 +98,15 @@ class Stack(nn.Module):
         source_mask = None
         if padded and source is not None and source_lengths is not None:
             source_mask = _visible(source_lengths, source.shape[1])
-        x = _blanked(self.embed(tokens, positions, langs), blank)
+        x = _blanked(self.embed(tokens, positions, langs, segments), blank)
         for layer in self.layers:
             x = _blanked(layer(x, mask, causal, source, source_mask), blank)
         return x
 
     def project(self, x: Tensor) -> Tensor:
         """``[N, D] -> [N, V]``."""
+        if self.output_transform is not None:
+            x = self.output_transform(x)
         weight = self.words.weight if self.output_weight is None else self.output_weight
         return F.linear(x, weight, self.output_bias)
 
@@ -131,7 +149,7 @@ class Transformer(nn.Module):
     def initialize(self) -> None:
         """Every first value, drawn from torch's default generator (B6).
 
-        - word, position and language tables: normal(0, D^-1/2); the row of padding: 0
+        - word, position, language and segment tables: normal(0, D^-1/2); the row of padding: 0
         - weight and bias of each linear: uniform(+-1/sqrt(inputs)); a fused one is thereby the
           same as its parts drawn apart
         - output bias, and the output matrix where it is not tied: the same, with D inputs
@@ -161,18 +179,23 @@ class Transformer(nn.Module):
         lengths: Tensor,
         positions: Tensor | None = None,
         langs: Tensor | None = None,
+        segments: Tensor | None = None,
         *,
         causal: bool = False,
         padded: bool = True,
     ) -> Tensor:
         """The encoder's hidden states ``[B, T, D]``, zero at padding.
 
-        ``tokens``, ``positions``, ``langs`` int64 ``[B, T]``, ``lengths`` int64 ``[B]``. Without
-        positions they are 0..T-1; without langs, or with a model of one language, no language
-        vector is added. ``padded=False`` promises that every row is full and skips the masks.
-        Raises ConfigError where T exceeds ``max_positions`` and no positions are given.
+        ``tokens``, ``positions``, ``langs``, ``segments`` int64 ``[B, T]``, ``lengths`` int64
+        ``[B]``. Without positions they are 0..T-1; without langs, or with a model of one language,
+        no language vector is added; segments are 0 where none are given, and only looked at by a
+        model with two rows of them or more. ``padded=False`` promises that every row is full and
+        skips the masks. Raises ConfigError where T exceeds ``max_positions`` and no positions are
+        given.
         """
-        hidden: Tensor = self.encoder(tokens, lengths, positions, langs, causal, padded)
+        hidden: Tensor = self.encoder(
+            tokens, lengths, positions, langs, causal, padded, segments=segments
+        )
         return hidden
 
     def decode(

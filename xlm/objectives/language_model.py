@@ -14,7 +14,7 @@ from xlm.errors import ConfigError
 from xlm.model.transformer import Transformer
 from xlm.objective import Objective, cross_entropy_loss, present
 from xlm.scores import Scores, language_model_figures
-from xlm.text.tokenizer import num_specials
+from xlm.text.tokenizer import check_layout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class LanguageModel(Objective):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1: found {getattr(self, name)}")
         if self.pairs:
-            num_specials(self.layout, pair=True)
+            check_layout(self.layout, pair=True)
 
     @property
     def causal(self) -> bool:
@@ -88,7 +88,7 @@ class LanguageModel(Objective):
                     objective=name,
                     split=split,
                     tokens_per_batch=self.tokens,
-                    num_specials=num_specials(self.layout, pair=True),
+                    num_specials=corpora.tokenizer.num_specials(self.layout, pair=True),
                     num_lengths=self.num_lengths,
                     max_length=self.length,
                     seed=seed,
@@ -104,6 +104,7 @@ class LanguageModel(Objective):
             batch.lengths,
             batch.positions,
             batch.langs,
+            batch.segments,
             causal=self.causal,
             padded=int(batch.num_tokens) < batch.tokens.numel(),
         )

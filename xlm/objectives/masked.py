@@ -138,7 +138,7 @@ class MaskedLM(LanguageModel):
         """
         eligible = _of_side(cells, side)
         if self.pairs:
-            eligible &= cells.tokens != tokenizer.end_id
+            eligible &= ~np.isin(cells.tokens, (tokenizer.begin_id, tokenizer.end_id))
         return eligible.ravel()
 
     def _batch(

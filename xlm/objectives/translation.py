@@ -99,7 +99,9 @@ class Translation(Objective):
         source = batch.source
         if source is None or model.decoder is None:
             raise ConfigError("Translation needs a decoder: set model.num_decoder_layers above 0")
-        memory = model.encode(source.tokens, source.lengths, source.positions, source.langs)
+        memory = model.encode(
+            source.tokens, source.lengths, source.positions, source.langs, source.segments
+        )
         hidden = model.decode(
             batch.tokens, batch.lengths, memory, source.lengths, batch.positions, batch.langs
         )

@@ -22,7 +22,6 @@ from xlm.model.config import ModelConfig
 from xlm.model.transformer import Transformer
 from xlm.objective import Objective, cross_entropy_loss
 from xlm.scores import Scores, perplexity
-from xlm.text.tokenizer import num_specials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +83,7 @@ class Classification(Objective):
                 split=split,
                 rows=self.rows,
                 tokens_per_batch=self.rows * self.length,
-                num_specials=num_specials("merged", pair=pair),
+                num_specials=corpora.tokenizer.num_specials("merged", pair=pair),
                 num_lengths=self.num_lengths,
                 max_length=self.length,
                 seed=seed,
@@ -114,7 +113,9 @@ class Classification(Objective):
     def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
         """Summed cross-entropy of the labels."""
         assert head is not None
-        hidden = model.encode(batch.tokens, batch.lengths, batch.positions, batch.langs)
+        hidden = model.encode(
+            batch.tokens, batch.lengths, batch.positions, batch.langs, batch.segments
+        )
         return cross_entropy_loss(head(hidden[:, 0]), batch, with_scores=not model.training)
 
     def figures(self, stream: Stream, scores: Scores) -> dict[str, float]:

@@ -33,6 +33,7 @@ class SentencePieceTokenizer(Tokenizer):
             reason = " ".join(str(error).split())
             raise DataError(f"no SentencePiece model in {len(model):,} bytes: {reason}") from None
         self.vocab_size = int(self._processor.get_piece_size())
+        self.pieces = tuple(str(self._processor.id_to_piece(at)) for at in range(self.vocab_size))
         self.end_id = self._control("</s>")
         self.pad_id = self._control("<pad>")
         self.mask_id = self._control("<mask>")
@@ -73,9 +74,9 @@ class SentencePieceTokenizer(Tokenizer):
         text: str = self._processor.decode(pieces)
         return text
 
-    def pieces(self, text: str) -> list[str]:
+    def segment(self, text: str) -> list[str]:
         """The pieces of one normalized line, to look at."""
-        return [str(self._processor.id_to_piece(at)) for at in self.encode(text)]
+        return [self.pieces[at] for at in self.encode(text)]
 
     def save(self, folder: Path) -> None:
         """Write ``sentencepiece.model`` and ``tokenizer.json``."""

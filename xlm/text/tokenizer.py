@@ -25,12 +25,12 @@ Ids = NDArray[np.int64]
 SETTINGS_FILE = "tokenizer.json"
 FORMAT = 1
 
-NUM_SPECIALS = {
-    # layout: special tokens around one sentence, around a pair (None: it does not take one)
-    "xlm": (2, None),
-    "tlm": (None, 4),
-    "tlm-run-on": (None, 4),
-    "merged": (2, 3),
+LAYOUTS = {
+    # layout: whether it takes one sentence, whether it takes a pair
+    "xlm": (True, False),
+    "tlm": (False, True),
+    "tlm-run-on": (False, True),
+    "merged": (True, True),
 }
 
 
@@ -43,16 +43,25 @@ class Wrapped(NamedTuple):
 
 
 class Tokenizer(ABC):
-    """Text to ids and back, with XLM's special tokens (algorithms A11: EOS opens and closes)."""
+    """Text to ids and back, and the special tokens around it (XLM's where nothing else is said)."""
 
     vocab_size: int
+    pieces: Sequence[str]
+    """The string of every id; how it marks the borders of words is the tokenizer's own."""
     end_id: int
-    """Opens and closes every sentence (``</s>``)."""
+    """Closes every sentence (``</s>``)."""
     pad_id: int
     unk_id: int
     mask_id: int
     special_ids: frozenset[int]
     """Every id that is no piece of text; never a target chosen by frequency."""
+    num_separators: int = 1
+    """End symbols between the sentences of a merged pair."""
+
+    @property
+    def begin_id(self) -> int:
+        """Opens every sentence; in XLM the end symbol does (algorithms A11)."""
+        return self.end_id
 
     @property
     @abstractmethod
@@ -76,38 +85,52 @@ class Tokenizer(ABC):
         """Write the tokenizer's files and ``tokenizer.json`` (its kind, settings and digest)."""
 
     def wrap(self, first: Ids, second: Ids | None = None, layout: str = "xlm") -> Wrapped:
-        """The special tokens of one sentence or pair.
+        """The special tokens of one sentence or pair; ``<`` is the begin symbol, ``>`` the end one.
 
-        - ``xlm``: ``</s> a </s>`` (algorithms A11)
-        - ``tlm``: ``</s> a </s> </s> b </s>``, positions restart at 0 with ``b`` (XLM section 3.4)
+        - ``xlm``: ``< a >``
+        - ``tlm``: ``< a > < b >``, positions restart at 0 with ``b`` (XLM section 3.4)
         - ``tlm-run-on``: the same, positions run on
-        - ``merged``: ``</s> a </s> b </s>``, positions run on (XLM's XNLI layout, B3); of one
-          sentence ``</s> a </s>``
+        - ``merged``: the pair as the model's own tasks lay it out, positions run on; of one
+          sentence ``< a >``
 
-        Raises ConfigError for an unknown layout, or one that takes another number of sentences.
+        In XLM both symbols are ``</s>``, and a merged pair is ``</s> a </s> b </s>`` (algorithms
+        A11, B3); in XLM-R ``<s> a </s></s> b </s>``, in BERT ``[CLS] a [SEP] b [SEP]``. Segment 1
+        opens with the shared end symbol in XLM, as its language does, and after the separators
+        elsewhere. Raises ConfigError for an unknown layout, or one that takes another number of
+        sentences.
         """
-        num_specials(layout, pair=second is not None)
-        end = np.array([self.end_id], dtype=np.int64)
-        left = np.concatenate([end, first, end])
+        check_layout(layout, pair=second is not None)
+        begin, end = np.array([self.begin_id]), np.array([self.end_id])
         if second is None:
-            return Wrapped(left, np.arange(len(left)), np.zeros(len(left), dtype=np.int64))
-        right = np.concatenate([second, end] if layout == "merged" else [end, second, end])
-        positions = np.arange(len(left) + len(right))
+            parts, opens = [begin, first, end], len(first) + 2
+        elif layout == "merged":
+            separators = np.repeat(end, self.num_separators)
+            parts = [begin, first, separators, second, end]
+            opens = 1 + len(first) + (0 if self.begin_id == self.end_id else len(separators))
+        else:
+            parts, opens = [begin, first, end, begin, second, end], len(first) + 2
+        tokens = np.concatenate(parts, dtype=np.int64, casting="unsafe")
+        positions = np.arange(len(tokens))
+        segments = (positions >= opens).astype(np.int64)
         if layout == "tlm":
-            positions[len(left) :] -= len(left)
-        segments = (np.arange(len(left) + len(right)) >= len(left)).astype(np.int64)
-        return Wrapped(np.concatenate([left, right]), positions, segments)
+            positions[opens:] -= opens
+        return Wrapped(tokens, positions, segments)
+
+    def num_specials(self, layout: str, *, pair: bool) -> int:
+        """How many special tokens ``wrap`` adds; raises ConfigError where it does not fit."""
+        check_layout(layout, pair=pair)
+        if not pair:
+            return 2
+        return 2 + self.num_separators if layout == "merged" else 4
 
 
-def num_specials(layout: str, *, pair: bool) -> int:
-    """How many special tokens ``wrap`` adds; raises ConfigError where the layout does not fit."""
-    if layout not in NUM_SPECIALS:
-        raise ConfigError(f"unknown layout {layout!r}: expected one of {', '.join(NUM_SPECIALS)}")
-    number = NUM_SPECIALS[layout][1 if pair else 0]
-    if number is None:
+def check_layout(layout: str, *, pair: bool) -> None:
+    """Raise ConfigError for an unknown layout, or one that takes another number of sentences."""
+    if layout not in LAYOUTS:
+        raise ConfigError(f"unknown layout {layout!r}: expected one of {', '.join(LAYOUTS)}")
+    if not LAYOUTS[layout][1 if pair else 0]:
         found = "a pair" if pair else "one sentence"
         raise ConfigError(f"layout {layout!r} does not take {found}")
-    return number
 
 
 def write_tokenizer(
