@@ -100,7 +100,7 @@ def test_pairs_have_a_language_and_a_segment_for_each_token():
         expected = [END, *hi, END, *en, END]
         assert cells.tokens[row, :size].tolist() == expected
         assert cells.positions[row, :size].tolist() == list(range(len(expected)))
-        second = len(hi) + 2
+        second = len(hi) + 1  # the end symbol between them is of the second sentence
         assert cells.langs[row, :size].tolist() == [2] * second + [0] * (size - second)
         assert cells.segments[row, :size].tolist() == [0] * second + [1] * (size - second)
     single = [e.tolist() for e in examples.first]

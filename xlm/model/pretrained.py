@@ -90,7 +90,7 @@ class PretrainedModel:
         *,
         layout: str | None = None,
     ) -> Batch:
-        """Sentences, or pairs in the ``merged`` layout or another, as a batch that predicts nothing.
+        """Sentences, or pairs in the ``merged`` layout or another, as a batch without targets.
 
         Lines are normalized and tokenized here. Rows longer than the model's positions raise
         ConfigError.
@@ -139,8 +139,9 @@ def save_model(
     """Write the model into ``folder``, which is made if need be; each file appears whole or not.
 
     ``languages`` gives each language's id, 0 .. ``model.num_languages`` - 1, or is empty for a
-    model without a language table; ``extra`` is kept in config.json for the caller. Raises ConfigError for a language map that does not fit the model,
-    CheckpointError where the disk refuses.
+    model without a language table; ``extra`` is kept in config.json for the caller. Raises
+    ConfigError for a language map that does not fit the model, CheckpointError where the disk
+    refuses.
     """
     known = sorted(languages.values()) == list(range(model.num_languages))
     if not known and (languages or model.encoder.languages is not None):
