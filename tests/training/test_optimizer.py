@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from xlm.errors import ConfigError
 from xlm.training.optimizer import Optimizer, XlmAdam, build_optimizer, clip_, guarded_step, set_lr
+from xlm.training.schedule import Schedule
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "optim.npz"
 NAMES = ("w", "b", "z")
@@ -124,6 +125,56 @@ def test_recurrences(kind: str, dtype: torch.dtype, bound: float) -> None:
     for n, p in parameters.items():
         expected = _textbook(KINDS[kind], start[n], gradients[n], rates)
         np.testing.assert_allclose(p.detach().double().numpy(), expected, rtol=0, atol=bound)
+
+
+RATES = {
+    "inverse-sqrt": {"kind": "inverse-sqrt", "peak_lr": 6e-3, "warmup_steps": 10},
+    "cosine": {"kind": "cosine", "peak_lr": 1e-2, "warmup_steps": 10, "period": 20},
+}
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.01])
+@pytest.mark.parametrize("rates", RATES)
+def test_the_authors_adam_in_float64(rates: str, decay: float) -> None:
+    """Algorithms B7 written out, 50 updates: the decay first, eps beside the uncorrected root."""
+    schedule, config = Schedule(**RATES[rates]), Optimizer(kind="xlm-adam", weight_decay=decay)
+    parameters = _parameters()
+    optimizer = build_optimizer(config, parameters.items())
+    expected = {n: p.detach().double().numpy().copy() for n, p in parameters.items()}
+    m = {n: np.zeros_like(p) for n, p in expected.items()}
+    v = {n: np.zeros_like(p) for n, p in expected.items()}
+    for t in range(1, 51):
+        lr = schedule.lr(t - 1)
+        _gradients(parameters, t)
+        for n, p in expected.items():
+            g = parameters[n].grad.double().numpy()
+            if n == "z":
+                g = np.zeros_like(g)  # decay alone moves it
+                parameters[n].grad = torch.zeros_like(parameters[n])
+            p -= lr * decay * p
+            m[n] = 0.9 * m[n] + 0.1 * g
+            v[n] = 0.98 * v[n] + 0.02 * g * g
+            p -= lr * np.sqrt(1 - 0.98**t) / (1 - 0.9**t) * m[n] / (np.sqrt(v[n]) + 1e-8)
+        set_lr(optimizer, lr)
+        guarded_step(optimizer, torch.tensor(0.0))
+    for n, p in parameters.items():
+        np.testing.assert_allclose(p.detach().numpy(), expected[n], rtol=0, atol=1e-6)
+    assert (decay > 0) == (not np.array_equal(expected["z"], _parameters()["z"].detach().double()))
+
+
+def test_eps_lies_outside_the_bias_correction() -> None:
+    """With a gradient as small as eps the first update is not Adam's of today (algorithms B7)."""
+    moved = {}
+    for kind in ("xlm-adam", "adamw"):
+        parameter = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+        optimizer = build_optimizer(Optimizer(kind=kind, fused=False), [("p", parameter)])
+        parameter.grad = torch.full((1,), 1e-8, dtype=torch.float64)
+        set_lr(optimizer, 1.0)
+        guarded_step(optimizer, torch.tensor(0.0))
+        moved[kind] = -parameter.item()
+    root = np.sqrt(0.02)  # of 1 - beta2; m is a tenth of the gradient, v a fiftieth of its square
+    assert moved["xlm-adam"] == pytest.approx(root / 0.1 * 1e-9 / (root * 1e-8 + 1e-8), abs=1e-12)
+    assert moved["adamw"] == pytest.approx(1e-8 / (1e-8 + 1e-8), abs=1e-12)
 
 
 def test_decay_of_norms_and_biases_can_be_turned_off() -> None:

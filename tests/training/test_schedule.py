@@ -46,6 +46,55 @@ def test_rates_of_the_original(name: str) -> None:
     np.testing.assert_allclose(ours, [*used, after], rtol=0, atol=1e-12)
 
 
+UPDATES = np.arange(200.0)
+"""More than two warm-ups and four periods of every schedule below."""
+
+
+@pytest.mark.parametrize(("warmup", "exponent", "init"), [(10, 0.5, 1e-7), (7, 0.8, 0.0)])
+def test_inverse_square_root_in_closed_form(warmup: int, exponent: float, init: float) -> None:
+    """Algorithms B7, all updates at once: init + k (peak - init) / W, then peak (W / k)^e."""
+    schedule = Schedule(
+        kind="inverse-sqrt", peak_lr=6e-3, warmup_steps=warmup, warmup_init_lr=init,
+        exponent=exponent,
+    )  # fmt: skip
+    rising = init + UPDATES * (6e-3 - init) / warmup
+    falling = 6e-3 * (warmup / np.maximum(UPDATES, warmup)) ** exponent
+    expected = np.where(UPDATES < warmup, rising, falling)
+    np.testing.assert_allclose([schedule.lr(int(k)) for k in UPDATES], expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("warmup", "period", "mult", "shrink"),
+    [
+        (10, 1_000_000, 1, 0.75),
+        (10, 15, 1, 0.75),
+        (5, 20, 1, 1.0),
+        (10, 12, 2, 0.5),
+        (0, 6, 3, 0.9),
+    ],
+)
+def test_cosine_with_restarts_in_closed_form(
+    warmup: int, period: int, mult: int, shrink: float
+) -> None:
+    """Algorithms B7: period i begins after T (mult^i - 1) / (mult - 1) updates."""
+    schedule = Schedule(
+        kind="cosine", peak_lr=1e-2, warmup_steps=warmup, final_lr=1e-9, period=period,
+        period_factor=mult, shrink=shrink,
+    )  # fmt: skip
+    after = np.maximum(UPDATES - warmup, 0)
+    starts = [period * (i if mult == 1 else (mult**i - 1) // (mult - 1)) for i in range(20)]
+    number = np.searchsorted(starts, after, side="right") - 1
+    place = after - np.array(starts)[number]
+    low, high = 1e-9 * shrink**number, 1e-2 * shrink**number
+    falling = low + (high - low) / 2 * (
+        1 + np.cos(np.pi * place / (period * float(mult) ** number))
+    )
+    rising = 1e-7 + UPDATES * (1e-2 - 1e-7) / max(warmup, 1)
+    expected = np.where(UPDATES < warmup, rising, falling)
+    assert number.max() == {1_000_000: 0, 15: 12, 20: 9, 12: 4, 6: 3}[period]
+    np.testing.assert_allclose([schedule.lr(int(k)) for k in UPDATES], expected, rtol=0, atol=1e-12)
+
+
 def test_constant_is_flat_after_the_warmup() -> None:
     schedule = Schedule(kind="constant", peak_lr=0.5, warmup_steps=4, warmup_init_lr=0.1)
     assert [schedule.lr(s) for s in (0, 2, 4, 10**9)] == pytest.approx([0.1, 0.3, 0.5, 0.5])
