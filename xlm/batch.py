@@ -90,3 +90,5 @@ class Loss:
     """Number of targets in ``total``."""
     scores: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     """Further sums (scalars on the device, without gradient)."""
+    outputs: Tensor | None = None
+    """In evaluation, what the model predicts, in the objective's own form; None: sums are all."""

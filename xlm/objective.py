@@ -7,8 +7,9 @@ new file with one subclass; a recipe names the class, or a dotted path outside t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -62,6 +63,17 @@ class Objective(ABC):
         """The ratios that a reader sees, from the sums of one pass over ``stream``."""
         ratios = {name: value / scores["targets"] for name, value in scores.items()}
         return {**ratios, "targets": scores["targets"]}
+
+    def predictions(self, stream: Stream, batch: Batch, outputs: Tensor) -> dict[int, Any]:
+        """What ``Loss.outputs`` (on the CPU) says of each example, by ``batch.rows``; as JSON.
+
+        For scores that are no sums over batches: spans, windows of one text, ranked lists.
+        """
+        return {}
+
+    def grouped_figures(self, stream: Stream, predictions: Mapping[int, Any]) -> dict[str, float]:
+        """The figures of a whole pass, from the predictions of all ranks by row."""
+        return {}
 
     def evaluation_batches(self, stream: Stream, seed: int) -> Iterable[Batch]:
         """Every batch of one pass over a held-out stream, with randomness fixed by ``seed``."""

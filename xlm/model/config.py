@@ -57,6 +57,9 @@ class ModelConfig:
     """Probability of dropping a cell of the embeddings and of each sub-layer's output."""
     attention_dropout: float = 0.1
     """Probability of dropping an attention weight; 0 is faster."""
+    embedding_noise: float = 0.0
+    """Standard deviation of the noise that training adds to each looked-up word, position and
+    segment vector (MonoTrans, appendix: 0.075 in fine-tuning)."""
     activation: Literal["gelu", "relu"] = "gelu"
     """Inside the feed-forward layers; GELU is the exact one (erf)."""
     tied_output: bool = True
@@ -117,6 +120,10 @@ class ModelConfig:
         for name in ("dropout", "attention_dropout"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ConfigError(f"model.{name} is {getattr(self, name)}: expected 0 <= p < 1")
+        if not self.embedding_noise >= 0:
+            raise ConfigError(
+                f"model.embedding_noise is {self.embedding_noise}: expected 0 or more"
+            )
         if self.activation not in ("gelu", "relu"):
             raise ConfigError(f"model.activation is {self.activation!r}: expected gelu or relu")
         if not self.layer_norm_eps > 0:

@@ -34,7 +34,7 @@ class Stack(nn.Module):
         cross: bool,
     ):
         super().__init__()
-        self.dropout = config.dropout
+        self.dropout, self.noise = config.dropout, config.embedding_noise
         # no gradient reaches the row of padding through the lookup (but it does when tied, B6)
         self.words = nn.Embedding(vocab_size, config.dim, padding_idx=pad_id)
         self.positions = nn.Embedding(config.max_positions, config.dim)
@@ -77,6 +77,10 @@ class Stack(nn.Module):
                 x = x + self.segments.weight[0]
             else:
                 x = x + self.segments(segments)
+        if self.noise and self.training:
+            # independent noise on each of the tables' rows is one noise on their sum
+            num_tables = 2 + (self.segments is not None)
+            x = x + torch.randn_like(x) * (self.noise * num_tables**0.5)
         return F.dropout(self.embedding_norm(x), self.dropout, self.training)
 
     def forward(
@@ -90,8 +94,12 @@ class Stack(nn.Module):
         source: Tensor | None = None,
         source_lengths: Tensor | None = None,
         segments: Tensor | None = None,
+        every_layer: list[Tensor] | None = None,
     ) -> Tensor:
-        """The hidden states ``[B, T, D]``, zero at padding."""
+        """The hidden states ``[B, T, D]``, zero at padding.
+
+        ``every_layer``, where a list is given, gets the embeddings and each layer's output.
+        """
         blank = _padding(lengths, tokens.shape[1])[:, :, None] if padded else None
         # on the right, padding is out of a causal row's sight
         mask = _visible(lengths, tokens.shape[1]) if padded and not causal else None
@@ -99,8 +107,12 @@ class Stack(nn.Module):
         if padded and source is not None and source_lengths is not None:
             source_mask = _visible(source_lengths, source.shape[1])
         x = _blanked(self.embed(tokens, positions, langs, segments), blank)
+        if every_layer is not None:
+            every_layer.append(x)
         for layer in self.layers:
             x = _blanked(layer(x, mask, causal, source, source_mask), blank)
+            if every_layer is not None:
+                every_layer.append(x)
         return x
 
     def project(self, x: Tensor) -> Tensor:
@@ -197,6 +209,23 @@ class Transformer(nn.Module):
             tokens, lengths, positions, langs, causal, padded, segments=segments
         )
         return hidden
+
+    def encode_layers(
+        self,
+        tokens: Tensor,
+        lengths: Tensor,
+        positions: Tensor | None = None,
+        langs: Tensor | None = None,
+        segments: Tensor | None = None,
+        *,
+        causal: bool = False,
+    ) -> list[Tensor]:
+        """The embeddings and every layer's hidden states, ``[B, T, D]`` each; see ``encode``."""
+        outputs: list[Tensor] = []
+        self.encoder(
+            tokens, lengths, positions, langs, causal, True, segments=segments, every_layer=outputs
+        )
+        return outputs
 
     def decode(
         self,

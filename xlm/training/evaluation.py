@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
+from typing import Any
 
 import torch
 
@@ -35,8 +36,12 @@ def evaluate(
         with torch.no_grad(), autocast(parallel.device, precision):
             for name, held_out in streams.items():
                 for stream in held_out:
-                    scores = _pass(learner, name, stream, parallel, seed, most_batches)
-                    figures[stream.id] = learner.objectives[name].figures(stream, scores)
+                    objective = learner.objectives[name]
+                    scores, predictions = _pass(learner, name, stream, parallel, seed, most_batches)
+                    figures[stream.id] = {
+                        **objective.figures(stream, scores),
+                        **(objective.grouped_figures(stream, predictions) if predictions else {}),
+                    }
     finally:
         learner.train(was_training)
     return figures
@@ -49,11 +54,12 @@ def _pass(
     parallel: Parallel,
     seed: int,
     most_batches: int | None,
-) -> Scores:
-    """The sums over one stream. Every rank runs as many batches; the last may not be counted."""
+) -> tuple[Scores, dict[int, Any]]:
+    """The sums over one stream and the predictions by row, alike on every rank. Every rank runs as many batches; the last may not be counted."""
     objective = learner.objectives[name]
     batches = islice(objective.evaluation_batches(stream, seed), most_batches)
     sums = Scores()
+    own: dict[int, Any] = {}
     while share := list(islice(batches, parallel.world)):
         batch = share[min(parallel.rank, len(share) - 1)]
         loss = learner(name, batch.to(parallel.device))
@@ -61,4 +67,9 @@ def _pass(
             continue  # not times 0, which makes NaN of an infinite loss
         batch_sums = {"targets": float(loss.count), **objective.baseline(stream, batch)}
         sums = sums + batch_sums + {key: float(value) for key, value in loss.scores.items()}
-    return parallel.sum_scores(sums)
+        if loss.outputs is not None:
+            own.update(objective.predictions(stream, batch, loss.outputs.cpu()))
+    predictions: dict[int, Any] = {}
+    for shared in parallel.gather(list(own.items())):
+        predictions.update((row, prediction) for row, prediction in shared)
+    return parallel.sum_scores(sums), predictions

@@ -1,0 +1,156 @@
+"""How a task reads the encoder, and the small networks on top of it.
+
+    batch --Reading--> states [B, T, W] --pool or gather--> [N, W] --top--> scores
+
+XLM: one linear layer on the first hidden state (section 5.1). mBERT study, section 5 and figure 1:
+the same, or a frozen encoder whose layers are mixed and read by a BiLSTM. MMTE, section 3: feed-
+forward layers around a max-pool.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from xlm.batch import Batch
+from xlm.errors import ConfigError
+from xlm.model.config import ModelConfig
+from xlm.model.transformer import Transformer
+
+Pooling = Literal["first", "max", "mean"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Readout:
+    """What is put on the encoder, and how the encoder is read."""
+
+    kind: Literal["linear", "tanh", "feed-forward"] = "linear"
+    """linear (XLM, mBERT study); tanh (a linear layer and tanh before it, as BERT's and XLM-R's
+    classes in transformers have); feed-forward (MMTE: a layer of ``size`` before the pooling, and
+    for sentences one after it)."""
+    pooling: Pooling = "first"
+    """Sentences: the first hidden state, or the maximum or mean over the real ones."""
+    size: int = 64
+    """feed-forward: its width (MMTE: 64 for sentences, 784 for words)."""
+    dropout: float = 0.1
+    """Probability of dropping a cell before the last layer."""
+    features: bool = False
+    """Feature-based: the encoder stays as it is, a learnt mix of all its layers goes through a
+    BiLSTM of two layers (mBERT study, figure 1)."""
+    lstm_size: int = 0
+    """features: width of each direction (0: half of the encoder's)."""
+    causal: bool = False
+    """Read the encoder causally. A model that was pretrained causally is fine-tuned with both
+    contexts nonetheless unless this is set: its first hidden state sees one token otherwise."""
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.lstm_size < 0:
+            raise ConfigError(
+                f"readout: size {self.size}, lstm_size {self.lstm_size}: expected >= 1"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"readout.dropout must be in [0, 1): found {self.dropout}")
+
+
+class Reader(nn.Module):
+    """The states that a task works with: the last layer's, or those of a frozen encoder's mix."""
+
+    def __init__(self, readout: Readout, config: ModelConfig):
+        super().__init__()
+        self.causal, self.features = readout.causal, readout.features
+        self.width = config.dim
+        """Width ``W`` of the states."""
+        self.mix = self.scale = self.lstm = None
+        if readout.features:
+            size = readout.lstm_size or config.dim // 2
+            self.mix = nn.Parameter(torch.zeros(config.num_layers + 1))
+            self.scale = nn.Parameter(torch.ones(()))
+            self.lstm = nn.LSTM(config.dim, size, 2, batch_first=True, bidirectional=True)
+            self.width = 2 * size
+
+    def forward(self, model: Transformer, batch: Batch) -> Tensor:
+        """``[B, T, W]``, zero at padding."""
+        inputs = (batch.tokens, batch.lengths, batch.positions, batch.langs, batch.segments)
+        if not self.features:
+            return model.encode(*inputs, causal=self.causal)
+        assert self.mix is not None and self.scale is not None and self.lstm is not None
+        was_training = model.training
+        model.eval()  # features are one and the same at every look
+        with torch.no_grad():
+            layers = torch.stack(model.encode_layers(*inputs, causal=self.causal))
+        model.train(was_training)
+        mixed = self.scale * torch.einsum("l,lbtd->btd", self.mix.softmax(0), layers)
+        packed = nn.utils.rnn.pack_padded_sequence(
+            mixed, batch.lengths.cpu(), batch_first=True, enforce_sorted=False
+        )
+        padded, _ = nn.utils.rnn.pad_packed_sequence(
+            self.lstm(packed)[0], batch_first=True, total_length=batch.tokens.shape[1]
+        )
+        return padded
+
+
+def pool(states: Tensor, lengths: Tensor, pooling: Pooling) -> Tensor:
+    """``[B, T, W]`` to ``[B, W]``; padding is never looked at. ``lengths`` int64 ``[B]``."""
+    if pooling == "first":
+        return states[:, 0]
+    real = (torch.arange(states.shape[1], device=states.device) < lengths[:, None])[:, :, None]
+    if pooling == "max":
+        return states.masked_fill(~real, float("-inf")).amax(1)
+    return (states * real).sum(1) / lengths[:, None].to(states.dtype)
+
+
+class SentenceHead(nn.Module):
+    """One vector a row, ``[B, outputs]``."""
+
+    def __init__(self, readout: Readout, config: ModelConfig, num_outputs: int):
+        super().__init__()
+        self.pooling: Pooling = (
+            "max" if readout.features and readout.pooling == "first" else readout.pooling
+        )
+        self.reader = Reader(readout, config)
+        self.before: nn.Module = nn.Identity()
+        self.after: nn.Module = nn.Identity()
+        width = self.reader.width
+        if readout.kind == "feed-forward":
+            self.before = nn.Sequential(nn.Linear(width, readout.size), nn.ReLU())
+            self.after = nn.Sequential(nn.Linear(readout.size, readout.size), nn.ReLU())
+            width = readout.size
+        elif readout.kind == "tanh":
+            self.after = nn.Sequential(
+                nn.Dropout(readout.dropout), nn.Linear(width, width), nn.Tanh()
+            )
+        self.dropout = nn.Dropout(readout.dropout)
+        self.output = nn.Linear(width, num_outputs)
+
+    def forward(self, model: Transformer, batch: Batch) -> Tensor:
+        """``[B, outputs]``."""
+        states = self.before(self.reader(model, batch))
+        pooled = self.after(pool(states, batch.lengths, self.pooling))
+        scores: Tensor = self.output(self.dropout(pooled))
+        return scores
+
+
+class WordHead(nn.Module):
+    """One vector for each of the flat ``cells`` (int64 ``[N]``), ``[N, outputs]``."""
+
+    def __init__(self, readout: Readout, config: ModelConfig, num_outputs: int):
+        super().__init__()
+        self.reader = Reader(readout, config)
+        self.hidden: nn.Module = nn.Identity()
+        width = self.reader.width
+        if readout.kind != "linear":
+            size = readout.size if readout.kind == "feed-forward" else width
+            activation = nn.ReLU() if readout.kind == "feed-forward" else nn.Tanh()
+            self.hidden = nn.Sequential(nn.Linear(width, size), activation)
+            width = size
+        self.dropout = nn.Dropout(readout.dropout)
+        self.output = nn.Linear(width, num_outputs)
+
+    def forward(self, model: Transformer, batch: Batch) -> Tensor:
+        """``[N, outputs]`` of the cells in ``batch.predict``."""
+        states = self.reader(model, batch).flatten(0, 1).index_select(0, batch.predict)
+        scores: Tensor = self.output(self.dropout(self.hidden(states)))
+        return scores

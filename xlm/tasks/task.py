@@ -1,0 +1,172 @@
+"""What every fine-tuning task shares: files by split and language, rows, and how they are drawn."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xlm.addressed import Permutation
+from xlm.data.collate import Cells, pad
+from xlm.data.corpora import Corpora
+from xlm.data.rows import Row, RowStream
+from xlm.data.sampling import Sampling
+from xlm.data.streams import Examples, Stream
+from xlm.errors import ConfigError, DataError
+from xlm.objective import Objective
+from xlm.tasks.heads import Readout
+from xlm.text.normalize import normalize
+from xlm.text.tokenizer import Ids, Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """The files of a task; the languages of each split are free."""
+
+    train: dict[str, str] = field(default_factory=dict)
+    """What is trained on: a language, and its file."""
+    valid: dict[str, str] = field(default_factory=dict)
+    """What checkpoints and settings are chosen by."""
+    test: dict[str, str] = field(default_factory=dict)
+    """What is reported."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(Objective):
+    """Fine-tune on any set of languages, evaluate on any other.
+
+    A subclass reads its format (``read``), makes rows of it (``rows_of``), adds a head, and says
+    what a prediction is.
+    """
+
+    files: Files
+    """Where the examples are."""
+    sampling: Sampling = field(default_factory=lambda: Sampling(alpha=1.0))
+    """How often each training language is drawn (alpha 1: as if all files were one)."""
+    rows: int = 32
+    """Rows in a micro-batch."""
+    length: int = 256
+    """Tokens in a row, special ones included; what happens beyond is the task's to say."""
+    num_lengths: int = 24
+    """How many padded lengths there may be."""
+    readout: Readout = field(default_factory=Readout)
+    """What is put on the encoder, and how it is read."""
+    stand_in: dict[str, str] = field(default_factory=dict)
+    """The language that the model takes a language for which it does not know (or a translation),
+    such as {sw: en}."""
+    limit: int = 0
+    """Use that many training examples of each language, drawn by the seed (0: all)."""
+    few_shot: dict[str, int] = field(default_factory=dict)
+    """Use that many training examples of these languages, drawn by the seed (MMTE, table 8)."""
+    upsampled_to: int = 0
+    """The number of examples that those of few_shot count as when languages are drawn."""
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "length", "num_lengths"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1: found {getattr(self, name)}")
+        if not self.files.train:
+            raise ConfigError(f"{type(self).__name__}: files.train names no file")
+        if strange := sorted(set(self.few_shot) - set(self.files.train)):
+            raise ConfigError(
+                f"few_shot names {', '.join(strange)}: files.train has "
+                f"{', '.join(self.files.train)}"
+            )
+
+    @abstractmethod
+    def read(self, path: str, language: str) -> Sequence[Any]:
+        """The examples of a file, in its order; DataError with file and line."""
+
+    @abstractmethod
+    def rows_of(self, example: Any, number: int, tokenizer: Tokenizer) -> list[Row]:
+        """The rows that the model reads of the example of that number; none leaves it out."""
+
+    def streams(
+        self, name: str, corpora: Corpora, *, seed: int, split: str = "train"
+    ) -> list[Stream]:
+        """A stream per language of the split."""
+        return [
+            self.stream(name, corpora, self.read(path, language), language, seed=seed, split=split)
+            for language, path in getattr(self.files, split).items()
+        ]
+
+    def stream(
+        self,
+        name: str,
+        corpora: Corpora,
+        examples: Sequence[Any],
+        language: str,
+        *,
+        seed: int,
+        split: str,
+    ) -> RowStream:
+        """The stream of some examples in one language."""
+        train = split == "train"
+        numbers = self._chosen(len(examples), language, seed) if train else range(len(examples))
+        rows = [
+            row
+            for number in numbers
+            for row in self.rows_of(examples[number], number, corpora.tokenizer)
+        ]
+        if not rows:
+            raise DataError(
+                f"{name}/{language} ({split}): none of {len(examples)} examples fits in "
+                f"{self.length} tokens; raise length"
+            )
+        spoken = self.stand_in.get(language, language)
+        return RowStream(
+            corpora,
+            language,
+            rows,
+            languages=(spoken, spoken),
+            objective=name,
+            rows_per_batch=self.rows,
+            num_lengths=self.num_lengths,
+            upsampled_to=self.upsampled_to if train and language in self.few_shot else 0,
+            seed=seed,
+            shuffle=train,
+        )
+
+    def _chosen(self, num: int, language: str, seed: int) -> list[int]:
+        most = self.few_shot.get(language, self.limit)
+        if not most or most >= num:
+            return list(range(num))
+        drawn = Permutation(num, seed, "examples", language)(np.arange(most))
+        return sorted(drawn.tolist())
+
+    def cells(self, examples: Examples) -> Cells:
+        """The padded rows of a micro-batch."""
+        rows = self.items(examples)
+        stream = examples.stream
+        return pad(
+            [row.wrapped for row in rows],
+            stream.language_ids,
+            examples.length,
+            stream.tokenizer.pad_id,
+        )
+
+    def items(self, examples: Examples) -> list[Row]:
+        """The rows of a micro-batch, with their answers."""
+        assert isinstance(examples.stream, RowStream)
+        return [examples.stream.items[row] for row in examples.rows.tolist()]
+
+
+def encode(tokenizer: Tokenizer, text: str) -> Ids:
+    """Ids of any text: normalized, without special tokens."""
+    ids: NDArray[np.int64] = np.array(tokenizer.encode(normalize(text)), dtype=np.int64)
+    return ids
+
+
+def cut(sides: Sequence[Ids], room: int) -> list[Ids]:
+    """Sentences cut at the end so that together they have at most ``room`` tokens.
+
+    The longest is cut first, a token at a time, as BERT's pairs are (mBERT study, section 5).
+    """
+    lengths = [len(side) for side in sides]
+    while sum(lengths) > room:
+        lengths[lengths.index(max(lengths))] -= 1
+    return [side[:length] for side, length in zip(sides, lengths, strict=True)]
