@@ -55,7 +55,10 @@ def _pass(
     seed: int,
     most_batches: int | None,
 ) -> tuple[Scores, dict[int, Any]]:
-    """The sums over one stream and the predictions by row, alike on every rank. Every rank runs as many batches; the last may not be counted."""
+    """The sums over one stream and the predictions by row, alike on every rank.
+
+    Every rank runs as many batches; the last may not be counted.
+    """
     objective = learner.objectives[name]
     batches = islice(objective.evaluation_batches(stream, seed), most_batches)
     sums = Scores()
