@@ -25,7 +25,9 @@ from xlm.objective import Objective
 from xlm.objectives.causal import CausalLM, CausalTLM
 from xlm.objectives.masked import MaskedLM
 from xlm.objectives.translation import Translation
+from xlm.recipe import check_types
 from xlm.tasks.classification import Classification
+from xlm.training.initialization import Initialization
 from xlm.training.learner import Learner
 from xlm.training.optimizer import Optimizer
 from xlm.training.precision import Precision
@@ -37,8 +39,8 @@ MOST_LENGTHS = 8
 """Padded lengths of an objective that is compiled: each is a graph of its own."""
 
 __all__ = [
-    "CausalLM", "CausalTLM", "Classification", "MaskedLM", "ModelConfig", "Optimizer", "Run",
-    "Schedule", "Stopping", "Translation",
+    "CausalLM", "CausalTLM", "Classification", "Initialization", "MaskedLM", "ModelConfig",
+    "Optimizer", "Run", "Schedule", "Stopping", "Translation",
 ]  # fmt: skip
 
 
@@ -74,16 +76,17 @@ class Run:
     """Where config, metrics, checkpoints and curves go; an interrupted run goes on from here."""
     objectives: dict[str, Objective]
     """What is trained: a name (of its head, metrics and streams) and a class with its fields."""
-    model: ModelConfig
-    """The shape of the model."""
+    model: ModelConfig | None = None
+    """The shape of the model (--model.help lists its fields); null: that of initialize.encoder."""
     steps: int = 1000
     """Updates; a skipped one counts."""
     seed: int = 0
     """Keys everything random."""
     group_size: int = 8
     """Micro-batches of an objective in one update, over all ranks; the world size divides it."""
-    order: Literal["rotate", "together"] = "rotate"
-    """rotate: an update is of one objective, in turn; together: of all objectives at once."""
+    order: Literal["rotate", "together", "code"] = "rotate"
+    """rotate: an update is of one objective, in turn; together: of all objectives at once; code:
+    in turn, as many updates in a row as an objective has languages or pairs, at most 5."""
     one_language_a_group: bool = False
     """Draw the language once a group, not once a micro-batch."""
     optimizer: Optimizer = field(default_factory=Optimizer)
@@ -106,8 +109,8 @@ class Run:
     """Steps between two checkpoints; the last step is always saved."""
     keep_last: int = 2
     """Checkpoints that are kept, beside the best."""
-    initialize: str | None = None
-    """Start from the weights of another run's folder or checkpoint; a new head stays new."""
+    initialize: Initialization | None = None
+    """The weights to start from (--initialize.help lists its fields); null: random ones."""
     tensorboard: bool = True
     """Write TensorBoard files beside metrics.jsonl."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -120,6 +123,8 @@ class Run:
     """On CUDA, use kernels that repeat bit for bit."""
 
     def __post_init__(self) -> None:
+        check_types(self)
+        self._check_start()
         if not self.objectives:
             raise ConfigError("objectives is empty: name at least one, such as mlm: MaskedLM")
         for name in ("steps", "group_size", "report_every", "keep_last"):
@@ -132,10 +137,11 @@ class Run:
             raise ConfigError(f"seed must be in [0, 2**63): found {self.seed}")
         for name, objective in self.objectives.items():
             length = getattr(objective, "length", 0)
-            if length > self.model.max_positions:
+            if self.model is not None and length > self.model.max_positions:
                 raise ConfigError(
                     f"objectives.{name}.length is {length}, the model has "
-                    f"{self.model.max_positions} positions: raise model.max_positions"
+                    f"{self.model.max_positions} positions: shorten it, or raise "
+                    "model.max_positions"
                 )
             num_lengths = getattr(objective, "num_lengths", 0)
             if self.compile and getattr(objective, "pairs", True) and num_lengths > MOST_LENGTHS:
@@ -147,6 +153,28 @@ class Run:
             raise ConfigError(f"average must be in [0, 1): found {self.average}")
         if self.dtype == "float64" and self.precision != "fp32":
             raise ConfigError(f"dtype float64 goes with precision fp32: found {self.precision}")
+
+    def _check_start(self) -> None:
+        start = self.initialize
+        if start is not None and start.encoder is None and start.decoder is None:
+            raise ConfigError(
+                "initialize names no source: give initialize.encoder, or initialize.decoder too"
+            )
+        if self.model is None and (start is None or start.encoder is None):
+            raise ConfigError(
+                "model missing, and there is no initialize.encoder whose shape it could take: give "
+                "one of the two, such as --model.preset=tiny"
+            )
+
+    @property
+    def shape(self) -> ModelConfig:
+        """The model's shape, once it is known: before, it is the shape of ``initialize.encoder``'s.
+
+        Raises ConfigError where it is not known yet.
+        """
+        if self.model is None:
+            raise ConfigError("the model's shape is that of initialize.encoder, not read yet")
+        return self.model
 
 
 def read_run(path: Path | str) -> Run:
@@ -175,12 +203,12 @@ def build_learner(run: Run, corpora: Corpora) -> Learner:
     """Model and heads with initial weights that depend on the seed alone."""
     torch.manual_seed(run.seed)
     model = Transformer(
-        run.model,
+        run.shape,
         vocab_size=corpora.tokenizer.vocab_size,
         num_languages=len(corpora.languages),
         pad_id=corpora.tokenizer.pad_id,
     )
-    learner = Learner(model, run.objectives, run.model)
+    learner = Learner(model, run.objectives, run.shape)
     return learner.to(getattr(torch, run.dtype))
 
 

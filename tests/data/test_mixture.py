@@ -140,7 +140,7 @@ def test_the_table_says_what_is_then_seen(order):
 def test_mixtures_that_cannot_be():
     for settings, message in [
         ({"group_size": 0}, "group_size must be at least 1"),
-        ({"order": "random"}, "expected rotate or together"),
+        ({"order": "random"}, "expected rotate, together or code"),
         ({"weights": {"clm": 1.0}}, "a weight for clm: there is mlm, tlm"),
         ({"samplings": {"clm": Sampling()}}, "a sampling for clm"),
         ({"weights": {"mlm": -1.0}}, "the weight of mlm"),

@@ -45,7 +45,7 @@ def train_batch(objective, k=0, seed=0, own=CORPORA):
 
 def unmasked(objective, examples):
     """The row as it was: what no mask has touched."""
-    return objective._cells(examples).tokens
+    return objective._cells(examples, train=True).tokens
 
 
 # What is predicted in training.

@@ -21,6 +21,12 @@ from xlm.errors import ConfigError
 
 __all__ = ["Group", "Mixture", "Sampling", "TableRow", "advance", "piecewise", "render_table"]
 
+Order = Literal["rotate", "together", "code"]
+"""How the objectives share the updates; see ``Mixture``."""
+
+MOST_TURNS = 5
+"""The most updates that an objective has in a row in order ``code`` (algorithms A3)."""
+
 TABLE_STEPS = 1000
 """The most steps at which the table looks at a staged mixture."""
 
@@ -52,10 +58,12 @@ class TableRow:
 class Mixture:
     """Plans the groups of each step.
 
-    ``order`` is ``rotate`` (the paper's: each step is one group, its objectives in turn) or
-    ``together`` (each step has a group of every objective). An objective whose weight is 0 at a
-    step has no group there; those that are left take turns. With ``one_language_a_group`` all
-    micro-batches of a group come from one stream.
+    ``order`` is ``rotate`` (the paper's: each step is one group, its objectives in turn),
+    ``code`` (the original's, algorithms A3: the same, but an objective has as many steps in a row
+    as it has streams, at most ``MOST_TURNS``) or ``together`` (each step has a group of every
+    objective). An objective whose weight is 0 at a step has no group there; those that are left
+    take turns. Streams are drawn with replacement, for each micro-batch, or with
+    ``one_language_a_group`` once for all of a group.
 
     Raises ConfigError for names that do not match, streams that are there twice, sizes and weights
     that cannot be.
@@ -68,7 +76,7 @@ class Mixture:
         weights: Mapping[str, Piecewise] | None = None,
         *,
         group_size: int = 8,
-        order: Literal["rotate", "together"] = "rotate",
+        order: Order = "rotate",
         one_language_a_group: bool = False,
         seed: int = 0,
     ):
@@ -90,8 +98,8 @@ class Mixture:
     def _check(self) -> None:
         if self.group_size < 1:
             raise ConfigError(f"group_size must be at least 1: found {self.group_size}")
-        if self.order not in ("rotate", "together"):
-            raise ConfigError(f"order {self.order!r}: expected rotate or together")
+        if self.order not in ("rotate", "together", "code"):
+            raise ConfigError(f"order {self.order!r}: expected rotate, together or code")
         for what, named in (("sampling", self.samplings), ("weight", self.weights)):
             if strange := sorted(set(named) - set(self.streams)):
                 raise ConfigError(
@@ -117,8 +125,8 @@ class Mixture:
         Raises ConfigError where every objective has weight 0.
         """
         active = self._active(step)
-        if self.order == "rotate":
-            turn = list(active)[step % len(active)]
+        if turns := self._turns(active):
+            turn = turns[step % len(turns)]
             active = {turn: active[turn]}
         return [self._group(step, name, weight, cursors) for name, weight in active.items()]
 
@@ -138,6 +146,13 @@ class Mixture:
         if not active:
             raise ConfigError(f"at step {step} no objective has a weight above 0: found {weights}")
         return active
+
+    def _turns(self, active: Iterable[str]) -> list[str]:
+        """Whose step it is, one after the other and again; empty where each has all of them."""
+        if self.order == "together":
+            return []
+        most = MOST_TURNS if self.order == "code" else 1
+        return [name for name in active for _ in range(min(most, len(self.streams[name])))]
 
     def _group(self, step: int, name: str, weight: float, cursors: Mapping[str, int]) -> Group:
         random = Random(self.seed, "plan", step, name)
@@ -180,8 +195,9 @@ class Mixture:
         for look in range(num_looks):
             step = (look + 0.5) * num_steps / num_looks - 0.5
             active = self._active(step)
-            groups = 1 / len(active) if self.order == "rotate" else 1.0
+            turns = self._turns(active)
             for name in active:
+                groups = turns.count(name) / len(turns) if turns else 1.0
                 share = self.probabilities(name, step) * groups
                 seen[name] += share * self.group_size * num_steps / num_looks
         return seen

@@ -8,6 +8,7 @@ resuming costs nothing and every rank may ask for any k.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -22,6 +23,8 @@ from xlm.data.pairs import LONGEST_SORTED, Measure, Pairs
 from xlm.errors import ConfigError, DataError
 from xlm.scores import TextSize
 from xlm.text.tokenizer import Ids, Tokenizer
+
+log = logging.getLogger("xlm")
 
 
 @dataclass(frozen=True)
@@ -134,9 +137,11 @@ class TextStream(Stream):
       has the same shape and each epoch serves each row once.
     - ``code``: the original's (algorithms B1). The text, right-aligned behind end symbols, lies in
       ``rows`` parallel streams behind one more column of end symbols; chunks of ``length`` columns
-      are permuted. The last token of each stream is never served.
+      are permuted. The last token of each stream is never served. With ``one_in`` only the first
+      ``1 / one_in`` of the chunks are, as where the original evaluates many languages (A9).
 
-    Raises ConfigError for sizes below 1, DataError for a corpus without tokens.
+    Text that is short beside ``rows`` x ``length`` is mostly filler in ``code``: a warning says so.
+    Raises ConfigError for sizes below 1, DataError for a corpus without tokens or chunks.
     """
 
     def __init__(
@@ -149,6 +154,7 @@ class TextStream(Stream):
         rows: int,
         length: int,
         layout: str = "paper",
+        one_in: int = 1,
         seed: int = 0,
         shuffle: bool = True,
     ):
@@ -160,6 +166,10 @@ class TextStream(Stream):
             raise ConfigError(f"{self.id}: rows {rows}, length {length}: expected at least 1")
         if layout not in ("paper", "code"):
             raise ConfigError(f"{self.id}: unknown text layout {layout!r}: paper or code")
+        if one_in < 1 or (one_in > 1 and layout == "paper"):
+            raise ConfigError(
+                f"{self.id}: one_in {one_in} with layout {layout}: expected 1, or more with code"
+            )
         self._num_tokens = len(self._corpus.ids)
         if not self._num_tokens:
             raise DataError(f"{self.id}: the {split} text of {language} is empty; prepare some")
@@ -168,9 +178,27 @@ class TextStream(Stream):
             self.num_rows = -(-self._num_tokens // length)
             self.batches_per_epoch = self.num_rows / rows
         else:
-            self._num_chunks = -(-self._num_tokens // (rows * length))
-            self.num_rows = self._num_chunks * rows
-            self.batches_per_epoch = float(self._num_chunks)
+            self._lay_out_as_code(one_in)
+
+    def _lay_out_as_code(self, one_in: int) -> None:
+        self._stream_chunks = -(-self._num_tokens // (self.rows * self.length))
+        num_cells = self._stream_chunks * self.rows * self.length
+        self._filler = num_cells - self._num_tokens
+        if 2 * self._filler > num_cells:
+            log.warning(
+                "%s: %d of the %d cells that layout code serves are filler, for %d tokens of text: "
+                "lower rows (%d) or length (%d), or take layout paper",
+                self.id, self._filler, num_cells, self._num_tokens, self.rows, self.length,
+            )  # fmt: skip
+        self._num_chunks = self._stream_chunks // one_in
+        if not self._num_chunks:
+            raise DataError(
+                f"{self.id}: {self._num_tokens} tokens make {self._stream_chunks} chunk(s) of "
+                f"{self.length}, of which the original evaluates one in {one_in}: none; give more "
+                "text, a smaller length, or evaluation: whole"
+            )
+        self.num_rows = self._num_chunks * self.rows
+        self.batches_per_epoch = float(self._num_chunks)
 
     def _examples(self, k: int) -> Examples:
         if self.layout == "code":
@@ -188,8 +216,7 @@ class TextStream(Stream):
         streams = np.arange(self.rows)
         # The filler lies before the text (negative cells), and column 0 of every stream is one more
         # end symbol, so that cell c of a stream is served in column c + 1.
-        filler = self.num_rows * self.length - self._num_tokens
-        starts = (streams * self._num_chunks + chunk) * self.length - 1 - filler
+        starts = (streams * self._stream_chunks + chunk) * self.length - 1 - self._filler
         tokens = self._gather(starts[:, None] + np.arange(-1, self.length))
         if chunk == 0:
             tokens[:, :2] = self.tokenizer.end_id

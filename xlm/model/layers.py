@@ -186,9 +186,13 @@ class Layer(nn.Module):
         source: Tensor | None = None,
         source_mask: Tensor | None = None,
     ) -> Tensor:
-        """``x`` ``[B, T, D]``, masks as in the attentions; padded cells are not zeroed here."""
+        """``x`` ``[B, T, D]``, masks as in the attentions; padded cells are not zeroed here.
+
+        Without ``source`` a decoder's layer is as if it had no cross-attention.
+        """
         x = self.attention_norm(x + self._dropped(self.attention(x, mask, causal)))
-        if self.cross_attention is not None and self.cross_attention_norm is not None:
+        if source is not None:
+            assert self.cross_attention is not None and self.cross_attention_norm is not None
             seen = self.cross_attention(x, source, source_mask)
             x = self.cross_attention_norm(x + self._dropped(seen))
         x = self.feed_forward_norm(x + self._dropped(self.feed_forward(x)))

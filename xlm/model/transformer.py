@@ -231,8 +231,8 @@ class Transformer(nn.Module):
         self,
         tokens: Tensor,
         lengths: Tensor,
-        source_hidden: Tensor,
-        source_lengths: Tensor,
+        source_hidden: Tensor | None,
+        source_lengths: Tensor | None,
         positions: Tensor | None = None,
         langs: Tensor | None = None,
         *,
@@ -241,8 +241,9 @@ class Transformer(nn.Module):
         """The decoder's hidden states ``[B, T, D]`` under teacher forcing, zero at padding.
 
         ``source_hidden`` ``[B, S, D]`` is what ``encode`` returned for rows of ``source_lengths``
-        (int64 ``[B]``); the rest as in ``encode``, ``padded`` standing for both sides. Raises
-        ConfigError where the model has no decoder.
+        (int64 ``[B]``); with neither, the decoder is a causal language model, its cross-attention
+        and the norm after it left out as in the original. The rest as in ``encode``, ``padded``
+        standing for both sides. Raises ConfigError where the model has no decoder.
         """
         hidden: Tensor = self._side("decoder")(
             tokens, lengths, positions, langs, True, padded, source_hidden, source_lengths

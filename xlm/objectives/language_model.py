@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from torch import nn
 
 from xlm.batch import IGNORED, Batch, Loss
+from xlm.data.code_pairs import CodePairStream, evaluation_cut
 from xlm.data.corpora import Corpora
 from xlm.data.streams import PairStream, Stream, TextStream
 from xlm.errors import ConfigError
@@ -29,14 +31,26 @@ class LanguageModel(Objective):
     """Rows in a micro-batch of text."""
     length: int = 256
     """Tokens in a row of text; a longer pair is left out, and counted."""
-    tokens: int = 2048
-    """Cells (padding included) in a micro-batch of pairs."""
+    tokens: int | None = 2048
+    """Cells (padding included) in a micro-batch of pairs; in pair_order code without padding, or
+    null for ``rows`` pairs."""
     num_lengths: int = 24
     """How many padded lengths pairs may have; 8 or fewer where shapes must be few (compile)."""
     stream_layout: str = "paper"
     """How text is cut: ``paper`` (rows shuffled) or ``code`` (the original's parallel streams)."""
+    pair_order: Literal["buckets", "code", "code-unsorted"] = "buckets"
+    """How pairs are put into micro-batches: by padded length, as the original does, or as it does
+    without group_by_size."""
+    longest_side: int | None = None
+    """With a pair_order of the original's, leave out training pairs that have a longer sentence,
+    special tokens apart (its max_len); null: any."""
     layout: str = "tlm"
     """How a pair is laid out: ``tlm`` (positions restart), ``tlm-run-on`` or ``merged``."""
+    evaluation_layout: str | None = None
+    """The same for held-out pairs; null: as in training."""
+    evaluation: Literal["whole", "code"] = "whole"
+    """whole: held-out text is read whole, each token predicted once. code: the original's batches,
+    and its cuts where there are more than 5 languages."""
 
     def __post_init__(self) -> None:
         for name in ("languages", "pairs"):
@@ -50,11 +64,31 @@ class LanguageModel(Objective):
                 f"{type(self).__name__} takes either languages or pairs: found "
                 f"languages={self.languages} and pairs={self.pairs}; list two objectives for both"
             )
-        for name in ("rows", "length", "tokens", "num_lengths"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1: found {getattr(self, name)}")
+        for name in ("rows", "length", "tokens", "num_lengths", "longest_side"):
+            size = getattr(self, name)
+            if size is not None and size < 1:
+                raise ConfigError(f"{name} must be at least 1: found {size}")
+        self._check_choices()
+
+    def _check_choices(self) -> None:
+        self._check_choice("pair_order", "buckets", "code", "code-unsorted")
+        self._check_choice("evaluation", "whole", "code")
+        for name in ("tokens", "longest_side"):
+            is_null = getattr(self, name) is None
+            if self.pair_order == "buckets" and is_null == (name == "tokens"):
+                raise ConfigError(
+                    f"{name} {getattr(self, name)} goes with pair_order code alone: found buckets"
+                )
         if self.pairs:
             check_layout(self.layout, pair=True)
+            if self.evaluation_layout is not None:
+                check_layout(self.evaluation_layout, pair=True)
+
+    def _check_choice(self, name: str, *expected: str) -> None:
+        if getattr(self, name) not in expected:
+            raise ConfigError(
+                f"{name} {getattr(self, name)!r}: expected one of {', '.join(expected)}"
+            )
 
     @property
     def causal(self) -> bool:
@@ -66,36 +100,72 @@ class LanguageModel(Objective):
     ) -> list[Stream]:
         """A stream per language or pair (see ``Objective.streams``)."""
         train = split == "train"
+        as_code = not train and self.evaluation == "code"
+        num_languages = len(corpora.languages)
         streams: list[Stream] = [
             TextStream(
                 corpora,
                 language,
                 objective=name,
                 split=split,
-                rows=self.rows,
+                rows=1 if as_code else self.rows,
                 length=self.length,
-                layout=self.stream_layout if train else "paper",
+                layout=self.stream_layout if train else "code" if as_code else "paper",
+                one_in=evaluation_cut(split, language, num_languages).one_in if as_code else 1,
                 seed=seed,
                 shuffle=train,
             )
             for language in present(corpora, split, self.languages, "texts")
         ]
         for pair in present(corpora, split, self.pairs, "pairs"):
-            streams.append(
-                PairStream(
-                    corpora,
-                    pair,
-                    objective=name,
-                    split=split,
-                    tokens_per_batch=self.tokens,
-                    num_specials=corpora.tokenizer.num_specials(self.layout, pair=True),
-                    num_lengths=self.num_lengths,
-                    max_length=self.length,
-                    seed=seed,
-                    shuffle=train,
-                )
-            )
+            if as_code or (train and self.pair_order != "buckets"):
+                streams.append(self._code_pairs(name, corpora, pair, seed, split))
+            else:
+                streams.append(self._bucketed_pairs(name, corpora, pair, seed, split))
         return streams
+
+    def _bucketed_pairs(
+        self, name: str, corpora: Corpora, pair: str, seed: int, split: str
+    ) -> PairStream:
+        train = split == "train"
+        return PairStream(
+            corpora,
+            pair,
+            objective=name,
+            split=split,
+            # null in held-out text of a training that counts rows: as many cells as of text
+            tokens_per_batch=self.tokens or self.rows * self.length,
+            num_specials=corpora.tokenizer.num_specials(self._layout(train), pair=True),
+            num_lengths=self.num_lengths,
+            max_length=self.length,
+            seed=seed,
+            shuffle=train,
+        )
+
+    def _code_pairs(
+        self, name: str, corpora: Corpora, pair: str, seed: int, split: str
+    ) -> CodePairStream:
+        train = split == "train"
+        cut = evaluation_cut(split, pair.split("-")[0], len(corpora.languages))
+        return CodePairStream(
+            corpora,
+            pair,
+            objective=name,
+            split=split,
+            rows=self.rows,
+            tokens=self.tokens if train else None,
+            num_specials=corpora.tokenizer.num_specials(self._layout(train), pair=True),
+            max_length=self.length,
+            longest_side=self.longest_side if train else None,
+            most_pairs=None if train else cut.most_pairs,
+            sort=self.pair_order != "code-unsorted" or not train,
+            seed=seed,
+            shuffle=train,
+        )
+
+    def _layout(self, train: bool) -> str:
+        """How a pair is laid out, in training or in evaluation."""
+        return self.layout if train else self.evaluation_layout or self.layout
 
     def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
         """Summed cross-entropy over the predicted cells; only these meet the vocabulary."""

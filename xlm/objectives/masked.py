@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from xlm.addressed import Random
 from xlm.batch import Batch
 from xlm.data.collate import Cells, pad_pairs, pad_text
-from xlm.data.noise import choose_targets, frequency_weights, partition_cells, replace_targets
+from xlm.data.noise import (
+    choose_targets,
+    choose_targets_as_original,
+    frequency_weights,
+    original_evaluation_mask,
+    partition_cells,
+    replace_targets,
+)
 from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError
 from xlm.objectives.language_model import LanguageModel
@@ -31,16 +38,24 @@ class MaskedLM(LanguageModel):
     frequency, and replaced 80/10/10. In evaluation the cells are parted into
     ``round(1 / mask_rate)`` disjoint sets fixed by the seed, each hidden in turn behind the mask
     symbol: all of them predict every held-out token exactly once, ``evaluation_folds`` of them a
-    share.
+    share. ``masks`` and ``evaluation`` have the original's way of either (algorithms B2, B8).
     """
 
     mask_rate: float = 0.15
     """Share of the tokens (of a pair: of the masked sides) that are predicted."""
     frequency_exponent: float = 0.5
     """Targets are drawn with weight count**-exponent (paper: 0.5); 0 draws them uniformly."""
+    counts: Literal["corpora", "vocabulary"] = "corpora"
+    """Whose frequencies: the prepared training text's, or those that the tokenizer's vocabulary
+    file lists, as in the original (fastBPE alone has them)."""
+    masks: Literal["exact", "code"] = "exact"
+    """exact: a share of the real tokens. code: as the original draws them, a share of all cells,
+    padding too (by chance, where the exponent is 0), of which padding and the first of each row
+    are taken back."""
     predict_end: bool = True
-    """The end symbols between the sentences of a text may be targets (the original: only where the
-    exponent is 0)."""
+    """The end symbols between the sentences of a text (with masks code: all of them) may be
+    targets; in the original, and with counts vocabulary, which has none of theirs, only where the
+    exponent is 0."""
     mask: float = 0.8
     """Share of the targets that the mask symbol replaces."""
     keep: float = 0.1
@@ -68,6 +83,25 @@ class MaskedLM(LanguageModel):
                 f"evaluation_folds must be between 1 and round(1 / mask_rate) = {self.num_folds}: "
                 f"found {self.evaluation_folds}"
             )
+        self._check_choices_of_masks()
+
+    def _check_choices_of_masks(self) -> None:
+        self._check_choice("counts", "corpora", "vocabulary")
+        self._check_choice("masks", "exact", "code")
+        if self.masks == "code" and self.masked_side != "both":
+            raise ConfigError(f"masks code hides both sides: found masked_side {self.masked_side}")
+        if self.evaluation == "code":
+            if self.evaluation_side != "both" or self.evaluation_folds is not None:
+                raise ConfigError(
+                    "evaluation code has one mask, of both sides: found evaluation_side "
+                    f"{self.evaluation_side}, evaluation_folds {self.evaluation_folds}; leave them "
+                    "out"
+                )
+            if self.length < 3:
+                raise ConfigError(
+                    "evaluation code masks neither the first token of a row nor the last: length "
+                    f"must be at least 3, found {self.length}"
+                )
 
     @property
     def causal(self) -> bool:
@@ -81,21 +115,18 @@ class MaskedLM(LanguageModel):
 
     def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:
         """One masked micro-batch; ``train=False`` gives the first evaluation mask."""
+        if not train and self.evaluation == "code":
+            return self._masked_as_original(examples, np.random.RandomState(0))
         if not train:
             return next(iter(self._folds(examples, random)))
-        stream = examples.stream
-        cells = self._cells(examples)
-        weights = self._weights(stream)
-        scores = weights[cells.tokens.ravel()] * self._eligible(
-            cells, self.masked_side, stream.tokenizer
-        )
-        num_cells = np.count_nonzero(_of_side(cells, self.masked_side))
-        num_targets = int(np.ceil(self.mask_rate * num_cells))
-        chosen = np.sort(choose_targets(scores, num_targets, random))
+        tokenizer = examples.stream.tokenizer
+        cells = self._cells(examples, train=True)
+        draw = self._draw_as_original if self.masks == "code" else self._draw
+        chosen = draw(cells, examples.stream, random)
         inputs = replace_targets(
             cells.tokens.ravel(),
             chosen,
-            stream.tokenizer,
+            tokenizer,
             random,
             mask=self.mask,
             keep=self.keep,
@@ -104,13 +135,46 @@ class MaskedLM(LanguageModel):
         )
         return self._batch(examples, cells, chosen, inputs)
 
+    def _draw(self, cells: Cells, stream: Stream, random: Random) -> NDArray[np.int64]:
+        """The targets of training, ascending cells: exactly the share of the real ones."""
+        eligible = self._eligible(cells, self.masked_side, stream.tokenizer)
+        scores = self._weights(stream)[cells.tokens.ravel()] * eligible
+        num_cells = np.count_nonzero(_of_side(cells, self.masked_side))
+        num_targets = int(np.ceil(self.mask_rate * num_cells))
+        return np.sort(choose_targets(scores, num_targets, random))
+
+    def _draw_as_original(self, cells: Cells, stream: Stream, random: Random) -> NDArray[np.int64]:
+        """The targets of training as the original draws them, ascending cells; perhaps none."""
+        allowed = cells.real & (np.arange(cells.tokens.shape[1]) > 0)
+        if not self.predict_end:
+            allowed &= cells.tokens != stream.tokenizer.end_id
+        weights = self._weights(stream) if self.frequency_exponent else None
+        return choose_targets_as_original(cells.tokens, allowed, weights, self.mask_rate, random)
+
     def evaluation_batches(self, stream: Stream, seed: int) -> Iterable[Batch]:
-        """Each held-out batch once a fold."""
+        """Each held-out batch once a fold; with ``evaluation: code`` once.
+
+        That one's masks are the original's for any ``seed``: one generator that starts anew with
+        each stream goes on from batch to batch.
+        """
+        if self.evaluation == "code":
+            generator = np.random.RandomState(0)
+            for k in range(stream.num_batches):
+                yield self._masked_as_original(stream.examples(k), generator)
+            return
         for k in range(stream.num_batches):
             yield from self._folds(stream.examples(k), Random(seed, "evaluate", stream.id, k))
 
+    def _masked_as_original(self, examples: Examples, generator: np.random.RandomState) -> Batch:
+        cells = self._cells(examples, train=False)
+        mask = original_evaluation_mask(cells.lengths, self.mask_rate, generator)
+        chosen = np.flatnonzero(mask)
+        inputs = cells.tokens.ravel().copy()
+        inputs[chosen] = examples.stream.tokenizer.mask_id
+        return self._batch(examples, cells, chosen, inputs)
+
     def _folds(self, examples: Examples, random: Random) -> Iterable[Batch]:
-        cells = self._cells(examples)
+        cells = self._cells(examples, train=False)
         eligible = np.flatnonzero(
             self._eligible(cells, self.evaluation_side, examples.stream.tokenizer)
         )
@@ -121,14 +185,28 @@ class MaskedLM(LanguageModel):
 
     def _weights(self, stream: Stream) -> NDArray[np.float64]:
         """float64 ``[V]``: the weight of each id in the choice of targets."""
-        weights = frequency_weights(stream.counts, self.frequency_exponent, stream.tokenizer)
-        if self.predict_end and not self.pairs:
+        counts = self._counts(stream)
+        weights = frequency_weights(counts, self.frequency_exponent, stream.tokenizer)
+        if self.predict_end and (self.masks == "code" or not self.pairs):
             end = stream.tokenizer.end_id
-            weights[end] = max(int(stream.counts[end]), 1) ** -self.frequency_exponent
+            # never counted, as in a vocabulary file: a weight that no count falls to is not made up
+            if counts[end] or not self.frequency_exponent:
+                weights[end] = max(int(counts[end]), 1) ** -self.frequency_exponent
         return weights
 
-    def _cells(self, examples: Examples) -> Cells:
-        return pad_pairs(examples, self.layout) if self.pairs else pad_text(examples)
+    def _counts(self, stream: Stream) -> NDArray[np.int64]:
+        """int64 ``[V]``: how often each id occurs, by ``counts``."""
+        if self.counts == "corpora":
+            return stream.counts
+        if stream.tokenizer.counts is None:
+            raise ConfigError(
+                f"{stream.id}: counts vocabulary, but this {type(stream.tokenizer).__name__} lists "
+                "no counts; take counts: corpora, or fastBPE"
+            )
+        return np.array(stream.tokenizer.counts, dtype=np.int64)
+
+    def _cells(self, examples: Examples, *, train: bool) -> Cells:
+        return pad_pairs(examples, self._layout(train)) if self.pairs else pad_text(examples)
 
     def _eligible(self, cells: Cells, side: str, tokenizer: Tokenizer) -> NDArray[np.bool_]:
         """bool ``[B * T]``: the cells that may be predicted.

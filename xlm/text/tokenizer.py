@@ -55,6 +55,8 @@ class Tokenizer(ABC):
     mask_id: int
     special_ids: frozenset[int]
     """Every id that is no piece of text; never a target chosen by frequency."""
+    counts: Sequence[int] | None = None
+    """How often each id was seen where the vocabulary was made; None where nobody knows."""
     num_separators: int = 1
     """End symbols between the sentences of a merged pair."""
 
