@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from xlm.model.config import ModelConfig
 from xlm.model.layers import sum_cross_entropy
-from xlm.model.transformer import Transformer
+from xlm.model.original import read_original
 
 BESIDE = Path(__file__).parents[2].parent / "shared" / "golden"
 GOLDEN = Path(os.environ.get("XLM_GOLDEN", BESIDE))
@@ -21,78 +20,9 @@ pytestmark = pytest.mark.skipif(
     not GOLDEN.is_dir(), reason=f"the original's figures are not at {GOLDEN} (set XLM_GOLDEN)"
 )
 
-PAD = 2
-TABLES = {
-    "embeddings.weight": "words.weight",
-    "position_embeddings.weight": "positions.weight",
-    "lang_embeddings.weight": "languages.weight",
-    "pred_layer.proj.bias": "output_bias",
-}
-
-
-def read(path):
-    """An original checkpoint, without running anything that it pickles."""
-    from numpy._core import multiarray
-
-    allowed = [multiarray.scalar, multiarray._reconstruct, np.ndarray, np.dtype]
-    allowed += [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")]
-    with torch.serialization.safe_globals(allowed):
-        return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def ours(weights, num_layers):
-    """The original's names, one side, as this library's."""
-    named = {new: weights[old] for old, new in TABLES.items() if old in weights}
-
-    def copy(old, new):
-        for part in ("weight", "bias"):
-            named[f"{new}.{part}"] = weights[f"{old}.{part}"]
-
-    def fuse(old, parts, new):
-        for part in ("weight", "bias"):
-            named[f"{new}.{part}"] = torch.cat([weights[f"{old}.{p}_lin.{part}"] for p in parts])
-
-    copy("layer_norm_emb", "embedding_norm")
-    for at in range(num_layers):
-        layer = f"layers.{at}"
-        fuse(f"attentions.{at}", "qkv", f"{layer}.attention.query_key_value")
-        copy(f"attentions.{at}.out_lin", f"{layer}.attention.output")
-        copy(f"layer_norm1.{at}", f"{layer}.attention_norm")
-        copy(f"ffns.{at}.lin1", f"{layer}.feed_forward.expand")
-        copy(f"ffns.{at}.lin2", f"{layer}.feed_forward.contract")
-        copy(f"layer_norm2.{at}", f"{layer}.feed_forward_norm")
-        if f"encoder_attn.{at}.q_lin.weight" in weights:
-            cross = f"{layer}.cross_attention"
-            copy(f"encoder_attn.{at}.q_lin", f"{cross}.query")
-            fuse(f"encoder_attn.{at}", "kv", f"{cross}.key_value")
-            copy(f"encoder_attn.{at}.out_lin", f"{cross}.output")
-            copy(f"layer_norm15.{at}", f"{cross}_norm")
-    return named
-
 
 def model_of(path):
-    content = read(GOLDEN / path)
-    params = content["params"]
-    sides = {side: content[side] for side in ("encoder", "decoder") if side in content}
-    sides = sides or {"encoder": content["model"]}
-    config = ModelConfig(
-        dim=params["emb_dim"],
-        num_layers=params["n_layers"],
-        num_heads=params["n_heads"],
-        num_decoder_layers=params["n_layers"] if "decoder" in sides else 0,
-        activation="gelu" if params["gelu_activation"] else "relu",
-        language_embeddings=params["use_lang_emb"],
-    )
-    model = Transformer(
-        config, vocab_size=params["n_words"], num_languages=params["n_langs"], pad_id=PAD
-    )
-    weights = {
-        f"{side}.{name}": value
-        for side, tensors in sides.items()
-        for name, value in ours(tensors, params["n_layers"]).items()
-    }
-    model.load_state_dict(weights, strict=True)
-    return model.eval()
+    return read_original(GOLDEN / path, codes=GOLDEN / "data/codes").transformer
 
 
 class Figures:
