@@ -20,6 +20,7 @@ import pytest
 import torch
 
 from tests.training import tiny
+from xlm import loading
 from xlm import pretrain as module
 from xlm import run as building
 from xlm.batch import Batch, Loss
@@ -28,7 +29,7 @@ from xlm.errors import CheckpointError, ConfigError
 from xlm.model.transformer import Transformer
 from xlm.objectives.masked import MaskedLM
 from xlm.pretrain import Result, pretrain
-from xlm.run import Run, Schedule, Stopping
+from xlm.run import Initialization, Run, Schedule, Stopping
 from xlm.session import Session
 from xlm.training import checkpoint, retention
 from xlm.training.evaluation import evaluate
@@ -282,6 +283,13 @@ def test_other_data_is_refused(made: Corpora, tmp_path: Path) -> None:
 # Starting from another run.
 
 
+@pytest.fixture
+def words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of tiny's made-up tokenizer may be a source."""
+    monkeypatch.setattr(loading, "load_tokenizer", lambda folder: tiny.Words())
+
+
+@pytest.mark.usefixtures("words")
 def test_initialize_takes_averaged_weights_and_known_heads(made: Corpora, tmp_path: Path) -> None:
     source = tiny.recipe(
         tmp_path / "source", objectives={"mlm": tiny.MLM, "nli": tiny.NLI}, steps=4, average=0.9
@@ -292,7 +300,7 @@ def test_initialize_takes_averaged_weights_and_known_heads(made: Corpora, tmp_pa
     topic = dataclasses.replace(tiny.NLI, name="topic", length=20)
     run = tiny.recipe(
         tmp_path / "new", objectives={"nli": tiny.NLI, "topic": topic}, steps=2, average=0.5,
-        initialize=str(tmp_path / "source"),
+        initialize=Initialization(encoder=str(tmp_path / "source")),
     )  # fmt: skip
     session = Session(run, made, Parallel(torch.device("cpu")))
     fresh = building.build_learner(run, made).state_dict()
@@ -309,13 +317,16 @@ def test_initialize_takes_averaged_weights_and_known_heads(made: Corpora, tmp_pa
     assert weights(pretrain(run, made)) == weights(first)
 
 
+@pytest.mark.usefixtures("words")
 def test_initialize_refuses_what_does_not_fit(made: Corpora, tmp_path: Path) -> None:
     pretrain(tiny.recipe(tmp_path / "source", steps=1), made)
-    run = tiny.recipe(tmp_path / "new", initialize=str(tmp_path / "source"))
+    start = Initialization(encoder=str(tmp_path / "source"))
+    run = tiny.recipe(tmp_path / "new", initialize=start)
     with pytest.raises(ConfigError, match="does not fit the recipe's model: .* the first is"):
         pretrain(changed(run, model=tiny.model(dim=8)), made)
-    with pytest.raises(CheckpointError, match="no checkpoint that can be read"):
-        pretrain(changed(run, initialize=str(tmp_path / "nowhere")), made)
+    nowhere = Initialization(encoder=str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match="nowhere does not exist: expected a model directory"):
+        pretrain(changed(run, initialize=nowhere), made)
 
 
 # A disk that is full.

@@ -1,7 +1,23 @@
 """Cross-lingual language-model pretraining: from text to a trained model."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from xlm._foreign import warn_of_foreign_packages
+
+if TYPE_CHECKING:
+    from xlm.loading import load as load
 
 __version__ = "0.1.0"
 
 warn_of_foreign_packages()
+
+
+def __getattr__(name: str) -> Any:
+    """``xlm.load``, imported when it is asked for: importing xlm must not import torch."""
+    if name == "load":
+        from xlm.loading import load
+
+        return load
+    raise AttributeError(f"module 'xlm' has no attribute {name!r}")

@@ -58,20 +58,37 @@ def parser(cls: type, verb: str) -> ArgumentParser:
 
 
 def parse(cls: type[Config], verb: str, arguments: Sequence[str], positional: str = "") -> Config:
-    """An instance of the dataclass ``cls`` from flags; a first bare word is ``--POSITIONAL``.
+    """An instance of the dataclass ``cls`` from flags; the first bare words are ``positional``.
 
-    Raises ConfigError, in one line, for a key, a type or a value that does not fit.
+    These are names of fields with spaces between. Raises ConfigError, in one line, for a key, a
+    type or a value that does not fit.
     """
     given = list(arguments)
-    if positional and given and not given[0].startswith("-"):
-        given[0] = f"--{positional}={given[0]}"
+    for at, (name, word) in enumerate(zip(positional.split(), arguments, strict=False)):
+        if word.startswith("-"):
+            break
+        given[at] = f"--{name}={word}"
     flags = list(_flags(verb, given))
     _check(cls, flags)
     made = parser(cls, verb)
     given = [f"--{name}" if value is None else f"--{name}={value}" for name, value in flags]
     settings = made.parse_args(given)
-    config = made.instantiate(settings)
+    try:
+        config = made.instantiate(settings)
+    except ValueError as error:
+        # of `Dataclass | None` jsonargparse tells that null does not fit either
+        if isinstance(ours := _innermost(error), ConfigError):
+            raise ours from None
+        raise
     return cls(**{f.name: config[f.name] for f in dataclasses.fields(cast(Any, cls))})
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The ConfigError that led to ``error``, else ``error``."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ConfigError):
+        cause = cause.__cause__ or cause.__context__
+    return cause or error
 
 
 def _check(cls: type, flags: Sequence[tuple[str, str | None]]) -> None:

@@ -86,8 +86,9 @@ class Checker:
             return
         if text is None:
             place.refuse(None, f"expected {_describe(hint)}, found nothing; write --{name}=VALUE")
-        if dataclasses.is_dataclass(hint) and not _is_open(hint) and Path(text).is_file():
-            self._file(text, hint, place.path)
+        below = _given(hint)
+        if dataclasses.is_dataclass(below) and not _is_open(below) and Path(text).is_file():
+            self._file(text, below, place.path)
             return
         try:
             node = strict_yaml.compose(text)
@@ -123,6 +124,10 @@ class Checker:
         self._check(node, hint, place)
 
     def _check(self, node: yaml.Node, hint: Any, place: _Place) -> None:
+        if _given(hint) is not hint:
+            if _value(node) is None:
+                return
+            hint = _given(hint)
         if _is_open(hint):
             self._check_class(node, hint, place)
         elif dataclasses.is_dataclass(hint):
@@ -185,6 +190,7 @@ class Checker:
         """The type of ``name`` below a dataclass or mapping; raises ConfigError if there is none"""
         if get_origin(hint) is dict:
             return get_args(hint)[1]
+        hint = _given(hint)
         hints = _hints(hint) if dataclasses.is_dataclass(hint) else {}
         if name in hints:
             self._given[place.path].add(name)
@@ -260,6 +266,13 @@ def _is_open(hint: Any) -> bool:
     return dataclasses.is_dataclass(hint) and inspect.isabstract(hint)
 
 
+def _given(hint: Any) -> Any:
+    """The dataclass of ``Dataclass | None``; any other type as it is."""
+    inner = [one for one in get_args(hint) if one is not types.NoneType]
+    union = get_origin(hint) in (typing.Union, types.UnionType)
+    return inner[0] if union and len(inner) == 1 and dataclasses.is_dataclass(inner[0]) else hint
+
+
 def _hints(cls: Any) -> dict[str, Any]:
     """The type of every field."""
     hints = typing.get_type_hints(cls)
@@ -269,8 +282,9 @@ def _hints(cls: Any) -> dict[str, Any]:
 def _paths(cls: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     for name, hint in _hints(cls).items():
         yield (*above, name)
-        if dataclasses.is_dataclass(hint) and not _is_open(hint):
-            yield from _paths(hint, (*above, name))
+        below = _given(hint)
+        if dataclasses.is_dataclass(below) and not _is_open(below):
+            yield from _paths(below, (*above, name))
 
 
 def _close(name: str, known: Sequence[str] | Mapping[str, Any], prefix: str = "") -> str:
@@ -304,7 +318,32 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, dict) and all(_fits(v, inner[1]) for v in value.values())
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
-    return type(value) is hint if hint in _WORDS else not dataclasses.is_dataclass(hint)
+    if dataclasses.is_dataclass(hint):
+        return isinstance(value, typing.cast(type, hint))
+    return type(value) is hint if hint in _WORDS else True
+
+
+def check_types(instance: Any) -> None:
+    """Raise ConfigError where a field of a dataclass made in Python is of another type.
+
+    Numbers are checked as in a recipe; a path may stand for text, a tuple for a list.
+    """
+    for name, hint in _hints(type(instance)).items():
+        value = getattr(instance, name)
+        if not _fits(_as_written(value), hint):
+            raise ConfigError(
+                f"{name}: expected {_describe(hint)}, found {value!r:.{MOST_SHOWN}} "
+                f"({type(value).__name__})"
+            )
+
+
+def _as_written(value: Any) -> Any:
+    """A value of Python as YAML would have it."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [_as_written(one) for one in value]
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def _describe(hint: Any) -> str:
@@ -318,8 +357,10 @@ def _describe(hint: Any) -> str:
         return f"a list of {_plural(inner[0])}"
     if origin is tuple:
         return f"a list of {len(inner)} {_plural(inner[0])}"
-    if origin is dict or dataclasses.is_dataclass(hint):
+    if origin is dict:
         return "a mapping {key: value, ...}"
+    if dataclasses.is_dataclass(hint):
+        return f"{getattr(hint, '__name__', hint)}, a mapping {{key: value, ...}}"
     return _WORDS.get(hint) or str(getattr(hint, "__name__", hint))
 
 

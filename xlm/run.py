@@ -140,7 +140,7 @@ class Run:
             if self.model is not None and length > self.model.max_positions:
                 raise ConfigError(
                     f"objectives.{name}.length is {length}, the model has "
-                    f"{self.model.max_positions} positions: shorten it, or raise "
+                    f"{self.model.max_positions} positions: raise "
                     "model.max_positions"
                 )
             num_lengths = getattr(objective, "num_lengths", 0)

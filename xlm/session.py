@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import math
@@ -18,31 +19,40 @@ from xlm.batch import Batch
 from xlm.command import to_yaml
 from xlm.data.corpora import Corpora
 from xlm.data.mixture import render_table
-from xlm.errors import CheckpointError
+from xlm.errors import CheckpointError, DataError
+from xlm.loading import read_checkpoint
 from xlm.run import Run
+from xlm.start import find_start
 from xlm.training import checkpoint, retention
 from xlm.training.averaging import AveragedWeights
 from xlm.training.evaluation import evaluate
-from xlm.training.journal import Journal
+from xlm.training.initialization import Report as Initialized
+from xlm.training.initialization import as_record, initialize
+from xlm.training.journal import Journal, short
 from xlm.training.learner import parameter_sets_differ
 from xlm.training.loop import Report, Trainer, Verdict, train
 from xlm.training.optimizer import build_optimizer
 from xlm.training.optimizer_state import flatten_optimizer, restore_optimizer
 from xlm.training.parallel import Parallel
 from xlm.training.precision import LossScaler
-from xlm.training.restore import CHECKPOINTS, initialize, load_weights
+from xlm.training.restore import CHECKPOINTS, find_checkpoint, load_weights
 from xlm.training.speed import flops, matmul_ceiling
 from xlm.training.state import TrainState
 
 log = logging.getLogger("xlm")
+
+MODEL = "model"
+"""The folder of a run that holds its best weights as a model directory."""
 
 
 class Session:
     """The parts of one run, and what the loop calls: report, evaluate, save."""
 
     def __init__(self, run: Run, corpora: Corpora, parallel: Parallel) -> None:
-        self.run, self.corpora, self.parallel = run, corpora, parallel
         parallel.check_group_size(run.group_size)
+        self.start = find_start(run, corpora)
+        run, corpora = self.start.run, self.start.corpora
+        self.run, self.corpora, self.parallel = run, corpora, parallel
         self.folder = Path(run.folder)
         self.config_text = to_yaml(run)
         parallel.same_on_all("the resolved config", self.config_text)
@@ -55,6 +65,8 @@ class Session:
         self.learner = building.build_learner(run, corpora).to(parallel.device)
         self.state = TrainState()
         self.figures: dict[str, dict[str, float]] = {}
+        self.before: dict[str, dict[str, float]] = {}
+        self.initialized: Initialized | None = None
         self._unsaved = ""
         self._build_trainer()
         self._start_or_resume()
@@ -68,8 +80,8 @@ class Session:
             active=parallel.is_main,
         )
         self._ceiling = matmul_ceiling(parallel.device, run.precision)
-        self._try_evaluation()
         self._announce()
+        self._try_evaluation()
 
     def _build_trainer(self) -> None:
         run, parallel = self.run, self.parallel
@@ -106,23 +118,36 @@ class Session:
 
     def _flops(self, objective: str, batch: Batch) -> float:
         return flops(
-            self.run.model, self.corpora.tokenizer.vocab_size, self.run.objectives[objective], batch
+            self.run.shape, self.corpora.tokenizer.vocab_size, self.run.objectives[objective], batch
         )
 
     # Where a run starts.
 
     def _start_or_resume(self) -> None:
-        found = checkpoint.latest(self.folder / CHECKPOINTS)
-        for line in found.skipped:
+        start = self.start
+        for line in start.skipped:
             self._warn(f"passed over a checkpoint: {line}")
-        step = found.loaded.step if found.loaded else -1
+        step = start.resumed.step if start.resumed else -1
         self.parallel.same_on_all("the checkpoint to resume from", step)
-        if found.loaded is not None:
-            self._resume(found.loaded)
+        if start.resumed is not None:
+            self._resume(start.resumed)
         elif self.run.initialize is not None:
-            initialize(self.learner, self.run.initialize, self.corpora)
+            self.initialized = initialize(
+                self.learner,
+                self.run.initialize,
+                encoder=start.encoder,
+                decoder=start.decoder,
+                tokenizer=self.corpora.tokenizer,
+                languages=self.corpora.languages,
+            )
+            if start.kept:
+                self.initialized.notes.append(
+                    f"languages kept that the data has not: {', '.join(start.kept)}"
+                )
             if self.averaged is not None:
                 self.averaged.reset()
+        # the sources' weights are not needed twice
+        self.start = dataclasses.replace(start, encoder=None, decoder=None)
 
     def _resume(self, loaded: checkpoint.Loaded) -> None:
         saved = loaded.state
@@ -131,11 +156,6 @@ class Session:
                 f"{loaded.path} was trained with tokenizer {saved['tokenizer'][:12]}, the data has "
                 f"{self.corpora.tokenizer.digest[:12]}: give the data it was trained on, or "
                 "another folder"
-            )
-        if saved["languages"] != self.corpora.languages:
-            raise CheckpointError(
-                f"{loaded.path} knows the languages {saved['languages']}, the data has "
-                f"{self.corpora.languages}: give the data it was trained on, or another folder"
             )
         for name, here in self._environment().items():
             was = saved["environment"].get(name, here)
@@ -149,6 +169,7 @@ class Session:
                 f"resuming at step {loaded.step} with {', '.join(changed)}: what was trained until "
                 "now is another recipe's; give another folder to start anew"
             )
+        self.before = saved.get("before", {})
         load_weights(self.learner, loaded, "model")
         restore_optimizer(
             self.optimizer,
@@ -205,11 +226,28 @@ class Session:
                         f"and left out ({stream.num_rows:,} stay)"
                     )
         self.journal.record("start", self.state.step, {"parameters": num})
+        if self.initialized is not None:
+            for line in self.initialized.lines():
+                self.journal.say(line)
+            self.journal.record("initialized", self.state.step, as_record(self.initialized))
 
     def _try_evaluation(self) -> None:
-        """One batch of each held-out stream: a metric that is not there is said before training."""
-        if self.run.evaluate_every and any(self.held_out.values()):
-            building.stopping_score(self.run.stopping, self._measure(most_batches=1))
+        """One batch of each held-out stream: a metric that is not there is said before training.
+
+        All of them where the weights come from elsewhere: what they were worth is compared with
+        what they are at the end.
+        """
+        if not self.run.evaluate_every or not any(self.held_out.values()):
+            return
+        whole = self.initialized is not None
+        figures = self._measure(most_batches=None if whole else 1)
+        building.stopping_score(self.run.stopping, figures)
+        if whole:
+            self.before = figures
+            self.journal.record("before", self.state.step, figures)
+            self.journal.say("before the first update:")
+            for stream_id, own in figures.items():
+                self.journal.say(f"  {stream_id:20} " + short(own))
 
     def _measure(self, most_batches: int | None = None) -> dict[str, dict[str, float]]:
         """The held-out figures, of averaged weights if there are any."""
@@ -250,6 +288,33 @@ class Session:
             self.figures = self._measure()  # a run that had ended is started again
         if self._unsaved:
             raise CheckpointError(self._unsaved)
+        if ended or self.stopped_early:
+            self._compare_with_before()
+            self._leave_model()
+
+    def _compare_with_before(self) -> None:
+        """What each held-out stream was worth at the start and is at the end."""
+        if not self.before or not self.figures:
+            return
+        both = {"before": self.before, "after": self.figures}
+        self.journal.record("change", self.state.step, both)
+        self.journal.say("before -> after, on held-out text:")
+        for stream_id, own in self.figures.items():
+            self.journal.say(f"  {stream_id:20} " + short(own, self.before.get(stream_id)))
+
+    def _leave_model(self) -> None:
+        """The best weights as a self-contained directory, for ``xlm.load`` on any machine."""
+        failure = ""
+        if self.parallel.is_main:
+            folder = self.folder / MODEL
+            try:
+                best = find_checkpoint(self.folder, "best")
+                read_checkpoint(best, self.corpora.tokenizer).model.save_pretrained(folder)
+                self.journal.say(f"the model of step {best.step} is in {folder}, for xlm.load")
+            except (CheckpointError, DataError) as error:
+                failure = str(error)
+        if failure := self.parallel.broadcast(failure):
+            raise CheckpointError(failure)
 
     # What the loop calls.
 
@@ -296,10 +361,13 @@ class Session:
             state.patience_used += 1
         self.journal.record("valid", state.step, {**self.figures, "score": score, "streams": names})
         for stream_id, own in self.figures.items():
-            self.journal.say(f"  {stream_id:20} " + _short(own))
+            self.journal.say(f"  {stream_id:20} " + short(own))
+        known = (
+            f" (best {state.best:.3f} at step {state.best_step})" if state.best is not None else ""
+        )
+        compared = " (best)" if better else known if counted else " (not counted yet)"
         self.journal.say(
-            f"  {stopping.metric} averaged over {', '.join(names)}: {score:.3f}"
-            + _compared(better, counted, state)
+            f"  {stopping.metric} averaged over {', '.join(names)}: {score:.3f}{compared}"
         )
         if self.stopped_early:
             self.journal.say(f"  no better for {state.patience_used} evaluations: stopping")
@@ -330,6 +398,7 @@ class Session:
             "languages": self.corpora.languages,
             "tokenizer": self.corpora.tokenizer.digest,
             "environment": self._environment(),
+            **({"before": self.before} if self.before else {}),
         }
         path = checkpoint.save(
             self.folder / CHECKPOINTS,
@@ -342,21 +411,3 @@ class Session:
         if self.state.best_step == self.state.step and self.state.best is not None:
             retention.mark_best(self.folder / CHECKPOINTS, self.state.step, self.state.best)
         retention.prune(self.folder / CHECKPOINTS, self.run.keep_last, trusted=path)
-
-
-def _compared(better: bool, counted: bool, state: TrainState) -> str:
-    if better:
-        return " (best)"
-    return (
-        f" (best {state.best:.3f} at step {state.best_step})" if counted else " (not counted yet)"
-    )
-
-
-def _short(figures: dict[str, float]) -> str:
-    parts = []
-    for name, value in figures.items():
-        if name in ("nats", "perplexity", "word_perplexity", "bits_per_byte", "unigram_perplexity"):
-            parts.append(f"{name.replace('_', ' ')} {value:.4g}")
-        elif name == "accuracy":
-            parts.append(f"accuracy {value:.1%}")
-    return "  ".join(parts)

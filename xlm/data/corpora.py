@@ -9,6 +9,7 @@ tokenizer/
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NoReturn, TypeVar
@@ -98,6 +99,20 @@ class Corpora:
             else:
                 corpora._labeled[split, name] = None
         return corpora
+
+    def renumbered(self, languages: Mapping[str, int]) -> Corpora:
+        """The same corpora with the ids that a model knows the languages by.
+
+        Raises DataError naming the languages that have none there.
+        """
+        if strange := sorted(set(self.languages) - set(languages)):
+            raise DataError(
+                f"{self._where} holds {', '.join(strange)}, which the model does not know: it "
+                f"knows {', '.join(languages)}; give other data"
+            )
+        same = copy.copy(self)
+        same.languages = number_languages(languages)
+        return same
 
     def text(self, split: str, language: str) -> Corpus:
         """The text of ``language``; DataError listing what there is where it is missing."""

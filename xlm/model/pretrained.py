@@ -63,6 +63,7 @@ class PretrainedModel:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a self-contained directory, which ``xlm.load`` opens on any machine."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
         self.tokenizer.save(Path(folder) / TOKENIZER)
         save_model(self.transformer, folder, self.languages, self.extra)
 

@@ -99,6 +99,20 @@ class Journal:
         self.close()
 
 
+SHOWN = ("nats", "perplexity", "word_perplexity", "bits_per_byte", "unigram_perplexity", "accuracy")
+"""Figures that a line shows."""
+
+
+def short(figures: Mapping[str, float], before: Mapping[str, float] | None = None) -> str:
+    """The chief figures of one stream in a line; of both evaluations where ``before`` is given."""
+    parts = []
+    for name in (name for name in figures if name in SHOWN):
+        form = ".1%" if name == "accuracy" else ".4g"
+        was = f"{before[name]:{form}} -> " if before and name in before else ""
+        parts.append(f"{name.replace('_', ' ')} {was}{figures[name]:{form}}")
+    return "  ".join(parts)
+
+
 def read_metrics(path: Path | str) -> list[dict[str, Any]]:
     """The lines of a ``metrics.jsonl``; raises DataError with file and line for a damaged one."""
     try:

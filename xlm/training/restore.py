@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from xlm.data.corpora import Corpora
-from xlm.errors import CheckpointError, ConfigError
+from xlm.errors import CheckpointError
 from xlm.training import checkpoint, retention
 from xlm.training.learner import Learner
 
@@ -31,52 +30,24 @@ def load_weights(learner: Learner, loaded: checkpoint.Loaded, name: str) -> None
     learner.load_state_dict(tensors)
 
 
-def initialize(learner: Learner, source: str, corpora: Corpora) -> None:
-    """Start from the weights of a run's folder (its best checkpoint, else the newest) or of one.
-
-    The model must have the same tokenizer and shape; heads are taken where their names are equal,
-    averaged weights where there are some.
-    """
-    loaded = find_checkpoint(source, "best")
-    if loaded.state["tokenizer"] != corpora.tokenizer.digest:
-        raise ConfigError(
-            f"initialize: {loaded.path} has tokenizer {loaded.state['tokenizer'][:12]}, the data "
-            f"{corpora.tokenizer.digest[:12]}: prepare the data with vocabulary.folder set to the "
-            "data it was trained on"
-        )
-    if loaded.state["languages"] != corpora.languages:
-        raise ConfigError(
-            f"initialize: {loaded.path} knows the languages {loaded.state['languages']}, the data "
-            f"has {corpora.languages}"
-        )
-    tensors = loaded.tensors("model")
-    if loaded.has_tensors("averaged"):
-        tensors.update((k, v) for k, v in loaded.tensors("averaged").items() if k in tensors)
-    own = learner.state_dict()
-    wrong = [
-        name
-        for name, value in own.items()
-        if name.startswith("model.") and (name not in tensors or tensors[name].shape != value.shape)
-    ]
-    if wrong:
-        raise ConfigError(
-            f"initialize: {loaded.path} does not fit the recipe's model: {len(wrong)} tensors, the "
-            f"first is {wrong[0]}; give model the same sizes"
-        )
-    fitting = {n: t for n, t in tensors.items() if n in own and t.shape == own[n].shape}
-    learner.load_state_dict(fitting, strict=False)
-    new = sorted({name.split(".")[1] for name in own if name not in fitting})
-    log.info("initialized from %s%s", loaded.path, f"; new heads: {', '.join(new)}" if new else "")
-
-
 def find_checkpoint(source: str | Path, which: str) -> checkpoint.Loaded:
-    """The checkpoint at ``source``, or the best (else newest) or the latest of a run's folder."""
+    """The checkpoint at ``source``, or the best or the latest of a run's folder.
+
+    Where the best cannot be read, or none was marked, it is the newest that can: that is said as a
+    warning. Raises CheckpointError where there is none.
+    """
     path = Path(source)
     if (path / checkpoint.MANIFEST).exists():
         return checkpoint.load(path)
     folder = path / CHECKPOINTS
     if which == "best":
-        best = retention.best(folder)
+        try:
+            best = retention.best(folder)
+        except checkpoint.NewerFormatError:
+            raise
+        except CheckpointError as error:
+            log.warning("the best checkpoint is passed over for the newest: %s", error)
+            best = None
         if best is not None:
             return best
     found = checkpoint.latest(folder)

@@ -1,0 +1,369 @@
+"""Where a model starts from: the weights of another, tensor by tensor, and an account of each.
+
+The model's tables follow the source by name: languages, pieces of the vocabulary; a decoder that
+starts from an encoder keeps its own cross-attention (XLM section 5.2, algorithms A6).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from xlm.errors import ConfigError
+from xlm.model.pretrained import PretrainedModel
+from xlm.model.transformer import Side, Transformer
+from xlm.model.vocabulary import VocabularyMap, describe_difference, extend_vocabulary
+from xlm.text.tokenizer import Tokenizer
+from xlm.training.learner import Learner
+
+log = logging.getLogger("xlm")
+
+OF_VOCABULARY = ("words.weight", "output_weight", "output_bias")
+"""Tensors of a side with a row for each piece."""
+COMPUTED_WITH = ("num_heads", "activation", "layer_norm_eps")
+"""What of a shape no tensor shows, and yet decides what the tensors compute."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Initialization:
+    """Which weights a new run starts from, and what may differ.
+
+    A source is anything that ``xlm.load`` takes: a run's folder (its best checkpoint, averaged
+    weights where there are some) or one of its checkpoints, a model directory, a file of the
+    original, a folder of transformers or fairseq, a name on the Hugging Face hub.
+    """
+
+    encoder: str | None = None
+    """Source of the encoder, which is the whole model where there is no decoder."""
+    decoder: str | None = None
+    """Source of the decoder: the source's decoder, else its encoder (cross-attention stays new)."""
+    only: Literal["all", "embeddings"] = "all"
+    """embeddings: the table of words alone, the EMB of the paper (section 5.2); all else is new."""
+    partial: bool = False
+    """Take the tensors that fit and list the others, instead of refusing a source that differs."""
+    new_languages: Literal["refuse", "random", "mean"] = "refuse"
+    """Rows of languages that the source lacks: none (refuse), random, or the mean of its rows."""
+    vocabulary: Literal["same", "extend"] = "same"
+    """extend: pieces that the source lacks get the mean of the rows of their sub-pieces."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model to start from."""
+
+    model: PretrainedModel
+    where: str
+    """How messages name it."""
+    heads: Mapping[str, Tensor] = field(default_factory=dict)
+    """The tensors of a run's heads, by their name in a learner (``heads.nli.1.weight``)."""
+
+
+@dataclass
+class Report:
+    """What became of every tensor."""
+
+    copied: dict[str, str] = field(default_factory=dict)
+    """Tensor of the learner: the tensor it was taken from."""
+    left: dict[str, str] = field(default_factory=dict)
+    """Tensor of the learner that keeps its own initialization: why."""
+    unused: dict[str, str] = field(default_factory=dict)
+    """Tensor of a source (``SOURCE: NAME``) that nothing was taken from: why."""
+    notes: list[str] = field(default_factory=list)
+    """What was done beside copying: rows cut, averaged or added."""
+
+    def lines(self) -> list[str]:
+        """The account in lines; tensors with the same reason share one."""
+        lines = [f"initialized {len(self.copied)} tensors", *self.notes]
+        for what, tensors in (("initialization kept", self.left), ("not used", self.unused)):
+            reasons: dict[str, list[str]] = {}
+            for name, reason in tensors.items():
+                reasons.setdefault(reason, []).append(name)
+            for reason, names in reasons.items():
+                short = dict.fromkeys(re.sub(r"layers\.\d+\.", "layers.*.", n) for n in names)
+                lines.append(f"{what} ({reason}): {', '.join(short)}")
+        return lines
+
+
+def model_languages(
+    settings: Initialization, sources: Sequence[Source], data: Mapping[str, int], *, table: bool
+) -> dict[str, int]:
+    """The id of each language of a model that starts from ``sources`` and trains on ``data``.
+
+    The first source's languages keep their ids, also those that the data has not; then come those
+    of a second source, then the data's own where ``new_languages`` lets them in. Where no source
+    has a ``table`` of languages, or the model none, it is the data's. Raises ConfigError naming the
+    languages that no source knows.
+    """
+    having = [source for source in sources if source.model.has_languages]
+    if not table or not having or settings.only == "embeddings":
+        return dict(data)
+    ids: dict[str, int] = {}
+    for languages in (source.model.languages for source in having):
+        for name in sorted(languages, key=lambda name: languages[name]):
+            ids.setdefault(name, len(ids))
+    unknown = [name for name in data if name not in ids]
+    if unknown and settings.new_languages == "refuse":
+        raise ConfigError(
+            f"initialize: {having[0].where} does not know the data's {', '.join(unknown)}: it "
+            f"knows {', '.join(ids)}; leave them out, or set initialize.new_languages to mean or "
+            "random"
+        )
+    for name in unknown:
+        ids[name] = len(ids)
+    return ids
+
+
+def initialize(
+    learner: Learner,
+    settings: Initialization,
+    *,
+    encoder: Source | None,
+    decoder: Source | None,
+    tokenizer: Tokenizer,
+    languages: Mapping[str, int],
+) -> Report:
+    """Fill the learner in place and return what became of each tensor.
+
+    ``tokenizer`` and ``languages`` are the learner's. Nothing is changed where it raises:
+    ConfigError for a source that does not fit (unless ``partial``), for another vocabulary (unless
+    it is to be extended), for a language that is not known.
+    """
+    report = Report()
+    values: dict[str, Tensor] = {}
+    taken: dict[int, set[str]] = {}
+    for side, source in _sides(learner, settings, encoder, decoder):
+        stack = getattr(learner.model, side)
+        if source is None:
+            reason = f"initialize.{side} is not given"
+            report.left.update({f"model.{side}.{name}": reason for name in stack.state_dict()})
+            continue
+        filling = _Filling(settings, source, learner.model, side, tokenizer, languages)
+        filling.fill()
+        filling.account(report, values)
+        taken.setdefault(id(source), set()).update(filling.taken)
+    _take_heads(learner, settings, encoder, report, values)
+    _list_unused([encoder, decoder], taken, settings, report)
+    learner.load_state_dict(values, strict=False)
+    return report
+
+
+def _sides(
+    learner: Learner, settings: Initialization, encoder: Source | None, decoder: Source | None
+) -> list[tuple[Side, Source | None]]:
+    if decoder is not None and learner.model.decoder is None:
+        raise ConfigError(
+            f"initialize.decoder is {settings.decoder}, the model has no decoder: set "
+            "model.num_decoder_layers, or leave it out"
+        )
+    sides: list[tuple[Side, Source | None]] = [("encoder", encoder)]
+    return sides + ([("decoder", decoder)] if learner.model.decoder is not None else [])
+
+
+class _Filling:
+    """One side of the model from one side of a source."""
+
+    def __init__(
+        self,
+        settings: Initialization,
+        source: Source,
+        model: Transformer,
+        side: Side,
+        tokenizer: Tokenizer,
+        languages: Mapping[str, int],
+    ) -> None:
+        self.settings, self.source, self.side = settings, source, side
+        self.tokenizer, self.languages = tokenizer, languages
+        there = source.model.transformer
+        self.there: Side = "decoder" if side == "decoder" and there.decoder else "encoder"
+        self.theirs: dict[str, Tensor] = getattr(there, self.there).state_dict()
+        self.own: dict[str, Tensor] = getattr(model, side).state_dict()
+        self.values: dict[str, Tensor] = {}
+        self.copied: dict[str, str] = {}
+        self.left: dict[str, str] = {}
+        self.misfits: dict[str, str] = {}
+        self.taken: set[str] = set()
+        self.notes: list[str] = []
+        self._config = model.config
+
+    def fill(self) -> None:
+        """Decide for each tensor; raises ConfigError as ``initialize`` does."""
+        vocabulary = self._vocabulary()
+        if self.settings.only == "all":
+            self._compare_settings()
+        for name, own in self.own.items():
+            self._one(name, own, vocabulary)
+        if self.settings.only == "all":
+            for name in self.theirs.keys() - self.own.keys():
+                self.misfits[name] = f"{list(self.theirs[name].shape)} there, not in the model"
+        if self.misfits and not self.settings.partial:
+            first, reason = next(iter(self.misfits.items()))
+            raise ConfigError(
+                f"initialize: {self.source.where} does not fit the recipe's model: "
+                f"{len(self.misfits)} tensors or settings, the first is {self.side}.{first} "
+                f"({reason}); leave model out to take the source's shape, or set initialize.partial"
+            )
+
+    def account(self, report: Report, values: dict[str, Tensor]) -> None:
+        """Add what was decided to the report of the whole model."""
+        here = f"model.{self.side}."
+        values.update({here + name: value for name, value in self.values.items()})
+        report.copied.update({here + name: there for name, there in self.copied.items()})
+        report.left.update({here + name: reason for name, reason in self.left.items()})
+        report.notes.append(f"{self.side} from the {self.there} of {self.source.where}")
+        report.notes.extend(f"{self.side}: {note}" for note in self.notes)
+
+    def _one(self, name: str, own: Tensor, vocabulary: VocabularyMap | None) -> None:
+        origin = name
+        if name == "output_weight" and name not in self.theirs:
+            origin = "words.weight"  # where the two are tied, that is the output matrix
+        if self.settings.only == "embeddings" and name not in ("words.weight", "output_weight"):
+            self.left[name] = "initialize.only is embeddings"
+            return
+        if origin not in self.theirs:
+            self._missing(name, own)
+            return
+        value = self.theirs[origin]
+        if name in OF_VOCABULARY and vocabulary is not None and own.shape[1:] == value.shape[1:]:
+            value = vocabulary.apply(value)
+        elif name == "languages.weight" and own.shape[1:] == value.shape[1:]:
+            value = self._languages(own, value)
+        elif name == "positions.weight" and own.shape[1:] == value.shape[1:]:
+            value = self._positions(own, value)
+        if value.shape != own.shape:
+            self._misfit(name, f"{list(value.shape)} there, {list(own.shape)} here")
+            return
+        self.values[name] = value
+        self.copied[name] = f"{self.there}.{origin}"
+        self.taken.add(f"{self.there}.{origin}")
+
+    def _missing(self, name: str, own: Tensor) -> None:
+        """A tensor that the source has not."""
+        if ".cross_attention" in name and self.there == "encoder":
+            self.left[name] = "cross-attention, which the encoder of the source has not"
+        elif name == "languages.weight" and self.settings.new_languages != "refuse":
+            if self.settings.new_languages == "mean":
+                self.values[name] = torch.zeros_like(own)
+                self.notes.append("languages: the source tells none apart: rows of zeros")
+            self.left[name] = "the source tells no languages apart"
+        else:
+            self._misfit(name, f"not in the source, {list(own.shape)} here")
+
+    def _misfit(self, name: str, reason: str) -> None:
+        self.misfits[name] = self.left[name] = reason
+
+    def _compare_settings(self) -> None:
+        there = self.source.model.transformer.config
+        for name in COMPUTED_WITH:
+            mine, other = getattr(self._config, name), getattr(there, name)
+            if mine != other:
+                self.misfits[name] = f"{other} there, {mine} here"
+                self.notes.append(f"{name} is {other} in the source, {mine} here")
+
+    def _vocabulary(self) -> VocabularyMap | None:
+        """How rows of pieces go over; None where the vocabularies are the same."""
+        there = self.source.model.tokenizer
+        if there.digest == self.tokenizer.digest:
+            return None
+        if self.settings.vocabulary == "same":
+            raise ConfigError(
+                f"initialize: {self.source.where} has another vocabulary than the data: "
+                f"{describe_difference(self.tokenizer, there)}; prepare the data with "
+                "vocabulary.folder set to the source, or set initialize.vocabulary to extend"
+            )
+        carried = extend_vocabulary(self.tokenizer, there)
+        self.notes.append(carried.describe())
+        return carried
+
+    def _languages(self, own: Tensor, table: Tensor) -> Tensor:
+        """Rows by name; those of new languages as ``new_languages`` says."""
+        there = self.source.model.languages
+        new = [name for name in self.languages if name not in there]
+        rule = self.settings.new_languages
+        if new and rule == "refuse":
+            raise ConfigError(
+                f"initialize: {self.source.where} does not know {', '.join(new)}: it knows "
+                f"{', '.join(there)}; set initialize.new_languages to mean or random"
+            )
+        rows = own.detach().clone()
+        for name, at in self.languages.items():
+            if name in there:
+                rows[at] = table[there[name]]
+            elif rule == "mean":
+                rows[at] = table.mean(0)
+        if new:
+            how = "the mean of the others" if rule == "mean" else "random rows"
+            self.notes.append(f"new languages {', '.join(new)}: {how}")
+        return rows
+
+    def _positions(self, own: Tensor, table: Tensor) -> Tensor:
+        """The first rows of a longer table; of a shorter one all, where ``partial`` lets them."""
+        if len(table) > len(own):
+            self.notes.append(f"positions: the first {len(own)} of the source's {len(table)} rows")
+            return table[: len(own)]
+        if len(table) < len(own) and self.settings.partial:
+            self.notes.append(f"positions: {len(table)} rows of {len(own)}, the others stay random")
+            return torch.cat([table.to(own), own[len(table) :]])
+        return table
+
+
+def _take_heads(
+    learner: Learner,
+    settings: Initialization,
+    source: Source | None,
+    report: Report,
+    values: dict[str, Tensor],
+) -> None:
+    """Heads whose names and shapes are equal; the others are new."""
+    heads = source.heads if source is not None and settings.only == "all" else {}
+    for name, own in learner.state_dict().items():
+        if not name.startswith("heads."):
+            continue
+        if name not in heads:
+            report.left[name] = "a new head"
+        elif heads[name].shape != own.shape:
+            report.left[name] = f"{list(heads[name].shape)} there, {list(own.shape)} here"
+        else:
+            values[name], report.copied[name] = heads[name], name
+    new = sorted({name.split(".")[1] for name in report.left if name.startswith("heads.")})
+    if new:
+        report.notes.append(f"new heads: {', '.join(new)}")
+
+
+def _list_unused(
+    sources: Sequence[Source | None],
+    taken: Mapping[int, set[str]],
+    settings: Initialization,
+    report: Report,
+) -> None:
+    copied = set(report.copied.values())
+    for source in {id(one): one for one in sources if one is not None}.values():
+        for name in source.model.transformer.state_dict():
+            if name not in taken.get(id(source), ()):
+                report.unused[f"{source.where}: {name}"] = _why_unused(name, settings)
+        for name in source.heads:
+            if name not in copied or source is not sources[0]:
+                report.unused[f"{source.where}: {name}"] = "no head of that name and shape"
+
+
+def _why_unused(name: str, settings: Initialization) -> str:
+    if settings.only == "embeddings":
+        return "initialize.only is embeddings"
+    if name.startswith("decoder.") and settings.decoder is None:
+        return "initialize.decoder is not given"
+    return "nothing in the model takes it"
+
+
+def as_record(report: Report) -> dict[str, Any]:
+    """The report for ``metrics.jsonl``."""
+    return {
+        "notes": report.notes,
+        "copied": report.copied,
+        "left": report.left,
+        "unused": report.unused,
+    }
