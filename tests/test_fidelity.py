@@ -1,0 +1,148 @@
+"""The two presets of XLM, and the table of agreement with the original's figures."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from xlm.command import parse, read, to_yaml
+from xlm.model.config import num_parameters
+from xlm.model.transformer import Transformer
+from xlm.prepare import Prepare
+from xlm.pretrain import pretrain
+from xlm.run import Run, read_run
+
+ROOT = Path(__file__).parents[1]
+PRESETS = ROOT / "recipes" / "xlm"
+GOLDEN = Path(os.environ.get("XLM_GOLDEN", ROOT.parent / "shared" / "golden"))
+NAMES = sorted(path.name for path in (PRESETS / "paper").glob("*.yaml"))
+RUNS = [name for name in NAMES if not name.startswith("prepare")]
+FIFTEEN = "ar bg de el en es fr hi ru sw th tr ur vi zh".split()
+
+
+def recipe(preset: str, name: str) -> Run:
+    return read(Run, PRESETS / preset / name)
+
+
+def test_the_presets_are_pairs_of_recipes() -> None:
+    assert NAMES == sorted(path.name for path in (PRESETS / "code").glob("*.yaml"))
+    assert set(NAMES) == {
+        "prepare-15.yaml", "prepare-en-fr.yaml", "mlm-15.yaml", "mlm+tlm-15.yaml",
+        "mlm-en-fr.yaml", "clm-en-fr.yaml",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("preset", ["paper", "code"])
+def test_a_run_reads_what_its_preset_prepares(preset: str) -> None:
+    for name in RUNS:
+        run = recipe(preset, name)
+        which = "en-fr" if "en-fr" in name else "15"
+        prepared = read(Prepare, PRESETS / preset / f"prepare-{which}.yaml")
+        assert run.data == prepared.folder == f"runs/xlm/{preset}/data-{which}"
+        assert prepared.languages == (["en", "fr"] if which == "en-fr" else FIFTEEN)
+        there = {"-".join(sorted(pair.split("-"))) for pair in prepared.pairs.train}
+        for objective in run.objectives.values():
+            assert set(objective.languages) <= set(prepared.text.train)
+            assert {"-".join(sorted(pair.split("-"))) for pair in objective.pairs} <= there
+            assert objective.languages or len(there) == 14
+
+
+SETTINGS = {
+    # XLM sections 3.1 to 3.5 and 5.1
+    "paper": {
+        "rows": 64, "length": 256, "stream_layout": "paper", "evaluation": "whole",
+        "mask_rate": 0.15, "mask": 0.8, "keep": 0.1, "random": 0.1, "frequency_exponent": 0.5,
+        "masks": "exact", "random_from_all": False,
+    },
+    # algorithms A2 to A4, B1, B2, B8
+    "code": {
+        "rows": 32, "length": 256, "stream_layout": "code", "evaluation": "code",
+        "mask_rate": 0.15, "mask": 0.8, "keep": 0.1, "random": 0.1, "frequency_exponent": 0.0,
+        "masks": "code", "random_from_all": True, "counts": "vocabulary",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("preset", SETTINGS)
+def test_the_fields_are_those_of_the_paper_and_of_the_program(preset: str) -> None:
+    for name in RUNS:
+        run = recipe(preset, name)
+        for key, objective in run.objectives.items():
+            if objective.languages:
+                for field, value in SETTINGS[preset].items():
+                    if hasattr(objective, field):
+                        assert getattr(objective, field) == value, (name, key, field)
+            rule = "alpha" if preset == "paper" else "uniform"
+            assert objective.sampling.rule == rule and objective.sampling.alpha == 0.7
+        assert run.order == ("rotate" if preset == "paper" else "code")
+        assert run.optimizer.kind == ("adam" if preset == "paper" else "xlm-adam")
+        assert run.optimizer.max_grad_norm == 5 and run.schedule.peak_lr == 1e-4
+        assert run.precision == "fp16" and run.group_size == 64
+    tlm = recipe(preset, "mlm+tlm-15.yaml").objectives["tlm"]
+    assert tlm.layout == "tlm"
+    if preset == "paper":
+        assert (tlm.tokens, len(tlm.pairs)) == (4000, 14)
+        assert read(Prepare, PRESETS / preset / "prepare-15.yaml").vocabulary.alpha == 0.5
+    else:
+        assert (tlm.tokens, tlm.rows, tlm.longest_side, len(tlm.pairs)) == (None, 32, 100, 28)
+        assert tlm.pair_order == "code"
+
+
+def test_rates_at_the_start_and_after_the_warm_up() -> None:
+    """Algorithms B7, C1.12: the program starts at 1e-7, or at the peak where it is constant."""
+    for name in RUNS:
+        paper, code = recipe("paper", name).schedule, recipe("code", name).schedule
+        assert paper.lr(0) == 0.0 and paper.lr(2000) == pytest.approx(0.5e-4)
+        assert paper.lr(16000) == pytest.approx(0.5e-4)
+        if "en-fr" in name:
+            assert code.lr(0) == code.lr(10**6) == 1e-4
+        else:
+            assert code.lr(0) == 1e-7 and code.lr(16000) == pytest.approx(0.5e-4)
+
+
+@pytest.mark.parametrize("preset", ["paper", "code"])
+@pytest.mark.parametrize("name", RUNS)
+def test_the_model_is_the_one_of_section_5_1(preset: str, name: str) -> None:
+    shape = recipe(preset, name).shape
+    layers = 6 if "en-fr" in name else 12
+    assert (shape.dim, shape.num_layers, shape.num_heads) == (1024, layers, 8)
+    assert (shape.num_decoder_layers, shape.dropout, shape.activation) == (0, 0.1, "gelu")
+    languages, vocabulary = (2, 64_000) if "en-fr" in name else (15, 95_000)
+    with torch.device("meta"):
+        model = Transformer(shape, vocab_size=vocabulary, num_languages=languages, pad_id=2)
+    found = sum(parameter.numel() for parameter in model.parameters())
+    assert found == num_parameters(shape, vocabulary, languages)
+    # 12 d^2 a layer and the tables: the released 15-language model has 250 M
+    assert found == pytest.approx((layers * 12 * 1024 + vocabulary + 512) * 1024, rel=0.01)
+
+
+@pytest.mark.parametrize("preset", ["paper", "code"])
+@pytest.mark.parametrize("name", ["mlm+tlm-15.yaml", "clm-en-fr.yaml"])
+def test_a_preset_trains_once_it_is_small(
+    preset: str, name: str, debug_data: Path, tmp_path: Path
+) -> None:
+    flags = [
+        f"--config={PRESETS / preset / name}", f"--data={debug_data}", f"--folder={tmp_path / 'x'}",
+        "--model.dim=16", "--model.num_layers=1", "--model.num_heads=2", "--precision=fp32",
+        "--steps=2", "--evaluate_every=2", "--save_every=0", "--group_size=2",
+        "--tensorboard=false", "--device=cpu", "--schedule.warmup_steps=2",
+    ]  # fmt: skip
+    for key in recipe(preset, name).objectives:
+        pairs = key == "tlm"
+        own = {"rows": 4, "length": 128 if pairs else 32}
+        own |= {"pairs": ["en-ne"]} if pairs else {"languages": ["en", "ne"]}
+        own |= {"counts": "corpora"} if preset == "code" and key != "clm" else {}
+        flags += [f"--objectives.{key}.{field}={value}" for field, value in own.items()]
+    result = pretrain(parse(Run, "pretrain", flags))
+    assert result.state.step == 2
+    streams = {"mlm/en", "mlm/ne", "tlm/en-ne"} if "tlm" in name else {"clm/en", "clm/ne"}
+    assert set(result.figures) == streams
+    assert all(math.isfinite(own["perplexity"]) for own in result.figures.values())
+    assert read_run(result.folder).optimizer == recipe(preset, name).optimizer
+    assert "order: " + ("code" if preset == "code" else "rotate") in to_yaml(
+        read_run(result.folder)
+    )
