@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from xlm.errors import DataError
-from xlm.text import fastbpe, sentencepiece
+from xlm.text import fastbpe, hugging_face, sentencepiece, xlm_roberta
 from xlm.text.tokenizer import FORMAT, SETTINGS_FILE, Tokenizer
 
 
@@ -59,6 +59,14 @@ def _build(
         if kind == "fastbpe":
             codes, vocabulary = files[fastbpe.CODES_FILE], files[fastbpe.VOCABULARY_FILE]
             return fastbpe.FastBpeTokenizer(codes, vocabulary, **settings)
+        if kind == "hugging-face":
+            content = files[hugging_face.JSON_FILE]
+            return hugging_face.HuggingFaceTokenizer(content, **settings)
+        if kind == "xlm-roberta":
+            model = files[xlm_roberta.MODEL_FILE]
+            dictionary = files.get(xlm_roberta.DICTIONARY_FILE)
+            return xlm_roberta.XlmRobertaTokenizer(model, dictionary, **settings)
     except (KeyError, TypeError) as error:
         raise DataError(f"{at}: does not fit a tokenizer of kind {kind!r} ({error})") from None
-    raise DataError(f"{at}: unknown kind {kind!r}: expected 'sentencepiece' or 'fastbpe'")
+    known = "'sentencepiece', 'fastbpe', 'hugging-face' or 'xlm-roberta'"
+    raise DataError(f"{at}: unknown kind {kind!r}: expected {known}")

@@ -1,0 +1,250 @@
+"""What BERT, RoBERTa and XLM-R share in every file format: their tensors under our names.
+
+    foreign tensors --Names--> ours      ours --Names--> foreign tensors
+
+An architecture's module says what its tensors are called, and what its configuration means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xlm.errors import CheckpointError, ConfigError
+from xlm.model.config import ModelConfig
+from xlm.model.transformer import Transformer
+
+_PARTS = ("weight", "bias")
+_LEGACY = {".LayerNorm.gamma": ".LayerNorm.weight", ".LayerNorm.beta": ".LayerNorm.bias"}
+"""What files converted from TensorFlow still say."""
+_BUFFERS = (".position_ids", ".token_type_ids", ".version", "._float_tensor")
+"""What files keep beside parameters; nothing of it is learnt."""
+NO_HEAD = "no head"
+"""In a model's ``extra``: it came without an output onto the vocabulary, and leaves without one."""
+STAND_IN = (
+    "no output onto the vocabulary was in the file: the word embeddings with a bias of 0 stand in "
+    "for it, and predict nothing before they are trained"
+)
+_TRANSFORM = {"dense": "output_transform.dense", "norm": "output_transform.norm"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """A format's names, without the prefix that its encoder has."""
+
+    words: str = "embeddings.word_embeddings.weight"
+    positions: str = "embeddings.position_embeddings.weight"
+    segments: str | None = "embeddings.token_type_embeddings.weight"
+    embedding_norm: str = "embeddings.LayerNorm"
+    layer: str = "encoder.layer.{}."
+    query_key_value: tuple[str, str, str] = (
+        "attention.self.query",
+        "attention.self.key",
+        "attention.self.value",
+    )
+    fused: str | None = None
+    """The three in one tensor, as old files may have them."""
+    parts: Mapping[str, str] = field(
+        default_factory=lambda: {
+            "attention.output.dense": "attention.output",
+            "attention.output.LayerNorm": "attention_norm",
+            "intermediate.dense": "feed_forward.expand",
+            "output.dense": "feed_forward.contract",
+            "output.LayerNorm": "feed_forward_norm",
+        }
+    )
+    """Each linear layer and normalization of a layer: their name -> ours."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadNames:
+    """The full names of the output onto the vocabulary."""
+
+    dense: str
+    norm: str
+    bias: str
+    output: str
+    """The output matrix, where it is not the word embeddings."""
+    output_bias: str | None = None
+    """A second name of the bias."""
+
+
+class Source:
+    """Tensors of a file that are taken one by one, so that the rest can be accounted for."""
+
+    def __init__(self, path: str | Path, tensors: Mapping[str, Tensor]):
+        self.path = path
+        self.tensors: dict[str, Tensor] = {}
+        for name, tensor in tensors.items():
+            for old, new in _LEGACY.items():
+                name = name.removesuffix(old) + new if name.endswith(old) else name
+            self.tensors[name] = tensor
+
+    def prefix(self, name: str) -> str:
+        """What stands before the one tensor whose name ends with ``name``."""
+        found = [known.removesuffix(name) for known in self.tensors if known.endswith(name)]
+        if len(found) != 1 or (found[0] and not found[0].endswith(".")):
+            names = ", ".join(found) or "none"
+            raise CheckpointError(
+                f"{self.path}: {len(found)} tensors end with {name} ({names}): expected one"
+            )
+        return found[0]
+
+    def take(self, name: str) -> Tensor:
+        """The tensor, which counts as read; CheckpointError where there is none."""
+        if name not in self.tensors:
+            raise CheckpointError(
+                f"{self.path}: has no tensor {name}: expected every one of the encoder"
+            )
+        return self.tensors.pop(name)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.tensors
+
+
+def take_encoder(source: Source, names: Names, prefix: str, num_layers: int) -> dict[str, Tensor]:
+    """Every tensor of the encoder, by our names; CheckpointError names one that is missing."""
+    found = {
+        "words.weight": source.take(prefix + names.words),
+        "positions.weight": source.take(prefix + names.positions),
+    }
+    if names.segments is not None:
+        found["segments.weight"] = source.take(prefix + names.segments)
+    for part in _PARTS:
+        found[f"embedding_norm.{part}"] = source.take(f"{prefix}{names.embedding_norm}.{part}")
+    for at in range(num_layers):
+        theirs, ours = prefix + names.layer.format(at), f"layers.{at}."
+        for part in _PARTS:
+            # self_attn.in_proj_weight, not in_proj.weight
+            fused = f"{theirs}{names.fused}_{part}"
+            if names.fused is not None and fused in source:
+                together = source.take(fused)
+            else:
+                together = torch.cat(
+                    [source.take(f"{theirs}{name}.{part}") for name in names.query_key_value]
+                )
+            found[f"{ours}attention.query_key_value.{part}"] = together
+            for old, new in names.parts.items():
+                found[f"{ours}{new}.{part}"] = source.take(f"{theirs}{old}.{part}")
+    return {f"encoder.{name}": tensor for name, tensor in found.items()}
+
+
+def give_encoder(transformer: Transformer, names: Names, prefix: str) -> dict[str, Tensor]:
+    """The encoder's layers and normalization by the format's names; the tables are the caller's."""
+    ours = {name: t.detach() for name, t in transformer.encoder.state_dict().items()}
+    given = {}
+    for part in _PARTS:
+        given[f"{prefix}{names.embedding_norm}.{part}"] = ours[f"embedding_norm.{part}"]
+        for at in range(transformer.config.num_layers):
+            theirs, own = prefix + names.layer.format(at), f"layers.{at}."
+            together = ours[f"{own}attention.query_key_value.{part}"].chunk(3)
+            for name, tensor in zip(names.query_key_value, together, strict=True):
+                given[f"{theirs}{name}.{part}"] = tensor.clone()
+            for old, new in names.parts.items():
+                given[f"{theirs}{old}.{part}"] = ours[f"{own}{new}.{part}"]
+    return given
+
+
+def take_head(source: Source, names: HeadNames, words: Tensor, tied: bool) -> dict[str, Tensor]:
+    """The output onto the vocabulary by our names; nothing where the file has no head at all.
+
+    ``tied``: the file's configuration says that output matrix and word embeddings are one. Raises
+    CheckpointError for half a head, and where a file holds both and they differ.
+    """
+    if f"{names.dense}.weight" not in source:
+        return {}
+    found = {}
+    for theirs, ours in ((names.dense, _TRANSFORM["dense"]), (names.norm, _TRANSFORM["norm"])):
+        for part in _PARTS:
+            found[f"encoder.{ours}.{part}"] = source.take(f"{theirs}.{part}")
+    output = source.take(names.output) if names.output in source or not tied else words
+    if tied and not torch.equal(output, words):
+        raise CheckpointError(
+            f"{source.path}: {names.output} is not the word embeddings, yet the configuration says "
+            f"that they are tied: set tie_word_embeddings to false if they are meant to differ"
+        )
+    if not tied:
+        found["encoder.output_weight"] = output
+    bias = source.take(names.bias)
+    if names.output_bias is not None and names.output_bias in source:
+        second = source.take(names.output_bias)
+        if tied and not torch.equal(bias, second):
+            raise CheckpointError(
+                f"{source.path}: {names.bias} and {names.output_bias} differ: expected one bias "
+                f"under two names, or tie_word_embeddings false"
+            )
+        bias = second  # what transformers adds where the two are not tied
+    found["encoder.output_bias"] = bias
+    return found
+
+
+def give_head(
+    transformer: Transformer, names: HeadNames, bias: Tensor, output: Tensor | None
+) -> dict[str, Tensor]:
+    """The output by the format's names; ``output`` where it is not the word embeddings."""
+    ours = {name: t.detach() for name, t in transformer.encoder.state_dict().items()}
+    given = {names.bias: bias}
+    for theirs, own in ((names.dense, _TRANSFORM["dense"]), (names.norm, _TRANSFORM["norm"])):
+        for part in _PARTS:
+            given[f"{theirs}.{part}"] = ours[f"{own}.{part}"]
+    if output is not None:
+        given[names.output] = output
+        if names.output_bias is not None:
+            given[names.output_bias] = bias.clone()
+    return given
+
+
+def build(
+    path: str | Path, settings: Mapping[str, Any], tensors: dict[str, Tensor], pad_id: int
+) -> Transformer:
+    """The model, in evaluation mode; CheckpointError where settings and tensors do not fit."""
+    try:
+        config = ModelConfig(**settings)
+        with torch.device("meta"):
+            # no memory and no random numbers for values that are about to be replaced
+            model = Transformer(
+                config,
+                vocab_size=len(tensors["encoder.words.weight"]),
+                num_languages=1,
+                pad_id=pad_id,
+            )
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: not a model that can be built ({error})") from error
+    expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: list(tensor.shape) for name, tensor in tensors.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise CheckpointError(
+                f"{path}: {name} has shape {found.get(name)}, expected {expected.get(name)} by the "
+                f"configuration beside it"
+            )
+    model.load_state_dict(tensors, assign=True)
+    return model.eval()
+
+
+def stand_in(words: Tensor) -> dict[str, Tensor]:
+    """The output of a model whose file has none, by our names (see ``STAND_IN``)."""
+    return {"encoder.output_bias": words.new_zeros(len(words))}
+
+
+def account(source: Source, *inner: str, lost: list[str], most: int = 4) -> None:
+    """Every tensor that was not taken is a buffer, a head's (one line of ``lost``), or an error.
+
+    Raises CheckpointError for one whose name starts with one of ``inner``: it would take part in
+    what the encoder computes.
+    """
+    rest = sorted(name for name in source.tensors if not name.endswith(_BUFFERS))
+    if unknown := [name for name in rest if name.startswith(inner)]:
+        raise CheckpointError(
+            f"{source.path}: the encoder has {len(unknown)} tensors that our model has no place "
+            f"for ({', '.join(unknown[:most])}): expected the plain architecture, and as many "
+            f"layers as its configuration names"
+        )
+    if rest:
+        more = f" and {len(rest) - most} more" if len(rest) > most else ""
+        lost.append(f"heads that this model does not have: {', '.join(rest[:most])}{more}")
