@@ -89,6 +89,8 @@ def open_source(
     if path.suffix == ".pth" and path.is_file():
         files = {name: Path(value) for name, value in given.items() if value is not None}
         return Source(_reader("xlm.model.original.read_original")(path, **files), str(source))
+    if path.suffix == ".pt" and path.is_file() and not any(given.values()):
+        return Source(_reader("xlm.model.fairseq.read_fairseq")(path), str(source))
     if unasked := [name for name, value in given.items() if value is not None]:
         raise ConfigError(
             f"{source}: {' and '.join(unasked)} go with a file .pth of the original XLM, every "

@@ -25,7 +25,7 @@ from xlm.data.binarize import binarize, binarize_labeled, binarize_pairs
 from xlm.data.corpora import DESCRIPTION, Corpora, number_languages, write_header
 from xlm.data.storage import atomic_directory
 from xlm.errors import ConfigError, DataError
-from xlm.text import load_tokenizer
+from xlm.loading import open_tokenizer
 from xlm.text.readers import Report, open_labeled, open_lines, open_pairs
 from xlm.text.subwords import learn_fastbpe_tokenizer, learn_sentencepiece, sample_lines
 from xlm.text.tokenizer import Tokenizer
@@ -76,7 +76,8 @@ class Vocabulary:
     num_draws: int = 1_000_000
     """Sentences drawn; with less text every language's share is scaled to what there is."""
     folder: str | None = None
-    """Take the tokenizer of another prepared folder instead of learning one."""
+    """Take the tokenizer of prepared text, a model directory, a run's folder, or anything else that
+    xlm.load takes, instead of learning one."""
     codes: str | None = None
     """Existing fastBPE codes (with vocab)."""
     vocab: str | None = None
@@ -290,7 +291,7 @@ def _tokenizer(config: Prepare) -> Tokenizer:
             + ", ".join(f"{name} {path}" for name, path in given.items() if path is not None)
         )
     if wanted.folder is not None:
-        return load_tokenizer(Path(wanted.folder) / "tokenizer")
+        return open_tokenizer(wanted.folder)
     if wanted.model is not None:
         from xlm.text.sentencepiece import SentencePieceTokenizer
 

@@ -46,6 +46,7 @@ class Corpus:
         tokenizer_digest: str,
         text_size: TextSize,
         dropped: Mapping[str, int] | None = None,
+        where: Path | None = None,
     ):
         self.ids = ids
         """uint16 or uint32 ``[tokens]``, read-only; the end symbols included."""
@@ -58,6 +59,7 @@ class Corpus:
         self.text_size = text_size
         self.dropped = dict(dropped or {})
         """Lines left out when it was prepared, by reason."""
+        self._where = f"the text of {language}" if where is None else str(where)
 
     @classmethod
     def open(cls, path: Path | str, tokenizer: Tokenizer | None = None) -> Corpus:
@@ -91,6 +93,7 @@ class Corpus:
             tokenizer_digest=header["tokenizer"],
             text_size=size,
             dropped=header["dropped"],
+            where=path / "ids.bin",
         )
 
     @classmethod
@@ -136,7 +139,21 @@ class Corpus:
         """Sentence ``index`` (int64 ``[length]``, without its end symbol)."""
         if not 0 <= index < len(self):
             raise IndexError(f"sentence {index} of {len(self)}")
-        return self.ids[self.offsets[index] : self.offsets[index + 1] - 1].astype(np.int64)
+        return self.tokens(slice(self.offsets[index], self.offsets[index + 1] - 1))
+
+    def tokens(self, cells: slice | NDArray[np.int64]) -> Ids:
+        """The ids at ``cells`` (int64, of the same shape), end symbols included.
+
+        Raises DataError for an id that the vocabulary has not: the file was damaged, which its size
+        does not show.
+        """
+        ids = self.ids[cells].astype(np.int64)
+        if ids.size and int(ids.max()) >= len(self.counts):
+            raise DataError(
+                f"{self._where} holds the id {ids.max()}, its vocabulary ends with "
+                f"{len(self.counts) - 1}: the file was damaged; prepare the text again"
+            )
+        return ids
 
     def sentences(self, indices: NDArray[np.int64]) -> list[Ids]:
         """Several sentences (int64 arrays without end symbols) by one gather."""
@@ -144,7 +161,7 @@ class Corpus:
         lengths = self.offsets[indices + 1] - starts - 1
         ends = np.cumsum(lengths)
         cells = np.arange(int(ends[-1]) if len(ends) else 0)
-        flat = self.ids[cells + np.repeat(starts - ends + lengths, lengths)].astype(np.int64)
+        flat = self.tokens(cells + np.repeat(starts - ends + lengths, lengths))
         borders = [0, *ends.tolist()]
         return [flat[a:b] for a, b in zip(borders[:-1], borders[1:], strict=True)]
 

@@ -247,7 +247,7 @@ class TextStream(Stream):
     def _gather(self, cells: NDArray[np.int64]) -> NDArray[np.int64]:
         """The tokens at ``cells`` (int64, same shape); end symbols outside the text."""
         inside = np.clip(cells, 0, self._num_tokens - 1)
-        tokens = self._corpus.ids[inside].astype(np.int64)
+        tokens = self._corpus.tokens(inside)
         tokens[cells < 0] = self.tokenizer.end_id
         return tokens
 

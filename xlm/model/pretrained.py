@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +67,32 @@ class PretrainedModel:
         Path(folder).mkdir(parents=True, exist_ok=True)
         self.tokenizer.save(Path(folder) / TOKENIZER)
         save_model(self.transformer, folder, self.languages, self.extra)
+
+    def push_to_hub(self, name: str, *, private: bool = False) -> str:
+        """Upload the directory of ``save_pretrained`` as ``OWNER/NAME``; returns its address.
+
+        The repository is made if need be. Raises ConfigError where ``huggingface_hub`` (the extra
+        hf) is missing, CheckpointError where the hub refuses or cannot be reached.
+        """
+        try:
+            from huggingface_hub import HfApi
+        except ImportError as error:
+            raise ConfigError(
+                f"uploading {name} needs the extra hf: pip install 'xlm-pretrain[hf]'"
+            ) from error
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            try:
+                hub = HfApi()
+                address = hub.create_repo(name, private=private, exist_ok=True)
+                hub.upload_folder(repo_id=name, folder_path=folder)
+            except Exception as error:  # the network, the hub, a name, a missing login ...
+                reason = " ".join(str(error).split()) or type(error).__name__
+                raise CheckpointError(
+                    f"{name} was not uploaded: {reason}; log in with `hf auth login`, or save the "
+                    "model and upload its folder by hand"
+                ) from error
+        return str(address)
 
     @property
     def has_languages(self) -> bool:

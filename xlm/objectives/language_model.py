@@ -10,9 +10,9 @@ from torch import nn
 
 from xlm.batch import IGNORED, Batch, Loss
 from xlm.data.code_pairs import CodePairStream, evaluation_cut
-from xlm.data.corpora import Corpora
+from xlm.data.corpora import SPLITS, Corpora
 from xlm.data.streams import PairStream, Stream, TextStream
-from xlm.errors import ConfigError
+from xlm.errors import ConfigError, DataError
 from xlm.model.transformer import Transformer
 from xlm.objective import Objective, cross_entropy_loss, present
 from xlm.scores import Scores, language_model_figures
@@ -27,6 +27,9 @@ class LanguageModel(Objective):
     """Languages whose text is read as a stream, such as [ne, hi]."""
     pairs: list[str] = field(default_factory=list)
     """Language pairs whose aligned sentences form one row each, such as [en-hi]."""
+    evaluate: list[str] | None = None
+    """Languages (of ``pairs``: pairs) that are evaluated, also those that nothing trains, as when a
+    model goes on with new text; null: those of training."""
     rows: int = 8
     """Rows in a micro-batch of text."""
     length: int = 256
@@ -53,7 +56,7 @@ class LanguageModel(Objective):
     and its cuts where there are more than 5 languages."""
 
     def __post_init__(self) -> None:
-        for name in ("languages", "pairs"):
+        for name in ("languages", "pairs", "evaluate"):
             if isinstance(getattr(self, name), str):
                 raise ConfigError(
                     f"{name} must be a list: found {getattr(self, name)!r}, give "
@@ -115,14 +118,28 @@ class LanguageModel(Objective):
                 seed=seed,
                 shuffle=train,
             )
-            for language in present(corpora, split, self.languages, "texts")
+            for language in self._names(corpora, split, "texts")
         ]
-        for pair in present(corpora, split, self.pairs, "pairs"):
+        for pair in self._names(corpora, split, "pairs"):
             if as_code or (train and self.pair_order != "buckets"):
                 streams.append(self._code_pairs(name, corpora, pair, seed, split))
             else:
                 streams.append(self._bucketed_pairs(name, corpora, pair, seed, split))
         return streams
+
+    def _names(self, corpora: Corpora, split: str, part: str) -> list[str]:
+        """Of which languages (``part`` texts) or pairs there is a stream."""
+        trained = self.languages if part == "texts" else self.pairs
+        if split == "train" or self.evaluate is None or not trained:
+            return present(corpora, split, trained, part)
+        for name in self.evaluate:
+            if not any(present(corpora, s, [name], part) for s in SPLITS[1:]):
+                having = sorted({own for s in SPLITS[1:] for own in corpora.names(s)[part]})
+                raise DataError(
+                    f"evaluate names {name}, of which there is no held-out text: there is "
+                    f"{', '.join(having) or 'none'}; prepare some, or leave it out"
+                )
+        return present(corpora, split, self.evaluate, part)
 
     def _bucketed_pairs(
         self, name: str, corpora: Corpora, pair: str, seed: int, split: str

@@ -178,6 +178,43 @@ def _descend(cell: Any, part: str, place: str, column: str) -> Any:
     return cell[part]
 
 
+def dataset_rows(
+    name: str,
+    *,
+    split: str = "train",
+    config: str | None = None,
+    revision: str | None = None,
+    streaming: bool = True,
+) -> Iterator[dict[str, Any]]:
+    """The rows of a data set by column, class numbers as the names that its features give them.
+
+    A class of -1, which says that a row has none, is None. Raises DataError where the data set or
+    the split is missing or cannot be read.
+    """
+    rows = _open_dataset(name, split, config, revision, streaming)
+    classes = {
+        column: getattr(feature, "feature", feature).names
+        for column, feature in (getattr(rows, "features", None) or {}).items()
+        if hasattr(getattr(feature, "feature", feature), "names")
+    }
+    try:
+        for row in rows:
+            yield {
+                column: _class_names(cell, classes[column]) if column in classes else cell
+                for column, cell in row.items()
+            }
+    except Exception as error:  # whatever a reader of some format raises is about the data
+        raise DataError(f"datasets:{name}: cannot be read: {_first_line(error)}") from error
+
+
+def _class_names(cell: Any, names: list[str]) -> Any:
+    if isinstance(cell, int):
+        return names[cell] if cell >= 0 else None
+    if isinstance(cell, list):
+        return [_class_names(one, names) for one in cell]
+    return cell
+
+
 def _open_dataset(
     name: str, split: str, config: str | None, revision: str | None, streaming: bool
 ) -> Any:
@@ -191,6 +228,11 @@ def _open_dataset(
             saved: Any = datasets.load_from_disk(name)
             return saved if isinstance(saved, datasets.Dataset) else saved[split]
         if path.is_file():
+            if split != "train":
+                raise DataError(
+                    f"datasets:{name} is a file, whose one split is train: found split={split}; "
+                    "leave it out"
+                )
             kind = path.name.removesuffix(".gz").rpartition(".")[2]
             return datasets.load_dataset(
                 _BUILDERS.get(kind, kind),
@@ -202,6 +244,8 @@ def _open_dataset(
         return datasets.load_dataset(
             name, config, split=split, revision=revision, streaming=streaming
         )
+    except DataError:
+        raise
     except Exception as error:  # the hub, the network, a missing split, a foreign format ...
         raise DataError(f"datasets:{name}: cannot be opened: {_first_line(error)}") from error
 

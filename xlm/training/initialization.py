@@ -217,6 +217,8 @@ class _Filling:
         report.left.update({here + name: reason for name, reason in self.left.items()})
         report.notes.append(f"{self.side} from the {self.there} of {self.source.where}")
         report.notes.extend(f"{self.side}: {note}" for note in self.notes)
+        lost = self.source.model.extra.get("lost", [])
+        report.notes.extend(f"{self.side}: reading {self.source.where}: {line}" for line in lost)
 
     def _one(self, name: str, own: Tensor, vocabulary: VocabularyMap | None) -> None:
         origin = name
