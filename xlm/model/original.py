@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +27,8 @@ from xlm.model.pretrained import PretrainedModel
 from xlm.model.torch_files import read_torch_file
 from xlm.model.transformer import Transformer
 
+FORMAT = "original XLM"
+"""``extra["format"]`` of a model that was read from one."""
 OPTIMIZERS = tuple(f"{name}_optimizer" for name in ("model", "memory", "encoder", "decoder"))
 PAD = 2
 _SIDES = ("encoder", "decoder")
@@ -44,10 +45,11 @@ def read_original(
 
     ``codes`` are the BPE codes (else the one file ``codes`` or ``codes_*`` beside ``path``),
     ``vocabulary`` the ``vocab`` file (else ``vocab`` or ``vocab_*`` beside it, else one made from
-    the checkpoint's dictionary, which gives the same ids). ``extra["lost"]`` lists what the file
-    holds and the model has not. Raises CheckpointError for a file that is no such checkpoint, for
-    one that holds what this library has no counterpart of, and where a tensor, a language or a
-    piece of the vocabulary does not fit.
+    the checkpoint's dictionary, which gives the same ids). In ``extra``, ``lost`` lists what the
+    file holds and the model has not, ``causal`` says whether it was trained on CLM alone, and
+    ``languages`` names those of a model without a table of languages. Raises CheckpointError for a
+    file that is no such checkpoint, for one that holds what this library has no counterpart of, and
+    where a tensor, a language or a piece of the vocabulary does not fit.
     """
     path = Path(path)
     content = read_torch_file(path, without=OPTIMIZERS)
@@ -57,16 +59,18 @@ def read_original(
     dictionary = read_dictionary(path, content)
     tokenizer, lost = build_tokenizer(path, dictionary, codes, vocabulary)
     config, num_languages = _read_config(params, sides, dictionary)
-    languages = _read_languages(params, num_languages) if config.language_embeddings else {}
+    languages = _read_languages(params, num_languages, config.language_embeddings is True)
     model = _build(params, config, len(dictionary.pieces), num_languages)
-    extra = {
-        "source": {
-            "format": "original XLM",
-            "file": path.name,
-            **{name: content[name] for name in _PROGRESS[:2] if type(content.get(name)) is int},
-        },
+    extra: dict[str, Any] = {
+        "format": FORMAT,
+        "file": path.name,
+        # the program's steps alone say how an encoder was trained; a decoder is causal anyway
+        "causal": params.has_steps("clm_steps") and not params.has_steps("mlm_steps"),
+        **{name: content[name] for name in _PROGRESS[:2] if type(content.get(name)) is int},
         "lost": [*lost, *_list_lost(content, sides, params)],
     }
+    if languages and not config.language_embeddings:
+        extra["languages"], languages = languages, {}
     content.clear()  # so that each tensor goes when it is renamed: twice the file is too much
     weights: dict[str, Tensor] = {}
     for side, tensors in sides.items():
@@ -79,7 +83,6 @@ def read_original(
 def _build(
     params: _Params, config: ModelConfig, vocab_size: int, num_languages: int
 ) -> Transformer:
-    num_languages = num_languages or params.get("n_langs", int, 1)
     try:
         with torch.device("meta"):
             # no memory and no random numbers for values that are about to be replaced
@@ -90,23 +93,17 @@ def _build(
         raise CheckpointError(f"{params.path}: {error}") from error
 
 
-@dataclass(frozen=True)
 class _Params:
     """The settings that the file was trained with."""
 
-    path: Path
-    values: Mapping[str, Any]
-
     def __init__(self, path: Path, values: Any):
-        if isinstance(values, argparse.Namespace):
-            values = vars(values)
+        values = vars(values) if isinstance(values, argparse.Namespace) else values
         if not isinstance(values, dict):
             raise CheckpointError(
                 f"{path}: params is {_describe(values)}, expected the settings that the original "
                 "saves: it is no whole checkpoint"
             )
-        object.__setattr__(self, "path", path)
-        object.__setattr__(self, "values", values)
+        self.path, self.values = path, values
 
     def get(self, name: str, kind: type[_Kind], default: _Kind | None = None) -> _Kind:
         """The value of a setting; CheckpointError where it has another kind, or is needed."""
@@ -127,6 +124,11 @@ class _Params:
                 f"{self.path}: params.{name} is {said}, the tensors have {found}: the file "
                 "contradicts itself"
             )
+
+    def has_steps(self, name: str) -> bool:
+        """Whether it was trained in this way at all."""
+        steps = self.values.get(name)
+        return isinstance(steps, list | tuple | str) and len(steps) > 0
 
 
 def _describe(value: Any) -> str:
@@ -204,14 +206,16 @@ def _refuse_what_has_no_counterpart(
 def _read_config(
     params: _Params, sides: Mapping[str, Mapping[str, Tensor]], dictionary: Dictionary
 ) -> tuple[ModelConfig, int]:
-    """The shape of the model and the rows of its table of languages, 0 where it has none."""
+    """The shape of the model and its number of languages."""
     encoder = sides["encoder"]
     words = _table(params.path, encoder, "embeddings.weight")
     positions = _table(params.path, encoder, "position_embeddings.weight")
     inner = _table(params.path, encoder, "ffns.0.lin1.weight")
-    num_languages = 0
-    if "lang_embeddings.weight" in encoder:
+    with_table = "lang_embeddings.weight" in encoder
+    num_languages = params.get("n_langs", int, 1)
+    if with_table:
         num_languages = _table(params.path, encoder, "lang_embeddings.weight")[0]
+        params.check("n_langs", num_languages)
     params.check("n_words", words[0])
     params.check("emb_dim", words[1])
     num_layers = {side: _count_layers(tensors) for side, tensors in sides.items()}
@@ -230,7 +234,7 @@ def _read_config(
             num_layers=num_layers["encoder"],
             num_heads=params.get("n_heads", int),
             num_decoder_layers=num_layers.get("decoder", 0),
-            language_embeddings=num_languages > 1,
+            language_embeddings=with_table and num_languages > 1,
             feed_forward=inner[0],
             max_positions=positions[0],
             dropout=params.get("dropout", float, 0.0),
@@ -255,22 +259,23 @@ def _count_layers(tensors: Mapping[str, Tensor]) -> int:
     return len({match[1] for match in found if match})
 
 
-def _read_languages(params: _Params, num_languages: int) -> dict[str, int]:
-    """Language -> row, by the file's own account of its languages."""
+def _read_languages(params: _Params, num_languages: int, with_table: bool) -> dict[str, int]:
+    """Language -> id, by the file's own account of its languages."""
     found = params.values.get("lang2id")
-    if found is None and isinstance(params.values.get("id2lang"), dict):
-        found = {name: at for at, name in params.values["id2lang"].items()}
-    ids = list(found.values()) if isinstance(found, dict) else []
-    known = isinstance(found, dict) and all(type(name) is str for name in found)
-    if not (known and all(type(at) is int for at in ids)) or (
-        sorted(ids) != list(range(num_languages))
-    ):
+    by_id = params.values.get("id2lang")
+    if found is None and isinstance(by_id, dict):
+        found = {name: at for at, name in by_id.items()}
+    if found is None and not with_table:
+        return {}
+    languages = found if isinstance(found, dict) else {}
+    plain = all(type(name) is str and type(at) is int for name, at in languages.items())
+    if not plain or sorted(languages.values()) != list(range(num_languages)):
         raise CheckpointError(
-            f"{params.path}: its table of languages has {num_languages} rows, but params.lang2id "
-            f"({_describe(found)} of {len(ids)}) does not name each once: the file is not whole"
+            f"{params.path} has {num_languages} languages, but params.lang2id "
+            f"({_describe(found)} of {len(languages)}) does not number each once: the file "
+            "contradicts itself"
         )
-    assert isinstance(found, dict)
-    return dict(sorted(found.items(), key=lambda item: item[1]))
+    return dict(sorted(languages.items(), key=lambda item: item[1]))
 
 
 def _parts(
