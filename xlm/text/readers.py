@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from xlm.errors import ConfigError, DataError
@@ -182,9 +182,20 @@ def _scan(source: str, invalid: str, max_bytes: int, whole_cells: bool = False) 
     source = str(source)
     if not source.startswith(DATASETS):
         return _scan_file(source, invalid, max_bytes)
+    name, settings = parse_dataset(source, "column")
+    cells = files.dataset_cells(name, **settings)
+    return _scan_cells(f"{DATASETS}{name}", cells, max_bytes, whole_cells)
+
+
+def parse_dataset(source: str, *columns: str) -> tuple[str, dict[str, Any]]:
+    """Name and settings of ``datasets:NAME_OR_PATH[?key=value&...]``; see ``files``.
+
+    Keys are split, config, revision and streaming (by default true), and those in ``columns``.
+    Raises ConfigError for another key, naming those there are, or where there is no name.
+    """
     name, _, query = source.removeprefix(DATASETS).partition("?")
-    settings = dict(parse_qsl(query, keep_blank_values=True))
-    known = ("split", "column", "config", "revision", "streaming")
+    settings: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True))
+    known = ("split", *columns, "config", "revision", "streaming")
     unknown = sorted(set(settings) - set(known))
     if unknown or not name:
         found = f"setting {unknown[0]!r}" if unknown else "no name"
@@ -192,9 +203,8 @@ def _scan(source: str, invalid: str, max_bytes: int, whole_cells: bool = False) 
             f"{source}: found {found}, expected datasets:NAME_OR_PATH[?key=value&...] with keys "
             + ", ".join(known)
         )
-    streaming = settings.pop("streaming", "true").lower() not in ("false", "no", "0")
-    cells = files.dataset_cells(name, streaming=streaming, **settings)
-    return _scan_cells(f"{DATASETS}{name}", cells, max_bytes, whole_cells)
+    streaming = settings.get("streaming", "true").lower() not in ("false", "no", "0")
+    return name, {**settings, "streaming": streaming}
 
 
 def open_labeled(
@@ -207,7 +217,7 @@ def open_labeled(
     otherwise as ``open_lines``.
     """
     width = 0
-    for line in _decode_file(str(source), invalid, max_bytes):
+    for line in decode_lines(str(source), invalid, max_bytes):
         reason = line.reason or ("" if line.text.strip() else EMPTY)
         if reason:
             report.drop(reason, line.place)
@@ -225,12 +235,13 @@ def open_labeled(
 
 
 def _scan_file(path: str, invalid: str, max_bytes: int) -> Iterator[Line]:
-    for line in _decode_file(path, invalid, max_bytes):
+    for line in decode_lines(path, invalid, max_bytes):
         text = normalize(line.text)
         yield Line(text, line.reason or ("" if text else EMPTY), line.place)
 
 
-def _decode_file(path: str, invalid: str, max_bytes: int) -> Iterator[Line]:
+def decode_lines(path: str, invalid: str = "error", max_bytes: int = MAX_BYTES) -> Iterator[Line]:
+    """Every line of a file as it is, not normalized; see ``open_lines`` for what is raised."""
     if invalid not in ("error", "drop"):
         raise ConfigError(f"invalid={invalid!r}: expected 'error' or 'drop'")
     number = 0
