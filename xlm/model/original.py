@@ -150,20 +150,23 @@ def _find_sides(path: Path, content: Any) -> dict[str, dict[str, Tensor]]:
             f"{path} holds {named}: expected 'model', or 'encoder' and 'decoder', as the original "
             "XLM saves"
         )
-    return {side: _named_tensors(path, side, tensors) for side, tensors in found.items()}
+    return {
+        side: _named_tensors(path, key, tensors)
+        for key, (side, tensors) in zip(_keys(found), found.items(), strict=True)
+    }
 
 
-def _named_tensors(path: Path, side: str, found: Any) -> dict[str, Tensor]:
+def _named_tensors(path: Path, key: str, found: Any) -> dict[str, Tensor]:
     """Without the prefix of models that were trained on several GPUs."""
     if not isinstance(found, dict):
-        raise CheckpointError(f"{path}: {side} is {_describe(found)}, expected tensors by name")
+        raise CheckpointError(f"{path}: {key} is {_describe(found)}, expected tensors by name")
     named = {}
     for name, tensor in found.items():
         is_tensor = isinstance(tensor, Tensor) and tensor.is_floating_point()
         if type(name) is not str or not is_tensor:
             kind = tensor.dtype if isinstance(tensor, Tensor) else _describe(tensor)
             raise CheckpointError(
-                f"{path}: {side} holds {ascii(name)[:60]}, {kind}, expected tensors of floating "
+                f"{path}: {key} holds {ascii(name)[:60]}, {kind}, expected tensors of floating "
                 "point numbers by name"
             )
         named[name.removeprefix("module.")] = tensor
@@ -330,7 +333,7 @@ def _rename(
         old: size for _, names, sizes in parts for old, size in zip(names, sizes, strict=True)
     }
     complaints = [f"{name} is missing" for name in expected if name not in tensors]
-    complaints += [f"{ascii(name)[1:60]} is unknown" for name in tensors if name not in expected]
+    complaints += [f"{ascii(name[:60])} is unknown" for name in tensors if name not in expected]
     complaints += [
         f"{name} is {list(tensors[name].shape)}, expected {list(size)}"
         for name, size in expected.items()
