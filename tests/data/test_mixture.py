@@ -1,4 +1,8 @@
+import json
 from collections import Counter
+from itertools import groupby
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +13,7 @@ from xlm.data.mixture import Mixture, Sampling, advance, render_table
 from xlm.data.streams import PairStream, TextStream
 from xlm.errors import ConfigError
 
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "sampling.json").read_text())
 CORPORA = corpora(en=[4] * 60, hi=[4] * 20, ne=[4] * 5, en_ne=([4] * 9, [4] * 9))
 
 
@@ -115,7 +120,52 @@ def test_a_staged_mixture_changes_with_the_step():
     assert 25 < names[1]["en"] < 75
 
 
-@pytest.mark.parametrize("order", ["rotate", "together"])
+@pytest.mark.parametrize("case", GOLDEN)
+def test_one_iteration_is_the_original_s(case):
+    """As many draws in a row of each kind, from as many streams, with the same probabilities."""
+    sizes = {**case["sentences"], **case["pairs"]}
+    sizes |= {"-".join(reversed(name.split("-"))): size for name, size in case["pairs"].items()}
+    steps = case["one_iteration"]["steps"]
+    kinds = {"mlm": [s for s in steps if "-" not in s], "tlm": [s for s in steps if "-" in s]}
+    kinds = {kind: names for kind, names in kinds.items() if names}
+    streams = {
+        kind: [SimpleNamespace(id=f"{kind}/{s}", name=s, num_sentences=sizes[s]) for s in names]
+        for kind, names in kinds.items()
+    }
+    rule = {"rule": "uniform"} if case["factor"] == -1 else {"alpha": case["factor"]}
+    samplings = {kind: Sampling(**rule) for kind in kinds}
+    mixture = Mixture(streams, samplings, order="code", group_size=1)
+    draws = case["one_iteration"]["draws"]
+    for (kind, names), expected in zip(kinds.items(), draws, strict=True):
+        assert len(names) == expected["options"]
+        uniform = np.full(len(names), 1 / len(names))
+        probabilities = expected["probabilities"]
+        found = mixture.probabilities(kind)
+        assert np.abs(found - (uniform if probabilities is None else probabilities)).max() <= 1e-12
+    plans = [mixture.plan(step, {}) for step in range(40 * sum(own["draws"] for own in draws))]
+    turns = [group.objective for (group,) in plans]
+    if len(kinds) > 1:
+        runs = [(kind, len(list(own))) for kind, own in groupby(turns)]
+        pattern = [(kind, own["draws"]) for kind, own in zip(kinds, draws, strict=True)]
+        assert runs == pattern * 40
+    # With replacement: some iteration has a stream twice.
+    first = draws[0]["draws"]
+    own = [group.micro_batches[0][0].name for (group,) in plans if group.objective == turns[0]]
+    iterations = [own[at : at + first] for at in range(0, len(own), first)]
+    assert first == 1 or any(len(set(names)) < first for names in iterations)
+
+
+def test_an_objective_of_many_streams_has_five_updates_in_a_row():
+    many = corpora(**{name: [4] * 9 for name in "abcdefg"})
+    seven = [TextStream(many, name, objective="mlm", length=8, rows=2) for name in "abcdefg"]
+    weights = {"tlm": [[0, 1.0], [12, 1.0], [13, 0.0]]}
+    mixture = Mixture({"mlm": seven, "tlm": pairs("tlm")}, weights=weights, order="code")
+    turns = [mixture.plan(step, {})[0].objective for step in range(18)]
+    assert turns == (["mlm"] * 5 + ["tlm"]) * 2 + ["mlm"] * 6
+    assert len(mixture.plan(0, {})[0].micro_batches) == 8
+
+
+@pytest.mark.parametrize("order", ["rotate", "together", "code"])
 def test_the_table_says_what_is_then_seen(order):
     sampling = Sampling(rule="shares", shares={"en": [[0, 3], [400, 0]], "hi": 1.0, "ne": 1.0})
     mixture = two(samplings={"mlm": sampling}, weights={"tlm": [[0, 0.0], [300, 1.0]]}, order=order)

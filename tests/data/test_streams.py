@@ -125,7 +125,40 @@ def test_code_layout_knows_the_token_before_each_row():
         assert after.before.tolist() == [row[-1] for row in before.first]
 
 
+@pytest.mark.parametrize("case", GOLDEN["streams"], ids=lambda case: str(case["bptt"]))
+def test_a_cut_serves_the_first_chunks_as_the_original_does(case):
+    sentences = [case["tokens"][start:end] for start, end in case["positions"]]
+    found = Corpus.from_sentences(sentences, language="en", tokenizer=TOKENIZER)
+    made = Corpora(TOKENIZER, ["en"], texts={("valid", "en"): found})
+    settings = {
+        "rows": case["batch_size"], "length": case["bptt"], "layout": "code", "one_in": 2,
+        "objective": "mlm", "split": "valid", "shuffle": False,
+    }  # fmt: skip
+    if not case["batches_subsample_2"]:
+        with pytest.raises(DataError, match="1 chunk.* one in 2: none; give more text"):
+            TextStream(made, "en", **settings)
+        return
+    stream = TextStream(made, "en", **settings)
+    chunks = [np.stack(stream.examples(k).first).T.tolist() for k in range(stream.num_batches)]
+    assert chunks == case["batches_subsample_2"]
+
+
+def test_code_layout_says_when_most_of_what_it_serves_is_filler(caplog):
+    text([3] * 4, length=8, rows=4, layout="code")  # 16 tokens in 32 cells
+    text([3] * 3, length=8, rows=4)
+    assert not caplog.records
+    text([3, 3, 3, 2], length=8, rows=4, layout="code")
+    (record,) = caplog.records
+    assert record.levelname == "WARNING" and record.name == "xlm"
+    assert record.getMessage() == (
+        "clm/en: 17 of the 32 cells that layout code serves are filler, for 15 tokens of text: "
+        "lower rows (4) or length (8), or take layout paper"
+    )
+
+
 def test_settings_that_cannot_be_are_refused():
+    with pytest.raises(ConfigError, match="clm/en: one_in 2 with layout paper"):
+        text([3], length=1, rows=1, one_in=2)
     for wrong in ({"length": 0, "rows": 1}, {"length": 1, "rows": 0}):
         with pytest.raises(ConfigError, match="clm/en: rows"):
             text([3], **wrong)

@@ -1,6 +1,7 @@
 """CLM and causal TLM: targets shifted by one, against prefixes fed one by one."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from tests.data.fakes import WordTokenizer
 from tests.objectives.toys import END, MASK, TOKENIZER, corpora, model, real
 from xlm.addressed import Random
 from xlm.data.binarize import binarize
+from xlm.data.code_pairs import CodePairStream
 from xlm.data.corpora import Corpora
+from xlm.data.streams import PairStream
 from xlm.errors import ConfigError
 from xlm.objectives.causal import CausalLM, CausalTLM
 from xlm.scores import Scores
@@ -101,6 +104,91 @@ def test_pairs_are_read_from_left_to_right(layout):
     assert seen == set(range(13))
 
 
+def test_the_first_token_of_a_row_may_be_left_to_be_read():
+    objective = CausalLM(languages=["en"], rows=3, length=16, predict_first=False)
+    for found, batch in batches(objective, "train"):
+        examples = [found.examples(k) for k in range(found.num_batches)]
+        assert batch.tokens.shape[1] == 15
+        own = next(e for e in examples if e.rows.tolist() == batch.rows.tolist())
+        targets = dict(zip(*real(batch), strict=True))
+        for row, ids in enumerate(own.first):
+            assert batch.tokens[row, : len(ids) - 1].tolist() == ids[:-1].tolist()
+            assert [targets.pop(row * 15 + at) for at in range(len(ids) - 1)] == ids[1:].tolist()
+        assert not targets
+
+
+def test_the_original_s_evaluation_has_rows_of_its_streams_without_their_first_targets():
+    objective = CausalLM(languages=["en"], rows=3, length=16, evaluation="code")
+    (found,) = objective.streams("o", CORPORA, seed=0, split="valid")
+    ids = CORPORA.text("valid", "en").ids.tolist()
+    num_chunks = -(-len(ids) // 16)
+    table = [END] + [END] * (num_chunks * 16 - len(ids)) + ids  # algorithms B1, one stream
+    for k, batch in enumerate(objective.evaluation_batches(found, 0)):
+        chunk = table[16 * k : 16 * (k + 1)]
+        assert batch.tokens.tolist() == [chunk[:-1]] and real(batch)[1] == chunk[1:]
+    assert k + 1 == num_chunks
+    # Training is as it was.
+    (own,) = objective.streams("o", CORPORA, seed=0)
+    assert objective.collate(own.examples(0), Random(0), train=True).tokens.shape == (3, 16)
+
+
+@pytest.mark.parametrize("objective", [CLM, CTLM], ids=["clm", "causal tlm"])
+def test_no_loss_is_taken_at_what_is_only_context(objective):
+    for num_context in (1, 5):
+        fewer = replace(objective, num_context=num_context)
+        for (_, batch), (_, all_) in zip(
+            batches(fewer, "train"), batches(objective, "train"), strict=True
+        ):
+            width = batch.tokens.shape[1]
+            expected = [
+                (cell, target)
+                for cell, target in zip(*real(all_), strict=True)
+                if cell % width >= num_context
+            ]
+            assert list(zip(*real(batch), strict=True)) == expected
+            assert torch.equal(batch.tokens, all_.tokens)
+        held_out = zip(batches(fewer, "valid"), batches(objective, "valid"), strict=True)
+        assert all(torch.equal(a.predict, b.predict) for (_, a), (_, b) in held_out)
+
+
+def test_held_out_pairs_may_be_laid_out_in_another_way():
+    """As the original: positions run on in training and restart in evaluation (A1)."""
+    objective = replace(CTLM, layout="tlm-run-on", evaluation_layout="tlm")
+    for split, layout in (("train", "tlm-run-on"), ("valid", "tlm")):
+        found = objective.streams("o", CORPORA, seed=0, split=split)[0]
+        examples = found.examples(0)
+        batch = objective.collate(examples, Random(0), train=split == "train")
+        first, second = examples.first[0], examples.second[0]
+        positions = TOKENIZER.wrap(first, second, layout).positions[:-1]
+        assert batch.positions[0, : len(positions)].tolist() == positions.tolist()
+
+
+@pytest.mark.parametrize("objective", [CLM, CTLM], ids=["clm", "causal tlm"])
+def test_a_decoder_without_a_source_is_a_causal_model_too(objective):
+    """Its layers are an encoder's once the cross-attention is taken out."""
+    network = model(num_decoder_layers=2)
+    alone = model()
+    weights = {
+        name.replace("decoder.", "encoder."): value
+        for name, value in network.state_dict().items()
+        if name.startswith("decoder.") and "cross" not in name
+    }
+    alone.load_state_dict(weights, strict=True)
+    _, batch = next(batches(objective, "valid"))
+    found = replace(objective, part="decoder").loss(network, None, batch)
+    expected = objective.loss(alone, None, batch)
+    assert float(found.total.detach()) == pytest.approx(float(expected.total.detach()), rel=1e-12)
+    assert found.scores["correct"] == expected.scores["correct"] and found.count == batch.count
+    found.total.backward()
+    trained = {name for name, p in network.named_parameters() if p.grad is not None}
+    assert trained == {
+        name for name, _ in network.named_parameters()
+        if name.startswith("decoder.") and "cross" not in name
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match="set model.num_decoder_layers above 0"):
+        replace(objective, part="decoder").loss(alone, None, batch)
+
+
 @pytest.mark.parametrize("objective", [CLM, CTLM], ids=["clm", "causal tlm"])
 def test_the_loss_is_that_of_prefixes_fed_one_by_one(objective):
     """The model is given each prefix alone, as an encoder that hides nothing of it."""
@@ -162,3 +250,77 @@ def test_each_has_its_own_kind_of_text():
         CausalTLM(languages=["en"])
     with pytest.raises(ConfigError, match="takes either languages or pairs"):
         CausalLM()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"part": "middle"}, "part 'middle': expected one of encoder, decoder"),
+        ({"num_context": -1}, "at least 0 and below length \\(16\\): found -1"),
+        ({"num_context": 16}, "found 16"),
+        ({"num_context": 15, "predict_first": False}, "have 15 cells to predict from; lower it"),
+        ({"length": 1, "predict_first": False}, "nothing to predict but their first"),
+        ({"length": 1, "evaluation": "code"}, "nothing to predict but their first"),
+    ],
+)
+def test_settings_that_leave_nothing_to_predict(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        CausalLM(languages=["en"], **{"length": 16, **settings})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tokens": None}, "tokens None goes with pair_order code alone: found buckets"),
+        ({"longest_side": 100}, "longest_side 100 goes with pair_order code alone"),
+        ({"longest_side": 0, "pair_order": "code"}, "longest_side must be at least 1: found 0"),
+        ({"pair_order": "sorted"}, "pair_order 'sorted': expected one of buckets, code, code-uns"),
+        ({"evaluation_layout": "tml"}, "unknown layout 'tml'"),
+    ],
+)
+def test_settings_of_pairs_that_cannot_be(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        CausalTLM(pairs=["ne-en"], **settings)
+
+
+@pytest.mark.parametrize(
+    ("pair_order", "tokens", "sort"), [("code", None, True), ("code", 60, True),
+                                       ("code-unsorted", None, False)],
+)  # fmt: skip
+def test_the_order_of_pairs_is_passed_on_to_training_alone(pair_order, tokens, sort):
+    objective = CausalTLM(
+        pairs=["ne-en"], rows=5, tokens=tokens, pair_order=pair_order, longest_side=8
+    )
+    (found,) = objective.streams("o", CORPORA, seed=3)
+    expected = CodePairStream(
+        CORPORA, "ne-en", objective="o", rows=5, tokens=tokens, num_specials=4, max_length=256,
+        longest_side=8, sort=sort, seed=3,
+    )  # fmt: skip
+    assert found.num_dropped == expected.num_dropped > 0
+    for k in (0, 3, 10**6):
+        assert found.examples(k).rows.tolist() == expected.examples(k).rows.tolist()
+    (held_out,) = objective.streams("o", CORPORA, seed=3, split="valid")
+    assert isinstance(held_out, PairStream) and held_out.num_rows == 13
+    (as_code,) = replace(objective, evaluation="code").streams("o", CORPORA, seed=3, split="valid")
+    assert isinstance(as_code, CodePairStream) and as_code.num_rows == 13  # none is too long
+    lengths = [len(as_code.examples(k).rows) for k in range(as_code.num_batches)]
+    assert lengths == [5, 4, 4] and not as_code.shuffle  # by rows, sorted, once
+
+
+def test_of_many_languages_the_original_evaluates_a_part():
+    names = [f"l{at}" for at in range(4)]
+    many = Corpora(
+        TOKENIZER,
+        ["en", "ne", *names],
+        texts={("valid", "en"): CORPORA.text("train", "en")},
+        pairs={("valid", "en-ne"): CORPORA.pairs("train", "en-ne")},
+    )
+    objective = CausalLM(languages=["en"], length=4, evaluation="code")
+    (cut,) = objective.streams("o", many, seed=0, split="valid")
+    num_chunks = -(-len(CORPORA.text("train", "en").ids) // 4)
+    assert cut.num_batches == num_chunks // 5
+    (whole,) = replace(objective, evaluation="whole").streams("o", many, seed=0, split="valid")
+    assert whole.num_rows == num_chunks
+    pairs = CausalTLM(pairs=["en-ne"], evaluation="code")
+    (stream,) = pairs.streams("o", many, seed=0, split="valid")
+    assert stream.num_rows == 40  # fewer than 1,500
