@@ -240,6 +240,13 @@ def gpu(result: Result) -> str:
     return markdown([result["preset"], "tokens / s", "utilization", "memory, GiB"], rows)
 
 
+def golden(result: Result) -> str:
+    """What was compared with the original's figures, and how many values agree."""
+    agree, not_agree = result["rows_that_agree"], result["rows_that_do_not"]
+    said = f"{agree} rows of {result['values_that_agree']:,} values agree, {not_agree} do not."
+    return f"{plain(result)}\n\n{said}"
+
+
 TABLES: dict[str, tuple[Callable[[Result], str], str]] = {
     "demo": (demo, "demo"),
     "nepali": (nepali, "nepali"),
@@ -248,6 +255,7 @@ TABLES: dict[str, tuple[Callable[[Result], str], str]] = {
     "fastbpe_equality": (fastbpe_equality, "fastbpe_equality"),
     "memory": (memory, "memory"),
     "gpu-xlm-15": (gpu, "gpu-xlm-15"),
+    "golden": (golden, "golden"),
 }
 """By the name in the marker: what makes the table, and the JSON file it is made from."""
 
