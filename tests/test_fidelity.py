@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import math
 import os
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -146,3 +154,117 @@ def test_a_preset_trains_once_it_is_small(
     assert "order: " + ("code" if preset == "code" else "rotate") in to_yaml(
         read_run(result.folder)
     )
+
+
+# The table of agreement.
+
+needs_golden = pytest.mark.skipif(
+    not GOLDEN.is_dir(), reason=f"the original's figures are not at {GOLDEN} (set XLM_GOLDEN)"
+)
+
+
+@pytest.fixture(scope="module")
+def scripts() -> Iterator[dict[str, ModuleType]]:
+    """The modules of benchmarks/golden.py, which are no part of the package."""
+    names = ("agreement", "record", "golden_data", "golden_models", "golden_training", "golden")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+        yield {name: importlib.import_module(name) for name in names}
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def rows(scripts: dict[str, ModuleType]) -> list[dict[str, Any]]:
+    """The table, computed now."""
+    return scripts["golden"].compare(GOLDEN).rows
+
+
+def test_a_table_notices_what_differs(scripts: dict[str, ModuleType]) -> None:
+    table = scripts["agreement"].Table()
+    one = np.array([1.0, 2.0])
+    table.exact("same", "", [(one, one), ("a", "a"), ([[1], [2, 3]], [[1], [2, 3]]), ({}, {})])
+    table.close("near", "", [(one + 1e-6, one)], 1e-5)
+    table.close("relative", "", [(one * 100 + 5e-4, one * 100)], 1e-5, relative=True)
+    table.chance("likely", "", [1.0, -4.4], 4.5)
+    assert [row["agrees"] for row in table.rows] == ["yes"] * 4
+    assert [row["values"] for row in table.rows] == [6, 2, 2, 2]
+    table.rows.clear()
+    table.exact("value", "", [(one, one), (one + 1e-12, one)])
+    table.exact("shape", "", [(one[:1], one)])
+    table.exact("text", "", [(["7"], ["07"])])
+    table.exact("nothing", "", [])
+    table.close("far", "", [(one + 2e-5, one)], 1e-5)
+    table.close("relative", "", [(one + 1e-3, one)], 1e-5, relative=True)
+    table.close("not a number", "", [(one * math.nan, one)], 1e-5)
+    table.chance("unlikely", "", [1.0, -4.6], 4.5)
+    assert [row["agrees"] for row in table.rows] == ["no"] * 8
+    json.dumps(table.rows, allow_nan=False)
+    table.later("later", "", 5)
+    assert table.rows[-1]["agrees"] not in ("yes", "no")
+
+
+@needs_golden
+def test_every_figure_of_the_original_agrees(rows: list[dict[str, Any]]) -> None:
+    later = "with the translation issue"
+    assert not [row for row in rows if row["agrees"] not in ("yes", later)]
+    put_off = {(row["file"], row["compared"]) for row in rows if row["agrees"] == later}
+    assert put_off == {
+        ("eval.json", "BLEU"),
+        ("mt/decode.json", "texts and hypotheses"),
+        ("mt/forward_and_decode.npz", "greedy and beam decoding"),
+    }
+    # eval.json's 276 values: all but 24 of BLEU
+    metrics = sum(row["values"] for row in rows if row["file"] == "eval.json")
+    assert metrics == 276
+
+
+@needs_golden
+def test_no_file_of_the_original_is_left_out(rows: list[dict[str, Any]]) -> None:
+    read = [row["file"] for row in rows]
+    said = " ".join(row["compared"] for row in rows)
+    for path in GOLDEN.rglob("*"):
+        name = str(path.relative_to(GOLDEN))
+        if path.is_dir() or name in ("README.md", "arrays.txt"):
+            continue
+        is_text = path.with_name(path.name + ".pth").exists()  # data/binarised.npz has its ids
+        assert is_text or path.name in said or any(fnmatch(name, file) for file in read), name
+
+
+@needs_golden
+def test_the_recorded_table_is_the_one_of_this_code(rows: list[dict[str, Any]]) -> None:
+    recorded = json.loads((ROOT / "benchmarks" / "results" / "golden.json").read_text())["rows"]
+    keys = ("file", "compared", "values", "tolerance", "agrees")
+    assert [[row[k] for k in keys] for row in recorded] == [[row[k] for k in keys] for row in rows]
+
+
+@needs_golden
+def test_a_changed_figure_is_noticed(scripts: dict[str, ModuleType], tmp_path: Path) -> None:
+    with np.load(GOLDEN / "optim.npz") as arrays:
+        changed = {name: arrays[name] for name in arrays.files}
+    changed["adam.wd_0.w"] = changed["adam.wd_0.w"] + np.float32(1e-5)
+    np.savez(tmp_path / "optim.npz", **changed)
+    table = scripts["agreement"].Table()
+    scripts["golden_training"].optimizers(tmp_path, table)
+    assert [row["agrees"] for row in table.rows] == ["yes", "no"]
+
+
+def test_the_command_fails_where_a_row_disagrees(
+    scripts: dict[str, ModuleType],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    golden, table = scripts["golden"], scripts["agreement"].Table()
+    monkeypatch.setattr(golden, "compare", lambda folder: table)
+    monkeypatch.setattr(scripts["record"], "RESULTS", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["golden.py", f"--golden={tmp_path}"])
+    table.exact("a.npz", "values", [(1, 1)])
+    assert golden.main() == 0
+    recorded = json.loads((tmp_path / "golden.json").read_text())
+    assert recorded["rows"] == table.rows and recorded["values_that_agree"] == 1
+    table.exact("b.npz", "values", [(1, 2)])
+    assert golden.main() == 1 and "1 do not" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["golden.py", f"--golden={tmp_path / 'none'}"])
+    with pytest.raises(SystemExit, match="2"):
+        golden.main()
