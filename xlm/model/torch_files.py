@@ -109,7 +109,8 @@ def _check_entries(
         parts = PurePosixPath(name).parts
         if name.startswith("/") or ".." in parts or not name.isprintable() or "\\" in name:
             raise CheckpointError(f"{path}: entry {ascii(name)} leads out of it: it is hostile")
-        if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
+        is_stored = entry.compress_type == zipfile.ZIP_STORED and not entry.flag_bits & 1
+        if not is_stored or entry.compress_size != entry.file_size:
             raise CheckpointError(
                 f"{path}: entry {name!r} is compressed ({entry.compress_size} bytes to "
                 f"{entry.file_size}) or encrypted, which torch.save's never are: refused unread"
