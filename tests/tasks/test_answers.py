@@ -163,6 +163,13 @@ def test_most_context_by_brute_force(num, room, data):
         assert owner == contexts.index(max(contexts))
 
 
+def test_length_of_the_window_is_a_hundredth_of_context():
+    # subword 252: 47 on its left-hand side in the first window, 48 in the second, which is shorter
+    first, second = Window(0, 300), Window(204, 150)
+    assert best_windows([first, second], 354)[252] == 0  # 47 + 3.0 against 48 + 1.5
+    assert best_windows([first, Window(204, 260)], 464)[252] == 1  # 47 + 3.0 against 48 + 2.6
+
+
 @given(st.integers(1, 14), st.integers(1, 6), st.integers(1, 5), st.booleans(), st.data())
 @settings(max_examples=200)
 def test_best_answer_by_brute_force(num, room, max_length, most_context, data):

@@ -55,6 +55,10 @@ def test_xnli_jsonl_and_its_translated_training_files(tmp_path):
     report = Report()
     assert len(list(read_rows(path, "mnli", report=report))) == 1
     assert report.dropped == {"no gold label": 1}
+    (tmp_path / "mnli.txt").write_bytes(
+        b"sentence1\tsentence2\tgold_label\r\na\tb\tneutral\r\na\tc\t-\r\n"
+    )
+    assert rows(tmp_path / "mnli.txt", "mnli") == [("neutral", "a", "b")]
 
 
 @pytest.mark.parametrize(

@@ -130,8 +130,7 @@ class _Contraction:
         self.arcs[:new, new] = self.arcs[others, best]
         self.words[:new, new] = self.words[others, best]
         self.sources[:new, new] = self.sources[others, best]
-        self.arcs[new, inside] = self.arcs[inside, new] = _NO_ARC
-        self.arcs[:, inside] = _NO_ARC
+        self.arcs[:, inside] = _NO_ARC  # from now on they are reached through the new node alone
         return new
 
     def _expand(self) -> Heads:
