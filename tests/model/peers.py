@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import sentencepiece
 import torch
 from tokenizers import Tokenizer as Backend
@@ -32,6 +34,15 @@ def lines() -> tuple[str, ...]:
         text = sample.path(f"train.{language}.txt").read_text(encoding="utf-8")
         found += [normalize(line) for line in text.split("\n") if line][:300]
     return tuple(found)
+
+
+def real_lines(shared: Path, language: str, num: int) -> list[str]:
+    """The first lines of real text, normalized; skips where it is absent."""
+    path = shared / "data/mono" / language / "train.txt"
+    if not path.exists():
+        pytest.skip(f"needs {path.name} of real text in {language}")
+    with open(path, encoding="utf-8") as file:
+        return [normalize(line) for line in itertools.islice(file, num)]
 
 
 @functools.cache

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from xlm.errors import ConfigError
 from xlm.model.encoder_names import HeadNames
 from xlm.model.pretrained import PretrainedModel
-from xlm.model.transformers_encoder import Family, Kind, read_model, write_model
-from xlm.text.hugging_face import SOURCE_FILE, HuggingFaceTokenizer, read_hugging_face
-from xlm.text.xlm_roberta import MODEL_FILE, XlmRobertaTokenizer, read_xlm_roberta
+from xlm.model.transformers_encoder import Family, Kind, check_shape, read_model, write_model
+from xlm.text.hugging_face import SOURCE_FILE, from_json, read_hugging_face
+from xlm.text.sentencepiece import SentencePieceTokenizer
+from xlm.text.tokenizer_json import sentencepiece_json
+from xlm.text.xlm_roberta import MODEL_FILE, read_xlm_roberta
 
 
 def _read_tokenizer(folder: Path, vocab_size: int) -> Kind:
@@ -52,12 +55,18 @@ def read_transformers_bert(folder: str | Path) -> PretrainedModel:
 def write_transformers_bert(model: PretrainedModel, folder: str | Path) -> list[str]:
     """Write what ``AutoModelForMaskedLM`` and ``AutoTokenizer`` open; a line per thing lost.
 
-    Raises ConfigError for a shape or a tokenizer that BERT has no place for.
+    A SentencePiece tokenizer of ours goes as a tokenizer.json with the same ids and our own layout
+    of pairs. Raises ConfigError for a shape or a tokenizer that BERT has no place for.
     """
+    lost: list[str] = []
     tokenizer = model.tokenizer
-    if not isinstance(tokenizer, (HuggingFaceTokenizer, XlmRobertaTokenizer)):
+    if isinstance(tokenizer, SentencePieceTokenizer):
+        check_shape(model, FAMILY, num_segments=2)
+        content, lost = sentencepiece_json(tokenizer)
+        model = replace(model, tokenizer=from_json(content, {}))
+    elif not isinstance(tokenizer, Kind):
         raise ConfigError(
-            f"a {type(tokenizer).__name__} cannot become BERT's tokenizer: export in XLM's own "
-            f"format, or as XLM-R what has a unigram SentencePiece vocabulary"
+            f"a {type(tokenizer).__name__} cannot become a BERT model's tokenizer: expected "
+            f"WordPiece or SentencePiece; export in XLM's own format"
         )
-    return write_model(model, folder, FAMILY, "bert", num_segments=2)
+    return lost + write_model(model, folder, FAMILY, "bert", num_segments=2)

@@ -154,13 +154,7 @@ def from_sentencepiece(tokenizer: SentencePieceTokenizer) -> tuple[XlmRobertaTok
     XLMRobertaTokenizer, which scores pieces as a unigram model, it would segment otherwise, and
     nothing would say so.
     """
-    proto = _proto(tokenizer.model)
-    if proto.trainer_spec.model_type != UNIGRAM:
-        raise ConfigError(
-            "a SentencePiece BPE model cannot become an XLMRobertaTokenizer, which would "
-            "mis-segment it in silence: train with a unigram vocabulary (kind: unigram), or export "
-            "in XLM's own format"
-        )
+    proto = _unigram(tokenizer.model)
     skipped = {"<s>", "</s>", "<pad>", "<unk>", MASK}
     kept = [at for at, piece in enumerate(tokenizer.pieces) if piece not in skipped]
     unknown, begin, end = (proto.pieces[tokenizer.pieces.index(name)] for name in OPENING)
@@ -194,9 +188,9 @@ def tokenizer_json(tokenizer: XlmRobertaTokenizer) -> bytes:
     """The tokenizer.json of the ``tokenizers`` library that segments as ``tokenizer`` does.
 
     Bytes that stand for characters without a piece, and special tokens, get a score that keeps them
-    out of text that spells them.
+    out of text that spells them. Raises ConfigError for a BPE model.
     """
-    proto = _proto(in_own_order(tokenizer).model)
+    proto = _unigram(in_own_order(tokenizer).model)
     scores = [
         (piece.piece, NEVER if piece.type == BYTE else piece.score)
         for piece in proto.pieces[len(OPENING) :]
@@ -227,7 +221,7 @@ def transformers_files(
 ) -> tuple[dict[str, bytes], list[str]]:
     """The files by which AutoTokenizer finds ``tokenizer``, and what is not as it is here.
 
-    Raises ConfigError for a dict.txt that is not the model's own pieces.
+    Raises ConfigError for a dict.txt that is not the model's own pieces, and for a BPE model.
     """
     tokenizer = in_own_order(tokenizer)
     fallback = _has_bytes(_proto(tokenizer.model))
@@ -279,6 +273,17 @@ def _proto(model: bytes) -> Any:
     message: Any = importlib.import_module("sentencepiece.sentencepiece_model_pb2").ModelProto()
     message.ParseFromString(model)
     return message
+
+
+def _unigram(model: bytes) -> Any:
+    proto = _proto(model)
+    if proto.trainer_spec.model_type != UNIGRAM:
+        raise ConfigError(
+            "a SentencePiece BPE model cannot become an XLMRobertaTokenizer, which would "
+            "mis-segment it in silence: train with a unigram vocabulary (kind: unigram), or export "
+            "in XLM's own format"
+        )
+    return proto
 
 
 def _with_pieces(proto: Any, pieces: Sequence[Any]) -> bytes:
