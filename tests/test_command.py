@@ -12,6 +12,7 @@ import sys
 import typing
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ from xlm.objectives.causal import CausalLM, CausalTLM
 from xlm.objectives.masked import MaskedLM
 from xlm.objectives.translation import Translation
 from xlm.prepare import Prepare
-from xlm.run import Run
+from xlm.run import Initialization, ModelConfig, Run
 from xlm.tasks.classification import Classification
 
 VERBS = {"prepare": Prepare, "pretrain": Run, "evaluate": Evaluate}
@@ -117,6 +118,17 @@ def test_every_field_of_an_objective_has_a_help_line(
     assert named == found
 
 
+@pytest.mark.parametrize("name, cls", [("model", ModelConfig), ("initialize", Initialization)])
+def test_every_field_of_what_may_be_null_has_a_help_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, cls: type
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    found = help_of(capsys, "pretrain", f"--{name}.help")
+    for field in leaves(cls):
+        words = explanation(found[f"{name}.{field}"])
+        assert len(words) > 8, f"--{name}.{field}: {words!r}"
+
+
 def test_the_help_of_the_recipe_names_the_objectives(capsys: pytest.CaptureFixture[str]) -> None:
     found = " ".join(help_of(capsys, "pretrain", "-h")["objectives"].split())
     for cls in OBJECTIVES:
@@ -128,6 +140,49 @@ def test_the_help_of_the_recipe_names_the_objectives(capsys: pytest.CaptureFixtu
 
 def run(*arguments: str) -> Run:
     return parse(Run, "pretrain", arguments)
+
+
+def test_what_may_be_null(here: Path) -> None:
+    Path("r.yaml").write_text(RECIPE + "initialize: null\n")
+    assert run("--config=r.yaml").initialize is None
+    given = run(
+        "--config=r.yaml", "--model=null", "--initialize.encoder=x", "--initialize.only=all"
+    )
+    assert given.model is None and given.initialize == Initialization(encoder="x")
+    Path("s.yaml").write_text(RECIPE + "initialize: {encoder: x, partial: true}\n")
+    given = run("--config=s.yaml", "--initialize.encoder=y", "--model.dim=64")
+    assert given.initialize == Initialization(encoder="y", partial=True)
+    assert given.shape.dim == 64 and given.shape.num_layers == 4
+    assert run("--config=s.yaml", "--initialize=null").initialize is None
+    Path("t.yaml").write_text(to_yaml(given))
+    assert run("--config=t.yaml") == given
+
+
+@pytest.mark.parametrize(
+    "changes, expected",
+    [
+        ({"steps": "5"}, "steps: expected a whole number, found '5' (str)"),
+        ({"steps": 5.0}, "steps: expected a whole number, found 5.0 (float)"),
+        ({"seed": None}, "seed: expected a whole number, found None (NoneType)"),
+        ({"average": "x"}, "average: expected a number, found 'x' (str)"),
+        ({"order": "turn"}, "order: expected one of rotate, together"),
+        ({"tensorboard": 1}, "tensorboard: expected true or false, found 1 (int)"),
+        ({"objectives": [1]}, "objectives: expected a mapping"),
+        ({"objectives": {"mlm": "MaskedLM"}}, "objectives: expected a mapping"),
+        ({"model": {"preset": "tiny"}}, "model: expected ModelConfig, a mapping"),
+        ({"schedule": 0.1}, "schedule: expected Schedule"),
+        ({"initialize": "runs/x"}, "initialize: expected Initialization, a mapping"),
+    ],
+)
+def test_another_type_in_python_is_one_line(changes: dict[str, Any], expected: str) -> None:
+    settings: dict[str, Any] = {
+        "data": "d", "folder": Path("f"), "objectives": {"mlm": MaskedLM(languages=["en"])},
+        "model": ModelConfig(preset="tiny"), "average": 0,
+    }  # fmt: skip
+    assert Run(**settings).steps == 1000
+    with pytest.raises(ConfigError) as caught:
+        Run(**{**settings, **changes})
+    assert str(caught.value).startswith(expected) and "\n" not in str(caught.value)
 
 
 def test_the_last_word_wins_default_file_flag(here: Path) -> None:
@@ -232,7 +287,10 @@ MISTAKES = [
     ("--model.preset=xlm-16", "unknown model preset 'xlm-16': expected one of xlm-15, xlm-17,"),
     ("--model=tiny", "--model: expected a mapping {key: value, ...} with keys such as preset,"),
     ("--model={preset: tiny, dims: 3}", "--model.dims: no such flag; did you mean --model.dim?"),
-    ("--order=rotat", "expected one of rotate, together, found 'rotat'; did you mean rotate?"),
+    (
+        "--order=rotat",
+        "expected one of rotate, together, code, found 'rotat'; did you mean rotate?",
+    ),
     ("--tensorboard=no", "--tensorboard: expected true or false, found 'no'; write false"),
     ("--optimizer.betas=[0.9]", "--optimizer.betas: expected a list of 2 numbers, found [0.9]"),
     ("--optimizer.betas=[0.9, x]", "expected a list of 2 numbers, found [0.9, 'x']"),
@@ -299,7 +357,7 @@ FILES = [
     (("data: d\n", "data: [d\n"), "r.yaml:2: no valid YAML: expected ',' or ']'"),
     (("data: d", "\tdata: d"), "r.yaml:1: no valid YAML: found character '\\t' that cannot start"),
     (("{preset: tiny}", "tiny"), "r.yaml:7: model: expected a mapping {key: value, ...} with keys"),
-    (("model: {preset: tiny}", ""), "model missing, and there is no initialize.encoder whose shape"),
+    (("model: {preset: tiny}", ""), "model missing, and there is no initialize.encoder whose"),
     (("objectives:", "objectivs:"), "r.yaml:3: unknown key 'objectivs'; did you mean objectives?"),
     (("length", "lenght"), "r.yaml:6: objectives.mlm: unknown key 'lenght'; did you mean length?"),
     (("64", "long"), "r.yaml:6: objectives.mlm.length: expected a whole number, found 'long'"),

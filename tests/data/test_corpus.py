@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from tests.data.fakes import WordTokenizer, corpus, random_sentences
+from xlm.data.corpora import Corpora
 from xlm.data.corpus import Corpus, CorpusWriter, count_ids, id_type
+from xlm.data.streams import TextStream
 from xlm.errors import DataError
 from xlm.scores import TextSize
 
@@ -135,3 +137,24 @@ def test_ids_outside_the_vocabulary_are_refused(tmp_path):
     with pytest.raises(DataError):
         Corpus.from_sentences([[-1]], language="ne", tokenizer=TOKENIZER)
     assert id_type(200) == np.uint16
+
+
+def test_a_damaged_id_on_disk_is_one_line(tmp_path):
+    """Its size is right: found where it is read, whichever way."""
+    with CorpusWriter(tmp_path / "en", language="en", tokenizer=TOKENIZER) as writer:
+        ids = np.array([20, 21, 1, 22, 1])
+        writer.add(ids, np.array([3, 2]), TextSize(0, 0, 3, 9, 11))
+    path = tmp_path / "en" / "ids.bin"
+    content = np.fromfile(path, np.uint16)
+    content[3] = 200
+    content.tofile(path)
+    corpus = Corpus.open(tmp_path / "en", TOKENIZER)
+    assert corpus[0].tolist() == [20, 21]
+    reads = [lambda: corpus[1], lambda: corpus.sentences(np.array([0, 1]))]
+    corpora = Corpora(TOKENIZER, ["en"], texts={("train", "en"): corpus})
+    stream = TextStream(corpora, "en", objective="mlm", rows=2, length=2)
+    for read in (*reads, lambda: [stream.examples(k) for k in range(3)]):
+        with pytest.raises(
+            DataError, match=r"ids.bin holds the id 200, its vocabulary ends with 199"
+        ):
+            read()

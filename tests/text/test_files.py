@@ -84,6 +84,14 @@ def test_errors(folder: Path, settings: dict[str, str], message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_has_one_split(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a"}\n')
+    assert list(read_dataset(str(path), split="train")) == ["a"]
+    with pytest.raises(DataError, match="is a file, whose one split is train: found split=zz"):
+        list(read_dataset(str(path), split="zz"))
+
+
 def test_missing_and_broken(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be opened"):
         list(read_dataset(str(tmp_path / "none")))
