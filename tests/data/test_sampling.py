@@ -30,6 +30,15 @@ def test_the_paper_s_default():
     assert found["ne"] == pytest.approx(1 / (1 + 9**0.7), abs=1e-15)
 
 
+@pytest.mark.parametrize(
+    ("alpha", "expected"), [(0.7, [0.774, 0.176, 0.050]), (0.5, [0.672, 0.233, 0.095])]
+)
+def test_three_sizes_worked_by_hand(alpha, expected):
+    """XLM sections 3.1 and 3.5, on a large, a middling and a small language."""
+    found = Sampling(alpha=alpha).probabilities({"en": 5_000_000, "hi": 600_000, "ne": 100_000})
+    assert list(found.values()) == pytest.approx(expected, abs=5e-4)
+
+
 def test_temperature_is_the_inverse_exponent():
     found = Sampling(rule="temperature", temperature=4).probabilities(SIZES)
     assert found == pytest.approx(Sampling(alpha=0.25).probabilities(SIZES))
