@@ -6,6 +6,7 @@ import difflib
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 
 from xlm import __version__
 
@@ -13,16 +14,26 @@ VERBS = {
     "prepare": "learn a vocabulary and binarize text into a folder of corpora",
     "pretrain": "train a model by a recipe, or go on with an interrupted run",
     "evaluate": "measure a run on held-out text, per language",
+    "import": "bring in a model or binarized data of another library",
+    "export": "write a model as a directory of transformers",
 }
+_MAINS = {"import": "convert:import_main", "export": "convert:export_main"}
+"""Where a verb's function is no ``main`` of a module of the verb's name."""
+
+
+def run(verb: str, arguments: Sequence[str]) -> None:
+    """Run a verb of ``VERBS`` in this process."""
+    module, _, name = _MAINS.get(verb, f"{verb}:main").partition(":")
+    getattr(importlib.import_module(f"xlm.{module}"), name)(arguments)
 
 
 def main() -> None:
-    """Run ``xlm VERB ...``, as ``python -m xlm.VERB ...`` does."""
+    """Run ``xlm VERB ...``."""
     verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if verb in VERBS:
         # As with `python -m`, a recipe may name a class of a file that lies here.
         sys.path.append(os.getcwd())
-        importlib.import_module(f"xlm.{verb}").main(sys.argv[2:])
+        run(verb, sys.argv[2:])
         return
     lines = [f"  {name:10} {what}" for name, what in VERBS.items()]
     usage = "\n".join(

@@ -1,0 +1,374 @@
+"""Models and binarized data of other libraries in, models out, with the parity that was measured.
+
+    SOURCE --load--> PretrainedModel --write, open anew--> FOLDER --peer--> parity.json
+
+Use as ``import_model``, ``export_model``, ``import_corpora``, or as the verbs ``xlm import`` and
+``xlm export`` (``python -m xlm.convert import ...``).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Literal
+
+from xlm.command import run_verb
+from xlm.data.corpora import Corpora, write_header
+from xlm.data.imported import write_pairs, write_text
+from xlm.data.storage import atomic_directory
+from xlm.errors import ConfigError, DataError, XlmError
+from xlm.loading import fetch, load
+from xlm.model.binarized import read_binarized
+from xlm.model.original_vocabulary import Dictionary, build_tokenizer
+from xlm.model.parity import TOLERANCE, Parity, compare_bits, measure
+from xlm.model.pretrained import CONFIG, PretrainedModel
+from xlm.model.transformers_files import read_json
+from xlm.text.tokenizer import Tokenizer
+
+PARITY = "parity.json"
+"""Beside every model that a verb has written: what was measured, and what is lost."""
+
+Format = Literal["xlm", "xlm-roberta", "bert"]
+Writer = Callable[[PretrainedModel, Path], list[str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Import:
+    """Bring in a model, or the original's binarized data, and say how near it is to its source."""
+
+    source: str
+    """A transformers or fairseq folder, an original .pth, a hub name, a run or a checkpoint; or a
+    folder of the original's binarized data, such as train.en.pth and valid.en-fr.en.pth."""
+    folder: str
+    """The folder to write; it must not hold anything."""
+    codes: str | None = None
+    """fastBPE codes of an original .pth or of binarized data (null: the file beside it)."""
+    vocabulary: str | None = None
+    """fastBPE vocabulary of an original .pth (null: the file beside it, else what it holds)."""
+    parity: bool = True
+    """Compare with the peer in transformers, where it is installed; needs the model twice in
+    memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write a model as a transformers directory, and say how near the two are."""
+
+    source: str
+    """A model directory, a run's folder or a checkpoint; or what import takes."""
+    folder: str
+    """The folder to write; it must not hold anything."""
+    format: Format
+    """The shape that the model was trained in: xlm, xlm-roberta or bert."""
+    causal: bool | None = None
+    """xlm only: a causal model (null: as the model says of itself, else masked)."""
+    parity: bool = True
+    """Compare with what transformers loads, where it is installed; needs the model twice in
+    memory."""
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What was written, from what, how near the two are and what is lost."""
+
+    model: PretrainedModel
+    folder: Path
+    lost: tuple[str, ...] = ()
+    parity: Parity = field(default_factory=Parity)
+
+    def describe(self) -> list[str]:
+        """Shape, parameters, languages, tokenizer, parity, losses: lines for a person."""
+        return [
+            *describe(self.model),
+            *self.parity.describe(),
+            *(f"lost: {line}" for line in self.lost),
+        ]
+
+
+def describe(model: PretrainedModel) -> list[str]:
+    """Shape, parameters, languages and tokenizer of a model, a line each."""
+    transformer, config = model.transformer, model.transformer.config
+    num = sum(p.numel() for p in transformer.parameters())
+    shape = f"{config.num_layers} layers, {config.dim} wide, {config.num_heads} heads"
+    if config.num_decoder_layers:
+        shape += f", decoder of {config.num_decoder_layers} layers"
+    kind = type(model.tokenizer).__name__.removesuffix("Tokenizer")
+    return [
+        f"model: {shape}, {config.max_positions} positions, {num:,} parameters",
+        f"languages: {', '.join(model.languages) or 'not told apart'}",
+        f"tokenizer: {kind}, {model.tokenizer.vocab_size:,} entries",
+    ]
+
+
+def import_model(config: Import) -> Converted:
+    """Write ``config.source`` as a self-contained directory of this library.
+
+    The folder appears whole or not at all. What was written is opened again and compared with the
+    source. Raises CheckpointError, ConfigError or DataError in one line.
+    """
+    check_folder(config.folder)
+    path = Path(config.source).expanduser()
+    if not path.exists():
+        path = fetch(config.source)
+    model = load(path, codes=config.codes, vocabulary=config.vocabulary)
+    lost = tuple(map(str, model.extra.get("lost", ())))
+    with atomic_directory(config.folder) as staging:
+        model.save_pretrained(staging)
+        written = PretrainedModel.open(staging)
+        parity = compare_bits(model, written)
+        if config.parity:
+            parity = _import_parity(written, path) or parity
+        _write_parity(staging, config.source, parity, lost)
+    return Converted(written, Path(config.folder), lost, parity)
+
+
+def export_model(config: Export) -> Converted:
+    """Write ``config.source`` as a transformers directory of ``config.format``.
+
+    The folder appears whole or not at all. Raises ConfigError where the model cannot go there
+    (naming what is in the way), CheckpointError or DataError in one line.
+    """
+    if config.causal is not None and config.format != "xlm":
+        raise ConfigError(
+            f"causal is for format xlm: {config.format} has no causal models; leave it out"
+        )
+    check_folder(config.folder)
+    model = load(config.source)
+    with atomic_directory(config.folder) as staging:
+        lost = tuple(writer(config.format, config.causal)(model, staging))
+        parity = measure(model, staging) if config.parity else Parity()
+        _write_parity(staging, config.source, parity, lost)
+    return Converted(model, Path(config.folder), lost, parity)
+
+
+def writer(format: Format, causal: bool | None = None) -> Writer:
+    """The function that writes a model in a format; it returns a line per thing that is lost."""
+    if format == "xlm":
+        from xlm.model.transformers_xlm import write_transformers_xlm
+
+        def write_xlm(model: PretrainedModel, folder: Path) -> list[str]:
+            chosen = bool(model.extra.get("causal", False)) if causal is None else causal
+            return write_transformers_xlm(model, folder, causal=chosen)
+
+        return write_xlm
+    if format == "xlm-roberta":
+        from xlm.model.transformers_roberta import write_transformers_roberta
+
+        return write_transformers_roberta
+    from xlm.model.transformers_bert import write_transformers_bert
+
+    return write_transformers_bert
+
+
+def check_folder(folder: str | Path) -> None:
+    """Refuse to write over anything; an empty folder makes room. Raises ConfigError."""
+    path = Path(folder)
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise ConfigError(f"{path} is there and is no folder: give another name")
+    if path.is_dir():
+        try:
+            path.rmdir()
+        except OSError:
+            raise ConfigError(
+                f"{path} is not empty: give a folder that is, or a new name; nothing is overwritten"
+            ) from None
+
+
+def _import_parity(written: PretrainedModel, source: Path) -> Parity | None:
+    """Parity with the source itself, or with its way through transformers; None for our own."""
+    if (source / CONFIG).is_file():
+        return measure(written, source) if "model_type" in read_json(source / CONFIG) else None
+    if source.is_dir() and not (source / "model.pt").exists():
+        return None  # a run or a checkpoint: compared bit for bit
+    # Nobody else reads these files any more: exported, transformers' own class judges the weights.
+    format: Format = "xlm-roberta" if source.is_dir() else "xlm"
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            writer(format)(written, Path(folder))
+        except XlmError as error:
+            return Parity(notes=(f"parity was not measured: no peer holds this shape ({error})",))
+        return measure(written, folder)
+
+
+def _write_parity(folder: Path, source: str, parity: Parity, lost: Sequence[str]) -> None:
+    content = {"source": Path(source).name, **parity.to_json(), "lost": list(lost)}
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    (folder / PARITY).write_text(text + "\n", encoding="utf-8")
+
+
+def _say(verb: str, result: Converted) -> None:
+    """Print what was done; exit with 1 where the two differ."""
+    sys.stdout.write("".join(f"{line}\n" for line in result.describe()))
+    if not result.parity.agrees:
+        sys.stderr.write(
+            f"xlm {verb}: {result.folder} was written, but is not the same model: it differs by "
+            f"more than {TOLERANCE:g} (see {PARITY})\n"
+        )
+        raise SystemExit(1)
+    sys.stdout.write(f"written: {result.folder}\n")
+
+
+# Binarized data of the original.
+
+_FILE = re.compile(
+    r"(?P<split>train|valid|test)\.(?:(?P<pair>[^.-]+-[^.-]+)\.)?(?P<language>[^.-]+)"
+    r"(?:\.(?P<part>\d+))?\.pth"
+)
+"""``train.en.pth``, ``train.en-fr.en.pth``, and parts of either such as ``train.en.0.pth``."""
+
+_Files = dict[tuple[str, str], dict[str, list[Path]]]
+"""By split and name (of a language or a pair), the files of each language in order."""
+
+
+@dataclass(frozen=True)
+class ImportedCorpora:
+    """What became of the original's binarized files."""
+
+    corpora: Corpora
+    folder: Path
+    accounts: tuple[str, ...]
+    """A line per corpus and side: sentences, tokens, unknown words, dropped sentences."""
+    unread: tuple[str, ...]
+    """Other files in the source."""
+
+    def describe(self) -> list[str]:
+        """Lines for a person."""
+        pieces = f"tokenizer: {self.corpora.tokenizer.vocab_size:,} entries"
+        unread = [f"not read, as no split is in the name: {', '.join(self.unread)}"]
+        return [*self.accounts, pieces, *(unread if self.unread else [])]
+
+
+def is_binarized(source: str | Path) -> bool:
+    """Whether a folder holds binarized data of the original, such as ``train.en.pth``."""
+    path = Path(source)
+    return path.is_dir() and any(_FILE.fullmatch(file.name) for file in path.glob("*.pth"))
+
+
+def import_corpora(config: Import) -> ImportedCorpora:
+    """The original's binarized data as a folder of corpora, such as ``xlm prepare`` writes.
+
+    Ids stay as they are: every file must have one and the same dictionary. Empty lines are dropped
+    and counted, and pairs with an empty side, as ``xlm prepare`` does; words, characters and bytes
+    are those of the text without ``@@``. The folder appears whole or not at all. Raises ConfigError
+    where it is taken or codes are missing, DataError or CheckpointError for files that are damaged
+    or contradict each other.
+    """
+    check_folder(config.folder)
+    files, unread = _list_files(Path(config.source))
+    tokenizer: Tokenizer | None = None
+    accounts: list[str] = []
+    notes: list[str] = []
+    with atomic_directory(config.folder) as staging:
+        for (split, name), sides in files.items():
+            parts = []
+            for paths in sides.values():
+                parts.append([read_binarized(path) for path in paths])
+            for path, part in zip(chain(*sides.values()), chain(*parts), strict=True):
+                if tokenizer is None:
+                    items = Dictionary(part.pieces, part.counts)
+                    tokenizer, notes = build_tokenizer(path, items, config.codes, config.vocabulary)
+                _check_pieces(path, part.pieces, tokenizer)
+            assert tokenizer is not None
+            target, languages = staging / split / name, list(sides)
+            if len(sides) == 1:
+                done = [write_text(parts[0], target, name, tokenizer)]
+            else:
+                done = [*write_pairs(parts, target, languages, tokenizer)]
+            for account, language in zip(done, languages, strict=True):
+                where = f"{split} {name}" + (f", {language}" if len(sides) > 1 else "")
+                accounts.append(account.describe(where, "sentences"))
+        assert tokenizer is not None
+        tokenizer.save(staging / "tokenizer")
+        write_header(staging, tokenizer, {one for sides in files.values() for one in sides})
+    folder = Path(config.folder)
+    return ImportedCorpora(Corpora.open(folder), folder, tuple([*accounts, *notes]), unread)
+
+
+def _check_pieces(path: Path, pieces: Sequence[str], tokenizer: Tokenizer) -> None:
+    """Raise DataError, naming the first, where a file has other pieces than those before it."""
+    if tuple(pieces) == tuple(tokenizer.pieces):
+        return
+    both = zip(pieces, tokenizer.pieces, strict=False)
+    at = next((k for k, (one, other) in enumerate(both) if one != other), None)
+    if at is None:
+        found = f"{len(pieces):,} pieces, the files before it {len(tokenizer.pieces):,}"
+    else:
+        found = f"{pieces[at]!r} as id {at}, the files before it {tokenizer.pieces[at]!r}"
+    raise DataError(f"{path} has {found}: expected data of one vocabulary; import it apart")
+
+
+def _list_files(source: Path) -> tuple[_Files, tuple[str, ...]]:
+    """The data of ``source`` in order, and the names of its other .pth files."""
+    found: dict[tuple[str, str], dict[str, list[tuple[int, Path]]]] = {}
+    unread = []
+    for path in sorted(source.glob("*.pth")):
+        match = _FILE.fullmatch(path.name)
+        if match is None:
+            unread.append(path.name)
+            continue
+        name, language = match["pair"] or match["language"], match["language"]
+        sides = found.setdefault((match["split"], name), {})
+        sides.setdefault(language, []).append((int(match["part"] or -1), path))
+    files: _Files = {}
+    for (split, name), sides in sorted(found.items()):
+        expected = name.split("-")
+        if sorted(sides) != sorted(expected):
+            raise DataError(
+                f"{source}: {split} {name} has files of {', '.join(sides)}, expected "
+                f"{' and '.join(expected)}: give both sides, or take these away"
+            )
+        for parts in sides.values():
+            if len(parts) > 1 and min(parts)[0] < 0:
+                raise DataError(
+                    f"{min(parts)[1]} lies beside its own parts ({max(parts)[1].name}): take away "
+                    "the one or the others"
+                )
+        files[split, name] = {one: [path for _, path in sorted(sides[one])] for one in expected}
+    return files, tuple(unread)
+
+
+# The verbs.
+
+
+def import_main(arguments: Sequence[str] | None = None) -> None:
+    """``xlm import``: see ``Import``."""
+
+    def act(config: Import) -> None:
+        if is_binarized(config.source):
+            result = import_corpora(config)
+            lines = ["binarized data of the original", *result.describe()]
+            sys.stdout.write("".join(f"{line}\n" for line in lines))
+            sys.stdout.write(f"written: {result.folder}\n")
+        else:
+            _say("import", import_model(config))
+
+    run_verb(Import, "import", act, arguments, positional="source folder")
+
+
+def export_main(arguments: Sequence[str] | None = None) -> None:
+    """``xlm export``: see ``Export``."""
+
+    def act(config: Export) -> None:
+        _say("export", export_model(config))
+
+    run_verb(Export, "export", act, arguments, positional="source folder")
+
+
+def main() -> None:
+    """``python -m xlm.convert import ...`` or ``export ...``."""
+    mains = {"import": import_main, "export": export_main}
+    verb = sys.argv[1] if len(sys.argv) > 1 else ""
+    if verb not in mains:
+        sys.stderr.write(f"xlm.convert: found {verb!r}, expected import or export\n")
+        raise SystemExit(2)
+    mains[verb](sys.argv[2:])
+
+
+if __name__ == "__main__":
+    main()
