@@ -63,10 +63,11 @@ def read_binarized(path: str | Path) -> Binarized:
     try:
         content = read_torch_file(path)
         if not isinstance(content, dict) or set(content) != set(_KEYS):
-            named = ", ".join(ascii(key)[:30] for key in list(content)[:10]) if content else ""
-            found = named if isinstance(content, dict) else type(content).__name__
+            found = type(content).__name__
+            if isinstance(content, dict):
+                found = ", ".join(ascii(key)[:30] for key in list(content)[:10]) or "nothing"
             raise DataError(
-                f"{path} holds {found or 'nothing'}, expected {', '.join(_KEYS)} as the original's "
+                f"{path} holds {found}, expected {', '.join(_KEYS)} as the original's "
                 "preprocess.py writes (a checkpoint is read by read_original)"
             )
         dictionary = read_dictionary(path, _tables(path, content["dico"]), prefix="")

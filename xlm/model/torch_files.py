@@ -91,7 +91,9 @@ def _read_zip(path: Path, file: BinaryIO, size: int, without: Collection[str]) -
 
             return _fill(value, machine, without, where, load)
     except (
-        zipfile.BadZipFile, NotImplementedError, EOFError, struct.error, ValueError, OverflowError
+        # of a seek too, where the directory points out of the file
+        zipfile.BadZipFile, NotImplementedError, EOFError, struct.error, ValueError, OverflowError,
+        OSError,
     ) as error:  # fmt: skip
         reason = " ".join(str(error).split())[:120]
         raise CheckpointError(
