@@ -130,7 +130,7 @@ def _build(
 
 def _compare(path: Path, dictionary: Dictionary, file: Path, tokenizer: FastBpeTokenizer) -> None:
     """Raise CheckpointError, naming the first item that differs."""
-    found = list(zip(tokenizer.pieces, tokenizer.counts, strict=True))
+    found = list(zip(tokenizer.pieces, tokenizer.counts or (), strict=True))
     expected = list(zip(*dictionary, strict=True))
     if found == expected:
         return
