@@ -126,7 +126,7 @@ def test_code_layout_knows_the_token_before_each_row():
 
 
 @pytest.mark.parametrize("case", GOLDEN["streams"], ids=lambda case: str(case["bptt"]))
-def test_a_cut_serves_the_first_chunks_as_the_original_does(case):
+def test_a_cut_serves_the_first_chunks_as_the_original_does(case, caplog):
     sentences = [case["tokens"][start:end] for start, end in case["positions"]]
     found = Corpus.from_sentences(sentences, language="en", tokenizer=TOKENIZER)
     made = Corpora(TOKENIZER, ["en"], texts={("valid", "en"): found})
@@ -138,7 +138,9 @@ def test_a_cut_serves_the_first_chunks_as_the_original_does(case):
         with pytest.raises(DataError, match="1 chunk.* one in 2: none; give more text"):
             TextStream(made, "en", **settings)
         return
+    caplog.set_level("INFO", logger="xlm")
     stream = TextStream(made, "en", **settings)
+    assert f"the first {stream.num_batches} of {case['n_batches']} chunks are read" in caplog.text
     chunks = [np.stack(stream.examples(k).first).T.tolist() for k in range(stream.num_batches)]
     assert chunks == case["batches_subsample_2"]
 

@@ -101,6 +101,9 @@ class CodePairStream(Stream):
         self.num_rows = len(self._kept)
         self.num_dropped = len(self.pairs) - self.num_rows
         """Pairs left out."""
+        self.why_dropped = "have an empty side, or are longer than length or longest_side"
+        if most_pairs is not None:
+            self.why_dropped += f", or come after the first {most_pairs:,} that the original reads"
         if not self.num_rows:
             raise DataError(
                 f"{self.id}: none of {len(self.pairs)} pairs of the {split} split has two sides "

@@ -197,6 +197,11 @@ class TextStream(Stream):
                 f"{self.length}, of which the original evaluates one in {one_in}: none; give more "
                 "text, a smaller length, or evaluation: whole"
             )
+        if one_in > 1:
+            log.info(
+                "%s: the first %d of %d chunks are read, as the original does of so many languages",
+                self.id, self._num_chunks, self._stream_chunks,
+            )  # fmt: skip
         self.num_rows = self._num_chunks * self.rows
         self.batches_per_epoch = float(self._num_chunks)
 
