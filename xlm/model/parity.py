@@ -20,13 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xlm import sample
 from xlm.errors import CheckpointError
 from xlm.model.pretrained import PretrainedModel
+from xlm.model.tokenizer_parity import Lines, compare_tokenizers
 from xlm.model.transformer import Transformer
 from xlm.model.transformers_files import read_config
-from xlm.text.normalize import normalize
-from xlm.text.tokenizer import Tokenizer
 
 TOLERANCE = 1e-4
 """The largest difference of a logit, in fp32, that still counts as the same model."""
@@ -40,23 +38,6 @@ PEERS = {
 """The class that judges each ``model_type``."""
 _HEADS = ("pred_layer.", "lm_head.", "cls.")
 _ROWS, _LENGTH = 4, 24
-
-
-@dataclass(frozen=True)
-class Lines:
-    """How many lines of the sample corpus two tokenizers turn into the same ids."""
-
-    what: str
-    """How the peer was called."""
-    lines: int
-    identical: int
-    first: str = ""
-    """The first line that differs, and how."""
-
-    def describe(self) -> str:
-        """One line for a person."""
-        differs = f"; the first that differs: {self.first}" if self.first else ""
-        return f"{self.what}: {self.identical:,} of {self.lines:,} lines identical{differs}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +108,8 @@ def measure(model: PretrainedModel, folder: str | Path) -> Parity:
             reason = " ".join(str(error).split())[:200]
             note = f"parity was not measured: transformers cannot open {folder} ({reason})"
             return Parity(notes=(note,))
-        found = _Pair(model, peer, kind).compare(missing)
+        pair = _Pair(model, peer, kind)
+        found = pair.compare(missing)
         try:
             theirs = transformers.AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
@@ -136,9 +118,8 @@ def measure(model: PretrainedModel, folder: str | Path) -> Parity:
             reason = " ".join(str(error).split())[:200]
             note = f"tokenizers were not compared: transformers cannot open it ({reason})"
             return replace(found, notes=(*found.notes, note))
-        # rows of the word table say which ids mean the same
-        ids = _matching_ids(_words(model.transformer), peer.get_input_embeddings().weight.detach())
-        return replace(found, tokenizer=compare_tokenizers(model.tokenizer, theirs, ids))
+        lines = compare_tokenizers(model.tokenizer, theirs, pair.ids, pair.classes)
+        return replace(found, tokenizer=lines)
 
 
 def compare_bits(model: PretrainedModel, other: PretrainedModel) -> Parity:
@@ -197,9 +178,7 @@ class _Pair:
 
     def __init__(self, model: PretrainedModel, peer: Any, kind: str):
         self.ours, self.peer, self.kind = _in_fp32(model.transformer), peer, kind
-        theirs = peer.get_input_embeddings().weight.detach()
-        self.ids = _matching_ids(_words(self.ours), theirs)
-        """int64 ``[V]``: our id -> theirs."""
+        self.ids, self.classes = _matching_ids(model, peer)
         self.causal = bool(getattr(peer.config, "causal", False))
 
     @torch.no_grad()
@@ -223,8 +202,9 @@ class _Pair:
             if inputs.tokens.shape[1] > _LENGTH or without_head:
                 continue
             flat = inputs.real.flatten().nonzero()[:, 0]
-            projected = self.peer(**given).logits[inputs.real][:, self.ids]
-            logits = _worst(logits, self.ours.predict(own, flat), projected)
+            common = self.ids >= 0
+            projected = self.peer(**given).logits[inputs.real][:, self.ids[common]]
+            logits = _worst(logits, self.ours.predict(own, flat)[:, common], projected)
         return Parity(
             peer=f"{type(self.peer).__name__} of transformers {_version()}",
             logits=None if without_head else logits,
@@ -281,7 +261,7 @@ class _Pair:
         shape = (len(lengths), max(lengths))
         ours, pad_id = self.ours, int(self.peer.config.pad_token_id)
         allowed = torch.arange(ours.vocab_size)
-        allowed = allowed[(allowed != ours.pad_id) & (self.ids != pad_id)]
+        allowed = allowed[(allowed != ours.pad_id) & (self.ids != pad_id) & (self.ids >= 0)]
         tokens = allowed[torch.randint(len(allowed), shape, generator=random)]
         langs = torch.randint(ours.num_languages, (shape[0], 1), generator=random).repeat(
             1, shape[1]
@@ -311,29 +291,33 @@ def _in_fp32(transformer: Transformer) -> Transformer:
     return copy.eval()
 
 
-def _words(transformer: Transformer) -> Tensor:
-    return transformer.encoder.words.weight.detach().float()
+def _matching_ids(model: PretrainedModel, peer: Any) -> tuple[Tensor, Tensor]:
+    """Our id -> the peer's (int64 ``[V]``), by equal rows where an export has reordered them.
 
-
-def _matching_ids(ours: Tensor, theirs: Tensor) -> Tensor:
-    """Our id -> the peer's (int64 ``[V]``): equal rows, where an export has reordered them.
-
-    The same id where the tables are of one size and some row of ours is nowhere in theirs: then
-    the logits show how far the two are apart. Raises CheckpointError where neither can be.
+    -1 for a special token that no text of ours has, where the peer has no such row. The same id
+    where the tables are of one size and a row that matters is nowhere in theirs: then the logits
+    show how far the two are apart. With it, for each id of the peer the least that has an equal row
+    (int64 ``[V there]``). Raises CheckpointError where nothing fits.
     """
-    same = torch.arange(len(ours))
+    ours = model.transformer.encoder.words.weight.detach().float()
+    theirs = peer.get_input_embeddings().weight.detach().float()
+    same, classes = torch.arange(len(ours)), torch.arange(len(theirs))
     if ours.shape == theirs.shape and torch.equal(ours, theirs):
-        return same
-    rows = {row.tobytes(): at for at, row in reversed(list(enumerate(theirs.numpy())))}
+        return same, classes
+    keys = [row.tobytes() for row in theirs.numpy()]
+    rows = {key: at for at, key in reversed(list(enumerate(keys)))}
     found = [rows.get(row.tobytes(), -1) for row in ours.numpy()]
-    if -1 not in found:
-        return torch.tensor(found)
+    tokenizer = model.tokenizer
+    needed = {getattr(tokenizer, f"{role}_id") for role in ("begin", "end", "pad", "unk", "mask")}
+    missing = {at for at, row in enumerate(found) if row < 0}
+    if missing <= tokenizer.special_ids - needed:
+        return torch.tensor(found), torch.tensor([rows[key] for key in keys])
     if ours.shape != theirs.shape:
         raise CheckpointError(
             f"the peer's word table is {list(theirs.shape)}, the model's {list(ours.shape)}, and "
-            f"its row {found.index(-1)} is nowhere in it"
+            f"its row {min(missing)} is nowhere in it"
         )
-    return same
+    return same, classes
 
 
 def _worst(so_far: float, ours: Tensor, theirs: Tensor) -> float:
@@ -346,56 +330,3 @@ def _worst(so_far: float, ours: Tensor, theirs: Tensor) -> float:
 
 def _version() -> str:
     return str(importlib.import_module("transformers").__version__)
-
-
-def compare_tokenizers(tokenizer: Tokenizer, peer: Any, ids: Tensor) -> tuple[Lines, ...]:
-    """Whole rows, special tokens included, of every line of the sample corpus (en, hi, ne).
-
-    ``ids`` (int64 ``[V]``) says which id of the peer each of ours is. XLMTokenizer is also called
-    with ``bypass_tokenizer`` (which its ``tokenize`` does not pass on): by itself it tokenizes by
-    Moses' rules first, where the original and this library take text as it is.
-    """
-    lines = [normalize(line) for line in _sample_lines()]
-    mapped = ids.tolist()
-    ours = [
-        [mapped[at] for at in tokenizer.wrap(row).tokens.tolist()]
-        for row in map(_array, tokenizer.encode_lines(lines))
-    ]
-    name = type(peer).__name__
-    result = [_compare_lines(f"{name} as it is", lines, ours, peer(lines)["input_ids"])]
-    if name == "XLMTokenizer":
-        theirs = [
-            peer.build_inputs_with_special_tokens(
-                peer.convert_tokens_to_ids(peer._tokenize(line, bypass_tokenizer=True))
-            )
-            for line in lines
-        ]
-        result.append(_compare_lines(f"{name} with bypass_tokenizer", lines, ours, theirs))
-    return tuple(result)
-
-
-def _array(ids: Sequence[int]) -> Any:
-    return torch.tensor(ids, dtype=torch.int64).numpy()
-
-
-def _compare_lines(
-    what: str, lines: Sequence[str], ours: Sequence[list[int]], theirs: Sequence[Sequence[int]]
-) -> Lines:
-    pairs = list(zip(ours, map(list, theirs), strict=True))
-    differing = [at for at, (one, other) in enumerate(pairs) if one != other]
-    first = ""
-    if differing:
-        one, other = pairs[differing[0]]
-        at = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), 0)
-        first = (
-            f"{lines[differing[0]][:60]!r} has {one[at : at + 3]} here and {other[at : at + 3]} "
-            f"there from token {at} on"
-        )
-    return Lines(what, len(lines), len(lines) - len(differing), first)
-
-
-def _sample_lines() -> Iterator[str]:
-    for language in sample.LANGUAGES:
-        for split in sample.SPLITS:
-            text = sample.path(f"{split}.{language}.txt").read_text(encoding="utf-8")
-            yield from text.splitlines()
