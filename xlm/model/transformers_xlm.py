@@ -8,13 +8,11 @@ key and value are one product here. That package is not needed for it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from xlm.errors import CheckpointError, ConfigError, DataError
 from xlm.model.config import ModelConfig
@@ -29,8 +27,16 @@ from xlm.model.transformers_files import (
     write_json,
     write_weights,
 )
+from xlm.model.transformers_xlm_tensors import (
+    check_layers,
+    fill,
+    renamed,
+    sort_out,
+    take_tied_copy,
+)
 from xlm.text import transformers_xlm as vocabularies
 from xlm.text.fastbpe import FastBpeTokenizer
+from xlm.text.hugging_face import read_hugging_face
 from xlm.text.sentencepiece import MODEL_FILE, SentencePieceTokenizer
 from xlm.text.tokenizer import Tokenizer
 from xlm.text.tokenizer_json import sentencepiece_json
@@ -40,32 +46,6 @@ FORMAT = "transformers xlm"
 """``extra["format"]`` of a model that was read from one."""
 HEADED = "XLMWithLMHeadModel"
 GENERATION, TOKENIZER_JSON = "generation_config.json", "tokenizer.json"
-_NAMES = {
-    "encoder.words.weight": "embeddings.weight",
-    "encoder.positions.weight": "position_embeddings.weight",
-    "encoder.languages.weight": "lang_embeddings.weight",
-    "encoder.embedding_norm": "layer_norm_emb",
-    "encoder.output_bias": "pred_layer.proj.bias",
-    "encoder.output_weight": "pred_layer.proj.weight",
-}
-_LAYER_NAMES = {
-    "attention.query_key_value": tuple(f"attentions.{{}}.{part}_lin" for part in "qkv"),
-    "attention.output": ("attentions.{}.out_lin",),
-    "attention_norm": ("layer_norm1.{}",),
-    "feed_forward.expand": ("ffns.{}.lin1",),
-    "feed_forward.contract": ("ffns.{}.lin2",),
-    "feed_forward_norm": ("layer_norm2.{}",),
-}
-_PREFIX = "transformer."
-_TASK_HEAD = re.compile(r"(sequence_summary|qa_outputs|classifier|logits_proj)\.")
-_FOREIGN = {
-    # what a name begins with: what it belongs to
-    "encoder_attn.": "the decoder of an encoder-decoder",
-    "layer_norm15.": "the decoder of an encoder-decoder",
-    "memories.": "a product-key memory",
-    "pred_layer.proj.head": "an adaptive softmax",
-    "pred_layer.proj.tail": "an adaptive softmax",
-}
 _OLD_NAMES = {
     # today's name: those that older and hand-written files may have
     "vocab_size": ("n_words",),
@@ -109,26 +89,32 @@ def read_transformers_xlm(folder: str | Path) -> PretrainedModel:
     config = read_config(folder)
     value = _checked(config, path)
     languages, lost = _languages(config, value, folder)
-    tensors, heads = _sorted_out(read_weights(folder), folder)
+    tensors, heads = sort_out(read_weights(folder), folder)
     with_head = "pred_layer.proj.bias" in tensors
-    tied = _is_tied(tensors, value, folder, with_head)
+    tied = take_tied_copy(tensors, value, folder, with_head)
+    check_layers(tensors, value["n_layers"], folder)
     model = _built(value, tied, path)
     lost += heads
     if not with_head:
-        tensors["pred_layer.proj.bias"] = torch.zeros_like(tensors["embeddings.weight"][:, 0])
+        words = tensors.get("embeddings.weight", torch.zeros(0))
+        tensors["pred_layer.proj.bias"] = words.new_zeros(model.vocab_size)
         lost.append(
             "no output onto the vocabulary was in the file: the word embeddings with a bias of 0 "
             "stand in for it, and predict nothing before they are trained"
         )
-    _fill(model, tensors, folder)
+    fill(model, tensors, folder)
     if value["sinusoidal_embeddings"]:
         lost.append("sinusoidal positions: they are here as a learned table with the same values")
     tokenizer, lines = _read_tokenizer(folder, model.vocab_size)
-    if tokenizer.vocab_size != model.vocab_size:
-        raise CheckpointError(
-            f"{folder}: the tokenizer has {tokenizer.vocab_size:,} ids, {CONFIG} says vocab_size "
-            f"{model.vocab_size:,}: one of the two is another model's"
-        )
+    for name, found, said in (
+        ("ids", tokenizer.vocab_size, model.vocab_size),
+        ("padding id", tokenizer.pad_id, model.pad_id),
+    ):
+        if found != said:
+            raise CheckpointError(
+                f"{folder}: {name} of the tokenizer: {found}, in {CONFIG}: {said}: one of the two "
+                f"is another model's"
+            )
     extra = {"format": FORMAT, "causal": value["causal"], "lost": lost + lines}
     with_table = model.encoder.languages is not None
     if languages and not with_table:
@@ -149,6 +135,7 @@ def write_transformers_xlm(
     causal = bool(model.extra.get("causal", False)) if causal is None else causal
     languages = _named_languages(model)
     files, lost = _tokenizer_files(model, languages)
+    _refuse_remains(folder, files)
     content = _config(model, languages, causal)
     if model.transformer.config.fused_layer_norm:
         lost.append("fused_layer_norm: the same normalization, not fused there")
@@ -157,36 +144,13 @@ def write_transformers_xlm(
             "generate() of transformers appends the token mask_token_id to a causal XLM and reads "
             "what is predicted there; the next token is predicted at the last token itself"
         )
-    write_weights(folder, dict(_renamed(model.transformer)))
+    write_weights(folder, dict(renamed(model.transformer)))
     for name, written in files.items():
         write_bytes(folder / name, written)
     ids = {name: content[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     write_json(folder / GENERATION, {"_from_model_config": True, **ids})
     write_json(folder / CONFIG, content)
     return lost
-
-
-def _renamed(model: Transformer) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor by its name there; a tied output matrix is not stored twice."""
-    state = model.state_dict()
-    for name, theirs in _sources(model.config, state).items():
-        parts = state[name].chunk(len(theirs))
-        for there, part in zip(theirs, parts, strict=True):
-            yield ("" if there.startswith("pred_layer.") else _PREFIX) + there, part.clone()
-
-
-def _sources(config: ModelConfig, names: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """For each of our names theirs, without a prefix; where they are several, put together."""
-    sources: dict[str, tuple[str, ...]] = {}
-    for name in names:
-        stem, _, part = name.rpartition(".")
-        layer = re.fullmatch(r"encoder\.layers\.(\d+)\.(.+)", stem)
-        if layer is not None:
-            theirs = (f"{there.format(layer[1])}.{part}" for there in _LAYER_NAMES[layer[2]])
-            sources[name] = tuple(theirs)
-        else:
-            sources[name] = (_NAMES.get(name) or f"{_NAMES[stem]}.{part}",)
-    return sources
 
 
 def _checked(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -241,84 +205,6 @@ def _built(value: Mapping[str, Any], tied: bool, path: Path) -> Transformer:
             )
     except ConfigError as error:
         raise CheckpointError(f"{path}: not a model that can be built ({error})") from error
-
-
-def _sorted_out(found: Mapping[str, Tensor], folder: Path) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors without their prefix, and what of the file is not a part of the model."""
-    tensors: dict[str, Tensor] = {}
-    heads = []
-    for name, tensor in found.items():
-        bare = name.removeprefix(_PREFIX)
-        for start, owner in _FOREIGN.items():
-            if bare.startswith(start):
-                raise CheckpointError(
-                    f"{folder}: {name} belongs to {owner}, which our models do not have here: "
-                    f"expected the encoder that transformers' XLMModel is"
-                )
-        if _TASK_HEAD.match(bare):
-            heads.append(name)
-        elif bare != "position_ids":  # which older versions stored: 0, 1, 2 ...
-            if bare in tensors:
-                raise CheckpointError(f"{folder}: {bare} is there with and without {_PREFIX!r}")
-            if not tensor.is_floating_point():
-                raise CheckpointError(
-                    f"{folder}: {name} has type {tensor.dtype}, expected a floating-point one; "
-                    f"import the model before it was quantized"
-                )
-            tensors[bare] = tensor
-    return tensors, [f"the head of a task: {', '.join(sorted(heads))}"] if heads else []
-
-
-def _is_tied(
-    tensors: dict[str, Tensor], value: Mapping[str, Any], folder: Path, with_head: bool
-) -> bool:
-    """Whether the output matrix is the word embeddings; takes one away that only repeats them."""
-    if not with_head:
-        return True
-    if not value["tie_word_embeddings"]:
-        return False
-    own = tensors.pop("pred_layer.proj.weight", None)
-    words = tensors.get("embeddings.weight")
-    if own is not None and words is not None and not torch.equal(own, words):
-        raise CheckpointError(
-            f"{folder}: {CONFIG} says tie_word_embeddings, but pred_layer.proj.weight differs from "
-            f"embeddings.weight: set it to false to keep both, or take the former out"
-        )
-    return True
-
-
-def _fill(model: Transformer, tensors: Mapping[str, Tensor], folder: Path) -> None:
-    """Put the tensors into the model; CheckpointError naming every one that does not fit."""
-    expected = model.state_dict()
-    sources = _sources(model.config, expected)
-    wanted = {there for theirs in sources.values() for there in theirs}
-    complaints = []
-    if missing := sorted(wanted - set(tensors)):
-        complaints.append(f"missing {_some(missing)}")
-    if unknown := sorted(set(tensors) - wanted):
-        complaints.append(f"not part of the model {_some(unknown)}")
-    misfits = []
-    for name, theirs in sources.items():
-        rows, *rest = expected[name].shape
-        shape = [rows // len(theirs), *rest]
-        for there in theirs:
-            if there in tensors and list(tensors[there].shape) != shape:
-                misfits.append(f"{there} {list(tensors[there].shape)} instead of {shape}")
-    if misfits:
-        complaints.append(f"of another shape {_some(misfits)}")
-    if complaints:
-        raise CheckpointError(f"{folder}: the weights do not fit {CONFIG}: {'; '.join(complaints)}")
-    joined = {
-        name: torch.cat([tensors[there] for there in theirs]) if len(theirs) > 1
-        else tensors[theirs[0]]
-        for name, theirs in sources.items()
-    }  # fmt: skip
-    model.load_state_dict(joined, assign=True)
-
-
-def _some(names: list[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _languages(
@@ -383,8 +269,6 @@ def _read_tokenizer(folder: Path, vocab_size: int) -> tuple[Tokenizer, list[str]
     if (folder / MODEL_FILE).exists():
         return SentencePieceTokenizer((folder / MODEL_FILE).read_bytes()), []
     if (folder / TOKENIZER_JSON).exists():
-        from xlm.text.hugging_face import read_hugging_face
-
         return read_hugging_face(folder, vocab_size=vocab_size), []
     raise DataError(
         f"{folder}: has no tokenizer: expected {vocabularies.PIECES} and {vocabularies.MERGES}, "
@@ -414,6 +298,15 @@ def _refuse(model: PretrainedModel) -> None:
         raise ConfigError(
             f"the tokenizer has {tokenizer.vocab_size} ids and the model "
             f"{model.transformer.vocab_size}: expected the tokenizer that it was trained with"
+        )
+
+
+def _refuse_remains(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Raise ConfigError where another tokenizer would be found beside the one that is written."""
+    known = (vocabularies.PIECES, vocabularies.MERGES, MODEL_FILE, TOKENIZER_JSON)
+    if remains := [name for name in known if name not in files and (folder / name).exists()]:
+        raise ConfigError(
+            f"{folder} holds {', '.join(remains)} of another tokenizer: choose an empty folder"
         )
 
 

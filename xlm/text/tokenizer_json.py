@@ -41,13 +41,21 @@ def sentencepiece_json(tokenizer: SentencePieceTokenizer) -> tuple[bytes, list[s
     _check(proto)
     pieces = list(proto.pieces)
     made = Tokenizer(_unigram(proto, tokenizer) if _is_unigram(proto) else _bpe(proto, tokenizer))
-    # a text that opens with the sign itself gets its space all the same, as in SentencePiece
-    made.normalizer = normalizers.Replace(Regex(rf"\A{SPACE}"), f" {SPACE}")
-    metaspace = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always", split=True)
-    made.pre_tokenizer = metaspace
-    if _is_unigram(proto) and (pattern := _taken_apart(pieces)):
-        apart = pre_tokenizers.Split(Regex(pattern), "isolated")
-        made.pre_tokenizer = pre_tokenizers.Sequence([metaspace, apart])
+    rules: list[Any] = [
+        # the sign itself is stripped at the end, as spaces are, and gets a space at the start
+        normalizers.Replace(Regex(rf"[ {SPACE}]+\z"), ""),
+        normalizers.Replace(Regex(rf"\A{SPACE}"), f" {SPACE}"),
+    ]
+    cuts: list[Any] = [
+        pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always", split=True)
+    ]
+    if _is_unigram(proto) and (pattern := _spelled(pieces)):
+        if proto.trainer_spec.byte_fallback:
+            cuts.append(pre_tokenizers.Split(Regex(pattern), "isolated"))
+        else:  # unknown characters side by side are one unknown piece: no cutting between them
+            rules.append(normalizers.Replace(Regex(pattern), _unknown_character(pieces)))
+    made.normalizer = normalizers.Sequence(rules)
+    made.pre_tokenizer = cuts[0] if len(cuts) == 1 else pre_tokenizers.Sequence(cuts)
     word = decoders.Metaspace(replacement=SPACE, prepend_scheme="always", split=True)
     made.decoder = decoders.Sequence([decoders.ByteFallback(), word])
     end = (tokenizer.pieces[tokenizer.end_id], tokenizer.end_id)
@@ -106,12 +114,12 @@ def _unigram(proto: Any, tokenizer: SentencePieceTokenizer) -> Any:
     )
 
 
-def _taken_apart(pieces: list[Any]) -> str:
+def _spelled(pieces: list[Any]) -> str:
     """A pattern for one character of each symbol that the score alone does not keep out of texts.
 
     The score fails where a character of the symbol is in no piece: an unknown character costs more
-    than any symbol. Such a character is in no longer piece either, so that cutting there changes
-    nothing else.
+    than any symbol. Such a character is in no longer piece either, so that cutting there, or
+    putting another unknown one there, changes nothing else.
     """
     known = {piece.piece for piece in pieces if piece.type == _NORMAL}
     after: dict[tuple[str, str], list[str]] = {}
@@ -127,6 +135,11 @@ def _taken_apart(pieces: list[Any]) -> str:
         f"(?={'|'.join(map(re.escape, rests))})"
         for (before, char), rests in after.items()
     )
+
+
+def _unknown_character(pieces: list[Any]) -> str:
+    known = set("".join(piece.piece for piece in pieces))
+    return next(char for char in map(chr, range(0xFFFD, 0x10FFFF)) if char not in known)
 
 
 def _bpe(proto: Any, tokenizer: SentencePieceTokenizer) -> Any:

@@ -10,7 +10,7 @@ Ids stay; counts have no place there. What that class does differently is in ``l
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -117,11 +117,7 @@ def _lost(tokenizer: FastBpeTokenizer, merges: list[tuple[str, str]]) -> list[st
         for line in tokenizer.vocabulary.decode().split("\n")
         if len(fields := [field for field in line.split(" ") if field]) == 2
     }
-    products = [left + right for left, right in merges]
-    lacking = sum(
-        (p.removesuffix(END) if p.endswith(END) else p + INSIDE) not in known for p in products
-    )
-    if lacking:
+    if lacking := _num_lacking(merges, known):
         lost.append(
             f"{lacking:,} of {len(merges):,} codes make a piece that the vocabulary lacks: where "
             f"one is left over, xlm takes it apart, as fastBPE does; XLMTokenizer gives <unk>"
@@ -135,11 +131,15 @@ def _lost(tokenizer: FastBpeTokenizer, merges: list[tuple[str, str]]) -> list[st
         lost.append(f"{torn:,} codes hold white space: XLMTokenizer reads them as others")
     if repeated := len(merges) - len(set(merges)):
         lost.append(f"{repeated:,} codes are repeated: XLMTokenizer takes the later rank")
-    if spelled := sorted(set(products) & set(SPECIALS)):
+    if spelled := sorted({left + right for left, right in merges} & set(SPECIALS)):
         lost.append(
             f"codes make {', '.join(spelled)} inside a word: XLMTokenizer gives the special token"
         )
     return lost
+
+
+def _num_lacking(merges: list[tuple[str, str]], known: Container[str]) -> int:
+    return sum(_piece(left + right) not in known for left, right in merges)
 
 
 def read_xlm_tokenizer(folder: str | Path) -> tuple[FastBpeTokenizer, list[str]]:
@@ -154,40 +154,44 @@ def read_xlm_tokenizer(folder: str | Path) -> tuple[FastBpeTokenizer, list[str]]
     pieces = _read_pieces(folder / PIECES)
     codes = _read_merges(folder / MERGES)
     vocabulary = "".join(f"{piece} 0\n" for piece in pieces[len(SPECIALS) :])
-    try:
-        tokenizer = FastBpeTokenizer(codes, vocabulary.encode())
-    except DataError as error:
-        raise DataError(f"{folder}: {error}") from None
-    if tokenizer.pieces != tuple(pieces):
-        wrong = next(
-            at for at, piece in enumerate(pieces) if tokenizer.pieces[at : at + 1] != (piece,)
-        )
-        raise DataError(f"{folder / PIECES}: a vocabulary file cannot hold {pieces[wrong]!r}")
+    tokenizer = FastBpeTokenizer(codes, vocabulary.encode())
+    assert tokenizer.pieces == tuple(pieces)
     return tokenizer, _different(folder, tokenizer, codes)
 
 
 def _different(folder: Path, tokenizer: FastBpeTokenizer, codes: bytes) -> list[str]:
-    known = set(tokenizer.pieces)
     merges = [(left.decode(), right.decode()) for left, right in _merges(codes)]
-    lacking = sum(_piece(left + right) not in known for left, right in merges)
+    told = _read_object(folder / SETTINGS)[0] if (folder / SETTINGS).exists() else {}
+    mask = tokenizer.pieces[tokenizer.mask_id]
+    if (named := _token(told, "mask_token", mask)) != mask:
+        raise DataError(
+            f"{folder / SETTINGS}: mask_token is {named!r}, expected {mask!r} as in XLM"
+        )
     lines = [
         "XLMTokenizer runs the Moses tokenizer before the codes and xlm does not: give text that "
-        "was prepared as the model's training text"
+        "was prepared as the model's training text",
+        "the counts of codes and vocabulary, which these files do not have: they are 0 here",
     ]
-    if lacking:
+    if lacking := _num_lacking(merges, set(tokenizer.pieces)):
         lines.append(
             f"{lacking:,} of {len(merges):,} codes make a piece that the vocabulary lacks: "
             f"XLMTokenizer gives <unk> for it, xlm takes it apart as the original's fastBPE did"
         )
-    told = {}
-    if (folder / SETTINGS).exists():
-        told = _read_object(folder / SETTINGS)[0]
     if told.get("do_lowercase_and_remove_accent", True):
         lines.append(
             "XLMTokenizer lowercases text and strips accents for this model "
             "(do_lowercase_and_remove_accent) and xlm does not: do it to the text before"
         )
+    if (begin := _token(told, "bos_token", "<s>")) != "</s>":
+        lines.append(f"XLMTokenizer opens a sentence with {begin}; xlm with </s>, as the original")
     return lines
+
+
+def _token(told: Mapping[str, Any], name: str, default: str) -> Any:
+    """A special token of tokenizer_config.json: a string, or an object with its content."""
+    value = told.get(name)
+    value = value.get("content") if isinstance(value, Mapping) else value
+    return default if value is None else value
 
 
 def _read_pieces(path: Path) -> list[str]:
@@ -199,38 +203,37 @@ def _read_pieces(path: Path) -> list[str]:
         found = [at for s in spelled if (at := text.find(s + ":")) >= 0]
         return text[: found[0]].count("\n") + 1 if found else 1
 
-    pieces: list[str | None] = [None] * len(ids)
+    pieces: dict[int, str] = {}
+    expected = f"expected 0 to {len(ids) - 1:,}, each once"
     for key, at in ids.items():
-        where = f"{path}:{line(key)}" if type(at) is not int or not 0 <= at < len(ids) else ""
-        if where:
+        if type(at) is not int or not 0 <= at < len(ids):
+            raise DataError(f"{path}:{line(key)}: {key!r} has id {at!r}: {expected}")
+        if at in pieces:
             raise DataError(
-                f"{where}: {key!r} has id {at!r}: expected 0 to {len(ids) - 1:,}, each once"
-            )
-        if pieces[at] is not None:
-            raise DataError(
-                f"{path}:{line(key)}: {key!r} has id {at}, as {pieces[at]!r} has: expected the "
-                f"ids 0 to {len(ids) - 1:,}, each once"
+                f"{path}:{line(key)}: {key!r} has id {at}, as {pieces[at]!r} has: {expected}"
             )
         pieces[at] = key
-    return _checked_pieces(path, [key for key in pieces if key is not None], line)
+    return _checked_pieces(path, [pieces[at] for at in range(len(pieces))], line)
 
 
-def _checked_pieces(path: Path, keys: list[str], line: Any) -> list[str]:
+def _checked_pieces(path: Path, keys: list[str], line: Callable[[str], int]) -> list[str]:
     """Keys in the order of their ids as pieces of a vocabulary file."""
-    for special, key in zip(SPECIALS, (*keys, *[""] * len(SPECIALS)), strict=False):
+    if len(keys) <= len(SPECIALS):
+        raise DataError(f"{path}: {len(keys)} pieces, expected XLM's 14 special tokens and more")
+    for at, (special, key) in enumerate(zip(SPECIALS, keys, strict=False)):
         if key != special:
             raise DataError(
-                f"{path}:{line(key)}: id {SPECIALS.index(special)} is {key!r}: expected "
-                f"{special}, as in XLM's vocabularies"
+                f"{path}:{line(key)}: id {at} is {key!r}: expected {special}, as in XLM's "
+                f"vocabularies"
             )
     pieces = list(keys[: len(SPECIALS)])
     seen: dict[str, str] = {piece: piece for piece in pieces}
     for key in keys[len(SPECIALS) :]:
         piece = _piece(key)
-        if not piece or piece.split() != [piece]:
+        if not _can_be_written(piece) or (key.endswith(END) and _key(piece) != key):
             raise DataError(
-                f"{path}:{line(key)}: {key!r} is empty or holds white space, which a vocabulary "
-                f"file cannot"
+                f"{path}:{line(key)}: {key!r} cannot be a piece of a vocabulary file: expected "
+                f"Unicode without white space, and no word that ends in {INSIDE}"
             )
         if piece in seen:
             raise DataError(
@@ -242,6 +245,10 @@ def _checked_pieces(path: Path, keys: list[str], line: Any) -> list[str]:
     return pieces
 
 
+def _can_be_written(piece: str) -> bool:
+    return piece.split() == [piece] and piece.encode("utf-8", "replace").decode() == piece
+
+
 def _read_merges(path: Path) -> bytes:
     """As codes: with the counts where the file has them, else 0."""
     content = _read(path)
@@ -251,9 +258,12 @@ def _read_merges(path: Path) -> bytes:
     codes = []
     for number, line in enumerate(lines, 1):
         fields = [field for field in line.split(b" ") if field]
-        if len(fields) not in (2, 3) or (len(fields) == 3 and not fields[2].isdigit()):
-            found = line.decode("utf-8", "replace")[:80]
-            raise DataError(f"{path}:{number}: found {found!r}, expected 'left right'")
+        found = line.decode("utf-8", "replace")
+        is_pair = len(fields) == 2 or (len(fields) == 3 and fields[2].isdigit())
+        if not is_pair or found.encode() != line:
+            raise DataError(
+                f"{path}:{number}: found {found[:80]!r}, expected 'left right' in UTF-8"
+            )
         codes.append(b" ".join((*fields, b"0")[:3]) + b"\n")
     return b"".join(codes)
 
