@@ -9,6 +9,7 @@ from tests.model import peers
 from tests.model.peers import TOLERANCE
 from xlm.errors import CheckpointError, ConfigError
 from xlm.model.config import ModelConfig
+from xlm.model.parity import measure
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
 from xlm.model.transformers_roberta import (
@@ -274,6 +275,15 @@ def test_our_unigram_tokenizer_keeps_its_segmentation(tmp_path):
         assert [back.pieces[at] for at in back.encode(text)] == pieces
     sentence = theirs.convert_ids_to_tokens(theirs(texts[0]).input_ids)
     assert (sentence[0], sentence[-1]) == ("<s>", "</s>")
+
+
+def test_parity_of_a_renumbered_model_is_measured_by_its_new_ids(tmp_path):
+    model = ours(learn_sentencepiece(peers.lines(), 900))
+    write_transformers_roberta(model, tmp_path)
+    found = measure(as_xlm_roberta(model), tmp_path)
+    assert found.logits <= TOLERANCE and found.agrees
+    (lines,) = found.tokenizer
+    assert lines.identical == lines.lines > 1000
 
 
 @pytest.mark.parametrize(

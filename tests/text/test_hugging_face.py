@@ -246,6 +246,29 @@ def test_what_is_no_tokenizer_is_named(saved, tmp_path):
         assert str(path) in str(error.value)
 
 
+def test_hostile_files_end_in_one_line(saved):
+    """Ids that would fill the memory, and files over which the library itself panics."""
+    bert = json.loads((saved / "bert/tokenizer.json").read_bytes())
+    xlm_r = json.loads((saved / "xlm-roberta/tokenizer.json").read_bytes())
+    vast = {**bert["model"], "vocab": {**bert["model"]["vocab"], "x": 4_000_000_000}}
+    nameless = {**bert["model"], "unk_token": "[NONE]"}
+    charsmap = {**xlm_r["normalizer"], "precompiled_charsmap": "AAAA"}
+    cases = {
+        "4,000,000,001 ids beside a tokenizer that knows": {**bert, "model": vast},
+        "no tokenizer of the tokenizers library in": {**bert, "model": nameless},
+        "library in": {**xlm_r, "normalizer": charsmap},
+    }
+    for message, description in cases.items():
+        with pytest.raises(DataError, match=message) as error:
+            from_json(json.dumps(description).encode(), {})
+        assert "\n" not in str(error.value)
+    deep = b'{"model": ' + b"[" * 100_000
+    with pytest.raises(DataError, match="library in"):
+        from_json(deep, {})
+    with pytest.raises(DataError, match="1,000,000,000,000 ids beside a tokenizer that knows 700"):
+        read_hugging_face(saved / "bert", vocab_size=10**12)
+
+
 def test_other_layouts_are_refused(saved):
     backend = Backend.from_file(str(saved / "bert/tokenizer.json"))
     backend.post_processor = processors.TemplateProcessing(
@@ -272,6 +295,7 @@ def test_roles_may_have_other_names(saved, tmp_path):
         ({}, "has no tokenizer: expected tokenizer.json, vocab.txt"),
         ({"vocab__txt": b"[PAD]\n[UNK]\na\na\n"}, r"vocab.txt:4: 'a' is there already"),
         ({"vocab__txt": b"[PAD]\na\n"}, r"has no \[CLS\], \[SEP\], \[UNK\], \[MASK\]"),
+        ({"vocab__txt": b"[PAD]\n\xff\n"}, "vocab.txt: is not UTF-8"),
         ({"vocab__json": b"[]", "merges__txt": b""}, "merges.txt, or vocab.json beside it"),
         ({"vocab__json": b'{"a": 0}', "merges__txt": b""}, "vocab.json has no <s>, </s>"),
         ({"vocab__txt": b"a\n", "tokenizer_config__json": b"{"}, "config.json: is no JSON"),

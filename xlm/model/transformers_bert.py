@@ -9,7 +9,8 @@ from xlm.errors import ConfigError
 from xlm.model.encoder_names import HeadNames
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformers_encoder import Family, Kind, check_shape, read_model, write_model
-from xlm.text.hugging_face import SOURCE_FILE, from_json, read_hugging_face
+from xlm.text.hugging_face import from_json, read_hugging_face
+from xlm.text.hugging_face_files import SOURCE_FILE
 from xlm.text.sentencepiece import SentencePieceTokenizer
 from xlm.text.tokenizer_json import sentencepiece_json
 from xlm.text.xlm_roberta import MODEL_FILE, read_xlm_roberta

@@ -154,6 +154,11 @@ def write_model(
     else:
         output = None if side.output_weight is None else side.output_weight.detach()
         tensors |= give_head(transformer, family.head, side.output_bias.detach(), output)
+    heads: dict[str, Tensor] = getattr(model, "heads", {})
+    if heads:
+        lost.append(f"the heads of tasks ({', '.join(sorted(heads)[:4])})")
+    if transformer.config.embedding_noise:
+        lost.append(f"embedding_noise {transformer.config.embedding_noise}, of training alone")
     config = _config(model, family, model_type, tables)
     files, tokenizer_lines = _tokenizer_files(tokenizer, transformer.config.max_positions)
     lost += tokenizer_lines

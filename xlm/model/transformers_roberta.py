@@ -6,6 +6,7 @@ dense, GELU, normalization (Liu et al. 2019; Conneau et al. 2020).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,7 +18,8 @@ from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
 from xlm.model.transformers_encoder import Family, Kind, check_shape, read_model, write_model
 from xlm.model.transformers_files import read_config
-from xlm.text.hugging_face import SOURCE_FILE, HuggingFaceTokenizer, read_hugging_face
+from xlm.text.hugging_face import HuggingFaceTokenizer, read_hugging_face
+from xlm.text.hugging_face_files import SOURCE_FILE
 from xlm.text.sentencepiece import SentencePieceTokenizer
 from xlm.text.xlm_roberta import (
     MODEL_FILE,
@@ -116,8 +118,7 @@ def as_xlm_roberta(model: PretrainedModel) -> PretrainedModel:
     tokenizer = model.tokenizer
     check_shape(model, FAMILY, num_segments=1)
     if isinstance(tokenizer, XlmRobertaTokenizer):
-        own = in_own_order(tokenizer)
-        return PretrainedModel(model.transformer, own, model.languages, model.extra)
+        return replace(model, tokenizer=in_own_order(tokenizer))
     if isinstance(tokenizer, HuggingFaceTokenizer):
         if tokenizer.num_segments > 1:
             raise ConfigError(
@@ -131,7 +132,7 @@ def as_xlm_roberta(model: PretrainedModel) -> PretrainedModel:
         )
     renumbered, order = from_sentencepiece(tokenizer)
     transformer = _renumbered(model.transformer, torch.tensor(order), renumbered.pad_id)
-    return PretrainedModel(transformer, renumbered, model.languages, model.extra)
+    return replace(model, transformer=transformer, tokenizer=renumbered)
 
 
 def _renumbered(model: Transformer, order: Tensor, pad_id: int) -> Transformer:

@@ -20,7 +20,8 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
 from xlm.errors import ConfigError, DataError
-from xlm.text.hugging_face import CONFIG_FILE, SOURCE_FILE, SPELLED, config_json
+from xlm.text.hugging_face import check_unused
+from xlm.text.hugging_face_files import CONFIG_FILE, SOURCE_FILE, SPELLED, config_json
 from xlm.text.sentencepiece import SentencePieceTokenizer
 from xlm.text.tokenizer import Tokenizer, write_tokenizer
 
@@ -76,6 +77,7 @@ class XlmRobertaTokenizer(Tokenizer):
             )
         size = len(pieces)
         self.vocab_size = max(vocab_size, size)
+        check_unused(self.vocab_size, size)
         self.pieces = (*pieces, *(f"<unused{at}>" for at in range(size, self.vocab_size)))
         self.pad_id, self.end_id, self.unk_id, self.mask_id = 1, 2, 3, size - 1
         self.special_ids = frozenset([0, 1, 2, 3, *range(size - 1, self.vocab_size)])
