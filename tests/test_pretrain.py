@@ -490,7 +490,7 @@ def test_one_run_at_a_time(made: Corpora, tmp_path: Path) -> None:
     """Of a folder, and of a process, whose torch generators are one for all threads."""
     run = tiny.recipe(tmp_path, steps=2)
     script = (
-        "import sys, time; from pathlib import Path; from xlm.pretrain import locked\n"
+        "import sys, time; from pathlib import Path; from xlm.running import locked\n"
         "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     other = subprocess.Popen(

@@ -14,6 +14,7 @@ VERBS = {
     "prepare": "learn a vocabulary and binarize text into a folder of corpora",
     "pretrain": "train a model by a recipe, or go on with an interrupted run",
     "evaluate": "measure a run on held-out text, per language",
+    "finetune": "fine-tune a model on tasks, and report every language",
     "import": "bring in a model or binarized data of another library",
     "export": "write a model as a directory of transformers",
 }

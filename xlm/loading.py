@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -39,6 +39,7 @@ TRANSFORMERS = {
     "xlm": "xlm.model.transformers_xlm.read_transformers_xlm",
     "xlm-roberta": "xlm.model.transformers_roberta.read_transformers_roberta",
     "roberta": "xlm.model.transformers_roberta.read_transformers_roberta",
+    "camembert": "xlm.model.transformers_roberta.read_transformers_roberta",
     "bert": "xlm.model.transformers_bert.read_transformers_bert",
 }
 """The reader of each ``model_type`` of transformers."""
@@ -50,7 +51,7 @@ EXPECTED = (
 )
 MOST_LISTED = 8
 
-HUB_NAME = re.compile(r"[\w][\w.-]*(/[\w.-]+)?")
+HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
 HUB_FILES = [
     "*.json", "tokenizer/*", "merges.txt", "vocab.txt", "codes", "vocab", "sentencepiece.*",
     "*.model", "dict.txt", "model*.safetensors",
@@ -140,8 +141,18 @@ def read_checkpoint(loaded: checkpoint.Loaded, tokenizer: Tokenizer | None = Non
         ) from error
     heads: dict[str, Tensor] = {n: t for n, t in tensors.items() if n.startswith("heads.")}
     extra = {"step": loaded.step, "averaged": averaged}
-    model = PretrainedModel(transformer.eval(), tokenizer, languages, extra)
+    model = PretrainedModel(
+        transformer.eval(), tokenizer, languages, extra, heads, _tasks(loaded, heads)
+    )
     return Source(model, str(loaded.path), heads)
+
+
+def _tasks(loaded: checkpoint.Loaded, heads: Mapping[str, Tensor]) -> str:
+    """The objectives of a run that have heads, as its config has them."""
+    having = {name.split(".")[1] for name in heads}
+    objectives = strict_yaml.load(loaded.text("config.yaml")).get("objectives", {})
+    own = {name: value for name, value in objectives.items() if name in having}
+    return strict_yaml.dump({"objectives": own}) if own else ""
 
 
 def checkpoint_shape(loaded: checkpoint.Loaded) -> ModelConfig:

@@ -7,27 +7,19 @@ goes on from its newest sound checkpoint when it is started again with the same 
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from xlm.command import run_verb
 from xlm.data.corpora import Corpora
-from xlm.errors import ConfigError
 from xlm.run import Run
-from xlm.session import Session
+from xlm.running import sole_training, train_run
 from xlm.training.learner import Learner
-from xlm.training.parallel import Parallel
-from xlm.training.signals import stop_on_signals
 from xlm.training.state import TrainState
 
 log = logging.getLogger("xlm")
-
-_ALONE = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -50,49 +42,11 @@ def pretrain(run: Run, corpora: Corpora | None = None) -> Result:
     ``corpora`` stands for ``run.data`` where they are in memory. Raises ConfigError, DataError,
     CheckpointError or TrainingError, each in one line.
     """
-    if not str(run.folder):
-        raise ConfigError("folder is empty: name the folder that the run is written to")
-    if not _ALONE.acquire(blocking=False):
-        raise ConfigError(
-            "another pretrain is running in this process, and torch's generators are one for all "
-            "threads: start it in a process of its own, or after the other"
-        )
-    parallel = None
-    try:
-        parallel = Parallel.start(run.device, tf32=run.tf32, deterministic=run.deterministic)
-        parallel.check_group_size(run.group_size)
-        corpora = corpora or Corpora.open(run.data)
-        with locked(Path(run.folder)) if parallel.is_main else nullcontext():
-            session = Session(run, corpora, parallel)
-            with session.journal, stop_on_signals() as stop:
-                session.train(stop)
-        return Result(
-            Path(run.folder), session.learner, session.state, session.figures, session.stopped_early
-        )
-    finally:
-        if parallel is not None:
-            parallel.close()
-        _ALONE.release()
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a run's folder; raises ConfigError where another process does, or it cannot be made."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("w")
-    except OSError as error:
-        raise ConfigError(
-            f"folder {folder} cannot be written ({error.strerror}); give another"
-        ) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConfigError(
-                f"{folder} is being written by another run: wait for it, or give another folder"
-            ) from error
-        yield
+    with sole_training(run) as parallel:
+        session = train_run(run, corpora or Corpora.open(run.data), parallel)
+    return Result(
+        Path(run.folder), session.learner, session.state, session.figures, session.stopped_early
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

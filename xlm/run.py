@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +26,13 @@ from xlm.objectives.causal import CausalLM, CausalTLM
 from xlm.objectives.masked import MaskedLM
 from xlm.objectives.translation import Translation
 from xlm.recipe import check_types
+from xlm.scores import HIGHER_IS_BETTER
+from xlm.tasks.answering import Answering
 from xlm.tasks.classification import Classification
+from xlm.tasks.parsing import Parsing
+from xlm.tasks.ranking import Ranking
+from xlm.tasks.regression import Regression
+from xlm.tasks.tagging import Tagging
 from xlm.training.initialization import Initialization
 from xlm.training.learner import Learner
 from xlm.training.optimizer import Optimizer
@@ -39,8 +45,8 @@ MOST_LENGTHS = 8
 """Padded lengths of an objective that is compiled: each is a graph of its own."""
 
 __all__ = [
-    "CausalLM", "CausalTLM", "Classification", "Initialization", "MaskedLM", "ModelConfig",
-    "Optimizer", "Run", "Schedule", "Stopping", "Translation",
+    "Answering", "CausalLM", "CausalTLM", "Classification", "MaskedLM", "ModelConfig", "Optimizer",
+    "Parsing", "Ranking", "Regression", "Run", "Schedule", "Stopping", "Tagging", "Translation",
 ]  # fmt: skip
 
 
@@ -53,17 +59,38 @@ class Stopping:
     """
 
     metric: str = "perplexity"
-    """A figure of the evaluation that falls as the model gets better."""
+    """A figure of the evaluation: perplexity, nats, accuracy, f1, las ..."""
     streams: list[str] = field(default_factory=list)
     """Stream ids such as mlm/ne; empty: those of single languages, else those of pairs."""
     from_step: int = 0
     """Evaluations before this step are shown but neither best nor counted (staged mixtures)."""
     patience: int | None = None
     """Stop after so many evaluations without a new best; null: never."""
+    halve: bool = False
+    """Halve the learning rate at each evaluation without a new best (mBERT study, section 5)."""
+    lowest_lr: float = 0.0
+    """With halve: stop when the rate falls below this (mBERT study: 1e-5)."""
 
     def __post_init__(self) -> None:
         if self.patience is not None and self.patience < 1:
             raise ConfigError(f"stopping.patience must be at least 1: found {self.patience}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """Fields of the model's shape that cost no weights, and so may change in fine-tuning."""
+
+    dropout: float | None = None
+    """The model's dropout (null: as its shape has it)."""
+    attention_dropout: float | None = None
+    """The model's dropout of attention weights (null: as its shape has it)."""
+    embedding_noise: float | None = None
+    """The model's noise on embeddings in training (null: as its shape has it)."""
+
+    def applied(self, shape: ModelConfig) -> ModelConfig:
+        """The shape with these changes."""
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return replace(shape, **given) if given else shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +105,8 @@ class Run:
     """What is trained: a name (of its head, metrics and streams) and a class with its fields."""
     model: ModelConfig | None = None
     """The shape of the model (--model.help lists its fields); null: that of initialize.encoder."""
+    changes: Changes = field(default_factory=Changes)
+    """What of the model's shape is changed, most of all of one that is initialize.encoder's."""
     steps: int = 1000
     """Updates; a skipped one counts."""
     seed: int = 0
@@ -99,18 +128,25 @@ class Run:
     """Type of the parameters; float64 is for exact comparisons."""
     average: float = 0.0
     """Decay of the exponentially averaged weights that are evaluated; 0: none are kept."""
+    evaluate_averaged: bool = True
+    """Measure the averaged weights where some are kept; false: the others, and both at the end."""
     stopping: Stopping = field(default_factory=Stopping)
     """Which score is watched, and early stopping."""
     report_every: int = 50
     """Steps between two lines of the report."""
     evaluate_every: int = 500
     """Steps between two evaluations on held-out text; 0: none."""
+    evaluate_test: bool = False
+    """Measure the test split at each evaluation too: shown and recorded, never chosen by."""
     save_every: int = 500
     """Steps between two checkpoints; the last step is always saved."""
     keep_last: int = 2
     """Checkpoints that are kept, beside the best."""
     initialize: Initialization | None = None
     """The weights to start from (--initialize.help lists its fields); null: random ones."""
+    frozen_layers: int | None = None
+    """Layers of the encoder, from the bottom, that stay as they are, embeddings included (0: those
+    alone; null: all is trained)."""
     tensorboard: bool = True
     """Write TensorBoard files beside metrics.jsonl."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -149,6 +185,8 @@ class Run:
                     f"objectives.{name}.num_lengths is {num_lengths}: with compile, which works "
                     f"anew for each shape, set it to {MOST_LENGTHS} or fewer"
                 )
+        if self.frozen_layers is not None and self.frozen_layers < 0:
+            raise ConfigError(f"frozen_layers must be at least 0: found {self.frozen_layers}")
         if not 0 <= self.average < 1:
             raise ConfigError(f"average must be in [0, 1): found {self.average}")
         if self.dtype == "float64" and self.precision != "fp32":
@@ -212,6 +250,24 @@ def build_learner(run: Run, corpora: Corpora) -> Learner:
     return learner.to(getattr(torch, run.dtype))
 
 
+def freeze(learner: Learner, num_layers: int | None) -> None:
+    """Freeze the embeddings and the lowest ``num_layers`` layers of the encoder (None: nothing).
+
+    Raises ConfigError where the encoder has fewer layers.
+    """
+    if num_layers is None:
+        return
+    encoder = learner.model.encoder
+    if num_layers > len(encoder.layers):
+        raise ConfigError(
+            f"frozen_layers is {num_layers}: the encoder has {len(encoder.layers)} layers"
+        )
+    tables = (encoder.words, encoder.positions, encoder.languages, encoder.segments)
+    for module in (*tables, encoder.embedding_norm, *encoder.layers[:num_layers]):
+        if module is not None:
+            module.requires_grad_(False)
+
+
 def compile_stacks(model: Transformer) -> None:
     """Compile encoder and decoder, one graph a shape; gathering and projecting cells stay outside.
 
@@ -255,8 +311,8 @@ def build_mixture(run: Run, streams: Mapping[str, Sequence[Stream]]) -> Mixture:
     )
 
 
-RISING = ("accuracy", "targets", "unigram_perplexity")
-"""Figures that rise with the model, or do not depend on it: none can be watched."""
+UNWATCHED = ("targets", "unigram_perplexity")
+"""Figures that do not depend on the model."""
 
 
 def check_stopping(stopping: Stopping, stream_ids: Iterable[str]) -> None:
@@ -274,16 +330,17 @@ def stopping_score(
 ) -> tuple[float, list[str]]:
     """The watched score (infinite where it is no number) and the streams that it averages.
 
+    The lower, the better: a figure that rises with the model enters with its sign changed.
     Raises ConfigError where a named stream or the metric does not exist.
     """
     check_stopping(stopping, figures)
     having = [name for name, own in figures.items() if stopping.metric in own]
     single = [name for name in having if "-" not in name]
     names = stopping.streams or single or having
-    if stopping.metric in RISING:
+    if stopping.metric in UNWATCHED:
         raise ConfigError(
-            f"stopping.metric {stopping.metric!r} does not fall as the model gets better: give "
-            "perplexity or nats"
+            f"stopping.metric {stopping.metric!r} does not depend on the model: give perplexity, "
+            "nats or accuracy"
         )
     if not names or not set(names) <= set(having):
         raise ConfigError(
@@ -291,12 +348,14 @@ def stopping_score(
             f"which have {', '.join(sorted({name for own in figures.values() for name in own}))}"
         )
     score = sum(figures[name][stopping.metric] for name in names) / len(names)
+    if stopping.metric in HIGHER_IS_BETTER:
+        score = -score
     return math.inf if math.isnan(score) else score, names
 
 
 UNTRAINED = {
     "data", "folder", "steps", "stopping", "report_every", "evaluate_every", "save_every",
-    "keep_last", "initialize", "tensorboard", "device",
+    "evaluate_test", "keep_last", "initialize", "tensorboard", "device",
 }  # fmt: skip
 """Fields that may change when a run goes on: they do not change what an update does."""
 

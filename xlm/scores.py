@@ -11,6 +11,12 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+HIGHER_IS_BETTER = frozenset(
+    "accuracy exact f1 las las_all macro_f1 matthews mrr ndcg pearson precision precision_at_1 "
+    "recall spearman uas uas_all".split()
+)
+"""Figures that rise with the model; every other one that may be watched falls."""
+
 
 class Scores(Mapping[str, float]):
     """Named sums; ``a + b`` adds name by name, a name that is missing being 0."""

@@ -8,6 +8,7 @@ import logging
 import math
 import platform
 import threading
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ class Session:
         streams = building.training_streams(run, corpora)
         self.mixture = building.build_mixture(run, streams)
         self.held_out = building.held_out_streams(run, corpora, "valid")
+        self.tests = building.held_out_streams(run, corpora, "test") if run.evaluate_test else {}
         if run.evaluate_every:
             ids = [stream.id for streams in self.held_out.values() for stream in streams]
             building.check_stopping(run.stopping, ids)
@@ -68,6 +70,7 @@ class Session:
         self.before: dict[str, dict[str, float]] = {}
         self.initialized: Initialized | None = None
         self._unsaved = ""
+        self._started = time.monotonic()
         self._build_trainer()
         self._start_or_resume()
         if parallel.is_main and self.state.step < run.steps:
@@ -85,6 +88,7 @@ class Session:
 
     def _build_trainer(self) -> None:
         run, parallel = self.run, self.parallel
+        building.freeze(self.learner, run.frozen_layers)
         differ = parameter_sets_differ(self.learner, self.mixture)
         wrapped = parallel.wrap(self.learner, find_unused_parameters=differ)
         self.optimizer = build_optimizer(run.optimizer, self.learner.named_parameters())
@@ -221,9 +225,10 @@ class Session:
         for own in (*self.mixture.streams.values(), *self.held_out.values()):
             for stream in own:
                 if num_dropped := getattr(stream, "num_dropped", 0):
+                    why = getattr(stream, "why_dropped", "are longer than the objective's length")
                     self.journal.say(
-                        f"{stream.id}: {num_dropped:,} rows are longer than the objective's length "
-                        f"and left out ({stream.num_rows:,} stay)"
+                        f"{stream.id}: {num_dropped:,} rows {why} and left out "
+                        f"({stream.num_rows:,} stay)"
                     )
         self.journal.record("start", self.state.step, {"parameters": num})
         if self.initialized is not None:
@@ -234,12 +239,12 @@ class Session:
     def _try_evaluation(self) -> None:
         """One batch of each held-out stream: a metric that is not there is said before training.
 
-        All of them where the weights come from elsewhere: what they were worth is compared with
-        what they are at the end.
+        All of them where the weights come from elsewhere and no head is new: what they were worth
+        is compared with what they are at the end.
         """
         if not self.run.evaluate_every or not any(self.held_out.values()):
             return
-        whole = self.initialized is not None
+        whole = self.initialized is not None and not self.learner.heads
         figures = self._measure(most_batches=None if whole else 1)
         building.stopping_score(self.run.stopping, figures)
         if whole:
@@ -249,11 +254,14 @@ class Session:
             for stream_id, own in figures.items():
                 self.journal.say(f"  {stream_id:20} " + short(own))
 
-    def _measure(self, most_batches: int | None = None) -> dict[str, dict[str, float]]:
+    def _measure(
+        self, most_batches: int | None = None, split: str = "valid"
+    ) -> dict[str, dict[str, float]]:
         """The held-out figures, of averaged weights if there are any."""
-        with self.averaged.swapped_in() if self.averaged else nullcontext():
+        averaged = self.averaged if self.run.evaluate_averaged else None
+        with averaged.swapped_in() if averaged else nullcontext():
             return evaluate(
-                self.learner, self.held_out, self.parallel,
+                self.learner, self.held_out if split == "valid" else self.tests, self.parallel,
                 seed=self.run.seed, precision=self.run.precision, most_batches=most_batches,
             )  # fmt: skip
 
@@ -264,8 +272,11 @@ class Session:
     @property
     def stopped_early(self) -> bool:
         """Whether patience is used up, in this call or before it was started again."""
-        patience = self.run.stopping.patience
-        return patience is not None and self.state.patience_used >= patience
+        stopping, state = self.run.stopping, self.state
+        if stopping.patience is not None and state.patience_used >= stopping.patience:
+            return True
+        lowest = self.run.schedule.peak_lr * state.rate
+        return stopping.halve and state.rate < 1 and lowest < stopping.lowest_lr
 
     def train(self, stop: threading.Event) -> None:
         """Run the loop until the end, or until ``stop`` is set on some rank.
@@ -291,6 +302,7 @@ class Session:
         if ended or self.stopped_early:
             self._compare_with_before()
             self._leave_model()
+            self._end()
 
     def _compare_with_before(self) -> None:
         """What each held-out stream was worth at the start and is at the end."""
@@ -301,6 +313,18 @@ class Session:
         self.journal.say("before -> after, on held-out text:")
         for stream_id, own in self.figures.items():
             self.journal.say(f"  {stream_id:20} " + short(own, self.before.get(stream_id)))
+
+    def _end(self) -> None:
+        """The last line of the metrics; averaged weights are measured where they were not yet."""
+        values: dict[str, Any] = {"seconds": time.monotonic() - self._started}
+        if self.averaged is not None and not self.run.evaluate_averaged:
+            with self.averaged.swapped_in():
+                values["averaged"] = {
+                    split: self._measure(split=split)
+                    for split, streams in (("valid", self.held_out), ("test", self.tests))
+                    if any(streams.values())
+                }
+        self.journal.record("end", self.state.step, values)
 
     def _leave_model(self) -> None:
         """The best weights as a self-contained directory, for ``xlm.load`` on any machine."""
@@ -359,19 +383,30 @@ class Session:
             state.best, state.best_step, state.patience_used = score, state.step, 0
         elif counted:
             state.patience_used += 1
+            state.rate *= 0.5 if stopping.halve else 1.0
         self.journal.record("valid", state.step, {**self.figures, "score": score, "streams": names})
         for stream_id, own in self.figures.items():
             self.journal.say(f"  {stream_id:20} " + short(own))
         known = (
-            f" (best {state.best:.3f} at step {state.best_step})" if state.best is not None else ""
+            f" (best {abs(state.best):.4g} at step {state.best_step})"
+            if state.best is not None
+            else ""
         )
         compared = " (best)" if better else known if counted else " (not counted yet)"
         self.journal.say(
-            f"  {stopping.metric} averaged over {', '.join(names)}: {score:.3f}{compared}"
+            f"  {stopping.metric} averaged over {', '.join(names)}: {abs(score):.4g}{compared}"
         )
+        if any(self.tests.values()):
+            self._evaluate_test()
         if self.stopped_early:
             self.journal.say(f"  no better for {state.patience_used} evaluations: stopping")
         return Verdict(stop=self.stopped_early, save=better)
+
+    def _evaluate_test(self) -> None:
+        figures = self._measure(split="test")
+        self.journal.record("test", self.state.step, figures)
+        for stream_id, own in figures.items():
+            self.journal.say(f"  test {stream_id:15} " + short(own))
 
     def save(self) -> None:
         """A checkpoint of this step; rank 0 writes, the others wait."""

@@ -50,13 +50,15 @@ def find_start(run: Run, corpora: Corpora) -> Start:
         return _resumed(run, corpora, found.loaded, found.skipped)
     settings = run.initialize
     if settings is None:
-        return Start(run, corpora, None, found.skipped)
+        changed = dataclasses.replace(run, model=run.changes.applied(run.shape))
+        return Start(changed, corpora, None, found.skipped)
     encoder = open_source(settings.encoder) if settings.encoder is not None else None
     decoder = encoder if settings.decoder == settings.encoder else None
     if decoder is None and settings.decoder is not None:
         decoder = open_source(settings.decoder)
     if run.model is None:
         run = dataclasses.replace(run, model=_shape(encoder, decoder))
+    run = dataclasses.replace(run, model=run.changes.applied(run.shape))
     languages = model_languages(
         settings,
         [source for source in (encoder, decoder) if source is not None],
@@ -95,4 +97,5 @@ def _resumed(
         )
     if run.model is None:
         run = dataclasses.replace(run, model=checkpoint_shape(loaded))
+    run = dataclasses.replace(run, model=run.changes.applied(run.shape))
     return Start(run, corpora.renumbered(languages), loaded, skipped)

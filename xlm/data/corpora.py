@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,8 @@ class Corpora:
         self._labeled: dict[Key, Pairs | None] = dict(labeled or {})
         self._counts: NDArray[np.int64] | None = None
         self._unigrams: dict[str, NDArray[np.float64]] = {}
+        self.kept: dict[Any, Any] = {}
+        """What tasks made of their files, kept for the next run on the same corpora."""
 
     @classmethod
     def open(

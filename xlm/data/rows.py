@@ -36,6 +36,8 @@ class Row:
     """What is to be predicted of it, in the task's own form; None where nobody knows."""
     example: int = 0
     """The example, in the order of the file, that the row is of or is a window of."""
+    group: int = 0
+    """Rows of one group are scored together, such as the pages of a query."""
 
 
 class RowStream(Stream):

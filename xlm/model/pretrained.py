@@ -4,6 +4,8 @@ model.safetensors   every parameter once (the tied matrix is stored as the word 
 config.json         format version, ModelConfig, vocabulary size, padding id, caller's extras
 languages.json      language -> row of the language table
 tokenizer/          the tokenizer, where there is one
+heads.safetensors   the heads of a fine-tuned model, and
+tasks.yaml          the tasks that they are of
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ FORMAT = "xlm-pretrain model"
 FORMAT_VERSION = 1
 WEIGHTS, CONFIG, LANGUAGES = "model.safetensors", "config.json", "languages.json"
 TOKENIZER = "tokenizer"
+HEADS, TASKS = "heads.safetensors", "tasks.yaml"
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,10 @@ class PretrainedModel:
     so makes no difference between languages."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Kept in config.json: where the model comes from."""
+    heads: dict[str, Tensor] = field(default_factory=dict)
+    """The tensors of a fine-tuned model's heads, by their names in a run (``heads.nli....``)."""
+    tasks: str = ""
+    """The tasks of those heads, as the ``objectives`` of a recipe."""
 
     @classmethod
     def open(cls, folder: str | Path) -> PretrainedModel:
@@ -60,13 +67,16 @@ class PretrainedModel:
                 f"{folder}: the model has a vocabulary of {transformer.vocab_size} ids, the "
                 f"tokenizer beside it {tokenizer.vocab_size}: one of the two was replaced"
             )
-        return cls(transformer.eval(), tokenizer, languages, extra)
+        heads, tasks = _read_heads(Path(folder))
+        return cls(transformer.eval(), tokenizer, languages, extra, heads, tasks)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a self-contained directory, which ``xlm.load`` opens on any machine."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         self.tokenizer.save(Path(folder) / TOKENIZER)
         save_model(self.transformer, folder, self.languages, self.extra)
+        if self.heads:
+            _write_heads(Path(folder), self.heads, self.tasks)
 
     def push_to_hub(self, name: str, *, private: bool = False) -> str:
         """Upload the directory of ``save_pretrained`` as ``OWNER/NAME``; returns its address.
@@ -243,6 +253,26 @@ def load_model(
     # copied: a tensor that stays mapped crashes the process when its file is cut short
     model.load_state_dict({name: tensor.clone() for name, tensor in mapped.items()}, assign=True)
     return model, languages
+
+
+def _write_heads(folder: Path, heads: Mapping[str, Tensor], tasks: str) -> None:
+    try:
+        beside = folder / (HEADS + ".partial")
+        save_file({name: tensor.detach().contiguous() for name, tensor in heads.items()}, beside)
+        os.replace(beside, folder / HEADS)
+        (folder / TASKS).write_text(tasks, encoding="utf-8")
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot write the heads to {folder}: {error}") from error
+
+
+def _read_heads(folder: Path) -> tuple[dict[str, Tensor], str]:
+    if not (folder / HEADS).exists():
+        return {}, ""
+    try:
+        heads = {name: tensor.clone() for name, tensor in load_file(folder / HEADS).items()}
+        return heads, (folder / TASKS).read_text(encoding="utf-8")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{folder / HEADS}: cannot be read ({error})") from error
 
 
 def match_languages(

@@ -1,129 +1,167 @@
-"""Classification of sentences and sentence pairs: a linear layer on the first hidden state.
+"""Classification of sentences and sentence pairs.
 
 XLM section 5.1 (XNLI); algorithms B10: dropout and one linear layer on the last layer's hidden
-state of the opening end symbol, no pooler. A pair is laid out as ``</s> a </s> b </s>``, positions
-run on.
+state of the opening symbol, no pooler. A pair is laid out as ``</s> a </s> b </s>``, positions run
+on; models of BERT's and XLM-R's shape have their own layouts.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from xlm.addressed import Random
 from xlm.batch import Batch, Loss
-from xlm.data.collate import pad_pairs
-from xlm.data.corpora import SPLITS, Corpora
-from xlm.data.streams import Examples, LabeledStream, Stream
+from xlm.data.rows import Row, RowStream
+from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError, DataError
 from xlm.model.config import ModelConfig
 from xlm.model.transformer import Transformer
-from xlm.objective import Objective, cross_entropy_loss
-from xlm.scores import Scores, perplexity
+from xlm.objective import cross_entropy_loss
+from xlm.scores import Scores
+from xlm.tasks.agreement import class_figures, confusion_scores
+from xlm.tasks.heads import SentenceHead
+from xlm.tasks.task import Task, cut, encode
+from xlm.text.task_files import LAYOUTS, SentenceRow, read_rows
+from xlm.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Classification(Objective):
-    """Name the class of a sentence or pair, trained and evaluated on any languages.
+class Sentences(Task):
+    """What tasks on sentences and pairs share: how their files are read and laid out."""
 
-    Language LANG of the data set NAME lies in the labeled corpora NAME.LANG.
-    """
-
-    name: str
-    """The labeled data set, such as xnli."""
-    labels: list[str]
-    """Its classes; their order is that of the head's rows."""
-    train: list[str]
-    """Languages that are trained on."""
-    evaluate: list[str] | None = None
-    """Languages that are evaluated; null: those of train."""
-    rows: int = 8
-    """Examples in a micro-batch."""
-    length: int = 256
-    """Tokens in a row, special ones included; longer examples are left out, and counted."""
-    num_lengths: int = 24
-    """How many padded lengths there may be."""
-    dropout: float = 0.1
-    """Probability of dropping a cell of the first hidden state before the linear layer."""
+    format: str = "plain"
+    """How the files are written: plain (label and sentence between tabs, no header), plain-pair
+    (label, sentence, sentence), label-text and nli (with a header), xnli, xnli-train, mnli, mldoc,
+    paws-x, intent, xglue-nc, xglue-qam, xglue-qadsm or xglue-wpr."""
+    formats: dict[str, str] = field(default_factory=dict)
+    """Other formats of some splits, such as {train: mnli}."""
+    longest_words: int = 0
+    """Each sentence is cut after so many words (XLM section 5.1: 256; 0: it is not)."""
 
     def __post_init__(self) -> None:
-        if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
-            raise ConfigError(f"labels must be two or more different names: found {self.labels}")
-        if not self.train:
-            raise ConfigError("Classification needs at least one language in train")
-        for name in ("rows", "length", "num_lengths"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1: found {getattr(self, name)}")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout must be in [0, 1): found {self.dropout}")
+        Task.__post_init__(self)
+        for name in (self.format, *self.formats.values()):
+            if name not in LAYOUTS:
+                raise ConfigError(f"format {name!r}: expected one of {', '.join(LAYOUTS)}")
 
-    def streams(
-        self, name: str, corpora: Corpora, *, seed: int, split: str = "train"
-    ) -> list[Stream]:
-        """A stream per language; raises DataError where the data has a label that is not listed."""
-        languages = self.train if split == "train" or self.evaluate is None else self.evaluate
-        streams: list[Stream] = []
-        for language in languages:
-            corpus = f"{self.name}.{language}"
-            if split != "train" and corpus not in corpora.names(split)["labeled"]:
-                if not any(corpus in corpora.names(s)["labeled"] for s in SPLITS):
-                    raise DataError(
-                        f"no labelled rows {corpus!r} in any split: {split} has "
-                        f"{', '.join(corpora.names(split)['labeled']) or 'none'}; prepare it, or "
-                        "leave it out of evaluate"
-                    )
-                continue
-            pair = len(corpora.labeled(split, corpus).sides) == 2
-            stream = LabeledStream(
-                corpora,
-                corpus,
-                objective=name,
-                split=split,
-                rows=self.rows,
-                tokens_per_batch=self.rows * self.length,
-                num_specials=corpora.tokenizer.num_specials("merged", pair=pair),
-                num_lengths=self.num_lengths,
-                max_length=self.length,
-                seed=seed,
-                shuffle=split == "train",
-            )
-            unknown = sorted(set(stream.label_names) - set(self.labels))
-            if unknown:
-                raise DataError(
-                    f"{corpus} ({split}) has the labels {', '.join(unknown)}: the recipe lists "
-                    f"{', '.join(self.labels)}"
-                )
-            streams.append(stream)
-        return streams
+    def read(self, path: str, language: str, split: str = "train") -> Sequence[SentenceRow]:
+        """The rows of a file."""
+        layout = self.formats.get(split, self.format)
+        spoken = language if LAYOUTS[layout].language is not None else ""
+        return list(read_rows(path, layout, language=spoken))
+
+    def rows_of(self, example: Any, number: int, tokenizer: Tokenizer) -> list[Row]:
+        """One row; what is longer than ``length`` tokens is cut at the end of the longer side."""
+        pair = example.second is not None
+        texts = [example.first, example.second] if pair else [example.first]
+        if self.longest_words:
+            texts = [" ".join(text.split(" ")[: self.longest_words]) for text in texts]
+        room = self.length - tokenizer.num_specials("merged", pair=pair)
+        first, *second = cut([encode(tokenizer, text) for text in texts], room)
+        wrapped = tokenizer.wrap(first, second[0] if second else None, "merged")
+        return [Row(wrapped, self.answer(example), number)]
+
+    def unlabeled(self, line: str, place: str) -> SentenceRow:
+        """A line of ``xlm predict``: a sentence, or two parted by a tab."""
+        first, *others = line.split("\t")
+        if len(others) > 1:
+            raise DataError(f"{place}: found {len(others)} tabs, expected a sentence or a pair")
+        return SentenceRow("", first, others[0] if others else None, "", place)
+
+    def answer(self, example: SentenceRow) -> Any:
+        """What is to be predicted of a row."""
+        raise NotImplementedError
 
     def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:
-        """Rows and the ids of their labels; nothing is random."""
-        assert isinstance(examples.stream, LabeledStream) and examples.labels is not None
-        ids = np.array([self.labels.index(label) for label in examples.stream.label_names])
-        cells = pad_pairs(examples, "merged")
-        rows = np.arange(len(examples.rows))
-        return cells.batch(examples.rows, rows, ids[examples.labels], multiple=1)
+        """Rows and their answers; nothing is random."""
+        answers = np.array([row.answer for row in self.items(examples)])
+        at = np.arange(len(answers))
+        return self.cells(examples).batch(examples.rows, at, answers, multiple=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classification(Sentences):
+    """Name the class of a sentence or pair."""
+
+    labels: list[str] = field(default_factory=list)
+    """The classes, in the order of the head's rows; empty: those of the training files, in
+    alphabetical order."""
+
+    def __post_init__(self) -> None:
+        Sentences.__post_init__(self)
+        if self.labels and (len(self.labels) < 2 or len(set(self.labels)) != len(self.labels)):
+            raise ConfigError(f"labels must be two or more different names: found {self.labels}")
+
+    def resolved(self) -> Classification:
+        """The same with ``labels`` as the training files have them."""
+        if self.labels:
+            return self
+        found = {
+            row.label
+            for language, path in self.files.train.items()
+            for row in Sentences.read(self, path, language)
+        }
+        return replace(self, labels=sorted(found))
+
+    def read(self, path: str, language: str, split: str = "train") -> Sequence[SentenceRow]:
+        """The rows of a file; DataError, with its line, for a label that is not listed."""
+        rows = Sentences.read(self, path, language, split)
+        for row in rows:
+            if self.labels and row.label not in self.labels:
+                raise DataError(
+                    f"{row.place}: found the label {row.label!r}, expected one of "
+                    f"{', '.join(self.labels)}"
+                )
+        return rows
+
+    def answer(self, example: SentenceRow) -> int:
+        """The number of its label."""
+        return self.labels.index(example.label)
 
     def head(self, config: ModelConfig) -> nn.Module:
-        """Dropout and a linear layer ``[D] -> [labels]``."""
-        return nn.Sequential(nn.Dropout(self.dropout), nn.Linear(config.dim, len(self.labels)))
+        """``[labels]`` scores a row."""
+        if not self.labels:
+            raise ConfigError("Classification: labels is empty; give them, or use xlm finetune")
+        return SentenceHead(self.readout, config, len(self.labels))
 
     def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
         """Summed cross-entropy of the labels."""
         assert head is not None
-        hidden = model.encode(
-            batch.tokens, batch.lengths, batch.positions, batch.langs, batch.segments
+        scores = head(model, batch)
+        loss = cross_entropy_loss(scores, batch, with_scores=not model.training)
+        return loss if model.training else replace(loss, outputs=scores.argmax(-1))
+
+    def predictions(self, stream: Stream, batch: Batch, outputs: Tensor) -> dict[int, Any]:
+        """The number of each row's class."""
+        return dict(zip(batch.rows.tolist(), outputs.tolist(), strict=True))
+
+    def unlabeled(self, line: str, place: str) -> SentenceRow:
+        """A line of ``xlm predict``: a sentence, or two parted by a tab."""
+        return replace(Sentences.unlabeled(self, line, place), label=self.labels[0])
+
+    def rendered(self, stream: Stream, predictions: Mapping[int, Any]) -> dict[int, str]:
+        """Each row's label."""
+        return {row: self.labels[label] for row, label in predictions.items()}
+
+    def grouped_figures(self, stream: Stream, predictions: Mapping[int, Any]) -> dict[str, float]:
+        """Accuracy, macro F1, Matthews' coefficient; F1 of each label."""
+        assert isinstance(stream, RowStream)
+        rows = sorted(predictions)
+        gold = [stream.items[row].answer for row in rows]
+        return class_figures(
+            confusion_scores(gold, [predictions[row] for row in rows]), self.labels
         )
-        return cross_entropy_loss(head(hidden[:, 0]), batch, with_scores=not model.training)
 
     def figures(self, stream: Stream, scores: Scores) -> dict[str, float]:
-        """Nats, perplexity and accuracy over the examples."""
-        nats = scores["nats"] / scores["targets"]
+        """Nats and accuracy a row."""
+        rows = scores["targets"]
         return {
-            "nats": nats,
-            "perplexity": perplexity(nats),
-            "accuracy": scores["correct"] / scores["targets"],
-            "targets": scores["targets"],
+            "nats": scores["nats"] / rows,
+            "accuracy": scores["correct"] / rows,
+            "targets": rows,
         }

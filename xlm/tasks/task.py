@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -78,8 +78,29 @@ class Task(Objective):
             )
 
     @abstractmethod
-    def read(self, path: str, language: str) -> Sequence[Any]:
+    def read(self, path: str, language: str, split: str = "train") -> Sequence[Any]:
         """The examples of a file, in its order; DataError with file and line."""
+
+    def resolved(self) -> Task:
+        """The same with what the training files tell, such as their labels."""
+        return self
+
+    @property
+    def metric(self) -> str:
+        """The figure that checkpoints and settings are chosen by."""
+        return "accuracy"
+
+    @abstractmethod
+    def unlabeled(self, line: str, place: str) -> Any:
+        """The example of a line of ``xlm predict``, its answer being any."""
+
+    @abstractmethod
+    def rendered(self, stream: Stream, predictions: Mapping[int, Any]) -> dict[int, str]:
+        """What ``xlm predict`` writes for each example of a stream, by its number."""
+
+    def grouped(self, examples: Sequence[Any]) -> list[int]:
+        """The group of each example that it is scored in: none."""
+        return [0] * len(examples)
 
     @abstractmethod
     def rows_of(self, example: Any, number: int, tokenizer: Tokenizer) -> list[Row]:
@@ -89,34 +110,32 @@ class Task(Objective):
         self, name: str, corpora: Corpora, *, seed: int, split: str = "train"
     ) -> list[Stream]:
         """A stream per language of the split."""
-        return [
-            self.stream(name, corpora, self.read(path, language), language, seed=seed, split=split)
-            for language, path in getattr(self.files, split).items()
-        ]
+        streams: list[Stream] = []
+        for language, path in getattr(self.files, split).items():
+            drawn = seed if split == "train" and (self.limit or language in self.few_shot) else 0
+            # what the rows depend on: the grid's settings and the seeds share them
+            fields = replace(self, rows=1, readout=Readout(), sampling=Sampling(), weight=1.0)
+            key = (repr(fields), path, language, split, drawn)
+            if key not in corpora.kept:
+                examples = self.read(path, language, split)
+                corpora.kept[key] = self._rows(name, corpora, examples, language, seed, split)
+            streams.append(
+                self.stream(name, corpora, corpora.kept[key], language, seed=seed, split=split)
+            )
+        return streams
 
     def stream(
         self,
         name: str,
         corpora: Corpora,
-        examples: Sequence[Any],
+        rows: Sequence[Row],
         language: str,
         *,
         seed: int,
         split: str,
     ) -> RowStream:
-        """The stream of some examples in one language."""
+        """The stream of some rows in one language."""
         train = split == "train"
-        numbers = self._chosen(len(examples), language, seed) if train else range(len(examples))
-        rows = [
-            row
-            for number in numbers
-            for row in self.rows_of(examples[number], number, corpora.tokenizer)
-        ]
-        if not rows:
-            raise DataError(
-                f"{name}/{language} ({split}): none of {len(examples)} examples fits in "
-                f"{self.length} tokens; raise length"
-            )
         spoken = self.stand_in.get(language, language)
         return RowStream(
             corpora,
@@ -130,6 +149,30 @@ class Task(Objective):
             seed=seed,
             shuffle=train,
         )
+
+    def _rows(
+        self,
+        name: str,
+        corpora: Corpora,
+        examples: Sequence[Any],
+        language: str,
+        seed: int,
+        split: str,
+    ) -> list[Row]:
+        num = len(examples)
+        numbers = self._chosen(num, language, seed) if split == "train" else range(num)
+        groups = self.grouped(examples)
+        rows = [
+            replace(row, group=groups[number])
+            for number in numbers
+            for row in self.rows_of(examples[number], number, corpora.tokenizer)
+        ]
+        if not rows:
+            raise DataError(
+                f"{name}/{language} ({split}): none of {num} examples fits in {self.length} "
+                "tokens; raise length"
+            )
+        return rows
 
     def _chosen(self, num: int, language: str, seed: int) -> list[int]:
         most = self.few_shot.get(language, self.limit)

@@ -73,7 +73,10 @@ class Columns:
 
 
 LAYOUTS: Mapping[str, Columns] = {
-    # label, sentence[, sentence]: what `prepare` takes (without a header) and its own files
+    # label, sentence[, sentence], without a header
+    "plain": Columns(label=0, first=(1,), width=2),
+    "plain-pair": Columns(label=0, first=(1,), second=(2,), width=3),
+    # the same with a header that names them
     "label-text": Columns(label="label", first=("text",)),
     "nli": Columns(label="label", first=("premise",), second=("hypothesis",)),
     # XNLI 1.0: xnli.{dev,test}.{tsv,jsonl}; its machine-translated training files

@@ -43,8 +43,9 @@ class Initialization:
     """Source of the encoder, which is the whole model where there is no decoder."""
     decoder: str | None = None
     """Source of the decoder: the source's decoder, else its encoder (cross-attention stays new)."""
-    only: Literal["all", "embeddings"] = "all"
-    """embeddings: the table of words alone, the EMB of the paper (section 5.2); all else is new."""
+    only: Literal["all", "embeddings", "nothing"] = "all"
+    """embeddings: the table of words alone, the EMB of the paper (section 5.2); all else is new.
+    nothing: the shape and the languages, with random weights (the control)."""
     partial: bool = False
     """Take the tensors that fit and list the others, instead of refusing a source that differs."""
     new_languages: Literal["refuse", "random", "mean"] = "refuse"
@@ -135,6 +136,9 @@ def initialize(
     it is to be extended), for a language that is not known.
     """
     report = Report()
+    if settings.only == "nothing":
+        report.left = dict.fromkeys(learner.state_dict(), "initialize.only is nothing")
+        return report
     values: dict[str, Tensor] = {}
     taken: dict[int, set[str]] = {}
     for side, source in _sides(learner, settings, encoder, decoder):

@@ -173,7 +173,7 @@ def train(trainer: Trainer) -> None:
             if stop:
                 _save(trainer, sums)
                 break
-            lr = trainer.schedule.lr(state.step)
+            lr = trainer.schedule.lr(state.step) * state.rate
             norm = _update(trainer, step, counts, lr, sums)
             state.step += 1
             state.cursors = step.cursors

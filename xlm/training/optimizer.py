@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from xlm.errors import ConfigError
 
-OptimizerKind = Literal["adam", "adamw", "xlm-adam", "apex-adam"]
+OptimizerKind = Literal["adam", "adamw", "xlm-adam", "apex-adam", "adafactor"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Optimizer:
     kind: OptimizerKind = "adamw"
     """adam (weight decay as L2 in the gradient), adamw (decoupled; Loshchilov and Hutter 2019),
     xlm-adam (the original XLM's: decoupled decay, eps outside the bias correction),
-    apex-adam (NVIDIA apex's FusedAdam, decoupled decay)."""
+    apex-adam (NVIDIA apex's FusedAdam, decoupled decay), adafactor (torch's, Shazeer and Stern
+    2018: relative steps of at most the learning rate; betas and eps are not looked at)."""
     betas: tuple[float, float] = (0.9, 0.98)
     """Decay of the first and the second moment (the XLM paper's commands: 0.9 and 0.98)."""
     eps: float = 1e-8
@@ -37,6 +38,8 @@ class Optimizer:
     """Whether tensors of one dimension (norms, biases) decay too, as they do in the original."""
     fused: bool = True
     """adam, adamw: one kernel for all tensors, which also skips an update on the device."""
+    head_rate: float = 1.0
+    """The learning rate of heads is this times that of the model (XLM's XNLI has two rates)."""
     max_grad_norm: float = 5.0
     """Gradients are clipped to this 2-norm; 0: they are not."""
 
@@ -46,7 +49,7 @@ class Optimizer:
             raise ConfigError(f"optimizer kind {self.kind!r}: choose one of {kinds}")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"optimizer betas {self.betas}: expected two numbers in [0, 1)")
-        for name in ("eps", "weight_decay", "max_grad_norm"):
+        for name in ("eps", "weight_decay", "max_grad_norm", "head_rate"):
             value = getattr(self, name)
             if not (0 <= value < math.inf):
                 raise ConfigError(f"optimizer {name} {value}: expected a number that is 0 or more")
@@ -55,25 +58,31 @@ class Optimizer:
 def build_optimizer(
     config: Optimizer, named_parameters: Iterable[tuple[str, nn.Parameter]]
 ) -> torch.optim.Optimizer:
-    """The optimizer over the trainable parameters, each once, in one or two groups.
+    """The optimizer over the trainable parameters, each once, in up to four groups.
 
-    The learning rate is 0 until :func:`set_lr` sets it. Raises ConfigError if no parameter is
+    Names that begin with ``heads.`` are those of heads. The learning rate is 0 until
+    :func:`set_lr` sets it. Raises ConfigError if no parameter is
     trainable, or if apex is asked for and is not there.
     """
-    parameters = list({id(p): p for _, p in named_parameters if p.requires_grad}.values())
-    if not parameters:
+    trainable = {id(p): (name, p) for name, p in named_parameters if p.requires_grad}
+    if not trainable:
         raise ConfigError("no parameter is trainable: nothing to optimize; unfreeze some")
-    decayed = [p for p in parameters if config.decay_norms_and_biases or p.ndim > 1]
-    others = [p for p in parameters if not config.decay_norms_and_biases and p.ndim <= 1]
-    groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": config.weight_decay}]
-    groups.append({"params": others, "weight_decay": 0.0})
-    groups = [group for group in groups if group["params"]]
+    groups: list[dict[str, Any]] = []
+    for rate, of_heads in ((1.0, False), (config.head_rate, True)):
+        own = [p for name, p in trainable.values() if name.startswith("heads.") == of_heads]
+        decayed = [p for p in own if config.decay_norms_and_biases or p.ndim > 1]
+        others = [p for p in own if not config.decay_norms_and_biases and p.ndim <= 1]
+        groups.append({"params": decayed, "weight_decay": config.weight_decay, "rate": rate})
+        groups.append({"params": others, "weight_decay": 0.0, "rate": rate})
+    groups = _joined([group for group in groups if group["params"]])
     settings: dict[str, Any] = {"lr": 0.0, "betas": tuple(config.betas), "eps": config.eps}
     if config.kind == "xlm-adam":
         return XlmAdam(groups, **settings)
     if config.kind == "apex-adam":
         optimizer: torch.optim.Optimizer = _apex_adam()(groups, adam_w_mode=True, **settings)
         return optimizer
+    if config.kind == "adafactor":
+        return torch.optim.Adafactor(groups, lr=0.0)
     kind = torch.optim.AdamW if config.kind == "adamw" else torch.optim.Adam
     return kind(groups, fused=config.fused, **settings)
 
@@ -90,10 +99,25 @@ def _apex_adam() -> Callable[..., torch.optim.Optimizer]:
     return FusedAdam  # type: ignore[no-any-return, unused-ignore]
 
 
+def _joined(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Groups of equal settings as one: kernels over many tensors are faster."""
+    joined: list[dict[str, Any]] = []
+    for group in groups:
+        same = [
+            g for g in joined
+            if (g["rate"], g["weight_decay"]) == (group["rate"], group["weight_decay"])
+        ]  # fmt: skip
+        if same:
+            same[0]["params"] = same[0]["params"] + group["params"]
+        else:
+            joined.append(group)
+    return joined
+
+
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of every group."""
+    """Set the learning rate of every group: ``lr`` times its ``rate`` (1 where it has none)."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("rate", 1.0)
 
 
 def clip_(parameters: Iterable[Tensor], max_norm: float) -> Tensor:

@@ -31,6 +31,8 @@ class TrainState:
     """The lowest stopping score so far."""
     best_step: int | None = None
     """The step at which it was reached."""
+    rate: float = 1.0
+    """What the schedule's learning rate is multiplied by (halved on plateaus)."""
     patience_used: int = 0
     """Evaluations since then."""
     unreported: list[dict[str, Any]] = field(default_factory=list)

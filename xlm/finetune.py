@@ -1,0 +1,324 @@
+"""Fine-tune a pretrained model on tasks, in some languages, and report every language.
+
+Use as ``xlm.finetune.finetune(Finetune(...))``, ``xlm finetune --config RECIPE.yaml``,
+``python -m xlm.finetune`` or with torchrun. Each cell of the grid and each seed is a run in its own
+folder; a call that was interrupted goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Literal
+
+from xlm.command import run_verb
+from xlm.data.corpora import Corpora
+from xlm.errors import ConfigError, DataError, TrainingError
+from xlm.loading import open_source
+from xlm.model.pretrained import PretrainedModel
+from xlm.run import Changes, Run, Stopping
+from xlm.running import sole_training, train_run
+from xlm.session import MODEL
+from xlm.tasks.task import Task
+from xlm.training.initialization import Initialization
+from xlm.training.optimizer import Optimizer
+from xlm.training.precision import Precision
+from xlm.training.restore import CHECKPOINTS
+from xlm.training.schedule import Schedule
+from xlm.training.selection import History, Report, read_history, render, summarize
+
+log = logging.getLogger("xlm")
+
+REPORT = "report.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Settings that are all tried with each other; an empty list leaves the setting as it is."""
+
+    learning_rates: list[float] = field(default_factory=list)
+    """Peak learning rates (mBERT study: [2e-5, 3e-5, 5e-5])."""
+    batches: list[int] = field(default_factory=list)
+    """Rows in an update (mBERT study: [16, 32])."""
+    epochs: list[float] = field(default_factory=list)
+    """Passes over the training rows (mBERT study: [3, 4])."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetune:
+    """Fine-tune a pretrained model on tasks; evaluate in any language."""
+
+    model: str
+    """What is fine-tuned: a run's folder, a model directory, a foreign model, a hub name."""
+    folder: str
+    """Where runs and the report go; an interrupted call goes on from here."""
+    tasks: dict[str, Task]
+    """The tasks: a name (of its head and figures) and a class with its fields."""
+    random_weights: bool = False
+    """Keep the model's shape and tokenizer and none of its weights: the control."""
+    epochs: float = 3.0
+    """Passes over the training rows."""
+    steps: int = 0
+    """Updates; 0: as many as the epochs need."""
+    group_size: int = 1
+    """Micro-batches in one update, over all ranks."""
+    optimizer: Optimizer = field(
+        default_factory=lambda: Optimizer(
+            betas=(0.9, 0.999), weight_decay=0.01, decay_norms_and_biases=False, max_grad_norm=1.0
+        )
+    )
+    """The update rule; head_rate gives heads a learning rate of their own."""
+    schedule: Schedule = field(
+        default_factory=lambda: Schedule(kind="linear", peak_lr=2e-5, warmup_steps=0)
+    )
+    """The learning rate, a function of the step."""
+    warmup: float = 0.1
+    """Share of the updates that warm up; 0: the schedule's warmup_steps."""
+    frozen_layers: int | None = None
+    """Layers, from the bottom, that stay as they are, embeddings included (0: those alone)."""
+    dropout: float | None = None
+    """The model's dropout (null: as it was pretrained)."""
+    attention_dropout: float | None = None
+    """The model's dropout of attention weights (null: as it was pretrained)."""
+    embedding_noise: float = 0.0
+    """Standard deviation of noise on embeddings in training (MonoTrans: 0.075)."""
+    evaluate_every: int = 0
+    """Training rows between evaluations (XLM's XNLI: 20000); 0: once an epoch."""
+    average: float = 0.0
+    """Decay of averaged weights, which are measured at the end; 0: none are kept."""
+    seeds: list[int] = field(default_factory=lambda: [0])
+    """One run each; of several, mean and 95 % interval are reported."""
+    grid: Grid = field(default_factory=Grid)
+    """Settings to choose from, by the figure of choose_on."""
+    choose_on: list[str] = field(default_factory=list)
+    """Languages whose validation figure chooses checkpoint and grid cell; empty: those of valid
+    that are trained on."""
+    metric: str = ""
+    """The figure that chooses; empty: the task's own."""
+    halve_on_plateau: bool = False
+    """Halve the rate at each evaluation that is no better (feature-based, mBERT study)."""
+    lowest_lr: float = 0.0
+    """With halve_on_plateau: stop below this rate (mBERT study: 1e-5)."""
+    patience: int | None = None
+    """Stop after so many evaluations without a new best; null: never."""
+    precision: Precision = "fp32"
+    """fp32, bf16, or fp16 with a dynamic loss scale."""
+    report_every: int = 50
+    """Steps between two lines of the report."""
+    keep: bool = True
+    """Keep the fine-tuned models; false: figures alone (a grid of large models fills a disk)."""
+    tensorboard: bool = False
+    """Write TensorBoard files too."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: CUDA where there is a GPU."""
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise ConfigError("tasks is empty: name at least one, such as nli: Classification")
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise ConfigError(f"seeds must be one or more different numbers: found {self.seeds}")
+        if not 0 <= self.warmup < 1:
+            raise ConfigError(f"warmup must be a share in [0, 1): found {self.warmup}")
+        if self.epochs <= 0 and not self.steps:
+            raise ConfigError(f"epochs must be above 0: found {self.epochs}; or give steps")
+        if not str(self.folder):
+            raise ConfigError("folder is empty: name the folder that everything is written to")
+
+
+def finetune(config: Finetune) -> Report:
+    """Train every cell and seed that is not finished, and report them all.
+
+    Writes ``report.json``. Raises ConfigError, DataError, CheckpointError or TrainingError, each in
+    one line.
+    """
+    tasks = {name: task.resolved() for name, task in config.tasks.items()}
+    corpora = task_corpora(open_source(config.model).model, tasks)
+    runs = list(to_runs(config, tasks, corpora))
+    histories: dict[str, dict[int, History]] = {}
+    with sole_training(runs[0][2]) as parallel:
+        for cell, seed, run in runs:
+            history = read_history(Path(run.folder))
+            if not history.ended:
+                log.info("%s", f"{cell or 'training'}, seed {seed}")
+                session = train_run(run, corpora, parallel)
+                if session.state.step < run.steps and not session.stopped_early:
+                    raise TrainingError(
+                        f"{run.folder}: stopped at step {session.state.step} of {run.steps}; the "
+                        "same command goes on"
+                    )
+                if parallel.is_main:
+                    _clear(Path(run.folder), config.keep)
+                history = read_history(Path(run.folder))
+            histories.setdefault(cell, {})[seed] = history
+        report = summarize(histories, chosen_on(config, tasks), metrics(config, tasks))
+        if parallel.is_main:
+            _write(Path(config.folder) / REPORT, report)
+    return report
+
+
+def task_corpora(model: PretrainedModel, tasks: Mapping[str, Task]) -> Corpora:
+    """The model's tokenizer and languages; what it makes no difference between are the tasks'."""
+    if model.has_languages:
+        return Corpora(model.tokenizer, model.languages)
+    named = {
+        task.stand_in.get(language, language)
+        for task in tasks.values()
+        for split in ("train", "valid", "test")
+        for language in getattr(task.files, split)
+    }
+    return Corpora(model.tokenizer, named)
+
+
+def to_runs(
+    config: Finetune, tasks: Mapping[str, Task], corpora: Corpora
+) -> Iterator[tuple[str, int, Run]]:
+    """Each cell's name, seed and run; a grid without settings is one cell, called ""."""
+    grid = config.grid
+    rates = grid.learning_rates or [config.schedule.peak_lr]
+    for peak_lr, batch, epochs in product(rates, grid.batches or [0], grid.epochs or [0.0]):
+        named = {
+            "lr": peak_lr if grid.learning_rates else None,
+            "batch": batch or None,
+            "epochs": epochs or None,
+        }
+        cell = " ".join(f"{name} {value:g}" for name, value in named.items() if value is not None)
+        own = {name: _with_rows(task, batch, config.group_size) for name, task in tasks.items()}
+        for seed in config.seeds:
+            steps, every = _steps(config, own, corpora, epochs or config.epochs)
+            place = [cell.replace(" ", "-")] if cell else []
+            folder = Path(config.folder, *place, f"seed-{seed}")
+            yield cell, seed, _run(config, own, folder, seed, peak_lr, steps, every)
+
+
+def _with_rows(task: Task, batch: int, group_size: int) -> Task:
+    if not batch:
+        return task
+    if batch % group_size:
+        raise ConfigError(
+            f"grid.batches has {batch}: expected multiples of group_size {group_size}"
+        )
+    return dataclasses.replace(task, rows=batch // group_size)
+
+
+def _steps(
+    config: Finetune, tasks: Mapping[str, Task], corpora: Corpora, epochs: float
+) -> tuple[int, int]:
+    """Updates in all, and between evaluations; of several tasks, an update is of one."""
+    batches = rows = 0.0
+    for name, task in tasks.items():
+        for stream in task.streams(name, corpora, seed=config.seeds[0]):
+            batches += stream.batches_per_epoch
+            rows += stream.num_rows
+    epoch = max(1, round(batches / config.group_size))
+    steps = config.steps or max(1, round(epochs * batches / config.group_size))
+    every = round(config.evaluate_every * epoch / rows) if config.evaluate_every else epoch
+    return steps, min(max(1, every), steps)
+
+
+def _run(
+    config: Finetune, tasks: Mapping[str, Task], folder: Path, seed: int, peak_lr: float,
+    steps: int, every: int,
+) -> Run:  # fmt: skip
+    chooses = chosen_on(config, tasks)
+    warmup = round(config.warmup * steps) if config.warmup else config.schedule.warmup_steps
+    return Run(
+        data="",
+        folder=str(folder),
+        objectives=dict(tasks),
+        model=None,
+        initialize=Initialization(
+            encoder=config.model, only="nothing" if config.random_weights else "all"
+        ),
+        changes=Changes(
+            dropout=config.dropout,
+            attention_dropout=config.attention_dropout,
+            embedding_noise=config.embedding_noise or None,
+        ),
+        steps=steps,
+        seed=seed,
+        group_size=config.group_size,
+        optimizer=config.optimizer,
+        schedule=dataclasses.replace(config.schedule, peak_lr=peak_lr, warmup_steps=warmup),
+        precision=config.precision,
+        average=config.average,
+        evaluate_averaged=False,
+        frozen_layers=config.frozen_layers,
+        stopping=Stopping(
+            metric=metrics(config, tasks)[chooses[0].split("/")[0]],
+            streams=chooses,
+            patience=config.patience,
+            halve=config.halve_on_plateau,
+            lowest_lr=config.lowest_lr,
+        ),
+        report_every=config.report_every,
+        evaluate_every=every,
+        evaluate_test=True,
+        save_every=every,
+        keep_last=1,
+        tensorboard=config.tensorboard,
+        device=config.device,
+    )
+
+
+def chosen_on(config: Finetune, tasks: Mapping[str, Task]) -> list[str]:
+    """The streams that choose: of the first task, those of ``choose_on``.
+
+    Raises ConfigError where it has no validation file in such a language.
+    """
+    name, task = next(iter(tasks.items()))
+    valid = list(task.files.valid)
+    wanted = config.choose_on or [language for language in valid if language in task.files.train]
+    if not wanted or not set(wanted) <= set(valid):
+        raise ConfigError(
+            f"choose_on: {', '.join(wanted) or 'no language'} of {name}, whose files.valid has "
+            f"{', '.join(valid) or 'none'}: give a validation file to choose checkpoints by"
+        )
+    return [f"{name}/{language}" for language in wanted]
+
+
+def metrics(config: Finetune, tasks: Mapping[str, Task]) -> dict[str, str]:
+    """The figure of each task; the first one's may be given."""
+    own = {name: task.metric for name, task in tasks.items()}
+    if config.metric:
+        own[next(iter(own))] = config.metric
+    return own
+
+
+def _clear(folder: Path, keep: bool) -> None:
+    """What a finished run needs no more: its checkpoints, and its model where it is not kept."""
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    if not keep:
+        shutil.rmtree(folder / MODEL, ignore_errors=True)
+
+
+def _write(path: Path, report: Report) -> None:
+    try:
+        text = json.dumps(report.to_json(), indent=1, ensure_ascii=False)
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror}; free or choose a disk") from error
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """``xlm finetune``: see ``Finetune``."""
+
+    def act(config: Finetune) -> None:
+        report = finetune(config)
+        if os.environ.get("RANK", "0") != "0":
+            return
+        sys.stdout.write(render(report) + "\n")
+        sys.stdout.write(f"report: {Path(config.folder) / REPORT}\n")
+
+    run_verb(Finetune, "finetune", act, arguments)
+
+
+if __name__ == "__main__":
+    main()

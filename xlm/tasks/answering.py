@@ -1,0 +1,249 @@
+"""Extractive question answering: where in a paragraph the answer begins and ends.
+
+A linear layer gives each piece a score as the first and as the last of the answer (BERT, section
+4.2). Long paragraphs are read in windows that begin ``stride`` pieces apart; the best span of all
+of them is the answer, scored by SQuAD's, XQuAD's or MLQA's rules.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from xlm.addressed import Random
+from xlm.batch import Batch, Loss
+from xlm.data.rows import Row, RowStream
+from xlm.data.streams import Examples, Stream
+from xlm.errors import ConfigError, DataError
+from xlm.model.config import ModelConfig
+from xlm.model.layers import sum_cross_entropy
+from xlm.model.transformer import Transformer
+from xlm.scores import Scores
+from xlm.tasks.answers import (
+    Rules,
+    Window,
+    answer_figures,
+    answer_scores,
+    best_answer,
+    windows,
+)
+from xlm.tasks.heads import Reader, Readout
+from xlm.tasks.task import Task, encode
+from xlm.text.question_files import Question, read_questions
+from xlm.text.tokenizer import Ids, Tokenizer
+
+_WORD = re.compile(r"\S+")
+
+
+class Passage(NamedTuple):
+    """The answer of one row, and what its pieces stand for."""
+
+    question: Question
+    window: Window
+    """Which pieces of the paragraph the row holds."""
+    offset: int
+    """Where the first of them lies in the row."""
+    characters: NDArray[np.int64]
+    """int64 ``[pieces, 2]``: the characters of the paragraph that each piece stands for."""
+    span: tuple[int, int]
+    """Cells of the first and last piece of the answer; 0, 0 where the window does not hold it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answering(Task):
+    """Answer questions with a span of a paragraph."""
+
+    length: int = 384
+    """Pieces in a row: question, special symbols and a window of the paragraph."""
+    stride: int = 128
+    """Pieces between the beginnings of two windows."""
+    longest_question: int = 64
+    """Pieces of the question that are used."""
+    longest_answer: int = 30
+    """Pieces of the longest answer that is given."""
+    rules: Rules = "squad1"
+    """How answers are compared: squad1 (SQuAD 1.1, XQuAD), squad2 or mlqa."""
+    unanswerable: bool = False
+    """Whether a paragraph may hold no answer (SQuAD 2.0)."""
+    articles: dict[str, list[str]] = field(default_factory=dict)
+    """Titles of the articles that a split uses, such as {train: [...], test: [...]}; a split that
+    is not named uses all."""
+    misplaced: str = "error"
+    """Answers that do not stand where the file says: error, or drop (counted)."""
+
+    def __post_init__(self) -> None:
+        Task.__post_init__(self)
+        room = self.length - self.longest_question - 4
+        if not 1 <= self.stride <= room:
+            raise ConfigError(
+                f"stride must be between 1 and length - longest_question - 4 = {room}: found "
+                f"{self.stride}"
+            )
+
+    def read(self, path: str, language: str, split: str = "train") -> Sequence[Any]:
+        """The questions of a SQuAD file, perhaps of some articles only."""
+        return list(
+            read_questions(
+                path, language=language, articles=self.articles.get(split), misplaced=self.misplaced
+            )
+        )
+
+    def rows_of(self, example: Any, number: int, tokenizer: Tokenizer) -> list[Row]:
+        """A question with each window of its paragraph."""
+        asked = encode(tokenizer, example.question)[: self.longest_question]
+        ids, characters = align(tokenizer, example.context)
+        room = self.length - len(asked) - tokenizer.num_specials("merged", pair=True)
+        first, last = _answer_pieces(example, characters)
+        rows = []
+        for window in windows(len(ids), room, self.stride):
+            own = ids[window.first : window.first + window.length]
+            wrapped = tokenizer.wrap(asked, own, "merged")
+            offset = len(wrapped.tokens) - 1 - len(own)
+            inside = first >= window.first and last < window.first + window.length and first >= 0
+            shift = offset - window.first
+            span = (first + shift, last + shift) if inside else (0, 0)
+            rows.append(Row(wrapped, Passage(example, window, offset, characters, span), number))
+        return rows
+
+    def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:
+        """Rows with targets int64 ``[B, 2]``: the cells where the answer begins and ends."""
+        spans = np.array([row.answer.span for row in self.items(examples)], dtype=np.int64)
+        at = np.arange(len(spans))
+        return self.cells(examples).batch(examples.rows, at, spans, multiple=1)
+
+    def head(self, config: ModelConfig) -> nn.Module:
+        """Two scores a cell."""
+        return SpanHead(self.readout, config)
+
+    def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
+        """Mean of the cross-entropies of first and last cell, summed over rows."""
+        assert head is not None
+        scores = head(model, batch)
+        total = sum(sum_cross_entropy(scores[..., k], batch.targets[:, k]) for k in (0, 1)) / 2
+        assert isinstance(total, Tensor)
+        if model.training:
+            return Loss(total, batch.count)
+        return Loss(total, batch.count, {"nats": total.detach()}, outputs=scores.float())
+
+    def predictions(self, stream: Stream, batch: Batch, outputs: Tensor) -> dict[int, Any]:
+        """Scores of each row's pieces as first and last, and of having no answer."""
+        assert isinstance(stream, RowStream)
+        found = {}
+        for at, row in enumerate(batch.rows.tolist()):
+            passage = stream.items[row].answer
+            own = outputs[at, passage.offset : passage.offset + passage.window.length]
+            found[row] = [own[:, 0].tolist(), own[:, 1].tolist(), float(outputs[at, 0].sum())]
+        return found
+
+    def grouped_figures(self, stream: Stream, predictions: Mapping[int, Any]) -> dict[str, float]:
+        """Exact match and F1 by the official rules, over questions."""
+        assert isinstance(stream, RowStream)
+        sums = Scores()
+        for passage, text in self.answers(stream, predictions).values():
+            question = passage.question
+            golds = [gold.text for gold in question.answers]
+            sums = sums + answer_scores(text, golds, self.rules, question.language or stream.name)
+        return answer_figures(sums)
+
+    def answers(
+        self, stream: Stream, predictions: Mapping[int, Any]
+    ) -> dict[int, tuple[Passage, str]]:
+        """The answer to each question, by its number in the file; "" is none."""
+        assert isinstance(stream, RowStream)
+        together: dict[int, list[int]] = {}
+        for row in sorted(predictions):
+            together.setdefault(stream.items[row].example, []).append(row)
+        found = {}
+        for number, rows in together.items():
+            passages = [stream.items[row].answer for row in rows]
+            starts, ends, nulls = zip(*(predictions[row] for row in rows), strict=True)
+            best = best_answer(
+                starts, ends, [passage.window for passage in passages],
+                max_length=self.longest_answer, null_scores=nulls if self.unanswerable else (),
+            )  # fmt: skip
+            text = ""
+            if best.first >= 0 and not (self.unanswerable and best.is_null()):
+                begin, end = passages[0].characters[[best.first, best.last], [0, 1]].tolist()
+                text = passages[0].question.context[begin:end]
+            found[number] = (passages[0], text)
+        return found
+
+    @property
+    def metric(self) -> str:
+        """F1."""
+        return "f1"
+
+    def unlabeled(self, line: str, place: str) -> Question:
+        """A line of ``xlm predict``: a question, a tab, and the paragraph."""
+        question, tab, context = line.partition("\t")
+        if not tab:
+            raise DataError(f"{place}: found no tab, expected a question, a tab and a paragraph")
+        return Question(place, question, context, (), "", "", place)
+
+    def rendered(self, stream: Stream, predictions: Mapping[int, Any]) -> dict[int, str]:
+        """The answer to each question."""
+        found = self.answers(stream, predictions)
+        return {number: text for number, (_, text) in found.items()}
+
+    def figures(self, stream: Stream, scores: Scores) -> dict[str, float]:
+        """Nats a row."""
+        return {"nats": scores["nats"] / scores["targets"], "targets": scores["targets"]}
+
+
+class SpanHead(nn.Module):
+    """A linear layer to two scores a cell; -inf at padding."""
+
+    def __init__(self, readout: Readout, config: ModelConfig):
+        super().__init__()
+        self.reader = Reader(readout, config)
+        self.dropout = nn.Dropout(readout.dropout)
+        self.output = nn.Linear(self.reader.width, 2)
+
+    def forward(self, model: Transformer, batch: Batch) -> Tensor:
+        """``[B, T, 2]``."""
+        scores: Tensor = self.output(self.dropout(self.reader(model, batch)))
+        places = torch.arange(batch.tokens.shape[1], device=scores.device)
+        return scores.masked_fill((places >= batch.lengths[:, None])[..., None], float("-inf"))
+
+
+def align(tokenizer: Tokenizer, text: str) -> tuple[Ids, NDArray[np.int64]]:
+    """The pieces of a text and the characters that each stands for.
+
+    Returns int64 ``[n]`` and ``[n, 2]``. Words (between white space) are encoded one by one, which
+    every tokenizer here does by itself; inside a word, pieces are laid along it by the lengths of
+    what they decode to, the last one ending with the word.
+    """
+    ids: list[NDArray[np.int64]] = []
+    spans: list[tuple[int, int]] = []
+    for word in _WORD.finditer(text):
+        own = encode(tokenizer, word.group())
+        ids.append(own)
+        begin, place = word.span()[0], 0
+        for number in range(len(own)):
+            grown = len(tokenizer.decode(own[: number + 1].tolist()).replace(" ", ""))
+            end = len(word.group()) if number == len(own) - 1 else min(grown, len(word.group()))
+            spans.append((begin + min(place, max(end - 1, 0)), begin + max(end, 1)))
+            place = end
+    tokens = np.concatenate(ids) if ids else np.zeros(0, dtype=np.int64)
+    return tokens, np.array(spans, dtype=np.int64).reshape(-1, 2)
+
+
+def _answer_pieces(question: Question, characters: NDArray[np.int64]) -> tuple[int, int]:
+    """First and last piece of the first gold answer; -1, -1 where there is none."""
+    if not question.answers:
+        return -1, -1
+    begin = question.answers[0].start
+    end = begin + len(question.answers[0].text)
+    touched = np.flatnonzero((characters[:, 0] < end) & (characters[:, 1] > begin))
+    if not len(touched):
+        raise DataError(
+            f"{question.place}: the answer {question.answers[0].text!r} is of white space alone"
+        )
+    return int(touched[0]), int(touched[-1])

@@ -1,0 +1,84 @@
+"""Numbers for sentences and pairs, such as how alike two sentences are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from xlm.batch import Batch, Loss
+from xlm.data.rows import RowStream
+from xlm.data.streams import Stream
+from xlm.errors import DataError
+from xlm.model.config import ModelConfig
+from xlm.model.transformer import Transformer
+from xlm.scores import Scores
+from xlm.tasks.agreement import pearson, spearman
+from xlm.tasks.classification import Sentences
+from xlm.tasks.heads import SentenceHead
+from xlm.text.task_files import SentenceRow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regression(Sentences):
+    """Predict the number that stands in the place of a label, by least squares.
+
+    The original reads such numbers as integers (algorithms B10); here they keep their fractions.
+    """
+
+    def answer(self, example: SentenceRow) -> np.float32:
+        """The number; DataError, with its line, for what is none."""
+        try:
+            number = np.float32(example.label)
+        except ValueError:
+            number = np.float32("nan")
+        if not np.isfinite(number):
+            raise DataError(f"{example.place}: found {example.label!r}, expected a number")
+        return number
+
+    @property
+    def metric(self) -> str:
+        """Spearman's correlation."""
+        return "spearman"
+
+    def head(self, config: ModelConfig) -> nn.Module:
+        """One number a row."""
+        return SentenceHead(self.readout, config, 1)
+
+    def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
+        """Summed squared error."""
+        assert head is not None
+        found = head(model, batch)[:, 0].float()
+        total = (found - batch.targets).square().sum()
+        if model.training:
+            return Loss(total, batch.count)
+        return Loss(total, batch.count, {"squares": total.detach()}, outputs=found)
+
+    def predictions(self, stream: Stream, batch: Batch, outputs: Tensor) -> dict[int, Any]:
+        """Each row's number."""
+        return dict(zip(batch.rows.tolist(), outputs.to(torch.float64).tolist(), strict=True))
+
+    def unlabeled(self, line: str, place: str) -> SentenceRow:
+        """A line of ``xlm predict``: a sentence, or two parted by a tab."""
+        return replace(Sentences.unlabeled(self, line, place), label="0")
+
+    def rendered(self, stream: Stream, predictions: Mapping[int, Any]) -> dict[int, str]:
+        """Each row's number."""
+        return {row: f"{number:.6g}" for row, number in predictions.items()}
+
+    def grouped_figures(self, stream: Stream, predictions: Mapping[int, Any]) -> dict[str, float]:
+        """Correlation with the true numbers: Pearson's, and Spearman's of their ranks."""
+        assert isinstance(stream, RowStream)
+        rows = sorted(predictions)
+        gold = [float(stream.items[row].answer) for row in rows]
+        found = [predictions[row] for row in rows]
+        return {"pearson": pearson(gold, found), "spearman": spearman(gold, found)}
+
+    def figures(self, stream: Stream, scores: Scores) -> dict[str, float]:
+        """The mean squared error."""
+        rows = scores["targets"]
+        return {"squared_error": scores["squares"] / rows, "targets": rows}
