@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import shutil
 from collections import Counter
@@ -171,12 +172,17 @@ def test_what_does_not_fit_is_named(result: Result, debug_data: Path, tmp_path: 
     )
 
 
-def test_damage_is_noticed(result: Result, tmp_path: Path) -> None:
-    """The best is what was asked for, or nothing; of the latest, the latest that is sound."""
+def test_damage_is_noticed(
+    result: Result, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In place of a damaged best it is the newest that is sound, and that is said."""
     folder = tmp_path / "run"
     shutil.copytree(result.folder, folder)
     damage(folder / "checkpoints/step-00000008")
-    assert "its content is not what was saved" in error(folder=str(folder))
+    assert evaluate_run(Evaluate(folder=str(folder)))["step"] == 4
+    [line] = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert "the best checkpoint is passed over for the newest" in line
+    assert "its content is not what was saved" in line
     assert evaluate_run(Evaluate(folder=str(folder), which="latest"))["step"] == 4
     damage(folder / "checkpoints/step-00000004")
     assert "no checkpoint that can be read" in error(folder=str(folder), which="latest")

@@ -263,7 +263,9 @@ def test_what_is_no_model_is_listed(tmp_path: Path, debug_data: Path) -> None:
         load(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["/no/such/folder", "./here", "a/b/c", "runs/", "~/nothing/here"])
+@pytest.mark.parametrize(
+    "name", ["/no/such/folder", "./here", "a/b/c", "runs/", "word", "~/nothing/here"]
+)
 def test_a_path_that_is_not_there_is_not_looked_for_elsewhere(name: str, monkeypatch: Any) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ConfigError, match="does not exist: expected a model directory"):

@@ -285,7 +285,7 @@ BROKEN = {
             "vocab_size 100000: the text gives at most",
         ),
         ({"text": {"en": "en.txt"}, "vocabulary": {"size": 5}}, "vocab_size 5: .* raise it"),
-        ({"text": {"en": "en.txt"}, "vocabulary": {"folder": "gone"}}, "gone/tokenizer"),
+        ({"text": {"en": "en.txt"}, "vocabulary": {"folder": "gone"}}, "gone does not exist"),
         ({"text": {"en": "en.txt"}, "vocabulary": {"model": "gone"}}, "gone: No such file"),
         ({"text": {"en": "en.txt"}, "vocabulary": {"model": "en.txt"}}, "no SentencePiece model"),
         ({"text": {"en": "en.txt"}, "vocabulary": {"codes": "c"}}, "go together: one is missing"),
