@@ -9,13 +9,12 @@ the original       a file .pth
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import yaml
@@ -27,6 +26,7 @@ from xlm.errors import CheckpointError, ConfigError
 from xlm.model.config import ModelConfig
 from xlm.model.pretrained import CONFIG, FORMAT, TOKENIZER, PretrainedModel
 from xlm.model.transformer import Transformer
+from xlm.model.transformers_files import read_json
 from xlm.text.loading import load_tokenizer
 from xlm.text.tokenizer import SETTINGS_FILE, Tokenizer
 from xlm.training import checkpoint
@@ -179,7 +179,7 @@ def open_tokenizer(source: str | Path) -> Tokenizer:
 def _read_folder(folder: Path, source: str) -> PretrainedModel:
     """The model directory of whatever library ``folder`` is."""
     if (folder / CONFIG).is_file():
-        described = _json(folder / CONFIG)
+        described = read_json(folder / CONFIG)
         if described.get("format") == FORMAT:
             return PretrainedModel.open(folder)
         kind = described.get("model_type")
@@ -203,16 +203,6 @@ def _reader(dotted: str) -> Callable[..., PretrainedModel]:
     module, _, name = dotted.rpartition(".")
     reader: Callable[..., PretrainedModel] = getattr(import_module(module), name)
     return reader
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error})") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: expected a JSON object, found {type(content).__name__}")
-    return content
 
 
 def fetch(name: str) -> Path:

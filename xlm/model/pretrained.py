@@ -29,6 +29,7 @@ from xlm.batch import Batch
 from xlm.errors import CheckpointError, ConfigError
 from xlm.model.config import ModelConfig
 from xlm.model.transformer import Transformer
+from xlm.model.transformers_files import read_json
 from xlm.text.loading import load_tokenizer
 from xlm.text.normalize import normalize
 from xlm.text.tokenizer import Tokenizer
@@ -232,7 +233,13 @@ def load_model(
             f"{vocab_size}: use the tokenizer that the model was trained with"
         )
     try:
+        mapped = load_file(folder / WEIGHTS, device=str(device))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{folder / WEIGHTS}: cannot be read ({error})") from error
+    try:
         config = ModelConfig(**described["model"])
+        if config.num_layers + config.num_decoder_layers > len(mapped):
+            raise ConfigError(f"{config.num_layers} layers of {len(mapped)} tensors")
         with torch.device("meta"):
             # no memory and no random numbers for values that are about to be replaced
             model = Transformer(
@@ -241,14 +248,10 @@ def load_model(
                 num_languages=described["num_languages"],
                 pad_id=described["pad_id"],
             )
-    except (TypeError, ConfigError) as error:
+    except (TypeError, ConfigError, RuntimeError) as error:  # of torch: numbers beyond all tensors
         raise CheckpointError(
             f"{folder / CONFIG}: not a model that this version can build ({error})"
         ) from error
-    try:
-        mapped = load_file(folder / WEIGHTS, device=str(device))
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{folder / WEIGHTS}: cannot be read ({error})") from error
     _check_tensors(folder / WEIGHTS, mapped, model.state_dict())
     # copied: a tensor that stays mapped crashes the process when its file is cut short
     model.load_state_dict({name: tensor.clone() for name, tensor in mapped.items()}, assign=True)
@@ -295,7 +298,7 @@ def match_languages(
 
 def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
-    described = _read_json(path)
+    described = read_json(path)
     if described.get("format") != FORMAT:
         raise CheckpointError(
             f"{path}: not a model directory of this library (format "
@@ -318,7 +321,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
 def _read_languages(folder: Path, described: Mapping[str, Any]) -> dict[str, int]:
     path = folder / LANGUAGES
     num_languages = described["num_languages"]
-    languages = _read_json(path)
+    languages = read_json(path)
     ids = list(languages.values())
     if not ids and not (described["model"].get("language_embeddings") and num_languages > 1):
         return {}
@@ -351,16 +354,6 @@ def _check_tensors(path: Path, found: Mapping[str, Tensor], expected: Mapping[st
 def _some(names: list[str], most: int = 5) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error})") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: expected a JSON object, found {type(content).__name__}")
-    return content
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

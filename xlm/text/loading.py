@@ -24,6 +24,9 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
     try:
         description: dict[str, Any] = json.loads(at.read_bytes())
         expected_format, kind = description["format"], description["kind"]
+        for name in description["files"]:
+            if name in ("", ".", "..") or Path(name).name != name:
+                raise ValueError(f"file {name!r}: expected the name of a file beside it")
         files = {name: (folder / name).read_bytes() for name in description["files"]}
         settings, expected = description["settings"], description["digest"]
     except OSError as error:
@@ -31,7 +34,7 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
             f"{error.filename}: {error.strerror}: expected a tokenizer folder with {SETTINGS_FILE} "
             "and the files it names"
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{at}: is no description of a tokenizer ({error!r})") from None
     if expected_format != FORMAT:
         raise DataError(f"{at}: has format {expected_format!r}, expected {FORMAT}")

@@ -238,7 +238,7 @@ def load(path: Path | str) -> Loaded:
     verify(path, manifest, hashes=True)
     try:
         state = json.loads((path / STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path / STATE}: cannot be read ({one_line(error)})") from error
     return Loaded(path, manifest["step"], state, tuple(manifest["files"]))
 
@@ -258,7 +258,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
                 raise ValueError(f"no size or hash of {name}")
     except FileNotFoundError as error:
         raise CheckpointError(f"{where}: not found; expected a checkpoint directory") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{where}: cannot be read ({one_line(error)}); use another checkpoint"
         ) from error
