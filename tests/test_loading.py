@@ -259,7 +259,7 @@ def test_what_is_no_model_is_listed(tmp_path: Path, debug_data: Path) -> None:
     with pytest.raises(CheckpointError, match="expected a JSON object, found list"):
         load(tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(CheckpointError, match="config.json: cannot be read"):
+    with pytest.raises(CheckpointError, match="config.json: is no JSON"):
         load(tmp_path)
 
 
