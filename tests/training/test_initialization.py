@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from tests.training import tiny
 from xlm.errors import ConfigError
 from xlm.model.config import ModelConfig
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
 from xlm.objective import Objective
+from xlm.objectives.masked import MaskedLM
 from xlm.text.fastbpe import FastBpeTokenizer
 from xlm.text.tokenizer import Tokenizer
 from xlm.training.initialization import (
@@ -38,6 +39,20 @@ def vocabulary(num: int, first: int = 0) -> FastBpeTokenizer:
     return FastBpeTokenizer(b"", "".join(rows).encode())
 
 
+def shape(**changes: Any) -> ModelConfig:
+    sizes = {"dim": 16, "num_layers": 2, "num_heads": 2, "max_positions": 32}
+    return ModelConfig(**{**sizes, **changes})
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadedLM(MaskedLM):
+    """An objective with a head."""
+
+    def head(self, config: ModelConfig) -> nn.Module:
+        return nn.Linear(config.dim, 2)
+
+
+HEADED = HeadedLM(languages=["en"])
 TOKENIZER = vocabulary(10)
 LANGUAGES = {"en": 0, "hi": 1}
 
@@ -53,7 +68,7 @@ def source(
     languages = LANGUAGES if languages is None else languages
     torch.manual_seed(seed)
     made = Transformer(
-        config or tiny.model(),
+        config or shape(),
         vocab_size=tokenizer.vocab_size,
         num_languages=max(len(languages), 1),
         pad_id=tokenizer.pad_id,
@@ -67,7 +82,7 @@ def learner(
     tokenizer: Tokenizer = TOKENIZER,
     objectives: dict[str, Objective] | None = None,
 ) -> Learner:
-    config = config or tiny.model()
+    config = config or shape()
     torch.manual_seed(0)
     made = Transformer(
         config,
@@ -75,7 +90,7 @@ def learner(
         num_languages=len(LANGUAGES if languages is None else languages),
         pad_id=tokenizer.pad_id,
     )
-    return Learner(made, objectives or {"mlm": tiny.MLM}, config)
+    return Learner(made, objectives or {"mlm": MaskedLM(languages=["en"])}, config)
 
 
 def start(
@@ -146,7 +161,7 @@ def ours(name: str) -> list[str]:
 
 def test_a_decoder_from_an_encoder_is_the_original_s() -> None:
     golden = json.loads((Path(__file__).parents[1] / "golden/initialization.json").read_text())
-    own = learner(tiny.model(num_decoder_layers=2))
+    own = learner(shape(num_decoder_layers=2))
     before, there = state(own), source()
     report = start(own, there, there, BOTH)
     left = {n for name in golden["decoder_tensors_left_random"] for n in ours(name)}
@@ -166,8 +181,8 @@ def test_a_decoder_from_an_encoder_is_the_original_s() -> None:
 
 
 def test_a_decoder_from_a_decoder_is_copied_whole() -> None:
-    shape = tiny.model(num_decoder_layers=2)
-    own, there = learner(shape), source(shape)
+    both = shape(num_decoder_layers=2)
+    own, there = learner(both), source(both)
     report = start(own, there, there, BOTH)
     assert not report.left and not report.unused
     for name, value in state(there).items():
@@ -175,9 +190,9 @@ def test_a_decoder_from_a_decoder_is_copied_whole() -> None:
 
 
 def test_sides_may_come_from_two_models() -> None:
-    shape = tiny.model(num_decoder_layers=2)
-    own = learner(shape)
-    encoder, decoder = source(), source(shape, where="elsewhere", seed=2)
+    both = shape(num_decoder_layers=2)
+    own = learner(both)
+    encoder, decoder = source(), source(both, where="elsewhere", seed=2)
     start(own, encoder, decoder, Initialization(encoder="there", decoder="elsewhere"))
     for name, value in own.model.state_dict().items():
         there = encoder if name.startswith("encoder.") else decoder
@@ -185,8 +200,8 @@ def test_sides_may_come_from_two_models() -> None:
 
 
 def test_a_side_that_nothing_is_given_for_stays_new() -> None:
-    shape = tiny.model(num_decoder_layers=2)
-    own, there = learner(shape), source(shape)
+    both = shape(num_decoder_layers=2)
+    own, there = learner(both), source(both)
     before = state(own)
     report = start(own, there)
     assert all(
@@ -195,7 +210,7 @@ def test_a_side_that_nothing_is_given_for_stays_new() -> None:
     assert report.left["model.decoder.words.weight"] == "initialize.decoder is not given"
     assert report.unused["there: decoder.words.weight"] == "initialize.decoder is not given"
     alone = Initialization(decoder="there")
-    report = start(learner(shape), None, there, alone)
+    report = start(learner(both), None, there, alone)
     assert report.left["model.encoder.words.weight"] == "initialize.encoder is not given"
     with pytest.raises(ConfigError, match="initialize.decoder is there, the model has no decoder"):
         start(learner(), there, there, BOTH)
@@ -214,13 +229,13 @@ def test_embeddings_alone() -> None:
         assert torch.equal(value, expected[name]), name
     # another depth, width of layers and activation do not matter then
     start(
-        learner(tiny.model(num_layers=1, activation="relu", num_heads=4)), there,
+        learner(shape(num_layers=1, activation="relu", num_heads=4)), there,
         settings=dataclasses.replace(SOURCE, only="embeddings"),
     )  # fmt: skip
 
 
 def test_a_tied_source_fills_an_output_matrix_of_its_own() -> None:
-    own, there = learner(tiny.model(tied_output=False)), source()
+    own, there = learner(shape(tied_output=False)), source()
     report = start(own, there)
     words = there.model.transformer.encoder.words.weight
     assert torch.equal(own.model.state_dict()["encoder.output_weight"], words)
@@ -246,7 +261,7 @@ MISFITS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
 def test_a_source_of_another_shape_is_refused_or_taken_in_part(
     here: dict[str, Any], there: dict[str, Any], expected: str
 ) -> None:
-    own, other = learner(tiny.model(**here)), source(tiny.model(**there))
+    own, other = learner(shape(**here)), source(shape(**there))
     before = state(own)
     with pytest.raises(ConfigError, match=f"there does not fit the recipe's model: .*{expected}"):
         start(own, other)
@@ -268,7 +283,7 @@ def test_a_source_of_another_shape_is_refused_or_taken_in_part(
 
 
 def test_a_longer_table_of_positions_is_cut() -> None:
-    own, there = learner(tiny.model(max_positions=20)), source()
+    own, there = learner(shape(max_positions=20)), source()
     report = start(own, there)
     rows = there.model.transformer.encoder.positions.weight[:20]
     assert torch.equal(own.model.state_dict()["encoder.positions.weight"], rows)
@@ -333,7 +348,7 @@ def test_languages_of_two_sources_and_of_none() -> None:
     found = model_languages(SOURCE, [source(), second], {"fr": 0}, table=True)
     assert found == {"en": 0, "hi": 1, "fr": 2}
     data = {"sw": 0, "ar": 1}
-    without = source(tiny.model(language_embeddings=False), languages={})
+    without = source(shape(language_embeddings=False), languages={})
     assert model_languages(SOURCE, [without], data, table=True) == data
     assert model_languages(SOURCE, [source()], data, table=False) == data
     settings = dataclasses.replace(SOURCE, only="embeddings")
@@ -358,7 +373,7 @@ def test_rows_of_new_languages(rule: Any) -> None:
 
 @pytest.mark.parametrize("rule", ["refuse", "random", "mean"])
 def test_a_model_that_tells_languages_apart_from_one_that_does_not(rule: Any) -> None:
-    own, there = learner(), source(tiny.model(language_embeddings=False), languages={})
+    own, there = learner(), source(shape(language_embeddings=False), languages={})
     settings = dataclasses.replace(SOURCE, new_languages=rule)
     if rule == "refuse":
         with pytest.raises(ConfigError, match="languages.weight .not in the source"):
@@ -374,23 +389,23 @@ def test_a_model_that_tells_languages_apart_from_one_that_does_not(rule: Any) ->
 
 
 def test_heads_of_equal_name_and_shape_are_taken() -> None:
-    objectives: dict[str, Objective] = {"nli": tiny.NLI, "topic": tiny.NLI, "other": tiny.NLI}
+    objectives: dict[str, Objective] = {"nli": HEADED, "topic": HEADED, "other": HEADED}
     own = learner(objectives=objectives)
     before = {name: value.clone() for name, value in own.state_dict().items()}
-    heads = {"heads.nli.1.weight": torch.ones(2, 16), "heads.nli.1.bias": torch.ones(2)}
-    wrong = {"heads.topic.1.weight": torch.ones(3, 16), "heads.old.1.bias": torch.ones(3)}
+    heads = {"heads.nli.weight": torch.ones(2, 16), "heads.nli.bias": torch.ones(2)}
+    wrong = {"heads.topic.weight": torch.ones(3, 16), "heads.old.bias": torch.ones(3)}
     report = start(own, source(heads={**heads, **wrong}))
     for name, value in own.state_dict().items():
         if name.startswith("heads."):
             assert torch.equal(value, heads.get(name, before[name])), name
-    assert report.left["heads.topic.1.weight"] == "[3, 16] there, [2, 16] here"
-    assert report.left["heads.other.1.bias"] == "a new head"
-    assert report.unused["there: heads.old.1.bias"] == "no head of that name and shape"
+    assert report.left["heads.topic.weight"] == "[3, 16] there, [2, 16] here"
+    assert report.left["heads.other.bias"] == "a new head"
+    assert report.unused["there: heads.old.bias"] == "no head of that name and shape"
     assert "new heads: other, topic" in report.notes
 
 
 def test_the_account_is_written_in_lines_and_as_a_record() -> None:
-    own, there = learner(tiny.model(num_decoder_layers=2)), source()
+    own, there = learner(shape(num_decoder_layers=2)), source()
     there.model.extra["lost"] = ["the pooler is left out"]
     report = start(own, there, there, BOTH)
     lines = report.lines()
