@@ -1,5 +1,6 @@
 """vocab.json and merges.txt: the same ids as XLMTokenizer gives, and byte-identical both ways."""
 
+import itertools
 import json
 
 import pytest
@@ -78,6 +79,28 @@ def test_ids_are_those_of_xlm_tokenizer_without_moses(learnt, tmp_path):
         assert learnt.unk_id in theirs
         assert learnt.decode(ids) == line
     assert num_unknown <= 8, num_unknown
+
+
+def test_real_lines_have_the_same_ids(shared, tmp_path):
+    """A few of the lines that benchmarks/tokenization.py compares."""
+    folder = shared / "data" / "mono"
+    if not folder.is_dir():
+        pytest.skip("needs the folder 'shared/data/mono' beside the checkout")
+    texts = []
+    for language in LANGUAGES:
+        with open(folder / language / "train.txt", encoding="utf-8") as file:
+            texts.append([normalize(line) for line in itertools.islice(file, 800)])
+    tokenizer = learn_fastbpe_tokenizer(itertools.chain(*(text[:400] for text in texts)), 2000)
+    write(tokenizer, tmp_path)
+    found, again = peer(tmp_path), read_xlm_tokenizer(tmp_path)[0]
+    for text in texts:
+        num_identical = 0
+        for line in text[400:]:
+            ids, theirs = tokenizer.encode(line), pieces_of_peer(found, line, bypass_tokenizer=True)
+            assert again.encode(line) == ids
+            assert ids == theirs or theirs.count(tokenizer.unk_id) > ids.count(tokenizer.unk_id)
+            num_identical += ids == theirs
+        assert num_identical >= 340, num_identical
 
 
 def test_rows_are_opened_by_the_end_symbol(learnt, tmp_path):
