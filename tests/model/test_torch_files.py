@@ -461,6 +461,16 @@ def test_announcements_are_compared_with_what_is_there(tmp_path, kind, named, is
 
 
 @FORMATS
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_arrays_that_are_nearly_all_of_a_file(tmp_path, is_zip, protocol):
+    """As binarized text is: at protocol 2 a text, from which bytes are made, from which the array."""
+    expected = np.arange(50_000, dtype=np.uint16)
+    path = save({"sentences": expected}, tmp_path / "a.pth", is_zip, protocol)
+    assert path.stat().st_size < 4 * expected.nbytes
+    assert np.array_equal(read_torch_file(path)["sentences"], expected)
+
+
+@FORMATS
 def test_bytes_made_again_and_again(tmp_path, is_zip):
     long = b"X" + struct.pack("<I", 1 << 16) + b"a" * (1 << 16)
     pickled = b"\x80\x04c_codecs\nencode\n\x94" + long + text("latin1") + b"\x86\x940"

@@ -28,6 +28,8 @@ MAGIC = 0x1950A86A20F9469CFC6C
 """The first pickle of a legacy file."""
 LEGACY_VERSION = 1001
 CHUNK = 1 << 24
+MADE = 2
+"""Bytes made from others for each byte of a file: of an array's text bytes, of these the array."""
 
 _Load = Callable[[Storage], torch.UntypedStorage]
 
@@ -70,7 +72,7 @@ def _read_zip(path: Path, file: BinaryIO, size: int, without: Collection[str]) -
             if byte_order is not None and archive.read(byte_order) != b"little":
                 raise CheckpointError(f"{path}: its byte order is not little: save it again")
             content = archive.read(entries[f"{root}/data.pkl"])
-            machine = TorchMachine(limit=size)
+            machine = TorchMachine(limit=MADE * size)
             where = f"{path}: data.pkl"
             stream = io.BytesIO(content)
             value = machine.read(stream, where)
@@ -144,7 +146,7 @@ def _check_entries(
 
 def _read_legacy(path: Path, file: BinaryIO, size: int, without: Collection[str]) -> Any:
     """Five pickles (magic number, version, machine, the value, keys of storages), then numbers."""
-    machine = TorchMachine(limit=size)
+    machine = TorchMachine(limit=MADE * size)
     # a mapped file gives no more bytes than it has, where a buffered one first takes memory for
     # as many as are asked for
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
