@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -108,6 +109,14 @@ def test_a_finished_run_leaves_a_model_directory(run: Path) -> None:
     assert str(run) not in (run / "model" / "config.json").read_text()
 
 
+def test_heads_of_a_model_directory_are_there_too(run: Path) -> None:
+    model = load(run)
+    model.heads["heads.nli.bias"] = torch.ones(3)
+    model.save_pretrained(run / "tuned")
+    heads = open_source(run / "tuned").heads
+    assert list(heads) == ["heads.nli.bias"] and torch.equal(heads["heads.nli.bias"], torch.ones(3))
+
+
 def test_a_run_of_classes_that_are_gone_can_be_loaded(run: Path) -> None:
     """The objectives are nobody's business here."""
     loaded = find_checkpoint(run, "best")
@@ -181,7 +190,11 @@ def readers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     asked: list[tuple[Any, ...]] = []
 
     def reader(dotted: str) -> Any:
-        return lambda path, **given: asked.append((dotted.rpartition(".")[2], path, given))
+        def read(path: Path, **given: Any) -> Any:
+            asked.append((dotted.rpartition(".")[2], path, given))
+            return SimpleNamespace(heads={})
+
+        return read
 
     monkeypatch.setattr(loading, "_reader", reader)
     return asked

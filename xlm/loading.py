@@ -54,7 +54,7 @@ MOST_LISTED = 8
 HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
 HUB_FILES = [
     "*.json", "tokenizer/*", "merges.txt", "vocab.txt", "codes", "vocab", "sentencepiece.*",
-    "*.model", "dict.txt", "model*.safetensors",
+    "*.model", "dict.txt", "model*.safetensors", "heads.safetensors", "tasks.yaml",
 ]  # fmt: skip
 """What is fetched from the hub: no picture, no other framework's weights."""
 HUB_PICKLED = ["pytorch_model*.bin", "model.pt"]
@@ -103,7 +103,8 @@ def open_source(
         raise ConfigError(f"{source} is a file that is no model: expected {EXPECTED}")
     if (path / checkpoint.MANIFEST).exists() or (path / CHECKPOINTS).is_dir():
         return read_checkpoint(find_checkpoint(path, which))
-    return Source(_read_folder(path, str(source)), str(source))
+    model = _read_folder(path, str(source))
+    return Source(model, str(source), model.heads)
 
 
 def read_checkpoint(loaded: checkpoint.Loaded, tokenizer: Tokenizer | None = None) -> Source:
@@ -222,7 +223,7 @@ def fetch(name: str) -> Path:
         ) from error
     try:
         folder = Path(snapshot_download(name, allow_patterns=HUB_FILES))
-        if not any(folder.glob("*.safetensors")):
+        if not any(folder.glob("model*.safetensors")):
             folder = Path(snapshot_download(name, allow_patterns=[*HUB_FILES, *HUB_PICKLED]))
     except Exception as error:  # the network, the hub, a name that nobody has ...
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
