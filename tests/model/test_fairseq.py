@@ -8,7 +8,9 @@ import torch
 from tests.model import peers
 from tests.model.peers import TOLERANCE
 from xlm.errors import CheckpointError, DataError
+from xlm.model import fairseq
 from xlm.model.fairseq import read_fairseq
+from xlm.model.torch_files import read_torch_file
 from xlm.model.transformers_roberta import read_transformers_roberta, write_transformers_roberta
 from xlm.text.xlm_roberta import XlmRobertaTokenizer
 
@@ -55,8 +57,8 @@ def renamed(peer, generation):
     for name, tensor in peer.state_dict().items():
         if "token_type" in name or "position_ids" in name or "lm_head.decoder" in name:
             continue
-        for theirs, fairseq in OUTER.items():
-            name = name.replace(theirs, fairseq.format(side, norm))
+        for theirs, other in OUTER.items():
+            name = name.replace(theirs, other.format(side, norm))
         if name.startswith("roberta.encoder.layer."):
             _, _, _, at, rest = name.split(".", 4)
             part, kind = rest.rsplit(".", 1)
@@ -143,6 +145,19 @@ def test_what_is_left_out_is_said(tmp_path):
     )
     assert any("activation_dropout 0.1" in line for line in lost)
     assert not any("version" in line for line in lost)
+
+
+def test_the_optimizer_is_not_read(tmp_path, monkeypatch):
+    saved(tmp_path, renamed(peer_model(), "new"), last_optimizer_state={"m": torch.ones(3)})
+    seen = {}
+
+    def read(path, *, without=()):
+        seen.update(read_torch_file(path, without=without))
+        return seen
+
+    monkeypatch.setattr(fairseq, "read_torch_file", read)
+    read_fairseq(tmp_path)
+    assert seen["last_optimizer_state"] is None
 
 
 def broken(tmp_path, **changes):

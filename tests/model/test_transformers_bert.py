@@ -14,6 +14,7 @@ from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
 from xlm.model.transformers_bert import read_transformers_bert, write_transformers_bert
 from xlm.text.fastbpe import FastBpeTokenizer
+from xlm.text.hugging_face import HuggingFaceTokenizer
 from xlm.text.subwords import learn_sentencepiece
 from xlm.text.xlm_roberta import XlmRobertaTokenizer, tokenizer_json
 
@@ -127,8 +128,11 @@ def test_a_distilled_model_with_the_tokenizer_of_xlm_r(tmp_path):
     (tmp_path / "vocab.txt").unlink()
     (tmp_path / "tokenizer_config.json").unlink()
     xlm_r = XlmRobertaTokenizer(peers.unigram())
+    peers.write(tmp_path, sentencepiece__bpe__model=peers.unigram())
+    assert isinstance(read_transformers_bert(tmp_path).tokenizer, XlmRobertaTokenizer)
     peers.write(tmp_path, tokenizer__json=tokenizer_json(xlm_r))
     model = read_transformers_bert(tmp_path)
+    assert isinstance(model.tokenizer, HuggingFaceTokenizer)
     assert any("row 1 of the token types" in line for line in model.extra["lost"])
     given = peers.batch(model)
     assert model.tokenizer.num_separators == 2

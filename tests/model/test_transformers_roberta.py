@@ -18,7 +18,9 @@ from xlm.model.transformers_roberta import (
     write_transformers_roberta,
 )
 from xlm.text.fastbpe import FastBpeTokenizer
+from xlm.text.hugging_face import HuggingFaceTokenizer
 from xlm.text.subwords import learn_sentencepiece
+from xlm.text.xlm_roberta import XlmRobertaTokenizer, tokenizer_json
 
 transformers = pytest.importorskip("transformers")
 BASE = {"vocab_size": 702, "max_position_embeddings": 130, "layer_norm_eps": 1e-5, **peers.SIZES}
@@ -38,8 +40,6 @@ def saved(folder, kind="XLMRoberta", head="ForMaskedLM", **changes):
 
 def write_tokenizer(folder):
     """RoBERTa's class of tokenizer: here the same pieces as a tokenizer.json."""
-    from xlm.text.xlm_roberta import XlmRobertaTokenizer, tokenizer_json
-
     peers.write(folder, tokenizer__json=tokenizer_json(XlmRobertaTokenizer(peers.unigram())))
 
 
@@ -156,6 +156,25 @@ def test_our_directory_keeps_all_of_an_import(tmp_path):
     write_transformers_roberta(model, tmp_path / "first")
     write_transformers_roberta(again, tmp_path / "second")
     assert peers.contents(tmp_path / "first") == peers.contents(tmp_path / "second")
+
+
+def test_which_file_the_tokenizer_is_read_from(tmp_path):
+    """SentencePiece's file, unless tokens were added to tokenizer.json, or it is CamemBERT's."""
+    saved(tmp_path, vocab_size=703)
+    both = XlmRobertaTokenizer(peers.unigram())
+    peers.write(tmp_path, tokenizer__json=tokenizer_json(both))
+    assert isinstance(read_transformers_roberta(tmp_path).tokenizer, XlmRobertaTokenizer)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    theirs.add_tokens(["Kathmandu"])
+    theirs.save_pretrained(tmp_path)
+    peers.write(tmp_path, sentencepiece__bpe__model=peers.unigram())
+    found = read_transformers_roberta(tmp_path).tokenizer
+    assert isinstance(found, HuggingFaceTokenizer)
+    assert 702 in found.encode("to Kathmandu now") and found.pieces[702] == "Kathmandu"
+    saved(tmp_path / "camembert", "Camembert")
+    peers.write(tmp_path / "camembert", sentencepiece__bpe__model=b"numbered otherwise")
+    found = read_transformers_roberta(tmp_path / "camembert").tokenizer
+    assert isinstance(found, HuggingFaceTokenizer)
 
 
 def test_a_bare_encoder_says_so_and_leaves_as_one(tmp_path):

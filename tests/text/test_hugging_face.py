@@ -162,6 +162,12 @@ def test_text_never_becomes_a_special(kind, form, saved):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_not_even_by_its_inner_name(kind, saved):
+    ours = read_hugging_face(saved / kind)
+    assert ours.mask_id not in ours.encode(f"a \0{ours.pieces[ours.mask_id]} b")
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_decoding_leaves_specials_out(kind, saved):
     ours = read_hugging_face(saved / kind)
     ids = ours.encode("the cat of men")

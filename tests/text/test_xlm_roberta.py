@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from sentencepiece import SentencePieceProcessor
+from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
 
 from tests.model import peers
 from xlm.errors import ConfigError, DataError
@@ -223,6 +223,31 @@ def test_the_files_of_an_export(byte_fallback, tmp_path):
     assert found.mask_token_id == ours.mask_id and found.model_max_length == 64
     assert json.loads(files["tokenizer_config.json"])["sep_token"] == "</s>"
     assert from_json(files["tokenizer.json"], {}).encode_lines(texts) == ours.encode_lines(texts)
+
+
+def test_text_that_spells_a_special_or_a_byte_in_an_export(tmp_path):
+    """Where every character has a piece, nothing is lost when transformers splits specials too."""
+    spelled = ["<s> </s> <pad> <unk> <mask>", "<0x41> <0x0A>a", "x<0xFF><s>"]
+    characters = ["a < b > c / 0 x 4 1 A F"] * 40
+    made, _ = from_sentencepiece(learn_sentencepiece([*peers.lines(), *characters], 900))
+    assert set("<>/0x41AFspadunkm") <= set(made.pieces)
+    for name, content in transformers_files(made, 64)[0].items():
+        (tmp_path / name).write_bytes(content)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    for text in [*spelled, "a <0x41>", "the </s>"]:
+        found = theirs(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        assert found == made.encode(text), text
+    # the mask takes the space before it, as XLM-R's does
+    masked = theirs.convert_ids_to_tokens(theirs("the <mask>", add_special_tokens=False).input_ids)
+    assert masked == [*(made.pieces[at] for at in made.encode("the")), "<mask>"]
+
+
+def test_the_settings_of_a_renumbered_model_tell_its_own_ids():
+    proto = sentencepiece_model_pb2.ModelProto.FromString(from_sentencepiece(learn())[0].model)
+    settings = proto.trainer_spec
+    assert settings.vocab_size == len(proto.pieces) == 898
+    assert (settings.unk_id, settings.bos_id, settings.eos_id, settings.pad_id) == (0, 1, 2, -1)
+    assert not settings.control_symbols
 
 
 def test_sentencepiece_bpe_would_be_segmented_otherwise(tmp_path):

@@ -113,8 +113,14 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         """The ids of one normalized line, without special tokens (but the unknown one)."""
+        text = text.replace(INERT, " ")
         ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
         return ids
+
+    def encode_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """``encode(text)`` and the characters of ``text`` that each piece stands for."""
+        encoding = self._backend.encode(text, add_special_tokens=False)
+        return encoding.ids, encoding.offsets
 
     def decode(self, ids: Sequence[int]) -> str:
         """Plain text; special tokens are left out."""
@@ -259,9 +265,7 @@ def _inert(description: Mapping[str, Any], specials: set[str]) -> Backend:
     ]
     nothing = {"post_processor": None, "padding": None, "truncation": None}
     copy = {**description, **nothing, "model": model, "added_tokens": added}
-    backend = Backend.from_str(json.dumps(copy))
-    backend.encode_special_tokens = True
-    return backend
+    return Backend.from_str(json.dumps(copy))
 
 
 def _renamed(name: str, specials: set[str]) -> str:

@@ -22,7 +22,7 @@ from tokenizers import Tokenizer as Backend
 from xlm.errors import ConfigError, DataError
 from xlm.text.hugging_face import check_unused
 from xlm.text.hugging_face_files import CONFIG_FILE, SOURCE_FILE, SPELLED, config_json
-from xlm.text.sentencepiece import SentencePieceTokenizer
+from xlm.text.sentencepiece import SentencePieceTokenizer, encode_spans
 from xlm.text.tokenizer import Tokenizer, write_tokenizer
 
 MODEL_FILE, DICTIONARY_FILE = "sentencepiece.bpe.model", "dict.txt"
@@ -107,6 +107,11 @@ class XlmRobertaTokenizer(Tokenizer):
         """``encode`` of each line in one native call (one thread: workers are processes)."""
         encoded = self._processor.encode(list(lines), out_type=int, num_threads=1)
         return [[self._ids[at] for at in row] for row in encoded]
+
+    def encode_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """``encode(text)`` and the characters of ``text`` that each piece stands for."""
+        ids, spans = encode_spans(self._processor, text)
+        return [self._ids[at] for at in ids], spans
 
     def decode(self, ids: Sequence[int]) -> str:
         """Plain text; special tokens are left out."""
@@ -297,8 +302,7 @@ def _with_pieces(proto: Any, pieces: Sequence[Any]) -> bytes:
     settings = changed.trainer_spec
     settings.unk_id, settings.bos_id, settings.eos_id, settings.pad_id = 0, 1, 2, -1
     settings.vocab_size = len(pieces)
-    kept = [name for name in settings.control_symbols if name != MASK]
-    del settings.control_symbols[:]
-    settings.control_symbols.extend(kept)
+    if MASK in settings.control_symbols:
+        settings.control_symbols.remove(MASK)
     content: bytes = changed.SerializeToString(deterministic=True)
     return content
