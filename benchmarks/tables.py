@@ -247,6 +247,64 @@ def golden(result: Result) -> str:
     return f"{plain(result)}\n\n{said}"
 
 
+def interchange(result: Result) -> str:
+    """Every format and direction: parity with the peer, lines that are alike, what is lost."""
+    rows = []
+    for row in result["rows"]:
+        lines = f"{row['identical']:,} of {row['lines']:,}"
+        if "identical_as_called" in row:
+            lines += f" ({row['identical_as_called']:,} as called)"
+        cells = [
+            row["format"],
+            row["direction"],
+            str(row["models"] or ""),
+            f"{row['logits']:.1e}" if "logits" in row else "",
+            lines,
+            row["tokenizers"],
+            row["lost"],
+        ]
+        rows.append(cells)
+    heads = ["format", "direction", "models", "max logit difference", "lines identical"]
+    return markdown([*heads, "how the tokenizer was called", "lost"], rows)
+
+
+def _mean(figure: Result | None) -> str:
+    """A figure in percent, with half of its interval where there were several seeds."""
+    if not figure:
+        return ""
+    interval = f" ±{100 * figure['interval']:.1f}" if figure.get("interval") is not None else ""
+    return f"{100 * figure['mean']:.1f}{interval}"
+
+
+def by_start(result: Result) -> str:
+    """A row a task and language, a column a start (or a way of fine-tuning)."""
+    tasks = {name: own["starts"] for name, own in result["tasks"].items()}
+    starts = list(dict.fromkeys(start for own in tasks.values() for start in own))
+    rows = []
+    for name, own in tasks.items():
+        figure = result["tasks"][name].get("figure", "accuracy")
+        for stream in dict.fromkeys(stream for figures in own.values() for stream in figures):
+            language = stream.split("/")[1]
+            cells = [_mean(own.get(start, {}).get(stream)) for start in starts]
+            rows.append([f"{name}, {language} ({figure})", *cells])
+    said = [f"- collapsed to one answer: {line}" for line in result.get("collapsed", [])]
+    table = markdown(["%", *starts], rows)
+    return "\n".join([table, *([""] if said else []), *said])
+
+
+def finetuning_shifted(result: Result) -> str:
+    """Both tasks in both languages, and how far MLM+TLM is above each other start."""
+    lines = []
+    for name, own in result["tasks"].items():
+        for start, above in own["mlm+tlm above"].items():
+            apart = "apart" if above["apart"] else "not apart"
+            lines.append(
+                f"- {name}, shifted: MLM+TLM is {_mean(above)} points above {start}, seed by seed; "
+                f"their intervals are {apart}."
+            )
+    return "\n".join([by_start(result), "", *lines])
+
+
 TABLES: dict[str, tuple[Callable[[Result], str], str]] = {
     "demo": (demo, "demo"),
     "nepali": (nepali, "nepali"),
@@ -254,8 +312,12 @@ TABLES: dict[str, tuple[Callable[[Result], str], str]] = {
     "tlm_shifted": (tlm_shifted, "tlm_shifted"),
     "fastbpe_equality": (fastbpe_equality, "fastbpe_equality"),
     "memory": (memory, "memory"),
+    "interchange": (interchange, "interchange"),
     "gpu-xlm-15": (gpu, "gpu-xlm-15"),
     "golden": (golden, "golden"),
+    "finetuning_shifted": (finetuning_shifted, "finetuning_shifted"),
+    "finetuning_real": (by_start, "finetuning_real"),
+    "freezing": (by_start, "freezing"),
 }
 """By the name in the marker: what makes the table, and the JSON file it is made from."""
 
