@@ -7,7 +7,6 @@ of them is the answer, scored by SQuAD's, XQuAD's or MLQA's rules.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -36,10 +35,9 @@ from xlm.tasks.answers import (
 )
 from xlm.tasks.heads import Reader, Readout
 from xlm.tasks.task import Task, encode
+from xlm.text.alignment import align
 from xlm.text.question_files import Question, read_questions
-from xlm.text.tokenizer import Ids, Tokenizer
-
-_WORD = re.compile(r"\S+")
+from xlm.text.tokenizer import Tokenizer
 
 
 class Passage(NamedTuple):
@@ -211,28 +209,6 @@ class SpanHead(nn.Module):
         scores: Tensor = self.output(self.dropout(self.reader(model, batch)))
         places = torch.arange(batch.tokens.shape[1], device=scores.device)
         return scores.masked_fill((places >= batch.lengths[:, None])[..., None], float("-inf"))
-
-
-def align(tokenizer: Tokenizer, text: str) -> tuple[Ids, NDArray[np.int64]]:
-    """The pieces of a text and the characters that each stands for.
-
-    Returns int64 ``[n]`` and ``[n, 2]``. Words (between white space) are encoded one by one, which
-    every tokenizer here does by itself; inside a word, pieces are laid along it by the lengths of
-    what they decode to, the last one ending with the word.
-    """
-    ids: list[NDArray[np.int64]] = []
-    spans: list[tuple[int, int]] = []
-    for word in _WORD.finditer(text):
-        own = encode(tokenizer, word.group())
-        ids.append(own)
-        begin, place = word.span()[0], 0
-        for number in range(len(own)):
-            grown = len(tokenizer.decode(own[: number + 1].tolist()).replace(" ", ""))
-            end = len(word.group()) if number == len(own) - 1 else min(grown, len(word.group()))
-            spans.append((begin + min(place, max(end - 1, 0)), begin + max(end, 1)))
-            place = end
-    tokens = np.concatenate(ids) if ids else np.zeros(0, dtype=np.int64)
-    return tokens, np.array(spans, dtype=np.int64).reshape(-1, 2)
 
 
 def _answer_pieces(question: Question, characters: NDArray[np.int64]) -> tuple[int, int]:

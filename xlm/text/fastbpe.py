@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import io
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,20 @@ class FastBpeTokenizer(Tokenizer):
         if len(word) <= MAX_CACHED_LENGTH:
             self._words[word] = ids
         return ids
+
+    def encode_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """``encode(text)`` and the characters of ``text`` that each piece stands for."""
+        ids: list[int] = []
+        spans: list[tuple[int, int]] = []
+        for word in re.finditer("[^ ]+", text):
+            own, at = self._words.get(word.group()) or self._encode_word(word.group()), word.start()
+            pieces = self.segment(word.group()) if len(own) > 1 else (word.group(),)
+            for place, piece in enumerate(pieces, 1):
+                end = at + len(piece) - (len(INSIDE) if place < len(pieces) else 0)
+                spans.append((at, end))
+                at = end
+            ids += own
+        return ids, spans
 
     def decode(self, ids: Sequence[int]) -> str:
         """Plain text; special tokens are left out, an unknown piece is shown as U+2047."""

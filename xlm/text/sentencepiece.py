@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sentencepiece import SentencePieceProcessor
+import numpy as np
+from sentencepiece import SentencePieceProcessor, sentencepiece_pb2
 
 from xlm.errors import DataError
 from xlm.text.tokenizer import Tokenizer, write_tokenizer
@@ -68,6 +69,10 @@ class SentencePieceTokenizer(Tokenizer):
         encoded: list[list[int]] = self._processor.encode(list(lines), out_type=int, num_threads=1)
         return encoded
 
+    def encode_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """``encode(text)`` and the characters of ``text`` that each piece stands for."""
+        return encode_spans(self._processor, text)
+
     def decode(self, ids: Sequence[int]) -> str:
         """Plain text; special tokens are left out."""
         pieces = [int(at) for at in ids if int(at) not in self.special_ids]
@@ -84,3 +89,17 @@ class SentencePieceTokenizer(Tokenizer):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.model,)
+
+
+def encode_spans(processor: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    """SentencePiece's own ids of a line, and the characters of it that each piece stands for.
+
+    Of the bytes of a character without a piece the last stands for it, the others for nothing.
+    """
+    protobuf: Any = sentencepiece_pb2
+    message = protobuf.SentencePieceText()
+    message.ParseFromString(processor.encode(text, out_type="serialized_proto"))
+    opens = (np.frombuffer(text.encode(), dtype=np.uint8) & 0xC0) != 0x80  # a character, in UTF-8
+    characters = [0, *np.cumsum(opens).tolist()]
+    ids = [piece.id for piece in message.pieces]
+    return ids, [(characters[piece.begin], characters[piece.end]) for piece in message.pieces]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -77,6 +78,27 @@ class Tokenizer(ABC):
     def encode_lines(self, lines: Sequence[str]) -> list[list[int]]:
         """``encode`` of each line; a subclass may do many at once."""
         return [self.encode(line) for line in lines]
+
+    def encode_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """``encode(text)`` and the characters of ``text`` that each piece stands for.
+
+        A span ``(first, end)`` may hold the space before a word, or nothing where several pieces
+        share a character. Here words are encoded one by one and their pieces laid along them by the
+        lengths of what they decode to; a subclass that knows where its pieces lie says so itself.
+        """
+        ids: list[int] = []
+        spans: list[tuple[int, int]] = []
+        for word in re.finditer("[^ ]+", text):
+            own, at = self.encode(word.group()), word.start()
+            for number in range(1, len(own) + 1):
+                end = word.end()
+                if number < len(own):
+                    grown = len(self.decode(own[:number]).replace(" ", ""))
+                    end = min(max(word.start() + grown, at), end)
+                spans.append((at, end))
+                at = end
+            ids += own
+        return ids, spans
 
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
