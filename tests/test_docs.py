@@ -8,7 +8,6 @@ README's code runs first, and every page goes on in the folder that it leaves.
 from __future__ import annotations
 
 import gc
-import importlib
 import importlib.util
 import json
 import re
@@ -22,7 +21,9 @@ from typing import Any
 
 import pytest
 
+from xlm.__main__ import run as run_verb
 from xlm.command import parse, parser
+from xlm.convert import Export, Import
 from xlm.errors import ConfigError
 from xlm.evaluate import Evaluate
 from xlm.model.config import PRESETS
@@ -40,6 +41,8 @@ VERBS: dict[str, tuple[type, str]] = {
     "prepare": (Prepare, ""),
     "pretrain": (Run, ""),
     "evaluate": (Evaluate, "folder"),
+    "import": (Import, "source folder"),
+    "export": (Export, "source folder"),
 }
 FENCE = re.compile(
     r"(?:^<!-- (?P<mark>not run|run|file: \S+) -->\n)?"
@@ -139,7 +142,7 @@ def run_page(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[s
             for words in commands(block):
                 found = verb_of(words)
                 assert found is not None, words
-                importlib.import_module(f"xlm.{found[0]}").main(found[1])
+                run_verb(*found)
     return names
 
 
