@@ -1,6 +1,7 @@
 """XLM-R and RoBERTa: the same numbers as transformers', both ways, and what is lost on the way."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -147,6 +148,18 @@ def test_exports_are_byte_identical_after_an_import(kind, tmp_path):
     assert first[kept] == theirs[kept]
 
 
+def test_the_precision_stays(tmp_path):
+    saved(tmp_path / "theirs").half().save_pretrained(tmp_path / "theirs")
+    model = read_transformers_roberta(tmp_path / "theirs")
+    assert {p.dtype for p in model.transformer.parameters()} == {torch.float16}
+    write_transformers_roberta(model, tmp_path / "ours")
+    back = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path / "ours")
+    assert back.dtype == torch.float16
+    assert torch.equal(
+        back.roberta.embeddings.word_embeddings.weight, model.transformer.encoder.words.weight
+    )
+
+
 def test_our_directory_keeps_all_of_an_import(tmp_path):
     saved(tmp_path / "theirs")
     model = read_transformers_roberta(tmp_path / "theirs")
@@ -278,6 +291,14 @@ def test_a_model_that_we_trained_is_renumbered(changes, tmp_path):
     moved = ready.transformer.predict(ready.encode(after), cells)
     assert torch.equal(scores[:, order], moved[:, 1:])
     assert torch.equal(scores[:, tokenizer.end_id], moved[:, 0])
+
+
+def test_heads_and_what_only_training_sees_are_listed(tmp_path):
+    model = ours(learn_sentencepiece(peers.lines(), 900), embedding_noise=0.1)
+    fine_tuned = replace(model, heads={"heads.nli.0.weight": torch.zeros(3, 32)}, tasks="a: b")
+    lost = write_transformers_roberta(fine_tuned, tmp_path)
+    assert "the heads of tasks (heads.nli.0.weight)" in lost
+    assert "embedding_noise 0.1, of training alone" in lost
 
 
 def test_our_unigram_tokenizer_keeps_its_segmentation(tmp_path):

@@ -154,9 +154,8 @@ def write_model(
     else:
         output = None if side.output_weight is None else side.output_weight.detach()
         tensors |= give_head(transformer, family.head, side.output_bias.detach(), output)
-    heads: dict[str, Tensor] = getattr(model, "heads", {})
-    if heads:
-        lost.append(f"the heads of tasks ({', '.join(sorted(heads)[:4])})")
+    if model.heads:
+        lost.append(f"the heads of tasks ({', '.join(sorted(model.heads)[:4])})")
     if transformer.config.embedding_noise:
         lost.append(f"embedding_noise {transformer.config.embedding_noise}, of training alone")
     config = _config(model, family, model_type, tables)

@@ -114,8 +114,9 @@ def byte_level_json(vocabulary: bytes, merges: bytes, path: str | Path = "merges
 
 
 def to_json(backend: Backend, specials: Iterable[str]) -> bytes:
-    """The file of a tokenizer in which ``specials`` are special tokens; ``<mask>`` eats a space."""
-    backend.add_special_tokens([tokenizers.AddedToken(name, special=True) for name in specials])
+    """The file of a tokenizer in which ``specials`` are special tokens, found in raw text."""
+    tokens = [tokenizers.AddedToken(name, special=True, normalized=False) for name in specials]
+    backend.add_special_tokens(tokens)
     return (backend.to_str(pretty=True) + "\n").encode()
 
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from sentencepiece import SentencePieceProcessor
-from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from xlm.errors import ConfigError, DataError
 from xlm.text.hugging_face import check_unused
-from xlm.text.hugging_face_files import CONFIG_FILE, SOURCE_FILE, SPELLED, config_json
+from xlm.text.hugging_face_files import CONFIG_FILE, SOURCE_FILE, SPELLED, config_json, to_json
 from xlm.text.sentencepiece import SentencePieceTokenizer, encode_spans
 from xlm.text.tokenizer import Tokenizer, write_tokenizer
 
@@ -217,10 +217,7 @@ def tokenizer_json(tokenizer: XlmRobertaTokenizer) -> bytes:
         pair="<s> $A </s> </s> $B </s>",
         special_tokens=[("<s>", 0), ("</s>", 2)],
     )
-    plain = [AddedToken(name, special=True, normalized=False) for name in SPECIALS]
-    mask = AddedToken(MASK, special=True, normalized=False, lstrip=True)
-    backend.add_special_tokens([*plain, mask])
-    return (backend.to_str(pretty=True) + "\n").encode()
+    return to_json(backend, [*SPECIALS, MASK])
 
 
 def transformers_files(
