@@ -7,6 +7,7 @@ by Chu-Liu and Edmonds' algorithm.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -19,9 +20,10 @@ from torch import Tensor, nn
 
 from xlm.addressed import Random
 from xlm.batch import IGNORED, Batch, Loss
+from xlm.data.corpora import Corpora
 from xlm.data.rows import Row, RowStream
 from xlm.data.streams import Examples, Stream
-from xlm.errors import ConfigError
+from xlm.errors import ConfigError, DataError
 from xlm.model.config import ModelConfig
 from xlm.model.layers import sum_cross_entropy
 from xlm.model.transformer import Transformer
@@ -36,6 +38,8 @@ from xlm.tasks.trees import (
 )
 from xlm.text.tagged_files import ParsedSentence, read_trees
 from xlm.text.tokenizer import Tokenizer
+
+log = logging.getLogger("xlm")
 
 UNSCORED = ("PUNCT", "SYM")
 """Left out of ``uas`` and ``las`` (mBERT study, section 4.5); ``_all`` figures count every word."""
@@ -57,10 +61,13 @@ class Parsing(Task):
     labels: list[str] = field(default_factory=list)
     """The relations, without subtypes; empty: those of the training files."""
     longest_words: int = 140
-    """Sentences are cut after so many words (mBERT study, section 5); longer ones are not trained
-    on. Words that are cut off count as wrong."""
+    """Sentences are cut after so many words (mBERT study, section 5). Words that are cut off count
+    as wrong."""
     length: int = 512
     """Pieces in a row, special ones included; what is longer is cut too."""
+    train_length: int = 128
+    """Pieces of the longest sentence that is trained on (mBERT study, section 5), special ones
+    included; longer ones, and those that would be cut, are left out of training, and counted."""
     rows: int = 16
     """Sentences in a micro-batch."""
     upos: bool = False
@@ -75,6 +82,15 @@ class Parsing(Task):
     """Width of the embeddings of parts of speech."""
     readout: Readout = field(default_factory=lambda: Readout(dropout=0.33))
     """How the encoder is read; its dropout is used throughout the scorer."""
+
+    def __post_init__(self) -> None:
+        Task.__post_init__(self)
+        for name in ("arc_size", "label_size", "upos_size", "longest_words", "train_length"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1: found {getattr(self, name)}")
+        for name in ("labels", "tags"):
+            if len(set(getattr(self, name))) != len(getattr(self, name)):
+                raise ConfigError(f"{name} must differ: found {getattr(self, name)}")
 
     def read(self, path: str, language: str, split: str = "train") -> Sequence[ParsedSentence]:
         """The trees of a CoNLL-U file, relations without subtypes."""
@@ -108,11 +124,43 @@ class Parsing(Task):
         cells = 1 + np.concatenate([[0], ends[: num - 1]]).astype(np.int64)
         return [Row(wrapped, Tree(cells, example), number)]
 
+    def _rows(
+        self,
+        name: str,
+        corpora: Corpora,
+        examples: Sequence[Any],
+        language: str,
+        seed: int,
+        split: str,
+    ) -> list[Row]:
+        """Without the sentences that are too long to be trained on."""
+        rows = Task._rows(self, name, corpora, examples, language, seed, split)
+        if split != "train":
+            return rows
+        kept = [row for row in rows if self._is_trained(row)]
+        if not kept:
+            raise DataError(
+                f"{name}/{language} (train): each of {len(rows)} sentences is longer than "
+                f"train_length {self.train_length} pieces or longest_words {self.longest_words}; "
+                "raise them"
+            )
+        if len(kept) < len(rows):
+            log.info(
+                "%s/%s: not trained on %d of %d sentences, longer than %d pieces or %d words",
+                name, language, len(rows) - len(kept), len(rows), self.train_length,
+                self.longest_words,
+            )  # fmt: skip
+        return kept
+
+    def _is_trained(self, row: Row) -> bool:
+        is_whole = len(row.answer.cells) == len(row.answer.sentence.words)
+        return is_whole and len(row.wrapped.tokens) <= self.train_length
+
     def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:
         """The words' cells with targets int64 ``[N, 3]``: head's position, label, part of speech.
 
-        The head's position is in the row, 0 (the opening symbol) being the root. In training, words
-        whose head was cut off and labels that are unknown are not predicted.
+        The head's position is in the row, 0 (the opening symbol) being the root. Words whose head
+        was cut off and labels that are unknown add nothing to the loss.
         """
         cells = self.cells(examples)
         width = cells.tokens.shape[1]
@@ -128,9 +176,9 @@ class Parsing(Task):
                 place = int(positions[head]) if head < len(positions) else IGNORED
                 predict.append(at * width + start)
                 targets.append((place, label, tag))
-        return cells.batch(
-            examples.rows, np.array(predict), np.array(targets, dtype=np.int64), multiple=1
-        )
+        answers = np.array(targets, dtype=np.int64)
+        batch = cells.batch(examples.rows, np.array(predict), answers, multiple=1)
+        return replace(batch, count=int((answers[:, 0] != IGNORED).sum()))
 
     def head(self, config: ModelConfig) -> nn.Module:
         """The biaffine scorer."""
@@ -149,7 +197,7 @@ class Parsing(Task):
         total = sum_cross_entropy(arcs, place) + sum_cross_entropy(by_label, known)
         if model.training:
             return Loss(total, batch.count)
-        best = head.best_labels(dependents, heads, head.rows(batch))
+        best = head.best_labels(dependents, heads, batch.predict)
         outputs = torch.stack([arcs.float(), best.to(torch.float32)], dim=-1)
         return Loss(total, batch.count, {"nats": total.detach()}, outputs=outputs)
 
@@ -213,7 +261,8 @@ class Parsing(Task):
 
     def figures(self, stream: Stream, scores: Scores) -> dict[str, float]:
         """Nats a word, of head and label together."""
-        return {"nats": scores["nats"] / scores["targets"], "targets": scores["targets"]}
+        words = scores["targets"]  # 0 where every head was cut off
+        return {"nats": scores["nats"] / words if words else 0.0, "targets": words}
 
 
 class BiaffineHead(nn.Module):
@@ -257,7 +306,7 @@ class BiaffineHead(nn.Module):
         words, rows = states.flatten(0, 1).index_select(0, flat), self.rows(batch)
         dependents = _with_one(self._grown(self.arc_dependent, words)) @ self.arc_weight
         heads = self._grown(self.arc_head, states)
-        arcs = torch.einsum("na,nta->nt", dependents, heads[rows])
+        arcs = _with_each(dependents, heads, flat)
         itself = torch.arange(shape[1], device=flat.device) == (flat % shape[1])[:, None]
         arcs = arcs.masked_fill(~begins[rows] | itself, float("-inf"))
         return arcs, self._grown(self.label_dependent, words), self._grown(self.label_head, states)
@@ -270,10 +319,30 @@ class BiaffineHead(nn.Module):
         by_label = torch.einsum("nd,rde->nre", _with_one(dependents), self.label_weight)
         return torch.einsum("nre,ne->nr", by_label, _with_one(heads))
 
-    def best_labels(self, dependents: Tensor, heads: Tensor, rows: Tensor) -> Tensor:
-        """int64 ``[N, T]``: the best label of each word under each possible head."""
-        by_label = torch.einsum("nd,rde->nre", _with_one(dependents), self.label_weight)
-        return torch.einsum("nre,nte->ntr", by_label, _with_one(heads)[rows]).argmax(-1)
+    def best_labels(self, dependents: Tensor, heads: Tensor, cells: Tensor) -> Tensor:
+        """int64 ``[N, T]``: the best label of each word under each cell of its row as head.
+
+        A label at a time: all labels of all cells at once fill the memory.
+        """
+        dependents, heads = _with_one(dependents), _with_one(heads)
+        top = dependents.new_full((len(cells), heads.shape[1]), float("-inf"))
+        best = torch.zeros_like(top, dtype=torch.int64)
+        for label, weight in enumerate(self.label_weight):
+            scores = _with_each(dependents @ weight, heads, cells)
+            best = torch.where(scores > top, label, best)
+            top = torch.maximum(scores, top)
+        return best
+
+
+def _with_each(words: Tensor, cells: Tensor, places: Tensor) -> Tensor:
+    """Products ``[N, T]`` of words ``[N, D]`` and each cell ``[B, T, D]`` of their row.
+
+    ``places`` int64 ``[N]`` are the words' own flat cells, each another. One product a row: a
+    copy of its row for each word would be a hundred times larger.
+    """
+    laid = words.new_zeros(cells.shape).flatten(0, 1).index_copy(0, places, words)
+    products = laid.view(cells.shape) @ cells.transpose(1, 2)
+    return products.flatten(0, 1).index_select(0, places)
 
 
 def _with_one(x: Tensor) -> Tensor:
