@@ -481,15 +481,17 @@ def program(root: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProce
 
 
 def test_the_console_script_lists_its_verbs(root: Path, tmp_path: Path) -> None:
+    names = list(importlib.import_module("xlm.__main__").VERBS)
+    assert {*VERBS, "import", "export"} <= set(names)
     for arguments in ([], ["--help"], ["-h"]):
         done = program(root, "xlm", *arguments, cwd=tmp_path)
         assert done.returncode == 0 and not done.stderr
-        assert all(verb in done.stdout for verb in VERBS)
+        assert all(verb in done.stdout for verb in names)
     done = program(root, "xlm", "pretrian", cwd=tmp_path)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr == (
-        "xlm: unknown verb 'pretrian': expected one of prepare, pretrain, evaluate; "
-        "did you mean pretrain?\n"
+        f"xlm: unknown verb 'pretrian': expected one of {', '.join(names)}; did you mean "
+        "pretrain?\n"
     )
 
 
