@@ -12,6 +12,8 @@ import pytest
 
 from xlm import evaluate, pretrain
 from xlm.addressed import Random
+from xlm.command import read
+from xlm.finetune import Finetune, finetune
 from xlm.prepare import Prepare, Texts, Vocabulary, prepare
 from xlm.training.journal import read_metrics
 
@@ -33,6 +35,17 @@ stopping: {{metric: {metric}, streams: [{watched}]}}
 report_every: 12
 evaluate_every: 12
 tensorboard: false
+"""
+
+
+TUNE = """\
+model: run
+folder: tuned
+tasks:
+  alike:
+    class_path: similarity.Similarity
+    init_args: {files: {train: {en: train.tsv}, valid: {en: valid.tsv}}, rows: 16, length: 64}
+schedule: {kind: linear, peak_lr: 1.0e-2}
 """
 
 
@@ -111,20 +124,23 @@ def test_a_task(root: Path, outside: Path, debug_data: Path) -> None:
         Prepare(
             folder=str(outside / "data"),
             text=Texts(train={"en": "sample:train.en.txt"}, valid={"en": "sample:valid.en.txt"}),
-            labeled=Texts(train={"alike.en": "train.tsv"}, valid={"alike.en": "valid.tsv"}),
             vocabulary=Vocabulary(folder=str(debug_data)),
             root=str(outside),
         )
     )
     recipe = RECIPE.format(
         data="data", class_path="similarity.Similarity", metric="squared_error",
-        arguments="name: alike, languages: [en]", watched="mine/alike.en",
+        arguments="files: {train: {en: train.tsv}, valid: {en: valid.tsv}}, rows: 16, length: 64",
+        watched="mine/en",
     )  # fmt: skip
     (outside / "recipe.yaml").write_text(recipe)
     pretrain.main(["--config=recipe.yaml"])
     figures = figures_of(outside)
-    assert 0 < figures["mine/alike.en"]["squared_error"] < 1
-    assert set(figures) == {"mine/alike.en", "mlm/en"}
+    assert 0 < figures["mine/en"]["squared_error"] < 1
+    assert set(figures) == {"mine/en", "mlm/en"}
+    (outside / "tune.yaml").write_text(TUNE)
+    report = finetune(read(Finetune, Path("tune.yaml")))
+    assert report.streams["alike/en"]["chosen"].mean < 0.1
 
 
 @pytest.mark.parametrize("source", ["replaced_token.py", "similarity.py"])

@@ -57,22 +57,17 @@ def nothing_was_written() -> bool:
 # What comes out.
 
 
-def test_text_pairs_and_labels_of_every_split_come_back() -> None:
-    write("nli.tsv", ["yes\ta cat\tthe cat sat", "no\ta dog\t", "yes\ta mat\tit was"])
+def test_text_and_pairs_of_every_split_come_back() -> None:
     found = made(
         text=Texts(train={"en": "en.txt", "ne": "ne.txt"}, test={"ne": "ne.txt"}),
         pairs=Aligned(train={"en-ne": ["en.txt", "ne.txt"]}, valid={"ne-en": ["ne.txt", "en.txt"]}),
-        labeled=Texts(train={"nli.en": "nli.tsv"}, valid={"nli.hi": "nli.tsv"}),
     )
-    assert found.languages == {"en": 0, "hi": 1, "ne": 2}  # hi has labeled rows alone
+    assert found.languages == {"en": 0, "ne": 1}
     assert texts(found, "train", "en") == EN and texts(found, "test", "ne") == NE
-    assert found.names("train") == {"texts": ["en", "ne"], "pairs": ["en-ne"],
-                                    "labeled": ["nli.en"]}  # fmt: skip
+    assert found.names("train") == {"texts": ["en", "ne"], "pairs": ["en-ne"]}
     pairs = found.pairs("valid", "ne-en")
     assert pairs.languages == ("ne", "en") and len(pairs) == 4
     assert found.pairs("train", "ne-en").languages == ("ne", "en")
-    labeled = found.labeled("train", "nli.en")
-    assert labeled.label_names == ("no", "yes") and labeled.labels.tolist() == [1, 0, 1]
     again = Corpora.open("data")
     assert again.tokenizer.digest == found.tokenizer.digest and again.languages == found.languages
     assert sorted(p.name for p in Path("data").iterdir()) == [
@@ -230,15 +225,6 @@ def test_a_pair_is_dropped_with_either_side(caplog: pytest.LogCaptureFixture) ->
     assert "train en-ne: 4 lines read, 2 kept; 2 dropped (empty; first at en.txt:2)" in caplog.text
 
 
-def test_long_labeled_rows_are_dropped_too(caplog: pytest.LogCaptureFixture) -> None:
-    write("nli.tsv", ["yes\ta\tb", "no\t" + "x" * 200 + "\tb"])
-    with caplog.at_level(logging.INFO, "xlm"):
-        found = made(text=Texts(train={"en": "en.txt"}), labeled=Texts(train={"nli.en": "nli.tsv"}),
-                     max_bytes=100)  # fmt: skip
-    assert len(found.labeled("train", "nli.en")) == 1
-    assert "train nli.en: 2 lines read, 1 kept; 1 dropped (too long" in caplog.text
-
-
 # What cannot be is one line, and nothing is left.
 
 BROKEN = {
@@ -247,8 +233,6 @@ BROKEN = {
     "blank.txt": b"\n \n",
     "cut.gz": gzip.compress(b"a line of text\n" * 50)[:-9],
     "short.txt": b"one\ntwo\n",
-    "wide.tsv": b"yes\ta\tb\nno\ta\n",
-    "bare.tsv": b"yes\n",
 }
 
 
@@ -269,17 +253,7 @@ BROKEN = {
         ({"text": {"": "en.txt"}}, "a language cannot be called ''"),
         ({"text": {"..": "en.txt"}}, "a language cannot be called '..'"),
         ({"pairs": {"en-": ["en.txt", "ne.txt"]}}, "a language cannot be called ''"),
-        ({"labeled": {"nli": "wide.tsv"}}, "labeled.train: expected NAME.LANG, found 'nli'"),
-        (
-            {"text": {"en": "en.txt"}, "labeled": {"nli.en": "wide.tsv"}},
-            "wide.tsv:2: 2 fields separated by tabs, expected 3",
-        ),
-        (
-            {"text": {"en": "en.txt"}, "labeled": {"nli.en": "bare.tsv"}},
-            "bare.tsv:1: 1 fields separated by tabs, expected 2 or 3",
-        ),
         ({}, "nothing to prepare: give text.train or pairs.train at least one source"),
-        ({"labeled": {"nli.en": "wide.tsv"}}, "no training text to learn a vocabulary from"),
         (
             {"text": {"en": "en.txt"}, "vocabulary": {"size": 100000}},
             "vocab_size 100000: the text gives at most",
@@ -315,7 +289,7 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing(
     for name, content in BROKEN.items():
         Path(name).write_bytes(content)
     before = sorted(Path().iterdir())
-    kinds = {"text": Texts, "pairs": Aligned, "labeled": Texts}
+    kinds = {"text": Texts, "pairs": Aligned}
     chosen = {name: kinds[name](train=settings[name]) for name in kinds if name in settings}
     chosen["vocabulary"] = (
         Vocabulary(**settings["vocabulary"]) if "vocabulary" in settings else SMALL

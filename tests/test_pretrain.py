@@ -20,8 +20,7 @@ import pytest
 import torch
 
 from tests.training import tiny
-from xlm import loading
-from xlm import pretrain as module
+from xlm import loading, running
 from xlm import run as building
 from xlm.batch import Batch, Loss
 from xlm.data.corpora import Corpora
@@ -297,7 +296,7 @@ def test_initialize_takes_averaged_weights_and_known_heads(made: Corpora, tmp_pa
     pretrain(source, made)
     loaded = checkpoint.load(tmp_path / "source" / "checkpoints" / "step-00000004")
     averages = loaded.tensors("averaged")
-    topic = dataclasses.replace(tiny.NLI, name="topic", length=20)
+    topic = dataclasses.replace(tiny.NLI, weight=0.5)
     run = tiny.recipe(
         tmp_path / "new", objectives={"nli": tiny.NLI, "topic": topic}, steps=2, average=0.5,
         initialize=Initialization(encoder=str(tmp_path / "source")),
@@ -511,11 +510,11 @@ def test_one_run_at_a_time(made: Corpora, tmp_path: Path) -> None:
         except ConfigError as error:
             errors.append(error)
 
-    with module._ALONE:
+    with running._ALONE:
         thread = threading.Thread(target=again)
         thread.start()
         thread.join()
-    assert "another pretrain is running in this process" in str(errors[0])
+    assert "another training is running in this process" in str(errors[0])
     assert pretrain(run, made).state.step == 2
 
 
@@ -528,8 +527,19 @@ def test_what_is_not_a_number_is_never_the_best(
     assert (state.best, state.best_step) == (2.0, 6)
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "targets", "unigram_perplexity"])
-def test_a_metric_that_does_not_fall_is_refused(made: Corpora, tmp_path: Path, metric: str) -> None:
+@pytest.mark.parametrize("metric", ["targets", "unigram_perplexity"])
+def test_a_metric_that_is_the_same_for_every_model_is_refused(
+    made: Corpora, tmp_path: Path, metric: str
+) -> None:
     run = tiny.recipe(tmp_path, steps=2, evaluate_every=2, stopping=Stopping(metric=metric))
-    with pytest.raises(ConfigError, match="does not fall as the model gets better"):
+    with pytest.raises(ConfigError, match="does not depend on the model"):
         pretrain(run, made)
+
+
+@pytest.mark.parametrize(
+    ("metric", "best"), [("accuracy", -0.5), ("f1.PER", -0.5), ("nats", 0.25), ("nats.PER", 0.25)]
+)
+def test_the_best_is_the_highest_of_figures_that_rise(metric: str, best: float) -> None:
+    stopping = Stopping(metric=metric)
+    found = [building.stopping_score(stopping, {"t/en": {metric: x}})[0] for x in (0.25, 0.5)]
+    assert min(found) == best

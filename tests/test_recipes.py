@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import logging
+import json
 import math
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+import xlm
 from xlm.command import parse, read, to_yaml
 from xlm.evaluate import Evaluate, evaluate_run
+from xlm.finetune import REPORT, Finetune, finetune
 from xlm.prepare import Prepare
 from xlm.pretrain import Result, pretrain
 from xlm.run import Run, read_run
@@ -19,20 +22,28 @@ from xlm.training.journal import read_metrics
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 NAMES = sorted(str(path.relative_to(RECIPES)) for path in RECIPES.rglob("*.yaml"))
-DEBUG = [name for name in NAMES if name.startswith("debug/") and name != "debug/prepare.yaml"]
 
 
 def kind(name: str) -> type[Any]:
-    return Prepare if Path(name).stem.startswith("prepare") else Run
+    """What a recipe is of, by its keys."""
+    keys = yaml.safe_load((RECIPES / name).read_text(encoding="utf-8"))
+    return Finetune if "tasks" in keys else Run if "objectives" in keys else Prepare
+
+
+DEBUG = [name for name in NAMES if name.startswith("debug/") and kind(name) is Run]
+TASKS = [name for name in NAMES if name.startswith("debug/") and kind(name) is Finetune]
 
 
 def test_there_is_nothing_but_recipes() -> None:
-    assert "debug/prepare.yaml" in NAMES and len(DEBUG) >= 7
+    assert "debug/prepare.yaml" in NAMES and len(DEBUG) >= 6 and TASKS
+    assert all(kind(name) is Prepare for name in NAMES if Path(name).stem.startswith("prepare"))
     strange = [path for path in RECIPES.rglob("*") if path.is_file() and path.suffix != ".yaml"]
     assert not strange
     presets = ("xlm/paper", "xlm/code")
     deep = [name for name in NAMES if len(Path(name).parts) != 2 + name.startswith(presets)]
-    assert not deep, "recipes lie at recipes/STUDY/RUN.yaml, presets at recipes/STUDY/PRESET/RUN.yaml"
+    assert not deep, (
+        "recipes lie at recipes/STUDY/RUN.yaml, presets at recipes/STUDY/PRESET/RUN.yaml"
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -55,7 +66,7 @@ def test_a_recipe_says_what_it_is_and_names_folders_below_runs(name: str) -> Non
     text = (RECIPES / name).read_text(encoding="utf-8")
     assert text.startswith("# "), "the first line of a recipe is a comment"
     config = read(kind(name), RECIPES / name)
-    folders = [config.folder] if kind(name) is Prepare else [config.folder, config.data]
+    folders = [config.folder, *([config.data] if kind(name) is Run else [])]
     assert all(folder.startswith("runs/") for folder in folders), folders
 
 
@@ -79,7 +90,6 @@ STREAMS = {
     "debug/tlm.yaml": {"tlm/en-ne"},
     "debug/mlm+tlm.yaml": {"mlm/en", "mlm/ne", "tlm/en-ne"},
     "debug/causal-tlm.yaml": {"ctlm/en-ne", "ctlm/ne-en"},
-    "debug/classification.yaml": {"follows/follows.en", "follows/follows.ne"},
     "debug/translation.yaml": {"mt/en-ne", "mt/ne-en"},
 }
 
@@ -101,21 +111,45 @@ def test_a_debug_recipe_is_trained_and_evaluated(name: str, trained: Any) -> Non
     assert last["score"] < first["score"], "nothing is learnt"
 
 
-def test_classification_starts_from_a_pretrained_model(
-    trained: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.fixture(scope="module")
+def tuned(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A recipe's fine-tuning of what debug/mlm+tlm.yaml trains; its folder and its report."""
+    folder = tmp_path_factory.mktemp("tuned")
+    source = trained("debug/mlm+tlm.yaml").folder
+
+    def tune(name: str, *flags: str) -> tuple[Path, Any]:
+        to = folder / f"{Path(name).stem}{len(flags)}"
+        settings = [f"--config={RECIPES / name}", f"--model={source}", f"--folder={to}", *flags]
+        return to, finetune(parse(Finetune, "finetune", settings))
+
+    return tune
+
+
+TUNED = {"debug/classification.yaml": ({"follows/en", "follows/ne"}, "accuracy")}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_debug_recipe_is_fine_tuned(name: str, tuned: Any) -> None:
+    folder, report = tuned(name)
+    streams, metric = TUNED[name]
+    assert set(report.streams) == streams
+    assert json.loads((folder / REPORT).read_text())["rule"].startswith(f"best {metric}")
+    for own in report.streams.values():
+        assert set(own) == {"chosen", "target", "last"}
+        assert all(0 <= figure.mean <= 1 for figure in own.values())
+    lines = read_metrics(folder / "seed-0" / "metrics.jsonl")
+    losses = [next(iter(line["loss"].values())) for line in lines if line["event"] == "train"]
+    assert losses[-1] < losses[0], "nothing is learnt"
+    heads = xlm.load(folder / "seed-0").heads
+    assert {name.split(".")[1] for name in heads} == {next(iter(streams)).split("/")[0]}
+
+
+def test_fine_tuning_starts_from_a_pretrained_model(trained: Any, tuned: Any) -> None:
     """Only the new head is new: the model is that of the run, averaged weights where it has any."""
     source = trained("debug/mlm+tlm.yaml")
-    with caplog.at_level(logging.INFO, "xlm"):
-        result = trained(
-            "debug/classification.yaml", f"--initialize.encoder={source.folder}", "--steps=1",
-            "--schedule.kind=constant", "--schedule.warmup_steps=0", "--schedule.peak_lr=0",
-        )  # fmt: skip
-    assert "new heads: follows" in caplog.text
-    averaged = dict(result.learner.model.named_parameters())
-    plain = dict(source.learner.model.named_parameters())
-    changed = [n for n, p in averaged.items() if not p.detach().equal(plain[n].detach())]
-    assert changed  # the averaged weights, not the last ones
-    for name in changed:
-        difference = (averaged[name] - plain[name]).detach().abs().max()
-        assert difference < 0.05
+    folder, _ = tuned("debug/classification.yaml", "--steps=1", "--schedule.peak_lr=0")
+    found = dict(xlm.load(folder / "seed-0").transformer.named_parameters())
+    averaged = dict(xlm.load(source.folder).transformer.named_parameters())
+    last = dict(source.learner.model.named_parameters())
+    assert all(p.equal(averaged[name]) for name, p in found.items())
+    assert any(not p.equal(last[name]) for name, p in found.items())

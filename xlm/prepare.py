@@ -21,12 +21,12 @@ from tqdm import tqdm
 
 from xlm import sample
 from xlm.command import run_verb
-from xlm.data.binarize import binarize, binarize_labeled, binarize_pairs
+from xlm.data.binarize import binarize, binarize_pairs
 from xlm.data.corpora import DESCRIPTION, Corpora, number_languages, write_header
 from xlm.data.storage import atomic_directory
 from xlm.errors import ConfigError, DataError
 from xlm.loading import open_tokenizer
-from xlm.text.readers import Report, open_labeled, open_lines, open_pairs
+from xlm.text.readers import Report, open_lines, open_pairs
 from xlm.text.subwords import learn_fastbpe_tokenizer, learn_sentencepiece, sample_lines
 from xlm.text.tokenizer import Tokenizer
 
@@ -96,8 +96,6 @@ class Prepare:
     """Text of each language."""
     pairs: Aligned = field(default_factory=Aligned)
     """Aligned sentences of language pairs."""
-    labeled: Texts = field(default_factory=Texts)
-    """Labeled sentences or pairs as TSV (label, sentence[, sentence]) by NAME.LANG."""
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
     """The shared subword vocabulary."""
     root: str = "."
@@ -118,7 +116,7 @@ class Prepare:
     """Replace a preparation that is there already."""
 
     def __post_init__(self) -> None:
-        if not any(getattr(part, s) for part in self._parts for s in SPLITS):
+        if not any(getattr(part, s) for part in (self.text, self.pairs) for s in SPLITS):
             raise ConfigError(
                 "nothing to prepare: give text.train or pairs.train at least one source"
             )
@@ -129,9 +127,6 @@ class Prepare:
                         f"pairs.{split}.{pair}: expected LANG-LANG with two sources, found "
                         f"{sources}"
                     )
-            for name in getattr(self.labeled, split):
-                if len(name.split(".")) != 2 or not all(name.split(".")):
-                    raise ConfigError(f"labeled.{split}: expected NAME.LANG, found {name!r}")
         self._check_numbers()
 
     def _check_numbers(self) -> None:
@@ -152,17 +147,12 @@ class Prepare:
                 raise ConfigError(f"{name} must be at least 1: found {number}")
 
     @property
-    def _parts(self) -> tuple[Texts, Aligned, Texts]:
-        return self.text, self.pairs, self.labeled
-
-    @property
     def languages(self) -> list[str]:
         """Every language that is named, in alphabetical order."""
         named = {language for s in SPLITS for language in getattr(self.text, s)}
         named |= {
             part for s in SPLITS for pair in getattr(self.pairs, s) for part in pair.split("-")
         }
-        named |= {name.rpartition(".")[2] for s in SPLITS for name in getattr(self.labeled, s)}
         return sorted(named)
 
     def limit(self, split: str, name: str) -> int | None:
@@ -238,15 +228,6 @@ def _binarize_split(
                 progress=update,
             )
         _account(f"{split} {pair}", report)
-    for name, source in getattr(config.labeled, split).items():
-        report = Report()
-        rows = open_labeled(
-            _resolve(config, source), report, invalid=config.invalid, max_bytes=config.max_bytes
-        )
-        binarize_labeled(
-            rows, folder / name, name.rpartition(".")[2], tokenizer, num_workers=workers
-        )
-        _account(f"{split} {name}", report)
 
 
 def _account(what: str, report: Report) -> None:

@@ -26,7 +26,7 @@ from xlm.objectives.causal import CausalLM, CausalTLM
 from xlm.objectives.masked import MaskedLM
 from xlm.objectives.translation import Translation
 from xlm.recipe import check_types
-from xlm.scores import HIGHER_IS_BETTER
+from xlm.scores import rises
 from xlm.tasks.answering import Answering
 from xlm.tasks.classification import Classification
 from xlm.tasks.parsing import Parsing
@@ -349,7 +349,7 @@ def stopping_score(
             f"which have {', '.join(sorted({name for own in figures.values() for name in own}))}"
         )
     score = sum(figures[name][stopping.metric] for name in names) / len(names)
-    if stopping.metric in HIGHER_IS_BETTER:
+    if rises(stopping.metric):
         score = -score
     return math.inf if math.isnan(score) else score, names
 

@@ -18,6 +18,11 @@ HIGHER_IS_BETTER = frozenset(
 """Figures that rise with the model; every other one that may be watched falls."""
 
 
+def rises(metric: str) -> bool:
+    """Whether a figure rises with the model; ``f1.PER`` is the F1 of one kind."""
+    return metric.partition(".")[0] in HIGHER_IS_BETTER
+
+
 class Scores(Mapping[str, float]):
     """Named sums; ``a + b`` adds name by name, a name that is missing being 0."""
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.data.fakes import WordTokenizer
 from xlm.data import binarize as module
-from xlm.data.binarize import binarize, binarize_labeled, binarize_pairs
+from xlm.data.binarize import binarize, binarize_pairs
 from xlm.errors import DataError
 from xlm.scores import TextSize
 
@@ -96,7 +96,7 @@ def test_pairs_with_an_empty_side_are_left_out_and_counted(tmp_path):
         TOKENIZER.encode("f"), TOKENIZER.encode("g h i"),
     ]  # fmt: skip
     assert found.sides[0].text_size == TextSize(2, 5, 5, 6, 6)
-    assert found.languages == ("en", "hi") and found.labels is None
+    assert found.languages == ("en", "hi")
 
 
 def test_pairs_by_workers(tmp_path, monkeypatch):
@@ -108,51 +108,6 @@ def test_pairs_by_workers(tmp_path, monkeypatch):
     for side in (0, 1):
         assert one.sides[side].ids.tolist() == two.sides[side].ids.tolist()
     assert one.order().tolist() == two.order().tolist() and one.dropped == two.dropped
-
-
-def test_labels_are_numbered_in_alphabetical_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "CHUNK_ROWS", 2)
-    monkeypatch.setattr(module, "CHUNK", 2)
-    rows = [
-        ("yes", "a", "b"),
-        ("no", "c d", ""),
-        ("maybe", "e", "f"),
-        ("no", "g", "h"),
-        ("yes", "i", "j"),
-    ]
-    found = binarize_labeled(rows, tmp_path / "nli", "en", TOKENIZER)
-    assert found.label_names == ("maybe", "no", "yes")
-    assert found.labels.tolist() == [2, 1, 0, 1, 2]
-    assert found.languages == ("en", "en") and len(found) == 5
-    given = binarize_labeled(
-        rows, tmp_path / "given", ("en", "ne"), TOKENIZER, label_names=["yes", "no", "maybe"]
-    )
-    assert given.labels.tolist() == [0, 1, 2, 1, 0] and given.languages == ("en", "ne")
-
-
-def test_labelled_single_sentences(tmp_path):
-    found = binarize_labeled([("b", "x y"), ("a", "z")], tmp_path / "topic", "en", TOKENIZER)
-    assert len(found.sides) == 1 and found.labels.tolist() == [1, 0]
-    assert found.order().tolist() == [1, 0]
-
-
-@pytest.mark.parametrize(
-    ("rows", "settings", "message"),
-    [
-        ([], {}, "no row, expected a label"),
-        ([("a",)], {}, "1 columns in row 1"),
-        ([("a", "x"), ("a", "x", "y")], {}, "row 2 has 3 columns, row 1 has 2"),
-        (
-            [("a", "x"), ("c", "x")],
-            {"label_names": ["a", "b"]},
-            "row 2 has label 'c', expected .* a, b",
-        ),
-    ],
-)
-def test_labelled_rows_that_cannot_be(tmp_path, rows, settings, message):
-    with pytest.raises(DataError, match=message):
-        binarize_labeled(rows, tmp_path / "x", "en", TOKENIZER, **settings)
-    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_is_left_when_reading_fails(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.data.fakes import WordTokenizer, corpora, corpus
-from xlm.data.binarize import binarize, binarize_labeled, binarize_pairs
+from xlm.data.binarize import binarize, binarize_pairs
 from xlm.data.corpora import Corpora, number_languages, write_header
 from xlm.errors import DataError
 
@@ -16,8 +16,6 @@ def folder(tmp_path):
     binarize(["a b", "c"], tmp_path / "train" / "ne", "ne", TOKENIZER)
     binarize(["d"], tmp_path / "valid" / "ne", "ne", TOKENIZER)
     binarize_pairs([("e f", "g")], tmp_path / "train" / "en-ne", ("en", "ne"), TOKENIZER)
-    rows = [("yes", "h", "i"), ("no", "j k", "l")]
-    binarize_labeled(rows, tmp_path / "train" / "nli", "en", TOKENIZER)
     write_header(tmp_path, TOKENIZER, ["ne", "en"])
     (tmp_path / "train" / ".hi.writing").mkdir()
     (tmp_path / "train" / ".hi.writing" / "header.json").touch()
@@ -27,16 +25,22 @@ def folder(tmp_path):
 def test_a_folder_is_opened(folder):
     found = Corpora.open(folder, TOKENIZER)
     assert found.languages == {"en": 0, "ne": 1}
-    assert found.names("train") == {"texts": ["ne"], "pairs": ["en-ne"], "labeled": ["nli"]}
-    assert found.names("test") == {"texts": [], "pairs": [], "labeled": []}
+    assert found.names("train") == {"texts": ["ne"], "pairs": ["en-ne"]}
+    assert found.names("test") == {"texts": [], "pairs": []}
     assert found.text("train", "ne").text_size.tokens == 5
     assert found.text("valid", "ne")[0].tolist() == TOKENIZER.encode("d")
     assert found.text("valid", "ne") is found.text("valid", "ne")
     assert found.pairs("train", "en-ne").languages == ("en", "ne")
     assert found.pairs("train", "ne-en").languages == ("ne", "en")
-    assert found.labeled("train", "nli").label_names == ("no", "yes")
     assert found.describe().splitlines()[0] == "train ne: 2 sentences, 5 tokens"
-    assert len(found.describe().splitlines()) == 4
+    assert found.describe().splitlines()[1] == "train en-ne: 5 tokens in 1 pairs"
+    assert len(found.describe().splitlines()) == 3
+
+
+def test_what_is_neither_a_language_nor_a_pair_is_passed_over_and_said(folder, caplog):
+    (folder / "train" / "ne").rename(folder / "train" / "nli.en")
+    assert Corpora.open(folder, TOKENIZER).names("train") == {"texts": [], "pairs": ["en-ne"]}
+    assert f"{folder / 'train' / 'nli.en'} is passed over: nli.en is neither" in caplog.text
 
 
 def test_what_is_missing_is_told_with_what_there_is(folder):
@@ -45,7 +49,6 @@ def test_what_is_missing_is_told_with_what_there_is(folder):
         (lambda: found.text("train", "hi"), "no text 'hi' in the train split of .*: it has ne;"),
         (lambda: found.text("test", "ne"), "in the test split of .*: it has none;"),
         (lambda: found.pairs("train", "hi-ne"), "no pairs 'hi-ne' .* it has en-ne;"),
-        (lambda: found.labeled("train", "qa"), "no labelled rows 'qa' .* it has nli;"),
         (lambda: found.unigram("hi"), "no text 'hi'"),
     ]:
         with pytest.raises(DataError, match=message):

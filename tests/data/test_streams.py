@@ -1,6 +1,5 @@
 import json
 import time
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,7 @@ from hypothesis import strategies as st
 from tests.data.fakes import WordTokenizer, corpora, corpus
 from xlm.data.corpora import Corpora
 from xlm.data.corpus import Corpus
-from xlm.data.pairs import Pairs
-from xlm.data.streams import LabeledStream, PairStream, TextStream
+from xlm.data.streams import PairStream, TextStream
 from xlm.errors import ConfigError, DataError
 
 TOKENIZER = WordTokenizer()
@@ -248,26 +246,6 @@ def test_both_orders_of_a_pair():
     examples = back.examples(0)
     row = examples.rows[0]
     assert examples.first[0].tolist() == there.pairs.sides[1][row].tolist()
-
-
-def test_labelled_rows_bring_their_labels():
-    labels = np.array([2, 0, 1, 2, 0])
-    for second in (None, corpus([2, 2, 2, 8, 1], "hi")):
-        rows = Pairs(
-            corpus([3, 5, 1, 4, 2]), second, labels=labels, label_names=["no", "maybe", "yes"]
-        )
-        made = Corpora(TOKENIZER, ["en", "hi"], labeled={("train", "nli"): rows})
-        stream = LabeledStream(
-            made, "nli", objective="task", tokens_per_batch=20, num_specials=2, max_length=99
-        )
-        assert stream.id == "task/nli" and stream.label_names == ("no", "maybe", "yes")
-        seen = Counter()
-        for k in range(stream.num_batches):
-            examples = stream.examples(k)
-            assert examples.labels.tolist() == labels[examples.rows].tolist()
-            assert (examples.second is None) == (second is None)
-            seen.update(examples.rows.tolist())
-        assert seen == Counter(range(5))
 
 
 def test_what_an_objective_reads_off_a_stream():

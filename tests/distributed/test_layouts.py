@@ -117,7 +117,7 @@ def _mean_loss(name: str, model: Transformer, heads: torch.nn.ModuleDict, batch:
     real = batch.targets >= 0
     targets = batch.targets[real]
     if name == "nli":
-        return F.cross_entropy(heads["nli"](hidden[:, 0]), targets)
+        return F.cross_entropy(heads["nli"].output(hidden[:, 0]), targets)
     width = batch.tokens.shape[1]
     cells = batch.predict[real]
     chosen = hidden[cells // width, cells % width]
@@ -222,7 +222,7 @@ def test_a_world_that_does_not_divide_the_group(pool: Pool, tmp_path: Path) -> N
 def test_evaluation_is_alike_on_any_number_of_processes(pool: Pool) -> None:
     """5 batches of masked text, some of which only one of four ranks has."""
     (expected,) = pool.run("evaluated", 1, objectives="two heads", dtype="float64")
-    assert {"mlm/en", "mlm/hi", "tlm/en-hi", "nli/nli.en", "ranked/en"} <= set(expected)
+    assert {"mlm/en", "mlm/hi", "tlm/en-hi", "nli/en", "ranked/en"} <= set(expected)
     for world in WORLDS[1:]:
         ranks = pool.run("evaluated", world, objectives="two heads", dtype="float64")
         assert ranks == [ranks[0]] * world

@@ -2,58 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
-from xlm.addressed import Random
 from xlm.batch import Batch, Loss
-from xlm.data.collate import pad_pairs
-from xlm.data.corpora import Corpora
-from xlm.data.streams import Examples, LabeledStream, Stream
+from xlm.data.streams import Stream
 from xlm.model.config import ModelConfig
 from xlm.model.transformer import Transformer
-from xlm.objective import Objective
 from xlm.scores import Scores
+from xlm.tasks.classification import Sentences
+from xlm.tasks.heads import SentenceHead
+from xlm.text.task_files import SentenceRow
 
 
 @dataclass(frozen=True, kw_only=True)
-class Similarity(Objective):
+class Similarity(Sentences):
     """Predict the number that is the label of each pair."""
 
-    name: str
-    """The labeled data set; its labels are numbers."""
-    languages: list[str]
-    """Languages that are trained on and evaluated."""
+    format: str = "plain-pair"
+    """How the files are written."""
 
-    def streams(
-        self, name: str, corpora: Corpora, *, seed: int, split: str = "train"
-    ) -> list[Stream]:
-        return [
-            LabeledStream(
-                corpora, f"{self.name}.{language}", objective=name, split=split,
-                tokens_per_batch=512, num_specials=3, max_length=128, seed=seed,
-                shuffle=split == "train",
-            )
-            for language in self.languages
-        ]  # fmt: skip
+    @property
+    def metric(self) -> str:
+        return "squared_error"
 
-    def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:
-        assert isinstance(examples.stream, LabeledStream)
-        numbers = np.array([float(name) for name in examples.stream.label_names], dtype=np.float32)
-        rows = np.arange(len(examples.rows))
-        targets = numbers[examples.labels]
-        return pad_pairs(examples, "merged").batch(examples.rows, rows, targets, multiple=1)
+    def answer(self, example: SentenceRow) -> np.float32:
+        return np.float32(example.label or "nan")  # of a line to predict nobody knows it
 
     def head(self, config: ModelConfig) -> nn.Module:
-        return nn.Linear(config.dim, 1)
+        return SentenceHead(self.readout, config, 1)
 
     def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
         assert head is not None
-        hidden = model.encode(batch.tokens, batch.lengths, batch.positions, batch.langs)
-        error = (head(hidden[:, 0]).squeeze(1) - batch.targets).square().sum()
-        return Loss(error, batch.count, {"squares": error.detach()})
+        found = head(model, batch)[:, 0]
+        error = (found - batch.targets).square().nansum()
+        return Loss(error, batch.count, {"squares": error.detach()}, outputs=found)
 
     def figures(self, stream: Stream, scores: Scores) -> dict[str, float]:
         return {"squared_error": scores["squares"] / scores["targets"]}
+
+    def predictions(self, stream: Stream, batch: Batch, outputs: Tensor) -> dict[int, Any]:
+        return dict(zip(batch.rows.tolist(), outputs.tolist(), strict=True))
+
+    def rendered(self, stream: Stream, predictions: Mapping[int, Any]) -> dict[int, str]:
+        return {row: f"{number:.3f}" for row, number in predictions.items()}

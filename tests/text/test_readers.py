@@ -10,7 +10,6 @@ import zstandard
 from xlm.errors import ConfigError, DataError
 from xlm.text.readers import (
     Report,
-    open_labeled,
     open_lines,
     open_pairs,
     read_lines,
@@ -171,20 +170,6 @@ def test_unequal_pairs(tmp_path: Path, swap: bool) -> None:
         list(open_pairs(*(reversed(paths) if swap else paths), Report()))
     message = str(caught.value)
     assert f"{paths[0]} has 5" in message and f"{paths[1]} has 2" in message
-
-
-def test_labeled(tmp_path: Path) -> None:
-    path = write(tmp_path, "1\ta  b\tc\r\n\n0\t\td\n")
-    report = Report()
-    assert list(open_labeled(path, report)) == [("1", "a b", "c"), ("0", "", "d")]
-    assert report.dropped == {"empty": 1}
-    for text, message in [
-        ("1\ta\n1\tb\tc\n", r"a\.txt:2: 3 fields .*, expected 2"),
-        ("a\n", r"a\.txt:1: 1 fields .*, expected 2 or 3"),
-        ("\ta\n", r"a\.txt:1: no label"),
-    ]:
-        with pytest.raises(DataError, match=message):
-            list(open_labeled(write(tmp_path, text), Report()))
 
 
 def test_settings_of_a_source() -> None:

@@ -26,6 +26,9 @@ from xlm.objective import cross_entropy_loss
 from xlm.objectives.masked import MaskedLM
 from xlm.run import Run, Schedule, Stopping
 from xlm.tasks.classification import Classification
+from xlm.tasks.heads import Readout
+from xlm.tasks.task import Files
+from xlm.text.task_files import SentenceRow
 from xlm.training.loop import Trainer
 from xlm.training.optimizer import Optimizer
 from xlm.training.parallel import Parallel
@@ -37,10 +40,13 @@ LABELS = ["low", "high"]
 
 
 class Words(WordTokenizer):
-    """A tokenizer of ids, with something to write."""
+    """A tokenizer of ids, with something to write; words that are numbers are ids."""
 
     def __init__(self) -> None:
         super().__init__(VOCAB_SIZE)
+
+    def encode(self, text: str) -> list[int]:
+        return [int(word) if word.isdecimal() else super().encode(word)[0] for word in text.split()]
 
     def save(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
@@ -66,8 +72,8 @@ def _corpus(rows: list[np.ndarray], language: str) -> Corpus:
 
 
 def corpora(num: int = 80, seed: int = 0) -> Corpora:
-    """Text in en and hi, pairs (hi is en with other words), labelled rows and pairs in en."""
-    texts, pairs, labeled = {}, {}, {}
+    """Text in en and hi, and pairs (hi is en with other words)."""
+    texts, pairs = {}, {}
     for split, size in (("train", num), ("valid", max(num // 4, 10))):
         start = seed * 100 + (0 if split == "train" else 50)
         first = sentences(size, start + 1)
@@ -75,13 +81,22 @@ def corpora(num: int = 80, seed: int = 0) -> Corpora:
         texts[split, "en"] = _corpus(sentences(size, start + 2), "en")
         texts[split, "hi"] = _corpus(sentences(size // 2, start + 3), "hi")
         pairs[split, "en-hi"] = Pairs(_corpus(first, "en"), _corpus(second, "hi"))
-        kinds = np.array([int(row[0] % 2) for row in first])
-        labeled[split, "topic.en"] = Pairs(_corpus(first, "en"), labels=kinds, label_names=LABELS)
-        shuffled = _corpus(first[::-1], "en")
-        labeled[split, "nli.en"] = Pairs(
-            _corpus(first, "en"), shuffled, labels=1 - kinds, label_names=LABELS
-        )
-    return Corpora(Words(), ["en", "hi"], texts=texts, pairs=pairs, labeled=labeled)
+    return Corpora(Words(), ["en", "hi"], texts=texts, pairs=pairs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeUp(Classification):
+    """Pairs that are made, not read: a file's name is their number and a seed."""
+
+    def read(self, path: str, language: str, split: str = "train") -> list[SentenceRow]:
+        num, seed = map(int, path.split())
+        rows = sentences(num, seed)
+        kinds = [LABELS[1 - int(row[0] % 2)] for row in rows]
+        texts = [" ".join(map(str, row)) for row in rows]
+        return [
+            SentenceRow(*row, language, f"{path}:{at}")
+            for at, row in enumerate(zip(kinds, texts, texts[::-1], strict=True), 1)
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +118,10 @@ class RankedLM(MaskedLM):
 
 MLM = MaskedLM(languages=["en", "hi"], rows=8, length=12)
 TLM = MaskedLM(pairs=["en-hi"], tokens=8 * 20, length=20, num_lengths=3)
-NLI = Classification(
-    name="nli", labels=LABELS, train=["en"], rows=8, length=20, num_lengths=3, dropout=0.0
-)
+NLI = MadeUp(
+    files=Files(train={"en": "80 1"}, valid={"en": "20 51"}),
+    labels=LABELS, rows=8, length=20, num_lengths=3, readout=Readout(dropout=0.0),
+)  # fmt: skip
 RANKED = RankedLM(languages=["en"], rows=8, length=12)
 
 

@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xlm.data.corpus import Corpus, CorpusWriter, id_type
 from xlm.data.pairs import SIDES, Pairs, write_index
-from xlm.data.storage import CHUNK, atomic_directory
+from xlm.data.storage import atomic_directory
 from xlm.errors import DataError
 from xlm.scores import TextSize
 from xlm.text.tokenizer import Tokenizer
@@ -39,7 +39,6 @@ CHUNKS_HERE = 8
 
 Row = tuple[str, ...]
 Progress = Callable[[int], object]
-Label = TypeVar("Label")
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def binarize(
     """
     with CorpusWriter(path, language=language, tokenizer=tokenizer, replace=replace) as writer:
         rows = ((line,) for line in lines)
-        for _, (encoded,) in _encode_all(rows, 1, tokenizer, num_workers, progress):
+        for (encoded,) in _encode_all(rows, 1, tokenizer, num_workers, progress):
             encoded.write(writer)
     return Corpus.open(path, tokenizer)
 
@@ -109,7 +108,7 @@ def binarize_pairs(
     """
     with _pairs_writer(path, languages, tokenizer, replace) as (folder, writers, stack):
         num_empty = 0
-        for _, sides in _encode_all(rows, 2, tokenizer, num_workers, progress):
+        for sides in _encode_all(rows, 2, tokenizer, num_workers, progress):
             kept = (sides[0].lengths > 1) & (sides[1].lengths > 1)
             num_empty += len(kept) - int(kept.sum())
             for side, writer in zip(sides, writers, strict=True):
@@ -117,92 +116,6 @@ def binarize_pairs(
         stack.close()
         write_index(folder, tokenizer, dropped={"empty side": num_empty} if num_empty else {})
     return Pairs.open(path, tokenizer)
-
-
-def binarize_labeled(
-    rows: Iterable[Sequence[str]],
-    path: Path | str,
-    languages: str | Sequence[str],
-    tokenizer: Tokenizer,
-    *,
-    label_names: Sequence[str] | None = None,
-    num_workers: int = 1,
-    progress: Progress | None = None,
-    replace: bool = False,
-) -> Pairs:
-    """Write labelled rows ``(label, sentence)`` or ``(label, first, second)`` in folder ``path``.
-
-    How many sentences a row has is read off the first. ``languages`` is one name for all, or one a
-    sentence. Without ``label_names`` the labels are those that occur, in alphabetical order. An
-    empty sentence stays: its label may say something. Raises DataError for a row of another width,
-    a label that is not among ``label_names``, or no row at all. Otherwise as ``binarize``.
-    """
-    rows = iter(rows)
-    head = next(rows, None)
-    if head is None or len(head) not in (2, 3):
-        problem = "no row" if head is None else f"{len(head)} columns in row 1"
-        raise DataError(f"{path}: {problem}, expected a label and one or two sentences a row")
-    num_sides = len(head) - 1
-    names = (languages,) * num_sides if isinstance(languages, str) else tuple(languages)
-    if len(names) != num_sides:
-        raise DataError(f"{path}: {num_sides} sentences a row, in languages {', '.join(names)}")
-    labels = _Labels(path, label_names)
-    with _pairs_writer(path, names, tokenizer, replace) as (folder, writers, stack):
-        split = _split_labels(path, chain([head], rows), num_sides)
-        with open(folder / "labels.bin", "wb") as file:
-            for found, sides in _encode_all(split, num_sides, tokenizer, num_workers, progress):
-                file.write(labels.numbers(found).tobytes())
-                for side, writer in zip(sides, writers, strict=True):
-                    side.write(writer)
-        stack.close()
-        write_index(folder, tokenizer, label_names=labels.finish(folder / "labels.bin"))
-    return Pairs.open(path, tokenizer)
-
-
-class _Labels:
-    """Numbers label names as they come; renumbers the file alphabetically where none were given."""
-
-    def __init__(self, path: Path | str, names: Sequence[str] | None):
-        self._path = path
-        self._given = names is not None
-        self._numbers = {name: number for number, name in enumerate(names or ())}
-        self._num_rows = 0
-
-    def numbers(self, names: Sequence[str]) -> NDArray[np.int64]:
-        """The number of each name (int64); DataError for one that is not among those given."""
-        for row, name in enumerate(names, self._num_rows + 1):
-            if name not in self._numbers:
-                if self._given:
-                    raise DataError(
-                        f"{self._path}: row {row} has label {name!r}, expected one of "
-                        f"{', '.join(self._numbers)}"
-                    )
-                self._numbers[name] = len(self._numbers)
-        self._num_rows += len(names)
-        return np.array([self._numbers[name] for name in names], dtype=np.int64)
-
-    def finish(self, file: Path) -> list[str]:
-        """The names in the order of the numbers in ``file``, which are changed if need be."""
-        if self._given:
-            return list(self._numbers)
-        ordered = sorted(self._numbers)
-        rank = np.empty(len(ordered), dtype=np.int64)
-        rank[[self._numbers[name] for name in ordered]] = np.arange(len(ordered))
-        labels = np.memmap(file, dtype=np.int64, mode="r+")
-        for start in range(0, len(labels), CHUNK):
-            labels[start : start + CHUNK] = rank[labels[start : start + CHUNK]]
-        labels.flush()
-        return ordered
-
-
-def _split_labels(path: Path | str, rows: Iterable[Sequence[str]], num_sides: int) -> Iterator[Row]:
-    """Rows with the label last, where ``_encode_all`` passes it by."""
-    for number, row in enumerate(rows, 1):
-        if len(row) != num_sides + 1:
-            raise DataError(
-                f"{path}: row {number} has {len(row)} columns, row 1 has {num_sides + 1}"
-            )
-        yield (*row[1:], row[0])
 
 
 @contextmanager
@@ -213,7 +126,7 @@ def _pairs_writer(
     with atomic_directory(path, replace=replace) as folder, ExitStack() as stack:
         writers = [
             stack.enter_context(CorpusWriter(folder / side, language=name, tokenizer=tokenizer))
-            for side, name in zip(SIDES, languages, strict=False)
+            for side, name in zip(SIDES, languages, strict=True)
         ]
         yield folder, writers, stack
 
@@ -224,16 +137,16 @@ def _encode_all(
     tokenizer: Tokenizer,
     num_workers: int,
     progress: Progress | None,
-) -> Iterator[tuple[list[str], list[Encoded]]]:
-    """Every chunk in order: what follows the sentences in its rows (if anything), and its sides."""
-    waiting: deque[tuple[list[str], int, Future[list[Encoded]]]] = deque()
+) -> Iterator[list[Encoded]]:
+    """The sides of every chunk in order."""
+    waiting: deque[tuple[int, Future[list[Encoded]]]] = deque()
 
-    def next_done() -> tuple[list[str], list[Encoded]]:
-        rest, num_rows, future = waiting.popleft()
+    def next_done() -> list[Encoded]:
+        num_rows, future = waiting.popleft()
         sides = future.result()
         if progress is not None:
             progress(num_rows)
-        return rest, sides
+        return sides
 
     chunks = _chunks(rows)
     head = list(islice(chunks, CHUNKS_HERE + 1)) if num_workers > 1 else []
@@ -243,8 +156,7 @@ def _encode_all(
         try:
             for chunk in chain(head, chunks):
                 texts = [[row[side] for row in chunk] for side in range(num_sides)]
-                rest = [row[num_sides] for row in chunk if len(row) > num_sides]
-                waiting.append((rest, len(chunk), executor.submit(_encode_chunk, texts)))
+                waiting.append((len(chunk), executor.submit(_encode_chunk, texts)))
                 if len(waiting) >= CHUNKS_AHEAD * max(num_workers, 1):
                     yield next_done()
             while waiting:

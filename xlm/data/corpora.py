@@ -4,12 +4,12 @@ corpora.json                      format version, tokenizer's digest, languages 
 tokenizer/
 {train,valid,test}/en/            a Corpus
 {train,valid,test}/en-hi/         Pairs (the two names in alphabetical order)
-{train,valid,test}/NAME/          labelled Pairs
 """
 
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -23,17 +23,19 @@ from xlm.data.storage import HEADER, read_json, write_json
 from xlm.errors import DataError
 from xlm.text import Tokenizer, load_tokenizer
 
+log = logging.getLogger("xlm")
+
 FORMAT_VERSION = 1
 DESCRIPTION = "corpora.json"
 SPLITS = ("train", "valid", "test")
 
 Key = tuple[str, str]
-"""A split and a language, a pair or the name of a labelled corpus."""
+"""A split and a language or a pair."""
 Found = TypeVar("Found", Corpus, Pairs)
 
 
 class Corpora:
-    """Corpora by split and language, pairs by split and ``en-hi``, labelled rows by split and name.
+    """Corpora by split and language, pairs by split and ``en-hi``.
 
     ``languages`` maps names to ids; a plain list of names is numbered in alphabetical order, as the
     original numbers them (algorithms A11).
@@ -46,7 +48,6 @@ class Corpora:
         *,
         texts: Mapping[Key, Corpus] | None = None,
         pairs: Mapping[Key, Pairs] | None = None,
-        labeled: Mapping[Key, Pairs] | None = None,
         where: str = "these corpora",
     ):
         self.tokenizer = tokenizer
@@ -56,7 +57,6 @@ class Corpora:
         self._folder: Path | None = None
         self._texts: dict[Key, Corpus | None] = dict(texts or {})
         self._pairs: dict[Key, Pairs | None] = dict(pairs or {})
-        self._labeled: dict[Key, Pairs | None] = dict(labeled or {})
         self._counts: NDArray[np.int64] | None = None
         self._unigrams: dict[str, NDArray[np.float64]] = {}
         self.kept: dict[Any, Any] = {}
@@ -99,7 +99,10 @@ class Corpora:
             elif _is_pair(name, corpora.languages):
                 corpora._pairs[split, name] = None
             else:
-                corpora._labeled[split, name] = None
+                log.warning(
+                    "%s is passed over: %s is neither a language nor a pair of %s",
+                    header.parent, name, ", ".join(corpora.languages),
+                )  # fmt: skip
         return corpora
 
     def renumbered(self, languages: Mapping[str, int]) -> Corpora:
@@ -131,16 +134,9 @@ class Corpora:
             return self._get(self._pairs, (split, swapped), Pairs).swapped()
         self._refuse("pairs", split, pair, self._pairs)
 
-    def labeled(self, split: str, name: str) -> Pairs:
-        """The labelled rows called ``name``."""
-        if (split, name) not in self._labeled:
-            self._refuse("labelled rows", split, name, self._labeled)
-        return self._get(self._labeled, (split, name), Pairs)
-
     def names(self, split: str) -> dict[str, list[str]]:
-        """What there is of ``split``, under ``texts``, ``pairs`` and ``labeled``."""
-        parts: dict[str, Iterable[Key]]
-        parts = {"texts": self._texts, "pairs": self._pairs, "labeled": self._labeled}
+        """What there is of ``split``, under ``texts`` and ``pairs``."""
+        parts: dict[str, Iterable[Key]] = {"texts": self._texts, "pairs": self._pairs}
         return {
             part: sorted(name for found, name in keys if found == split)
             for part, keys in parts.items()
@@ -155,16 +151,13 @@ class Corpora:
                 size = self.text(split, name).text_size
                 lines.append(f"{split} {name}: {size.sentences} sentences, {size.tokens} tokens")
             for name in names["pairs"]:
-                lines.append(f"{split} {name}: {_describe(self.pairs(split, name))} pairs")
-            for name in names["labeled"]:
-                lines.append(f"{split} {name}: {_describe(self.labeled(split, name))} rows")
+                pairs = self.pairs(split, name)
+                tokens = sum(side.text_size.tokens for side in pairs.sides)
+                lines.append(f"{split} {name}: {tokens} tokens in {len(pairs)} pairs")
         return "\n".join(lines)
 
     def counts(self) -> NDArray[np.int64]:
-        """How often each id occurs in all training text and pairs (int64 ``[V]``, read-only).
-
-        Labelled rows are left out: they are no part of what a language model is trained on.
-        """
+        """How often each id occurs in all training text and pairs (int64 ``[V]``, read-only)."""
         if self._counts is None:
             counts = np.zeros(self.tokenizer.vocab_size, dtype=np.int64)
             for corpus in self._training():
@@ -211,11 +204,6 @@ class Corpora:
             f"no {what} {name!r} in the {split} split of {self._where}: it has {names}; "
             "prepare it or ask for one of these"
         )
-
-
-def _describe(pairs: Pairs) -> str:
-    tokens = sum(side.text_size.tokens for side in pairs.sides)
-    return f"{tokens} tokens in {len(pairs)}"
 
 
 def _is_pair(name: str, languages: Mapping[str, int]) -> bool:

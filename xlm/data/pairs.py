@@ -1,9 +1,8 @@
-"""Aligned sentences, and labelled rows: one or two corpora of equal length and an index.
+"""Aligned sentences: two corpora of equal length and an index.
 
-first/, second/  the corpora (only the first where a labelled row is one sentence)
+first/, second/  the corpora
 order.bin        int64 [pairs]: the pairs stably sorted by joint length, special tokens apart
-labels.bin       int64 [pairs], of labelled rows
-header.json      format version, languages, tokenizer's digest, label names, what was dropped
+header.json      format version, languages, tokenizer's digest, what was dropped
 """
 
 from __future__ import annotations
@@ -29,38 +28,30 @@ Measure = Literal["joint", "longer"]
 
 
 class Pairs:
-    """Row i is sentence i of the first corpus and, where there is one, sentence i of the second.
+    """Row i is sentence i of the first corpus and sentence i of the second.
 
-    Raises DataError where the two have different numbers of sentences or tokenizers, or the labels
-    another number of rows.
+    Raises DataError where the two have different numbers of sentences or tokenizers.
     """
 
     def __init__(
         self,
         first: Corpus,
-        second: Corpus | None = None,
+        second: Corpus,
         *,
         order: NDArray[np.int64] | None = None,
-        labels: NDArray[np.int64] | None = None,
-        label_names: Sequence[str] = (),
         dropped: Mapping[str, int] | None = None,
     ):
-        self.sides: tuple[Corpus, ...] = (first,) if second is None else (first, second)
-        if second is not None and len(first) != len(second):
+        self.sides: tuple[Corpus, ...] = (first, second)
+        if len(first) != len(second):
             raise DataError(
                 f"{len(first)} sentences in {first.language} and {len(second)} in "
                 f"{second.language}: expected as many, line by line"
             )
-        if second is not None and first.tokenizer_digest != second.tokenizer_digest:
+        if first.tokenizer_digest != second.tokenizer_digest:
             raise DataError(
                 f"{first.language} was made by tokenizer {first.tokenizer_digest[:12]}, "
                 f"{second.language} by {second.tokenizer_digest[:12]}: prepare both with one"
             )
-        if labels is not None and len(labels) != len(first):
-            raise DataError(f"{len(labels)} labels for {len(first)} rows: expected as many")
-        self.labels = labels
-        """int64 ``[pairs]``, indices into ``label_names``; None where rows have no label."""
-        self.label_names = tuple(label_names)
         self.dropped = dict(dropped or {})
         self._orders: dict[str, NDArray[np.int64]] = {} if order is None else {"joint": order}
 
@@ -68,31 +59,20 @@ class Pairs:
     def open(cls, path: Path | str, tokenizer: Tokenizer | None = None) -> Pairs:
         """Map the pairs in folder ``path``. Raises DataError as ``Corpus.open`` does."""
         path = Path(path)
-        keys = ("languages", "tokenizer", "rows", "label_names", "dropped")
+        keys = ("languages", "tokenizer", "rows", "dropped")
         header = read_json(path / HEADER, "pairs", keys, FORMAT_VERSION)
         if tokenizer is not None:
             check_digest(path, header["tokenizer"], tokenizer)
-        sides = [
-            Corpus.open(path / side, tokenizer)
-            for side, _ in zip(SIDES, header["languages"], strict=False)
-        ]
+        first, second = (Corpus.open(path / side, tokenizer) for side in SIDES)
         num = header["rows"]
-        for side, corpus in zip(SIDES, sides, strict=False):
+        for side, corpus in zip(SIDES, (first, second), strict=True):
             if len(corpus) != num:
                 raise DataError(
                     f"{path / side} has {len(corpus)} sentences, {path / HEADER} says {num}: "
                     "prepare it again"
                 )
-        labels = None
-        if header["label_names"]:
-            labels = map_array(path / "labels.bin", np.int64, num)
-        return cls(
-            *sides,
-            order=map_array(path / "order.bin", np.int64, num),
-            labels=labels,
-            label_names=header["label_names"],
-            dropped=header["dropped"],
-        )
+        order = map_array(path / "order.bin", np.int64, num)
+        return cls(first, second, order=order, dropped=header["dropped"])
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -105,12 +85,8 @@ class Pairs:
 
     def swapped(self) -> Pairs:
         """The same rows, the second side first."""
-        swapped = Pairs(
-            *reversed(self.sides),
-            labels=self.labels,
-            label_names=self.label_names,
-            dropped=self.dropped,
-        )
+        first, second = self.sides
+        swapped = Pairs(second, first, dropped=self.dropped)
         swapped._orders = self._orders  # no measure of length depends on the order of the sides
         return swapped
 
@@ -128,14 +104,10 @@ class Pairs:
 
 
 def write_index(
-    folder: Path,
-    tokenizer: Tokenizer,
-    *,
-    label_names: Sequence[str] = (),
-    dropped: Mapping[str, int] | None = None,
+    folder: Path, tokenizer: Tokenizer, *, dropped: Mapping[str, int] | None = None
 ) -> None:
     """Write ``order.bin`` and the header beside corpora that already lie in ``folder``."""
-    sides = [Corpus.open(folder / side) for side in SIDES if (folder / side).exists()]
+    sides = [Corpus.open(folder / side) for side in SIDES]
     num = len(sides[0])
     if num:
         order = np.memmap(folder / "order.bin", dtype=np.int64, mode="w+", shape=(num,))
@@ -148,7 +120,6 @@ def write_index(
         "languages": [side.language for side in sides],
         "tokenizer": tokenizer.digest,
         "rows": num,
-        "label_names": list(label_names),
         "dropped": dict(dropped or {}),
     }
     write_json(folder / HEADER, header)

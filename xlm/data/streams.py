@@ -19,7 +19,7 @@ from xlm.addressed import Permutation
 from xlm.data.buckets import Buckets, best_lengths
 from xlm.data.corpora import Corpora
 from xlm.data.corpus import Corpus
-from xlm.data.pairs import LONGEST_SORTED, Measure, Pairs
+from xlm.data.pairs import LONGEST_SORTED, Measure
 from xlm.errors import ConfigError, DataError
 from xlm.scores import TextSize
 from xlm.text.tokenizer import Ids, Tokenizer
@@ -40,14 +40,12 @@ class Examples:
     """The second sentence of each pair, without special tokens."""
     before: NDArray[np.int64] | None = None
     """int64 ``[B]``, text only: the token that precedes each row (an end symbol at the start)."""
-    labels: NDArray[np.int64] | None = None
-    """int64 ``[B]``, labelled rows only."""
     length: int = 0
     """The padded length, special tokens included."""
 
 
 class Stream(ABC):
-    """Micro-batches of one language, pair or labelled corpus for one objective.
+    """Micro-batches of one language or pair for one objective.
 
     The order is drawn from (seed, ``id``, epoch). With ``shuffle=False`` there is one pass in
     order, and k ends at ``num_batches``.
@@ -65,7 +63,7 @@ class Stream(ABC):
     ):
         self._corpora = corpora
         self.name = name
-        """What the stream is of: ``en``, ``en-hi`` or the name of a labelled corpus."""
+        """What the stream is of: ``en`` or ``en-hi``."""
         self.id = f"{objective}/{name}"
         """Keys its cursor and its randomness."""
         self.languages = tuple(side.language for side in sides)
@@ -258,7 +256,7 @@ class TextStream(Stream):
 
 
 class PairStream(Stream):
-    """Aligned sentences (or labelled rows) in batches of one padded length each.
+    """Aligned sentences in batches of one padded length each.
 
     Rows are sorted by length and cut into at most ``num_lengths`` buckets, whose padded lengths
     give the fewest padded cells. An epoch permutes the batches of all buckets, and the rows inside
@@ -289,7 +287,7 @@ class PairStream(Stream):
         seed: int = 0,
         shuffle: bool = True,
     ):
-        self.pairs = self._find(corpora, split, pair)
+        self.pairs = corpora.pairs(split, pair)
         super().__init__(
             corpora, pair, self.pairs.sides, objective=objective, seed=seed, shuffle=shuffle
         )
@@ -319,9 +317,6 @@ class PairStream(Stream):
         self._num_real = int(histogram @ np.arange(len(histogram)))
         self._order = self.pairs.order(sides)
 
-    def _find(self, corpora: Corpora, split: str, pair: str) -> Pairs:
-        return corpora.pairs(split, pair)
-
     def _histogram(self, sides: Measure, num_specials: int, max_length: int) -> NDArray[np.int64]:
         """Rows of each length with special tokens (int64 ``[max_length + 1]``); longer ones cut."""
         lengths = self.pairs.histogram(sides)[: max(0, max_length + 1 - num_specials)]
@@ -348,19 +343,6 @@ class PairStream(Stream):
             self,
             rows,
             sentences[0],
-            second=sentences[1] if len(sentences) > 1 else None,
-            labels=None if self.pairs.labels is None else self.pairs.labels[rows],
+            second=sentences[1],
             length=slot.length,
         )
-
-
-class LabeledStream(PairStream):
-    """The same for labelled rows: ``pair`` is the name of a labelled corpus."""
-
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """The name of each label id."""
-        return self.pairs.label_names
-
-    def _find(self, corpora: Corpora, split: str, pair: str) -> Pairs:
-        return corpora.labeled(split, pair)

@@ -31,8 +31,9 @@ class Readout:
     """linear (XLM, mBERT study); tanh (a linear layer and tanh before it, as BERT's and XLM-R's
     classes in transformers have); feed-forward (MMTE: a layer of ``size`` before the pooling, and
     for sentences one after it)."""
-    pooling: Pooling = "first"
-    """Sentences: the first hidden state, or the maximum or mean over the real ones."""
+    pooling: Pooling | None = None
+    """Sentences: the first hidden state, or the maximum or mean over the real ones; null: the
+    first, and with features the maximum (mBERT study, section 5)."""
     size: int = 64
     """feed-forward: its width (MMTE: 64 for sentences, 784 for words)."""
     dropout: float = 0.1
@@ -107,9 +108,7 @@ class SentenceHead(nn.Module):
 
     def __init__(self, readout: Readout, config: ModelConfig, num_outputs: int):
         super().__init__()
-        self.pooling: Pooling = (
-            "max" if readout.features and readout.pooling == "first" else readout.pooling
-        )
+        self.pooling: Pooling = readout.pooling or ("max" if readout.features else "first")
         self.reader = Reader(readout, config)
         self.before: nn.Module = nn.Identity()
         self.after: nn.Module = nn.Identity()

@@ -71,9 +71,14 @@ class Regression(Sentences):
         return {row: f"{number:.6g}" for row, number in predictions.items()}
 
     def grouped_figures(self, stream: Stream, predictions: Mapping[int, Any]) -> dict[str, float]:
-        """Correlation with the true numbers: Pearson's, and Spearman's of their ranks."""
+        """Correlation with the true numbers: Pearson's, and Spearman's of their ranks.
+
+        Both are 0 for a single row, as they are for rows that do not vary.
+        """
         assert isinstance(stream, RowStream)
         rows = sorted(predictions)
+        if len(rows) < 2:
+            return {"pearson": 0.0, "spearman": 0.0}
         gold = [float(stream.items[row].answer) for row in rows]
         found = [predictions[row] for row in rows]
         return {"pearson": pearson(gold, found), "spearman": spearman(gold, found)}

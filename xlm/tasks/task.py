@@ -28,7 +28,7 @@ class Files:
     """The files of a task; the languages of each split are free."""
 
     train: dict[str, str] = field(default_factory=dict)
-    """What is trained on: a language, and its file."""
+    """What is trained on: a language, and its file (or sample:NAME, datasets:NAME)."""
     valid: dict[str, str] = field(default_factory=dict)
     """What checkpoints and settings are chosen by."""
     test: dict[str, str] = field(default_factory=dict)
@@ -63,7 +63,8 @@ class Task(Objective):
     few_shot: dict[str, int] = field(default_factory=dict)
     """Use that many training examples of these languages, drawn by the seed (MMTE, table 8)."""
     upsampled_to: int = 0
-    """The number of examples that those of few_shot count as when languages are drawn."""
+    """The number of examples that those of few_shot count as when languages are drawn (0: as many
+    as they are)."""
 
     def __post_init__(self) -> None:
         for name in ("rows", "length", "num_lengths"):
@@ -71,6 +72,16 @@ class Task(Objective):
                 raise ConfigError(f"{name} must be at least 1: found {getattr(self, name)}")
         if not self.files.train:
             raise ConfigError(f"{type(self).__name__}: files.train names no file")
+        for name in ("limit", "upsampled_to"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must be at least 0: found {getattr(self, name)}")
+        for language, num in self.few_shot.items():
+            if num < 1:
+                raise ConfigError(f"few_shot.{language} must be at least 1: found {num}")
+        if self.upsampled_to and not self.few_shot:
+            raise ConfigError(
+                f"upsampled_to is {self.upsampled_to}, and few_shot names no language: name some"
+            )
         if strange := sorted(set(self.few_shot) - set(self.files.train)):
             raise ConfigError(
                 f"few_shot names {', '.join(strange)}: files.train has "
@@ -176,6 +187,11 @@ class Task(Objective):
 
     def _chosen(self, num: int, language: str, seed: int) -> list[int]:
         most = self.few_shot.get(language, self.limit)
+        if language in self.few_shot and most > num:
+            raise DataError(
+                f"few_shot.{language} is {most}, {self.files.train[language]} has {num} examples: "
+                "lower it, or give another file"
+            )
         if not most or most >= num:
             return list(range(num))
         drawn = Permutation(num, seed, "examples", language)(np.arange(most))
@@ -207,9 +223,12 @@ def encode(tokenizer: Tokenizer, text: str) -> Ids:
 def cut(sides: Sequence[Ids], room: int) -> list[Ids]:
     """Sentences cut at the end so that together they have at most ``room`` tokens.
 
-    The longest is cut first, a token at a time, as BERT's pairs are (mBERT study, section 5).
+    A token at a time goes from the longest, of equal ones from the last: as BERT cuts its pairs
+    (mBERT study, section 5). Raises ConfigError where there is no room.
     """
+    if room < 0:
+        raise ConfigError(f"special tokens alone need {-room} more than length: raise it")
     lengths = [len(side) for side in sides]
     while sum(lengths) > room:
-        lengths[lengths.index(max(lengths))] -= 1
+        lengths[len(lengths) - 1 - lengths[::-1].index(max(lengths))] -= 1
     return [side[:length] for side, length in zip(sides, lengths, strict=True)]

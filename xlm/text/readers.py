@@ -207,33 +207,6 @@ def parse_dataset(source: str, *columns: str) -> tuple[str, dict[str, Any]]:
     return name, {**settings, "streaming": streaming}
 
 
-def open_labeled(
-    source: str, report: Report, *, invalid: str = "error", max_bytes: int = MAX_BYTES
-) -> Iterator[tuple[str, ...]]:
-    """Rows ``(label, sentence[, sentence])`` of a file of values separated by tabs.
-
-    Every field is normalized; an empty sentence stays (its label may say something), an empty line
-    is dropped. Raises DataError for a row of another width than the first, or without a label;
-    otherwise as ``open_lines``.
-    """
-    width = 0
-    for line in decode_lines(str(source), invalid, max_bytes):
-        reason = line.reason or ("" if line.text.strip() else EMPTY)
-        if reason:
-            report.drop(reason, line.place)
-            continue
-        fields = tuple(normalize(field) for field in line.text.split("\t"))
-        width = width or len(fields)
-        if not fields[0] or len(fields) not in (2, 3) or len(fields) != width:
-            found = f"{len(fields)} fields separated by tabs" if fields[0] else "no label"
-            expected = width if width in (2, 3) else "2 or 3"
-            raise DataError(
-                f"{line.place}: {found}, expected {expected}: a label and one or two sentences"
-            )
-        report.keep(line.place, *fields)
-        yield fields
-
-
 def _scan_file(path: str, invalid: str, max_bytes: int) -> Iterator[Line]:
     for line in decode_lines(path, invalid, max_bytes):
         text = normalize(line.text)

@@ -36,7 +36,7 @@ def flatten_optimizer(
 
 def _group_state(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> dict[str, Any]:
     """What a group holds beside settings, which are the recipe's (apex: the step counter)."""
-    settings = {*optimizer.defaults, "params", "param_names"}
+    settings = {*optimizer.defaults, "params", "param_names", "rate"}
     extra = {key: value for key, value in group.items() if key not in settings}
     return {k: v.tolist() if isinstance(v, Tensor) else v for k, v in extra.items()}
 
@@ -63,7 +63,7 @@ def restore_optimizer(
     for index, (name, p) in enumerate(ordered):
         for key, value in by_name.get(name, {}).items():
             if isinstance(value, Tensor):
-                if value.ndim and value.shape != p.shape:
+                if not _fits(value, p):
                     raise CheckpointError(
                         f"optimizer: {key} of {name} is {list(value.shape)} in the checkpoint, the "
                         f"parameter is {list(p.shape)}; resume with the recipe that wrote it"
@@ -75,6 +75,15 @@ def restore_optimizer(
     optimizer.load_state_dict({"state": state, "param_groups": groups})
     for group in optimizer.param_groups:
         group.update(saved_extra[names[id(group["params"][0])]])
+
+
+def _fits(value: Tensor, parameter: Tensor) -> bool:
+    """Scalars, the parameter's shape, or (Adafactor) its means over the last axis or another."""
+    if not value.ndim:
+        return True
+    return value.ndim == parameter.ndim and all(
+        own in (1, size) for own, size in zip(value.shape, parameter.shape, strict=True)
+    )
 
 
 def _check_names(own: set[str], saved: set[str]) -> None:

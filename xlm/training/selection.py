@@ -14,7 +14,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from xlm.errors import ConfigError
-from xlm.scores import HIGHER_IS_BETTER
+from xlm.scores import rises
 from xlm.training.journal import METRICS, read_metrics
 
 AT_CHANCE = 0.99
@@ -116,7 +116,7 @@ def best_step(history: History, streams: Sequence[str], metric: str) -> int:
 
     Raises ConfigError where no evaluation has it.
     """
-    sign = -1.0 if metric in HIGHER_IS_BETTER else 1.0
+    sign = -1.0 if rises(metric) else 1.0
     scores = {}
     for step, figures in history.valid.items():
         own = [figures[name][metric] for name in streams if metric in figures.get(name, {})]
@@ -142,7 +142,7 @@ def summarize(
             figures = history.valid[best_step(history, streams, metric)]
             own.append(fmean(figures[name][metric] for name in streams))
         choices[cell] = fmean(own)
-    sign = -1.0 if metric in HIGHER_IS_BETTER else 1.0
+    sign = -1.0 if rises(metric) else 1.0
     chosen = min(choices, key=lambda cell: sign * choices[cell])
     runs = histories[chosen]
     rule = f"{metric} on the validation text of {', '.join(streams)}"
