@@ -218,6 +218,13 @@ def original(tokenizer: FastBpeTokenizer, folder: Path) -> tuple[Any, Path]:
     return peer, path
 
 
+def test_languages_without_a_table_are_named(fast: FastBpeTokenizer) -> None:
+    model = made(fast, {}, language_embeddings=False)
+    assert convert.describe(model)[1] == "languages: not told apart"
+    model.extra["languages"] = {"en": 0, "hi": 1}
+    assert convert.describe(model)[1] == "languages: not told apart (trained on en, hi)"
+
+
 @golden
 def test_no_peer_holds_an_encoder_and_decoder(tmp_path: Path) -> None:
     files = {"codes": str(GOLDEN / "data/codes"), "vocabulary": str(GOLDEN / "data/vocab")}

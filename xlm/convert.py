@@ -101,9 +101,15 @@ def describe(model: PretrainedModel) -> list[str]:
     kind = type(model.tokenizer).__name__.removesuffix("Tokenizer")
     return [
         f"model: {shape}, {config.max_positions} positions, {num:,} parameters",
-        f"languages: {', '.join(model.languages) or 'not told apart'}",
+        f"languages: {', '.join(model.languages) or 'not told apart'}{_trained(model)}",
         f"tokenizer: {kind}, {model.tokenizer.vocab_size:,} entries",
     ]
+
+
+def _trained(model: PretrainedModel) -> str:
+    """The languages that a model without a table of them was trained on, if it says."""
+    names = {} if model.languages else model.extra.get("languages") or {}
+    return f" (trained on {', '.join(names)})" if names else ""
 
 
 def import_model(config: Import) -> Converted:
