@@ -19,6 +19,7 @@ from itertools import product
 from pathlib import Path
 from typing import Literal
 
+from xlm import sample
 from xlm.command import run_verb
 from xlm.data.corpora import Corpora
 from xlm.errors import ConfigError, DataError, TrainingError
@@ -62,6 +63,8 @@ class Finetune:
     """Where runs and the report go; an interrupted call goes on from here."""
     tasks: dict[str, Task]
     """The tasks: a name (of its head and figures) and a class with its fields."""
+    root: str = "."
+    """The tasks' relative files start here."""
     random_weights: bool = False
     """Keep the model's shape and tokenizer and none of its weights: the control."""
     epochs: float = 3.0
@@ -139,7 +142,7 @@ def finetune(config: Finetune) -> Report:
     Writes ``report.json``. Raises ConfigError, DataError, CheckpointError or TrainingError, each in
     one line.
     """
-    tasks = {name: task.resolved() for name, task in config.tasks.items()}
+    tasks = {name: rooted(task, config.root).resolved() for name, task in config.tasks.items()}
     corpora = task_corpora(open_source(config.model).model, tasks)
     runs = list(to_runs(config, tasks, corpora))
     histories: dict[str, dict[int, History]] = {}
@@ -162,6 +165,24 @@ def finetune(config: Finetune) -> Report:
         if parallel.is_main:
             _write(Path(config.folder) / REPORT, report)
     return report
+
+
+def rooted(task: Task, root: str) -> Task:
+    """The task with ``root`` put before its relative files, ``sample:NAME`` made a path.
+
+    Raises DataError for a name that the sample has not.
+    """
+
+    def place(source: str) -> str:
+        if source.startswith("sample:"):
+            return str(sample.path(source.removeprefix("sample:")))
+        return source if source.startswith("datasets:") else str(Path(root, source))
+
+    splits = {
+        split.name: {lang: place(own) for lang, own in getattr(task.files, split.name).items()}
+        for split in dataclasses.fields(task.files)
+    }
+    return dataclasses.replace(task, files=dataclasses.replace(task.files, **splits))
 
 
 def task_corpora(model: PretrainedModel, tasks: Mapping[str, Task]) -> Corpora:

@@ -66,6 +66,8 @@ def test_xnli_jsonl_and_its_translated_training_files(tmp_path):
     [
         ("label-text", ["label\ttext", "sport\ta b"], ("sport", "a b", None)),
         ("nli", ["premise\thypothesis\tlabel", "a\tb\tneutral"], ("neutral", "a", "b")),
+        ("plain", ["topic\ta sentence"], ("topic", "a sentence", None)),
+        ("plain-pair", ["yes\tone\ttwo"], ("yes", "one", "two")),
         ("mldoc", ["CCAT\tsome text"], ("CCAT", "some text", None)),
         ("paws-x", ["id\tsentence1\tsentence2\tlabel", "7\ta\tb\t0"], ("0", "a", "b")),
         (
@@ -100,6 +102,10 @@ def test_every_layout_has_a_test():
 def test_the_language_of_a_row(tmp_path):
     path = write(tmp_path / "train.tsv", "alarm\t\twake me\tth_TH\t{}")
     assert next(read_rows(path, "intent")).language == "th_TH"
+    assert next(read_rows(path, "intent", language="th")).first == "wake me"
+    for other in ("t", "TH", "th_T", "en"):
+        with pytest.raises(DataError, match="found rows of th_TH, expected at least one of"):
+            list(read_rows(path, "intent", language=other))
     path = write(tmp_path / "nc.tsv", "a\tb\tc")
     assert next(read_rows(path, "xglue-nc", language="de")).language == "de"
     assert next(read_rows(path, "xglue-nc")).language == ""

@@ -121,7 +121,8 @@ def read_rows(
     """The rows of a file or a ``datasets:`` source, in order.
 
     ``layout`` is one of ``LAYOUTS`` or columns of one's own. Where it has a column of languages,
-    ``language`` keeps the rows of that one; elsewhere it is what the rows are said to be in.
+    ``language`` keeps the rows of that one (``th`` those of ``th_TH`` too); elsewhere it is what
+    the rows are said to be in.
     ``labeled=False`` reads files without labels. Empty lines, rows of other languages and undecided
     ones are dropped, and counted in ``report``; an empty sentence stays. Raises ConfigError for an
     unknown layout; DataError, with file and line, for a row of another width than the header (or
@@ -137,7 +138,7 @@ def read_rows(
     for place, cells in _cells(str(source), columns, asked, report):
         row = _row(columns, cells, place, language, labeled)
         languages.add(row.language)
-        if columns.language is not None and language and row.language != language:
+        if columns.language is not None and not _speaks(row.language, language):
             report.drop(OTHER_LANGUAGE, place)
         elif labeled and cells[columns.label] == columns.undecided:
             report.drop(UNDECIDED, place)
@@ -149,6 +150,11 @@ def read_rows(
         found = f"rows of {', '.join(sorted(languages))}" if any(languages) else "no row"
         wanted = f" of {language}" if columns.language is not None and language else ""
         raise DataError(f"{source}: found {found}, expected at least one{wanted} with a label")
+
+
+def _speaks(found: str, wanted: str) -> bool:
+    """Whether a language, or a locale such as ``th_TH``, is the one that is wanted."""
+    return wanted in ("", found, found.partition("_")[0])
 
 
 def _row(
