@@ -7,6 +7,7 @@ of them is the answer, scored by SQuAD's, XQuAD's or MLQA's rules.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -26,18 +27,24 @@ from xlm.model.layers import sum_cross_entropy
 from xlm.model.transformer import Transformer
 from xlm.scores import Scores
 from xlm.tasks.answers import (
+    Answer,
     Rules,
     Window,
     answer_figures,
     answer_scores,
     best_answer,
+    best_windows,
+    normalize_answer,
     windows,
 )
 from xlm.tasks.heads import Reader, Readout
 from xlm.tasks.task import Task, encode
 from xlm.text.alignment import align
 from xlm.text.question_files import Question, read_questions
+from xlm.text.readers import Report
 from xlm.text.tokenizer import Tokenizer
+
+log = logging.getLogger("xlm")
 
 
 class Passage(NamedTuple):
@@ -52,6 +59,9 @@ class Passage(NamedTuple):
     """int64 ``[pieces, 2]``: the characters of the paragraph that each piece stands for."""
     span: tuple[int, int]
     """Cells of the first and last piece of the answer; 0, 0 where the window does not hold it."""
+    owned: NDArray[np.bool_]
+    """bool ``[window.length]``: pieces that no other window gives more context: where a predicted
+    answer of this one may begin."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,15 +79,24 @@ class Answering(Task):
     rules: Rules = "squad1"
     """How answers are compared: squad1 (SQuAD 1.1, XQuAD), squad2 or mlqa."""
     unanswerable: bool = False
-    """Whether a paragraph may hold no answer (SQuAD 2.0)."""
+    """Whether a paragraph may hold no answer (SQuAD 2.0; goes with rules squad2)."""
     articles: dict[str, list[str]] = field(default_factory=dict)
     """Titles of the articles that a split uses, such as {train: [...], test: [...]}; a split that
     is not named uses all."""
     misplaced: str = "error"
-    """Answers that do not stand where the file says: error, or drop (counted)."""
+    """Answers that do not stand where the file says, or for which no piece of the tokenizer stands:
+    error, or drop (counted)."""
 
     def __post_init__(self) -> None:
         Task.__post_init__(self)
+        for name in ("longest_question", "longest_answer"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1: found {getattr(self, name)}")
+        if self.unanswerable and self.rules != "squad2":
+            raise ConfigError(
+                f"unanswerable goes with rules squad2: {self.rules} cannot score a question that "
+                "has no answer"
+            )
         room = self.length - self.longest_question - 4
         if not 1 <= self.stride <= room:
             raise ConfigError(
@@ -87,28 +106,62 @@ class Answering(Task):
 
     def read(self, path: str, language: str, split: str = "train") -> Sequence[Any]:
         """The questions of a SQuAD file, perhaps of some articles only."""
-        return list(
+        if split != "train":
+            normalize_answer("", self.rules, language)  # a language that the rules know
+        report = Report()
+        questions = list(
             read_questions(
-                path, language=language, articles=self.articles.get(split), misplaced=self.misplaced
+                path, language=language, articles=self.articles.get(split),
+                misplaced=self.misplaced, report=report,
             )
-        )
+        )  # fmt: skip
+        for reason, num in report.dropped.items():
+            log.info("%s: left out %d questions: %s", path, num, reason)
+        for question in questions:
+            if not question.answers and not self.unanswerable:
+                raise DataError(
+                    f"{question.place}: found no answer, expected one; set unanswerable for "
+                    "paragraphs that may hold none"
+                )
+        return questions
 
     def rows_of(self, example: Any, number: int, tokenizer: Tokenizer) -> list[Row]:
         """A question with each window of its paragraph."""
         asked = encode(tokenizer, example.question)[: self.longest_question]
-        ids, characters = align(tokenizer, example.context)
+        ids, characters = align(tokenizer, example.context)  # kept for the next question on it
         room = self.length - len(asked) - tokenizer.num_specials("merged", pair=True)
-        first, last = _answer_pieces(example, characters)
+        first, last = self._answer_pieces(example, characters)
+        stretches = windows(len(ids), room, self.stride)
+        owner = best_windows(stretches, len(ids))
         rows = []
-        for window in windows(len(ids), room, self.stride):
+        for index, window in enumerate(stretches):
             own = ids[window.first : window.first + window.length]
             wrapped = tokenizer.wrap(asked, own, "merged")
             offset = len(wrapped.tokens) - 1 - len(own)
             inside = first >= window.first and last < window.first + window.length and first >= 0
             shift = offset - window.first
             span = (first + shift, last + shift) if inside else (0, 0)
-            rows.append(Row(wrapped, Passage(example, window, offset, characters, span), number))
+            owned = owner[window.first : window.first + window.length] == index
+            passage = Passage(example, window, offset, characters, span, owned)
+            rows.append(Row(wrapped, passage, number))
         return rows
+
+    def _answer_pieces(self, question: Question, characters: NDArray[np.int64]) -> tuple[int, int]:
+        """First and last piece of the first gold answer; -1, -1 where there is none."""
+        if not question.answers:
+            return -1, -1
+        begin = question.answers[0].start
+        end = begin + len(question.answers[0].text)
+        touched = np.flatnonzero((characters[:, 0] < end) & (characters[:, 1] > begin))
+        if len(touched):
+            return int(touched[0]), int(touched[-1])
+        if self.misplaced == "error":
+            raise DataError(
+                f"{question.place}: no piece of the tokenizer stands for any of the answer "
+                f"{question.answers[0].text[:40]!r}; mend the file, or set misplaced to drop"
+            )
+        log.info("%s: no piece stands for the answer, which is not learnt", question.place)
+        return -1, -1
 
     def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:
         """Rows with targets int64 ``[B, 2]``: the cells where the answer begins and ends."""
@@ -131,13 +184,20 @@ class Answering(Task):
         return Loss(total, batch.count, {"nats": total.detach()}, outputs=scores.float())
 
     def predictions(self, stream: Stream, batch: Batch, outputs: Tensor) -> dict[int, Any]:
-        """Scores of each row's pieces as first and last, and of having no answer."""
+        """Each row's best span ``[score, first, last, score of no answer]``.
+
+        ``first`` and ``last`` are pieces of the paragraph; -1, -1 where no span is possible.
+        """
         assert isinstance(stream, RowStream)
         found = {}
         for at, row in enumerate(batch.rows.tolist()):
             passage = stream.items[row].answer
-            own = outputs[at, passage.offset : passage.offset + passage.window.length]
-            found[row] = [own[:, 0].tolist(), own[:, 1].tolist(), float(outputs[at, 0].sum())]
+            own = outputs[at, passage.offset : passage.offset + passage.window.length].numpy()
+            best = best_answer(
+                [np.where(passage.owned, own[:, 0], -np.inf)], [own[:, 1]], [passage.window],
+                max_length=self.longest_answer, null_scores=[float(outputs[at, 0].sum())],
+            )  # fmt: skip
+            found[row] = [best.score, best.first, best.last, best.null_score]
         return found
 
     def grouped_figures(self, stream: Stream, predictions: Mapping[int, Any]) -> dict[str, float]:
@@ -160,17 +220,13 @@ class Answering(Task):
             together.setdefault(stream.items[row].example, []).append(row)
         found = {}
         for number, rows in together.items():
-            passages = [stream.items[row].answer for row in rows]
-            starts, ends, nulls = zip(*(predictions[row] for row in rows), strict=True)
-            best = best_answer(
-                starts, ends, [passage.window for passage in passages],
-                max_length=self.longest_answer, null_scores=nulls if self.unanswerable else (),
-            )  # fmt: skip
+            passage = stream.items[rows[0]].answer
+            best = _merged([predictions[row] for row in rows])
             text = ""
             if best.first >= 0 and not (self.unanswerable and best.is_null()):
-                begin, end = passages[0].characters[[best.first, best.last], [0, 1]].tolist()
-                text = passages[0].question.context[begin:end]
-            found[number] = (passages[0], text)
+                begin, end = passage.characters[[best.first, best.last], [0, 1]].tolist()
+                text = passage.question.context[begin:end]
+            found[number] = (passage, text)
         return found
 
     @property
@@ -211,15 +267,7 @@ class SpanHead(nn.Module):
         return scores.masked_fill((places >= batch.lengths[:, None])[..., None], float("-inf"))
 
 
-def _answer_pieces(question: Question, characters: NDArray[np.int64]) -> tuple[int, int]:
-    """First and last piece of the first gold answer; -1, -1 where there is none."""
-    if not question.answers:
-        return -1, -1
-    begin = question.answers[0].start
-    end = begin + len(question.answers[0].text)
-    touched = np.flatnonzero((characters[:, 0] < end) & (characters[:, 1] > begin))
-    if not len(touched):
-        raise DataError(
-            f"{question.place}: the answer {question.answers[0].text!r} is of white space alone"
-        )
-    return int(touched[0]), int(touched[-1])
+def _merged(spans: Sequence[Any]) -> Answer:
+    """The best span of all windows; of equal ones the earliest, and the shorter."""
+    score, first, last, _ = max(spans, key=lambda span: (span[0], -span[1], -span[2]))
+    return Answer(score, first, last, min(span[3] for span in spans))
