@@ -251,6 +251,8 @@ def test_export_import_export_is_byte_identical(tokenizer, tmp_path, causal, num
     extra = {"languages": LANGUAGES} if num_languages == 3 else {"languages": {"ne": 0}}
     model = ours(tokenizer, num_languages=num_languages, extra=extra, **fields)
     write_transformers_xlm(model, tmp_path / "a", causal=causal)
+    told = json.loads((tmp_path / "a" / "config.json").read_text())
+    assert told["lang2id"] == extra["languages"]
     again = read_transformers_xlm(tmp_path / "a")
     assert again.transformer.config == model.transformer.config
     for name, value in model.transformer.state_dict().items():
@@ -319,8 +321,9 @@ def test_text_through_both_from_end_to_end(tokenizer, tmp_path):
         assert float((found - model.encode(own)).abs().max()) <= TOLERANCE
 
 
-def test_a_model_without_a_head_gets_a_bias_of_zero(tokenizer, files, tmp_path):
-    bare = theirs(tokenizer, tmp_path, files, head=False)
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_model_without_a_head_gets_a_bias_of_zero(tokenizer, files, tmp_path, tied):
+    bare = theirs(tokenizer, tmp_path, files, head=False, tie_word_embeddings=tied)
     model = read_transformers_xlm(tmp_path)
     assert any("no output onto the vocabulary" in line for line in model.extra["lost"])
     assert not model.transformer.encoder.output_bias.any()

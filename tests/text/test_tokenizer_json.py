@@ -68,6 +68,18 @@ def test_strange_texts_have_the_same_ids(pairs, key, text):
     assert not {0, 1, 2, 4} & set(their_ids(theirs, text))
 
 
+@pytest.mark.parametrize("fallback", [True, False])
+def test_symbols_whose_characters_are_all_known_stay_out_of_texts(fallback):
+    text = [*itertools.islice(lines("train"), 200), "< > / 0 1 2 3 4 5 6 7 8 9 A B C D E F x <s>"]
+    ours = learn_sentencepiece(text, 700, byte_fallback=fallback)
+    theirs = Tokenizer.from_str(sentencepiece_json(ours)[0].decode())
+    theirs.encode_special_tokens = True
+    for spelled in [piece for piece in ours.pieces if piece.startswith("<") and len(piece) > 2]:
+        for line in (spelled, f"a{spelled}b", f"{spelled} {spelled}"):
+            assert ours.unk_id not in ours.encode(line)
+            assert their_ids(theirs, line) == ours.encode(line), line
+
+
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 def test_real_lines_have_the_same_ids(shared, kind):
     """A few of the lines that benchmarks/tokenization.py compares."""

@@ -65,10 +65,7 @@ def sentencepiece_json(tokenizer: SentencePieceTokenizer) -> tuple[bytes, list[s
         special_tokens=[end],
     )
     specials = [pieces[at].piece for at in sorted(tokenizer.special_ids)]
-    mask = tokenizer.pieces[tokenizer.mask_id]
-    made.add_special_tokens(
-        [AddedToken(s, special=True, normalized=False, lstrip=s == mask) for s in specials]
-    )
+    made.add_special_tokens([AddedToken(s, special=True, normalized=False) for s in specials])
     lost = []
     if _is_unigram(proto):
         lost.append(
