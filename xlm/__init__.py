@@ -8,6 +8,7 @@ from xlm._foreign import warn_of_foreign_packages
 
 if TYPE_CHECKING:
     from xlm.loading import load as load
+    from xlm.predict import load_task as load_task
 
 __version__ = "0.1.0"
 
@@ -15,9 +16,13 @@ warn_of_foreign_packages()
 
 
 def __getattr__(name: str) -> Any:
-    """``xlm.load``, imported when it is asked for: importing xlm must not import torch."""
+    """``xlm.load`` and ``xlm.load_task``, imported when asked for: xlm must not import torch."""
     if name == "load":
         from xlm.loading import load
 
         return load
+    if name == "load_task":
+        from xlm.predict import load_task
+
+        return load_task
     raise AttributeError(f"module 'xlm' has no attribute {name!r}")

@@ -15,6 +15,7 @@ VERBS = {
     "pretrain": "train a model by a recipe, or go on with an interrupted run",
     "evaluate": "measure a run on held-out text, per language",
     "finetune": "fine-tune a model on tasks, and report every language",
+    "predict": "write what a fine-tuned model says of each line of a file",
     "import": "bring in a model or binarized data of another library",
     "export": "write a model as a directory of transformers",
 }

@@ -23,12 +23,15 @@ from xlm.data.corpora import Corpora, write_header
 from xlm.data.imported import write_pairs, write_text
 from xlm.data.storage import atomic_directory
 from xlm.errors import ConfigError, DataError, XlmError
+from xlm.finetuned import FineTuned, chosen_task
 from xlm.loading import fetch, load
 from xlm.model.binarized import read_binarized
 from xlm.model.original_vocabulary import Dictionary, build_tokenizer
-from xlm.model.parity import TOLERANCE, Parity, compare_bits, measure
+from xlm.model.parity import TOLERANCE, Parity, TaskScores, compare_bits, measure
 from xlm.model.pretrained import CONFIG, PretrainedModel
 from xlm.model.transformers_files import read_json
+from xlm.model.transformers_heads import class_name, write_with_head
+from xlm.tasks.exchange import scores_of, to_task_head
 from xlm.text.tokenizer import Tokenizer
 
 PARITY = "parity.json"
@@ -66,6 +69,9 @@ class Export:
     """The folder to write; it must not hold anything."""
     format: Format
     """The shape that the model was trained in: xlm, xlm-roberta or bert."""
+    task: str | None = None
+    """Fine-tuned models: the task whose head goes too (null: the only one; "": none, the language
+    model alone)."""
     causal: bool | None = None
     """xlm only: a causal model (null: as the model says of itself, else masked)."""
     parity: bool = True
@@ -146,11 +152,33 @@ def export_model(config: Export) -> Converted:
         )
     check_folder(config.folder)
     model = load(config.source)
+    tuned = chosen_task(model, config.source, config.task)
     with atomic_directory(config.folder) as staging:
-        lost = tuple(writer(config.format, config.causal)(model, staging))
-        parity = measure(model, staging) if config.parity else Parity()
+        if tuned is None:
+            lost, scores = writer(config.format, config.causal)(model, staging), None
+        else:
+            lost, scores = _write_task(tuned, config, staging)
+        parity = measure(model, staging, scores) if config.parity else Parity()
         _write_parity(staging, config.source, parity, lost)
-    return Converted(model, Path(config.folder), lost, parity)
+    return Converted(model, Path(config.folder), tuple(lost), parity)
+
+
+def _write_task(tuned: FineTuned, config: Export, folder: Path) -> tuple[list[str], TaskScores]:
+    """Write a model with the head of a task; what is lost, and what is to be judged."""
+    head = to_task_head(tuned.task, tuned.head)
+    if config.causal is not None and config.causal != head.causal:
+        raise ConfigError(
+            f"causal is {config.causal}, but the task {tuned.name} was fine-tuned with "
+            f"readout.causal {head.causal}: leave it out"
+        )
+    write = writer(config.format, head.causal)
+    lost = write_with_head(tuned.model, head, folder, config.format, write)
+    scores = TaskScores(
+        class_name(read_json(folder / CONFIG)["model_type"], head.reads),
+        scores_of(tuned.task, tuned.head.float()),
+        of_rows=head.reads == "sentence",
+    )
+    return lost, scores
 
 
 def writer(format: Format, causal: bool | None = None) -> Writer:

@@ -1,7 +1,7 @@
 """``xlm.load``: a model from whatever holds one, on this machine or on the Hugging Face hub.
 
 model directory    config.json of this library           PretrainedModel.open
-run, checkpoint    checkpoints/step-00001234, config.yaml
+run, checkpoint    checkpoints/step-00001234, config.yaml; without checkpoints its model
 transformers       config.json with model_type           xlm, xlm-roberta, roberta, bert
 fairseq            model.pt and dict.txt
 the original       a file .pth
@@ -50,6 +50,8 @@ EXPECTED = (
     "and dict.txt), a file .pth of the original XLM, or OWNER/NAME on the Hugging Face hub"
 )
 MOST_LISTED = 8
+MODEL = "model"
+"""The folder of a run that holds its best weights as a model directory."""
 
 HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
 HUB_FILES = [
@@ -103,6 +105,8 @@ def open_source(
         raise ConfigError(f"{source} is a file that is no model: expected {EXPECTED}")
     if (path / checkpoint.MANIFEST).exists() or (path / CHECKPOINTS).is_dir():
         return read_checkpoint(find_checkpoint(path, which))
+    if (path / MODEL / CONFIG).is_file() and not (path / CONFIG).exists():
+        path = path / MODEL  # a finished run that kept no checkpoint
     model = _read_folder(path, str(source))
     return Source(model, str(source), model.heads)
 

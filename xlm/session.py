@@ -21,6 +21,7 @@ from xlm.command import to_yaml
 from xlm.data.corpora import Corpora
 from xlm.data.mixture import render_table
 from xlm.errors import CheckpointError, DataError
+from xlm.loading import MODEL as MODEL
 from xlm.loading import read_checkpoint
 from xlm.run import Run
 from xlm.start import find_start
@@ -41,9 +42,6 @@ from xlm.training.speed import flops, matmul_ceiling
 from xlm.training.state import TrainState
 
 log = logging.getLogger("xlm")
-
-MODEL = "model"
-"""The folder of a run that holds its best weights as a model directory."""
 
 
 class Session:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from xlm.batch import Batch
 from xlm.errors import CheckpointError
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.tokenizer_parity import Lines, compare_tokenizers
@@ -85,12 +86,24 @@ class Parity:
         return content
 
 
-def measure(model: PretrainedModel, folder: str | Path) -> Parity:
+@dataclass(frozen=True)
+class TaskScores:
+    """The scores of a fine-tuned model, to be judged in place of logits over the vocabulary."""
+
+    peer: str
+    """Its class in transformers."""
+    score: Callable[[Transformer, Batch], Tensor]
+    """Scores ``[B, K]`` of the rows, or ``[N, K]`` of the cells in ``predict``."""
+    of_rows: bool
+
+
+def measure(model: PretrainedModel, folder: str | Path, scores: TaskScores | None = None) -> Parity:
     """Compare ``model`` with what transformers makes of the files in ``folder``.
 
-    ``folder`` holds the same model as a transformers directory of a type in ``PEERS``. The peer's
-    configuration says whether both are causal. Needs the extra ``hf``; without it, and for a
-    folder that transformers cannot open, the parity says that it was not measured, and why.
+    ``folder`` holds the same model as a transformers directory of a type in ``PEERS``; with
+    ``scores`` one that has the head of a task. The peer's configuration says whether both are
+    causal. Needs the extra ``hf``; without it, and for a folder that transformers cannot open, the
+    parity says that it was not measured, and why.
     """
     try:
         transformers = importlib.import_module("transformers")
@@ -103,12 +116,12 @@ def measure(model: PretrainedModel, folder: str | Path) -> Parity:
         return Parity(notes=(f"parity was not measured: model_type {kind!r} is none of {known}",))
     with quiet(transformers):
         try:
-            peer, missing = _open(transformers, kind, folder)
+            peer, missing = _open(transformers, scores.peer if scores else PEERS[kind], folder)
         except Exception as error:  # whatever another library raises over a folder
             reason = " ".join(str(error).split())[:200]
             note = f"parity was not measured: transformers cannot open {folder} ({reason})"
             return Parity(notes=(note,))
-        pair = _Pair(model, peer, kind)
+        pair = _Pair(model, peer, kind, scores)
         found = pair.compare(missing)
         try:
             theirs = transformers.AutoTokenizer.from_pretrained(
@@ -132,9 +145,9 @@ def compare_bits(model: PretrainedModel, other: PretrainedModel) -> Parity:
     return Parity(notes=(f"{len(ours)} tensors and the tokenizer came back bit for bit",))
 
 
-def _open(transformers: Any, kind: str, folder: str | Path) -> tuple[Any, list[str]]:
+def _open(transformers: Any, name: str, folder: str | Path) -> tuple[Any, list[str]]:
     """The peer in fp32 and the names of its tensors that the files lack."""
-    peer, info = getattr(transformers, PEERS[kind]).from_pretrained(
+    peer, info = getattr(transformers, name).from_pretrained(
         folder, dtype=torch.float32, local_files_only=True, output_loading_info=True,
         attn_implementation="eager",
     )  # fmt: skip
@@ -172,12 +185,26 @@ class _Inputs:
         """Bool ``[B, T]``, False at padding."""
         return torch.arange(self.tokens.shape[1]) < self.lengths[:, None]
 
+    def batch(self, cells: Tensor) -> Batch:
+        """The same for an objective, which predicts at the flat ``cells`` (int64 ``[N]``)."""
+        positions = self.positions
+        if positions is None:
+            positions = torch.arange(self.tokens.shape[1]).expand_as(self.tokens)
+        return Batch(
+            tokens=self.tokens, positions=positions, langs=self.langs, segments=self.segments,
+            lengths=self.lengths, rows=torch.arange(len(self.tokens)), predict=cells,
+            targets=torch.zeros_like(cells),
+        )  # fmt: skip
+
 
 class _Pair:
     """A model of ours and its peer, fed alike."""
 
-    def __init__(self, model: PretrainedModel, peer: Any, kind: str):
+    def __init__(
+        self, model: PretrainedModel, peer: Any, kind: str, scores: TaskScores | None = None
+    ):
         self.ours, self.peer, self.kind = _in_fp32(model.transformer), peer, kind
+        self.scores = scores
         self.ids, self.classes = _matching_ids(model, peer)
         self.causal = bool(getattr(peer.config, "causal", False))
 
@@ -201,10 +228,7 @@ class _Pair:
             # of a whole window the hidden states are enough, and a vocabulary wide is too much
             if inputs.tokens.shape[1] > _LENGTH or without_head:
                 continue
-            flat = inputs.real.flatten().nonzero()[:, 0]
-            common = self.ids >= 0
-            projected = self.peer(**given).logits[inputs.real][:, self.ids[common]]
-            logits = _worst(logits, self.ours.predict(own, flat)[:, common], projected)
+            logits = _worst(logits, *self._logits(inputs, own, self.peer(**given)))
         return Parity(
             peer=f"{type(self.peer).__name__} of transformers {_version()}",
             logits=None if without_head else logits,
@@ -213,6 +237,20 @@ class _Pair:
             batches=tuple(names),
             notes=tuple(notes),
         )
+
+    def _logits(self, inputs: _Inputs, own: Tensor, found: Any) -> tuple[Tensor, Tensor]:
+        """Ours and theirs: over the vocabulary, or the scores of the task."""
+        flat = inputs.real.flatten().nonzero()[:, 0]
+        if self.scores is None:
+            common = self.ids >= 0
+            projected = found.logits[inputs.real][:, self.ids[common]]
+            return self.ours.predict(own, flat)[:, common], projected
+        if hasattr(found, "logits"):
+            theirs = found.logits
+        else:
+            theirs = torch.stack([found.start_logits, found.end_logits], dim=-1)
+        ours = self.scores.score(self.ours, inputs.batch(flat))
+        return ours, theirs if self.scores.of_rows else theirs[inputs.real]
 
     def _encode(self, inputs: _Inputs) -> Tensor:
         langs = inputs.langs if self.ours.encoder.languages is not None else None

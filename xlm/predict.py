@@ -1,0 +1,339 @@
+"""What a fine-tuned model says of new text, line by line.
+
+    lines --window of them--> rows --batches of like length--> predictions --> a line each, in order
+
+Use as ``xlm.load_task("runs/nli/seed-0/model").predict(["..."], language="en")``, ``xlm predict
+MODEL FILE`` or ``python -m xlm.predict``. Memory is bounded by the window, however long the input.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from xlm.command import run_verb
+from xlm.data.corpora import Corpora
+from xlm.data.rows import Row, RowStream
+from xlm.errors import ConfigError, DataError
+from xlm.finetuned import FineTuned, open_finetuned
+from xlm.tasks.classification import Classification, Sentences
+from xlm.tasks.exchange import NO_FILES
+from xlm.text.normalize import normalize
+from xlm.text.readers import MAX_BYTES, decode_lines
+from xlm.text.task_files import LAYOUTS
+
+WINDOW = 1024
+"""Lines that are read before the first of them is answered."""
+WINDOW_TOKENS = 1 << 18
+"""A window ends after so many tokens, whatever it holds."""
+STDIN = "stdin"
+_ANY = "any"
+
+Line = tuple[str, str]
+"""The text of a line and its place, for errors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict:
+    """Write what a fine-tuned model says of each line of a file or of standard input."""
+
+    model: str
+    """A fine-tuned model: a directory such as seed-0/model, a run's folder, a checkpoint, or a
+    transformers folder or hub name with a head for a task."""
+    file: str | None = None
+    """The lines (null: standard input). Sentences as they are, pairs parted by a tab, words to be
+    tagged or parsed parted by spaces, questions with a tab before their paragraph."""
+    language: str | None = None
+    """The language of the lines; models without language embeddings need none."""
+    task: str | None = None
+    """The task's name in the recipe (null: the only one)."""
+    output: str | None = None
+    """Write here (null: standard output); the file appears when all is done."""
+    scores: bool = False
+    """Classification: the probability of each class too, after a tab each."""
+    rows: int = 0
+    """Rows in a batch (0: as many as in training)."""
+    window: int = WINDOW
+    """Lines that are read before the first of them is answered; 1 at a terminal."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: CUDA where there is a GPU."""
+
+    def __post_init__(self) -> None:
+        if self.window < 1 or self.rows < 0:
+            raise ConfigError(
+                f"window {self.window}, rows {self.rows}: expected at least 1, and rows 0 or more"
+            )
+
+
+@dataclass
+class _Window:
+    """Lines that are answered together."""
+
+    lines: list[Line] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    asked: list[int] = field(default_factory=list)
+    """Which of the lines each example is: those that are not empty."""
+    num_tokens: int = 0
+
+
+class Predictor:
+    """A fine-tuned model that answers lines; the only state is its weights."""
+
+    def __init__(self, tuned: FineTuned, device: torch.device | str = "cpu", rows: int = 0):
+        self.model, self.name, self.device = tuned.model, tuned.name, torch.device(device)
+        self.task = replace(tuned.task, rows=rows) if rows else tuned.task
+        self.transformer = tuned.model.transformer.float().to(self.device).eval()
+        self.head = tuned.head.float().to(self.device).eval()
+
+    def predict(self, lines: Sequence[str], language: str | None = None) -> list[str]:
+        """The answer to each line, as ``xlm predict`` writes it; "" to an empty one.
+
+        Raises ConfigError or CheckpointError for a language that the model does not know, DataError
+        for a line that is no example of the task, with its number.
+        """
+        return list(self.stream(_placed(lines), language))
+
+    def scores(self, lines: Sequence[str], language: str | None = None) -> list[dict[str, float]]:
+        """Classification: the probability of each class, by label; {} for an empty line."""
+        found = self._answers(_placed(lines), language, WINDOW, True)
+        return [probabilities for _, probabilities in found]
+
+    def stream(
+        self,
+        lines: Iterable[Line],
+        language: str | None = None,
+        *,
+        window: int = WINDOW,
+        scores: bool = False,
+    ) -> Iterator[str]:
+        """As ``predict``, a window of lines at a time; ``scores`` adds probabilities."""
+        for answer, probabilities in self._answers(lines, language, window, scores):
+            added = [f"{label}={share:.4f}" for label, share in probabilities.items()]
+            yield "\t".join([answer, *added])
+
+    def _answers(
+        self, lines: Iterable[Line], language: str | None, window: int, scores: bool
+    ) -> Iterator[tuple[str, dict[str, float]]]:
+        if scores and not isinstance(self.task, Classification):
+            raise ConfigError(
+                f"scores: the task {self.name} is {type(self.task).__name__}, which has no classes "
+                "of a whole line: leave it out"
+            )
+        corpora, name = self._corpora(language)
+        for part in self._windows(lines, window):
+            answers = self._of_window(part, corpora, name, scores)
+            for at in range(len(part.lines)):
+                yield answers.get(at, ("", {}))
+
+    def _corpora(self, language: str | None) -> tuple[Corpora, str]:
+        """The model's tokenizer and languages, and the name that the lines go under."""
+        if not self.model.has_languages:
+            name = language or _ANY
+            return Corpora(self.model.tokenizer, [self.task.stand_in.get(name, name)]), name
+        if language is None or self.task.stand_in.get(language, language) == language:
+            self.model.language_id(language)  # raises for one that the model does not know
+        assert language is not None
+        return Corpora(self.model.tokenizer, self.model.languages), language
+
+    def _windows(self, lines: Iterable[Line], most: int) -> Iterator[_Window]:
+        window = _Window()
+        for line in lines:
+            if normalize(line[0]):
+                self._add(window, line)
+            window.lines.append(line)
+            if len(window.lines) >= most or window.num_tokens >= WINDOW_TOKENS:
+                yield window
+                window = _Window()
+        if window.lines:
+            yield window
+
+    def _add(self, window: _Window, line: Line) -> None:
+        """The rows of a line, its example numbered among those that are asked."""
+        text, place = line
+        self._check_sides(text, place)
+        example = self.task.unlabeled(text, place)
+        rows = self.task.rows_of(example, len(window.asked), self.model.tokenizer)
+        most = self.transformer.config.max_positions
+        if not rows or max(len(row.wrapped.tokens) for row in rows) > most:
+            found = f"a row of more than {most} tokens" if rows else "nothing"
+            raise DataError(f"{place}: the task makes {found} of it: shorten it, or leave it out")
+        window.asked.append(len(window.lines))
+        window.rows += rows
+        window.num_tokens += sum(len(row.wrapped.tokens) for row in rows)
+
+    def _check_sides(self, text: str, place: str) -> None:
+        """A sentence where pairs were learnt, or the other way round, would be answered anyhow."""
+        task = self.task
+        if not isinstance(task, Sentences) or task.files == NO_FILES:
+            return
+        pairs = bool(LAYOUTS[task.formats.get("train", task.format)].second)
+        if pairs != ("\t" in text):
+            expected = "two sentences parted by a tab" if pairs else "one sentence without a tab"
+            raise DataError(f"{place}: found {text[:40]!r}, expected {expected}, as in training")
+
+    @torch.no_grad()
+    def _of_window(
+        self, window: _Window, corpora: Corpora, name: str, scores: bool
+    ) -> dict[int, tuple[str, dict[str, float]]]:
+        """What is said of each line that is not empty, by its number in the window."""
+        if not window.rows:
+            return {}
+        stream = self.task.stream(self.name, corpora, window.rows, name, seed=0, split="test")
+        predictions: dict[int, Any] = {}
+        probabilities: dict[int, list[float]] = {}
+        with self._outputs() as outputs:
+            for batch in self.task.evaluation_batches(stream, seed=0):
+                loss = self.task.loss(self.transformer, self.head, batch.to(self.device))
+                assert loss.outputs is not None, "tasks predict"
+                predictions |= self.task.predictions(stream, batch, loss.outputs.cpu())
+                if scores:
+                    shares = outputs.pop().float().softmax(-1).tolist()
+                    probabilities |= zip(batch.rows.tolist(), shares, strict=True)
+                outputs.clear()
+        rendered = self.task.rendered(stream, predictions)
+        by_class = self._named(stream, probabilities)
+        return {
+            line: (rendered[number], by_class.get(number, {}))
+            for number, line in enumerate(window.asked)
+        }
+
+    @contextlib.contextmanager
+    def _outputs(self) -> Iterator[list[Tensor]]:
+        """What the head returns, while the block lasts; the loss keeps only what is best."""
+        kept: list[Tensor] = []
+        handle = self.head.register_forward_hook(lambda _, inputs, output: kept.append(output))
+        try:
+            yield kept
+        finally:
+            handle.remove()
+
+    def _named(
+        self, stream: RowStream, probabilities: dict[int, list[float]]
+    ) -> dict[int, dict[str, float]]:
+        if not isinstance(self.task, Classification):
+            return {}
+        return {
+            stream.items[row].example: dict(zip(self.task.labels, shares, strict=True))
+            for row, shares in probabilities.items()
+        }
+
+
+def load_task(
+    source: str | Path,
+    task: str | None = None,
+    *,
+    device: Literal["auto", "cpu", "cuda"] = "cpu",
+    rows: int = 0,
+) -> Predictor:
+    """The fine-tuned model at ``source``, ready to predict; see ``open_finetuned`` for errors.
+
+    ``task`` is its name (None: the only one), ``rows`` those in a batch (0: as in training).
+    """
+    chosen: str = device
+    if device == "auto":
+        chosen = "cuda" if torch.cuda.is_available() else "cpu"
+    if chosen == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device is cuda, but torch finds no GPU: give cpu")
+    return Predictor(open_finetuned(source, task), chosen, rows)
+
+
+def _placed(lines: Sequence[str]) -> Iterator[Line]:
+    if isinstance(lines, str):
+        raise ConfigError("lines: found one text, expected a list of lines")
+    return ((line, f"line {number}") for number, line in enumerate(lines, 1))
+
+
+def read_file(path: str) -> Iterator[Line]:
+    """Every line of a file, compressed or not; DataError, with its place, for one that is none."""
+    for line in decode_lines(path):
+        if line.reason:
+            raise DataError(
+                f"{line.place}: the line is {line.reason} (more than {MAX_BYTES:,} bytes): cut it"
+            )
+        yield line.text, line.place
+
+
+def read_stdin(stream: IO[bytes]) -> Iterator[Line]:
+    """Every line of standard input as it comes; DataError as ``read_file``."""
+    number = 0
+    while raw := stream.readline(MAX_BYTES + 2):
+        number += 1
+        place = f"{STDIN}:{number}"
+        raw = raw.removesuffix(b"\n")
+        if len(raw) > MAX_BYTES:
+            raise DataError(f"{place}: the line has more than {MAX_BYTES:,} bytes: cut it")
+        try:
+            yield raw.decode("utf-8-sig" if number == 1 else "utf-8"), place
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{place}: byte 0x{raw[error.start]:02x} at offset {error.start} of the line is no "
+                "valid UTF-8: convert it to UTF-8"
+            ) from None
+    if not number:
+        raise DataError("standard input is empty: expected lines of text, or give a file")
+
+
+def predict(config: Predict) -> Iterator[str]:
+    """The answers to the lines of ``config.file``, in their order, as they are ready.
+
+    Raises ConfigError, DataError or CheckpointError in one line.
+    """
+    predictor = load_task(config.model, config.task, device=config.device, rows=config.rows)
+    window = config.window
+    if config.file is None:
+        window = 1 if sys.stdin.isatty() else window
+        lines = read_stdin(sys.stdin.buffer)
+    else:
+        lines = read_file(config.file)
+    yield from predictor.stream(lines, config.language, window=window, scores=config.scores)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """``xlm predict``: see ``Predict``."""
+
+    def act(config: Predict) -> None:
+        answers = predict(config)
+        if config.output is not None:
+            _write(Path(config.output), _counted(answers))
+            return
+        try:
+            for answer in answers if sys.stdout.isatty() else _counted(answers):
+                sys.stdout.buffer.write(answer.encode() + b"\n")
+                sys.stdout.buffer.flush()  # whoever feeds lines one by one may wait for it
+        except BrokenPipeError:  # the reader has seen enough, as with | head
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    run_verb(Predict, "predict", act, arguments, positional="model file")
+
+
+def _counted(answers: Iterator[str]) -> Iterator[str]:
+    """With a progress bar where standard error is a terminal."""
+    shown: Iterator[str] = iter(tqdm(answers, unit=" lines", disable=not sys.stderr.isatty()))
+    return shown
+
+
+def _write(path: Path, answers: Iterator[str]) -> None:
+    """A line each; the file appears when all are there."""
+    beside = path.with_name(path.name + ".partial")
+    try:
+        with beside.open("wb") as file:
+            for answer in answers:
+                file.write(answer.encode() + b"\n")
+        os.replace(beside, path)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror}; give another file") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()
