@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from tests.tasks import toys
 from tests.training import tiny
 from xlm import run as building
 from xlm.addressed import key
@@ -251,6 +252,14 @@ def refused(folder: str, group_size: int) -> str:
     except XlmError as error:
         return f"{type(error).__name__}: {error}"
     return ""
+
+
+def tasks_evaluated(folder: str) -> dict[str, dict[str, float]]:
+    """Figures of a task of each kind, of an untrained model."""
+    parallel = Parallel.start("cpu")
+    tasks, made = toys.several(folder), toys.corpora()
+    streams = {name: own.streams(name, made, seed=0, split="valid") for name, own in tasks.items()}
+    return evaluate(toys.learner(tasks, made), streams, parallel, seed=0)
 
 
 def evaluated(objectives: str, dtype: str) -> dict[str, dict[str, float]]:

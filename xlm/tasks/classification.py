@@ -48,6 +48,10 @@ class Sentences(Task):
         for name in (self.format, *self.formats.values()):
             if name not in LAYOUTS:
                 raise ConfigError(f"format {name!r}: expected one of {', '.join(LAYOUTS)}")
+        if strange := sorted(set(self.formats) - {"train", "valid", "test"}):
+            raise ConfigError(f"formats names {strange[0]}: expected train, valid or test")
+        if self.longest_words < 0:
+            raise ConfigError(f"longest_words must be at least 0: found {self.longest_words}")
 
     def read(self, path: str, language: str, split: str = "train") -> Sequence[SentenceRow]:
         """The rows of a file."""
@@ -104,7 +108,7 @@ class Classification(Sentences):
         found = {
             row.label
             for language, path in self.files.train.items()
-            for row in Sentences.read(self, path, language)
+            for row in self.read(path, language)
         }
         return replace(self, labels=sorted(found))
 

@@ -48,10 +48,10 @@ class Readout:
     contexts nonetheless unless this is set: its first hidden state sees one token otherwise."""
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.lstm_size < 0:
-            raise ConfigError(
-                f"readout: size {self.size}, lstm_size {self.lstm_size}: expected >= 1"
-            )
+        if self.size < 1:
+            raise ConfigError(f"readout.size must be at least 1: found {self.size}")
+        if self.lstm_size < 0:
+            raise ConfigError(f"readout.lstm_size must be at least 0: found {self.lstm_size}")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"readout.dropout must be in [0, 1): found {self.dropout}")
 

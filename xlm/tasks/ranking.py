@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from xlm.batch import Batch, Loss
 from xlm.data.rows import RowStream
 from xlm.data.streams import Stream
-from xlm.errors import DataError
+from xlm.errors import ConfigError, DataError
 from xlm.model.transformer import Transformer
 from xlm.objective import cross_entropy_loss
 from xlm.tasks.classification import Classification
@@ -30,11 +30,16 @@ class Ranking(Classification):
     format: str = "xglue-wpr"
     """How the files are written; see Classification."""
 
+    def __post_init__(self) -> None:
+        Classification.__post_init__(self)
+        if strange := [label for label in self.labels if not _is_level(label)]:
+            raise ConfigError(f"labels has {strange[0]!r}: expected levels such as 0 or 4")
+
     def read(self, path: str, language: str, split: str = "train") -> Sequence[SentenceRow]:
         """The rows of a file; DataError, with its line, for a label that is no level."""
         rows = Classification.read(self, path, language, split)
         for row in rows:
-            if not row.label.replace(".", "", 1).isdecimal():
+            if not _is_level(row.label):
                 raise DataError(
                     f"{row.place}: found the label {row.label!r}, expected a level such as 0 or 4"
                 )
@@ -47,6 +52,8 @@ class Ranking(Classification):
 
     def resolved(self) -> Ranking:
         """The same with ``labels`` as the training files have them, the lowest level first."""
+        if self.labels:
+            return self
         resolved = Classification.resolved(self)
         assert isinstance(resolved, Ranking)
         return replace(resolved, labels=sorted(resolved.labels, key=float))
@@ -79,3 +86,7 @@ class Ranking(Classification):
         queries = [stream.items[row].group for row in rows]
         gains = [float(self.labels[stream.items[row].answer]) for row in rows]
         return rank_figures(rank_scores(queries, gains, [predictions[row] for row in rows]))
+
+
+def _is_level(label: str) -> bool:
+    return label.replace(".", "", 1).isdecimal()

@@ -33,12 +33,12 @@ class Regression(Sentences):
     def answer(self, example: SentenceRow) -> np.float32:
         """The number; DataError, with its line, for what is none."""
         try:
-            number = np.float32(example.label)
+            number = float(example.label)
         except ValueError:
-            number = np.float32("nan")
-        if not np.isfinite(number):
+            number = np.nan
+        if not abs(number) <= float(np.finfo(np.float32).max):
             raise DataError(f"{example.place}: found {example.label!r}, expected a number")
-        return number
+        return np.float32(number)
 
     @property
     def metric(self) -> str:

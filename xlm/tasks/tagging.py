@@ -68,6 +68,10 @@ class Tagging(Task):
             raise ConfigError(
                 f"context must be below length - 2 = {self.length - 2}: found {self.context}"
             )
+        if len(set(self.tags)) != len(self.tags):
+            raise ConfigError(f"tags must be different names: found {self.tags}")
+        if self.spans:
+            self._check_scheme(self.tags, "tags")
 
     def read(self, path: str, language: str, split: str = "train") -> Sequence[TaggedSentence]:
         """The sentences of a file, relabelled; DataError, with its line, for a tag not listed."""
@@ -78,12 +82,21 @@ class Tagging(Task):
         ]
         known = set(self.tags)
         for sentence in sentences:
+            if self.spans:
+                self._check_scheme(sentence.tags, sentence.place)
             if known and (strange := set(sentence.tags) - known):
                 raise DataError(
                     f"{sentence.place}: found the tag {min(strange)!r} in this sentence, expected "
                     f"one of {', '.join(self.tags)}; name it in relabel"
                 )
         return sentences
+
+    def _check_scheme(self, tags: Sequence[str], where: str) -> None:
+        try:
+            repair(tags)
+        except DataError as error:
+            kind = ConfigError if where == "tags" else DataError
+            raise kind(f"{where}: {error}, or set spans to false") from None
 
     def _renamed(self, tag: str) -> str:
         mark, dash, kind = tag.partition("-") if self.spans else ("", "", tag)
