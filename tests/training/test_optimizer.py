@@ -37,6 +37,7 @@ KINDS = {
     "adamw, not fused": Optimizer(kind="adamw", weight_decay=0.1, fused=False),
     "xlm-adam": Optimizer(kind="xlm-adam", weight_decay=0.1),
     "apex-adam": Optimizer(kind="apex-adam", weight_decay=0.1),
+    "adafactor": Optimizer(kind="adafactor", weight_decay=0.1),
 }
 
 
@@ -91,6 +92,8 @@ def test_updates_of_the_original(name: str) -> None:
 
 def _textbook(config: Optimizer, start: np.ndarray, gradients: list, rates: list) -> np.ndarray:
     """Kingma and Ba 2015 (adam: decay in the gradient), Loshchilov and Hutter 2019 (adamw)."""
+    if config.kind == "adafactor":
+        return _adafactor(config, start, gradients, rates)
     p, m, v = start.copy(), np.zeros_like(start), np.zeros_like(start)
     beta1, beta2 = config.betas
     for t, (gradient, lr) in enumerate(zip(gradients, rates, strict=True), start=1):
@@ -105,6 +108,28 @@ def _textbook(config: Optimizer, start: np.ndarray, gradients: list, rates: list
             p = p - size * m / (np.sqrt(v) + config.eps)
         else:
             p = p - lr * (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + config.eps)
+    return p
+
+
+def _adafactor(config: Optimizer, start: np.ndarray, gradients: list, rates: list) -> np.ndarray:
+    """Shazeer and Stern 2018, algorithms 4 and 5, with decoupled decay: no momentum."""
+
+    def rms(x: np.ndarray) -> float:
+        return float(np.sqrt((x**2).mean()))
+
+    p, v, rows, columns = start.copy(), 0.0, 0.0, 0.0
+    for t, (gradient, lr) in enumerate(zip(gradients, rates, strict=True), start=1):
+        step = max(1e-3, rms(p)) * min(lr, t**-0.5)
+        p = p - lr * config.weight_decay * p
+        decay = 1 - t**-0.8
+        if p.ndim == 1:
+            v = decay * v + (1 - decay) * gradient**2
+        else:
+            rows = decay * rows + (1 - decay) * (gradient**2).mean(1, keepdims=True)
+            columns = decay * columns + (1 - decay) * (gradient**2).mean(0, keepdims=True)
+            v = rows * columns / rows.mean()
+        update = gradient / np.sqrt(v)
+        p = p - step * update / max(1.0, rms(update))
     return p
 
 
@@ -314,6 +339,7 @@ def test_apex_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"eps": -1.0}, "eps -1.0"),
         ({"weight_decay": float("nan")}, "weight_decay nan"),
         ({"max_grad_norm": -5.0}, "max_grad_norm -5.0"),
+        ({"head_rate": -1.0}, "head_rate -1.0"),
     ],
 )
 def test_misfits(settings: dict, message: str) -> None:
