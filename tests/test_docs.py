@@ -28,6 +28,7 @@ from xlm.errors import ConfigError
 from xlm.evaluate import Evaluate
 from xlm.finetune import Finetune
 from xlm.model.config import PRESETS
+from xlm.predict import Predict
 from xlm.prepare import Prepare
 from xlm.recipe import Checker
 from xlm.run import Run
@@ -43,6 +44,7 @@ VERBS: dict[str, tuple[type, str]] = {
     "pretrain": (Run, ""),
     "evaluate": (Evaluate, "folder"),
     "finetune": (Finetune, ""),
+    "predict": (Predict, "model file"),
     "import": (Import, "source folder"),
     "export": (Export, "source folder"),
 }
