@@ -18,10 +18,55 @@ from xlm.data.corpora import Corpora
 from xlm.data.corpus import Corpus
 from xlm.data.pairs import Pairs
 from xlm.errors import ConfigError
+from xlm.text.fastbpe import END, INSIDE, FastBpeTokenizer
 from xlm.text.subwords import learn_sentencepiece
 from xlm.text.tokenizer import Tokenizer
 
 FIRST, SECOND = "en", "xx"
+
+PLANE = 0xF0000
+"""A plane of Unicode for private use: the second language's alphabet, as text."""
+LAST = 0xFFFD
+"""Characters beyond the basic plane are written as this one: no vocabulary here has them."""
+
+
+def respelled(text: str) -> str:
+    """The same text in the second language, as text: another alphabet, the same spaces."""
+    return "".join(c if c == " " else chr(PLANE + min(ord(c), LAST)) for c in text)
+
+
+def with_twins(tokenizer: FastBpeTokenizer) -> FastBpeTokenizer:
+    """Codes and vocabulary of both languages: each entry is followed by its respelled twin.
+
+    So the ids of a respelled text are those of the text plus one; only special tokens are shared.
+    """
+    codes, vocabulary = [], []
+    for line in tokenizer.codes.decode().splitlines():
+        left, right, count = line.split(" ")
+        codes += [line, f"{_twin(left, END)} {_twin(right, END)} {count}"]
+    for line in tokenizer.vocabulary.decode().splitlines():
+        entry, count = line.split(" ")
+        vocabulary += [line, f"{_twin(entry, INSIDE)} {count}"]
+    return FastBpeTokenizer(
+        "".join(f"{line}\n" for line in codes).encode(),
+        "".join(f"{line}\n" for line in vocabulary).encode(),
+    )
+
+
+def _twin(symbol: str, mark: str) -> str:
+    return respelled(symbol.removesuffix(mark)) + (mark if symbol.endswith(mark) else "")
+
+
+def check_twins(tokenizer: Tokenizer, lines: Iterable[str]) -> int:
+    """How many tokens were compared; raises ConfigError where a respelled line is not shifted."""
+    num = 0
+    for line in lines:
+        first, second = tokenizer.encode(line), tokenizer.encode(respelled(line))
+        moved = [at if at in tokenizer.special_ids else at + 1 for at in first]
+        if second != moved:
+            raise ConfigError(f"ids of {line[:60]!r} are not shifted: {second} for {first}")
+        num += len(first)
+    return num
 
 
 class ShiftedTokenizer(Tokenizer):
