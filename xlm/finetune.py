@@ -20,25 +20,27 @@ from pathlib import Path
 from typing import Literal
 
 from xlm import sample
-from xlm.command import run_verb
+from xlm.command import run_verb, to_yaml
 from xlm.data.corpora import Corpora
-from xlm.errors import ConfigError, DataError, TrainingError
-from xlm.loading import open_source
+from xlm.errors import ConfigError
+from xlm.loading import MODEL, open_source
 from xlm.model.pretrained import PretrainedModel
+from xlm.recipe import check_types
 from xlm.run import Changes, Run, Stopping
-from xlm.running import sole_training, train_run
-from xlm.session import MODEL
+from xlm.running import finish_run, origin_of, sole_training
 from xlm.tasks.task import Task
 from xlm.training.initialization import Initialization
 from xlm.training.optimizer import Optimizer
 from xlm.training.precision import Precision
 from xlm.training.restore import CHECKPOINTS
 from xlm.training.schedule import Schedule
-from xlm.training.selection import History, Report, read_history, render, summarize
+from xlm.training.selection import History, Report, render, summarize
 
 log = logging.getLogger("xlm")
 
 REPORT = "report.json"
+RECIPE = "finetune.yaml"
+"""What was asked for, in the folder: a recipe."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,16 @@ class Grid:
     """Rows in an update (mBERT study: [16, 32])."""
     epochs: list[float] = field(default_factory=list)
     """Passes over the training rows (mBERT study: [3, 4])."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name in ("learning_rates", "batches", "epochs"):
+            values = getattr(self, name)
+            shown = [f"{value:g}" for value in values]
+            if any(value <= 0 for value in values) or len(set(shown)) < len(shown):
+                raise ConfigError(
+                    f"grid.{name} must be different numbers above 0: found {', '.join(shown)}"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +136,7 @@ class Finetune:
     """auto: CUDA where there is a GPU."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not self.tasks:
             raise ConfigError("tasks is empty: name at least one, such as nli: Classification")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
@@ -132,8 +145,20 @@ class Finetune:
             raise ConfigError(f"warmup must be a share in [0, 1): found {self.warmup}")
         if self.epochs <= 0 and not self.steps:
             raise ConfigError(f"epochs must be above 0: found {self.epochs}; or give steps")
-        if not str(self.folder):
-            raise ConfigError("folder is empty: name the folder that everything is written to")
+        if self.steps and self.grid.epochs:
+            raise ConfigError(
+                f"steps is {self.steps} and grid.epochs {self.grid.epochs}: give one of the two"
+            )
+        for name, least in (("steps", 0), ("group_size", 1), ("evaluate_every", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} must be at least {least}: found {getattr(self, name)}")
+        if self.lowest_lr and not self.halve_on_plateau:
+            raise ConfigError(
+                f"lowest_lr is {self.lowest_lr}, which goes with halve_on_plateau: set both"
+            )
+        for name in ("model", "folder"):
+            if not str(getattr(self, name)):
+                raise ConfigError(f"{name} is empty: name one")
 
 
 def finetune(config: Finetune) -> Report:
@@ -143,28 +168,40 @@ def finetune(config: Finetune) -> Report:
     one line.
     """
     tasks = {name: rooted(task, config.root).resolved() for name, task in config.tasks.items()}
-    corpora = task_corpora(open_source(config.model).model, tasks)
+    chooses = chosen_on(config, tasks)
+    source = open_source(config.model).model
+    _check_lengths(tasks, source.transformer.config.max_positions)
+    corpora = task_corpora(source, tasks)
     runs = list(to_runs(config, tasks, corpora))
     histories: dict[str, dict[int, History]] = {}
     with sole_training(runs[0][2]) as parallel:
-        for cell, seed, run in runs:
-            history = read_history(Path(run.folder))
-            if not history.ended:
-                log.info("%s", f"{cell or 'training'}, seed {seed}")
-                session = train_run(run, corpora, parallel)
-                if session.state.step < run.steps and not session.stopped_early:
-                    raise TrainingError(
-                        f"{run.folder}: stopped at step {session.state.step} of {run.steps}; the "
-                        "same command goes on"
-                    )
-                if parallel.is_main:
-                    _clear(Path(run.folder), config.keep)
-                history = read_history(Path(run.folder))
-            histories.setdefault(cell, {})[seed] = history
-        report = summarize(histories, chosen_on(config, tasks), metrics(config, tasks))
+        origin: dict[str, str] = {}
         if parallel.is_main:
-            _write(Path(config.folder) / REPORT, report)
+            _write(Path(config.folder) / RECIPE, to_yaml(config))
+            splits = [vars(task.files).values() for task in tasks.values()]
+            origin = origin_of(
+                source, [path for own in splits for by in own for path in by.values()]
+            )
+        for cell, seed, run in runs:
+            title = f"{cell + ', ' if cell else ''}seed {seed}: training"
+            history = finish_run(run, corpora, parallel, origin, title)
+            if parallel.is_main:
+                _clear(Path(run.folder), config.keep)
+            histories.setdefault(cell, {})[seed] = history
+        report = summarize(histories, chooses, metrics(config, tasks))
+        if parallel.is_main:
+            text = json.dumps(report.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
+            _write(Path(config.folder) / REPORT, text + "\n")
     return report
+
+
+def _check_lengths(tasks: Mapping[str, Task], max_positions: int) -> None:
+    for name, task in tasks.items():
+        if task.length > max_positions:
+            raise ConfigError(
+                f"tasks.{name}.length is {task.length}, the model has {max_positions} positions: "
+                "lower it"
+            )
 
 
 def rooted(task: Task, root: str) -> Task:
@@ -212,9 +249,9 @@ def to_runs(
         }
         cell = " ".join(f"{name} {value:g}" for name, value in named.items() if value is not None)
         own = {name: _with_rows(task, batch, config.group_size) for name, task in tasks.items()}
+        steps, every = _steps(config, own, corpora, epochs or config.epochs)
+        place = [cell.replace(" ", "-")] if cell else []
         for seed in config.seeds:
-            steps, every = _steps(config, own, corpora, epochs or config.epochs)
-            place = [cell.replace(" ", "-")] if cell else []
             folder = Path(config.folder, *place, f"seed-{seed}")
             yield cell, seed, _run(config, own, folder, seed, peak_lr, steps, every)
 
@@ -318,14 +355,21 @@ def _clear(folder: Path, keep: bool) -> None:
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     if not keep:
         shutil.rmtree(folder / MODEL, ignore_errors=True)
+    elif not (folder / MODEL).exists():
+        log.warning("%s: its model was not kept; remove the folder to train it again", folder)
 
 
-def _write(path: Path, report: Report) -> None:
+def _write(path: Path, text: str) -> None:
+    """The whole file, or nothing."""
+    beside = path.with_name(f".{path.name}.tmp")
     try:
-        text = json.dumps(report.to_json(), indent=1, ensure_ascii=False)
-        path.write_text(text + "\n", encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(text, encoding="utf-8")
+        os.replace(beside, path)
     except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror}; free or choose a disk") from error
+        raise ConfigError(
+            f"{path} cannot be written ({error.strerror}); free the disk, or give another folder"
+        ) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

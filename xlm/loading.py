@@ -111,15 +111,18 @@ def open_source(
     return Source(model, str(source), model.heads)
 
 
-def read_checkpoint(loaded: checkpoint.Loaded, tokenizer: Tokenizer | None = None) -> Source:
+def read_checkpoint(
+    loaded: checkpoint.Loaded, tokenizer: Tokenizer | None = None, *, prefer_averaged: bool = True
+) -> Source:
     """The model of a run's checkpoint, averaged weights where it has some, and its heads.
 
-    ``tokenizer`` spares loading the checkpoint's. The classes of the run's objectives need not be
+    ``tokenizer`` spares loading the checkpoint's; without ``prefer_averaged`` it is the weights
+    that were trained. The classes of the run's objectives need not be
     there. Raises CheckpointError where the files do not fit each other.
     """
     shape = checkpoint_shape(loaded)
     tensors = loaded.tensors("model")
-    averaged = loaded.has_tensors("averaged")
+    averaged = prefer_averaged and loaded.has_tensors("averaged")
     if averaged:
         averages = loaded.tensors("averaged")
         tensors.update((name, value) for name, value in averages.items() if name in tensors)

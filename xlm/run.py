@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -361,10 +361,14 @@ UNTRAINED = {
 """Fields that may change when a run goes on: they do not change what an update does."""
 
 
-def differences(saved: str, run: Run) -> list[str]:
-    """What of ``saved`` (a resolved config) ``run`` trains otherwise: ``field now (was then)``."""
+def differences(saved: str, run: Run, free: Set[str] | None = None) -> list[str]:
+    """What of ``saved`` (a resolved config) ``run`` trains otherwise: ``field now (was then)``.
+
+    ``free`` are the fields that are not compared (None: those of UNTRAINED).
+    """
     before, now = _leaves(yaml.safe_load(saved)), _leaves(yaml.safe_load(to_yaml(run)))
-    free = UNTRAINED - ({"steps"} if run.schedule.needs_total else set())
+    if free is None:
+        free = UNTRAINED - ({"steps"} if run.schedule.needs_total else set())
     return [
         f"{name} {now.get(name, 'absent')} (was {before.get(name, 'absent')})"
         for name in {**before, **now}

@@ -30,7 +30,7 @@ from xlm.training.averaging import AveragedWeights
 from xlm.training.evaluation import evaluate
 from xlm.training.initialization import Report as Initialized
 from xlm.training.initialization import as_record, initialize
-from xlm.training.journal import Journal, short
+from xlm.training.journal import METRICS, Journal, read_metrics, short
 from xlm.training.learner import parameter_sets_differ
 from xlm.training.loop import Report, Trainer, Verdict, train
 from xlm.training.optimizer import build_optimizer
@@ -288,6 +288,9 @@ class Session:
                 f"stopped at step {self.state.step} after {self.state.patience_used} evaluations "
                 "without a new best; raise stopping.patience to go on"
             )
+            if not self._has_ended():
+                self._leave_model()
+                self._end()
             return
         self.trainer.stop_requested = stop.is_set
         train(self.trainer)
@@ -301,6 +304,11 @@ class Session:
             self._compare_with_before()
             self._leave_model()
             self._end()
+
+    def _has_ended(self) -> bool:
+        """Whether the metrics say so: those of a run that was killed after its last save do not."""
+        lines = read_metrics(self.folder / METRICS) if self.parallel.is_main else []
+        return bool(self.parallel.broadcast(any(line.get("event") == "end" for line in lines)))
 
     def _compare_with_before(self) -> None:
         """What each held-out stream was worth at the start and is at the end."""
@@ -331,7 +339,11 @@ class Session:
             folder = self.folder / MODEL
             try:
                 best = find_checkpoint(self.folder, "best")
-                read_checkpoint(best, self.corpora.tokenizer).model.save_pretrained(folder)
+                # the weights that were measured when it was found to be the best
+                source = read_checkpoint(
+                    best, self.corpora.tokenizer, prefer_averaged=self.run.evaluate_averaged
+                )
+                source.model.save_pretrained(folder)
                 self.journal.say(f"the model of step {best.step} is in {folder}, for xlm.load")
             except (CheckpointError, DataError) as error:
                 failure = str(error)

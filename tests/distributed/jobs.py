@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -18,7 +19,9 @@ from tests.training import tiny
 from xlm import run as building
 from xlm.addressed import key
 from xlm.batch import Batch, Loss
+from xlm.command import read
 from xlm.errors import XlmError
+from xlm.finetune import Finetune, finetune
 from xlm.model.transformer import Transformer
 from xlm.objectives.causal import CausalLM
 from xlm.objectives.masked import MaskedLM
@@ -270,3 +273,15 @@ def evaluated(objectives: str, dtype: str) -> dict[str, dict[str, float]]:
     learner = building.build_learner(run, made)
     streams = building.held_out_streams(run, made, "valid")
     return evaluate(learner, streams, parallel, seed=run.seed)
+
+
+def tuned(settings: dict[str, Any]) -> dict[str, Any]:
+    """The report of a fine-tuning call, without the clock."""
+    return {**finetune(read_recipe(settings)).to_json(), "seconds": 0.0}
+
+
+def read_recipe(settings: dict[str, Any]) -> Finetune:
+    """A recipe of fine-tuning from its fields, as a YAML file has them."""
+    path = Path(settings["folder"]).with_suffix(f".{os.environ.get('RANK', '0')}.yaml")
+    path.write_text(json.dumps(settings))
+    return read(Finetune, path)

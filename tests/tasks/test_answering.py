@@ -85,7 +85,7 @@ def write(path, examples, titles=()):
 def test_rows_hold_windows_of_the_paragraph_and_the_answer(kind, tokenizers):
     made = tokenizers[kind]
 
-    @settings(max_examples=60)
+    @settings(max_examples=40)
     @given(TEXTS, st.data())
     def check(context, data):
         visible = [at for at, character in enumerate(context) if not character.isspace()]

@@ -122,7 +122,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_pieces_stand_for_visible_stretches_in_order(kind: str, folder: Path) -> None:
     made = tokenizer(kind, folder)
 
-    @settings(max_examples=60)
+    @settings(max_examples=40)
     @given(TEXTS)
     def check(text: str) -> None:
         ids, characters = align(made, text)

@@ -99,7 +99,10 @@ class Journal:
         self.close()
 
 
-SHOWN = ("nats", "perplexity", "word_perplexity", "bits_per_byte", "unigram_perplexity", "accuracy")
+SHOWN = (
+    "nats", "perplexity", "word_perplexity", "bits_per_byte", "unigram_perplexity", "accuracy",
+    "f1", "exact", "uas", "las", "ndcg", "pearson", "spearman",
+)  # fmt: skip
 """Figures that a line shows."""
 
 
