@@ -463,7 +463,7 @@ def test_announcements_are_compared_with_what_is_there(tmp_path, kind, named, is
 @FORMATS
 @pytest.mark.parametrize("protocol", [2, 4])
 def test_arrays_that_are_nearly_all_of_a_file(tmp_path, is_zip, protocol):
-    """As binarized text is: at protocol 2 a text that bytes are made from, and the array of them."""
+    """As binarized text is: at protocol 2, text that bytes are made from, and their array."""
     expected = np.arange(50_000, dtype=np.uint16)
     path = save({"sentences": expected}, tmp_path / "a.pth", is_zip, protocol)
     assert path.stat().st_size < 4 * expected.nbytes
