@@ -203,6 +203,40 @@ def test_squad_2_gives_no_answer_where_that_scores_more():
         assert plain.rendered(stream, found) == {0: "b"}
 
 
+def test_windows_differ_in_what_they_see():
+    """A piece is scored by the window with the most around it; no answer by the least of all."""
+    made = WordTokenizer()
+    task = Answering(
+        files=NOWHERE, rules="squad2", unanswerable=True, length=26, longest_question=3, stride=4,
+        rows=9, longest_answer=5,
+    )  # fmt: skip
+    context = " ".join(f"w{at}" for at in range(24))
+    stream = stream_of(task, asked(context, 0, 0), made)
+    room = len(stream.items[0].answer.owned)
+    assert [row.answer.window.first for row in stream.items] == [0, 4] and room == 20
+    # of its own 20 pieces the first window sees more around those before the middle of both
+    assert stream.items[0].answer.owned.tolist() == [at < 12 for at in range(20)]
+    assert stream.items[1].answer.owned.tolist() == [at >= 8 for at in range(20)]
+    for nulls, expected in (((9.0, 1.0), "w3"), ((9.0, 8.0), ""), ((1.0, 9.0), "w3")):
+        found = {}
+        for k in range(stream.num_batches):
+            batch = task.collate(stream.examples(k), Random(0), train=False)
+            outputs = torch.full((*batch.tokens.shape, 2), -5.0)
+            for at, row in enumerate(batch.rows.tolist()):
+                offset, first = (
+                    stream.items[row].answer.offset,
+                    stream.items[row].answer.window.first,
+                )
+                outputs[at, 0] = torch.tensor([nulls[row], 0.0])
+                if row == 0:
+                    outputs[at, offset + 3] = 3.0
+                    outputs[at, offset + 15] = 9.0  # the other window sees more around it
+                else:
+                    outputs[at, offset + 5 - first] = 9.0  # and around this one the first
+            found.update(task.predictions(stream, batch, outputs))
+        assert task.rendered(stream, found) == {0: expected}
+
+
 EXAMPLES = [
     ("The cat sat on the mat near a river.", "Where ?", ["on the mat", "the mat"]),
     ("A dog ran. The dog , it ran far", "Who ?", ["dog"]),

@@ -343,6 +343,25 @@ def test_figures_are_those_of_whole_trees(tmp_path):
     assert found["dep/en"]["targets"] == words < 33 - 4 + 1
 
 
+def test_a_root_that_was_cut_off_is_wrong(tmp_path):
+    """Not taken for right because nobody said otherwise."""
+    task = task_of(tmp_path, longest_words=2)
+    (tree,) = task.read(write(tmp_path / "a.conllu", [3]), "en")
+    tree = dataclasses.replace(tree, heads=(2, 3, 0), upos=("NOUN",) * 3)
+    made = corpora()
+    stream = task.stream("dep", made, task.rows_of(tree, 0, made.tokenizer), "en", seed=0, split="")
+    figures = task.grouped_figures(stream, {0: [[2, 0], [0, 0]]})
+    assert figures["uas"] == figures["uas_all"] == pytest.approx(1 / 3)
+
+
+def test_of_equal_labels_the_first_is_given(tmp_path):
+    task = task_of(tmp_path)
+    head = task.head(CONFIG)
+    torch.nn.init.zeros_(head.label_weight)
+    best = head.best_labels(torch.randn(2, 4), torch.randn(1, 5, 4), torch.tensor([1, 3]))
+    assert best.shape == (2, 5) and not best.any()
+
+
 def test_predictions_in_words(tmp_path):
     task = task_of(tmp_path, longest_words=3)
     made = corpora()
