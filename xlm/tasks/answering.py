@@ -268,6 +268,6 @@ class SpanHead(nn.Module):
 
 
 def _merged(spans: Sequence[Any]) -> Answer:
-    """The best span of all windows, of equal ones the first's; no answer scores the least of all."""
+    """The best span of all windows, of equal ones the first's; the least score of no answer."""
     score, first, last, _ = max(spans, key=lambda span: span[0])
     return Answer(score, first, last, min(span[3] for span in spans))
