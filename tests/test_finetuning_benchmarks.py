@@ -231,6 +231,7 @@ def test_a_measurement_runs_and_goes_on(
 ) -> None:  # fmt: skip
     words = ["parsing.py", "--quick", "--folder", str(tmp_path), "--only", "random"]
     monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.setattr(scripts.downstream, "begin", lambda threads: None)  # nor a louder log
     scripts.parsing.main()
     result = json.loads((tmp_path / "parsing.json").read_text(encoding="utf-8"))
     assert [row[""] for row in result["rows"]] == ["head to the left", "random"]
