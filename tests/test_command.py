@@ -192,7 +192,7 @@ def test_the_last_word_wins_default_file_flag(here: Path) -> None:
     both = run("--config", "one.yaml", "--config=two.yaml", "--schedule.peak_lr", "1e-3")
     assert (both.steps, both.seed, both.group_size) == (7, 3, 8)
     assert (both.stopping.patience, both.schedule.peak_lr) == (2, 1e-3)
-    assert run("--config=one.yaml", "--steps=9", "--config=two.yaml", "--steps=8").steps == 8
+    assert run("--config=one.yaml", "--steps=8", "--config=two.yaml", "--seed=4").steps == 7
 
 
 def test_flags_reach_into_a_recipe_s_objectives_and_model(here: Path) -> None:
@@ -382,6 +382,20 @@ FILES = [
     (("MaskedLM", "xlm.objective.Objective"), "class_path 'xlm.objective.Objective' is abstract"),
     (("MaskedLM\n    init_args: {languages: [en], length: 64}", "Translation"), "needs pairs"),
 ]  # fmt: skip
+
+
+def test_a_flag_that_is_given_twice_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first would go unheard; so would a bare word beside the flag of its field."""
+    line = fails(capsys, "pretrain", "--seed=1", "--seed", "2")
+    assert "--seed is given twice, as '1' and '2': give it once" in line
+    line = fails(capsys, "evaluate", "a", "--folder=c")
+    assert "--folder is given twice, as 'a' and 'c'" in line
+
+
+def test_help_shows_the_bare_words(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        importlib.import_module("xlm.__main__").run("import", ["--help"])
+    assert "usage: xlm import [SOURCE] [FOLDER]" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("change", "message"), FILES, ids=[message[:50] for _, message in FILES])

@@ -192,7 +192,7 @@ def readers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     def reader(dotted: str) -> Any:
         def read(path: Path, **given: Any) -> Any:
             asked.append((dotted.rpartition(".")[2], path, given))
-            return SimpleNamespace(heads={})
+            return SimpleNamespace(heads={}, transformer=torch.nn.Linear(1, 1))
 
         return read
 
@@ -247,6 +247,22 @@ def test_a_checkpoint_of_the_original() -> None:
 
 
 # What is nothing.
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_of_low_precision_are_widened(run: Path, tmp_path: Path, dtype: Any) -> None:
+    """What is computed with them is then what was measured, and training starts in float32."""
+    stored = PretrainedModel.open(run / "model")
+    stored.transformer.to(dtype).float()
+    expected = {name: value.clone() for name, value in stored.transformer.state_dict().items()}
+    stored.transformer.to(dtype)
+    stored.save_pretrained(tmp_path / "narrow")
+    found = load(tmp_path / "narrow")
+    for name, value in found.transformer.state_dict().items():
+        assert value.dtype == torch.float32 and torch.equal(value, expected[name])
+    name = str(dtype).removeprefix("torch.")
+    assert f"stored in {name} are float32" in found.extra["lost"][-1]
+    assert "lost" not in load(run / "model").extra
 
 
 def test_codes_go_with_the_original_alone(run: Path) -> None:

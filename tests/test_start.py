@@ -111,7 +111,9 @@ def test_old_languages_are_measured_before_and_after(
 def test_a_language_that_the_source_lacks_is_named(old: Result, more: str, tmp_path: Path) -> None:
     start = Initialization(encoder=str(old.folder))
     run = recipe(tmp_path / "new", more, ["en"], initialize=start)
-    with pytest.raises(ConfigError, match="does not know the data's ne: it knows en, hi; leave"):
+    with pytest.raises(
+        ConfigError, match="does not know ne, of which the data has text: it knows en, hi; prepare"
+    ):
         pretrain(run)
     assert not (tmp_path / "new" / "config.yaml").exists()
 

@@ -49,9 +49,10 @@ class _Parser(ArgumentParser):
         raise ConfigError(re.sub(r"^Parser key ", "", line)) from ex
 
 
-def parser(cls: type, verb: str) -> ArgumentParser:
-    """The parser of ``cls``, a dataclass, as ``xlm VERB``."""
-    made = _Parser(prog=f"xlm {verb}", description=cls.__doc__, exit_on_error=False)
+def parser(cls: type, verb: str, positional: str = "") -> ArgumentParser:
+    """The parser of ``cls``, a dataclass, as ``xlm VERB``; ``positional`` as in ``parse``."""
+    words = "".join(f" [{name.upper()}]" for name in positional.split())
+    made = _Parser(prog=f"xlm {verb}{words}", description=cls.__doc__, exit_on_error=False)
     made.add_argument("--config", action="config", help="YAML file with any of the fields below")
     made.add_class_arguments(cls)
     return made
@@ -69,8 +70,9 @@ def parse(cls: type[Config], verb: str, arguments: Sequence[str], positional: st
             break
         given[at] = f"--{name}={word}"
     flags = list(_flags(verb, given))
+    _once(flags)
     _check(cls, flags)
-    made = parser(cls, verb)
+    made = parser(cls, verb, positional)
     given = [f"--{name}" if value is None else f"--{name}={value}" for name, value in flags]
     settings = made.parse_args(given)
     try:
@@ -89,6 +91,17 @@ def _innermost(error: BaseException) -> BaseException:
     while cause is not None and not isinstance(cause, ConfigError):
         cause = cause.__cause__ or cause.__context__
     return cause or error
+
+
+def _once(flags: Sequence[tuple[str, str | None]]) -> None:
+    """Raises ConfigError for a flag that is given twice: one of the two would go unheard."""
+    values: dict[str, str | None] = {}
+    for name, value in flags:
+        if name in values and name != "config":
+            raise ConfigError(
+                f"--{name} is given twice, as {values[name]!r} and {value!r}: give it once"
+            )
+        values[name] = value
 
 
 def _check(cls: type, flags: Sequence[tuple[str, str | None]]) -> None:

@@ -126,6 +126,8 @@ def import_model(config: Import) -> Converted:
     """
     check_folder(config.folder)
     path = Path(config.source).expanduser()
+    if is_binarized(path):
+        raise ConfigError(f"{path} holds binarized data, no model: call import_corpora instead")
     if not path.exists():
         path = fetch(config.source)
     model = load(path, codes=config.codes, vocabulary=config.vocabulary)

@@ -93,7 +93,7 @@ def open_source(
         files = {name: Path(value) for name, value in given.items() if value is not None}
         return Source(_reader("xlm.model.original.read_original")(path, **files), str(source))
     if path.suffix == ".pt" and path.is_file() and not any(given.values()):
-        return Source(_reader("xlm.model.fairseq.read_fairseq")(path), str(source))
+        return Source(_widened(_reader("xlm.model.fairseq.read_fairseq")(path)), str(source))
     if unasked := [name for name, value in given.items() if value is not None]:
         raise ConfigError(
             f"{source}: {' and '.join(unasked)} go with a file .pth of the original XLM, every "
@@ -107,8 +107,19 @@ def open_source(
         return read_checkpoint(find_checkpoint(path, which))
     if (path / MODEL / CONFIG).is_file() and not (path / CONFIG).exists():
         path = path / MODEL  # a finished run that kept no checkpoint
-    model = _read_folder(path, str(source))
+    model = _widened(_read_folder(path, str(source)))
     return Source(model, str(source), model.heads)
+
+
+def _widened(model: PretrainedModel) -> PretrainedModel:
+    """The model in float32 where its weights were stored in less, which it then says."""
+    narrow = {p.dtype for p in model.transformer.parameters()} & {torch.float16, torch.bfloat16}
+    if narrow:
+        model.transformer.float()
+        names = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in narrow))
+        line = f"nothing: weights that were stored in {names} are float32 now"
+        model.extra["lost"] = [*model.extra.get("lost", []), line]
+    return model
 
 
 def read_checkpoint(

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from xlm.errors import CheckpointError, ConfigError
 from xlm.model.config import ModelConfig
-from xlm.model.pretrained import load_model, match_languages, save_model
+from xlm.model.pretrained import PretrainedModel, load_model, match_languages, save_model
 from xlm.model.transformer import Transformer
 
 LANGUAGES = {"hi": 2, "en": 0, "ne": 1}
@@ -171,3 +171,11 @@ def test_a_disk_that_refuses_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="cannot write the model to"):
         save_model(build(), tmp_path / "file" / "model", LANGUAGES)
+
+
+@pytest.mark.parametrize("given", [("a line", None), (["a line"], "another")])
+def test_a_string_is_no_list_of_lines(given):
+    """Its letters would pass for lines."""
+    model = PretrainedModel(build(), tokenizer=None, languages=LANGUAGES)
+    with pytest.raises(ConfigError, match="give a list of strings"):
+        model.batch(given[0], "en", given[1])

@@ -339,7 +339,8 @@ def test_languages_keep_the_source_s_order(data: list[str], rule: Any, expected:
 
 
 def test_unknown_languages_are_named() -> None:
-    with pytest.raises(ConfigError, match="there does not know the data's ne, ar: it knows en, hi"):
+    message = "there does not know ne, ar, of which the data has text: it knows en, hi; prepare"
+    with pytest.raises(ConfigError, match=message):
         model_languages(SOURCE, [source()], {"ne": 0, "en": 1, "ar": 2}, table=True)
 
 

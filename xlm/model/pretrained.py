@@ -134,6 +134,9 @@ class PretrainedModel:
         Lines are normalized and tokenized here. Rows longer than the model's positions raise
         ConfigError.
         """
+        for what, given in (("lines", lines), ("seconds", seconds)):
+            if isinstance(given, str):  # whose letters would pass for lines
+                raise ConfigError(f"{what} is the string {given[:40]!r}: give a list of strings")
         layout = layout or ("xlm" if seconds is None else "merged")
         encoded = [np.array(self.tokenizer.encode(normalize(line)), np.int64) for line in lines]
         if seconds is None:

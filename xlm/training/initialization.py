@@ -111,9 +111,9 @@ def model_languages(
     unknown = [name for name in data if name not in ids]
     if unknown and settings.new_languages == "refuse":
         raise ConfigError(
-            f"initialize: {having[0].where} does not know the data's {', '.join(unknown)}: it "
-            f"knows {', '.join(ids)}; leave them out, or set initialize.new_languages to mean or "
-            "random"
+            f"initialize: {having[0].where} does not know {', '.join(unknown)}, of which the data "
+            f"has text: it knows {', '.join(ids)}; prepare the data without it, or set "
+            "initialize.new_languages to mean or random"
         )
     for name in unknown:
         ids[name] = len(ids)
