@@ -412,6 +412,17 @@ def test_the_account_is_written_in_lines_and_as_a_record() -> None:
     lines = report.lines()
     assert lines[0] == f"initialized {len(report.copied)} tensors"
     kept = [line for line in lines if line.startswith("initialization kept (cross-attention")]
-    assert len(kept) == 1 and "model.decoder.layers.*.cross_attention.query.weight" in kept[0]
+    assert len(kept) == 1 and "model.decoder.layers.0-1.cross_attention.query.weight" in kept[0]
     assert "encoder: reading there: the pooler is left out" in lines
     assert json.loads(json.dumps(as_record(report)))["left"] == report.left
+
+
+def test_tensors_of_like_layers_are_named_together() -> None:
+    """Which layers, not only that there are some: a deeper model keeps its last ones alone."""
+    numbers = (0, 1, 2, 5, 11)
+    left = {f"model.encoder.layers.{n}.attention.output.bias": "new" for n in numbers}
+    (_, line) = Report(left=left | {"model.encoder.output_bias": "new"}).lines()
+    assert line == (
+        "initialization kept (new): model.encoder.layers.0-2,5,11.attention.output.bias, "
+        "model.encoder.output_bias"
+    )

@@ -86,9 +86,32 @@ class Report:
             for name, reason in tensors.items():
                 reasons.setdefault(reason, []).append(name)
             for reason, names in reasons.items():
-                short = dict.fromkeys(re.sub(r"layers\.\d+\.", "layers.*.", n) for n in names)
-                lines.append(f"{what} ({reason}): {', '.join(short)}")
+                lines.append(f"{what} ({reason}): {', '.join(_short(names))}")
         return lines
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    """Names of tensors; those that differ in their layer alone as one, ``layers.0-3.norm``."""
+    layers: dict[str, list[int]] = {}
+    for name in names:
+        found = re.search(r"layers\.(\d+)\.", name)
+        pattern = re.sub(r"layers\.\d+\.", "layers.*.", name)
+        layers.setdefault(pattern, []).extend([int(found[1])] if found else [])
+    return [
+        pattern.replace("layers.*.", f"layers.{_ranges(numbers)}.") if numbers else pattern
+        for pattern, numbers in layers.items()
+    ]
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """``0-3,5`` of 0, 1, 2, 3 and 5."""
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ",".join(str(p[0]) if len(p) == 1 else f"{p[0]}-{p[-1]}" for p in parts)
 
 
 def model_languages(
