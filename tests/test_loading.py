@@ -295,7 +295,10 @@ def test_what_is_no_model_is_listed(tmp_path: Path, debug_data: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["/no/such/folder", "./here", "a/b/c", "runs/", "word", "~/nothing/here"]
 )
-def test_a_path_that_is_not_there_is_not_looked_for_elsewhere(name: str, monkeypatch: Any) -> None:
+def test_a_path_that_is_not_there_is_not_looked_for_elsewhere(
+    name: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the demo leaves a folder runs in the checkout
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ConfigError, match="does not exist: expected a model directory"):
         load(name)
