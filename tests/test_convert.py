@@ -272,6 +272,24 @@ def test_a_difference_is_told_and_ends_with_1(
     assert not content["agrees"] and content["logits"] == pytest.approx(1e-3, rel=0.02)
 
 
+def test_an_export_that_transformers_rejects_ends_with_1(
+    mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not the note of a parity that nobody measured, and success."""
+    import transformers
+
+    def rejected(*given: Any, **named: Any) -> Any:
+        raise ValueError("what is this?")
+
+    monkeypatch.setattr(transformers.XLMWithLMHeadModel, "from_pretrained", rejected)
+    with pytest.raises(SystemExit) as caught:
+        run("export", [str(mine), str(tmp_path / "out"), "--format=xlm"])
+    assert caught.value.code == 1
+    out, err = capsys.readouterr()
+    assert "cannot open" in out and "what is this?" in out and "written" not in out
+    assert "transformers rejects it" in err
+
+
 def test_without_transformers_nothing_is_claimed(
     mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

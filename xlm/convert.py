@@ -239,8 +239,11 @@ def _write_parity(folder: Path, source: str, parity: Parity, lost: Sequence[str]
 
 
 def _say(verb: str, result: Converted) -> None:
-    """Print what was done; exit with 1 where the two differ."""
+    """Print what was done; exit with 1 where the two differ, or nobody can open what we wrote."""
     sys.stdout.write("".join(f"{line}\n" for line in result.describe()))
+    if verb == "export" and not result.parity.opened:
+        sys.stderr.write(f"xlm export: {result.folder} was written, but transformers rejects it\n")
+        raise SystemExit(1)
     if not result.parity.agrees:
         sys.stderr.write(
             f"xlm {verb}: {result.folder} was written, but is not the same model: it differs by "

@@ -75,6 +75,10 @@ class Stopping:
     def __post_init__(self) -> None:
         if self.patience is not None and self.patience < 1:
             raise ConfigError(f"stopping.patience must be at least 1: found {self.patience}")
+        if self.lowest_lr and not self.halve:
+            raise ConfigError(
+                f"stopping.lowest_lr is {self.lowest_lr}, which goes with stopping.halve: set both"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

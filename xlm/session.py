@@ -21,8 +21,7 @@ from xlm.command import to_yaml
 from xlm.data.corpora import Corpora
 from xlm.data.mixture import render_table
 from xlm.errors import CheckpointError, DataError
-from xlm.loading import MODEL as MODEL
-from xlm.loading import read_checkpoint
+from xlm.loading import MODEL, read_checkpoint
 from xlm.run import Run
 from xlm.start import find_start
 from xlm.training import checkpoint, retention

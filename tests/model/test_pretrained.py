@@ -1,11 +1,13 @@
 """Model directories: what goes in comes out, and every misfit is named."""
 
+import dataclasses
 import json
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.tuned import tuned
 from xlm.errors import CheckpointError, ConfigError
 from xlm.model.config import ModelConfig
 from xlm.model.pretrained import PretrainedModel, load_model, match_languages, save_model
@@ -179,3 +181,14 @@ def test_a_string_is_no_list_of_lines(given):
     model = PretrainedModel(build(), tokenizer=None, languages=LANGUAGES)
     with pytest.raises(ConfigError, match="give a list of strings"):
         model.batch(given[0], "en", given[1])
+
+
+def test_heads_of_a_model_that_lay_there_go(tmp_path):
+    """A folder that is written again holds one model, not the heads of another."""
+    model = tuned("topic")
+    model.save_pretrained(tmp_path)
+    assert PretrainedModel.open(tmp_path).heads
+    dataclasses.replace(model, heads={}, tasks="").save_pretrained(tmp_path)
+    plain = PretrainedModel.open(tmp_path)
+    assert not plain.heads and not plain.tasks
+    assert not (tmp_path / "heads.safetensors").exists()

@@ -1,6 +1,7 @@
 """Readouts: what is on the encoder, against numpy, row by row."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tests.tasks import toys
+from tests.tuned import TASKS
 from xlm.batch import Batch
 from xlm.errors import ConfigError
 from xlm.model.transformer import Transformer
@@ -292,9 +294,21 @@ def test_noise_on_embeddings_is_in_training_alone(num_segments, num_tables):
     [
         ({"size": 0}, "readout.size must be at least 1: found 0"),
         ({"lstm_size": -1}, "readout.lstm_size must be at least 0: found -1"),
+        ({"lstm_size": 4}, "readout.lstm_size is 4, which goes with readout.features"),
         ({"dropout": 1.0}, r"readout.dropout must be in \[0, 1\): found 1.0"),
     ],
 )
 def test_settings_that_cannot_be(settings, message):
     with pytest.raises(ConfigError, match=message):
         Readout(**settings)
+
+
+@pytest.mark.parametrize("task", ["names", "trees", "quiz"])
+def test_a_readout_that_a_task_would_not_listen_to_is_refused(task):
+    with pytest.raises(ConfigError, match="readout.pooling is max: .*, pools none; leave it out"):
+        dataclasses.replace(TASKS[task], readout=Readout(pooling="max"))
+    if task == "names":
+        assert dataclasses.replace(TASKS[task], readout=Readout(kind="tanh")).readout.kind == "tanh"
+        return
+    with pytest.raises(ConfigError, match="readout.kind is tanh: .* a scorer of its own"):
+        dataclasses.replace(TASKS[task], readout=Readout(kind="tanh"))

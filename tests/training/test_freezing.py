@@ -178,6 +178,8 @@ def test_without_halving_the_rate_stays(
     made: Corpora, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores(monkeypatch, *[0.3] * 6)
-    stopping = dataclasses.replace(HALVING, halve=False)
+    with pytest.raises(ConfigError, match="lowest_lr is 0.001, which goes with stopping.halve"):
+        dataclasses.replace(HALVING, halve=False)  # a bound that nobody would look at
+    stopping = dataclasses.replace(HALVING, halve=False, lowest_lr=0.0)
     result = pretrain(recipe(tmp_path, steps=6, evaluate_every=1, stopping=stopping), made)
     assert rates(tmp_path) == pytest.approx([1] * 6) and not result.stopped_early

@@ -57,6 +57,8 @@ class Parity:
     tokenizer: tuple[Lines, ...] = ()
     notes: tuple[str, ...] = ()
     """What was not compared, and why."""
+    opened: bool = True
+    """False where the peer was there and could not open the files."""
 
     @property
     def agrees(self) -> bool:
@@ -120,7 +122,7 @@ def measure(model: PretrainedModel, folder: str | Path, scores: TaskScores | Non
         except Exception as error:  # whatever another library raises over a folder
             reason = " ".join(str(error).split())[:200]
             note = f"parity was not measured: transformers cannot open {folder} ({reason})"
-            return Parity(notes=(note,))
+            return Parity(notes=(note,), opened=False)
         pair = _Pair(model, peer, kind, scores)
         found = pair.compare(missing)
         try:

@@ -76,8 +76,7 @@ class PretrainedModel:
         Path(folder).mkdir(parents=True, exist_ok=True)
         self.tokenizer.save(Path(folder) / TOKENIZER)
         save_model(self.transformer, folder, self.languages, self.extra)
-        if self.heads:
-            _write_heads(Path(folder), self.heads, self.tasks)
+        _write_heads(Path(folder), self.heads, self.tasks)
 
     def push_to_hub(self, name: str, *, private: bool = False) -> str:
         """Upload the directory of ``save_pretrained`` as ``OWNER/NAME``; returns its address.
@@ -262,11 +261,16 @@ def load_model(
 
 
 def _write_heads(folder: Path, heads: Mapping[str, Tensor], tasks: str) -> None:
+    """The heads and their tasks; where there are none, those of a model that lay there go."""
     try:
+        for name in (HEADS, TASKS):
+            (folder / name).unlink(missing_ok=True)
+        if not heads:
+            return
         beside = folder / (HEADS + ".partial")
         save_file({name: tensor.detach().contiguous() for name, tensor in heads.items()}, beside)
-        os.replace(beside, folder / HEADS)
         (folder / TASKS).write_text(tasks, encoding="utf-8")
+        os.replace(beside, folder / HEADS)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot write the heads to {folder}: {error}") from error
 

@@ -89,6 +89,7 @@ class Answering(Task):
 
     def __post_init__(self) -> None:
         Task.__post_init__(self)
+        self.readout.check_cells("Answering", kinds=False)
         for name in ("longest_question", "longest_answer"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1: found {getattr(self, name)}")

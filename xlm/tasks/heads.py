@@ -52,8 +52,24 @@ class Readout:
             raise ConfigError(f"readout.size must be at least 1: found {self.size}")
         if self.lstm_size < 0:
             raise ConfigError(f"readout.lstm_size must be at least 0: found {self.lstm_size}")
+        if self.lstm_size and not self.features:
+            raise ConfigError(
+                f"readout.lstm_size is {self.lstm_size}, which goes with readout.features: set both"
+            )
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"readout.dropout must be in [0, 1): found {self.dropout}")
+
+    def check_cells(self, task: str, *, kinds: bool) -> None:
+        """Raise ConfigError for a pooling, which a task on cells has not, and for another kind
+        than linear where ``kinds`` is false."""
+        if self.pooling is not None:
+            raise ConfigError(
+                f"readout.pooling is {self.pooling}: {task} reads cells, pools none; leave it out"
+            )
+        if self.kind != "linear" and not kinds:
+            raise ConfigError(
+                f"readout.kind is {self.kind}: {task} has a scorer of its own; leave it out"
+            )
 
 
 class Reader(nn.Module):
