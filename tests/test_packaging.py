@@ -115,10 +115,10 @@ def test_dependencies_are_those_agreed_on(project: dict[str, Any]) -> None:
     table = project["project"]
     assert names(table["dependencies"]) == set(
         "torch numpy sentencepiece tokenizers safetensors datasets tensorboard jsonargparse pyyaml "
-        "tqdm zstandard".split()
+        "tqdm zstandard sacrebleu".split()
     )
     extras = table["optional-dependencies"]
-    assert set(extras) == {"hf", "mt", "plot", "dev"}
+    assert set(extras) == {"hf", "plot", "dev"}
     everything = names(table["dependencies"]).union(*map(names, extras.values()))
     assert not everything & {"apex", "fastBPE", "fastbpe"}
     assert extras["plot"] == [name for name in extras["dev"] if name in extras["plot"]]
