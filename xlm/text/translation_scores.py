@@ -1,0 +1,316 @@
+"""How good translations are: sacreBLEU's BLEU and chrF, BLEU of tokens as they stand, and rates
+that tell a translator which only copies or is silent.
+
+sacreBLEU parts both sides into words itself, so that figures of different papers can be compared.
+Moses' multi-bleu.perl takes what stands between white space, and is what XLM's papers report.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from sacrebleu.metrics.base import Metric
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
+from sacrebleu.significance import PairedTest, Result, estimate_ci
+
+from xlm.errors import ConfigError, DataError
+
+Tokenization = Literal["13a", "intl", "zh", "char", "none"]
+"""Words of sacreBLEU: as mteval-v13a parts them, by Unicode's classes, Chinese by its characters,
+every character one, between white space."""
+
+SEED = 12345
+"""sacreBLEU's own, so that intervals are those of its command line."""
+SEED_VARIABLE = "SACREBLEU_SEED"
+MOST_DRAWS = 20_000_000
+"""Lines times resamples: sacreBLEU holds the counts of all of them at once, 80 bytes each."""
+
+UNKNOWN = b"<unk>"
+_NO_TOKEN = b""
+"""Equals no token of a hypothesis: tokens are not empty."""
+_ORDERS = (1, 2, 3, 4)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric of one system's translations."""
+
+    score: float
+    """0 to 100."""
+    mean: float | None
+    """Over resamples of the lines; None where there were none."""
+    interval: float | None
+    """Half the width of the resamples' 95 % interval."""
+    signature: str
+    """All that the figure depends on, as sacreBLEU writes it."""
+
+
+@dataclass(frozen=True)
+class TranslationScores:
+    """Every figure of one system's translations."""
+
+    bleu: Score
+    """sacreBLEU's."""
+    chrf: Score
+    """sacreBLEU's chrF2: n-grams of up to 6 characters, recall weighing twice."""
+    tokenized_bleu: Score
+    """``multi_bleu``."""
+    length_ratio: float
+    """Tokens of the hypotheses over those of the references, between white space; 0 without any."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A metric of one system, beside the baseline's."""
+
+    score: float
+    mean: float
+    """Over resamples of the lines."""
+    interval: float
+    """Half the width of the resamples' 95 % interval."""
+    p_value: float | None
+    """How likely chance alone sets it so far apart from the baseline; None for the baseline."""
+
+
+def multi_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """Corpus BLEU of 1 to 4 tokens in percent, by value what Moses' multi-bleu.perl prints.
+
+    Tokens stand between ASCII white space, case counts, matches are clipped and summed over all
+    lines, nothing is smoothed: 0 where n-grams of some length never match. A token of a reference
+    with ``<unk>`` in it matches nothing (algorithms A9). Raises DataError where numbers of lines
+    differ or are 0, ConfigError for a text in place of lines.
+    """
+    _check(hypotheses, references)
+    return float(_bleu(_counts(hypotheses, references).sum(0)))
+
+
+def corpus_scores(
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    *,
+    tokenize: Tokenization = "13a",
+    num_resamples: int = 0,
+    seed: int = SEED,
+) -> TranslationScores:
+    """BLEU and chrF of plain text, BLEU of tokens, and how long the hypotheses are.
+
+    ``num_resamples`` of the lines give 95 % intervals (0: none are given). Raises DataError and
+    ConfigError as ``multi_bleu``, and for lines or resamples that are too few or too many.
+    """
+    _check(hypotheses, references)
+    if num_resamples:
+        _check_resampling(len(references), num_resamples, seed)
+        signatures, found = _test({"": hypotheses}, references, tokenize, num_resamples, seed)
+        scores = {name: Score(*_numbers(own), signatures[name]) for name, (own,) in found.items()}
+    else:
+        scores = {}
+        for name, metric in _metrics(tokenize).items():
+            score = float(metric.corpus_score(hypotheses, [references]).score)
+            scores[name] = Score(score, None, None, str(metric.get_signature()))
+    counts = _counts(hypotheses, references)
+    num_found, num_expected = map(int, counts.sum(0)[:2])
+    return TranslationScores(
+        bleu=scores["BLEU"],
+        chrf=scores["chrF2"],
+        tokenized_bleu=_tokenized_score(counts, num_resamples, seed),
+        length_ratio=num_found / num_expected if num_expected else 0.0,
+    )
+
+
+def paired_bootstrap(
+    systems: Mapping[str, Sequence[str]],
+    references: Sequence[str],
+    *,
+    tokenize: Tokenization = "13a",
+    num_resamples: int = 1000,
+    seed: int = SEED,
+) -> dict[str, dict[str, Compared]]:
+    """Whether systems differ from the first by more than chance: by system, then by metric
+    (``BLEU`` and ``chrF2``), by sacreBLEU's paired bootstrap (Koehn, 2004).
+
+    Of equal scores the p-value is 1 (sacreBLEU would give its smallest to two equal systems).
+    Raises DataError and ConfigError as ``corpus_scores``, and for fewer than two systems.
+    """
+    if len(systems) < 2:
+        raise ConfigError(
+            f"found {len(systems)} system, expected a baseline and one or more to set beside it"
+        )
+    for name, hypotheses in systems.items():
+        _check(hypotheses, references, f"hypotheses of {name}")
+    _check_resampling(len(references), num_resamples, seed)
+    _, found = _test(systems, references, tokenize, num_resamples, seed)
+    return {
+        name: {
+            metric: Compared(*_numbers(own[at]), _p_value(own[at], own[0]))
+            for metric, own in found.items()
+        }
+        for at, name in enumerate(systems)
+    }
+
+
+def copy_rate(sources: Sequence[str], hypotheses: Sequence[str]) -> float:
+    """The share of hypotheses, 0 to 1, that are their source but for white space; an empty one is
+    no copy. Raises as ``multi_bleu``.
+    """
+    _check(hypotheses, sources, others="sources")
+    pairs = [(one.split(), two.split()) for one, two in zip(sources, hypotheses, strict=True)]
+    return sum(bool(two) and one == two for one, two in pairs) / len(pairs)
+
+
+def copied_tokens(sources: Sequence[str], hypotheses: Sequence[str]) -> float:
+    """The share of all the hypotheses' tokens (between white space), 0 to 1, that are in their
+    source, each as often as it is there; 0 without tokens. Raises as ``multi_bleu``.
+    """
+    _check(hypotheses, sources, others="sources")
+    num_copied = num_tokens = 0
+    for source, hypothesis in zip(sources, hypotheses, strict=True):
+        tokens = Counter(hypothesis.split())
+        num_tokens += tokens.total()
+        num_copied += (tokens & Counter(source.split())).total()
+    return num_copied / num_tokens if num_tokens else 0.0
+
+
+def empty_rate(hypotheses: Sequence[str]) -> float:
+    """The share of hypotheses, 0 to 1, of nothing but white space. Raises as ``multi_bleu``."""
+    _check(hypotheses, hypotheses)
+    return sum(not hypothesis.split() for hypothesis in hypotheses) / len(hypotheses)
+
+
+def _check(
+    hypotheses: Sequence[str],
+    lines: Sequence[str],
+    name: str = "hypotheses",
+    others: str = "references",
+) -> None:
+    for what, found in ((name, hypotheses), (others, lines)):
+        if isinstance(found, str):
+            raise ConfigError(f"{what}: found one text, expected a list of lines")
+    if len(hypotheses) != len(lines):
+        raise DataError(
+            f"{len(hypotheses):,} {name} and {len(lines):,} {others}: expected one for each; check "
+            "where they went apart"
+        )
+    if not hypotheses:
+        raise DataError(f"found no {name}: expected one line or more")
+
+
+def _check_resampling(num_lines: int, num_resamples: int, seed: int) -> None:
+    if num_resamples < 2 or seed < 1:
+        raise ConfigError(
+            f"{num_resamples} resamples, seed {seed}: expected 2 resamples or more (1000 is "
+            "usual), and a seed of at least 1 (sacreBLEU takes 0 for none)"
+        )
+    if num_lines < 2:
+        raise DataError(
+            "1 line cannot be resampled: give more lines, or leave intervals out (0 resamples)"
+        )
+    if num_lines * num_resamples > MOST_DRAWS:
+        raise ConfigError(
+            f"{num_resamples:,} resamples of {num_lines:,} lines are held in memory at once: "
+            f"expected at most {MOST_DRAWS // num_lines:,} resamples, or 0 for no intervals"
+        )
+
+
+def _counts(hypotheses: Sequence[str], references: Sequence[str]) -> NDArray[np.int64]:
+    """``[lines, 10]``: tokens of the hypothesis, of the reference, n-grams of the hypothesis that
+    match for n from 1 to 4, and all of them."""
+    counts = np.zeros((len(hypotheses), 2 + 2 * len(_ORDERS)), dtype=np.int64)
+    for row, hypothesis, reference in zip(counts, hypotheses, references, strict=True):
+        found = hypothesis.encode("utf-8", "surrogatepass").split()
+        expected = [
+            _NO_TOKEN if UNKNOWN in token else token
+            for token in reference.encode("utf-8", "surrogatepass").split()
+        ]
+        row[:2] = len(found), len(expected)
+        for n in _ORDERS:
+            ngrams = _ngrams(found, n)
+            row[1 + n] = (ngrams & _ngrams(expected, n)).total()
+            row[5 + n] = ngrams.total()
+    return counts
+
+
+def _ngrams(tokens: list[bytes], n: int) -> Counter[tuple[bytes, ...]]:
+    return Counter(tuple(tokens[at : at + n]) for at in range(len(tokens) - n + 1))
+
+
+def _bleu(sums: NDArray[np.int64]) -> NDArray[np.float64]:
+    """BLEU ``[...]`` in percent of sums ``[..., 10]`` of ``_counts``."""
+    num_found, num_expected = sums[..., 0], sums[..., 1]
+    matches, ngrams = sums[..., 2:6], sums[..., 6:]
+    precision = np.log(np.maximum(matches, 1) / np.maximum(ngrams, 1)).mean(-1)
+    brevity = np.minimum(0, 1 - num_expected / np.maximum(num_found, 1))
+    bleu: NDArray[np.float64] = 100 * np.exp(precision + brevity) * (matches.min(-1) > 0)
+    return bleu
+
+
+def _tokenized_score(counts: NDArray[np.int64], num_resamples: int, seed: int) -> Score:
+    """``multi_bleu``, with the interval of the lines that sacreBLEU draws with that seed."""
+    mean, interval, drawn = None, None, ""
+    if num_resamples:
+        random = np.random.default_rng(seed)
+        size = len(counts)
+        sums = [counts[random.choice(size, size)].sum(0) for _ in range(num_resamples)]
+        mean, interval = map(float, estimate_ci(_bleu(np.stack(sums))))
+        drawn = f"bs:{num_resamples}|seed:{seed}|"
+    signature = f"nrefs:1|{drawn}case:mixed|eff:no|tok:white-space|smooth:none|as:multi-bleu.perl"
+    return Score(float(_bleu(counts.sum(0))), mean, interval, signature)
+
+
+def _metrics(tokenize: Tokenization) -> dict[str, Metric]:
+    """By the names that their results go under."""
+    if tokenize not in get_args(Tokenization):
+        raise ConfigError(
+            f"tokenize {tokenize!r}: expected one of {', '.join(get_args(Tokenization))}"
+        )
+    # force: no warning, at each pass, that text looks tokenized
+    return {"BLEU": BLEU(tokenize=tokenize, force=True), "chrF2": CHRF()}
+
+
+def _test(
+    systems: Mapping[str, Sequence[str]],
+    references: Sequence[str],
+    tokenize: Tokenization,
+    num_resamples: int,
+    seed: int,
+) -> tuple[dict[str, str], dict[str, list[Result]]]:
+    """Signatures by metric, and results by metric in the order of the systems."""
+    named, metrics = list(systems.items()), _metrics(tokenize)
+    with _seeded(seed):
+        test = PairedTest(named, metrics, [references], "bs", num_resamples)
+    signatures, results = test()
+    found = {name: [own for own in results[name] if isinstance(own, Result)] for name in signatures}
+    return {name: str(signature) for name, signature in signatures.items()}, found
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """sacreBLEU takes its seed from the environment and nowhere else; what was there comes back."""
+    before = os.environ.get(SEED_VARIABLE)
+    os.environ[SEED_VARIABLE] = str(seed)
+    try:
+        yield
+    finally:
+        del os.environ[SEED_VARIABLE]
+        if before is not None:
+            os.environ[SEED_VARIABLE] = before
+
+
+def _numbers(result: Result) -> tuple[float, float, float]:
+    """Score, mean, half the width of the interval."""
+    assert result.mean is not None and result.ci is not None
+    return float(result.score), float(result.mean), float(result.ci)
+
+
+def _p_value(result: Result, baseline: Result) -> float | None:
+    if result is baseline:
+        return None
+    assert result.p_value is not None
+    return 1.0 if result.score == baseline.score else float(result.p_value)
