@@ -117,6 +117,17 @@ class SelfAttention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         return self.output(_joined(attention(query, key, value, mask, causal, dropout)))  # type: ignore[no-any-return]
 
+    def step(self, x: Tensor, kept: Tensor, at: int) -> Tensor:
+        """The next position alone: ``x`` ``[B, 1, D]`` at position ``at`` -> ``[B, 1, D]``.
+
+        ``kept`` ``[2, B, H, L, D/H]`` holds key and value of the positions before; those of this
+        one are written into it. In evaluation only: nothing is dropped.
+        """
+        query, key, value = _heads(self.query_key_value(x), 3, self.num_heads)
+        kept[0, :, :, at], kept[1, :, :, at] = key[:, :, 0], value[:, :, 0]
+        seen = kept[:, :, :, : at + 1]
+        return self.output(_joined(attention(query, seen[0], seen[1])))  # type: ignore[no-any-return]
+
 
 class CrossAttention(nn.Module):
     """Attention of a decoder's row to its source."""
@@ -131,8 +142,16 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, source: Tensor, mask: Tensor | None) -> Tensor:
         """``x`` ``[B, T, D]``, ``source`` ``[B, S, D]``, ``mask`` bool ``[B, 1, 1, S]`` or None."""
-        (query,) = _heads(self.query(x), 1, self.num_heads)
+        return self.attend(x, *self.key_and_value(source), mask)
+
+    def key_and_value(self, source: Tensor) -> tuple[Tensor, Tensor]:
+        """What a source is seen by, ``[B, H, S, D/H]`` each: the same at every position."""
         key, value = _heads(self.key_value(source), 2, self.num_heads)
+        return key, value
+
+    def attend(self, x: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        """``forward`` with the source as ``key_and_value`` gave it."""
+        (query,) = _heads(self.query(x), 1, self.num_heads)
         dropout = self.dropout if self.training else 0.0
         return self.output(_joined(attention(query, key, value, mask, False, dropout)))  # type: ignore[no-any-return]
 
@@ -197,6 +216,22 @@ class Layer(nn.Module):
             x = self.cross_attention_norm(x + self._dropped(seen))
         x = self.feed_forward_norm(x + self._dropped(self.feed_forward(x)))
         return x
+
+    def step(
+        self, x: Tensor, kept: Tensor, at: int, source: tuple[Tensor, Tensor], mask: Tensor
+    ) -> Tensor:
+        """The next position of a decoder alone, in evaluation: ``[B x W, 1, D]``, the same back.
+
+        ``kept`` and ``at`` as in ``SelfAttention.step``; ``source`` is what
+        ``CrossAttention.key_and_value`` gave for ``B`` sources, each that of ``W`` rows in a row.
+        """
+        assert self.cross_attention is not None and self.cross_attention_norm is not None
+        x = self.attention_norm(x + self.attention.step(x, kept, at))
+        # the rows of a source look at it together: it is neither copied nor masked for each
+        together = x.view(len(mask), -1, x.shape[-1])
+        seen = self.cross_attention.attend(together, *source, mask).view_as(x)
+        x = self.cross_attention_norm(x + seen)
+        return self.feed_forward_norm(x + self.feed_forward(x))  # type: ignore[no-any-return]
 
     def _dropped(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training)

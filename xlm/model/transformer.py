@@ -102,10 +102,10 @@ class Stack(nn.Module):
         """
         blank = _padding(lengths, tokens.shape[1])[:, :, None] if padded else None
         # on the right, padding is out of a causal row's sight
-        mask = _visible(lengths, tokens.shape[1]) if padded and not causal else None
+        mask = visible(lengths, tokens.shape[1]) if padded and not causal else None
         source_mask = None
         if padded and source is not None and source_lengths is not None:
-            source_mask = _visible(source_lengths, source.shape[1])
+            source_mask = visible(source_lengths, source.shape[1])
         x = _blanked(self.embed(tokens, positions, langs, segments), blank)
         if every_layer is not None:
             every_layer.append(x)
@@ -275,7 +275,7 @@ def _padding(lengths: Tensor, size: int) -> Tensor:
     return torch.arange(size, device=lengths.device) >= lengths[:, None]
 
 
-def _visible(lengths: Tensor, size: int) -> Tensor:
+def visible(lengths: Tensor, size: int) -> Tensor:
     """Bool ``[B, 1, 1, T]``, True at the keys that may be attended.
 
     The first always may: a softmax over no key at all is not a number, even in an empty row.

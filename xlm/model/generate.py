@@ -1,0 +1,319 @@
+"""Generation: greedy, sampled and by beam search, with keys and values kept (algorithms B9).
+
+    encode once -> CachedDecoder: one position a step -> hypotheses, best first
+
+A hypothesis is ``</s> t </s>``. Its score is the sum of its tokens' log-probabilities, the final
+``</s>`` included, divided by its length (the first symbol counted, the final one not) to the power
+of ``length_penalty``. A hypothesis that reaches its row's limit is closed there: the token chosen
+last counts in the score and is replaced by ``</s>``, as in the original.
+
+What a row yields depends on that row alone, up to rounding: limits are each row's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from xlm.batch import Batch
+from xlm.errors import ConfigError
+from xlm.model.layers import Layer
+from xlm.model.transformer import Transformer, visible
+
+GROWTH = 16
+"""Room for keys and values is made for so many positions at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """How translations are generated."""
+
+    beam: int = 1
+    """Hypotheses that are followed at once; 1: the likeliest token is taken (greedy)."""
+    length_penalty: float = 1.0
+    """Exponent of the length that a hypothesis's score is divided by: 0 favors short ones."""
+    early_stopping: bool = False
+    """Stop as soon as there are as many hypotheses as the beam; false: when none can get better."""
+    sample: bool = False
+    """Draw each token instead of taking the likeliest."""
+    temperature: float = 1.0
+    """With sample: what logits are divided by; below 1 likely tokens are favored."""
+    ratio: float = 1.5
+    """A row is closed at ratio x the source's tokens + extra, end symbols counted in both."""
+    extra: int = 10
+    """See ratio; the original's evaluation takes 1.5 and 10, its back-translation 1.3 and 5."""
+
+    def __post_init__(self) -> None:
+        if self.beam < 1:
+            raise ConfigError(f"beam must be at least 1: found {self.beam}")
+        if self.sample and self.beam > 1:
+            raise ConfigError(f"sample draws one hypothesis: found beam {self.beam}, expected 1")
+        if not 0 <= self.length_penalty < float("inf"):
+            raise ConfigError(f"length_penalty must be at least 0: found {self.length_penalty}")
+        if not 0 < self.temperature < float("inf"):
+            raise ConfigError(f"temperature must be above 0: found {self.temperature}")
+        if self.temperature != 1 and not self.sample:
+            raise ConfigError(f"temperature {self.temperature} goes with sample: set it, or 1")
+        if not 0 <= self.ratio < float("inf") or self.extra < 0 or self.ratio + self.extra == 0:
+            raise ConfigError(
+                f"ratio {self.ratio} and extra {self.extra}: expected numbers >= 0, one above 0"
+            )
+
+    def limits(self, lengths: Tensor, max_positions: int) -> Tensor:
+        """The most tokens of each row's output, end symbols included (int64 ``[B]``)."""
+        wanted = torch.floor(lengths.double() * self.ratio + self.extra).long()
+        return wanted.clamp(2, max_positions)
+
+
+@dataclass(frozen=True)
+class Generated:
+    """``N`` hypotheses a row, best first."""
+
+    tokens: Tensor
+    """int64 ``[B, N, L]``: ``</s>`` first and last, then padding."""
+    lengths: Tensor
+    """int64 ``[B, N]``, both end symbols counted; 0 where a row has fewer hypotheses."""
+    scores: Tensor
+    """float ``[B, N]``, descending; -inf where there is none."""
+
+    def texts(self, row: int) -> list[list[int]]:
+        """The ids of a row's hypotheses without end symbols, best first."""
+        return [
+            tokens[1 : length - 1]
+            for tokens, length in zip(
+                self.tokens[row].tolist(), self.lengths[row].tolist(), strict=True
+            )
+            if length
+        ]
+
+
+@torch.no_grad()
+def generate(
+    model: Transformer,
+    source: Batch,
+    langs: Tensor,
+    *,
+    end_id: int,
+    settings: Generation,
+    limits: Tensor | None = None,
+) -> Generated:
+    """What ``model`` makes of the rows of ``source`` in the languages ``langs`` (int64 ``[B]``).
+
+    In evaluation mode and without gradient, whatever the model's mode, which is put back. ``N`` is
+    ``settings.beam``. ``limits`` (int64 ``[B]``, at least 2) replaces those of the settings.
+    Sampling draws from torch's default generator. Raises ConfigError for a model without decoder.
+    """
+    if model.decoder is None:
+        raise ConfigError("the model has no decoder: only an encoder-decoder translates")
+    if limits is None:
+        limits = settings.limits(source.lengths, model.config.max_positions)
+    with _evaluating(model):
+        memory = model.encode(
+            source.tokens, source.lengths, source.positions, source.langs, source.segments
+        )
+        decoder = CachedDecoder(model, memory, source.lengths, langs, settings.beam)
+        search = _search_beam if settings.beam > 1 else _follow_one
+        return search(decoder, limits, end_id, settings)
+
+
+@contextmanager
+def _evaluating(model: Transformer) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+class CachedDecoder:
+    """A decoder that is given one token a row and keeps keys and values of those before.
+
+    ``R = B x W`` rows: ``W`` hypotheses of each of ``B`` sources, next to each other.
+    """
+
+    def __init__(
+        self, model: Transformer, memory: Tensor, lengths: Tensor, langs: Tensor, width: int
+    ) -> None:
+        """``memory`` ``[B, S, D]`` as ``encode`` returned it, ``lengths`` and ``langs`` ``[B]``."""
+        assert model.decoder is not None
+        self.pad_id = model.pad_id
+        self._stack, self._width, self._langs = model.decoder, width, langs
+        self._layers = [layer for layer in model.decoder.layers if isinstance(layer, Layer)]
+        self._sources = [
+            layer.cross_attention.key_and_value(memory)
+            for layer in self._layers
+            if layer.cross_attention is not None
+        ]
+        self._mask = visible(lengths, memory.shape[1])
+        self._kept: Tensor | None = None
+        self._length = 0
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Logits ``[R, V]`` of the tokens after ``tokens`` (int64 ``[R]``)."""
+        at = torch.full((len(tokens), 1), self._length, device=tokens.device)
+        langs = self._langs.repeat_interleave(self._width)[:, None]
+        x = self._stack.embed(tokens[:, None], at, langs)
+        kept = self._with_room(len(tokens))
+        for number, layer in enumerate(self._layers):
+            x = layer.step(x, kept[number], self._length, self._sources[number], self._mask)
+        self._length += 1
+        logits = self._stack.project(x[:, 0])
+        # sums of many log-probabilities are compared: not in bfloat16
+        return logits if logits.dtype == torch.float64 else logits.float()
+
+    def _with_room(self, num_rows: int) -> Tensor:
+        """Keys and values, ``[layers, 2, R, H, L, D/H]``, with room for one position more."""
+        if self._kept is None or self._kept.shape[4] <= self._length:
+            key = self._sources[0][0]  # of the type that autocast gives
+            num_heads, width = key.shape[1], key.shape[3]
+            size = (len(self._layers), 2, num_rows, num_heads, self._length + GROWTH, width)
+            grown = key.new_empty(size)
+            if self._kept is not None:
+                grown[:, :, :, :, : self._length] = self._kept
+            self._kept = grown
+        return self._kept
+
+    def follow(self, rows: Tensor, sources: Tensor | None = None) -> None:
+        """Go on from what was kept of ``rows`` (int64 ``[R']``, indices of rows), in that order.
+
+        ``sources`` (int64, ascending) are the only ones that are left, if some are done.
+        """
+        if self._kept is not None:
+            self._kept = self._kept.index_select(2, rows)
+        if sources is not None:
+            self._sources = [
+                (key.index_select(0, sources), value.index_select(0, sources))
+                for key, value in self._sources
+            ]
+            self._mask, self._langs = self._mask[sources], self._langs[sources]
+
+
+class _Finished:
+    """The best closed hypotheses of every row."""
+
+    def __init__(self, limits: Tensor, num_kept: int, pad_id: int, end_id: int) -> None:
+        size, device = (len(limits), num_kept), limits.device
+        self._tokens = torch.full((*size, int(limits.max())), pad_id, device=device)
+        self._lengths = torch.zeros(size, dtype=torch.int64, device=device)
+        self.scores = torch.full(size, float("-inf"), dtype=torch.float64, device=device)
+        self._pad_id, self._end_id = pad_id, end_id
+
+    def add(self, rows: Tensor, tokens: Tensor, scores: Tensor) -> None:
+        """Offer ``tokens`` ``[A, C, T]`` (without the final end symbol) with ``scores`` ``[A, C]``.
+
+        ``rows`` (int64 ``[A]``) are those that they belong to; -inf marks what is no hypothesis.
+        """
+        num_rows, num_offered, length = tokens.shape
+        offered = self._tokens.new_full(
+            (num_rows, num_offered, self._tokens.shape[2]), self._pad_id
+        )
+        offered[:, :, :length], offered[:, :, length] = tokens, self._end_id
+        all_scores = torch.cat([self.scores[rows], scores.double()], dim=1)
+        best, places = all_scores.topk(self.scores.shape[1])
+        lengths = torch.full_like(scores, length + 1, dtype=torch.int64)
+        self.scores[rows] = best
+        self._lengths[rows] = torch.cat([self._lengths[rows], lengths], 1).gather(1, places)
+        wide = places[:, :, None].expand(-1, -1, offered.shape[2])
+        self._tokens[rows] = torch.cat([self._tokens[rows], offered], 1).gather(1, wide)
+
+    def worst(self, rows: Tensor) -> Tensor:
+        """The lowest score that is kept of each row (float64 ``[A]``); -inf until there are all."""
+        return self.scores[rows, -1]
+
+    def result(self) -> Generated:
+        none = self.scores.isinf()
+        lengths = self._lengths.masked_fill(none, 0)
+        tokens = self._tokens.masked_fill(none[:, :, None], self._pad_id)
+        return Generated(tokens[:, :, : int(lengths.max())], lengths, self.scores)
+
+
+def _follow_one(
+    decoder: CachedDecoder, limits: Tensor, end_id: int, settings: Generation
+) -> Generated:
+    """One hypothesis a row: the likeliest token, or a drawn one, at each step."""
+    finished = _Finished(limits, 1, decoder.pad_id, end_id)
+    rows = torch.arange(len(limits), device=limits.device)
+    tokens = torch.full((len(rows), 1), end_id, device=limits.device)
+    sums = torch.zeros(len(rows), dtype=torch.float64, device=limits.device)
+    while len(rows):
+        logits = decoder.step(tokens[:, -1])
+        if settings.sample:
+            drawn = torch.multinomial((logits / settings.temperature).softmax(-1), 1)[:, 0]
+        else:
+            drawn = logits.argmax(-1)
+        sums = sums + _log_probabilities(logits, drawn[:, None])[:, 0]
+        length = tokens.shape[1]
+        closed = (drawn == end_id) | (limits[rows] == length + 1)
+        if closed.any():
+            scores = sums[closed] / length**settings.length_penalty
+            finished.add(rows[closed], tokens[closed][:, None], scores[:, None])
+            going_on = (~closed).nonzero()[:, 0]
+            decoder.follow(going_on, going_on)
+            rows, tokens = rows[going_on], tokens[going_on]
+            sums, drawn = sums[going_on], drawn[going_on]
+        tokens = torch.cat([tokens, drawn[:, None]], dim=1)
+    return finished.result()
+
+
+def _search_beam(
+    decoder: CachedDecoder, limits: Tensor, end_id: int, settings: Generation
+) -> Generated:
+    """The original's beam search, all rows at once; what is done leaves the batch."""
+    width, penalty = settings.beam, settings.length_penalty
+    finished = _Finished(limits, width, decoder.pad_id, end_id)
+    rows = torch.arange(len(limits), device=limits.device)
+    tokens = torch.full((len(rows), width, 1), end_id, device=limits.device)
+    # all beams are alike at first: one of them lives
+    sums = torch.full((len(rows), width), float("-inf"), dtype=torch.float64, device=limits.device)
+    sums[:, 0] = 0.0
+    while len(rows):
+        length = tokens.shape[2]
+        best, beams, words = _candidates(decoder.step(tokens[:, :, -1].flatten()), sums)
+        # no hypothesis to come can be better than the best running sum over the longest length
+        bound = best[:, 0] / (limits[rows] - 1).double() ** penalty
+        worst = finished.worst(rows)
+        done = worst.isfinite() if settings.early_stopping else worst >= bound
+        at_limit = limits[rows] == length + 1
+        ends = (words == end_id) | at_limit[:, None]
+        # an end counts as long as fewer than ``width`` better candidates go on
+        closed = ends & ((~ends).cumsum(1) < width) & ~done[:, None]
+        if closed.any():
+            scores = (best / length**penalty).masked_fill(~closed, -torch.inf)
+            finished.add(rows, _select_beams(tokens, beams), scores)
+        going_on = (~(done | at_limit)).nonzero()[:, 0]
+        narrower = going_on if len(going_on) < len(rows) else None
+        sums, places = best.masked_fill(ends, -torch.inf)[going_on].topk(width)
+        beams, words = beams[going_on].gather(1, places), words[going_on].gather(1, places)
+        tokens = torch.cat([_select_beams(tokens[going_on], beams), words[:, :, None]], dim=2)
+        decoder.follow((going_on[:, None] * width + beams).flatten(), narrower)
+        rows = rows[going_on]
+    return finished.result()
+
+
+def _candidates(logits: Tensor, sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The best ``2 W`` continuations of each row's ``W`` hypotheses, best first.
+
+    ``logits`` ``[A x W, V]``, ``sums`` ``[A, W]`` -> sums, beams and words, ``[A, C]`` each. Twice
+    as many as beams, so that the beams live on even if all of them end.
+    """
+    num_rows, width = sums.shape
+    words = logits.topk(min(2 * width, logits.shape[1])).indices
+    totals = sums[:, :, None] + _log_probabilities(logits, words).view(num_rows, width, -1)
+    best, places = totals.flatten(1).topk(min(2 * width, totals[0].numel()))
+    chosen = words.view(num_rows, -1).gather(1, places)
+    return best, places // words.shape[1], chosen
+
+
+def _log_probabilities(logits: Tensor, words: Tensor) -> Tensor:
+    """Of ``words`` (int64 ``[R, C]``) alone, float64: the whole table is never written."""
+    return logits.gather(1, words).double() - logits.logsumexp(-1, keepdim=True).double()
+
+
+def _select_beams(tokens: Tensor, beams: Tensor) -> Tensor:
+    """``tokens`` ``[A, W, T]`` of ``beams`` ``[A, C]`` -> ``[A, C, T]``."""
+    return tokens.gather(1, beams[:, :, None].expand(-1, -1, tokens.shape[2]))
