@@ -101,7 +101,8 @@ class Journal:
 
 SHOWN = (
     "nats", "perplexity", "word_perplexity", "bits_per_byte", "unigram_perplexity", "accuracy",
-    "f1", "exact", "uas", "las", "ndcg", "pearson", "spearman",
+    "f1", "exact", "uas", "las", "ndcg", "pearson", "spearman", "bleu", "chrf", "copied", "empty",
+    "in_language",
 )  # fmt: skip
 """Figures that a line shows."""
 

@@ -1,0 +1,74 @@
+"""Held-out pairs translated while a run trains: BLEU, chrF, and what tells a broken translator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xlm.batch import Batch
+from xlm.data.bucketed import PairStream
+from xlm.data.streams import Stream
+from xlm.model.generate import Generation, generate
+from xlm.model.transformer import Transformer
+from xlm.text.normalize import normalize
+from xlm.text.translation_scores import copied_tokens, copy_rate, corpus_scores, empty_rate
+
+
+def decode(model: Transformer, batch: Batch, settings: Generation) -> Tensor:
+    """The best translation of each row of ``batch.source``: int64 ``[B, L]``, end symbols in it."""
+    assert batch.source is not None
+    end_id = int(batch.tokens[0, 0])  # a decoder's first input
+    generated = generate(
+        model, batch.source, batch.langs[:, 0], end_id=end_id, settings=settings
+    )
+    return generated.tokens[:, 0]
+
+
+def hypotheses(stream: Stream, batch: Batch, outputs: Tensor) -> dict[int, Any]:
+    """Of each pair, by its row: the ids of its translation, without end symbols."""
+    end_id = stream.tokenizer.end_id
+    found = {}
+    for row, tokens in zip(batch.rows.tolist(), outputs.tolist(), strict=True):
+        found[row] = tokens[1 : tokens.index(end_id, 1)]
+    return found
+
+
+def translation_figures(stream: Stream, predictions: Mapping[int, Any]) -> dict[str, float]:
+    """BLEU and chrF (0 to 100), and rates (0 to 1) that show a translator which does not translate.
+
+    ``bleu`` and ``chrf`` are sacreBLEU's with their defaults, ``tokenized_bleu`` is that of
+    multi-bleu.perl, all of text that the tokenizer put together again, the references' too.
+    ``copied`` is the share of translations that are their source, ``copied_tokens`` that of their
+    words, ``empty`` the share of empty ones, ``length_ratio`` words over the references'.
+    ``in_language`` is the share of the others whose subwords are likelier under the target
+    language's unigram model than under the source's; it is left out where there is no training text
+    or both languages have one model.
+    """
+    assert isinstance(stream, PairStream)
+    rows = sorted(predictions)
+    decode_ids = stream.tokenizer.decode
+    sources, references = (
+        [decode_ids(ids.tolist()) for ids in side.sentences(torch.tensor(rows).numpy())]
+        for side in stream.pairs.sides
+    )
+    found = [normalize(decode_ids(predictions[row])) for row in rows]
+    scores = corpus_scores(found, references)
+    figures = {
+        "bleu": scores.bleu.score,
+        "chrf": scores.chrf.score,
+        "tokenized_bleu": scores.tokenized_bleu.score,
+        "length_ratio": scores.length_ratio,
+        "copied": copy_rate(sources, found),
+        "copied_tokens": copied_tokens(sources, found),
+        "empty": empty_rate(found),
+    }
+    if stream.unigram is not None and stream.languages[0] != stream.languages[1]:
+        source_nats, target_nats = stream.unigram
+        spoken = [predictions[row] for row in rows if predictions[row]]
+        if spoken:
+            right = [target_nats[ids].sum() < source_nats[ids].sum() for ids in spoken]
+            figures["in_language"] = float(sum(right) / len(spoken))
+    return figures
