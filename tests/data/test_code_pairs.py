@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data.fakes import corpora
+from xlm.data.bucketed import PairStream
 from xlm.data.code_pairs import UNCUT_LANGUAGES, CodePairStream, evaluation_cut
-from xlm.data.streams import PairStream
 from xlm.errors import ConfigError, DataError
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "pair_order.json").read_text())

@@ -4,8 +4,9 @@ import torch
 
 from tests.data.fakes import WordTokenizer, corpora
 from xlm.batch import IGNORED
+from xlm.data.bucketed import PairStream
 from xlm.data.collate import TARGETS_MULTIPLE, Cells, pad, pad_pairs, pad_text
-from xlm.data.streams import PairStream, TextStream
+from xlm.data.streams import TextStream
 
 TOKENIZER = WordTokenizer()
 END, PAD = TOKENIZER.end_id, TOKENIZER.pad_id

@@ -9,8 +9,9 @@ import pytest
 from scipy import stats
 
 from tests.data.fakes import corpora
+from xlm.data.bucketed import PairStream
 from xlm.data.mixture import Mixture, Sampling, advance, render_table
-from xlm.data.streams import PairStream, TextStream
+from xlm.data.streams import TextStream
 from xlm.errors import ConfigError
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "sampling.json").read_text())

@@ -11,9 +11,9 @@ from tests.data.fakes import WordTokenizer
 from tests.objectives.toys import END, MASK, TOKENIZER, corpora, model, real
 from xlm.addressed import Random
 from xlm.data.binarize import binarize
+from xlm.data.bucketed import PairStream
 from xlm.data.code_pairs import CodePairStream
 from xlm.data.corpora import Corpora
-from xlm.data.streams import PairStream
 from xlm.errors import ConfigError
 from xlm.objectives.causal import CausalLM, CausalTLM
 from xlm.scores import Scores

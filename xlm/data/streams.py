@@ -3,7 +3,8 @@
     Corpus, Pairs --> Stream.examples(k) --> Examples --> Objective.collate
 
 A stream is a pure function of its text, its settings, the seed and k: it has no position, so that
-resuming costs nothing and every rank may ask for any k.
+resuming costs nothing and every rank may ask for any k. Here are what all streams share and running
+text; pairs and single sentences, whose lengths differ, are in ``xlm.data.bucketed``.
 """
 
 from __future__ import annotations
@@ -16,10 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xlm.addressed import Permutation
-from xlm.data.buckets import Buckets, best_lengths
 from xlm.data.corpora import Corpora
 from xlm.data.corpus import Corpus
-from xlm.data.pairs import LONGEST_SORTED, Measure
 from xlm.errors import ConfigError, DataError
 from xlm.scores import TextSize
 from xlm.text.tokenizer import Ids, Tokenizer
@@ -253,96 +252,3 @@ class TextStream(Stream):
         tokens = self._corpus.tokens(inside)
         tokens[cells < 0] = self.tokenizer.end_id
         return tokens
-
-
-class PairStream(Stream):
-    """Aligned sentences in batches of one padded length each.
-
-    Rows are sorted by length and cut into at most ``num_lengths`` buckets, whose padded lengths
-    give the fewest padded cells. An epoch permutes the batches of all buckets, and the rows inside
-    each bucket; a bucket's last batch is shorter. ``shuffle=False`` serves them once, in order of
-    length.
-
-    ``sides`` says what is measured: ``joint`` (both sentences in one row, as in TLM) or ``longer``
-    (a row each, both padded to one length, as in translation). A batch holds ``tokens_per_batch``
-    cells of that length, padding included, and at most ``rows`` rows. Rows longer than
-    ``max_length``, ``num_specials`` included, are left out and counted in ``num_dropped``.
-
-    Raises ConfigError for sizes that cannot be, DataError where no row is left.
-    """
-
-    def __init__(
-        self,
-        corpora: Corpora,
-        pair: str,
-        *,
-        objective: str,
-        split: str = "train",
-        tokens_per_batch: int,
-        num_specials: int,
-        sides: Measure = "joint",
-        num_lengths: int = 24,
-        max_length: int = 512,
-        rows: int | None = None,
-        seed: int = 0,
-        shuffle: bool = True,
-    ):
-        self.pairs = corpora.pairs(split, pair)
-        super().__init__(
-            corpora, pair, self.pairs.sides, objective=objective, seed=seed, shuffle=shuffle
-        )
-        if min(tokens_per_batch, num_lengths, max_length, 1 if rows is None else rows) < 1:
-            raise ConfigError(
-                f"{self.id}: tokens_per_batch {tokens_per_batch}, num_lengths {num_lengths}, "
-                f"max_length {max_length}, rows {rows}: expected at least 1"
-            )
-        if max_length >= LONGEST_SORTED:
-            raise ConfigError(f"{self.id}: max_length {max_length}: expected < {LONGEST_SORTED}")
-        histogram = self._histogram(sides, num_specials, max_length)
-        self.num_dropped = len(self.pairs) - int(histogram.sum())
-        """Rows left out because they are longer than ``max_length``."""
-        if not histogram.any():
-            raise DataError(
-                f"{self.id}: none of {len(self.pairs)} rows of the {split} split fits in "
-                f"max_length {max_length}: raise it, or prepare other text"
-            )
-        self.buckets = Buckets(
-            histogram,
-            best_lengths(histogram, num_lengths),
-            tokens_per_batch=tokens_per_batch,
-            most_rows=rows,
-        )
-        self.num_rows = self.buckets.num_rows
-        self.batches_per_epoch = float(self.buckets.num_slots)
-        self._num_real = int(histogram @ np.arange(len(histogram)))
-        self._order = self.pairs.order(sides)
-
-    def _histogram(self, sides: Measure, num_specials: int, max_length: int) -> NDArray[np.int64]:
-        """Rows of each length with special tokens (int64 ``[max_length + 1]``); longer ones cut."""
-        lengths = self.pairs.histogram(sides)[: max(0, max_length + 1 - num_specials)]
-        return np.concatenate([np.zeros(num_specials, dtype=np.int64), lengths])
-
-    @property
-    def num_sentences(self) -> int:
-        """Rows that are not left out: what languages are sampled by (algorithms B4)."""
-        return self.num_rows
-
-    @property
-    def padding(self) -> float:
-        """Share of an epoch's cells that is padding."""
-        return 1 - self._num_real / self.buckets.num_cells
-
-    def _examples(self, k: int) -> Examples:
-        if self.shuffle:
-            slot = self.buckets.shuffled(k, self.seed, self.id)
-        else:
-            slot = self.buckets.in_order(k)
-        rows = self._order[slot.positions]
-        sentences = [side.sentences(rows) for side in self.pairs.sides]
-        return Examples(
-            self,
-            rows,
-            sentences[0],
-            second=sentences[1],
-            length=slot.length,
-        )

@@ -9,9 +9,10 @@ import numpy as np
 from torch import nn
 
 from xlm.batch import IGNORED, Batch, Loss
+from xlm.data.bucketed import PairStream
 from xlm.data.code_pairs import CodePairStream, evaluation_cut
 from xlm.data.corpora import SPLITS, Corpora
-from xlm.data.streams import PairStream, Stream, TextStream
+from xlm.data.streams import Stream, TextStream
 from xlm.errors import ConfigError, DataError
 from xlm.model.transformer import Transformer
 from xlm.objective import Objective, cross_entropy_loss, present

@@ -9,9 +9,10 @@ from torch import nn
 
 from xlm.addressed import Random
 from xlm.batch import Batch, Loss
+from xlm.data.bucketed import PairStream
 from xlm.data.collate import pad
 from xlm.data.corpora import Corpora
-from xlm.data.streams import Examples, PairStream, Stream
+from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError
 from xlm.model.transformer import Transformer
 from xlm.objective import Objective, cross_entropy_loss, present

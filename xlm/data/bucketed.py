@@ -1,0 +1,209 @@
+"""Streams of rows that differ in length, in batches of one padded length each: pairs, sentences."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xlm.data.buckets import Buckets, best_lengths
+from xlm.data.corpora import Corpora
+from xlm.data.corpus import Corpus
+from xlm.data.pairs import LONGEST_SORTED, Measure, length_histogram, sort_by_length
+from xlm.data.streams import Examples, Stream
+from xlm.errors import ConfigError, DataError
+
+
+class BucketedStream(Stream):
+    """Rows sorted by length and cut into buckets of one padded length each.
+
+    There are at most ``num_lengths`` buckets, whose padded lengths give the fewest padded cells. An
+    epoch permutes the batches of all buckets, and the rows inside each bucket; a bucket's last
+    batch is shorter. ``shuffle=False`` serves them once, in order of length.
+
+    ``histogram`` says how many rows there are of each length, special tokens apart (int64). A batch
+    holds ``tokens_per_batch`` cells, padding included, and at most ``rows`` rows. Rows longer than
+    ``max_length``, ``num_specials`` included, are left out and counted in ``num_dropped``.
+
+    Raises ConfigError for sizes that cannot be, DataError where no row is left.
+    """
+
+    _order: NDArray[np.int64]
+    """The rows that ``histogram`` counts, sorted by length; the subclass sets it."""
+
+    def __init__(
+        self,
+        corpora: Corpora,
+        name: str,
+        sides: tuple[Corpus, ...],
+        *,
+        histogram: NDArray[np.int64],
+        objective: str,
+        split: str,
+        tokens_per_batch: int,
+        num_specials: int,
+        num_lengths: int,
+        max_length: int,
+        rows: int | None,
+        seed: int,
+        shuffle: bool,
+    ):
+        super().__init__(corpora, name, sides, objective=objective, seed=seed, shuffle=shuffle)
+        if min(tokens_per_batch, num_lengths, max_length, 1 if rows is None else rows) < 1:
+            raise ConfigError(
+                f"{self.id}: tokens_per_batch {tokens_per_batch}, num_lengths {num_lengths}, "
+                f"max_length {max_length}, rows {rows}: expected at least 1"
+            )
+        if max_length >= LONGEST_SORTED:
+            raise ConfigError(f"{self.id}: max_length {max_length}: expected < {LONGEST_SORTED}")
+        fitting = _with_specials(histogram, num_specials, max_length)
+        num_all = int(histogram.sum())
+        self.num_dropped = num_all - int(fitting.sum())
+        """Rows left out because they are longer than ``max_length``."""
+        if not fitting.any():
+            raise DataError(
+                f"{self.id}: none of {num_all} rows of the {split} split fits in "
+                f"max_length {max_length}: raise it, or prepare other text"
+            )
+        self.buckets = Buckets(
+            fitting,
+            best_lengths(fitting, num_lengths),
+            tokens_per_batch=tokens_per_batch,
+            most_rows=rows,
+        )
+        self.num_rows = self.buckets.num_rows
+        self.batches_per_epoch = float(self.buckets.num_slots)
+        self._num_real = int(fitting @ np.arange(len(fitting)))
+
+    @property
+    def num_sentences(self) -> int:
+        """Rows that are not left out: what languages are sampled by (algorithms B4)."""
+        return self.num_rows
+
+    @property
+    def padding(self) -> float:
+        """Share of an epoch's cells that is padding."""
+        return 1 - self._num_real / self.buckets.num_cells
+
+    def _rows(self, k: int) -> tuple[NDArray[np.int64], int]:
+        """The rows of micro-batch ``k`` (int64), and their padded length."""
+        if self.shuffle:
+            slot = self.buckets.shuffled(k, self.seed, self.id)
+        else:
+            slot = self.buckets.in_order(k)
+        return self._order[slot.positions], slot.length
+
+
+class PairStream(BucketedStream):
+    """Aligned sentences.
+
+    ``sides`` says what is measured: ``joint`` (both sentences in one row, as in TLM) or ``longer``
+    (a row each, both padded to one length, as in translation). The rest is as in
+    ``BucketedStream``.
+    """
+
+    def __init__(
+        self,
+        corpora: Corpora,
+        pair: str,
+        *,
+        objective: str,
+        split: str = "train",
+        tokens_per_batch: int,
+        num_specials: int,
+        sides: Measure = "joint",
+        num_lengths: int = 24,
+        max_length: int = 512,
+        rows: int | None = None,
+        seed: int = 0,
+        shuffle: bool = True,
+    ):
+        self.pairs = corpora.pairs(split, pair)
+        super().__init__(
+            corpora,
+            pair,
+            self.pairs.sides,
+            histogram=self.pairs.histogram(sides),
+            objective=objective,
+            split=split,
+            tokens_per_batch=tokens_per_batch,
+            num_specials=num_specials,
+            num_lengths=num_lengths,
+            max_length=max_length,
+            rows=rows,
+            seed=seed,
+            shuffle=shuffle,
+        )
+        self._order = self.pairs.order(sides)
+
+    def _examples(self, k: int) -> Examples:
+        rows, length = self._rows(k)
+        first, second = (side.sentences(rows) for side in self.pairs.sides)
+        return Examples(self, rows, first, second=second, length=length)
+
+
+class SentenceStream(BucketedStream):
+    """The sentences of one language, each a row of its own.
+
+    Empty ones are left out, as the original leaves them out (algorithms A2), and counted in
+    ``num_empty``. ``name`` (default: the language) is what the id is made of: back-translation of
+    en into ne reads sentences of en, but what it trains is ``ne-en``. The rest is as in
+    ``BucketedStream``.
+    """
+
+    def __init__(
+        self,
+        corpora: Corpora,
+        language: str,
+        *,
+        objective: str,
+        split: str = "train",
+        tokens_per_batch: int,
+        num_specials: int,
+        num_lengths: int = 24,
+        max_length: int = 512,
+        rows: int | None = None,
+        seed: int = 0,
+        shuffle: bool = True,
+        name: str | None = None,
+    ):
+        self._corpus = corpora.text(split, language)
+        name = language if name is None else name
+        histogram = length_histogram((self._corpus,), "longer")
+        self.num_empty = int(histogram[0])
+        """Sentences left out because they have no token."""
+        histogram[0] = 0
+        if not histogram.any():
+            raise DataError(
+                f"{objective}/{name}: the {split} text of {language} has no sentence but "
+                f"{self.num_empty} empty ones; prepare some"
+            )
+        super().__init__(
+            corpora,
+            name,
+            (self._corpus,),
+            histogram=histogram,
+            objective=objective,
+            split=split,
+            tokens_per_batch=tokens_per_batch,
+            num_specials=num_specials,
+            num_lengths=num_lengths,
+            max_length=max_length,
+            rows=rows,
+            seed=seed,
+            shuffle=shuffle,
+        )
+        order = np.empty(len(self._corpus), dtype=np.int64)
+        sort_by_length((self._corpus,), order, "longer")
+        self._order = order[self.num_empty :]
+
+    def _examples(self, k: int) -> Examples:
+        rows, length = self._rows(k)
+        return Examples(self, rows, self._corpus.sentences(rows), length=length)
+
+
+def _with_specials(
+    histogram: NDArray[np.int64], num_specials: int, max_length: int
+) -> NDArray[np.int64]:
+    """Rows of each length with special tokens (int64 ``[max_length + 1]``); longer ones cut."""
+    lengths = histogram[: max(0, max_length + 1 - num_specials)]
+    return np.concatenate([np.zeros(num_specials, dtype=np.int64), lengths])
