@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from xlm.__main__ import run as run_verb
+from xlm.bleu import Bleu
 from xlm.command import parse, parser
 from xlm.convert import Export, Import
 from xlm.errors import ConfigError
@@ -45,6 +46,7 @@ VERBS: dict[str, tuple[type, str]] = {
     "evaluate": (Evaluate, "folder"),
     "finetune": (Finetune, ""),
     "predict": (Predict, "model file"),
+    "bleu": (Bleu, "hypotheses references"),
     "import": (Import, "source folder"),
     "export": (Export, "source folder"),
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import json
 import logging
 import re
 import sys
@@ -61,15 +62,16 @@ def parser(cls: type, verb: str, positional: str = "") -> ArgumentParser:
 def parse(cls: type[Config], verb: str, arguments: Sequence[str], positional: str = "") -> Config:
     """An instance of the dataclass ``cls`` from flags; the first bare words are ``positional``.
 
-    These are names of fields with spaces between. Raises ConfigError, in one line, for a key, a
-    type or a value that does not fit.
+    These are names of fields with spaces between. A field of texts with the metadata ``repeated``
+    takes a flag for each of them too. Raises ConfigError, in one line, for a key, a type or a value
+    that does not fit.
     """
     given = list(arguments)
     for at, (name, word) in enumerate(zip(positional.split(), arguments, strict=False)):
         if word.startswith("-"):
             break
         given[at] = f"--{name}={word}"
-    flags = list(_flags(verb, given))
+    flags = _gathered(cls, list(_flags(verb, given)))
     _once(flags)
     _check(cls, flags)
     made = parser(cls, verb, positional)
@@ -91,6 +93,20 @@ def _innermost(error: BaseException) -> BaseException:
     while cause is not None and not isinstance(cause, ConfigError):
         cause = cause.__cause__ or cause.__context__
     return cause or error
+
+
+def _gathered(cls: type, flags: list[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
+    """The flags, those of a repeated field as one list; one that is a list already stays alone."""
+    fields = dataclasses.fields(cast(Any, cls))
+    repeated = {field.name for field in fields if field.metadata.get("repeated")}
+    items: dict[str, list[str]] = {}
+    left: list[tuple[str, str | None]] = []
+    for name, value in flags:
+        if name in repeated and value is not None and not value.startswith("["):
+            items.setdefault(name, []).append(value)
+        else:
+            left.append((name, value))
+    return [*left, *((name, json.dumps(own, ensure_ascii=False)) for name, own in items.items())]
 
 
 def _once(flags: Sequence[tuple[str, str | None]]) -> None:

@@ -1,0 +1,232 @@
+"""Score files of translations against their references, and systems against each other.
+
+Use as ``xlm.bleu.score_files(Bleu(...))``, ``xlm bleu HYPOTHESES REFERENCES`` or ``python -m
+xlm.bleu``. Files are aligned line by line: empty lines count.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from xlm.command import run_verb
+from xlm.errors import ConfigError, DataError
+from xlm.text.readers import MAX_BYTES, decode_lines
+from xlm.text.translation_scores import (
+    SEED,
+    Tokenization,
+    copied_tokens,
+    copy_rate,
+    corpus_scores,
+    empty_rate,
+    paired_bootstrap,
+)
+
+_DETACHED = re.compile(r"\S\s+[.?!\u0964\u3002]\s*$")
+_NAMES = {"bleu": "BLEU", "chrf": "chrF2", "tokenized_bleu": "tokenized BLEU"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bleu:
+    """Score translations against references, and systems against each other.
+
+    BLEU and chrF are sacreBLEU's, with signatures and 95 % intervals: give plain text, as it would
+    be read, not subwords and not tokens. Tokenized BLEU takes what stands between white space, as
+    Moses' multi-bleu.perl, which XLM's papers report: compare it on text of one tokenizer alone.
+    """
+
+    hypotheses: str
+    """The translations, a line each: a text file, plain or .gz, .zst, .bz2, .xz."""
+    references: str
+    """What they should be, line by line; empty lines count."""
+    other: list[str] = field(default_factory=list, metadata={"repeated": True})
+    """Translations of another system (--other FILE --other FILE ... or [FILE, FILE]): is it better
+    or worse than the first by more than chance? By the paired bootstrap."""
+    source: str | None = None
+    """What was translated: which share was copied from it?"""
+    json: str | None = None
+    """Write the figures into this file too."""
+    tokenize: Tokenization = "13a"
+    """How sacreBLEU's BLEU parts text into words: 13a, intl (by Unicode's classes), zh (Chinese),
+    char (every character), none (between white space)."""
+    resamples: int = 1000
+    """Resamples of the lines for intervals and for the paired bootstrap (0: no intervals)."""
+    seed: int = SEED
+    """Of the resamples; the default is sacreBLEU's, whose SACREBLEU_SEED is not read."""
+
+    def __post_init__(self) -> None:
+        systems = [self.hypotheses, *self.other]
+        twice = [path for path in systems if systems.count(path) > 1]
+        if twice:
+            raise ConfigError(f"{twice[0]} is given twice: give every system once")
+        if self.other and not self.resamples:
+            raise ConfigError("other needs resamples: found 0, expected 2 or more (1000 is usual)")
+
+
+def score_files(config: Bleu) -> dict[str, Any]:
+    """``num_lines``; under ``scores`` and ``rates`` the figures of ``config.hypotheses``, under
+    ``systems`` those of every file in the paired bootstrap; ``notes`` on what looks wrong.
+
+    Raises ConfigError or DataError in one line.
+    """
+    references = read_lines(config.references)
+    systems = {path: read_lines(path) for path in (config.hypotheses, *config.other)}
+    for path, lines in systems.items():
+        _check_aligned(path, lines, config.references, references)
+    hypotheses = systems[config.hypotheses]
+    rates = {"empty": empty_rate(hypotheses)}
+    notes = [*_notes(config.hypotheses, hypotheses), *_notes(config.references, references)]
+    if config.source is not None:
+        sources = read_lines(config.source)
+        _check_aligned(config.source, sources, config.hypotheses, hypotheses)
+        rates["copied_lines"] = copy_rate(sources, hypotheses)
+        rates["copied_tokens"] = copied_tokens(sources, hypotheses)
+    scores = corpus_scores(
+        hypotheses,
+        references,
+        tokenize=config.tokenize,
+        num_resamples=config.resamples,
+        seed=config.seed,
+    )
+    result = {
+        "hypotheses": config.hypotheses,
+        "references": config.references,
+        "num_lines": len(references),
+        "scores": dataclasses.asdict(scores),
+        "rates": rates,
+        "notes": notes,
+    }
+    if config.other:
+        compared = paired_bootstrap(
+            systems,
+            references,
+            tokenize=config.tokenize,
+            num_resamples=config.resamples,
+            seed=config.seed,
+        )
+        result["systems"] = {
+            path: {name: dataclasses.asdict(one) for name, one in own.items()}
+            for path, own in compared.items()
+        }
+    return result
+
+
+def read_lines(path: str) -> list[str]:
+    """Every line of a text file as it is; DataError, with its place, for one that is none."""
+    lines = []
+    for line in decode_lines(path):
+        if line.reason:
+            raise DataError(
+                f"{line.place}: the line is {line.reason} (more than {MAX_BYTES:,} bytes): cut it"
+            )
+        lines.append(line.text)
+    return lines
+
+
+def _check_aligned(path: str, lines: list[str], other: str, others: list[str]) -> None:
+    if len(lines) != len(others):
+        raise DataError(
+            f"{path} has {len(lines):,} lines and {other} has {len(others):,}: expected aligned "
+            "files with the same number of lines; check where they went apart"
+        )
+
+
+def _notes(path: str, lines: list[str]) -> list[str]:
+    """What speaks against scoring these lines as plain text."""
+    notes = []
+    for mark, kind in (("@@ ", "fastBPE"), ("\u2581", "SentencePiece")):
+        if num := sum(mark in line for line in lines):
+            notes.append(
+                f"{path}: {num:,} lines hold {mark.strip()!r}, the mark of {kind}'s subwords: join "
+                "them to words first, else no figure is right"
+            )
+    if sum(bool(_DETACHED.search(line)) for line in lines) > len(lines) / 2:
+        notes.append(
+            f"{path} looks tokenized (most lines end in a stop that stands alone): BLEU and chrF "
+            "are of plain text; tokenized BLEU is right"
+        )
+    return notes
+
+
+def report(result: Mapping[str, Any]) -> str:
+    """What ``score_files`` found, as lines for a person."""
+    scores, rates = result["scores"], result["rates"]
+    rows = [["", "score", "mean ± 95 %"]]
+    for name, shown in _NAMES.items():
+        rows.append([shown, f"{scores[name]['score']:.2f}", _interval(scores[name])])
+    signatures = ["signature", *(scores[name]["signature"] for name in _NAMES)]
+    said = [
+        f"{result['hypotheses']} against {result['references']}, {result['num_lines']:,} lines",
+        *map("  ".join, zip(_aligned(rows), signatures, strict=True)),
+        f"length: {scores['length_ratio']:.3f} of the references' tokens",
+        f"empty: {rates['empty']:.1%} of the lines",
+    ]
+    if "copied_lines" in rates:
+        said.append(
+            f"copied from the source: {rates['copied_lines']:.1%} of the lines, "
+            f"{rates['copied_tokens']:.1%} of the tokens"
+        )
+    said += [f"note: {note}" for note in result["notes"]]
+    if "systems" in result:
+        said += ["", "paired bootstrap: p-values against the first", *_table(result["systems"])]
+    return "\n".join(said)
+
+
+def _table(systems: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> list[str]:
+    metrics = list(next(iter(systems.values())))
+    rows = [["", *(head for metric in metrics for head in (metric, "mean ± 95 %", "p"))]]
+    for path, own in systems.items():
+        cells = []
+        for metric in metrics:
+            one = own[metric]
+            p_value = one["p_value"]
+            cells += [f"{one['score']:.2f}", _interval(one)]
+            cells.append("" if p_value is None else f"{p_value:.4f}")
+        rows.append([path, *cells])
+    return [line.rstrip() for line in _aligned(rows)]
+
+
+def _interval(score: Mapping[str, Any]) -> str:
+    return "" if score["mean"] is None else f"{score['mean']:.2f} ± {score['interval']:.2f}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.rjust(width) if at else cell.ljust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """``xlm bleu``: see ``Bleu``."""
+
+    def act(config: Bleu) -> None:
+        logging.getLogger("sacrebleu").setLevel(logging.WARNING)  # it tells of each pass
+        result = score_files(config)
+        sys.stdout.write(report(result) + "\n")
+        if config.json is not None:
+            _write(config.json, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+
+    run_verb(Bleu, "bleu", act, arguments, positional="hypotheses references")
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror}; give another file") from error
+
+
+if __name__ == "__main__":
+    main()
