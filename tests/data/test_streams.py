@@ -24,12 +24,6 @@ def text(lengths, **settings):
     return TextStream(made, "en", objective="clm", **settings), made.text("train", "en").ids
 
 
-def pair_stream(first, second, **settings):
-    settings = {"tokens_per_batch": 30, "num_specials": 4, **settings}
-    made = corpora(en_hi=(first, second))
-    return PairStream(made, settings.pop("pair", "en-hi"), objective="tlm", **settings)
-
-
 # -- text, paper layout
 
 
@@ -85,7 +79,10 @@ def test_epochs_seeds_and_ids_have_orders_of_their_own():
 
 def test_any_micro_batch_is_computed_directly():
     stream, _ = text([50] * 200, length=16, rows=8)
-    pairs = pair_stream([5, 9, 12] * 50, [3, 8] * 75, tokens_per_batch=64)
+    pairs = PairStream(
+        corpora(en_hi=([5, 9, 12] * 50, [3, 8] * 75)), "en-hi",
+        objective="tlm", tokens_per_batch=64, num_specials=4,
+    )  # fmt: skip
     for served in (stream, pairs):
         times = []
         for k in (10, 10**9):
@@ -167,86 +164,12 @@ def test_settings_that_cannot_be_are_refused():
         text([3], length=1, rows=1, layout="book")
     with pytest.raises(DataError, match="is empty"):
         text([], length=1, rows=1)
-    with pytest.raises(ConfigError, match="tlm/en-hi: tokens_per_batch 0"):
-        pair_stream([3], [3], tokens_per_batch=0)
-    with pytest.raises(DataError, match="none of 2 rows of the train split fits in max_length 9"):
-        pair_stream([3, 6], [3, 6], max_length=9)
     unnamed = Corpora(TOKENIZER, ["hi"], texts={("train", "en"): corpus([3])})
     with pytest.raises(DataError, match="has text in en, of which the corpora know no id"):
         TextStream(unnamed, "en", objective="clm", length=1, rows=1)
 
 
-# -- pairs
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=30),
-    st.sampled_from(["joint", "longer"]),
-    st.integers(1, 6),
-    st.integers(10, 30),
-)
-def test_an_epoch_of_pairs_serves_each_that_fits_once(lengths, sides, num_lengths, max_length):
-    first, second = zip(*lengths, strict=True)
-    measure = sum if sides == "joint" else max
-    specials = 4 if sides == "joint" else 2
-    fitting = [row for row, pair in enumerate(lengths) if measure(pair) + specials <= max_length]
-    if not fitting:
-        return
-    stream = pair_stream(
-        first, second, sides=sides, num_lengths=num_lengths, max_length=max_length,
-        num_specials=specials, seed=5,
-    )  # fmt: skip
-    assert stream.num_dropped == len(lengths) - len(fitting)
-    assert stream.num_rows == stream.num_sentences == len(fitting)
-    padded = set()
-    for epoch in (0, 10**8):
-        served, num_cells, num_real = [], 0, 0
-        for k in range(stream.num_batches):
-            examples = stream.examples(epoch * stream.num_batches + k)
-            for row, a, b in zip(examples.rows, examples.first, examples.second, strict=True):
-                assert a.tolist() == stream.pairs.sides[0][row].tolist()
-                assert b.tolist() == stream.pairs.sides[1][row].tolist()
-                assert measure((len(a), len(b))) + specials <= examples.length <= max_length
-                num_real += measure((len(a), len(b))) + specials
-            num_cells += len(examples.rows) * examples.length
-            assert len(examples.rows) <= max(1, 30 // examples.length)
-            served += examples.rows.tolist()
-            padded.add(examples.length)
-        assert sorted(served) == fitting
-        assert stream.padding == pytest.approx(1 - num_real / num_cells)
-    assert len(padded) <= num_lengths
-
-
-def test_held_out_pairs_are_served_once_in_order_of_length():
-    stream = pair_stream([5, 1, 9, 3], [5, 1, 2, 3], shuffle=False, rows=2)
-    batches = [stream.examples(k) for k in range(stream.num_batches)]
-    assert [row for batch in batches for row in batch.rows] == [1, 3, 0, 2]
-    assert all(len(batch.rows) <= 2 for batch in batches)
-    with pytest.raises(IndexError):
-        stream.examples(stream.num_batches)
-
-
-def test_more_lengths_pad_less():
-    random = np.random.default_rng(0)
-    first, second = random.integers(1, 40, (2, 3000))
-    shares = [pair_stream(first, second, num_lengths=num).padding for num in (1, 8, 24, 100)]
-    assert shares == sorted(shares, reverse=True)
-    assert shares[0] > 0.4 and shares[1] < 0.09 and shares[2] < 0.03 and shares[3] == 0
-
-
-def test_both_orders_of_a_pair():
-    settings = {"seed": 1, "tokens_per_batch": 40}
-    there = pair_stream([5, 1, 9, 3], [5, 1, 2, 3], **settings)
-    back = pair_stream([5, 1, 9, 3], [5, 1, 2, 3], pair="hi-en", **settings)
-    assert (there.id, back.id) == ("tlm/en-hi", "tlm/hi-en")
-    assert there.languages == back.languages[::-1] == ("en", "hi")
-    assert there.language_ids == back.language_ids[::-1] == (0, 1)
-    assert there.side_sizes == back.side_sizes[::-1]
-    assert there.text_size == back.text_size
-    examples = back.examples(0)
-    row = examples.rows[0]
-    assert examples.first[0].tolist() == there.pairs.sides[1][row].tolist()
+# -- any
 
 
 def test_what_an_objective_reads_off_a_stream():

@@ -144,8 +144,8 @@ class PairStream(BucketedStream):
 class SentenceStream(BucketedStream):
     """The sentences of one language, each a row of its own.
 
-    Empty ones are left out, as the original leaves them out (algorithms A2), and counted in
-    ``num_empty``. ``name`` (default: the language) is what the id is made of: back-translation of
+    Empty ones are left out, as the original leaves them out (algorithms A2), and counted among
+    ``num_dropped``. ``name`` (default: the language) is what the id is made of: back-translation of
     en into ne reads sentences of en, but what it trains is ``ne-en``. The rest is as in
     ``BucketedStream``.
     """
@@ -169,13 +169,12 @@ class SentenceStream(BucketedStream):
         self._corpus = corpora.text(split, language)
         name = language if name is None else name
         histogram = length_histogram((self._corpus,), "longer")
-        self.num_empty = int(histogram[0])
-        """Sentences left out because they have no token."""
+        num_empty = int(histogram[0])
         histogram[0] = 0
         if not histogram.any():
             raise DataError(
                 f"{objective}/{name}: the {split} text of {language} has no sentence but "
-                f"{self.num_empty} empty ones; prepare some"
+                f"{num_empty} empty ones; prepare some"
             )
         super().__init__(
             corpora,
@@ -192,9 +191,12 @@ class SentenceStream(BucketedStream):
             seed=seed,
             shuffle=shuffle,
         )
+        self.num_dropped += num_empty
+        if num_empty:
+            self.why_dropped = f"are empty ({num_empty:,}) or longer than the objective's length"
         order = np.empty(len(self._corpus), dtype=np.int64)
         sort_by_length((self._corpus,), order, "longer")
-        self._order = order[self.num_empty :]
+        self._order = order[num_empty:]
 
     def _examples(self, k: int) -> Examples:
         rows, length = self._rows(k)
