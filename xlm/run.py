@@ -22,6 +22,7 @@ from xlm.model.transformer import Transformer
 from xlm.objective import Objective
 
 # Imported so that a recipe may name them without their module.
+from xlm.objectives.backtranslation import BackTranslation
 from xlm.objectives.causal import CausalLM, CausalTLM
 from xlm.objectives.masked import MaskedLM
 from xlm.objectives.translation import Translation
@@ -45,7 +46,7 @@ MOST_LENGTHS = 8
 """Padded lengths of an objective that is compiled: each is a graph of its own."""
 
 __all__ = [
-    "Answering", "CausalLM", "CausalTLM", "Classification", "Initialization", "MaskedLM",
+    "Answering", "BackTranslation", "CausalLM", "CausalTLM", "Classification", "Initialization", "MaskedLM",
     "ModelConfig", "Optimizer", "Parsing", "Ranking", "Regression", "Run", "Schedule", "Stopping",
     "Tagging", "Translation",
 ]  # fmt: skip

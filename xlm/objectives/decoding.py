@@ -21,9 +21,7 @@ def decode(model: Transformer, batch: Batch, settings: Generation) -> Tensor:
     """The best translation of each row of ``batch.source``: int64 ``[B, L]``, end symbols in it."""
     assert batch.source is not None
     end_id = int(batch.tokens[0, 0])  # a decoder's first input
-    generated = generate(
-        model, batch.source, batch.langs[:, 0], end_id=end_id, settings=settings
-    )
+    generated = generate(model, batch.source, batch.langs[:, 0], end_id=end_id, settings=settings)
     return generated.tokens[:, 0]
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from xlm.addressed import Random
 from xlm.batch import Batch, Loss
@@ -14,8 +16,16 @@ from xlm.data.collate import pad
 from xlm.data.corpora import Corpora
 from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError
+from xlm.model.generate import Generation
 from xlm.model.transformer import Transformer
-from xlm.objective import Objective, cross_entropy_loss, present
+from xlm.objective import Objective, present
+from xlm.objectives.decoding import decode, hypotheses, translation_figures
+from xlm.objectives.teacher_forcing import (
+    check_sizes,
+    source_batch,
+    teacher_forced,
+    teacher_forced_loss,
+)
 from xlm.scores import Scores, language_model_figures
 
 
@@ -37,14 +47,18 @@ class Translation(Objective):
     label_smoothing: float = 0.0
     """Share of the target's probability that is spread over the vocabulary."""
 
+    decode: Generation | None = None
+    """Translate held-out pairs so at each evaluation, for BLEU, chrF and the rates of copies and of
+    silence; null: they are measured by perplexity alone."""
+
     def __post_init__(self) -> None:
         if not self.pairs:
-            raise ConfigError("Translation needs at least one direction in pairs, such as [en-ne]")
-        for name in ("tokens", "length", "num_lengths"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1: found {getattr(self, name)}")
-        if not 0 <= self.label_smoothing < 1:
-            raise ConfigError(f"label_smoothing must be in [0, 1): found {self.label_smoothing}")
+            name = type(self).__name__
+            raise ConfigError(f"{name} needs at least one direction in pairs, such as [en-ne]")
+        check_sizes(
+            {"tokens": self.tokens, "length": self.length, "num_lengths": self.num_lengths},
+            self.label_smoothing,
+        )
 
     def streams(
         self, name: str, corpora: Corpora, *, seed: int, split: str = "train"
@@ -71,45 +85,33 @@ class Translation(Objective):
         """Source and target rows; nothing is random."""
         assert examples.second is not None
         tokenizer = examples.stream.tokenizer
-        source_language, target_language = examples.stream.language_ids
-        source = pad(
-            [tokenizer.wrap(ids) for ids in examples.first],
-            [source_language],
-            examples.length,
-            tokenizer.pad_id,
+        source, target = (
+            pad(
+                [tokenizer.wrap(ids) for ids in side],
+                [language],
+                examples.length,
+                tokenizer.pad_id,
+            )
+            for side, language in zip(
+                (examples.first, examples.second), examples.stream.language_ids, strict=True
+            )
         )
-        target = pad(
-            [tokenizer.wrap(ids) for ids in examples.second],
-            [target_language],
-            examples.length,
-            tokenizer.pad_id,
-        )
-        nothing = np.zeros(0, dtype=np.int64)
-        inputs = target.shifted()
-        predict = np.flatnonzero(inputs.real)
-        targets = np.ascontiguousarray(target.tokens[:, 1:]).ravel()[predict]
-        return inputs.batch(
-            examples.rows,
-            predict,
-            targets,
-            source=source.batch(examples.rows, nothing, nothing),
-        )
+        return teacher_forced(target, examples.rows, source=source_batch(source, examples.rows))
 
     def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
         """Summed cross-entropy of the target tokens, the final end symbol included."""
-        source = batch.source
-        if source is None or model.decoder is None:
-            raise ConfigError("Translation needs a decoder: set model.num_decoder_layers above 0")
-        memory = model.encode(
-            source.tokens, source.lengths, source.positions, source.langs, source.segments
-        )
-        hidden = model.decode(
-            batch.tokens, batch.lengths, memory, source.lengths, batch.positions, batch.langs
-        )
-        logits = model.predict(hidden, batch.predict, side="decoder")
-        return cross_entropy_loss(
-            logits, batch, with_scores=not model.training, label_smoothing=self.label_smoothing
-        )
+        loss = teacher_forced_loss(model, batch, label_smoothing=self.label_smoothing)
+        if self.decode is not None and not model.training:
+            loss = dataclasses.replace(loss, outputs=decode(model, batch, self.decode))
+        return loss
+
+    def predictions(self, stream: Stream, batch: Batch, outputs: Tensor) -> dict[int, Any]:
+        """The translation of each pair."""
+        return hypotheses(stream, batch, outputs)
+
+    def grouped_figures(self, stream: Stream, predictions: Mapping[int, Any]) -> dict[str, float]:
+        """BLEU and what goes with it: see ``xlm.objectives.decoding.translation_figures``."""
+        return translation_figures(stream, predictions)
 
     def figures(self, stream: Stream, scores: Scores) -> dict[str, float]:
         """Every unit of ``xlm.scores.language_model_figures``, of the target side's text."""

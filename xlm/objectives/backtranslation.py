@@ -1,0 +1,119 @@
+"""Online back-translation (Lample et al. 2018; XLM section 5.2, algorithms A1 and B9).
+
+    sentence t of the target language --model, no gradient--> s --> train s -> t
+
+What is predicted is always real text; what is read is the model's own, of this very step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import nn
+
+from xlm.addressed import Random
+from xlm.batch import Batch, Loss
+from xlm.data.bucketed import SentenceStream
+from xlm.data.collate import pad
+from xlm.data.corpora import Corpora
+from xlm.data.streams import Examples, Stream
+from xlm.errors import ConfigError, DataError
+from xlm.model.generate import Generation, generate
+from xlm.model.transformer import Transformer
+from xlm.objectives.teacher_forcing import source_batch, teacher_forced
+from xlm.objectives.translation import Translation
+
+
+class BackTranslatedStream(SentenceStream):
+    """Sentences of a pair's second language, and the id of the first, into which they are put."""
+
+    def __init__(self, corpora: Corpora, pair: str, **settings: object) -> None:
+        source, target = pair.split("-")
+        if source not in corpora.languages:
+            raise DataError(
+                f"{pair}: {source} is no language of the corpora, which have "
+                f"{', '.join(corpora.languages)}; prepare text of it"
+            )
+        super().__init__(corpora, target, name=pair, **settings)  # type: ignore[arg-type]
+        self.source_language_id = corpora.languages[source]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackTranslation(Translation):
+    """Learn ``ne-en``, from ne into en, from text of en alone: the model writes the ne.
+
+    The generated rows count with their real lengths. Held-out pairs, where there are some, are
+    translated and measured as those of ``Translation``.
+    """
+
+    length: int = 100
+    """Tokens of the longest sentence that is used, special ones included; the original's max_len is
+    100 too, and a translation may be ``generation.ratio`` as long."""
+    generation: Generation = field(default_factory=lambda: Generation(ratio=1.3, extra=5))
+    """How sentences are translated before they are learnt from (the original: greedily)."""
+
+    def streams(
+        self, name: str, corpora: Corpora, *, seed: int, split: str = "train"
+    ) -> list[Stream]:
+        """For training the sentences of each direction's second language; else its pairs."""
+        if split != "train":
+            return Translation.streams(self, name, corpora, seed=seed, split=split)
+        return [
+            BackTranslatedStream(
+                corpora,
+                pair,
+                objective=name,
+                tokens_per_batch=self.tokens,
+                num_specials=2,
+                num_lengths=self.num_lengths,
+                max_length=self.length,
+                seed=seed,
+            )
+            for pair in self.pairs
+        ]
+
+    def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:
+        """A batch whose source is, in training, the very sentences that are to be translated.
+
+        There ``source.langs`` is the language into which they are, ``langs`` their own.
+        """
+        if examples.second is not None:
+            return Translation.collate(self, examples, random, train=train)
+        stream = examples.stream
+        assert isinstance(stream, BackTranslatedStream)
+        own = [stream.tokenizer.wrap(ids) for ids in examples.first]
+        cells = pad(own, stream.language_ids, examples.length, stream.tokenizer.pad_id)
+        asked = dataclasses.replace(
+            cells, langs=np.full_like(cells.tokens, stream.source_language_id)
+        )
+        return teacher_forced(cells, examples.rows, source=source_batch(asked, examples.rows))
+
+    def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
+        """The loss of ``Translation``; in training on a source that is generated here."""
+        if model.training:
+            batch = dataclasses.replace(batch, source=self._translated(model, batch))
+        return Translation.loss(self, model, head, batch)
+
+    def _translated(self, model: Transformer, batch: Batch) -> Batch:
+        """The encoder's rows: what the model makes of ``batch.source`` in evaluation mode."""
+        asked = batch.source
+        if asked is None or model.decoder is None:
+            raise ConfigError("a translator needs a decoder: set model.num_decoder_layers above 0")
+        own_langs = batch.langs[:, :1].expand_as(asked.tokens)
+        generated = generate(
+            model,
+            dataclasses.replace(asked, langs=own_langs),
+            asked.langs[:, 0],
+            end_id=int(batch.tokens[0, 0]),
+            settings=self.generation,
+        )
+        tokens, lengths = generated.tokens[:, 0], generated.lengths[:, 0]
+        positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+        langs = asked.langs[:, :1].expand_as(tokens)
+        return dataclasses.replace(
+            asked, tokens=tokens, lengths=lengths, positions=positions, langs=langs,
+            segments=torch.zeros_like(tokens),
+        )  # fmt: skip

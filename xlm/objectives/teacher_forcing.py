@@ -1,0 +1,60 @@
+"""What every objective of an encoder-decoder shares: the decoder reads the true target.
+
+It reads ``</s> t`` and predicts ``t </s>``, given what the encoder makes of a source (algorithms
+B9).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xlm.batch import Batch, Loss
+from xlm.data.collate import Cells
+from xlm.errors import ConfigError
+from xlm.model.transformer import Transformer
+from xlm.objective import cross_entropy_loss
+
+
+def teacher_forced(target: Cells, rows: NDArray[np.int64], *, source: Batch) -> Batch:
+    """The batch that predicts ``target`` (rows ``</s> t </s>``) one token ahead from ``source``."""
+    inputs = target.shifted()
+    predict = np.flatnonzero(inputs.real)
+    targets = np.ascontiguousarray(target.tokens[:, 1:]).ravel()[predict]
+    return inputs.batch(rows, predict, targets, source=source)
+
+
+def source_batch(cells: Cells, rows: NDArray[np.int64]) -> Batch:
+    """The encoder's side: nothing is predicted there."""
+    nothing = np.zeros(0, dtype=np.int64)
+    return cells.batch(rows, nothing, nothing)
+
+
+def teacher_forced_loss(model: Transformer, batch: Batch, *, label_smoothing: float) -> Loss:
+    """Summed cross-entropy of the target's tokens, the final end symbol included.
+
+    Outside training with the plain nats and the number of correct predictions. Raises ConfigError
+    for a model without decoder.
+    """
+    source = batch.source
+    if source is None or model.decoder is None:
+        raise ConfigError("a translator needs a decoder: set model.num_decoder_layers above 0")
+    memory = model.encode(
+        source.tokens, source.lengths, source.positions, source.langs, source.segments
+    )
+    hidden = model.decode(
+        batch.tokens, batch.lengths, memory, source.lengths, batch.positions, batch.langs
+    )
+    logits = model.predict(hidden, batch.predict, side="decoder")
+    return cross_entropy_loss(
+        logits, batch, with_scores=not model.training, label_smoothing=label_smoothing
+    )
+
+
+def check_sizes(sizes: dict[str, int], label_smoothing: float) -> None:
+    """Raise ConfigError for sizes below 1 and a share that is none."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ConfigError(f"{name} must be at least 1: found {size}")
+    if not 0 <= label_smoothing < 1:
+        raise ConfigError(f"label_smoothing must be in [0, 1): found {label_smoothing}")
