@@ -46,9 +46,9 @@ MOST_LENGTHS = 8
 """Padded lengths of an objective that is compiled: each is a graph of its own."""
 
 __all__ = [
-    "Answering", "BackTranslation", "CausalLM", "CausalTLM", "Classification", "Initialization", "MaskedLM",
-    "ModelConfig", "Optimizer", "Parsing", "Ranking", "Regression", "Run", "Schedule", "Stopping",
-    "Tagging", "Translation",
+    "Answering", "BackTranslation", "CausalLM", "CausalTLM", "Classification", "Initialization",
+    "MaskedLM", "ModelConfig", "Optimizer", "Parsing", "Ranking", "Regression", "Run", "Schedule",
+    "Stopping", "Tagging", "Translation",
 ]  # fmt: skip
 
 
