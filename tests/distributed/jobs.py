@@ -6,11 +6,14 @@ import dataclasses
 import json
 import os
 import signal
+import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import nn
 
@@ -30,6 +33,7 @@ from xlm.pretrain import pretrain
 from xlm.run import Run, Schedule
 from xlm.session import Session
 from xlm.training import checkpoint
+from xlm.training import parallel as processes
 from xlm.training.evaluation import evaluate
 from xlm.training.loop import Report, train
 from xlm.training.parallel import Parallel
@@ -246,6 +250,46 @@ def terminated(folder: str, at: int | None, rank: int, steps: int) -> dict[str, 
         "step": session.state.step,
         "weights": tiny.digest(dict(session.learner.named_parameters())),
     }
+
+
+def left(folder: str) -> dict[str, Any]:
+    """Train and leave the groups while everything that used them is still held."""
+    before = len(_threads())
+    parallel = Parallel.start("cpu")
+    session = Session(_run(folder, "mlm+tlm", steps=2), tiny.corpora(), parallel)
+    with session.journal:
+        train(session.trainer)
+    during, default = len(_threads()), weakref.ref(dist.group.WORLD)
+    parallel.close()
+    deadline = time.monotonic() + 10
+    while len(_threads()) > before and time.monotonic() < deadline:
+        time.sleep(0.01)  # the kernel lists a thread a little longer than it runs
+    found = {"threads": [before, during, len(_threads())], "freed": default() is None, "error": ""}
+    try:
+        parallel.gather(1)
+    except XlmError as error:
+        found["error"] = f"{type(error).__name__}: {error}"
+    parallel.close()  # does no harm
+    return found
+
+
+def _threads() -> list[str]:
+    """Those of this process, C++'s too."""
+    return os.listdir("/proc/self/task")
+
+
+def left_in_flight(folder: str) -> bool:
+    """Rank 0 leaves while a collective waits for rank 1, which waits for rank 0 to have left."""
+    processes._LEAVING_SECONDS = 0.1
+    parallel = Parallel.start("cpu")
+    gone = Path(folder) / "gone"
+    if parallel.is_main:
+        dist.all_reduce(torch.ones(1), async_op=True)
+        parallel.close()
+        gone.touch()
+    while not gone.exists():
+        time.sleep(0.01)
+    return not dist.is_initialized()
 
 
 def refused(folder: str, group_size: int) -> str:

@@ -59,7 +59,7 @@ class Pool:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()
         self._process.stdout.close()
-        self._process.wait(timeout=10)
+        self._process.wait(timeout=TIMEOUT)
 
 
 def serve() -> None:

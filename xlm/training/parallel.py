@@ -9,9 +9,11 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import reduce
 from typing import Any, TypeVar
@@ -30,6 +32,9 @@ _NEW = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).para
 _NO_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _NEW else "broadcast_buffers": False}
 """A forward pass does not copy rank 0's buffers; torch 2.13 warns of the setting's older name."""
 
+_LEAVING_SECONDS = 10.0
+"""How long a process waits for the threads of its groups to end, which takes milliseconds."""
+
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -45,9 +50,14 @@ class Parallel:
     """This process, from 0; rank 0 writes files."""
     local_rank: int = 0
     """This process among those of its machine; on GPUs, its device."""
-    group: Any = None
-    """The gloo group for counts; None for a single process without torchrun."""
+    group: weakref.ref[Any] | None = None
+    """The gloo group for counts, which torch holds until :meth:`close`; None for a single process
+    without torchrun."""
     owns_default_group: bool = False
+    wrapped: weakref.WeakSet[nn.Module] = field(
+        default_factory=weakref.WeakSet, compare=False, repr=False
+    )
+    """What :meth:`wrap` made."""
 
     @classmethod
     def start(
@@ -89,7 +99,7 @@ class Parallel:
                 "nccl" if on_gpu else "gloo", timeout=timeout, device_id=at if on_gpu else None
             )
         group = dist.new_group(backend="gloo", timeout=timeout)
-        return cls(at, world, rank, local_rank, group, owns)
+        return cls(at, world, rank, local_rank, weakref.ref(group), owns)
 
     @property
     def is_wrapped(self) -> bool:
@@ -108,13 +118,14 @@ class Parallel:
         """The JSON value of every rank, by rank, on every rank (floats come back exactly)."""
         if self.group is None:
             return [value]
+        group = self._open_group()
         text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world)]
-        dist.all_gather(sizes, torch.tensor([text.numel()]), group=self.group)
+        dist.all_gather(sizes, torch.tensor([text.numel()]), group=group)
         padded = torch.zeros(max(int(size) for size in sizes), dtype=torch.uint8)
         padded[: text.numel()] = text
         texts = [torch.empty_like(padded) for _ in range(self.world)]
-        dist.all_gather(texts, padded, group=self.group)
+        dist.all_gather(texts, padded, group=group)
         return [
             json.loads(bytes(text[: int(size)].tolist()))
             for text, size in zip(texts, sizes, strict=True)
@@ -125,7 +136,7 @@ class Parallel:
         if self.group is None:
             return list(counts)
         total = torch.tensor(list(counts), dtype=torch.int64)
-        dist.all_reduce(total, group=self.group)
+        dist.all_reduce(total, group=self._open_group())
         return [int(number) for number in total.tolist()]
 
     def sum_scores(self, scores: Mapping[str, float]) -> Scores:
@@ -150,13 +161,20 @@ class Parallel:
         """Wait for every rank; raises TrainingError (on rank 0 naming who did not come)."""
         if self.group is None:
             return
+        group = self._open_group()
         try:
-            dist.monitored_barrier(group=self.group)
+            dist.monitored_barrier(group=group)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise TrainingError(
                 f"rank {self.rank} waited for the others in vain: {reason}; see their output"
             ) from error
+
+    def _open_group(self) -> Any:
+        group = self.group and self.group()
+        if group is None:
+            raise TrainingError("the processes have left their groups: start() them again")
+        return group
 
     # The model.
 
@@ -168,13 +186,15 @@ class Parallel:
         """
         if not self.is_wrapped:
             return module
-        return DistributedDataParallel(
+        wrapped = DistributedDataParallel(
             module,
             device_ids=[self.device.index] if self.device.type == "cuda" else None,
             **_NO_BUFFERS,
             gradient_as_bucket_view=True,
             find_unused_parameters=find_unused_parameters,
         )
+        self.wrapped.add(wrapped)
+        return wrapped
 
     def no_sync(self, module: nn.Module, active: bool) -> AbstractContextManager[None]:
         """While ``active``, backward passes add to the gradients without summing over ranks."""
@@ -202,9 +222,32 @@ class Parallel:
             )
 
     def close(self) -> None:
-        """Leave the groups; nothing collective works after it."""
-        if self.owns_default_group and dist.is_initialized():
+        """Leave the groups and end their threads; nothing collective works after it.
+
+        A thread of gloo may free the tensors of a collective long after the collective is over, and
+        needs the interpreter for it: where that was ending meanwhile, processes that had done all
+        their work died of SIGABRT ("terminate called without an active exception"). So nothing of
+        a group may outlive this, and a group without a holder joins its threads.
+        """
+        group: Any = self.group and self.group()
+        if group is None or not dist.is_initialized():
+            return
+        for module in self.wrapped:
+            # Before the groups: one that goes with its reducer would wait for its threads while
+            # they wait for the interpreter.
+            del module.logger, module.reducer, module.process_group
+        groups = [group]
+        if self.owns_default_group:
+            groups.append(dist.group.WORLD)
             dist.destroy_process_group()
+        else:
+            dist.destroy_process_group(group)
+        del group
+        # Not in this thread: with a collective in flight that a rank which failed will never join,
+        # they do not end, but this process must, for torchrun to end the others.
+        leaving = threading.Thread(target=groups.clear, name="xlm-leave", daemon=True)
+        leaving.start()
+        leaving.join(_LEAVING_SECONDS)
 
 
 def _device(name: str, local_rank: int) -> torch.device:
