@@ -26,6 +26,7 @@ from xlm.objective import Objective
 from xlm.objectives.causal import CausalLM, CausalTLM
 from xlm.objectives.masked import MaskedLM
 from xlm.objectives.translation import Translation
+from xlm.text.translation_scores import multi_bleu
 from xlm.training.evaluation import evaluate
 from xlm.training.learner import Learner
 from xlm.training.optimizer import Optimizer, build_optimizer, guarded_step, set_lr
@@ -88,14 +89,12 @@ def evaluator(golden: Path, table: Table) -> None:
     """Perplexities and accuracies that the original reports for its models."""
     corpora = {folder: corpora_of(golden, folder) for folder in ("data", "data_seen")}
     compared: dict[str, dict[str, list[tuple[Any, Any]]]] = {}
-    num_bleu = 0
     for run in read_json(golden, "eval.json")["runs"]:
         settings = run["settings"]
         model = load_model(golden, run["model_file"])
         found = _evaluate(model, settings, corpora[settings["data_path"]])
         for name, value in run["scores"].items():
             if name.endswith("bleu"):
-                num_bleu += 1
                 continue
             kind, metric = name.split("_")[-2:]
             own = compared.setdefault(kind, {"ppl": [], "acc": []})
@@ -104,7 +103,26 @@ def evaluator(golden: Path, table: Table) -> None:
         what = f"{kind.upper()} evaluation: "
         table.close("eval.json", what + "perplexities", own["ppl"], 1e-5, relative=True)
         table.close("eval.json", what + "accuracies, percent", own["acc"], 1e-9)
-    table.later("eval.json", "BLEU", num_bleu)
+
+
+def bleu(golden: Path, table: Table) -> None:
+    """What Moses' multi-bleu.perl printed, of the texts that the original scored."""
+    described = read_json(golden, "eval.json")
+    texts = described["hypotheses_and_references"]
+    compared, num_without_texts = [], 0
+    for run in described["runs"]:
+        for name, value in run["scores"].items():
+            if not name.endswith("_mt_bleu"):
+                continue
+            split, pair = name.split("_")[:2]
+            kinds = (f"{run['name']}/{kind}.{pair}.{split}.txt" for kind in ("hyp0", "ref"))
+            hypotheses, references = (texts.get(file) for file in kinds)
+            if hypotheses is None:
+                num_without_texts += 1
+            else:
+                compared.append((multi_bleu(hypotheses, references), value))
+    table.close("eval.json", "BLEU of the texts that are there, percent", compared, 0.01)
+    table.later("eval.json", "BLEU of texts that have to be decoded", num_without_texts)
 
 
 def evaluation_masks(golden: Path, table: Table) -> None:
@@ -205,4 +223,4 @@ def optimizers(golden: Path, table: Table) -> None:
 
 def families() -> Iterator[Any]:
     """Everything of this module, in the order of the table."""
-    yield from (evaluator, evaluation_masks, optimizers)
+    yield from (evaluator, bleu, evaluation_masks, optimizers)
