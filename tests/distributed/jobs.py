@@ -25,7 +25,9 @@ from xlm.batch import Batch, Loss
 from xlm.command import read
 from xlm.errors import XlmError
 from xlm.finetune import Finetune, finetune
+from xlm.model.generate import Generation
 from xlm.model.transformer import Transformer
+from xlm.objectives.backtranslation import BackTranslation
 from xlm.objectives.causal import CausalLM
 from xlm.objectives.masked import MaskedLM
 from xlm.objectives.translation import Translation
@@ -47,13 +49,23 @@ OBJECTIVES = {
         "mlm": tiny.MLM,
         "mt": Translation(pairs=["en-hi"], tokens=8 * 12, length=12, num_lengths=3),
     },
+    "back-translation": {
+        "mlm": tiny.MLM,
+        "bt": BackTranslation(
+            pairs=["en-hi", "hi-en"],
+            tokens=8 * 12,
+            length=12,
+            num_lengths=3,
+            generation=Generation(ratio=1.3, extra=5),
+        ),
+    },
     "language models": {"mlm": tiny.MLM, "tlm": tiny.TLM, "clm": CLM},
     "mlm+tlm": {"mlm": tiny.MLM, "tlm": tiny.TLM},
 }
 
 
 def _run(folder: str, objectives: str, *, dropout: float = 0.0, **settings: Any) -> Run:
-    layers = 1 if objectives == "translation" else 0
+    layers = 1 if "translation" in objectives else 0
     model = tiny.model(num_decoder_layers=layers, dropout=dropout, attention_dropout=dropout)
     return tiny.recipe(folder, objectives=OBJECTIVES[objectives], model=model, **settings)
 

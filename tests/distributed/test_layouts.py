@@ -34,12 +34,21 @@ def _train(
     return weights, [line["loss"] for _, line in sorted(tiny.journal(folder).items())]
 
 
-@pytest.mark.parametrize("objectives", ["two heads", "translation"])
-@pytest.mark.parametrize("order", ["together", "rotate"])
+@pytest.mark.parametrize(
+    ("objectives", "order"),
+    [
+        ("two heads", "together"),
+        ("two heads", "rotate"),
+        ("translation", "together"),
+        ("translation", "rotate"),
+        ("back-translation", "together"),
+    ],
+)
 def test_parameters_do_not_depend_on_the_number_of_processes(
     pool: Pool, tmp_path: Path, objectives: str, order: str
 ) -> None:
-    """Four objectives and two heads, or an encoder-decoder whose parts are used in turn."""
+    """Four objectives and two heads, an encoder-decoder whose parts are used in turn, and one that
+    learns from what it writes."""
     arguments = {"objectives": objectives, "order": order, "dtype": "float64"}
     expected, losses = _train(pool, tmp_path, 1, **arguments)
     assert len(losses) == 5
@@ -61,7 +70,7 @@ def test_parameters_do_not_depend_on_the_number_of_processes(
 
 
 def _model(objectives: str) -> building.ModelConfig:
-    return tiny.model(num_decoder_layers=1) if objectives == "translation" else tiny.model()
+    return tiny.model(num_decoder_layers=1) if "translation" in objectives else tiny.model()
 
 
 def test_dropout_does_not_depend_on_the_number_of_processes(pool: Pool, tmp_path: Path) -> None:

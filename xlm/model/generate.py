@@ -151,6 +151,7 @@ class CachedDecoder:
         ]
         self._mask = visible(lengths, memory.shape[1])
         self._kept: Tensor | None = None
+        self._spare: Tensor | None = None
         self._length = 0
 
     def step(self, tokens: Tensor) -> Tensor:
@@ -183,8 +184,14 @@ class CachedDecoder:
 
         ``sources`` (int64, ascending) are the only ones that are left, if some are done.
         """
-        if self._kept is not None:
-            self._kept = self._kept.index_select(2, rows)
+        kept = self._kept
+        if kept is not None:
+            size = (*kept.shape[:2], len(rows), *kept.shape[3:])
+            if self._spare is None or self._spare.shape != size:
+                self._spare = kept.new_empty(size)
+            # in turn into two buffers: memory that is new at each step costs more than the copy
+            torch.index_select(kept, 2, rows, out=self._spare)
+            self._kept, self._spare = self._spare, kept
         if sources is not None:
             self._sources = [
                 (key.index_select(0, sources), value.index_select(0, sources))
