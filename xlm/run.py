@@ -24,6 +24,7 @@ from xlm.objective import Objective
 # Imported so that a recipe may name them without their module.
 from xlm.objectives.backtranslation import BackTranslation
 from xlm.objectives.causal import CausalLM, CausalTLM
+from xlm.objectives.denoising import Denoising
 from xlm.objectives.masked import MaskedLM
 from xlm.objectives.translation import Translation
 from xlm.recipe import check_types
@@ -46,9 +47,9 @@ MOST_LENGTHS = 8
 """Padded lengths of an objective that is compiled: each is a graph of its own."""
 
 __all__ = [
-    "Answering", "BackTranslation", "CausalLM", "CausalTLM", "Classification", "Initialization",
-    "MaskedLM", "ModelConfig", "Optimizer", "Parsing", "Ranking", "Regression", "Run", "Schedule",
-    "Stopping", "Tagging", "Translation",
+    "Answering", "BackTranslation", "CausalLM", "CausalTLM", "Classification", "Denoising",
+    "Initialization", "MaskedLM", "ModelConfig", "Optimizer", "Parsing", "Ranking", "Regression",
+    "Run", "Schedule", "Stopping", "Tagging", "Translation",
 ]  # fmt: skip
 
 

@@ -6,14 +6,25 @@ B9).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from xlm.batch import Batch, Loss
-from xlm.data.collate import Cells
+from xlm.data.collate import Cells, pad
+from xlm.data.streams import Examples
 from xlm.errors import ConfigError
 from xlm.model.transformer import Transformer
 from xlm.objective import cross_entropy_loss
+from xlm.text.tokenizer import Ids
+
+
+def pad_sentences(sentences: Sequence[Ids], language_id: int, examples: Examples) -> Cells:
+    """Sentences of one language as rows ``</s> s </s>`` of the examples' padded length."""
+    tokenizer = examples.stream.tokenizer
+    wrapped = [tokenizer.wrap(ids) for ids in sentences]
+    return pad(wrapped, [language_id], examples.length, tokenizer.pad_id)
 
 
 def teacher_forced(target: Cells, rows: NDArray[np.int64], *, source: Batch) -> Batch:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from xlm.addressed import Random
 from xlm.batch import Batch, Loss
 from xlm.data.bucketed import PairStream
-from xlm.data.collate import pad
 from xlm.data.corpora import Corpora
 from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError
@@ -22,6 +21,7 @@ from xlm.objective import Objective, present
 from xlm.objectives.decoding import decode, hypotheses, translation_figures
 from xlm.objectives.teacher_forcing import (
     check_sizes,
+    pad_sentences,
     source_batch,
     teacher_forced,
     teacher_forced_loss,
@@ -84,18 +84,9 @@ class Translation(Objective):
     def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:
         """Source and target rows; nothing is random."""
         assert examples.second is not None
-        tokenizer = examples.stream.tokenizer
-        source, target = (
-            pad(
-                [tokenizer.wrap(ids) for ids in side],
-                [language],
-                examples.length,
-                tokenizer.pad_id,
-            )
-            for side, language in zip(
-                (examples.first, examples.second), examples.stream.language_ids, strict=True
-            )
-        )
+        source_language, target_language = examples.stream.language_ids
+        source = pad_sentences(examples.first, source_language, examples)
+        target = pad_sentences(examples.second, target_language, examples)
         return teacher_forced(target, examples.rows, source=source_batch(source, examples.rows))
 
     def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:

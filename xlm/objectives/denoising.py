@@ -1,0 +1,108 @@
+"""Denoising auto-encoding (Lample et al. 2018; XLM section 5.2, algorithms A1, A4 and B9).
+
+sentence s --noise--> the encoder reads </s> noisy s </s>, the decoder writes s
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from xlm.addressed import Random
+from xlm.batch import Batch, Loss
+from xlm.data.bucketed import SentenceStream
+from xlm.data.corpora import Corpora
+from xlm.data.sentence_noise import SentenceNoise
+from xlm.data.streams import Examples, Stream
+from xlm.errors import ConfigError
+from xlm.model.transformer import Transformer
+from xlm.objective import Objective, present
+from xlm.objectives.teacher_forcing import (
+    check_sizes,
+    pad_sentences,
+    source_batch,
+    teacher_forced,
+    teacher_forced_loss,
+)
+from xlm.scores import Scores, language_model_figures
+
+
+@dataclass(frozen=True, kw_only=True)
+class Denoising(Objective):
+    """Write each sentence from a noisy copy of it, in its own language.
+
+    The decoder reads ``</s> s`` and predicts ``s </s>``. Held-out sentences are always given the
+    same noise.
+    """
+
+    languages: list[str]
+    """Languages whose text is read, such as [en, ne]."""
+    tokens: int = 2000
+    """Cells of the sentences (padding included) in a micro-batch."""
+    length: int = 100
+    """Tokens of the longest sentence that is used, special ones included; longer ones are left out.
+    The original's max_len is 100 too: few sentences are longer, and attention grows with the
+    square."""
+    num_lengths: int = 24
+    """How many padded lengths there may be."""
+    shuffle: float = 3.0
+    """k: tokens are sorted by position + U[0, k), which moves each by fewer than k places (0: none
+    moves; else above 1)."""
+    drop: float = 0.1
+    """Share of the tokens that are left out of the noisy copy; one always stays."""
+    blank: float = 0.1
+    """Share of the others that are the mask symbol there."""
+    label_smoothing: float = 0.0
+    """Share of the target's probability that is spread over the vocabulary."""
+
+    def __post_init__(self) -> None:
+        if not self.languages:
+            raise ConfigError("Denoising needs at least one language in languages, such as [en]")
+        check_sizes(
+            {"tokens": self.tokens, "length": self.length, "num_lengths": self.num_lengths},
+            self.label_smoothing,
+        )
+        _ = self.noise
+
+    @property
+    def noise(self) -> SentenceNoise:
+        """What makes the noisy copies; raises ConfigError for amounts that cannot be."""
+        return SentenceNoise(self.shuffle, self.drop, self.blank)
+
+    def streams(
+        self, name: str, corpora: Corpora, *, seed: int, split: str = "train"
+    ) -> list[Stream]:
+        """A stream of sentences per language."""
+        return [
+            SentenceStream(
+                corpora,
+                language,
+                objective=name,
+                split=split,
+                tokens_per_batch=self.tokens,
+                num_specials=2,
+                num_lengths=self.num_lengths,
+                max_length=self.length,
+                seed=seed,
+                shuffle=split == "train",
+            )
+            for language in present(corpora, split, self.languages, "texts")
+        ]
+
+    def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:
+        """Noisy sentences as the source, the same without noise as the target."""
+        stream = examples.stream
+        (language,) = stream.language_ids
+        noisy = self.noise.apply(examples.first, stream.tokenizer.mask_id, random)
+        source = pad_sentences(noisy, language, examples)
+        target = pad_sentences(examples.first, language, examples)
+        return teacher_forced(target, examples.rows, source=source_batch(source, examples.rows))
+
+    def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
+        """Summed cross-entropy of the sentences' tokens, the final end symbol included."""
+        return teacher_forced_loss(model, batch, label_smoothing=self.label_smoothing)
+
+    def figures(self, stream: Stream, scores: Scores) -> dict[str, float]:
+        """Every unit of ``xlm.scores.language_model_figures``, of the text without noise."""
+        return language_model_figures(scores, stream.text_size)
