@@ -90,6 +90,7 @@ STREAMS = {
     "debug/tlm.yaml": {"tlm/en-ne"},
     "debug/mlm+tlm.yaml": {"mlm/en", "mlm/ne", "tlm/en-ne"},
     "debug/causal-tlm.yaml": {"ctlm/en-ne", "ctlm/ne-en"},
+    "debug/backtranslation.yaml": {"ae/en", "ae/ne", "bt/en-ne", "bt/ne-en"},
     "debug/denoising.yaml": {"ae/en", "ae/ne"},
     "debug/translation.yaml": {"mt/en-ne", "mt/ne-en"},
 }

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from xlm import checks
 from xlm import run as building
 from xlm.batch import Batch
 from xlm.command import to_yaml
@@ -56,6 +57,7 @@ class Session:
         parallel.same_on_all("the resolved config", self.config_text)
         streams = building.training_streams(run, corpora)
         self.mixture = building.build_mixture(run, streams)
+        checks.check_budget(run, self.mixture)
         self.held_out = building.held_out_streams(run, corpora, "valid")
         self.tests = building.held_out_streams(run, corpora, "test") if run.evaluate_test else {}
         if run.evaluate_every:
@@ -81,6 +83,7 @@ class Session:
         )
         self._ceiling = matmul_ceiling(parallel.device, run.precision)
         self._announce()
+        self._judge_pretrained()
         self._try_evaluation()
 
     def _build_trainer(self) -> None:
@@ -232,6 +235,20 @@ class Session:
             for line in self.initialized.lines():
                 self.journal.say(line)
             self.journal.record("initialized", self.state.step, as_record(self.initialized))
+
+    def _judge_pretrained(self) -> None:
+        """What the weights of a translator that come from elsewhere know of its languages."""
+        if self.initialized is None or self.run.initialize is None:
+            return
+        figures = checks.pretrained_figures(self.learner, self.run, self.corpora, self.parallel)
+        lines, warnings = checks.pretrained_lines(figures)
+        if lines:
+            self.journal.record("pretrained", self.state.step, figures)
+        for line in lines:
+            self.journal.say(line)
+        if self.run.initialize.only == "all":
+            for line in warnings:
+                self._warn(line)
 
     def _try_evaluation(self) -> None:
         """One batch of each held-out stream: a metric that is not there is said before training.
@@ -405,6 +422,8 @@ class Session:
         self.journal.say(
             f"  {stopping.metric} averaged over {', '.join(names)}: {abs(score):.4g}{compared}"
         )
+        for line in checks.translation_warnings(self.figures):
+            self._warn(line)
         if any(self.tests.values()):
             self._evaluate_test()
         if self.stopped_early:
