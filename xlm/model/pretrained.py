@@ -28,11 +28,13 @@ from torch import Tensor
 from xlm.batch import Batch
 from xlm.errors import CheckpointError, ConfigError
 from xlm.model.config import ModelConfig
+from xlm.model.generate import Generation
 from xlm.model.transformer import Transformer
 from xlm.model.transformers_files import read_json
+from xlm.model.translation import CELLS, Translator
 from xlm.text.loading import load_tokenizer
 from xlm.text.normalize import normalize
-from xlm.text.tokenizer import Tokenizer
+from xlm.text.tokenizer import Tokenizer, Wrapped
 
 FORMAT = "xlm-pretrain model"
 FORMAT_VERSION = 1
@@ -144,6 +146,15 @@ class PretrainedModel:
             others = [np.array(self.tokenizer.encode(normalize(s)), np.int64) for s in seconds]
             pairs = zip(encoded, others, strict=True)
             rows = [self.tokenizer.wrap(first, second, layout) for first, second in pairs]
+        return self.batch_rows(rows, language, second_language)
+
+    def batch_rows(
+        self,
+        rows: Sequence[Wrapped],
+        language: str | None = None,
+        second_language: str | None = None,
+    ) -> Batch:
+        """As ``batch``, of rows that have their special tokens already."""
         lengths = torch.tensor([len(row.tokens) for row in rows])
         shape = (len(rows), int(lengths.max()) if len(rows) else 0)
         if shape[1] > self.transformer.config.max_positions:
@@ -163,6 +174,23 @@ class PretrainedModel:
             segments=segments, lengths=lengths, rows=torch.arange(len(rows)), predict=nothing,
             targets=nothing,
         )  # fmt: skip
+
+    def translate(
+        self,
+        lines: Sequence[str],
+        *,
+        source: str | None = None,
+        target: str | None = None,
+        settings: Generation | None = None,
+        tokens: int = CELLS,
+    ) -> list[str]:
+        """The best translation of each line, in their order; "" for a line without text.
+
+        ``settings`` are a beam of 5 by default, ``tokens`` cells of a batch. A line that is longer
+        than the model's positions is cut there, and said in the log. For several translations of a
+        line, their scores, and what is raised, see ``xlm.model.translation.Translator``.
+        """
+        return Translator(self, source, target, settings=settings, tokens=tokens).texts(lines)
 
     def encode(self, batch: Batch, *, causal: bool = False) -> Tensor:
         """The last layer's hidden states ``[B, T, D]`` of a batch, zero at padding."""

@@ -1,0 +1,195 @@
+"""Lines of raw text in another language: each in its place, whatever the others are.
+
+lines --normalized, encoded, cut--> rows, by length --batches--> generate --> texts, in order
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from xlm.addressed import key
+from xlm.errors import CheckpointError, ConfigError
+from xlm.model.generate import Generation, generate
+from xlm.text.normalize import normalize
+from xlm.text.tokenizer import Ids
+
+if TYPE_CHECKING:
+    from xlm.model.pretrained import PretrainedModel
+
+log = logging.getLogger("xlm")
+
+BEAM = Generation(beam=5)
+"""How text is translated where nothing else is said."""
+CELLS = 2000
+"""Tokens of the sources of a batch, padding included; the beam's hypotheses come on top."""
+
+
+@dataclass(frozen=True)
+class Translated:
+    """What a model makes of a line."""
+
+    texts: list[str]
+    """Best first, normalized, each one line; of a line without text an empty one."""
+    scores: list[float]
+    """Of each: the sum of its tokens' log-probabilities over its length to the power of
+    ``length_penalty``; 0 for a line without text."""
+    num_tokens: int = 0
+    """Tokens of the best, its end symbol counted; 0 for a line without text."""
+    is_cut: bool = False
+    """Whether the line is longer than the model's positions, so that its end was not read."""
+
+
+NOTHING = Translated([""], [0.0])
+"""The translation of a line without text."""
+
+
+class Translator:
+    """A model that translates lines from one language into another (the same one is allowed).
+
+    The language names are checked here: a model without a table of languages needs none and takes
+    any. ``n_best`` translations of each line are wanted; a beam may find fewer. ``seed`` is that of
+    sampling, which is keyed by the number of the first line of a batch. Raises ConfigError for a
+    model that does not translate, a language that is missing, or numbers that do not fit each
+    other; CheckpointError for a language that the model does not know.
+    """
+
+    def __init__(
+        self,
+        model: PretrainedModel,
+        source: str | None = None,
+        target: str | None = None,
+        *,
+        settings: Generation | None = None,
+        n_best: int = 1,
+        tokens: int = CELLS,
+        seed: int = 0,
+    ) -> None:
+        self.model, self.settings = model, settings or BEAM
+        self.n_best, self.tokens, self.seed = n_best, tokens, seed
+        if model.transformer.decoder is None:
+            raise ConfigError(
+                "the model has no decoder, so it is no translation model: expected one that was "
+                "trained with Translation or BackTranslation (num_decoder_layers above 0)"
+            )
+        if not 1 <= n_best <= self.settings.beam:
+            raise ConfigError(
+                f"n_best is {n_best}: expected 1 to {self.settings.beam}, the beam; widen the beam"
+            )
+        if tokens < 1:
+            raise ConfigError(f"tokens is {tokens}: expected 1 or more cells in a batch")
+        if model.tokenizer.begin_id != model.tokenizer.end_id:
+            raise ConfigError(
+                "the model's tokenizer opens sentences with another symbol than it closes them "
+                "with, as XLM-R's and BERT's: text is generated with tokenizers of XLM's kind alone"
+            )
+        self._source, self._target = source, target
+        self._target_id = self._checked("target", target)
+        self._checked("source", source)
+
+    def _checked(self, side: str, language: str | None) -> int:
+        try:
+            return self.model.language_id(language)
+        except (ConfigError, CheckpointError) as error:
+            raise type(error)(f"{side}: {error}") from None
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of a line beyond which it is cut."""
+        specials = self.model.tokenizer.num_specials("xlm", pair=False)
+        return self.model.transformer.config.max_positions - specials
+
+    def texts(self, lines: Sequence[str]) -> list[str]:
+        """The best translation of each line; lines that were cut are said in the log."""
+        found = self.translate(lines)
+        cut = [number for number, one in enumerate(found, 1) if one.is_cut]
+        if cut:
+            log.warning(
+                "%d lines are longer than the model's %d tokens and were cut, the first is line %d",
+                len(cut), self.max_length, cut[0],
+            )  # fmt: skip
+        return [one.texts[0] for one in found]
+
+    def translate(self, lines: Iterable[str], *, first: int = 1) -> list[Translated]:
+        """The translations of each line, in their order; ``first`` is the number of the first line.
+
+        ``lines`` are read once, and of each no more is kept than its ids.
+        """
+        if isinstance(lines, str):  # whose letters would pass for lines
+            raise ConfigError(f"lines is the string {lines[:40]!r}: give a list of strings")
+        rows: list[Ids] = []
+        cut: set[int] = set()
+        for number, line in enumerate(lines):
+            ids = self.model.tokenizer.encode(normalize(line))
+            if len(ids) > self.max_length:
+                cut.add(number)
+            rows.append(np.array(ids[: self.max_length], dtype=np.int64))
+        found = [NOTHING] * len(rows)
+        for batch in self._batches(rows):
+            with self._sampling(first + batch[0]):
+                translated = self._translate_rows([rows[at] for at in batch], first + batch[0])
+            for at, (texts, scores, num_tokens) in zip(batch, translated, strict=True):
+                found[at] = Translated(texts, scores, num_tokens, at in cut)
+        return found
+
+    def _batches(self, rows: Sequence[Ids]) -> Iterator[list[int]]:
+        """Which rows go together: of like length, the longest first; those without text in none."""
+        order = sorted(
+            (at for at, row in enumerate(rows) if len(row)), key=lambda at: -len(rows[at])
+        )
+        specials = self.model.tokenizer.num_specials("xlm", pair=False)
+        start = 0
+        while start < len(order):
+            end = start + max(self.tokens // (len(rows[order[start]]) + specials), 1)
+            yield order[start:end]
+            start = end
+
+    @contextmanager
+    def _sampling(self, number: int) -> Iterator[None]:
+        """Torch's generators seeded by where the batch begins, and put back."""
+        if not self.settings.sample:
+            yield
+            return
+        device = self._device
+        devices = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(key(self.seed, "translate", number))
+            yield
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.model.transformer.parameters()).device
+
+    def _translate_rows(
+        self, rows: Sequence[Ids], number: int
+    ) -> list[tuple[list[str], list[float], int]]:
+        """Texts and scores, best first, and the tokens of the best, of each row of one batch."""
+        tokenizer = self.model.tokenizer
+        source = self.model.batch_rows([tokenizer.wrap(row) for row in rows], self._source)
+        generated = generate(
+            self.model.transformer,
+            source.to(self._device),
+            torch.full((len(rows),), self._target_id, device=self._device),
+            end_id=tokenizer.end_id,
+            settings=self.settings,
+        )
+        scores = generated.scores[:, : self.n_best].tolist()
+        lengths = generated.lengths[:, : self.n_best].tolist()
+        tokens = generated.tokens[:, : self.n_best].tolist()
+        if any(score[0] != score[0] for score in scores):
+            raise CheckpointError(
+                f"the model says nothing that is a number of line {number} or one like it: its "
+                "weights are damaged, or fp16 is too narrow for it; try bf16 or fp32"
+            )
+        found = []
+        for row, own in enumerate(lengths):
+            there = [at for at, length in enumerate(own) if length]
+            texts = [normalize(tokenizer.decode(tokens[row][at][1 : own[at] - 1])) for at in there]
+            found.append((texts, [scores[row][at] for at in there], own[0] - 1))
+        return found
