@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 EXACT = "exact"
-LATER = "with the translation issue"
 
 Compared = Iterable[tuple[Any, Any]]
 """What was found and what was expected: arrays, or values that are equal or not."""
 
 
 class Table:
-    """One row per file and family of arrays; ``agrees`` is yes, no, or when it will be compared."""
+    """One row per file and family of arrays; ``agrees`` is yes or no."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
@@ -43,13 +42,9 @@ class Table:
         allowed = f"{bound:g} standard deviations"
         self._add(file, what, np.size(deviations), worst, allowed, worst < bound)
 
-    def later(self, file: str, what: str, num_values: int) -> None:
-        """What cannot be compared before the library can do it."""
-        self._add(file, what, num_values, None, "", None)
-
     def _add(
-        self, file: str, what: str, values: int, worst: float | None, tolerance: str,
-        agrees: bool | None,
+        self, file: str, what: str, values: int, worst: float, tolerance: str,
+        agrees: bool,
     ) -> None:  # fmt: skip
         self.rows.append(
             {
@@ -57,9 +52,9 @@ class Table:
                 "compared": what,
                 "values": values,
                 # JSON has no infinity: arrays of another shape, texts that are not the same
-                "worst difference": worst if worst is None or math.isfinite(worst) else "not equal",
+                "worst difference": worst if math.isfinite(worst) else "not equal",
                 "tolerance": tolerance,
-                "agrees": {True: "yes", False: "no", None: LATER}[agrees],
+                "agrees": "yes" if agrees else "no",
             }
         )
 

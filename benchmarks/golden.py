@@ -17,10 +17,11 @@ import sys
 from pathlib import Path
 
 import golden_data
+import golden_decoding
 import golden_models
 import golden_training
 import record
-from agreement import LATER, Table
+from agreement import Table
 
 BESIDE = Path(__file__).parents[1].parent / "shared" / "golden"
 
@@ -28,7 +29,7 @@ BESIDE = Path(__file__).parents[1].parent / "shared" / "golden"
 def compare(golden: Path) -> Table:
     """Everything in the folder, file by file."""
     table = Table()
-    for module in (golden_data, golden_models, golden_training):
+    for module in (golden_data, golden_models, golden_training, golden_decoding):
         for family in module.families():
             family(golden, table)
     table.rows.sort(key=lambda row: (row["file"].count("/"), row["file"]))
@@ -48,10 +49,7 @@ def main() -> int:
         print("  ".join(str(value) for value in row.values()))
     counts = {kind: sum(row["agrees"] == kind for row in table.rows) for kind in ("yes", "no")}
     values = sum(row["values"] for row in table.rows if row["agrees"] == "yes")
-    later = sum(row["agrees"] == LATER for row in table.rows)
-    print(
-        f"{counts['yes']} rows of {values:,} values agree, {counts['no']} do not, {later} {LATER}"
-    )
+    print(f"{counts['yes']} rows of {values:,} values agree, {counts['no']} do not")
     if not options.only_print:
         totals = {"rows_that_agree": counts["yes"], "rows_that_do_not": counts["no"]}
         record.write("golden", {**totals, "values_that_agree": values, "rows": table.rows})

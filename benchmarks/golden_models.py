@@ -213,18 +213,11 @@ def forward(golden: Path, table: Table) -> None:
                     own = _encoder_batch(pretrained.transformer, batch, file.startswith("clm"))
                 for key, values in own.items():
                     found.setdefault(key, []).extend(values)
-            num_decoded = sum(
-                arrays[name].size for name in arrays.files if ".greedy." in name or ".beam" in name
-            )
         tolerance = 2e-5 if file.startswith("mt") else 1e-5
         for name, compared in found.items():
             num = f"{len(batches)} batches" if len(batches) > 1 else "1 batch"
             what = f"{name.replace('_', ' ')}, {num} of {Path(weights).name}"
             table.close(file, what, compared, tolerance)
-        if num_decoded:
-            table.later(file, "greedy and beam decoding", num_decoded)
-    decoded = read_json(golden, "mt/decode.json")
-    table.later("mt/decode.json", "texts and hypotheses", sum(map(len, decoded.values())))
 
 
 ORIGINAL_NAMES = (

@@ -109,20 +109,15 @@ def bleu(golden: Path, table: Table) -> None:
     """What Moses' multi-bleu.perl printed, of the texts that the original scored."""
     described = read_json(golden, "eval.json")
     texts = described["hypotheses_and_references"]
-    compared, num_without_texts = [], 0
+    compared = []
     for run in described["runs"]:
         for name, value in run["scores"].items():
-            if not name.endswith("_mt_bleu"):
-                continue
             split, pair = name.split("_")[:2]
             kinds = (f"{run['name']}/{kind}.{pair}.{split}.txt" for kind in ("hyp0", "ref"))
             hypotheses, references = (texts.get(file) for file in kinds)
-            if hypotheses is None:
-                num_without_texts += 1
-            else:
+            if name.endswith("_mt_bleu") and hypotheses is not None:
                 compared.append((multi_bleu(hypotheses, references), value))
     table.close("eval.json", "BLEU of the texts that are there, percent", compared, 0.01)
-    table.later("eval.json", "BLEU of texts that have to be decoded", num_without_texts)
 
 
 def evaluation_masks(golden: Path, table: Table) -> None:

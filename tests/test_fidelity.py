@@ -201,23 +201,15 @@ def test_a_table_notices_what_differs(scripts: dict[str, ModuleType]) -> None:
     table.chance("unlikely", "", [1.0, -4.6], 4.5)
     assert [row["agrees"] for row in table.rows] == ["no"] * 8
     json.dumps(table.rows, allow_nan=False)
-    table.later("later", "", 5)
-    assert table.rows[-1]["agrees"] not in ("yes", "no")
 
 
 @needs_golden
 def test_every_figure_of_the_original_agrees(rows: list[dict[str, Any]]) -> None:
-    later = "with the translation issue"
-    assert not [row for row in rows if row["agrees"] not in ("yes", later)]
-    put_off = {(row["file"], row["compared"]) for row in rows if row["agrees"] == later}
-    assert put_off == {
-        ("eval.json", "BLEU of texts that have to be decoded"),
-        ("mt/decode.json", "texts and hypotheses"),
-        ("mt/forward_and_decode.npz", "greedy and beam decoding"),
-    }
-    # eval.json's 276 values: all but 6 of BLEU
+    assert not [row for row in rows if row["agrees"] != "yes"]
+    # eval.json's 276 values; 18 BLEUs once more, of the texts that are there, which are 18 files
+    translated = sum(row["values"] for row in rows if "files of translations" in row["compared"])
     metrics = sum(row["values"] for row in rows if row["file"] == "eval.json")
-    assert metrics == 276
+    assert metrics - translated == 276 + 18
 
 
 @needs_golden
