@@ -2,12 +2,12 @@
 
     python benchmarks/freezing.py --models runs/small --data data --folder runs/freezing
 
-One sentence task (topics) and one word task (parts of speech) from the run ``mlm+tlm`` of
-recipes/small: everything trained; the embeddings and the lowest n layers as they are, n = 0 being
-the embeddings alone; the whole encoder as it is, a learnt mix of its layers read by a BiLSTM. The
-picture has the shape of Wu and Dredze (2019), figure 1: a row a way, a column a language, colored
-by the difference from full fine-tuning. Everything that is finished is not run again; ``--quick``
-tries it on the corpus that ships.
+One sentence task (topics) and one word task (parts of speech), as finetuning_real.py has them with
+their few training examples, from the run ``mlm+tlm`` of recipes/small: everything trained; the
+embeddings and the lowest n layers as they are, n = 0 being the embeddings alone; the whole encoder
+as it is, a learnt mix of its layers read by a BiLSTM. The picture has the shape of Wu and Dredze
+(2019), figure 1: a row a way, a column a language, colored by the difference from full fine-tuning.
+Everything that is finished is not run again; ``--quick`` tries it on the corpus that ships.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/freezing"))
     parser.add_argument("--only", nargs="+", help="TASK/WAY, or how some of these begin")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--rate", type=float, default=3e-4, help="peak learning rate")
+    parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="try it, on the corpus that ships")
     arguments = parser.parse_args()
@@ -106,6 +106,7 @@ def main() -> None:
                 model=model, folder=str(folder / name / way.replace(" ", "-")), tasks={name: own},
                 epochs=1 if quick else 2 * study.epochs if features else study.epochs,
                 seeds=arguments.seeds, keep=False,
+                evaluate_every=0 if features else downstream.AT_THE_END,
                 **{**downstream.settings(arguments.rate), **fields},
             )  # fmt: skip
     reports = downstream.run(jobs, arguments.only)
