@@ -47,14 +47,14 @@ def settings(lr: float, *, head_rate: float = 1.0) -> Figures:
 
 
 def shape(models: Path, folder: Path) -> str:
-    """The run ``mlm`` as a model directory beside the runs, for starts of random weights.
+    """The run ``mlm+tlm`` as a model directory beside the runs, for starts of random weights.
 
     They take its shape, tokenizer and languages alone, so that theirs need not be run again where
     pretraining went on.
     """
     target = folder / "shape"
     if not target.exists():
-        xlm.load(models / "mlm").save_pretrained(target)
+        xlm.load(models / "mlm+tlm").save_pretrained(target)
     return str(target)
 
 

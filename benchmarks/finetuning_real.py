@@ -35,7 +35,7 @@ from xlm.tasks.tagging import Tagging
 from xlm.tasks.task import Files, Task
 
 STARTS = ("random", "mlm+tlm", "mlm")
-"""In the order in which they are run: random weights in the shape of ``mlm``, and two runs."""
+"""In the order in which they are run: random weights in the shape of ``mlm+tlm``, and two runs."""
 AVERAGED = Readout(pooling="mean")
 ENTITIES = {
     "PERSON": "PER", "LOCATION": "LOC", "ORGANIZATION": "ORG",

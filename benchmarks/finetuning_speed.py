@@ -3,7 +3,7 @@
     pip install accelerate transformers
     python benchmarks/finetuning_speed.py --models runs/small --data data
 
-The run ``mlm`` of recipes/small, with a new head of three labels, is trained on sentence pairs
+The run ``mlm+tlm`` of recipes/small, with a new head of three labels, is trained on sentence pairs
 (nli/mnli10k) for one epoch by this library, by ``Trainer`` with its padding collator, and by
 ``Trainer`` with rows grouped by length, in turn; each reads the same token ids in batches of 32,
 drops, clips and updates (AdamW) alike. Real tokens are those of the rows, special ones included and
@@ -141,7 +141,7 @@ def task_of(data: Path, limit: int) -> Classification:
 
 def measure(models: Path, data: Path, limit: int, rounds: int) -> dict[str, Any]:
     """All three in turn."""
-    source = str(models / "mlm")
+    source = str(models / "mlm+tlm")
     model = xlm.load(source)
     corpora = Corpora(model.tokenizer, model.languages)
     task = task_of(data, limit)
