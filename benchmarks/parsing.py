@@ -2,8 +2,8 @@
 
     python benchmarks/parsing.py --models runs/small --data data --folder runs/parsing
 
-A biaffine scorer (Dozat and Manning 2017) on the run ``mlm+tlm`` of recipes/small, all of it trained
-on the training trees of ud/en_ewt and measured on the test trees; the same from random weights; and
+A biaffine scorer (Dozat and Manning 2017) on the run ``mlm+tlm`` of recipes/small, all trained on
+the training trees of ud/en_ewt and measured on the test trees; the same from random weights; and
 a baseline that looks at no model: the head of each word is the word to its left, the root is the
 first, its relation the commonest one of that word in the training trees. Punctuation and symbols
 are left out of UAS and LAS (Wu and Dredze 2019, section 4.5), and counted under ``all words``.
