@@ -33,7 +33,10 @@ ROWS = {
     "pretrained": {},
     "pretrained, gold tags": {"upos": True},
     "random": {},
+    "pretrained, longer": {},
 }
+LONGER = 4
+"""Times the epochs of the others, in the last row."""
 MODEL = "mlm+tlm"
 HEADS = ("las", "uas", "las_all", "uas_all")
 
@@ -94,7 +97,8 @@ def main() -> None:
         model = downstream.shape(arguments.models, folder) if random else arguments.models / MODEL
         jobs[name] = Finetune(
             model=str(model), folder=str(folder / name.replace(", ", "-")),
-            tasks={"parsing": task}, random_weights=random, epochs=arguments.epochs,
+            tasks={"parsing": task}, random_weights=random,
+            epochs=arguments.epochs * (LONGER if name.endswith("longer") else 1),
             seeds=arguments.seeds, evaluate_every=downstream.AT_THE_END,
             **downstream.settings(arguments.rate, head_rate=arguments.head_rate),
         )  # fmt: skip
@@ -110,6 +114,7 @@ def main() -> None:
     figures = {
         "rows": rows,
         "epochs": arguments.epochs,
+        "times_longer": LONGER,
         "limit": arguments.limit,
         "rate": arguments.rate,
         "las": best,
