@@ -38,7 +38,7 @@ from xlm.training.optimizer_state import flatten_optimizer, restore_optimizer
 from xlm.training.parallel import Parallel
 from xlm.training.precision import LossScaler
 from xlm.training.restore import CHECKPOINTS, find_checkpoint, load_weights
-from xlm.training.speed import flops, matmul_ceiling
+from xlm.training.speed import emulated, flops, matmul_ceiling
 from xlm.training.state import TrainState
 
 log = logging.getLogger("xlm")
@@ -82,6 +82,8 @@ class Session:
             active=parallel.is_main,
         )
         self._ceiling = matmul_ceiling(parallel.device, run.precision)
+        if slow := emulated(parallel.device, run.precision, self._ceiling):
+            self._warn(slow)
         self._announce()
         self._judge_pretrained()
         self._try_evaluation()

@@ -19,6 +19,8 @@ from xlm.objective import Objective
 SIZE = {"cpu": 512, "cuda": 8192}
 LONG = 0.1
 """Seconds: a product that is slower on a CPU (fp16 on most) is measured once."""
+SLOW = 0.5
+"""Half precision below this share of float32's speed is warned of."""
 
 
 def matmul_ceiling(device: torch.device, precision: str) -> float:
@@ -37,6 +39,23 @@ def matmul_ceiling(device: torch.device, precision: str) -> float:
         if device.type == "cpu" and seconds[-1] > LONG:
             break
     return 2 * size**3 / min(seconds[1:] or seconds)
+
+
+def emulated(device: torch.device, precision: str, ceiling: float) -> str:
+    """What to warn of where half precision is slower here than float32; "" where it is not.
+
+    ``ceiling`` is the FLOP/s of ``matmul_ceiling`` in that precision. Processors without
+    instructions for it were measured at a thirtieth.
+    """
+    if device.type != "cpu" or precision == "fp32":
+        return ""
+    single = matmul_ceiling(device, "fp32")
+    if ceiling >= SLOW * single:
+        return ""
+    return (
+        f"this processor multiplies in {precision} at {ceiling / 1e9:.2g} GFLOP/s, in fp32 at "
+        f"{single / 1e9:.2g}: it has no instructions for {precision}; train with precision fp32"
+    )
 
 
 def _wait(device: torch.device) -> None:
