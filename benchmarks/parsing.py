@@ -35,7 +35,7 @@ ROWS = {
     "random": {},
     "pretrained, longer": {},
 }
-LONGER = 4
+LONGER = 2
 """Times the epochs of the others, in the last row."""
 MODEL = "mlm+tlm"
 HEADS = ("las", "uas", "las_all", "uas_all")
