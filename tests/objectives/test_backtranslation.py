@@ -132,6 +132,12 @@ def test_held_out_pairs_are_those_of_translation():
             assert len(set(losses)) == 1
 
 
+@pytest.mark.parametrize("pair", ["en", "en-", "en-en", "en-ne-en", ""])
+def test_what_is_no_direction_is_refused(pair):
+    with pytest.raises(ConfigError, match="FROM-INTO"):
+        BackTranslation(pairs=[pair])
+
+
 def test_wrong_settings_are_refused():
     with pytest.raises(DataError, match="hi is no language"):
         dataclasses.replace(OBJECTIVE, pairs=["hi-ne"]).streams("bt", CORPORA, seed=0)

@@ -55,6 +55,12 @@ class Translation(Objective):
         if not self.pairs:
             name = type(self).__name__
             raise ConfigError(f"{name} needs at least one direction in pairs, such as [en-ne]")
+        for pair in self.pairs:
+            languages = pair.split("-")
+            if len(languages) != 2 or not all(languages) or len(set(languages)) == 1:
+                raise ConfigError(
+                    f"pairs names {pair!r}: expected two languages as FROM-INTO, such as en-ne"
+                )
         check_sizes(
             {"tokens": self.tokens, "length": self.length, "num_lengths": self.num_lengths},
             self.label_smoothing,
