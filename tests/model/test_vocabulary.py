@@ -70,12 +70,14 @@ def test_rows_by_hand_between_two_of_fastbpe() -> None:
     )
     assert (carried.num_kept, carried.num_averaged, carried.num_unknown) == (first + 3, 2, 1)
     assert carried.unused == ("d",)
-    table = torch.randn(there.vocab_size, 4)
+    table = torch.randn(there.vocab_size, 4, generator=torch.Generator().manual_seed(0))
     found = carried.apply(table)
     for at, row in enumerate(carried.rows):
         expected = table[list(row)].mean(0) if row else table[first:].mean(0)
         assert torch.allclose(found[at], expected, atol=1e-7), here.pieces[at]
-    assert torch.equal(carried.apply(table[:, 0]), found[:, 0]), "a bias likewise"
+    # sums of three in another order: not bit for bit on every processor
+    bias = carried.apply(table[:, 0])
+    assert torch.allclose(bias, found[:, 0], atol=1e-6), "a bias likewise"
 
 
 def test_sub_pieces_spell_the_new_piece(
