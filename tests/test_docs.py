@@ -36,6 +36,7 @@ from xlm.run import Run
 from xlm.text.tokenizer import LAYOUTS
 from xlm.training.journal import read_metrics
 from xlm.training.schedule import ScheduleKind
+from xlm.translate import Translate
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
@@ -46,6 +47,7 @@ VERBS: dict[str, tuple[type, str]] = {
     "evaluate": (Evaluate, "folder"),
     "finetune": (Finetune, ""),
     "predict": (Predict, "model file"),
+    "translate": (Translate, "model file"),
     "bleu": (Bleu, "hypotheses references"),
     "import": (Import, "source folder"),
     "export": (Export, "source folder"),

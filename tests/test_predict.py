@@ -396,7 +396,7 @@ def test_mistakes_are_one_line(
         assert "device is cuda" in fails(capfd, saved, "--device=cuda", *ok)
     for name, expected in (
         ("bad.txt", "stdin:2: byte 0xff at offset 1 of the line is no valid UTF-8"),
-        ("long.txt", "stdin:2: the line has more than 1,048,576 bytes"),
+        ("long.txt", "stdin:2: the line is too long (more than 1,048,576 bytes)"),
         ("empty.txt", "standard input is empty"),
     ):
         content = io.BytesIO((tmp_path / name).read_bytes())

@@ -68,7 +68,7 @@ def parse(cls: type[Config], verb: str, arguments: Sequence[str], positional: st
     """
     given = list(arguments)
     for at, (name, word) in enumerate(zip(positional.split(), arguments, strict=False)):
-        if word.startswith("-"):
+        if word.startswith("-") and word != "-":
             break
         given[at] = f"--{name}={word}"
     flags = _gathered(cls, list(_flags(verb, given)))

@@ -80,6 +80,13 @@ def load(
     return open_source(source, codes=codes, vocabulary=vocabulary, which=which).model
 
 
+def usable_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """The device of that name, auto: CUDA where there is a GPU; ConfigError where there is none."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device is cuda, but torch finds no GPU: give cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
 def open_source(
     source: str | Path,
     *,

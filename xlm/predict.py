@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -25,17 +25,18 @@ from xlm.data.corpora import Corpora
 from xlm.data.rows import Row, RowStream
 from xlm.errors import ConfigError, DataError
 from xlm.finetuned import FineTuned, open_finetuned
+from xlm.loading import usable_device
 from xlm.tasks.classification import Classification, Sentences
 from xlm.tasks.exchange import NO_FILES
 from xlm.text.normalize import normalize
-from xlm.text.readers import MAX_BYTES, decode_lines
+from xlm.text.pipes import STANDARD, every_line, to_standard_output
+from xlm.text.readers import MAX_BYTES
 from xlm.text.task_files import LAYOUTS
 
 WINDOW = 1024
 """Lines that are read before the first of them is answered."""
 WINDOW_TOKENS = 1 << 18
 """A window ends after so many tokens, whatever it holds."""
-STDIN = "stdin"
 _ANY = "any"
 
 Line = tuple[str, str]
@@ -50,8 +51,8 @@ class Predict:
     """A fine-tuned model: a directory such as seed-0/model, a run's folder, a checkpoint, or a
     transformers folder or hub name with a head for a task."""
     file: str | None = None
-    """The lines (null: standard input). Sentences as they are, pairs parted by a tab, words to be
-    tagged or parsed parted by spaces, questions with a tab before their paragraph."""
+    """The lines (null or -: standard input). Sentences as they are, pairs parted by a tab, words to
+    be tagged or parsed parted by spaces, questions with a tab before their paragraph."""
     language: str | None = None
     """The language of the lines; models without language embeddings need none."""
     task: str | None = None
@@ -238,12 +239,7 @@ def load_task(
 
     ``task`` is its name (None: the only one), ``rows`` those in a batch (0: as in training).
     """
-    chosen: str = device
-    if device == "auto":
-        chosen = "cuda" if torch.cuda.is_available() else "cpu"
-    if chosen == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device is cuda, but torch finds no GPU: give cpu")
-    return Predictor(open_finetuned(source, task), chosen, rows)
+    return Predictor(open_finetuned(source, task), usable_device(device), rows)
 
 
 def _placed(lines: Sequence[str]) -> Iterator[Line]:
@@ -252,34 +248,14 @@ def _placed(lines: Sequence[str]) -> Iterator[Line]:
     return ((line, f"line {number}") for number, line in enumerate(lines, 1))
 
 
-def read_file(path: str) -> Iterator[Line]:
-    """Every line of a file, compressed or not; DataError, with its place, for one that is none."""
-    for line in decode_lines(path):
+def read_lines(file: str) -> Iterator[Line]:
+    """Every line of a file or of standard input; DataError, with its place, where it is none."""
+    for line in every_line(file, invalid="error"):
         if line.reason:
             raise DataError(
                 f"{line.place}: the line is {line.reason} (more than {MAX_BYTES:,} bytes): cut it"
             )
         yield line.text, line.place
-
-
-def read_stdin(stream: IO[bytes]) -> Iterator[Line]:
-    """Every line of standard input as it comes; DataError as ``read_file``."""
-    number = 0
-    while raw := stream.readline(MAX_BYTES + 2):
-        number += 1
-        place = f"{STDIN}:{number}"
-        raw = raw.removesuffix(b"\n")
-        if len(raw) > MAX_BYTES:
-            raise DataError(f"{place}: the line has more than {MAX_BYTES:,} bytes: cut it")
-        try:
-            yield raw.decode("utf-8-sig" if number == 1 else "utf-8"), place
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{place}: byte 0x{raw[error.start]:02x} at offset {error.start} of the line is no "
-                "valid UTF-8: convert it to UTF-8"
-            ) from None
-    if not number:
-        raise DataError("standard input is empty: expected lines of text, or give a file")
 
 
 def predict(config: Predict) -> Iterator[str]:
@@ -288,12 +264,9 @@ def predict(config: Predict) -> Iterator[str]:
     Raises ConfigError, DataError or CheckpointError in one line.
     """
     predictor = load_task(config.model, config.task, device=config.device, rows=config.rows)
-    window = config.window
-    if config.file is None:
-        window = 1 if sys.stdin.isatty() else window
-        lines = read_stdin(sys.stdin.buffer)
-    else:
-        lines = read_file(config.file)
+    file = config.file or STANDARD
+    window = 1 if file == STANDARD and sys.stdin.isatty() else config.window
+    lines = read_lines(file)
     yield from predictor.stream(lines, config.language, window=window, scores=config.scores)
 
 
@@ -305,12 +278,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if config.output is not None:
             _write(Path(config.output), _counted(answers))
             return
-        try:
-            for answer in answers if sys.stdout.isatty() else _counted(answers):
-                sys.stdout.buffer.write(answer.encode() + b"\n")
-                sys.stdout.buffer.flush()  # whoever feeds lines one by one may wait for it
-        except BrokenPipeError:  # the reader has seen enough, as with | head
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        to_standard_output(answers if sys.stdout.isatty() else _counted(answers))
 
     run_verb(Predict, "predict", act, arguments, positional="model file")
 

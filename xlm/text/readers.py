@@ -224,13 +224,14 @@ def decode_lines(path: str, invalid: str = "error", max_bytes: int = MAX_BYTES) 
             yield Line("", TOO_LONG, place) if raw is None else Line(raw.decode("utf-8"), "", place)
         except UnicodeDecodeError as error:
             if invalid == "error":
-                raise DataError(_describe_invalid(place, error)) from None
+                raise DataError(describe_invalid(place, error)) from None
             yield Line("", INVALID, place)
     if not number:
         raise DataError(f"{path} is empty: expected lines of text")
 
 
-def _describe_invalid(place: str, error: UnicodeDecodeError) -> str:
+def describe_invalid(place: str, error: UnicodeDecodeError) -> str:
+    """One line for a person about a line that is no UTF-8."""
     raw = error.object
     hint = "convert it to UTF-8, or drop such lines (invalid: drop)"
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):

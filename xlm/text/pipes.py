@@ -1,0 +1,60 @@
+"""Lines of files and of standard input, each in its place, and lines to standard output."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import IO
+
+from xlm.errors import DataError
+from xlm.text.readers import INVALID, MAX_BYTES, TOO_LONG, Line, decode_lines, describe_invalid
+
+STANDARD = "-"
+"""The name of standard input among files."""
+STDIN = "stdin"
+"""What places call it."""
+
+
+def every_line(file: str, invalid: str = "drop") -> Iterator[Line]:
+    """Every line of a file, compressed or not, or of standard input, as it comes and as it is.
+
+    A line of more than ``MAX_BYTES`` has a reason and no text; so has one that is no UTF-8, which
+    with ``invalid="error"`` is a DataError. So is a file that cannot be read or has no line.
+    """
+    if file == STANDARD:
+        return stdin_lines(sys.stdin.buffer, invalid)
+    return decode_lines(file, invalid)
+
+
+def stdin_lines(stream: IO[bytes], invalid: str = "drop") -> Iterator[Line]:
+    """``every_line`` of standard input: nothing is read before it is asked for."""
+    number = 0
+    while raw := stream.readline(MAX_BYTES + 1):
+        number += 1
+        place = f"{STDIN}:{number}"
+        is_whole = raw.endswith(b"\n")
+        raw = raw.removesuffix(b"\n")
+        if len(raw) > MAX_BYTES:
+            while not is_whole and (rest := stream.readline(MAX_BYTES)):
+                is_whole = rest.endswith(b"\n")
+            yield Line("", TOO_LONG, place)
+            continue
+        try:
+            yield Line(raw.decode("utf-8-sig" if number == 1 else "utf-8"), "", place)
+        except UnicodeDecodeError as error:
+            if invalid == "error":
+                raise DataError(describe_invalid(place, error)) from None
+            yield Line("", INVALID, place)
+    if not number:
+        raise DataError("standard input is empty: expected lines of text, or give a file")
+
+
+def to_standard_output(lines: Iterable[str]) -> None:
+    """Write each as it comes; a reader that has seen enough, as with ``| head``, is no error."""
+    try:
+        for line in lines:
+            sys.stdout.buffer.write(line.encode() + b"\n")
+            sys.stdout.buffer.flush()  # whoever feeds lines one by one may wait for it
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
