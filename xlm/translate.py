@@ -50,7 +50,7 @@ class Translate:
     """Translate each line of a file or of standard input: as many lines out as in, in order."""
 
     model: str
-    """A translator: a run's folder, a checkpoint, a model directory, an original .pth."""
+    """A translator: a run's folder, a checkpoint, or a model directory (xlm import makes one)."""
     file: str = STANDARD
     """The lines: a text file, plain or .gz, .zst, .bz2, .xz (-: standard input)."""
     source: str | None = None
