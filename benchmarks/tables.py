@@ -62,7 +62,7 @@ def surroundings(result: Result) -> str:
     """One line: on what, when, from which commit and by which command it was measured."""
     where = [str(result[k]) for k in ("processor", "hardware", "gpu") if result.get(k)]
     if result.get("cores"):
-        where.append(f"{result['cores']} cores")
+        where.append(f"{result['cores']} core{'s' if result['cores'] > 1 else ''}")
     versions = [f"{name} {result[name]}" for name in ("python", "torch") if result.get(name)]
     parts = [", ".join(where + versions), str(result.get("date", ""))]
     if result.get("commit"):
@@ -305,6 +305,23 @@ def finetuning_shifted(result: Result) -> str:
     return "\n".join([by_start(result), "", *lines])
 
 
+def translate_pipe(result: Result) -> str:
+    """Lines through a pipe, a row for each size."""
+    heads = [
+        "lines", "in their places", "empty ones in their places", "lines a second",
+        "peak anonymous, MiB",
+    ]  # fmt: skip
+    rows = [
+        [
+            f"{run['lines']:,}", f"{run['in_their_places']:,}",
+            f"{run['empty_in_their_places']:,} of {run['empty_expected']:,}",
+            f"{run['lines_per_second']:,.0f}", f"{run['peak_anonymous_mib']:.0f}",
+        ]
+        for run in result["runs"]
+    ]  # fmt: skip
+    return markdown(heads, rows)
+
+
 TABLES: dict[str, tuple[Callable[[Result], str], str]] = {
     "demo": (demo, "demo"),
     "nepali": (nepali, "nepali"),
@@ -312,6 +329,7 @@ TABLES: dict[str, tuple[Callable[[Result], str], str]] = {
     "tlm_shifted": (tlm_shifted, "tlm_shifted"),
     "fastbpe_equality": (fastbpe_equality, "fastbpe_equality"),
     "memory": (memory, "memory"),
+    "translate_pipe": (translate_pipe, "translate_pipe"),
     "interchange": (interchange, "interchange"),
     "gpu-xlm-15": (gpu, "gpu-xlm-15"),
     "golden": (golden, "golden"),
