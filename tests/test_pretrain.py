@@ -468,7 +468,8 @@ def test_watched_scores_that_do_not_exist(made: Corpora, tmp_path: Path) -> None
     figures = {"mlm/en": {"nats": 1.0}, "tlm/en-hi": {"nats": 4.0}, "mt/en-hi": {"bleu": 3.0}}
     score = building.stopping_score
     assert score(Stopping(metric="nats"), figures) == (1.0, ["mlm/en"])
-    assert score(Stopping(metric="bleu"), figures) == (3.0, ["mt/en-hi"])
+    # more of it is better: the lower, the better, of what is watched
+    assert score(Stopping(metric="bleu"), figures) == (-3.0, ["mt/en-hi"])
     both = Stopping(metric="nats", streams=["mlm/en", "tlm/en-hi"])
     assert score(both, figures) == (2.5, ["mlm/en", "tlm/en-hi"])
 
