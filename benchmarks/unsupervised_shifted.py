@@ -1,0 +1,436 @@
+"""Table 2 of XLM where the truth is known: unsupervised translation of English and its shift.
+
+    python benchmarks/unsupervised_shifted.py --data data --folder runs/unsupervised-shifted
+
+The second language is English whose words are written in another alphabet (shifted.py) and in each
+four of which the middle two change places; digits and punctuation stay as they are. The two sides
+are different sentences, the held-out pairs exact translations. Encoder and decoder start from
+nothing, CLM or MLM, or from the embeddings of MLM alone (EMB): ten cells with equally many updates
+of denoising and back-translation. ``--data`` holds mono/en/train.txt. Pretraining is done once a
+seed and objective. Everything that is finished is not run again; ``--only`` runs some cells, and
+``--quick`` tries it on the corpus that ships.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import re
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import downstream
+import shifted
+import toy
+from finetuning_shifted import AWKWARD, BOTH, PAIR, spoken
+
+from xlm.data.corpora import Corpora
+from xlm.errors import ConfigError, DataError
+from xlm.evaluate import Evaluate, evaluate_run
+from xlm.model.config import ModelConfig
+from xlm.model.generate import Generation
+from xlm.objective import Objective
+from xlm.objectives.backtranslation import BackTranslation
+from xlm.objectives.causal import CausalLM
+from xlm.objectives.denoising import Denoising
+from xlm.objectives.masked import MaskedLM
+from xlm.prepare import Aligned, Prepare, Texts, Vocabulary, prepare
+from xlm.pretrain import pretrain
+from xlm.run import Optimizer, Run, Schedule
+from xlm.text.merges import learn_fastbpe_tokenizer
+from xlm.text.tokenizer import Tokenizer
+from xlm.text.translation_scores import corpus_scores
+from xlm.training.initialization import Initialization
+from xlm.training.selection import mean_of
+
+WORD = re.compile(r"[^\W\d_]+|\d+|[^\w\s]|_")
+"""Letters and digits are parted, so that all letters can be respelled."""
+DIRECTIONS = (PAIR, "-".join(reversed(BOTH)))
+STARTS = ("none", "clm", "mlm")
+CELLS = ("emb-emb", *(f"{encoder}-{decoder}" for encoder in STARTS for decoder in STARTS))
+"""Encoder and decoder, in the order of the paper's table."""
+REPEATED = ("none-none", "clm-clm", "mlm-none", "none-mlm", "mlm-mlm")
+"""The cells that conclusions rest on: every seed. The others have the first."""
+MOST_SHARED = 0.1
+"""Of the running tokens: with more, the two languages are told from what they share."""
+SECONDS = "seconds.txt"
+SIZES = ("lines", "shortest", "longest", "most", "merges")
+SETTINGS = (
+    "dim", "layers", "dropout", "masks", "pretraining_steps", "pretraining_lr", "steps", "lr",
+    "tokens", "num_lengths", "denoising",
+)  # fmt: skip
+FIGURES = ("bleu", "chrf", "copied", "empty")
+
+
+def moved(words: Sequence[str]) -> list[str]:
+    """The middle two of each whole four change places; twice gives the words again."""
+    found = list(words)
+    for at in range(0, len(found) - 3, 4):
+        found[at + 1], found[at + 2] = found[at + 2], found[at + 1]
+    return found
+
+
+def translated(line: str) -> str:
+    """A line of words in the second language: words of letters respelled, order changed."""
+    words = (shifted.respelled(w) if w.isalpha() else w for w in line.split(" "))
+    return " ".join(moved(list(words)))
+
+
+def sentences(lines: Iterable[str], shortest: int, longest: int, seed: int) -> list[str]:
+    """Lower-cased lines of so many words, each once, without the mark at the end, in random order.
+
+    At most one word in seven is of anything but letters.
+    """
+    found: dict[str, None] = {}
+    for line in lines:
+        words = WORD.findall(line.lower())
+        if words and words[-1] in ".!?":
+            words.pop()
+        others = sum(not word.isalpha() for word in words)
+        text = " ".join(words)
+        if shortest <= len(words) <= longest and 7 * others <= len(words):
+            if not AWKWARD.search(text):
+                found[text] = None
+    kept = list(found)
+    random.Random(seed).shuffle(kept)
+    return kept
+
+
+def shared(tokenizer: Tokenizer, first: Iterable[str], second: Iterable[str]) -> float:
+    """The share of both sides' running tokens whose id the other side's text has too."""
+    sides = [[at for line in lines for at in tokenizer.encode(line)] for lines in (first, second)]
+    common = set(sides[0]) & set(sides[1])
+    return sum(at in common for side in sides for at in side) / sum(map(len, sides))
+
+
+def copy_bleu(first: Sequence[str], second: Sequence[str]) -> dict[str, float]:
+    """What the source, taken for its translation, is worth, by direction."""
+    sides = ((first, second), (second, first))
+    return {
+        direction: corpus_scores(source, target).bleu.score
+        for direction, (source, target) in zip(DIRECTIONS, sides, strict=True)
+    }
+
+
+def files(folder: Path, data: Path, sizes: Mapping[str, int]) -> dict[str, Any]:
+    """Text, vocabulary and corpora of both languages, and what is to be known of them.
+
+    ``sizes``: lines read, words of the shortest and longest, pairs held out (valid, test), most
+    sentences a side, merges. Raises DataError for too little text or too much that is shared.
+    """
+    facts = folder / "data.json"
+    if facts.exists():
+        known: dict[str, Any] = json.loads(facts.read_text(encoding="utf-8"))
+        return known
+    english = downstream.lines_of(data / "mono/en/train.txt", sizes["lines"])
+    kept = sentences(english, sizes["shortest"], sizes["longest"], 0)
+    num_held = sizes["valid"] + sizes["test"]
+    size = min(sizes["most"], (len(kept) - num_held) // 2)
+    if size < num_held:
+        raise DataError(
+            f"found {len(kept)} sentences, expected at least {3 * num_held}: read more lines or "
+            "allow longer ones"
+        )
+    held = {"valid": kept[: sizes["valid"]], "test": kept[sizes["valid"] : num_held]}
+    first, other = kept[num_held : num_held + size], kept[num_held + size : num_held + 2 * size]
+    second = [translated(line) for line in other]
+    tokenizer = shifted.with_twins(learn_fastbpe_tokenizer(first + other, sizes["merges"]))
+    letters = (" ".join(w for w in line.split(" ") if w.isalpha()) for line in first)
+    shifted.check_twins(tokenizer, letters)
+    share = shared(tokenizer, first, second)
+    if share > MOST_SHARED:
+        raise DataError(
+            f"{share:.1%} of the running tokens are shared, expected at most {MOST_SHARED:.0%}: "
+            "take shorter sentences or fewer merges"
+        )
+    sides = {"train": (first, second)}
+    sides |= {split: (own, [translated(x) for x in own]) for split, own in held.items()}
+    tokenizer.save(folder / "tokenizer")
+    prepared(folder, sides)
+    known = {
+        "sentences_a_side": size,
+        "tokens_a_side": sum(len(tokenizer.encode(line)) for line in first),
+        "vocabulary": tokenizer.vocab_size,
+        "shared_tokens": share,
+        "copy_bleu": copy_bleu(*sides["test"]),
+    }
+    facts.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    return known
+
+
+def hold(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Note what a folder is made with; raises ConfigError where it was made with other settings."""
+    path = folder / "settings.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else settings
+    other = [name for name, own in settings.items() if before.get(name) != own]
+    if other:
+        found = ", ".join(f"{name} {before.get(name)}, now {settings[name]}" for name in other)
+        raise ConfigError(f"{folder} was made with {found}: give another --folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+
+
+def prepared(folder: Path, sides: Mapping[str, tuple[Sequence[str], Sequence[str]]]) -> None:
+    """Write the text of each split and binarize it; training text is in no pair."""
+    (folder / "text").mkdir(parents=True, exist_ok=True)
+    names: dict[str, dict[str, str]] = {}
+    for split, both in sides.items():
+        names[split] = {}
+        for language, lines in zip(BOTH, both, strict=True):
+            path = spoken(folder / "text" / split, language)
+            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            names[split][language] = str(path)
+    held = {split: {PAIR: [*names[split].values()]} for split in ("valid", "test")}
+    prepare(
+        Prepare(
+            folder=str(folder / "corpora"),
+            text=Texts(train=names["train"], valid=names["valid"], test=names["test"]),
+            pairs=Aligned(**held),
+            vocabulary=Vocabulary(
+                kind="fastbpe",
+                codes=str(folder / "tokenizer/codes"),
+                vocab=str(folder / "tokenizer/vocab"),
+            ),
+            workers=1,
+            replace=True,
+        )
+    )
+
+
+def shape(arguments: argparse.Namespace, *, translator: bool) -> ModelConfig:
+    """A translator has a decoder, and has to be told the language that it is to write.
+
+    What is pretrained tells none apart, as in finetuning_shifted.py: states of the two languages
+    are nearer to each other so. The translator's table of languages then starts at zero.
+    """
+    return ModelConfig(
+        dim=arguments.dim, num_layers=arguments.layers, num_heads=4,
+        num_decoder_layers=arguments.layers if translator else 0,
+        dropout=arguments.dropout if translator else 0.0, attention_dropout=0.0,
+        language_embeddings=translator,
+    )  # fmt: skip
+
+
+def common(arguments: argparse.Namespace, steps: int, seed: int, lr: float) -> dict[str, Any]:
+    """What all runs share."""
+    return {
+        "data": str(arguments.folder / "corpora"), "steps": steps, "seed": seed, "group_size": 1,
+        "optimizer": Optimizer(weight_decay=0.01, max_grad_norm=1.0),
+        "schedule": Schedule(kind="linear", peak_lr=lr, warmup_steps=max(1, steps // 10)),
+        "evaluate_every": max(1, steps // 4), "save_every": max(1, steps // 4),
+        "report_every": max(1, steps // 20), "keep_last": 1, "tensorboard": False, "device": "cpu",
+    }  # fmt: skip
+
+
+def language_model(arguments: argparse.Namespace, corpora: Corpora, name: str, seed: int) -> Path:
+    """Pretrain an objective with a seed, or go on with it."""
+    languages = list(BOTH)
+    objective: Objective = (
+        CausalLM(languages=languages, rows=64, length=32)
+        if name == "clm"
+        else MaskedLM(
+            languages=languages, rows=64, length=32, mask_rate=arguments.masks, evaluation_folds=1
+        )
+    )
+    folder = Path(arguments.folder / f"models/{name}-{seed}")
+    settings = common(arguments, arguments.pretraining_steps, seed, arguments.pretraining_lr)
+    model = shape(arguments, translator=False)
+    train(Run(folder=str(folder), objectives={name: objective}, model=model, **settings), corpora)
+    return folder
+
+
+def translator(
+    arguments: argparse.Namespace, corpora: Corpora, cell: str, seed: int, sources: dict[str, Path]
+) -> Path:
+    """Train a cell with a seed, or go on with it; ``sources`` are the models it starts from."""
+    encoder, decoder = (
+        str(sources[source]) if source in sources else None
+        for source in ("mlm" if side == "emb" else side for side in cell.split("-"))
+    )
+    start = Initialization(
+        encoder=encoder,
+        decoder=decoder,
+        only="embeddings" if cell == "emb-emb" else "all",
+        new_languages="mean",
+    )
+    before, after = arguments.denoising
+    objectives: dict[str, Objective] = {
+        "ae": Denoising(
+            languages=list(BOTH), tokens=arguments.tokens, num_lengths=arguments.num_lengths,
+            weight=[[0, before], [arguments.steps, after]],
+        ),
+        "bt": BackTranslation(
+            pairs=list(DIRECTIONS), tokens=arguments.tokens, num_lengths=arguments.num_lengths,
+            decode=Generation(),
+        ),
+    }  # fmt: skip
+    folder = Path(arguments.folder / f"cells/{cell}/seed-{seed}")
+    train(
+        Run(
+            folder=str(folder), objectives=objectives,
+            model=shape(arguments, translator=True),
+            initialize=start if encoder or decoder else None,
+            **common(arguments, arguments.steps, seed, arguments.lr),
+        ),
+        corpora,
+    )  # fmt: skip
+    return folder
+
+
+def train(run: Run, corpora: Corpora) -> None:
+    """Train, or go on, and add the time that it took to what the run's folder says of it.
+
+    Its evaluations count, and so does an end by an error; what a kill cut off does not.
+    """
+    before, started = seconds(Path(run.folder)), time.perf_counter()
+    try:
+        pretrain(run, corpora)
+    finally:
+        Path(run.folder).mkdir(parents=True, exist_ok=True)
+        spent = before + time.perf_counter() - started
+        (Path(run.folder) / SECONDS).write_text(f"{spent}\n", encoding="utf-8")
+
+
+def seconds(folder: Path) -> float:
+    """What a run took so far, over all its starts."""
+    path = folder / SECONDS
+    return float(path.read_text(encoding="utf-8")) if path.exists() else 0.0
+
+
+def measured(folder: Path) -> dict[str, Any]:
+    """Test figures of the last weights by direction (no pair chooses them), measured once."""
+    path = folder / "test.json"
+    if not path.exists():
+        result = evaluate_run(
+            Evaluate(folder=str(folder), which="latest", split="test", device="cpu")
+        )
+        found = {
+            direction: {name: result["figures"][f"bt/{direction}"][name] for name in FIGURES}
+            for direction in DIRECTIONS
+        }
+        own = {"figures": found, "seconds": seconds(folder)}
+        path.write_text(json.dumps(own, indent=1) + "\n", encoding="utf-8")
+    known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return known
+
+
+def gathered(folder: Path, seeds: Sequence[int]) -> dict[str, Any]:
+    """Every finished cell over its seeds, what pretraining took, and encoder against decoder."""
+    cells: dict[str, Any] = {}
+    for cell in CELLS:
+        places = [folder / f"cells/{cell}/seed-{seed}" for seed in seeds]
+        runs = [measured(place) for place in places if (place / "test.json").exists()]
+        if runs:
+            cells[cell] = {
+                "seconds": mean_of([run["seconds"] for run in runs]).mean,
+                "figures": {
+                    direction: {
+                        name: asdict(mean_of([run["figures"][direction][name] for run in runs]))
+                        for name in FIGURES
+                    }
+                    for direction in DIRECTIONS
+                },
+            }
+    spent = {
+        name: mean_of([seconds(own) for own in sorted((folder / "models").glob(f"{name}-*"))])
+        for name in STARTS[1:]
+        if any((folder / "models").glob(f"{name}-*"))
+    }
+    found = {"cells": cells, "pretraining_seconds": {n: own.mean for n, own in spent.items()}}
+    return {**found, "encoder above decoder": encoder_above_decoder(cells)}
+
+
+def encoder_above_decoder(cells: Mapping[str, Any]) -> dict[str, Any]:
+    """BLEU of a pretrained encoder alone above that of a decoder alone, seed by seed."""
+    if not {"mlm-none", "none-mlm"} <= set(cells):
+        return {}
+    found = {}
+    for direction in DIRECTIONS:
+        encoder, decoder = (
+            cells[cell]["figures"][direction]["bleu"] for cell in ("mlm-none", "none-mlm")
+        )
+        if len(encoder["values"]) == len(decoder["values"]):
+            found[direction] = {
+                **downstream.paired(encoder["values"], decoder["values"]),
+                "apart": len(encoder["values"]) > 1 and downstream.apart(encoder, decoder),
+            }
+    return found
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--folder", type=Path, default=Path("runs/unsupervised-shifted"))
+    parser.add_argument("--only", nargs="+", help="ENCODER-DECODER, or how some of these begin")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--lines", type=int, default=240000, help="lines of text that are read")
+    parser.add_argument("--most", type=int, default=40000, help="sentences a side")
+    parser.add_argument("--shortest", type=int, default=4, help="words of a sentence")
+    parser.add_argument("--longest", type=int, default=12, help="words of a sentence")
+    parser.add_argument("--merges", type=int, default=600, help="of the vocabulary, a language")
+    parser.add_argument("--dim", type=int, default=128)
+    parser.add_argument("--layers", type=int, default=3, help="of encoder and decoder each")
+    parser.add_argument("--dropout", type=float, default=0.1, help="of translators")
+    parser.add_argument("--masks", type=float, default=0.4, help="share of tokens that MLM hides")
+    parser.add_argument("--pretraining-steps", type=int, default=2500)
+    parser.add_argument("--pretraining-lr", type=float, default=3e-3)
+    parser.add_argument("--steps", type=int, default=1200, help="updates of translators, each")
+    parser.add_argument("--lr", type=float, default=1e-3, help="of translators")
+    parser.add_argument("--tokens", type=int, default=1000, help="of a translator's update")
+    parser.add_argument(
+        "--denoising", type=float, nargs=2, default=[1.0, 0.1],
+        metavar=("FIRST", "LAST"), help="weight of denoising at the start and at the end",
+    )  # fmt: skip
+    parser.add_argument("--num-lengths", type=int, default=8, help="padded lengths")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="try it, on the corpus that ships")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        small = {"lines": 60, "most": 100, "shortest": 2, "longest": 30, "merges": 100, "dim": 32}
+        small |= {"layers": 1, "pretraining_steps": 4, "steps": 4, "tokens": 1500, "num_lengths": 1}
+        vars(arguments).update(small, seeds=[0, 1])
+    return arguments
+
+
+def main() -> None:
+    arguments = parsed()
+    downstream.begin(arguments.threads)
+    folder, quick, seeds = arguments.folder, arguments.quick, arguments.seeds
+    data = toy.data(folder) if quick else arguments.data
+    sizes = {name: vars(arguments)[name] for name in SIZES}
+    sizes |= {"valid": 5, "test": 5} if quick else {"valid": 300, "test": 500}
+    settings = {name: vars(arguments)[name] for name in SETTINGS}
+    hold(folder, {**sizes, **settings})
+    known = files(folder, data, sizes)
+    sys.stdout.write(f"{json.dumps(known)}\n")
+    corpora = Corpora.open(folder / "corpora")
+    wanted = downstream.chosen(arguments.only, CELLS)
+    for seed in seeds:
+        own = [
+            cell
+            for cell in wanted
+            if (seed == seeds[0] or cell in REPEATED)
+            and not (folder / f"cells/{cell}/seed-{seed}/test.json").exists()
+        ]
+        needed = {side for cell in own for side in cell.replace("emb", "mlm").split("-")}
+        sources = {
+            name: language_model(arguments, corpora, name, seed)
+            for name in STARTS[1:]
+            if name in needed
+        }
+        for cell in own:
+            sys.stderr.write(f"== {cell}, seed {seed}\n")
+            measured(translator(arguments, corpora, cell, seed, sources))
+    figures = {"data": known, "settings": {**sizes, **settings}, **gathered(folder, seeds)}
+    trial = quick or bool(arguments.only)
+    path = downstream.write("unsupervised_shifted", figures, trial=trial, folder=folder)
+    downstream.show("unsupervised_shifted", path)
+
+
+if __name__ == "__main__":
+    main()
