@@ -1,0 +1,86 @@
+"""What the measurement of unsupervised translation rests on: exact translations, counts, tables."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from xlm.errors import ConfigError
+from xlm.text.merges import learn_fastbpe_tokenizer
+from xlm.text.normalize import normalize
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def script() -> Iterator[ModuleType]:
+    """The script as a module; on leaving it and what it imported beside it are forgotten."""
+    before = set(sys.modules)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.syspath_prepend(str(BENCHMARKS))
+        yield importlib.import_module("unsupervised_shifted")
+    for name in set(sys.modules) - before:
+        if Path(getattr(sys.modules[name], "__file__", None) or "/").parent == BENCHMARKS:
+            del sys.modules[name]
+
+
+def test_the_middle_two_of_each_whole_four_change_places(script: ModuleType) -> None:
+    assert script.moved(list("abcdefghijk")) == list("acbdegfhijk")
+    for num in range(14):
+        words = [str(k) for k in range(num)]
+        assert script.moved(script.moved(words)) == words
+
+
+def test_translations_are_exact_and_survive_normalization(script: ModuleType) -> None:
+    line = "we paid 30 euros , twice , café"
+    found = script.translated(line)
+    assert normalize(found) == found
+    plane = script.shifted.PLANE
+    back = "".join(chr(ord(c) - plane) if ord(c) >= plane else c for c in found)
+    assert " ".join(script.moved(back.split(" "))) == line
+    assert {word for word in found.split(" ") if word.isascii()} == {"30", ","}
+
+
+def test_sentences_are_short_distinct_and_mostly_letters(script: ModuleType) -> None:
+    lines = [
+        "One two three four.",
+        "one two three four",
+        "1 2 3 4 5",
+        "too short",
+        "5m b c d e f g",
+        "5m b c",
+    ]
+    kept = script.sentences(lines, 4, 8, 0)
+    assert sorted(kept) == ["5 m b c d e f g", "one two three four"]
+    assert script.WORD.findall("5m") == ["5", "m"]
+
+
+def test_shared_tokens_are_those_of_both_sides(script: ModuleType) -> None:
+    lines = ["a b 7", "a b c d"]
+    tokenizer = script.shifted.with_twins(learn_fastbpe_tokenizer(lines, 2))
+    second = [script.translated(line) for line in lines]
+    assert script.shared(tokenizer, lines, second) == pytest.approx(2 / 14)
+    assert script.shared(tokenizer, lines, lines) == 1.0
+
+
+def test_encoder_and_decoder_are_compared_seed_by_seed(script: ModuleType) -> None:
+    def cell(*values: float) -> dict[str, object]:
+        mean = {"mean": sum(values) / len(values), "interval": 1.0, "values": list(values)}
+        return {"figures": {direction: {"bleu": mean} for direction in script.DIRECTIONS}}
+
+    cells = {"mlm-none": cell(20.0, 24.0), "none-mlm": cell(11.0, 13.0)}
+    found = script.encoder_above_decoder(cells)["en-xx"]
+    assert found["values"] == [9.0, 11.0] and found["mean"] == 10.0 and found["apart"]
+    assert script.encoder_above_decoder({"mlm-none": cell(20.0)}) == {}
+
+
+def test_a_folder_made_otherwise_is_refused(script: ModuleType, tmp_path: Path) -> None:
+    script.hold(tmp_path, {"steps": 4, "lr": 0.1})
+    script.hold(tmp_path, {"steps": 4, "lr": 0.1})
+    with pytest.raises(ConfigError, match="steps 4, now 5"):
+        script.hold(tmp_path, {"steps": 5, "lr": 0.1})
