@@ -84,7 +84,7 @@ def translated(line: str) -> str:
 def sentences(lines: Iterable[str], shortest: int, longest: int, seed: int) -> list[str]:
     """Lower-cased lines of so many words, each once, without the mark at the end, in random order.
 
-    At most one word in seven is of anything but letters.
+    At most one word in five is of anything but letters.
     """
     found: dict[str, None] = {}
     for line in lines:
@@ -93,7 +93,7 @@ def sentences(lines: Iterable[str], shortest: int, longest: int, seed: int) -> l
             words.pop()
         others = sum(not word.isalpha() for word in words)
         text = " ".join(words)
-        if shortest <= len(words) <= longest and 7 * others <= len(words):
+        if shortest <= len(words) <= longest and 5 * others <= len(words):
             if not AWKWARD.search(text):
                 found[text] = None
     kept = list(found)
