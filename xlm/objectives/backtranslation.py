@@ -55,6 +55,15 @@ class BackTranslation(Translation):
     generation: Generation = field(default_factory=lambda: Generation(ratio=1.3, extra=5))
     """How sentences are translated before they are learnt from (the original: greedily)."""
 
+    def __post_init__(self) -> None:
+        Translation.__post_init__(self)
+        for pair in self.pairs:
+            if len(set(pair.split("-"))) == 1:
+                raise ConfigError(
+                    f"pairs names {pair!r}: expected two languages as FROM-INTO, such as en-ne; "
+                    "Denoising is the objective within one"
+                )
+
     def streams(
         self, name: str, corpora: Corpora, *, seed: int, split: str = "train"
     ) -> list[Stream]:

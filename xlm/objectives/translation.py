@@ -57,7 +57,7 @@ class Translation(Objective):
             raise ConfigError(f"{name} needs at least one direction in pairs, such as [en-ne]")
         for pair in self.pairs:
             languages = pair.split("-")
-            if len(languages) != 2 or not all(languages) or len(set(languages)) == 1:
+            if len(languages) != 2 or not all(languages):
                 raise ConfigError(
                     f"pairs names {pair!r}: expected two languages as FROM-INTO, such as en-ne"
                 )
