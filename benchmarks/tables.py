@@ -15,9 +15,12 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from markdown_table import Result, markdown
+from translation_tables import supervised, table3, unsupervised_real, unsupervised_shifted
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -34,8 +37,6 @@ SURROUNDINGS = (
     "python",
     "torch",
 )
-
-Result = dict[str, Any]
 
 
 def documents() -> list[Path]:
@@ -70,12 +71,6 @@ def surroundings(result: Result) -> str:
     if result.get("command"):
         parts.append(f"`{result['command']}`")
     return "*" + "; ".join(part for part in parts if part) + "*"
-
-
-def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; the first column is aligned to the left, the others to the right."""
-    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def plain(result: Result) -> str:
@@ -305,49 +300,6 @@ def finetuning_shifted(result: Result) -> str:
     return "\n".join([by_start(result), "", *lines])
 
 
-TABLE_2 = {
-    "emb-emb": (29.4, 29.4), "none-none": (13.0, 15.8), "none-clm": (25.3, 26.4),
-    "none-mlm": (29.2, 29.1), "clm-none": (28.7, 28.2), "clm-clm": (30.4, 30.0),
-    "clm-mlm": (32.3, 31.6), "mlm-none": (31.6, 32.1), "mlm-clm": (33.4, 32.3),
-    "mlm-mlm": (33.4, 33.3),
-}  # fmt: skip
-"""XLM's Table 2, English to French and back."""
-
-
-def unsupervised_shifted(result: Result) -> str:
-    """Table 2: BLEU by what encoder and decoder start from, in both directions, and the paper's."""
-    copies = result["data"]["copy_bleu"]
-    rows = []
-    for cell, own in result["cells"].items():
-        scores = [_score(own["figures"][direction]["bleu"]) for direction in copies]
-        paper = [f"{value:.1f}" for value in TABLE_2[cell]]
-        names = ["random" if name == "none" else name.upper() for name in cell.split("-")]
-        rows.append([*names, *scores, *paper, f"{own['seconds']:.0f}"])
-    heads = ["encoder", "decoder", *copies, "paper, en-fr", "paper, fr-en", "seconds"]
-    copied = ", ".join(f"{value:.1f} ({name})" for name, value in copies.items())
-    pretraining = ", ".join(
-        f"{name.upper()} {value:.0f} s" for name, value in result["pretraining_seconds"].items()
-    )
-    said = [
-        f"- copying the source: BLEU {copied}; shared running tokens: "
-        f"{result['data']['shared_tokens']:.1%}",
-        f"- pretraining, a seed: {pretraining or 'none'}",
-    ]
-    for direction, above in result["encoder above decoder"].items():
-        apart = "apart" if above["apart"] else "not apart"
-        said.append(
-            f"- {direction}: MLM in the encoder alone is {_score(above)} BLEU above MLM in the "
-            f"decoder alone, seed by seed; their intervals are {apart}."
-        )
-    return "\n".join([markdown(heads, rows), "", *said])
-
-
-def _score(figure: Result) -> str:
-    """A figure of 0 to 100, with half of its interval where there were several seeds."""
-    interval = f" ±{figure['interval']:.1f}" if figure.get("interval") is not None else ""
-    return f"{figure['mean']:.1f}{interval}"
-
-
 def translate_pipe(result: Result) -> str:
     """Lines through a pipe, a row for each size."""
     heads = [
@@ -378,6 +330,9 @@ TABLES: dict[str, tuple[Callable[[Result], str], str]] = {
     "golden": (golden, "golden"),
     "finetuning_shifted": (finetuning_shifted, "finetuning_shifted"),
     "unsupervised_shifted": (unsupervised_shifted, "unsupervised_shifted"),
+    "unsupervised_real": (unsupervised_real, "unsupervised_real"),
+    "supervised": (supervised, "supervised"),
+    "table3": (table3, "table3"),
     "finetuning_real": (by_start, "finetuning_real"),
     "freezing": (by_start, "freezing"),
 }

@@ -11,6 +11,7 @@ from pathlib import Path
 from xlm import sample
 from xlm.model.config import ModelConfig
 from xlm.objective import Objective
+from xlm.objectives.causal import CausalLM
 from xlm.objectives.masked import MaskedLM
 from xlm.prepare import Aligned, Prepare, Texts, Vocabulary, prepare
 from xlm.pretrain import pretrain
@@ -36,7 +37,18 @@ def data(folder: Path) -> Path:
                 _labeled(root, name, language, lines)
                 _words(root, name, language, lines)
     _questions(root)
+    _pairs(root)
     return root
+
+
+def _pairs(root: Path) -> None:
+    """Sentences of two languages side by side, in the files that held-out pairs have."""
+    names = {"train": ("train",), "valid": ("valid.ui", "valid", "test.ui", "test")}
+    for pair in ("en-ne", "hi-ne"):
+        for split, files in names.items():
+            for name in files:
+                for language in pair.split("-"):
+                    _write(root / f"parallel/{pair}/{name}.{language}", text(split, language)[:60])
 
 
 def _labeled(root: Path, split: str, language: str, lines: list[str]) -> None:
@@ -102,7 +114,7 @@ def _questions(root: Path) -> None:
 
 
 def models(folder: Path) -> Path:
-    """Runs ``mlm`` and ``mlm+tlm`` of a few updates, as recipes/small makes them."""
+    """Runs ``clm``, ``mlm`` and ``mlm+tlm`` of a few updates, as recipes/small makes them."""
     prepared = folder / "data"
     languages = sample.LANGUAGES
     if not prepared.exists():
@@ -121,6 +133,7 @@ def models(folder: Path) -> Path:
     mlm = MaskedLM(languages=list(languages), rows=8, length=32, evaluation_folds=1)
     tlm = MaskedLM(pairs=["en-ne"], tokens=512, length=128, num_lengths=4)
     objectives: dict[str, dict[str, Objective]] = {
+        "clm": {"clm": CausalLM(languages=list(languages), rows=8, length=32)},
         "mlm": {"mlm": mlm},
         "mlm+tlm": {"mlm": mlm, "tlm": tlm},
     }
