@@ -23,7 +23,7 @@ from xlm.run import Initialization, build_mixture, training_streams
 SHORT = Generation(ratio=1.0, extra=2)
 
 
-def unsupervised(folder, *, num_decoder_layers=1, max_positions=40, **settings):
+def unsupervised(folder, *, num_decoder_layers=1, **settings):
     objectives = {
         "ae": Denoising(languages=["en", "hi"], tokens=96, length=12, num_lengths=3),
         "bt": BackTranslation(
@@ -31,7 +31,7 @@ def unsupervised(folder, *, num_decoder_layers=1, max_positions=40, **settings):
             decode=SHORT,
         ),
     }  # fmt: skip
-    model = tiny.model(num_decoder_layers=num_decoder_layers, max_positions=max_positions)
+    model = tiny.model(num_decoder_layers=num_decoder_layers, max_positions=40)
     return tiny.recipe(folder, objectives=objectives, model=model, **settings)
 
 
@@ -72,13 +72,11 @@ def test_what_a_translator_starts_from_is_measured_first(
     mlm = {"mlm": MaskedLM(languages=["en", "hi"], rows=8, length=16, evaluation_folds=2)}
     pretrain(
         tiny.recipe(
-            tmp_path / "mlm", objectives=mlm, model=tiny.model(max_positions=70), **settings
+            tmp_path / "mlm", objectives=mlm, model=tiny.model(max_positions=40), **settings
         )
     )
     start = Initialization(encoder=str(tmp_path / "mlm"), decoder=str(tmp_path / "mlm"))
-    run = unsupervised(
-        tmp_path / "mt", initialize=start, num_decoder_layers=2, max_positions=70, **settings
-    )
+    run = unsupervised(tmp_path / "mt", initialize=start, num_decoder_layers=2, **settings)
     with caplog.at_level(logging.WARNING, "xlm"):
         pretrain(run)
     lines = [json.loads(line) for line in (tmp_path / "mt/metrics.jsonl").read_text().splitlines()]
@@ -89,6 +87,12 @@ def test_what_a_translator_starts_from_is_measured_first(
         warned = any(f"unigram model in {language}" in line for line in caplog.messages)
         assert warned == poor
     assert any("no better than a unigram model" in line for line in caplog.messages)
+    caplog.clear()
+    start = Initialization(encoder=str(tmp_path / "mt"), decoder=str(tmp_path / "mt"))
+    again = unsupervised(tmp_path / "again", initialize=start, num_decoder_layers=2, **settings)
+    with caplog.at_level(logging.WARNING, "xlm"):
+        pretrain(again)
+    assert not any("unigram model" in line for line in caplog.messages)  # a translator's is none
 
 
 def test_lines_and_warnings_say_what_was_found() -> None:

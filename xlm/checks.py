@@ -31,6 +31,8 @@ FEWEST_SENTENCES = 8.0
 token budgets that held one or two."""
 MOST_BATCHES = 8
 """Batches a language by which a pretrained model is judged."""
+MOST_TOKENS = 64
+"""Tokens of their rows."""
 MOST_COPIES, MOST_EMPTY, FEWEST_IN_LANGUAGE = 0.5, 0.2, 0.5
 
 
@@ -65,9 +67,10 @@ def pretrained_figures(
     languages = [name for name in wanted if name in corpora.names("valid")["texts"]]
     if not languages:
         return {}
+    length = min(MOST_TOKENS, run.shape.max_positions)
     objectives: dict[str, LanguageModel] = {
-        "masked": MaskedLM(languages=languages, length=64, evaluation_folds=1),
-        "causal": CausalLM(languages=languages, length=64),
+        "masked": MaskedLM(languages=languages, length=length, evaluation_folds=1),
+        "causal": CausalLM(languages=languages, length=length),
     }
     streams: dict[str, list[Stream]] = {
         name: objective.streams(name, corpora, seed=run.seed, split="valid")

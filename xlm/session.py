@@ -68,6 +68,7 @@ class Session:
         self.figures: dict[str, dict[str, float]] = {}
         self.before: dict[str, dict[str, float]] = {}
         self.initialized: Initialized | None = None
+        self._from_language_model = False
         self._unsaved = ""
         self._started = time.monotonic()
         self._build_trainer()
@@ -138,6 +139,12 @@ class Session:
         if start.resumed is not None:
             self._resume(start.resumed)
         elif self.run.initialize is not None:
+            # the encoder of a translator predicts no tokens of its own: it is no language model
+            self._from_language_model = (
+                self.run.initialize.only == "all"
+                and start.encoder is not None
+                and start.encoder.model.transformer.decoder is None
+            )
             self.initialized = initialize(
                 self.learner,
                 self.run.initialize,
@@ -239,8 +246,8 @@ class Session:
             self.journal.record("initialized", self.state.step, as_record(self.initialized))
 
     def _judge_pretrained(self) -> None:
-        """What the weights of a translator that come from elsewhere know of its languages."""
-        if self.initialized is None or self.run.initialize is None:
+        """What a language model that a translator starts from knows of its languages."""
+        if not self._from_language_model:
             return
         figures = checks.pretrained_figures(self.learner, self.run, self.corpora, self.parallel)
         lines, warnings = checks.pretrained_lines(figures)
@@ -248,9 +255,8 @@ class Session:
             self.journal.record("pretrained", self.state.step, figures)
         for line in lines:
             self.journal.say(line)
-        if self.run.initialize.only == "all":
-            for line in warnings:
-                self._warn(line)
+        for line in warnings:
+            self._warn(line)
 
     def _try_evaluation(self) -> None:
         """One batch of each held-out stream: a metric that is not there is said before training.

@@ -108,7 +108,10 @@ def generate(
     Sampling draws from torch's default generator. Raises ConfigError for a model without decoder.
     """
     if model.decoder is None:
-        raise ConfigError("the model has no decoder: only an encoder-decoder translates")
+        raise ConfigError(
+            "the model has no decoder, and a translator needs a decoder: set "
+            "model.num_decoder_layers above 0"
+        )
     if limits is None:
         limits = settings.limits(source.lengths, model.config.max_positions)
     with _evaluating(model):

@@ -17,13 +17,12 @@ from torch import nn
 from xlm.addressed import Random
 from xlm.batch import Batch, Loss
 from xlm.data.bucketed import SentenceStream
-from xlm.data.collate import pad
 from xlm.data.corpora import Corpora
 from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError, DataError
 from xlm.model.generate import Generation, generate
 from xlm.model.transformer import Transformer
-from xlm.objectives.teacher_forcing import source_batch, teacher_forced
+from xlm.objectives.teacher_forcing import pad_sentences, source_batch, teacher_forced
 from xlm.objectives.translation import Translation
 
 
@@ -93,8 +92,7 @@ class BackTranslation(Translation):
             return Translation.collate(self, examples, random, train=train)
         stream = examples.stream
         assert isinstance(stream, BackTranslatedStream)
-        own = [stream.tokenizer.wrap(ids) for ids in examples.first]
-        cells = pad(own, stream.language_ids, examples.length, stream.tokenizer.pad_id)
+        cells = pad_sentences(examples.first, stream.language_ids[0], examples)
         asked = dataclasses.replace(
             cells, langs=np.full_like(cells.tokens, stream.source_language_id)
         )
@@ -109,8 +107,7 @@ class BackTranslation(Translation):
     def _translated(self, model: Transformer, batch: Batch) -> Batch:
         """The encoder's rows: what the model makes of ``batch.source`` in evaluation mode."""
         asked = batch.source
-        if asked is None or model.decoder is None:
-            raise ConfigError("a translator needs a decoder: set model.num_decoder_layers above 0")
+        assert asked is not None, "collate gives what is to be translated"
         own_langs = batch.langs[:, :1].expand_as(asked.tokens)
         generated = generate(
             model,

@@ -13,6 +13,7 @@ from xlm.data.bucketed import PairStream
 from xlm.data.streams import Stream
 from xlm.model.generate import Generation, generate
 from xlm.model.transformer import Transformer
+from xlm.text.fastbpe import UNKNOWN
 from xlm.text.normalize import normalize
 from xlm.text.translation_scores import copied_tokens, copy_rate, corpus_scores, empty_rate
 
@@ -42,8 +43,8 @@ def translation_figures(stream: Stream, predictions: Mapping[int, Any]) -> dict[
     ``copied`` is the share of translations that are their source, ``copied_tokens`` that of their
     words, ``empty`` the share of empty ones, ``length_ratio`` words over the references'.
     ``in_language`` is the share of the others whose subwords are likelier under the target
-    language's unigram model than under the source's; it is left out where there is no training text
-    or both languages have one model.
+    language's unigram model than under the source's; it is left out where there is no training
+    text, and where all are empty. An unknown piece of a reference matches nothing (algorithms A9).
     """
     assert isinstance(stream, PairStream)
     rows = sorted(predictions)
@@ -52,6 +53,7 @@ def translation_figures(stream: Stream, predictions: Mapping[int, Any]) -> dict[
         [decode_ids(ids.tolist()) for ids in side.sentences(torch.tensor(rows).numpy())]
         for side in stream.pairs.sides
     )
+    references = [line.replace(UNKNOWN, "<unk>") for line in references]
     found = [normalize(decode_ids(predictions[row])) for row in rows]
     scores = corpus_scores(found, references)
     figures = {

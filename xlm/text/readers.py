@@ -208,13 +208,18 @@ def parse_dataset(source: str, *columns: str) -> tuple[str, dict[str, Any]]:
 
 
 def _scan_file(path: str, invalid: str, max_bytes: int) -> Iterator[Line]:
-    for line in decode_lines(path, invalid, max_bytes):
+    for line in decode_lines(path, invalid, max_bytes, hint=", or drop such lines (invalid: drop)"):
         text = normalize(line.text)
         yield Line(text, line.reason or ("" if text else EMPTY), line.place)
 
 
-def decode_lines(path: str, invalid: str = "error", max_bytes: int = MAX_BYTES) -> Iterator[Line]:
-    """Every line of a file as it is, not normalized; see ``open_lines`` for what is raised."""
+def decode_lines(
+    path: str, invalid: str = "error", max_bytes: int = MAX_BYTES, hint: str = ""
+) -> Iterator[Line]:
+    """Every line of a file as it is, not normalized; see ``open_lines`` for what is raised.
+
+    ``hint`` is what a caller offers beside converting a line that is no UTF-8.
+    """
     if invalid not in ("error", "drop"):
         raise ConfigError(f"invalid={invalid!r}: expected 'error' or 'drop'")
     number = 0
@@ -224,21 +229,21 @@ def decode_lines(path: str, invalid: str = "error", max_bytes: int = MAX_BYTES) 
             yield Line("", TOO_LONG, place) if raw is None else Line(raw.decode("utf-8"), "", place)
         except UnicodeDecodeError as error:
             if invalid == "error":
-                raise DataError(describe_invalid(place, error)) from None
+                raise DataError(describe_invalid(place, error, hint)) from None
             yield Line("", INVALID, place)
     if not number:
         raise DataError(f"{path} is empty: expected lines of text")
 
 
-def describe_invalid(place: str, error: UnicodeDecodeError) -> str:
-    """One line for a person about a line that is no UTF-8."""
+def describe_invalid(place: str, error: UnicodeDecodeError, hint: str = "") -> str:
+    """One line for a person about a line that is no UTF-8; ``hint`` as in ``decode_lines``."""
     raw = error.object
-    hint = "convert it to UTF-8, or drop such lines (invalid: drop)"
+    advice = f"convert it to UTF-8{hint}"
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        hint = "it looks like UTF-16: convert it to UTF-8"
+        advice = "it looks like UTF-16: convert it to UTF-8"
     return (
         f"{place}: byte 0x{raw[error.start]:02x} at offset {error.start} of the line is no valid "
-        f"UTF-8 ({error.reason}): {hint}"
+        f"UTF-8 ({error.reason}): {advice}"
     )
 
 
