@@ -30,6 +30,8 @@ def unsupervised_shifted(result: Result) -> str:
     said = [
         f"- copying the source: BLEU {copied}; shared running tokens: "
         f"{result['data']['shared_tokens']:.1%}",
+        "- every word translated, in the order of the source: BLEU "
+        f"{result['data']['word_by_word_bleu']:.1f}",
         f"- pretraining, a seed: {pretraining or 'none'}",
     ]
     for direction, above in result["encoder above decoder"].items():

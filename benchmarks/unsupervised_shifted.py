@@ -3,34 +3,33 @@
     python benchmarks/unsupervised_shifted.py --data data --folder runs/unsupervised-shifted
 
 The second language is English whose words are written in another alphabet (shifted.py) and in each
-four of which the middle two change places; digits and punctuation stay as they are. The two sides
-are different sentences, the held-out pairs exact translations. Encoder and decoder start from
-nothing, CLM or MLM, or from the embeddings of MLM alone (EMB): ten cells with equally many updates
-of denoising and back-translation. ``--data`` holds mono/en/train.txt. Pretraining is done once a
-seed and objective. Everything that is finished is not run again; ``--only`` runs some cells, and
-``--quick`` tries it on the corpus that ships.
+``--every`` of which the middle two change places; digits and punctuation stay as they are. The two
+sides are different sentences, the held-out pairs exact translations. What the source is worth as
+its own translation, and what a translator of single words would reach, is printed first. Encoder
+and decoder start from nothing, CLM or MLM, or from the embeddings of MLM alone (EMB): ten cells
+with equally many updates of denoising and back-translation. ``--data`` holds mono/en/train.txt.
+Pretraining is done once a seed and objective. Everything that is finished is not run again;
+``--only`` runs some cells, and ``--quick`` tries it on the corpus that ships.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import random
-import re
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import downstream
-import shifted
 import toy
-from finetuning_shifted import AWKWARD, BOTH, PAIR, spoken
+from finetuning_shifted import BOTH
+from shifted_sentences import DIRECTIONS, files
 
 from xlm.data.corpora import Corpora
-from xlm.errors import ConfigError, DataError
+from xlm.errors import ConfigError
 from xlm.evaluate import Evaluate, evaluate_run
 from xlm.model.config import ModelConfig
 from xlm.model.generate import Generation
@@ -39,128 +38,23 @@ from xlm.objectives.backtranslation import BackTranslation
 from xlm.objectives.causal import CausalLM
 from xlm.objectives.denoising import Denoising
 from xlm.objectives.masked import MaskedLM
-from xlm.prepare import Aligned, Prepare, Texts, Vocabulary, prepare
 from xlm.pretrain import pretrain
 from xlm.run import Optimizer, Run, Schedule
-from xlm.text.merges import learn_fastbpe_tokenizer
-from xlm.text.tokenizer import Tokenizer
-from xlm.text.translation_scores import corpus_scores
 from xlm.training.initialization import Initialization
 from xlm.training.selection import mean_of
 
-WORD = re.compile(r"[^\W\d_]+|\d+|[^\w\s]|_")
-"""Letters and digits are parted, so that all letters can be respelled."""
-DIRECTIONS = (PAIR, "-".join(reversed(BOTH)))
 STARTS = ("none", "clm", "mlm")
 CELLS = ("emb-emb", *(f"{encoder}-{decoder}" for encoder in STARTS for decoder in STARTS))
 """Encoder and decoder, in the order of the paper's table."""
 REPEATED = ("none-none", "clm-clm", "mlm-none", "none-mlm", "mlm-mlm")
 """The cells that conclusions rest on: every seed. The others have the first."""
-MOST_SHARED = 0.1
-"""Of the running tokens: with more, the two languages are told from what they share."""
 SECONDS = "seconds.txt"
-SIZES = ("lines", "shortest", "longest", "most", "merges")
+SIZES = ("lines", "shortest", "longest", "most", "merges", "every")
 SETTINGS = (
     "dim", "layers", "dropout", "masks", "pretraining_steps", "pretraining_lr", "steps", "lr",
     "tokens", "num_lengths", "denoising",
 )  # fmt: skip
 FIGURES = ("bleu", "chrf", "copied", "empty")
-
-
-def moved(words: Sequence[str]) -> list[str]:
-    """The middle two of each whole four change places; twice gives the words again."""
-    found = list(words)
-    for at in range(0, len(found) - 3, 4):
-        found[at + 1], found[at + 2] = found[at + 2], found[at + 1]
-    return found
-
-
-def translated(line: str) -> str:
-    """A line of words in the second language: words of letters respelled, order changed."""
-    words = (shifted.respelled(w) if w.isalpha() else w for w in line.split(" "))
-    return " ".join(moved(list(words)))
-
-
-def sentences(lines: Iterable[str], shortest: int, longest: int, seed: int) -> list[str]:
-    """Lower-cased lines of so many words, each once, without the mark at the end, in random order.
-
-    At most one word in five is of anything but letters.
-    """
-    found: dict[str, None] = {}
-    for line in lines:
-        words = WORD.findall(line.lower())
-        if words and words[-1] in ".!?":
-            words.pop()
-        others = sum(not word.isalpha() for word in words)
-        text = " ".join(words)
-        if shortest <= len(words) <= longest and 5 * others <= len(words):
-            if not AWKWARD.search(text):
-                found[text] = None
-    kept = list(found)
-    random.Random(seed).shuffle(kept)
-    return kept
-
-
-def shared(tokenizer: Tokenizer, first: Iterable[str], second: Iterable[str]) -> float:
-    """The share of both sides' running tokens whose id the other side's text has too."""
-    sides = [[at for line in lines for at in tokenizer.encode(line)] for lines in (first, second)]
-    common = set(sides[0]) & set(sides[1])
-    return sum(at in common for side in sides for at in side) / sum(map(len, sides))
-
-
-def copy_bleu(first: Sequence[str], second: Sequence[str]) -> dict[str, float]:
-    """What the source, taken for its translation, is worth, by direction."""
-    sides = ((first, second), (second, first))
-    return {
-        direction: corpus_scores(source, target).bleu.score
-        for direction, (source, target) in zip(DIRECTIONS, sides, strict=True)
-    }
-
-
-def files(folder: Path, data: Path, sizes: Mapping[str, int]) -> dict[str, Any]:
-    """Text, vocabulary and corpora of both languages, and what is to be known of them.
-
-    ``sizes``: lines read, words of the shortest and longest, pairs held out (valid, test), most
-    sentences a side, merges. Raises DataError for too little text or too much that is shared.
-    """
-    facts = folder / "data.json"
-    if facts.exists():
-        known: dict[str, Any] = json.loads(facts.read_text(encoding="utf-8"))
-        return known
-    english = downstream.lines_of(data / "mono/en/train.txt", sizes["lines"])
-    kept = sentences(english, sizes["shortest"], sizes["longest"], 0)
-    num_held = sizes["valid"] + sizes["test"]
-    size = min(sizes["most"], (len(kept) - num_held) // 2)
-    if size < num_held:
-        raise DataError(
-            f"found {len(kept)} sentences, expected at least {3 * num_held}: read more lines or "
-            "allow longer ones"
-        )
-    held = {"valid": kept[: sizes["valid"]], "test": kept[sizes["valid"] : num_held]}
-    first, other = kept[num_held : num_held + size], kept[num_held + size : num_held + 2 * size]
-    second = [translated(line) for line in other]
-    tokenizer = shifted.with_twins(learn_fastbpe_tokenizer(first + other, sizes["merges"]))
-    letters = (" ".join(w for w in line.split(" ") if w.isalpha()) for line in first)
-    shifted.check_twins(tokenizer, letters)
-    share = shared(tokenizer, first, second)
-    if share > MOST_SHARED:
-        raise DataError(
-            f"{share:.1%} of the running tokens are shared, expected at most {MOST_SHARED:.0%}: "
-            "take shorter sentences or fewer merges"
-        )
-    sides = {"train": (first, second)}
-    sides |= {split: (own, [translated(x) for x in own]) for split, own in held.items()}
-    tokenizer.save(folder / "tokenizer")
-    prepared(folder, sides)
-    known = {
-        "sentences_a_side": size,
-        "tokens_a_side": sum(len(tokenizer.encode(line)) for line in first),
-        "vocabulary": tokenizer.vocab_size,
-        "shared_tokens": share,
-        "copy_bleu": copy_bleu(*sides["test"]),
-    }
-    facts.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
-    return known
 
 
 def hold(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -173,33 +67,6 @@ def hold(folder: Path, settings: Mapping[str, Any]) -> None:
         raise ConfigError(f"{folder} was made with {found}: give another --folder")
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-
-
-def prepared(folder: Path, sides: Mapping[str, tuple[Sequence[str], Sequence[str]]]) -> None:
-    """Write the text of each split and binarize it; training text is in no pair."""
-    (folder / "text").mkdir(parents=True, exist_ok=True)
-    names: dict[str, dict[str, str]] = {}
-    for split, both in sides.items():
-        names[split] = {}
-        for language, lines in zip(BOTH, both, strict=True):
-            path = spoken(folder / "text" / split, language)
-            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-            names[split][language] = str(path)
-    held = {split: {PAIR: [*names[split].values()]} for split in ("valid", "test")}
-    prepare(
-        Prepare(
-            folder=str(folder / "corpora"),
-            text=Texts(train=names["train"], valid=names["valid"], test=names["test"]),
-            pairs=Aligned(**held),
-            vocabulary=Vocabulary(
-                kind="fastbpe",
-                codes=str(folder / "tokenizer/codes"),
-                vocab=str(folder / "tokenizer/vocab"),
-            ),
-            workers=1,
-            replace=True,
-        )
-    )
 
 
 def shape(arguments: argparse.Namespace, *, translator: bool) -> ModelConfig:
@@ -373,6 +240,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--shortest", type=int, default=4, help="words of a sentence")
     parser.add_argument("--longest", type=int, default=12, help="words of a sentence")
     parser.add_argument("--merges", type=int, default=600, help="of the vocabulary, a language")
+    parser.add_argument("--every", type=int, default=6, help="words that hold one change of order")
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--layers", type=int, default=3, help="of encoder and decoder each")
     parser.add_argument("--dropout", type=float, default=0.1, help="of translators")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,24 +30,31 @@ def script() -> Iterator[ModuleType]:
             del sys.modules[name]
 
 
-def test_the_middle_two_of_each_whole_four_change_places(script: ModuleType) -> None:
-    assert script.moved(list("abcdefghijk")) == list("acbdegfhijk")
-    for num in range(14):
+@pytest.fixture(scope="module")
+def pairs(script: ModuleType) -> ModuleType:
+    """Where its text comes from."""
+    return sys.modules["shifted_sentences"]
+
+
+def test_the_middle_two_of_so_many_words_change_places(pairs: ModuleType) -> None:
+    assert pairs.moved(list("abcdefghijk"), 4) == list("acbdegfhijk")
+    assert pairs.moved(list("abcdefghijkl"), 6) == list("abdcefghjikl")
+    for num, every in itertools.product(range(14), (2, 4, 5, 6)):
         words = [str(k) for k in range(num)]
-        assert script.moved(script.moved(words)) == words
+        assert pairs.moved(pairs.moved(words, every), every) == words
 
 
-def test_translations_are_exact_and_survive_normalization(script: ModuleType) -> None:
+def test_translations_are_exact_and_survive_normalization(pairs: ModuleType) -> None:
     line = "we paid 30 euros , twice , café"
-    found = script.translated(line)
+    found = pairs.translated(line, 4)
     assert normalize(found) == found
-    plane = script.shifted.PLANE
+    plane = pairs.shifted.PLANE
     back = "".join(chr(ord(c) - plane) if ord(c) >= plane else c for c in found)
-    assert " ".join(script.moved(back.split(" "))) == line
+    assert " ".join(pairs.moved(back.split(" "), 4)) == line
     assert {word for word in found.split(" ") if word.isascii()} == {"30", ","}
 
 
-def test_sentences_are_short_distinct_and_mostly_letters(script: ModuleType) -> None:
+def test_sentences_are_short_distinct_and_mostly_letters(pairs: ModuleType) -> None:
     lines = [
         "One two three four.",
         "one two three four",
@@ -55,17 +63,17 @@ def test_sentences_are_short_distinct_and_mostly_letters(script: ModuleType) -> 
         "5m b c d e f g",
         "5m b c",
     ]
-    kept = script.sentences(lines, 4, 8, 0)
+    kept = pairs.sentences(lines, 4, 8, 0)
     assert sorted(kept) == ["5 m b c d e f g", "one two three four"]
-    assert script.WORD.findall("5m") == ["5", "m"]
+    assert pairs.WORD.findall("5m") == ["5", "m"]
 
 
-def test_shared_tokens_are_those_of_both_sides(script: ModuleType) -> None:
+def test_shared_tokens_are_those_of_both_sides(pairs: ModuleType) -> None:
     lines = ["a b 7", "a b c d"]
-    tokenizer = script.shifted.with_twins(learn_fastbpe_tokenizer(lines, 2))
-    second = [script.translated(line) for line in lines]
-    assert script.shared(tokenizer, lines, second) == pytest.approx(2 / 14)
-    assert script.shared(tokenizer, lines, lines) == 1.0
+    tokenizer = pairs.shifted.with_twins(learn_fastbpe_tokenizer(lines, 2))
+    second = [pairs.translated(line, 4) for line in lines]
+    assert pairs.shared(tokenizer, lines, second) == pytest.approx(2 / 14)
+    assert pairs.shared(tokenizer, lines, lines) == 1.0
 
 
 def test_encoder_and_decoder_are_compared_seed_by_seed(script: ModuleType) -> None:

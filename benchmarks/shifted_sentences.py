@@ -1,0 +1,161 @@
+"""English and its shift as text without pairs: the corpora of unsupervised_shifted.py.
+
+Words are lower-cased and parted from marks and digits, so that all letters can be respelled
+(shifted.py); what is held out is in exact pairs, and no training sentence's translation is read.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import downstream
+import shifted
+from finetuning_shifted import AWKWARD, BOTH, PAIR, spoken
+
+from xlm.errors import DataError
+from xlm.prepare import Aligned, Prepare, Texts, Vocabulary, prepare
+from xlm.text.merges import learn_fastbpe_tokenizer
+from xlm.text.tokenizer import Tokenizer
+from xlm.text.translation_scores import corpus_scores
+
+WORD = re.compile(r"[^\W\d_]+|\d+|[^\w\s]|_")
+DIRECTIONS = (PAIR, "-".join(reversed(BOTH)))
+MOST_SHARED = 0.1
+"""Of the running tokens: with more, the two languages are told from what they share."""
+
+
+def moved(words: Sequence[str], every: int) -> list[str]:
+    """The middle two of each ``every`` words change places; twice gives the words again."""
+    found = list(words)
+    for start in range(0, len(found) - every + 1, every):
+        at = start + every // 2
+        found[at - 1], found[at] = found[at], found[at - 1]
+    return found
+
+
+def word_by_word(line: str) -> str:
+    """A line of words in the second language's alphabet, in the first one's order."""
+    return " ".join(shifted.respelled(w) if w.isalpha() else w for w in line.split(" "))
+
+
+def translated(line: str, every: int) -> str:
+    """A line of words in the second language: words of letters respelled, order changed."""
+    return " ".join(moved(word_by_word(line).split(" "), every))
+
+
+def sentences(lines: Iterable[str], shortest: int, longest: int, seed: int) -> list[str]:
+    """Lower-cased lines of so many words, each once, without the mark at the end, in random order.
+
+    At most one word in five is of anything but letters.
+    """
+    found: dict[str, None] = {}
+    for line in lines:
+        words = WORD.findall(line.lower())
+        if words and words[-1] in ".!?":
+            words.pop()
+        others = sum(not word.isalpha() for word in words)
+        text = " ".join(words)
+        if shortest <= len(words) <= longest and 5 * others <= len(words):
+            if not AWKWARD.search(text):
+                found[text] = None
+    kept = list(found)
+    random.Random(seed).shuffle(kept)
+    return kept
+
+
+def shared(tokenizer: Tokenizer, first: Iterable[str], second: Iterable[str]) -> float:
+    """The share of both sides' running tokens whose id the other side's text has too."""
+    sides = [[at for line in lines for at in tokenizer.encode(line)] for lines in (first, second)]
+    common = set(sides[0]) & set(sides[1])
+    return sum(at in common for side in sides for at in side) / sum(map(len, sides))
+
+
+def copy_bleu(first: Sequence[str], second: Sequence[str]) -> dict[str, float]:
+    """What the source, taken for its translation, is worth, by direction."""
+    sides = ((first, second), (second, first))
+    return {
+        direction: corpus_scores(source, target).bleu.score
+        for direction, (source, target) in zip(DIRECTIONS, sides, strict=True)
+    }
+
+
+def files(folder: Path, data: Path, sizes: Mapping[str, int]) -> dict[str, Any]:
+    """Text, vocabulary and corpora of both languages, and what is to be known of them.
+
+    ``sizes``: lines read, words of the shortest and longest, pairs held out (valid, test), most
+    sentences a side, merges. Raises DataError for too little text or too much that is shared.
+    """
+    facts = folder / "data.json"
+    if facts.exists():
+        known: dict[str, Any] = json.loads(facts.read_text(encoding="utf-8"))
+        return known
+    english = downstream.lines_of(data / "mono/en/train.txt", sizes["lines"])
+    kept = sentences(english, sizes["shortest"], sizes["longest"], 0)
+    num_held = sizes["valid"] + sizes["test"]
+    size = min(sizes["most"], (len(kept) - num_held) // 2)
+    if size < num_held:
+        raise DataError(
+            f"found {len(kept)} sentences, expected at least {3 * num_held}: read more lines or "
+            "allow longer ones"
+        )
+    held = {"valid": kept[: sizes["valid"]], "test": kept[sizes["valid"] : num_held]}
+    first, other = kept[num_held : num_held + size], kept[num_held + size : num_held + 2 * size]
+    every = sizes["every"]
+    second = [translated(line, every) for line in other]
+    tokenizer = shifted.with_twins(learn_fastbpe_tokenizer(first + other, sizes["merges"]))
+    letters = (" ".join(w for w in line.split(" ") if w.isalpha()) for line in first)
+    shifted.check_twins(tokenizer, letters)
+    share = shared(tokenizer, first, second)
+    if share > MOST_SHARED:
+        raise DataError(
+            f"{share:.1%} of the running tokens are shared, expected at most {MOST_SHARED:.0%}: "
+            "take shorter sentences or fewer merges"
+        )
+    sides = {"train": (first, second)}
+    sides |= {split: (own, [translated(x, every) for x in own]) for split, own in held.items()}
+    tokenizer.save(folder / "tokenizer")
+    prepared(folder, sides)
+    known = {
+        "sentences_a_side": size,
+        "tokens_a_side": sum(len(tokenizer.encode(line)) for line in first),
+        "vocabulary": tokenizer.vocab_size,
+        "shared_tokens": share,
+        "copy_bleu": copy_bleu(*sides["test"]),
+        "word_by_word_bleu": corpus_scores(
+            [word_by_word(line) for line in held["test"]], sides["test"][1]
+        ).bleu.score,
+    }
+    facts.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    return known
+
+
+def prepared(folder: Path, sides: Mapping[str, tuple[Sequence[str], Sequence[str]]]) -> None:
+    """Write the text of each split and binarize it; training text is in no pair."""
+    (folder / "text").mkdir(parents=True, exist_ok=True)
+    names: dict[str, dict[str, str]] = {}
+    for split, both in sides.items():
+        names[split] = {}
+        for language, lines in zip(BOTH, both, strict=True):
+            path = spoken(folder / "text" / split, language)
+            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            names[split][language] = str(path)
+    held = {split: {PAIR: [*names[split].values()]} for split in ("valid", "test")}
+    prepare(
+        Prepare(
+            folder=str(folder / "corpora"),
+            text=Texts(train=names["train"], valid=names["valid"], test=names["test"]),
+            pairs=Aligned(**held),
+            vocabulary=Vocabulary(
+                kind="fastbpe",
+                codes=str(folder / "tokenizer/codes"),
+                vocab=str(folder / "tokenizer/vocab"),
+            ),
+            workers=1,
+            replace=True,
+        )
+    )
