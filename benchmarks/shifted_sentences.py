@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from xlm.text.tokenizer import Tokenizer
 from xlm.text.translation_scores import corpus_scores
 
 WORD = re.compile(r"[^\W\d_]+|\d+|[^\w\s]|_")
+CLAUSE = re.compile(r"(?<=[,.;:!?])\W*\s")
 DIRECTIONS = (PAIR, "-".join(reversed(BOTH)))
 MOST_SHARED = 0.1
 """Of the running tokens: with more, the two languages are told from what they share."""
@@ -48,22 +50,34 @@ def translated(line: str, every: int) -> str:
     return " ".join(moved(word_by_word(line).split(" "), every))
 
 
-def sentences(lines: Iterable[str], shortest: int, longest: int, seed: int) -> list[str]:
-    """Lower-cased lines of so many words, each once, without the mark at the end, in random order.
+def clauses(lines: Iterable[str]) -> list[tuple[str, ...]]:
+    """The words of lower-cased lines, parted after marks, without marks at the ends; each once."""
+    found: dict[tuple[str, ...], None] = {}
+    for line in lines:
+        for part in CLAUSE.split(line.lower()):
+            words = WORD.findall(part)
+            letters = [at for at, word in enumerate(words) if word.isalpha()]
+            if letters and not AWKWARD.search(part):
+                found[tuple(words[letters[0] : letters[-1] + 1])] = None
+    return list(found)
+
+
+def sentences(
+    lines: Iterable[str], shortest: int, longest: int, num_words: int, seed: int
+) -> list[str]:
+    """Clauses of so many words, all of them among the ``num_words`` commonest, in random order.
 
     At most one word in five is of anything but letters.
     """
-    found: dict[str, None] = {}
-    for line in lines:
-        words = WORD.findall(line.lower())
-        if words and words[-1] in ".!?":
-            words.pop()
-        others = sum(not word.isalpha() for word in words)
-        text = " ".join(words)
-        if shortest <= len(words) <= longest and 5 * others <= len(words):
-            if not AWKWARD.search(text):
-                found[text] = None
-    kept = list(found)
+    found = clauses(lines)
+    counts = Counter(word for own in found for word in own if word.isalpha())
+    common = {word for word, _ in counts.most_common(num_words)}
+    kept = []
+    for words in found:
+        others = [word for word in words if word not in common]
+        fits = shortest <= len(words) <= longest and 5 * len(others) <= len(words)
+        if fits and not any(word.isalpha() for word in others):
+            kept.append(" ".join(words))
     random.Random(seed).shuffle(kept)
     return kept
 
@@ -87,21 +101,22 @@ def copy_bleu(first: Sequence[str], second: Sequence[str]) -> dict[str, float]:
 def files(folder: Path, data: Path, sizes: Mapping[str, int]) -> dict[str, Any]:
     """Text, vocabulary and corpora of both languages, and what is to be known of them.
 
-    ``sizes``: lines read, words of the shortest and longest, pairs held out (valid, test), most
-    sentences a side, merges. Raises DataError for too little text or too much that is shared.
+    ``sizes``: lines read, words of the shortest and longest, how many words there are, pairs held
+    out (valid, test), most sentences a side, merges, words that hold one change of order. Raises
+    DataError for too little text or too much that is shared.
     """
     facts = folder / "data.json"
     if facts.exists():
         known: dict[str, Any] = json.loads(facts.read_text(encoding="utf-8"))
         return known
     english = downstream.lines_of(data / "mono/en/train.txt", sizes["lines"])
-    kept = sentences(english, sizes["shortest"], sizes["longest"], 0)
+    kept = sentences(english, sizes["shortest"], sizes["longest"], sizes["words"], 0)
     num_held = sizes["valid"] + sizes["test"]
     size = min(sizes["most"], (len(kept) - num_held) // 2)
     if size < num_held:
         raise DataError(
-            f"found {len(kept)} sentences, expected at least {3 * num_held}: read more lines or "
-            "allow longer ones"
+            f"found {len(kept)} sentences, expected at least {3 * num_held}: read more lines, "
+            "or allow longer ones or more words"
         )
     held = {"valid": kept[: sizes["valid"]], "test": kept[sizes["valid"] : num_held]}
     first, other = kept[num_held : num_held + size], kept[num_held + size : num_held + 2 * size]

@@ -49,10 +49,10 @@ CELLS = ("emb-emb", *(f"{encoder}-{decoder}" for encoder in STARTS for decoder i
 REPEATED = ("none-none", "clm-clm", "mlm-none", "none-mlm", "mlm-mlm")
 """The cells that conclusions rest on: every seed. The others have the first."""
 SECONDS = "seconds.txt"
-SIZES = ("lines", "shortest", "longest", "most", "merges", "every")
+SIZES = ("lines", "shortest", "longest", "words", "most", "merges", "every")
 SETTINGS = (
-    "dim", "layers", "dropout", "masks", "pretraining_steps", "pretraining_lr", "steps", "lr",
-    "tokens", "num_lengths", "denoising",
+    "dim", "layers", "dropout", "rows", "length", "masks", "pretraining_steps", "pretraining_lr",
+    "steps", "lr", "tokens", "num_lengths", "denoising",
 )  # fmt: skip
 FIGURES = ("bleu", "chrf", "copied", "empty")
 
@@ -96,13 +96,11 @@ def common(arguments: argparse.Namespace, steps: int, seed: int, lr: float) -> d
 
 def language_model(arguments: argparse.Namespace, corpora: Corpora, name: str, seed: int) -> Path:
     """Pretrain an objective with a seed, or go on with it."""
-    languages = list(BOTH)
+    rows = {"languages": list(BOTH), "rows": arguments.rows, "length": arguments.length}
     objective: Objective = (
-        CausalLM(languages=languages, rows=64, length=32)
+        CausalLM(**rows)
         if name == "clm"
-        else MaskedLM(
-            languages=languages, rows=64, length=32, mask_rate=arguments.masks, evaluation_folds=1
-        )
+        else MaskedLM(mask_rate=arguments.masks, frequency_exponent=0.0, evaluation_folds=1, **rows)
     )
     folder = Path(arguments.folder / f"models/{name}-{seed}")
     settings = common(arguments, arguments.pretraining_steps, seed, arguments.pretraining_lr)
@@ -238,15 +236,18 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--lines", type=int, default=240000, help="lines of text that are read")
     parser.add_argument("--most", type=int, default=40000, help="sentences a side")
     parser.add_argument("--shortest", type=int, default=4, help="words of a sentence")
-    parser.add_argument("--longest", type=int, default=12, help="words of a sentence")
-    parser.add_argument("--merges", type=int, default=600, help="of the vocabulary, a language")
-    parser.add_argument("--every", type=int, default=6, help="words that hold one change of order")
+    parser.add_argument("--longest", type=int, default=10, help="words of a sentence")
+    parser.add_argument("--words", type=int, default=500, help="that there are, the commonest")
+    parser.add_argument("--merges", type=int, default=2000, help="of the vocabulary, a language")
+    parser.add_argument("--every", type=int, default=5, help="words that hold one change of order")
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--layers", type=int, default=3, help="of encoder and decoder each")
     parser.add_argument("--dropout", type=float, default=0.1, help="of translators")
-    parser.add_argument("--masks", type=float, default=0.4, help="share of tokens that MLM hides")
-    parser.add_argument("--pretraining-steps", type=int, default=2500)
-    parser.add_argument("--pretraining-lr", type=float, default=3e-3)
+    parser.add_argument("--rows", type=int, default=32, help="of an update of pretraining")
+    parser.add_argument("--length", type=int, default=16, help="tokens of these rows")
+    parser.add_argument("--masks", type=float, default=0.15, help="share of tokens that MLM hides")
+    parser.add_argument("--pretraining-steps", type=int, default=6000)
+    parser.add_argument("--pretraining-lr", type=float, default=1.5e-3)
     parser.add_argument("--steps", type=int, default=1200, help="updates of translators, each")
     parser.add_argument("--lr", type=float, default=1e-3, help="of translators")
     parser.add_argument("--tokens", type=int, default=1000, help="of a translator's update")
@@ -259,8 +260,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="try it, on the corpus that ships")
     arguments = parser.parse_args()
     if arguments.quick:
-        small = {"lines": 60, "most": 100, "shortest": 2, "longest": 30, "merges": 100, "dim": 32}
-        small |= {"layers": 1, "pretraining_steps": 4, "steps": 4, "tokens": 1500, "num_lengths": 1}
+        small = {"lines": 60, "most": 100, "shortest": 2, "longest": 30, "words": 1000}
+        small |= {"merges": 100, "dim": 32, "layers": 1, "pretraining_steps": 4, "steps": 4}
+        small |= {"tokens": 1500, "num_lengths": 1}
         vars(arguments).update(small, seeds=[0, 1])
     return arguments
 

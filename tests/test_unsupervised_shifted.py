@@ -54,18 +54,19 @@ def test_translations_are_exact_and_survive_normalization(pairs: ModuleType) -> 
     assert {word for word in found.split(" ") if word.isascii()} == {"30", ","}
 
 
-def test_sentences_are_short_distinct_and_mostly_letters(pairs: ModuleType) -> None:
-    lines = [
-        "One two three four.",
-        "one two three four",
-        "1 2 3 4 5",
-        "too short",
-        "5m b c d e f g",
-        "5m b c",
+def test_sentences_are_clauses_of_common_words(pairs: ModuleType) -> None:
+    lines = ['"One two three four," one two.', "one two three four!", "5m one two three one two 6"]
+    assert pairs.clauses(lines) == [
+        ("one", "two", "three", "four"),
+        ("one", "two"),
+        ("m", "one", "two", "three", "one", "two"),
     ]
-    kept = pairs.sentences(lines, 4, 8, 0)
-    assert sorted(kept) == ["5 m b c d e f g", "one two three four"]
     assert pairs.WORD.findall("5m") == ["5", "m"]
+    kept = pairs.sentences(lines, 2, 4, 4, 0)
+    assert sorted(kept) == ["one two", "one two three four"]
+    assert pairs.sentences(lines, 2, 4, 2, 0) == ["one two"]  # the others hold rarer words
+    lines = ["one 2 three four five six", "one 2 three four 5 six"]
+    assert pairs.sentences(lines, 2, 9, 9, 0) == ["one 2 three four five six"]
 
 
 def test_shared_tokens_are_those_of_both_sides(pairs: ModuleType) -> None:

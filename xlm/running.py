@@ -19,6 +19,7 @@ from xlm.errors import ConfigError, TrainingError, XlmError
 from xlm.model.pretrained import PretrainedModel
 from xlm.run import Run, differences
 from xlm.session import Session
+from xlm.training.allocator import freed_memory_kept
 from xlm.training.parallel import Parallel
 from xlm.training.selection import History, evaluations, to_history
 from xlm.training.signals import stop_on_signals
@@ -48,7 +49,8 @@ def sole_training(run: Run) -> Iterator[Parallel]:
     parallel = None
     try:
         parallel = Parallel.start(run.device, tf32=run.tf32, deterministic=run.deterministic)
-        yield parallel
+        with freed_memory_kept() if parallel.device.type == "cpu" else nullcontext():
+            yield parallel
     finally:
         if parallel is not None:
             parallel.close()

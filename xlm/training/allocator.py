@@ -1,0 +1,44 @@
+"""How the C library holds memory while a CPU trains.
+
+glibc takes every large block from the kernel and gives it back when it is freed. The activations of
+an update are such blocks: each update then waits for the kernel to clear gigabytes that the one
+before had just returned. Memory that is kept instead is reused (benchmarks/allocator.py).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# mallopt(3); its values are ints
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+_KEPT = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1}
+_GIVEN_BACK = {_MMAP_MAX: 65536, _TRIM_THRESHOLD: 128 * 1024}
+"""The values that glibc starts with."""
+
+
+@contextmanager
+def freed_memory_kept() -> Iterator[bool]:
+    """Within it freed memory stays with this process, up to 2 GiB; after it, it is given back.
+
+    Yields whether it does: another C library, or an allocator loaded in glibc's place, is left as
+    it is.
+    """
+    kept = _set(_KEPT)
+    try:
+        yield kept
+    finally:
+        if kept:
+            _set(_GIVEN_BACK)
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+def _set(values: dict[int, int]) -> bool:
+    try:
+        library = ctypes.CDLL(None)
+    except (OSError, TypeError):
+        return False
+    if not (hasattr(library, "mallopt") and hasattr(library, "malloc_trim")):
+        return False
+    return all([library.mallopt(name, value) == 1 for name, value in values.items()])
