@@ -22,7 +22,7 @@ def unsupervised_shifted(result: Result) -> str:
         paper = [f"{value:.1f}" for value in TABLE_2[cell]]
         names = ["random" if name == "none" else name.upper() for name in cell.split("-")]
         rows.append([*names, *scores, *paper, f"{own['seconds']:.0f}"])
-    heads = ["encoder", "decoder", *copies, "paper, en-fr", "paper, fr-en", "seconds"]
+    heads = ["encoder", "decoder", *copies, "paper, en-fr", "paper, fr-en", "processor seconds"]
     copied = ", ".join(f"{value:.1f} ({name})" for name, value in copies.items())
     pretraining = ", ".join(
         f"{name.upper()} {value:.0f} s" for name, value in result["pretraining_seconds"].items()
@@ -32,7 +32,7 @@ def unsupervised_shifted(result: Result) -> str:
         f"{result['data']['shared_tokens']:.1%}",
         "- every word translated, in the order of the source: BLEU "
         f"{result['data']['word_by_word_bleu']:.1f}",
-        f"- pretraining, a seed: {pretraining or 'none'}",
+        f"- pretraining, a seed, processor time: {pretraining or 'none'}",
     ]
     for direction, above in result["encoder above decoder"].items():
         apart = "apart" if above["apart"] else "not apart"

@@ -148,21 +148,21 @@ def translator(
 
 
 def train(run: Run, corpora: Corpora) -> None:
-    """Train, or go on, and add the time that it took to what the run's folder says of it.
+    """Train, or go on, and add the processor time that it took to what the run's folder says of it.
 
     Its evaluations count, and so does an end by an error; what a kill cut off does not.
     """
-    before, started = seconds(Path(run.folder)), time.perf_counter()
+    before, started = seconds(Path(run.folder)), time.process_time()
     try:
         pretrain(run, corpora)
     finally:
         Path(run.folder).mkdir(parents=True, exist_ok=True)
-        spent = before + time.perf_counter() - started
+        spent = before + time.process_time() - started
         (Path(run.folder) / SECONDS).write_text(f"{spent}\n", encoding="utf-8")
 
 
 def seconds(folder: Path) -> float:
-    """What a run took so far, over all its starts."""
+    """The processor time that a run took so far, over all its starts."""
     path = folder / SECONDS
     return float(path.read_text(encoding="utf-8")) if path.exists() else 0.0
 
