@@ -317,6 +317,18 @@ def translate_pipe(result: Result) -> str:
     return markdown(heads, rows)
 
 
+def allocator(result: Result) -> str:
+    """How many times as fast, and what it costs in memory, a row for each objective."""
+    ratios = ("seconds_ratio", "processor_seconds_ratio")
+    peaks = ("resident_mib_kept", "resident_mib_given_back")
+    rows = [
+        [run["objective"], *(f"{run[n]:.2f}" for n in ratios), *(f"{run[n]:.0f}" for n in peaks)]
+        for run in result["rows"]
+    ]
+    heads = ["objective", "times as fast", "by processor time", "peak MiB, kept", "given back"]
+    return markdown(heads, rows)
+
+
 TABLES: dict[str, tuple[Callable[[Result], str], str]] = {
     "demo": (demo, "demo"),
     "nepali": (nepali, "nepali"),
@@ -324,6 +336,7 @@ TABLES: dict[str, tuple[Callable[[Result], str], str]] = {
     "tlm_shifted": (tlm_shifted, "tlm_shifted"),
     "fastbpe_equality": (fastbpe_equality, "fastbpe_equality"),
     "memory": (memory, "memory"),
+    "allocator": (allocator, "allocator"),
     "translate_pipe": (translate_pipe, "translate_pipe"),
     "interchange": (interchange, "interchange"),
     "gpu-xlm-15": (gpu, "gpu-xlm-15"),

@@ -25,6 +25,7 @@ from typing import Any
 
 import downstream
 import toy
+import translators
 from finetuning_shifted import BOTH
 from shifted_sentences import DIRECTIONS, files
 
@@ -150,7 +151,8 @@ def translator(
 def train(run: Run, corpora: Corpora) -> None:
     """Train, or go on, and add the processor time that it took to what the run's folder says of it.
 
-    Its evaluations count, and so does an end by an error; what a kill cut off does not.
+    Its evaluations count, and so does an end by an error; what a kill cut off does not. A signal
+    that stops the run ends the script.
     """
     before, started = seconds(Path(run.folder)), time.process_time()
     try:
@@ -159,6 +161,8 @@ def train(run: Run, corpora: Corpora) -> None:
         Path(run.folder).mkdir(parents=True, exist_ok=True)
         spent = before + time.process_time() - started
         (Path(run.folder) / SECONDS).write_text(f"{spent}\n", encoding="utf-8")
+    if not translators.ended(Path(run.folder)):
+        sys.exit(f"{run.folder} was stopped before its end: start again to go on")
 
 
 def seconds(folder: Path) -> float:
@@ -248,7 +252,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--masks", type=float, default=0.15, help="share of tokens that MLM hides")
     parser.add_argument("--pretraining-steps", type=int, default=8000)
     parser.add_argument("--pretraining-lr", type=float, default=3e-3)
-    parser.add_argument("--steps", type=int, default=3000, help="updates of translators, each")
+    parser.add_argument("--steps", type=int, default=2000, help="updates of translators, each")
     parser.add_argument("--lr", type=float, default=2e-3, help="of translators")
     parser.add_argument("--tokens", type=int, default=500, help="of a translator's update")
     parser.add_argument(
