@@ -405,6 +405,8 @@ def test_mistakes_are_one_line(
     output = tmp_path / "new" / "answers"
     good = tmp_path / "good.txt"
     good.write_text("water\n")
+    itself = fails(capfd, saved, good, *ok, "--output", good)
+    assert f"output {good} is the file that is read" in itself
     unwritten = fails(capfd, saved, good, *ok, "--output", output)
     assert f"cannot write {output}: No such file" in unwritten
     old = tmp_path / "old"

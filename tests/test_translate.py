@@ -20,6 +20,7 @@ from xlm.__main__ import run
 from xlm.errors import ConfigError, DataError
 from xlm.model.generate import Generation
 from xlm.model.translation import Translator
+from xlm.text.pipes import to_standard_output
 from xlm.translate import Account, Translate, _Job, translate, translate_file
 
 SHORT = Generation(ratio=0, extra=6)
@@ -195,6 +196,51 @@ def test_what_was_begun_otherwise_is_refused(
     beside.write_text(described)
     translate_file(settings(saved, file, chunk=10, output=str(output)))
     assert output.read_bytes().startswith(written) and output.read_bytes().count(b"\n") == 40
+
+
+@pytest.mark.parametrize("invalid", ["empty", "error"])
+def test_after_an_invalid_line_a_start_goes_on_with_it_empty_or_mended(
+    saved: Path, file: Path, tmp_path: Path, invalid: str
+) -> None:
+    whole, output = tmp_path / "whole", tmp_path / "output"
+    translate_file(settings(saved, file, chunk=5, output=str(whole)))
+    with pytest.raises(DataError, match="lines.txt:8: the line is invalid"):
+        translate_file(settings(saved, file, chunk=5, output=str(output), invalid="error"))
+    done = (tmp_path / "output.partial").read_bytes()
+    assert done.count(b"\n") == 5
+    if invalid == "error":
+        file.write_bytes(
+            b"\n".join(b"mended" if at in (7, 33) else x for at, x in enumerate(mixed()))
+        )
+    translate_file(settings(saved, file, chunk=5, output=str(output), invalid=invalid))
+    rows, expected = (path.read_bytes().split(b"\n") for path in (output, whole))
+    assert b"\n".join(rows).startswith(done) and len(rows) == len(expected)
+    different = [
+        at for at, (own, other) in enumerate(zip(rows, expected, strict=True)) if own != other
+    ]
+    assert different == ([7, 33] if invalid == "error" else [])
+
+
+def test_an_output_that_is_the_input_or_named_as_compressed_is_refused(
+    saved: Path, file: Path, tmp_path: Path
+) -> None:
+    content = file.read_bytes()
+    with pytest.raises(ConfigError, match="is the file that is read: give another output"):
+        settings(saved, file, output=str(file))
+    assert file.read_bytes() == content
+    with pytest.raises(ConfigError, match=r"o\.gz: text is written as it is"):
+        settings(saved, file, output=str(tmp_path / "o.gz"))
+
+
+def test_closed_streams_are_said_in_one_line(
+    saved: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(DataError, match="standard input is closed"):
+        list(translate(settings(saved, "-")))
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(DataError, match="standard output is closed"):
+        to_standard_output(["a"])
 
 
 def test_several_translations_and_their_scores(saved: Path, file: Path) -> None:

@@ -29,7 +29,7 @@ from xlm.loading import usable_device
 from xlm.tasks.classification import Classification, Sentences
 from xlm.tasks.exchange import NO_FILES
 from xlm.text.normalize import normalize
-from xlm.text.pipes import STANDARD, every_line, to_standard_output
+from xlm.text.pipes import STANDARD, check_output, every_line, to_standard_output
 from xlm.text.readers import MAX_BYTES
 from xlm.text.task_files import LAYOUTS
 
@@ -73,6 +73,8 @@ class Predict:
             raise ConfigError(
                 f"window {self.window}, rows {self.rows}: expected at least 1, and rows 0 or more"
             )
+        if self.output is not None:
+            check_output(self.output, self.file or STANDARD)
 
 
 @dataclass

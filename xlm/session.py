@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import logging
 import math
 import platform
@@ -231,12 +232,13 @@ class Session:
             f"{self.parallel.device.type}, {run.precision}; steps {self.state.step} to {run.steps}"
         )
         self.journal.say(render_table(self.mixture.table(run.steps)))
-        for own in (*self.mixture.streams.values(), *self.held_out.values()):
-            for stream in own:
+        training, held_out = self.mixture.streams.values(), self.held_out.values()
+        for split, every in (("train", training), ("valid", held_out)):
+            for stream in itertools.chain(*every):
                 if num_dropped := getattr(stream, "num_dropped", 0):
                     why = getattr(stream, "why_dropped", "are longer than the objective's length")
                     self.journal.say(
-                        f"{stream.id}: {num_dropped:,} rows {why} and left out "
+                        f"{stream.id}, {split}: {num_dropped:,} rows {why} and left out "
                         f"({stream.num_rows:,} stay)"
                     )
         self.journal.record("start", self.state.step, {"parameters": num})

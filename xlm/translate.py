@@ -35,7 +35,7 @@ from xlm.loading import load, usable_device
 from xlm.model.generate import Generation
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.translation import BEAM, CELLS, Translated, Translator
-from xlm.text.pipes import STANDARD, every_line, to_standard_output
+from xlm.text.pipes import STANDARD, check_output, every_line, to_standard_output
 from xlm.training.precision import Precision, autocast
 
 log = logging.getLogger("xlm")
@@ -86,6 +86,8 @@ class Translate:
     def __post_init__(self) -> None:
         if self.chunk < 1:
             raise ConfigError(f"chunk is {self.chunk}: expected 1 or more lines")
+        if self.output is not None:
+            check_output(self.output, self.file)
 
 
 @dataclass
@@ -187,12 +189,10 @@ class _Job:
         settings = dataclasses.asdict(config)
         for name in ("model", "file", "output"):
             del settings[name]
-        is_file = config.file != STANDARD
         return {
             "model": _digest(self.model),
             "tokenizer": self.model.tokenizer.digest,
-            "file": os.path.abspath(config.file) if is_file else STANDARD,
-            "bytes of the file": os.path.getsize(config.file) if is_file else None,
+            "file": STANDARD if config.file == STANDARD else os.path.abspath(config.file),
             **settings,
             "device": self.device.type,
         }
@@ -293,6 +293,8 @@ class _Partial:
             raise self._refused(f"{self.beside} cannot be read ({error})") from None
         now = json.loads(json.dumps(self.identity))
         different = [name for name in {**was, **now} if was.get(name) != now.get(name)]
+        if was.get("invalid") == "error" and "invalid" in different:
+            different.remove("invalid")  # what is done has no such line
         if different:
             parts = [f"{name} was {was.get(name)}, is {now.get(name)}" for name in different]
             raise self._refused("; ".join(parts))

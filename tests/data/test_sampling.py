@@ -76,6 +76,7 @@ def test_piecewise_values():
         ([], "found none"),
         ([[0, 1], [0, 2]], "ascending"),
         ([[5, 1], [0, 2]], "ascending"),
+        ([[0, 1], [1.5, 2]], "whole number as the step, found 1.5"),
         ([[0, 1, 2]], r"points \[step, value\], found"),
         ([0, 1], r"points \[step, value\], found 0"),
         ([[0, -1]], "numbers >= 0"),

@@ -221,6 +221,10 @@ def test_what_cannot_translate() -> None:
         Translator(model, "fr", "en")
     with pytest.raises(ConfigError, match="n_best is 4: expected 1 to 3, the beam"):
         Translator(model, "en", "ne", settings=BEAM, n_best=4)
+    with pytest.raises(ConfigError, match="n_best is 2: expected 1, sampling draws one"):
+        Translator(model, "en", "ne", settings=Generation(sample=True), n_best=2)
+    with pytest.raises(ConfigError, match="line 2 is None: expected a string"):
+        model.translate(["water", None], source="en", target="ne")  # type: ignore[list-item]
     with pytest.raises(ConfigError, match="tokens is 0"):
         Translator(model, "en", "ne", tokens=0)
     with pytest.raises(ConfigError, match="lines is the string 'water': give a list of strings"):

@@ -48,6 +48,12 @@ def test_silence_is_counted_and_has_no_language():
     assert "in_language" not in figures([[] for _ in hypotheses])
 
 
+def test_translations_of_nothing_but_spaces_have_no_language(monkeypatch):
+    monkeypatch.setattr(type(TOKENIZER), "decode", lambda self, ids: " ")
+    found = figures(ids_of(1))
+    assert found["empty"] == 1 and "in_language" not in found
+
+
 def test_part_of_the_pairs_is_measured_against_its_own_references():
     hypotheses, references = ids_of(0), ids_of(1)
     decode = TOKENIZER.decode

@@ -62,7 +62,7 @@ class BucketedStream(Stream):
         if not fitting.any():
             raise DataError(
                 f"{self.id}: none of {num_all} rows of the {split} split fits in "
-                f"max_length {max_length}: raise it, or prepare other text"
+                f"{max_length} tokens, special ones included: raise length, or prepare other text"
             )
         self.buckets = Buckets(
             fitting,

@@ -24,6 +24,8 @@ def check_piecewise(value: Piecewise, what: str) -> None:
             raise ConfigError(f"{what}: expected points [step, value], found {point!r}")
         if not all(_is_number(number) and number >= 0 for number in point):
             raise ConfigError(f"{what}: expected numbers >= 0, found {point!r}")
+        if point[0] != int(point[0]):
+            raise ConfigError(f"{what}: expected a whole number as the step, found {point[0]!r}")
     if not points:
         raise ConfigError(f"{what}: expected a number or points [[step, value], ...], found none")
     steps = [point[0] for point in points]

@@ -78,9 +78,12 @@ class Translator:
                 "the model has no decoder, so it is no translation model: expected one that was "
                 "trained with Translation or BackTranslation (num_decoder_layers above 0)"
             )
+        if self.settings.sample and n_best != 1:
+            raise ConfigError(f"n_best is {n_best}: expected 1, sampling draws one translation")
         if not 1 <= n_best <= self.settings.beam:
+            hint = "; widen the beam" if n_best > 1 else ""
             raise ConfigError(
-                f"n_best is {n_best}: expected 1 to {self.settings.beam}, the beam; widen the beam"
+                f"n_best is {n_best}: expected 1 to {self.settings.beam}, the beam{hint}"
             )
         if tokens < 1:
             raise ConfigError(f"tokens is {tokens}: expected 1 or more cells in a batch")
@@ -126,6 +129,8 @@ class Translator:
         rows: list[Ids] = []
         cut: set[int] = set()
         for number, line in enumerate(lines):
+            if not isinstance(line, str):
+                raise ConfigError(f"line {first + number} is {line!r}: expected a string")
             ids = self.model.tokenizer.encode(normalize(line))
             if len(ids) > self.max_length:
                 cut.add(number)

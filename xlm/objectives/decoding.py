@@ -67,7 +67,7 @@ def translation_figures(stream: Stream, predictions: Mapping[int, Any]) -> dict[
     }
     if stream.unigram is not None and stream.languages[0] != stream.languages[1]:
         source_nats, target_nats = stream.unigram
-        spoken = [predictions[row] for row in rows if predictions[row]]
+        spoken = [predictions[row] for row, text in zip(rows, found, strict=True) if text]
         if spoken:
             right = [target_nats[ids].sum() < source_nats[ids].sum() for ids in spoken]
             figures["in_language"] = float(sum(right) / len(spoken))

@@ -7,13 +7,15 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import IO
 
-from xlm.errors import DataError
+from xlm.errors import ConfigError, DataError
 from xlm.text.readers import INVALID, MAX_BYTES, TOO_LONG, Line, decode_lines, describe_invalid
 
 STANDARD = "-"
 """The name of standard input among files."""
 STDIN = "stdin"
 """What places call it."""
+COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
+"""Endings of files that are read compressed."""
 
 
 def every_line(file: str, invalid: str = "drop") -> Iterator[Line]:
@@ -23,6 +25,8 @@ def every_line(file: str, invalid: str = "drop") -> Iterator[Line]:
     with ``invalid="error"`` is a DataError. So is a file that cannot be read or has no line.
     """
     if file == STANDARD:
+        if sys.stdin is None:
+            raise DataError("standard input is closed: feed lines to it, or give a file")
         return stdin_lines(sys.stdin.buffer, invalid)
     return decode_lines(file, invalid)
 
@@ -50,8 +54,24 @@ def stdin_lines(stream: IO[bytes], invalid: str = "drop") -> Iterator[Line]:
         raise DataError("standard input is empty: expected lines of text, or give a file")
 
 
+def check_output(output: str, file: str) -> None:
+    """Raise ConfigError where ``output`` is ``file`` itself, or named as if it were compressed."""
+    if file != STANDARD and os.path.exists(output) and os.path.samefile(output, file):
+        raise ConfigError(f"output {output} is the file that is read: give another output")
+    if output.endswith(COMPRESSED):
+        raise ConfigError(
+            f"output {output}: text is written as it is; name it without the ending, and compress "
+            "it then"
+        )
+
+
 def to_standard_output(lines: Iterable[str]) -> None:
-    """Write each as it comes; a reader that has seen enough, as with ``| head``, is no error."""
+    """Write each as it comes; a reader that has seen enough, as with ``| head``, is no error.
+
+    Raises DataError where standard output is closed.
+    """
+    if sys.stdout is None:
+        raise DataError("standard output is closed: open it, or give output, a file")
     try:
         for line in lines:
             sys.stdout.buffer.write(line.encode() + b"\n")

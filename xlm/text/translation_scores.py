@@ -210,7 +210,7 @@ def _check_resampling(num_lines: int, num_resamples: int, seed: int) -> None:
         )
     if num_lines < 2:
         raise DataError(
-            "1 line cannot be resampled: give more lines, or leave intervals out (0 resamples)"
+            "1 line cannot be resampled: give more lines, or leave the intervals out (resamples 0)"
         )
     if num_lines * num_resamples > MOST_DRAWS:
         raise ConfigError(
