@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -212,7 +211,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """``xlm bleu``: see ``Bleu``."""
 
     def act(config: Bleu) -> None:
-        logging.getLogger("sacrebleu").setLevel(logging.WARNING)  # it tells of each pass
         result = score_files(config)
         sys.stdout.write(report(result) + "\n")
         if config.json is not None:

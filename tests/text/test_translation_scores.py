@@ -295,3 +295,9 @@ def test_a_mistake_is_one_line(error: type[XlmError], message: str, call: Any) -
     with pytest.raises(error) as caught:
         call()
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_sacrebleu_tells_standard_error_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    lines = ["the water is hot", "the house is big"]
+    paired_bootstrap({"one": lines, "two": lines[::-1]}, lines, num_resamples=2)
+    assert capfd.readouterr() == ("", "")

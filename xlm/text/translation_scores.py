@@ -7,6 +7,7 @@ Moses' multi-bleu.perl takes what stands between white space, and is what XLM's 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -283,11 +284,23 @@ def _test(
 ) -> tuple[dict[str, str], dict[str, list[Result]]]:
     """Signatures by metric, and results by metric in the order of the systems."""
     named, metrics = list(systems.items()), _metrics(tokenize)
-    with _seeded(seed):
+    with _seeded(seed), _quiet():
         test = PairedTest(named, metrics, [references], "bs", num_resamples)
-    signatures, results = test()
+        signatures, results = test()
     found = {name: [own for own in results[name] if isinstance(own, Result)] for name in signatures}
     return {name: str(signature) for name, signature in signatures.items()}, found
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """sacreBLEU tells standard error of each pass."""
+    logger = logging.getLogger("sacrebleu")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 @contextmanager
