@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -297,7 +298,13 @@ def test_a_mistake_is_one_line(error: type[XlmError], message: str, call: Any) -
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_sacrebleu_tells_standard_error_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_said_of_sacrebleu_s_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    logger = logging.getLogger("sacrebleu")
+    monkeypatch.setattr(logger, "handlers", [logging.NullHandler()])
+    monkeypatch.setattr(logger.handlers[0], "handle", lambda own: said.append(own.getMessage()))
     lines = ["the water is hot", "the house is big"]
     paired_bootstrap({"one": lines, "two": lines[::-1]}, lines, num_resamples=2)
-    assert capfd.readouterr() == ("", "")
+    assert said == [] and logger.isEnabledFor(logging.INFO)
+    logger.info("heard")
+    assert said == ["heard"]
