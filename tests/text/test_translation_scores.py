@@ -301,10 +301,11 @@ def test_a_mistake_is_one_line(error: type[XlmError], message: str, call: Any) -
 def test_nothing_is_said_of_sacrebleu_s_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     logger = logging.getLogger("sacrebleu")
+    monkeypatch.setattr(logger, "level", logging.INFO)
     monkeypatch.setattr(logger, "handlers", [logging.NullHandler()])
     monkeypatch.setattr(logger.handlers[0], "handle", lambda own: said.append(own.getMessage()))
     lines = ["the water is hot", "the house is big"]
     paired_bootstrap({"one": lines, "two": lines[::-1]}, lines, num_resamples=2)
-    assert said == [] and logger.isEnabledFor(logging.INFO)
+    assert said == []
     logger.info("heard")
     assert said == ["heard"]

@@ -293,7 +293,7 @@ def _test(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """sacreBLEU tells standard error of each pass."""
+    """sacreBLEU logs each pass."""
     logger = logging.getLogger("sacrebleu")
     before = logger.level
     logger.setLevel(logging.WARNING)
