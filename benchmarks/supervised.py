@@ -249,6 +249,9 @@ def draw(rows: list[Figures], path: Path) -> None:
                 )  # fmt: skip
         axes.axhline(0, color="gray", linewidth=0.8)
         axes.set(xscale="log", xlabel="training pairs", title=direction)
+        sizes = [row["pairs"] for row in own]
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.minorticks_off()
         axes.set_ylabel("points above random weights")
         axes.legend(fontsize=8)
     figure.tight_layout()

@@ -20,7 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from markdown_table import Result, markdown
-from translation_tables import supervised, table3, unsupervised_real, unsupervised_shifted
+from translation_tables import (
+    supervised,
+    table3,
+    unsupervised_real,
+    unsupervised_shifted,
+    unsupervised_shifted_search,
+)
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -343,6 +349,7 @@ TABLES: dict[str, tuple[Callable[[Result], str], str]] = {
     "golden": (golden, "golden"),
     "finetuning_shifted": (finetuning_shifted, "finetuning_shifted"),
     "unsupervised_shifted": (unsupervised_shifted, "unsupervised_shifted"),
+    "unsupervised_shifted_search": (unsupervised_shifted_search, "unsupervised_shifted_search"),
     "unsupervised_real": (unsupervised_real, "unsupervised_real"),
     "supervised": (supervised, "supervised"),
     "table3": (table3, "table3"),

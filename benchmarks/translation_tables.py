@@ -43,6 +43,23 @@ def unsupervised_shifted(result: Result) -> str:
     return "\n".join([markdown(heads, rows), "", *said])
 
 
+def unsupervised_shifted_search(result: Result) -> str:
+    """A row a trial of MLM in encoder and decoder: what it varied, and BLEU."""
+    names = {
+        "words": "words",
+        "dim": "width",
+        "layers": "layers",
+        "steps": "updates",
+        "tokens": "cells",
+    }
+    rows = []
+    for run in result["rows"]:
+        cells = [f"{run['settings'][name]:,}" for name in names]
+        rows.append([*cells, *(f"{value:.1f}" for value in run["bleu"].values())])
+    heads = [*names.values(), *(f"BLEU, {direction}" for direction in result["rows"][0]["bleu"])]
+    return markdown(heads, rows)
+
+
 def _score(figure: Result) -> str:
     """A figure of 0 to 100, with half of its interval where there were several seeds."""
     interval = f" ±{figure['interval']:.1f}" if figure.get("interval") is not None else ""

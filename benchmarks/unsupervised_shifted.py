@@ -9,7 +9,8 @@ its own translation, and what a translator of single words would reach, is print
 and decoder start from nothing, CLM or MLM, or from the embeddings of MLM alone (EMB): ten cells
 with equally many updates of denoising and back-translation. ``--data`` holds mono/en/train.txt.
 Pretraining is done once a seed and objective. Everything that is finished is not run again;
-``--only`` runs some cells, and ``--quick`` tries it on the corpus that ships.
+``--only`` runs some cells, and ``--quick`` tries it on the corpus that ships. ``--searched`` names
+folders of such trials of MLM in both, whose settings and scores it sets beside each other.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import downstream
+import record
 import toy
 import translators
 from finetuning_shifted import BOTH
@@ -231,11 +233,23 @@ def encoder_above_decoder(cells: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def searched(folders: Sequence[Path]) -> dict[str, Any]:
+    """Settings and BLEU of trials of MLM in encoder and decoder, in the folders' order."""
+    rows = []
+    for folder in folders:
+        found = json.loads((folder / "unsupervised_shifted.json").read_text(encoding="utf-8"))
+        figures = found["cells"]["mlm-mlm"]["figures"]
+        bleu = {direction: figures[direction]["bleu"]["mean"] for direction in DIRECTIONS}
+        rows.append({"settings": found["settings"], "data": found["data"], "bleu": bleu})
+    return {"rows": rows}
+
+
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--folder", type=Path, default=Path("runs/unsupervised-shifted"))
     parser.add_argument("--only", nargs="+", help="ENCODER-DECODER, or how some of these begin")
+    parser.add_argument("--searched", type=Path, nargs="+", help="folders of trials: gather them")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--lines", type=int, default=240000, help="lines of text that are read")
     parser.add_argument("--most", type=int, default=40000, help="sentences a side")
@@ -275,6 +289,10 @@ def main() -> None:
     arguments = parsed()
     downstream.begin(arguments.threads)
     folder, quick, seeds = arguments.folder, arguments.quick, arguments.seeds
+    if arguments.searched:
+        path = record.write("unsupervised_shifted_search", searched(arguments.searched))
+        downstream.show("unsupervised_shifted_search", path)
+        return
     data = toy.data(folder) if quick else arguments.data
     sizes = {name: vars(arguments)[name] for name in SIZES}
     sizes |= {"valid": 5, "test": 5} if quick else {"valid": 300, "test": 500}
