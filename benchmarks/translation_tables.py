@@ -35,10 +35,10 @@ def unsupervised_shifted(result: Result) -> str:
         f"- pretraining, a seed, processor time: {pretraining or 'none'}",
     ]
     for direction, above in result["encoder above decoder"].items():
-        apart = "apart" if above["apart"] else "not apart"
+        apart = f"their intervals are {'apart' if above['apart'] else 'not apart'}"
         said.append(
             f"- {direction}: MLM in the encoder alone is {_score(above)} BLEU above MLM in the "
-            f"decoder alone, seed by seed; their intervals are {apart}."
+            f"decoder alone, seed by seed; {apart if len(above['values']) > 1 else 'one seed'}."
         )
     return "\n".join([markdown(heads, rows), "", *said])
 

@@ -230,6 +230,10 @@ def test_an_output_that_is_the_input_or_named_as_compressed_is_refused(
     assert file.read_bytes() == content
     with pytest.raises(ConfigError, match=r"o\.gz: text is written as it is"):
         settings(saved, file, output=str(tmp_path / "o.gz"))
+    missing = settings(saved, tmp_path / "missing", output=str(file))
+    with pytest.raises(DataError, match="missing does not exist"):
+        translate_file(missing)
+    assert file.read_bytes() == content
 
 
 def test_closed_streams_are_said_in_one_line(

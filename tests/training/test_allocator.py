@@ -44,6 +44,13 @@ def test_a_training_on_a_cpu_keeps_it(tmp_path) -> None:
     assert 4 * faults() > before
 
 
+@pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"])
+def test_what_the_user_chose_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "1")
+    with freed_memory_kept() as kept:
+        assert not kept
+
+
 def test_another_library_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
     with freed_memory_kept() as kept:

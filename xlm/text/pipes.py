@@ -56,7 +56,8 @@ def stdin_lines(stream: IO[bytes], invalid: str = "drop") -> Iterator[Line]:
 
 def check_output(output: str, file: str) -> None:
     """Raise ConfigError where ``output`` is ``file`` itself, or named as if it were compressed."""
-    if file != STANDARD and os.path.exists(output) and os.path.samefile(output, file):
+    both_there = os.path.exists(output) and os.path.exists(file)
+    if file != STANDARD and both_there and os.path.samefile(output, file):
         raise ConfigError(f"output {output} is the file that is read: give another output")
     if output.endswith(COMPRESSED):
         raise ConfigError(

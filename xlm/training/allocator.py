@@ -8,6 +8,7 @@ before had just returned. Memory that is kept instead is reused (benchmarks/allo
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,10 +23,11 @@ _GIVEN_BACK = {_MMAP_MAX: 65536, _TRIM_THRESHOLD: 128 * 1024}
 def freed_memory_kept() -> Iterator[bool]:
     """Within it freed memory stays with this process, up to 2 GiB; after it, it is given back.
 
-    Yields whether it does: another C library, or an allocator loaded in glibc's place, is left as
-    it is.
+    Yields whether it does: another C library, an allocator loaded in glibc's place, and what the
+    user set by glibc's own variables are left as they are.
     """
-    kept = _set(_KEPT)
+    chosen = any(name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ)
+    kept = not chosen and _set(_KEPT)
     try:
         yield kept
     finally:
