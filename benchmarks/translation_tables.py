@@ -44,20 +44,23 @@ def unsupervised_shifted(result: Result) -> str:
 
 
 def unsupervised_shifted_search(result: Result) -> str:
-    """A row a trial of MLM in encoder and decoder: what it varied, and BLEU."""
-    names = {
-        "words": "words",
+    """A row a trial of MLM in encoder and decoder: what trials differ in, and BLEU."""
+    numbers = {
         "dim": "width",
-        "layers": "layers",
+        "pretraining_steps": "pretraining",
+        "dropout": "dropout",
         "steps": "updates",
-        "tokens": "cells",
     }
     rows = []
     for run in result["rows"]:
-        cells = [f"{run['settings'][name]:,}" for name in names]
-        rows.append([*cells, *(f"{value:.1f}" for value in run["bleu"].values())])
-    heads = [*names.values(), *(f"BLEU, {direction}" for direction in result["rows"][0]["bleu"])]
-    return markdown(heads, rows)
+        settings = run["settings"]
+        lengths = f"{settings['shortest']} to {settings['longest']}"
+        text = [lengths, f"{run['data']['sentences_a_side']:,}"]
+        scores = [f"{value:.1f}" for value in run["bleu"].values()]
+        rows.append([*text, *(f"{settings[name]:,}" for name in numbers), *scores])
+    directions = result["rows"][0]["bleu"]
+    heads = ["words of a clause", "clauses a side", *numbers.values()]
+    return markdown([*heads, *(f"BLEU, {direction}" for direction in directions)], rows)
 
 
 def _score(figure: Result) -> str:
@@ -143,10 +146,10 @@ def table3(result: Result) -> str:
             for figure in NAMES
             for start in starts
         ]
-        kinds = [start.split("-")[0].rstrip("0123456789") for start in starts]
-        rows.append([name, *ours, *(str(TABLE_3[name].get(kind, "")) for kind in kinds)])
+        paper = (f"{value:.1f}" for value in TABLE_3[name].values())
+        rows.append([name, *ours, *paper])
     heads = [f"{figure}, {start}" for figure in NAMES.values() for start in starts]
-    heads += [f"paper's BLEU, {start}" for start in starts]
+    heads += [f"paper's BLEU, {start}" for start in TABLE_3["one direction"]]
     settings = result["settings"]
     size = f"{settings['pairs']:,} pairs" if settings["pairs"] else "all pairs"
     note = (
