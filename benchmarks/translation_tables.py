@@ -27,12 +27,17 @@ def unsupervised_shifted(result: Result) -> str:
     pretraining = ", ".join(
         f"{name.upper()} {value:.0f} s" for name, value in result["pretraining_seconds"].items()
     )
+    nearest = "; ".join(
+        f"{name.upper()} {', '.join(f'{share:.1%}' for share in shares)}"
+        for name, shares in result["nearest_translations"].items()
+    )
     said = [
         f"- copying the source: BLEU {copied}; shared running tokens: "
         f"{result['data']['shared_tokens']:.1%}",
         "- every word translated, in the order of the source: BLEU "
         f"{result['data']['word_by_word_bleu']:.1f}",
         f"- pretraining, a seed, processor time: {pretraining or 'none'}",
+        f"- words whose nearest embedding of the other language is their translation: {nearest}",
     ]
     for direction, above in result["encoder above decoder"].items():
         apart = f"their intervals are {'apart' if above['apart'] else 'not apart'}"

@@ -19,6 +19,7 @@ import argparse
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -26,14 +27,19 @@ from typing import Any
 
 import downstream
 import record
+import shifted
+import torch
 import toy
 import translators
-from finetuning_shifted import BOTH
+from finetuning_shifted import BOTH, spoken
 from shifted_sentences import DIRECTIONS, files
+from torch.nn import functional as F
 
+import xlm
 from xlm.data.corpora import Corpora
 from xlm.errors import ConfigError
 from xlm.evaluate import Evaluate, evaluate_run
+from xlm.loading import MODEL
 from xlm.model.config import ModelConfig
 from xlm.model.generate import Generation
 from xlm.objective import Objective
@@ -212,8 +218,45 @@ def gathered(folder: Path, seeds: Sequence[int]) -> dict[str, Any]:
         for name in STARTS[1:]
         if any((folder / "models").glob(f"{name}-*"))
     }
-    found = {"cells": cells, "pretraining_seconds": {n: own.mean for n, own in spent.items()}}
+    words = frequent_words(folder)
+    nearest = {
+        name: [
+            nearest_translations(folder / f"models/{name}-{seed}", words)
+            for seed in seeds
+            if (folder / f"models/{name}-{seed}" / MODEL).exists()
+        ]
+        for name in spent
+    }
+    found = {
+        "cells": cells,
+        "pretraining_seconds": {name: own.mean for name, own in spent.items()},
+        "nearest_translations": nearest,
+    }
     return {**found, "encoder above decoder": encoder_above_decoder(cells)}
+
+
+def nearest_translations(folder: Path, words: Sequence[str]) -> float:
+    """The share of words whose nearest embedding of the other language is their translation.
+
+    Cosine of centered embeddings, the mean of both ways; words of one piece in both languages.
+    """
+    model = xlm.load(folder / MODEL)
+    both = [(word, shifted.respelled(word)) for word in words]
+    ids = [tuple(model.tokenizer.encode(word) for word in own) for own in both]
+    single = [(one[0], other[0]) for one, other in ids if len(one) == len(other) == 1]
+    table = model.transformer.encoder.words.weight.detach()
+    sides = [table[list(own)] for own in zip(*single, strict=True)]
+    first, second = (F.normalize(own - own.mean(0)) for own in sides)
+    similar, true = first @ second.T, torch.arange(len(single))
+    ways = (similar.argmax(1) == true, similar.argmax(0) == true)
+    return float(torch.stack(ways).float().mean())
+
+
+def frequent_words(folder: Path, most: int = 400) -> list[str]:
+    """The commonest words of letters of the first language's training text."""
+    lines = spoken(folder / "text/train", BOTH[0]).read_text(encoding="utf-8").splitlines()
+    counts = Counter(word for line in lines for word in line.split(" ") if word.isalpha())
+    return [word for word, _ in counts.most_common(most)]
 
 
 def encoder_above_decoder(cells: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,9 +7,10 @@ import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
+import torch
 
 from xlm.errors import ConfigError
 from xlm.text.merges import learn_fastbpe_tokenizer
@@ -86,6 +87,22 @@ def test_encoder_and_decoder_are_compared_seed_by_seed(script: ModuleType) -> No
     found = script.encoder_above_decoder(cells)["en-xx"]
     assert found["values"] == [9.0, 11.0] and found["mean"] == 10.0 and found["apart"]
     assert script.encoder_above_decoder({"mlm-none": cell(20.0)}) == {}
+
+
+def test_the_nearest_words_are_translations_where_embeddings_say_so(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    words = ["a", "the", "of", "and"]
+    names = words + [script.shifted.respelled(word) for word in words]
+    half = torch.eye(4)
+    for second, expected in ((half, 1.0), (half[[0, 1, 3, 2]], 0.5), (half.roll(1, 0), 0.0)):
+        encoder = SimpleNamespace(words=SimpleNamespace(weight=torch.cat([half, second + 3.0])))
+        model = SimpleNamespace(
+            tokenizer=SimpleNamespace(encode=lambda word: [names.index(word)]),
+            transformer=SimpleNamespace(encoder=encoder),
+        )
+        monkeypatch.setattr(script.xlm, "load", lambda _, model=model: model)
+        assert script.nearest_translations(tmp_path, words) == expected
 
 
 def test_a_folder_made_otherwise_is_refused(script: ModuleType, tmp_path: Path) -> None:
