@@ -70,12 +70,14 @@ def body(shape: str = "xlm", strength: float = 1.0, **changes: Any) -> Pretraine
         sizes |= {**_OF_BERT, "num_segments": 2 if shape == "bert" else 1}
     languages = LANGUAGES if shape == "xlm" else {}
     own = tokenizer(shape)
-    model = Transformer(
-        ModelConfig(**{**sizes, **changes}),
-        vocab_size=own.vocab_size,
-        num_languages=len(languages) or 1,
-        pad_id=own.pad_id,
-    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Transformer(
+            ModelConfig(**{**sizes, **changes}),
+            vocab_size=own.vocab_size,
+            num_languages=len(languages) or 1,
+            pad_id=own.pad_id,
+        )
     peers.shake(model)
     with torch.no_grad():
         for name, value in model.named_parameters():
@@ -95,7 +97,9 @@ def tuned(
     chosen = {name: TASKS[name] for name in names} | (tasks or {})
     heads: dict[str, torch.Tensor] = {}
     for at, (name, task) in enumerate(chosen.items()):
-        head = task.head(model.transformer.config)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            head = task.head(model.transformer.config)
         assert head is not None
         peers.shake(head, seed=at + 1)
         heads |= {f"heads.{name}.{own}": tensor for own, tensor in head.state_dict().items()}
