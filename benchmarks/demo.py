@@ -1,6 +1,6 @@
 """The two commands in a fresh clone: how long, and what the demo's model reached.
 
-    python benchmarks/demo.py            # tools/demo.sh, then tools/test.sh
+    python -m benchmarks.demo            # tools/demo.sh, then tools/test.sh
 
 Clones the repository's last commit into an empty folder, without a virtual environment and without
 anything beside it. Fails where a command fails, or where a language's held-out perplexity is not
@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import record
+from benchmarks.support import record
 
 ROOT = Path(__file__).parent.parent
 LEAST_GAIN = 0.10

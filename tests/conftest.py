@@ -42,7 +42,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def debug_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What recipes/debug/prepare.yaml prepares, for every recipe of that folder."""
-    from xlm.command import parse
+    from xlm.config.cli import parse
     from xlm.prepare import Prepare, prepare
 
     folder = tmp_path_factory.mktemp("debug") / "data"

@@ -16,9 +16,9 @@ import zstandard
 
 from xlm.__main__ import run
 from xlm.bleu import Bleu, report, score_files
-from xlm.command import parse
+from xlm.config.cli import parse
 from xlm.errors import ConfigError
-from xlm.text.translation_scores import corpus_scores, paired_bootstrap
+from xlm.metrics.translation import corpus_scores, paired_bootstrap
 
 REFERENCES = [
     "The river is wide near our village.",

@@ -24,15 +24,15 @@ from xlm.__main__ import VERBS, run
 from xlm.convert import Export, Import, export_model, import_corpora, import_model
 from xlm.data.corpora import Corpora
 from xlm.errors import CheckpointError, ConfigError, DataError
-from xlm.model import parity as judging
+from xlm.interchange import parity as judging
+from xlm.interchange.parity import TOLERANCE, Parity
 from xlm.model.config import ModelConfig
-from xlm.model.parity import TOLERANCE, Parity
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
 from xlm.prepare import Aligned, Prepare, Texts, Vocabulary, prepare
-from xlm.text.fastbpe import FastBpeTokenizer
-from xlm.text.subwords import learn_fastbpe_tokenizer, learn_sentencepiece
-from xlm.text.tokenizer import Tokenizer
+from xlm.text.tokenizers.fastbpe import FastBpeTokenizer
+from xlm.text.tokenizers.learn import learn_fastbpe_tokenizer, learn_sentencepiece
+from xlm.text.tokenizers.tokenizer import Tokenizer
 
 transformers = pytest.importorskip("transformers")
 
@@ -48,7 +48,7 @@ NUM_LINES = 3 * 2 * 20
 @pytest.fixture(autouse=True)
 def few_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first lines of the sample instead of all."""
-    from xlm.model import tokenizer_parity
+    from xlm.interchange import tokenizer_parity
 
     def first() -> list[str]:
         names = [f"{split}.{name}.txt" for name in LANGUAGES for split in ("train", "valid")]
@@ -248,7 +248,7 @@ def test_a_directory_of_ours_comes_back_bit_for_bit(mine: Path, tmp_path: Path) 
 def test_a_difference_is_told_and_ends_with_1(
     mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from xlm.model import transformers_xlm
+    from xlm.interchange.transformers import xlm as transformers_xlm
 
     write = transformers_xlm.write_transformers_xlm
 

@@ -8,7 +8,6 @@ README's code runs first, and every page goes on in the folder that it leaves.
 from __future__ import annotations
 
 import gc
-import importlib.util
 import json
 import re
 import shlex
@@ -21,9 +20,11 @@ from typing import Any
 
 import pytest
 
+from benchmarks.support import tables
 from xlm.__main__ import run as run_verb
 from xlm.bleu import Bleu
-from xlm.command import parse, parser
+from xlm.config.cli import parse, parser
+from xlm.config.validation import Checker
 from xlm.convert import Export, Import
 from xlm.errors import ConfigError
 from xlm.evaluate import Evaluate
@@ -31,9 +32,8 @@ from xlm.finetune import Finetune
 from xlm.model.config import PRESETS
 from xlm.predict import Predict
 from xlm.prepare import Prepare
-from xlm.recipe import Checker
-from xlm.run import Run
-from xlm.text.tokenizer import LAYOUTS
+from xlm.run.config import Run
+from xlm.text.tokenizers.tokenizer import LAYOUTS
 from xlm.training.journal import read_metrics
 from xlm.training.schedule import ScheduleKind
 from xlm.translate import Translate
@@ -295,25 +295,13 @@ def test_every_field_has_a_line_of_help() -> None:
 # The tables.
 
 
-@pytest.fixture(scope="module")
-def tables() -> ModuleType:
-    """benchmarks/tables.py, which is no part of the package."""
-    spec = importlib.util.spec_from_file_location("tables", ROOT / "benchmarks" / "tables.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))  # where those it imports lie
-        spec.loader.exec_module(module)
-    return module
-
-
-def test_tables_are_up_to_date(tables: ModuleType) -> None:
+def test_tables_are_up_to_date() -> None:
     for page in PAGES:
         text = text_of(page)
-        assert tables.rebuilt(text) == text, f"{page}: run python benchmarks/tables.py"
+        assert tables.rebuilt(text) == text, f"{page}: run python -m benchmarks.support.tables"
 
 
-def test_every_result_is_shown_and_every_marker_closed(tables: ModuleType) -> None:
+def test_every_result_is_shown_and_every_marker_closed() -> None:
     pages = "".join(map(text_of, PAGES))
     shown = re.findall(r"<!-- table: ([\w.+-]+) -->", pages)
     assert len(shown) == pages.count("<!-- end -->")
@@ -321,7 +309,7 @@ def test_every_result_is_shown_and_every_marker_closed(tables: ModuleType) -> No
     assert {path.stem for path in (ROOT / "benchmarks" / "results").glob("*.json")} <= files
 
 
-def test_a_table_is_made_of_the_figures_in_the_file(tables: ModuleType, tmp_path: Path) -> None:
+def test_a_table_is_made_of_the_figures_in_the_file(tmp_path: Path) -> None:
     page = (
         "before\n<!-- table: demo -->\nold\n<!-- end -->\nafter\n<!-- table: new -->\n<!-- end -->"
     )
@@ -339,7 +327,7 @@ def test_a_table_is_made_of_the_figures_in_the_file(tables: ModuleType, tmp_path
     assert tables.rebuilt(made, tmp_path) == made
 
 
-def test_what_nepali_gained_is_said_with_its_sign(tables: ModuleType) -> None:
+def test_what_nepali_gained_is_said_with_its_sign() -> None:
     figures = {
         "nats": 5.0,
         "perplexity": 148.4,

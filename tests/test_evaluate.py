@@ -15,13 +15,13 @@ import pytest
 
 from xlm import evaluate as module
 from xlm import sample
-from xlm.command import parse
+from xlm.config.cli import parse
 from xlm.data.corpora import Corpora
 from xlm.errors import CheckpointError, ConfigError, DataError
 from xlm.evaluate import Evaluate, evaluate_run, table
 from xlm.prepare import Prepare, Texts, Vocabulary, prepare
 from xlm.pretrain import Result, pretrain
-from xlm.run import Run
+from xlm.run.config import Run
 
 RECIPE = """\
 objectives:

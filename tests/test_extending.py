@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from xlm import evaluate, pretrain
-from xlm.addressed import Random
-from xlm.command import read
+from xlm.config.cli import read
 from xlm.finetune import Finetune, finetune
 from xlm.prepare import Prepare, Texts, Vocabulary, prepare
+from xlm.rng import Random
 from xlm.training.journal import read_metrics
 
 RECIPE = """\

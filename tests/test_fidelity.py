@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 import math
 import os
 import sys
-from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from types import ModuleType
@@ -18,12 +16,14 @@ import numpy as np
 import pytest
 import torch
 
-from xlm.command import parse, read, to_yaml
+from benchmarks.equality import golden, golden_training
+from benchmarks.support import agreement, record
+from xlm.config.cli import parse, read, to_yaml
 from xlm.model.config import num_parameters
 from xlm.model.transformer import Transformer
 from xlm.prepare import Prepare
 from xlm.pretrain import pretrain
-from xlm.run import Run, read_run
+from xlm.run.config import Run, read_run
 
 ROOT = Path(__file__).parents[1]
 PRESETS = ROOT / "recipes" / "xlm"
@@ -165,24 +165,13 @@ needs_golden = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def scripts() -> Iterator[dict[str, ModuleType]]:
-    """The modules of benchmarks/golden.py, which are no part of the package."""
-    names = ("agreement", "record", "golden_data", "golden_models", "golden_training", "golden")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-        yield {name: importlib.import_module(name) for name in names}
-    for name in names:
-        sys.modules.pop(name, None)
-
-
-@pytest.fixture(scope="module")
-def rows(scripts: dict[str, ModuleType]) -> list[dict[str, Any]]:
+def rows() -> list[dict[str, Any]]:
     """The table, computed now."""
-    return scripts["golden"].compare(GOLDEN).rows
+    return golden.compare(GOLDEN).rows
 
 
-def test_a_table_notices_what_differs(scripts: dict[str, ModuleType]) -> None:
-    table = scripts["agreement"].Table()
+def test_a_table_notices_what_differs() -> None:
+    table = agreement.Table()
     one = np.array([1.0, 2.0])
     table.exact("same", "", [(one, one), ("a", "a"), ([[1], [2, 3]], [[1], [2, 3]]), ({}, {})])
     table.close("near", "", [(one + 1e-6, one)], 1e-5)
@@ -232,13 +221,13 @@ def test_the_recorded_table_is_the_one_of_this_code(rows: list[dict[str, Any]]) 
 
 
 @needs_golden
-def test_a_changed_figure_is_noticed(scripts: dict[str, ModuleType], tmp_path: Path) -> None:
+def test_a_changed_figure_is_noticed(tmp_path: Path) -> None:
     with np.load(GOLDEN / "optim.npz") as arrays:
         changed = {name: arrays[name] for name in arrays.files}
     changed["adam.wd_0.w"] = changed["adam.wd_0.w"] + np.float32(1e-5)
     np.savez(tmp_path / "optim.npz", **changed)
-    table = scripts["agreement"].Table()
-    scripts["golden_training"].optimizers(tmp_path, table)
+    table = agreement.Table()
+    golden_training.optimizers(tmp_path, table)
     assert [row["agrees"] for row in table.rows] == ["yes", "no"]
 
 
@@ -248,9 +237,9 @@ def test_the_command_fails_where_a_row_disagrees(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    golden, table = scripts["golden"], scripts["agreement"].Table()
+    table = agreement.Table()
     monkeypatch.setattr(golden, "compare", lambda folder: table)
-    monkeypatch.setattr(scripts["record"], "RESULTS", tmp_path)
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
     monkeypatch.setattr(sys, "argv", ["golden.py", f"--golden={tmp_path}"])
     monkeypatch.setattr(logging.getLogger("xlm"), "setLevel", lambda level: None)  # others listen
     table.exact("a.npz", "values", [(1, 1)])

@@ -15,10 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.model import peers
+from tests.interchange import peers
 from xlm import finetune as entry
-from xlm import running
-from xlm.command import read
+from xlm.config.cli import read
 from xlm.data.corpora import Corpora
 from xlm.errors import CheckpointError, ConfigError, DataError, TrainingError
 from xlm.finetune import Finetune, Grid, finetune, main
@@ -27,18 +26,19 @@ from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
 from xlm.objectives.masked import MaskedLM
 from xlm.pretrain import pretrain
-from xlm.run import Run, build_learner
-from xlm.session import Session
+from xlm.run import launch as running
+from xlm.run.config import Run, build_learner
+from xlm.run.session import Session
 from xlm.tasks.answering import Answering
 from xlm.tasks.classification import Classification
 from xlm.tasks.parsing import Parsing
 from xlm.tasks.tagging import Tagging
 from xlm.tasks.task import Files
-from xlm.text.subwords import learn_sentencepiece
+from xlm.text.tokenizers.learn import learn_sentencepiece
 from xlm.training import checkpoint, retention
+from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
 from xlm.training.journal import read_metrics
-from xlm.training.parallel import Parallel
 from xlm.training.schedule import Schedule
 
 WORDS = "the cat river window mountains of men house water stone".split()

@@ -19,22 +19,22 @@ import torch
 import yaml
 
 from xlm import sample
-from xlm.addressed import Random
-from xlm.command import read, to_yaml
+from xlm.config.cli import read, to_yaml
 from xlm.data.corpora import Corpora
 from xlm.errors import DataError
 from xlm.finetune import Finetune, chosen_on, finetune, metrics, rooted, to_runs
 from xlm.model.config import ModelConfig
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
+from xlm.rng import Random
 from xlm.tasks.answering import Answering
 from xlm.tasks.classification import Classification, Sentences
 from xlm.tasks.parsing import Parsing
+from xlm.tasks.readers.labeled import LAYOUTS
 from xlm.tasks.tagging import Tagging
 from xlm.tasks.task import Files, Task
-from xlm.text.subwords import learn_sentencepiece
-from xlm.text.task_files import LAYOUTS
-from xlm.text.tokenizer import Tokenizer
+from xlm.text.tokenizers.learn import learn_sentencepiece
+from xlm.text.tokenizers.tokenizer import Tokenizer
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 STUDIES = (

@@ -19,10 +19,10 @@ import torch
 
 import xlm
 from tests import tuned
-from tests.model import peers
+from tests.interchange import peers
 from xlm.__main__ import run
 from xlm.errors import CheckpointError, ConfigError, DataError
-from xlm.finetuned import with_task
+from xlm.interchange.finetuned import with_task
 from xlm.model.pretrained import PretrainedModel
 from xlm.predict import Predict, Predictor, load_task, predict
 from xlm.text.normalize import normalize

@@ -16,7 +16,7 @@ import pytest
 import zstandard
 
 from xlm import prepare as module
-from xlm.command import read, to_yaml
+from xlm.config.cli import read, to_yaml
 from xlm.data.corpora import Corpora
 from xlm.errors import ConfigError, DataError
 from xlm.prepare import Aligned, Prepare, Texts, Vocabulary, prepare

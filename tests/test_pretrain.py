@@ -20,19 +20,20 @@ import pytest
 import torch
 
 from tests.training import tiny
-from xlm import loading, running
-from xlm import run as building
 from xlm.batch import Batch, Loss
 from xlm.data.corpora import Corpora
 from xlm.errors import CheckpointError, ConfigError
+from xlm.interchange import load as loading
 from xlm.model.transformer import Transformer
 from xlm.objectives.masked import MaskedLM
 from xlm.pretrain import Result, pretrain
-from xlm.run import Initialization, Run, Schedule, Stopping
-from xlm.session import Session
+from xlm.run import config as building
+from xlm.run import launch as running
+from xlm.run.config import Initialization, Run, Schedule, Stopping
+from xlm.run.session import Session
 from xlm.training import checkpoint, retention
+from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
-from xlm.training.parallel import Parallel
 
 DROPPING = tiny.model(dropout=0.1)
 
@@ -394,7 +395,7 @@ def _scores(monkeypatch: pytest.MonkeyPatch, *scores: float) -> None:
             return {"mlm/en": {"nats": 0.0}}
         return {"mlm/en": {"nats": next(left)}, "mlm/hi": {"nats": 1.0}}
 
-    monkeypatch.setattr("xlm.session.evaluate", found)
+    monkeypatch.setattr("xlm.run.session.evaluate", found)
 
 
 def _worsening(made: Corpora, monkeypatch: pytest.MonkeyPatch, patience: int) -> Stopping:
@@ -490,7 +491,7 @@ def test_one_run_at_a_time(made: Corpora, tmp_path: Path) -> None:
     """Of a folder, and of a process, whose torch generators are one for all threads."""
     run = tiny.recipe(tmp_path, steps=2)
     script = (
-        "import sys, time; from pathlib import Path; from xlm.running import locked\n"
+        "import sys, time; from pathlib import Path; from xlm.run.launch import locked\n"
         "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     other = subprocess.Popen(

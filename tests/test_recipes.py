@@ -12,12 +12,12 @@ import pytest
 import yaml
 
 import xlm
-from xlm.command import parse, read, to_yaml
+from xlm.config.cli import parse, read, to_yaml
 from xlm.evaluate import Evaluate, evaluate_run
 from xlm.finetune import REPORT, Finetune, finetune
 from xlm.prepare import Prepare
 from xlm.pretrain import Result, pretrain
-from xlm.run import Run, read_run
+from xlm.run.config import Run, read_run
 from xlm.training.journal import read_metrics
 
 RECIPES = Path(__file__).parents[1] / "recipes"

@@ -9,8 +9,8 @@ from itertools import combinations
 import pytest
 
 from xlm import sample
-from xlm.addressed import Random
 from xlm.errors import DataError
+from xlm.rng import Random
 
 
 def lines(split: str, language: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from tests import tuned
-from tests.model import peers
+from tests.interchange import peers
 from xlm.model.generate import Generation
 from xlm.model.pretrained import PretrainedModel
 from xlm.text.normalize import normalize

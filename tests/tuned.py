@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from tests.model import peers
-from xlm.command import to_yaml
+from tests.interchange import peers
+from xlm.config.cli import to_yaml
 from xlm.model.config import ModelConfig
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
@@ -21,10 +21,10 @@ from xlm.tasks.ranking import Ranking
 from xlm.tasks.regression import Regression
 from xlm.tasks.tagging import Tagging
 from xlm.tasks.task import Files, Task
-from xlm.text.hugging_face import read_hugging_face
-from xlm.text.subwords import learn_fastbpe_tokenizer
-from xlm.text.tokenizer import Tokenizer
-from xlm.text.xlm_roberta import XlmRobertaTokenizer
+from xlm.text.tokenizers.hugging_face import read_hugging_face
+from xlm.text.tokenizers.learn import learn_fastbpe_tokenizer
+from xlm.text.tokenizers.tokenizer import Tokenizer
+from xlm.text.tokenizers.xlm_roberta import XlmRobertaTokenizer
 
 LANGUAGES = {"en": 0, "hi": 1, "ne": 2}
 FILES = Files(train={"en": "train.tsv"})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from xlm._foreign import warn_of_foreign_packages
 
 if TYPE_CHECKING:
-    from xlm.loading import load as load
+    from xlm.interchange.load import load as load
     from xlm.predict import load_task as load_task
 
 __version__ = "0.1.0"
@@ -18,7 +18,7 @@ warn_of_foreign_packages()
 def __getattr__(name: str) -> Any:
     """``xlm.load`` and ``xlm.load_task``, imported when asked for: xlm must not import torch."""
     if name == "load":
-        from xlm.loading import load
+        from xlm.interchange.load import load
 
         return load
     if name == "load_task":

@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xlm.command import run_verb
+from xlm.config.cli import run_verb
 from xlm.errors import ConfigError, DataError
-from xlm.text.readers import MAX_BYTES, decode_lines
-from xlm.text.translation_scores import (
+from xlm.metrics.translation import (
     SEED,
     Tokenization,
     copied_tokens,
@@ -27,6 +26,7 @@ from xlm.text.translation_scores import (
     empty_rate,
     paired_bootstrap,
 )
+from xlm.text.readers import MAX_BYTES, decode_lines
 
 _DETACHED = re.compile(r"\S\s+[.?!\u0964\u3002]\s*$")
 _NAMES = {"bleu": "BLEU", "chrf": "chrF2", "tokenized_bleu": "tokenized BLEU"}

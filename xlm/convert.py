@@ -18,21 +18,21 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-from xlm.command import run_verb
+from xlm.config.cli import run_verb
 from xlm.data.corpora import Corpora, write_header
-from xlm.data.imported import write_pairs, write_text
-from xlm.data.storage import atomic_directory
 from xlm.errors import ConfigError, DataError, XlmError
-from xlm.finetuned import FineTuned, chosen_task
-from xlm.loading import fetch, load
-from xlm.model.binarized import read_binarized
-from xlm.model.original_vocabulary import Dictionary, build_tokenizer
-from xlm.model.parity import TOLERANCE, Parity, TaskScores, compare_bits, measure
+from xlm.interchange.finetuned import FineTuned, chosen_task
+from xlm.interchange.load import fetch, load
+from xlm.interchange.original.binarized import read_binarized
+from xlm.interchange.original.vocabulary import Dictionary, build_tokenizer
+from xlm.interchange.original.write_corpora import write_pairs, write_text
+from xlm.interchange.parity import TOLERANCE, Parity, TaskScores, compare_bits, measure
+from xlm.interchange.transformers.files import read_json
+from xlm.interchange.transformers.heads import class_name, write_with_head
+from xlm.interchange.transformers.tasks import scores_of, to_task_head
 from xlm.model.pretrained import CONFIG, PretrainedModel
-from xlm.model.transformers_files import read_json
-from xlm.model.transformers_heads import class_name, write_with_head
-from xlm.tasks.exchange import scores_of, to_task_head
-from xlm.text.tokenizer import Tokenizer
+from xlm.storage import atomic_directory
+from xlm.text.tokenizers.tokenizer import Tokenizer
 
 PARITY = "parity.json"
 """Beside every model that a verb has written: what was measured, and what is lost."""
@@ -186,7 +186,7 @@ def _write_task(tuned: FineTuned, config: Export, folder: Path) -> tuple[list[st
 def writer(format: Format, causal: bool | None = None) -> Writer:
     """The function that writes a model in a format; it returns a line per thing that is lost."""
     if format == "xlm":
-        from xlm.model.transformers_xlm import write_transformers_xlm
+        from xlm.interchange.transformers.xlm import write_transformers_xlm
 
         def write_xlm(model: PretrainedModel, folder: Path) -> list[str]:
             chosen = bool(model.extra.get("causal", False)) if causal is None else causal
@@ -194,10 +194,10 @@ def writer(format: Format, causal: bool | None = None) -> Writer:
 
         return write_xlm
     if format == "xlm-roberta":
-        from xlm.model.transformers_roberta import write_transformers_roberta
+        from xlm.interchange.transformers.roberta import write_transformers_roberta
 
         return write_transformers_roberta
-    from xlm.model.transformers_bert import write_transformers_bert
+    from xlm.interchange.transformers.bert import write_transformers_bert
 
     return write_transformers_bert
 

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from xlm import run as building
-from xlm.command import run_verb
+from xlm.config.cli import run_verb
 from xlm.data.corpora import Corpora
 from xlm.errors import ConfigError, DataError, XlmError
+from xlm.run import config as building
+from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
 from xlm.training.journal import METRICS, plot_curves
-from xlm.training.parallel import Parallel
 from xlm.training.restore import find_checkpoint, load_weights
 
 log = logging.getLogger("xlm")

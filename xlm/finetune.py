@@ -20,21 +20,21 @@ from pathlib import Path
 from typing import Literal
 
 from xlm import sample
-from xlm.command import run_verb, to_yaml
+from xlm.config.cli import run_verb, to_yaml
+from xlm.config.validation import check_types
 from xlm.data.corpora import Corpora
 from xlm.errors import ConfigError
-from xlm.loading import MODEL, open_source
+from xlm.interchange.load import MODEL, open_source
 from xlm.model.pretrained import PretrainedModel
-from xlm.recipe import check_types
-from xlm.run import Changes, Run, Stopping
-from xlm.running import finish_run, origin_of, sole_training
+from xlm.run.config import Changes, Run, Stopping
+from xlm.run.launch import finish_run, origin_of, sole_training
+from xlm.run.selection import History, Report, render, summarize
 from xlm.tasks.task import Task
 from xlm.training.initialization import Initialization
-from xlm.training.optimizer import Optimizer
+from xlm.training.optimizers.build import Optimizer
 from xlm.training.precision import Precision
 from xlm.training.restore import CHECKPOINTS
 from xlm.training.schedule import Schedule
-from xlm.training.selection import History, Report, render, summarize
 
 log = logging.getLogger("xlm")
 

@@ -13,15 +13,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from xlm.addressed import Random
 from xlm.batch import Batch, Loss
 from xlm.data.corpora import Corpora
 from xlm.data.mixture import Sampling
 from xlm.data.streams import Examples, Stream
+from xlm.metrics.scores import Scores
 from xlm.model.config import ModelConfig
 from xlm.model.layers import sum_cross_entropy
 from xlm.model.transformer import Transformer
-from xlm.scores import Scores
+from xlm.rng import Random
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,18 +20,18 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from xlm.command import run_verb
+from xlm.config.cli import run_verb
 from xlm.data.corpora import Corpora
-from xlm.data.rows import Row, RowStream
+from xlm.data.row_streams import Row, RowStream
 from xlm.errors import ConfigError, DataError
-from xlm.finetuned import FineTuned, open_finetuned
-from xlm.loading import usable_device
+from xlm.interchange.finetuned import FineTuned, open_finetuned
+from xlm.interchange.load import usable_device
+from xlm.interchange.transformers.tasks import NO_FILES
 from xlm.tasks.classification import Classification, Sentences
-from xlm.tasks.exchange import NO_FILES
+from xlm.tasks.readers.labeled import LAYOUTS
 from xlm.text.normalize import normalize
 from xlm.text.pipes import STANDARD, check_output, every_line, to_standard_output
 from xlm.text.readers import MAX_BYTES
-from xlm.text.task_files import LAYOUTS
 
 WINDOW = 1024
 """Lines that are read before the first of them is answered."""

@@ -20,15 +20,15 @@ from typing import Literal
 from tqdm import tqdm
 
 from xlm import sample
-from xlm.command import run_verb
+from xlm.config.cli import run_verb
 from xlm.data.binarize import binarize, binarize_pairs
 from xlm.data.corpora import DESCRIPTION, Corpora, number_languages, write_header
-from xlm.data.storage import atomic_directory
 from xlm.errors import ConfigError, DataError
-from xlm.loading import open_tokenizer
+from xlm.interchange.load import open_tokenizer
+from xlm.storage import atomic_directory
 from xlm.text.readers import Report, open_lines, open_pairs
-from xlm.text.subwords import learn_fastbpe_tokenizer, learn_sentencepiece, sample_lines
-from xlm.text.tokenizer import Tokenizer
+from xlm.text.tokenizers.learn import learn_fastbpe_tokenizer, learn_sentencepiece, sample_lines
+from xlm.text.tokenizers.tokenizer import Tokenizer
 
 log = logging.getLogger("xlm")
 
@@ -274,13 +274,13 @@ def _tokenizer(config: Prepare) -> Tokenizer:
     if wanted.folder is not None:
         return open_tokenizer(wanted.folder)
     if wanted.model is not None:
-        from xlm.text.sentencepiece import SentencePieceTokenizer
+        from xlm.text.tokenizers.sentencepiece import SentencePieceTokenizer
 
         return SentencePieceTokenizer(_bytes(wanted.model))
     if wanted.codes is not None or wanted.vocab is not None:
         if wanted.codes is None or wanted.vocab is None:
             raise ConfigError("vocabulary.codes and vocabulary.vocab go together: one is missing")
-        from xlm.text.fastbpe import FastBpeTokenizer
+        from xlm.text.tokenizers.fastbpe import FastBpeTokenizer
 
         return FastBpeTokenizer(_bytes(wanted.codes), _bytes(wanted.vocab))
     sources = _vocabulary_sources(config)

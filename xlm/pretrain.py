@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xlm.command import run_verb
+from xlm.config.cli import run_verb
 from xlm.data.corpora import Corpora
-from xlm.run import Run
-from xlm.running import sole_training, train_run
+from xlm.run.config import Run
+from xlm.run.launch import sole_training, train_run
 from xlm.training.learner import Learner
 from xlm.training.state import TrainState
 

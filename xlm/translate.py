@@ -29,9 +29,9 @@ from typing import IO, Any, Literal
 import torch
 from tqdm import tqdm
 
-from xlm.command import run_verb
+from xlm.config.cli import run_verb
 from xlm.errors import ConfigError, DataError
-from xlm.loading import load, usable_device
+from xlm.interchange.load import load, usable_device
 from xlm.model.generate import Generation
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.translation import BEAM, CELLS, Translated, Translator

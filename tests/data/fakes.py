@@ -11,7 +11,7 @@ import numpy as np
 from xlm.data.corpora import Corpora
 from xlm.data.corpus import Corpus
 from xlm.data.pairs import Pairs
-from xlm.text.tokenizer import Tokenizer
+from xlm.text.tokenizers.tokenizer import Tokenizer
 
 
 class WordTokenizer(Tokenizer):

@@ -10,7 +10,7 @@ from tests.data.fakes import WordTokenizer
 from xlm.data import binarize as module
 from xlm.data.binarize import binarize, binarize_pairs
 from xlm.errors import DataError
-from xlm.scores import TextSize
+from xlm.metrics.scores import TextSize
 
 TOKENIZER = WordTokenizer()
 

@@ -4,8 +4,8 @@ import torch
 
 from tests.data.fakes import WordTokenizer, corpora
 from xlm.batch import IGNORED
-from xlm.data.bucketed import PairStream
 from xlm.data.collate import TARGETS_MULTIPLE, Cells, pad, pad_pairs, pad_text
+from xlm.data.sentence_streams import PairStream
 from xlm.data.streams import TextStream
 
 TOKENIZER = WordTokenizer()

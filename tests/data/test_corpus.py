@@ -8,7 +8,7 @@ from xlm.data.corpora import Corpora
 from xlm.data.corpus import Corpus, CorpusWriter, count_ids, id_type
 from xlm.data.streams import TextStream
 from xlm.errors import DataError
-from xlm.scores import TextSize
+from xlm.metrics.scores import TextSize
 
 TOKENIZER = WordTokenizer()
 

@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 from tests.data.fakes import corpora
-from xlm.data.bucketed import PairStream
 from xlm.data.mixture import Mixture, Sampling, advance, render_table
+from xlm.data.sentence_streams import PairStream
 from xlm.data.streams import TextStream
 from xlm.errors import ConfigError
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from xlm.addressed import Random
 from xlm.data.sentence_noise import SentenceNoise
 from xlm.errors import ConfigError
+from xlm.rng import Random
 
 MASK = 5
 SEEDS = [0, 1, 2]

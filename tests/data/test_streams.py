@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data.fakes import WordTokenizer, corpora, corpus
-from xlm.data.bucketed import PairStream
 from xlm.data.corpora import Corpora
 from xlm.data.corpus import Corpus
+from xlm.data.sentence_streams import PairStream
 from xlm.data.streams import TextStream
 from xlm.errors import ConfigError, DataError
 

@@ -19,10 +19,8 @@ from torch import nn
 
 from tests.tasks import toys
 from tests.training import tiny
-from xlm import run as building
-from xlm.addressed import key
 from xlm.batch import Batch, Loss
-from xlm.command import read
+from xlm.config.cli import read
 from xlm.errors import XlmError
 from xlm.finetune import Finetune, finetune
 from xlm.model.generate import Generation
@@ -32,13 +30,15 @@ from xlm.objectives.causal import CausalLM
 from xlm.objectives.masked import MaskedLM
 from xlm.objectives.translation import Translation
 from xlm.pretrain import pretrain
-from xlm.run import Run, Schedule
-from xlm.session import Session
+from xlm.rng import key
+from xlm.run import config as building
+from xlm.run.config import Run, Schedule
+from xlm.run.session import Session
 from xlm.training import checkpoint
-from xlm.training import parallel as processes
+from xlm.training.distributed import processes
+from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
 from xlm.training.loop import Report, train
-from xlm.training.parallel import Parallel
 from xlm.training.prefetch import Prefetcher
 from xlm.training.signals import stop_on_signals
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.training import tiny
-from xlm.command import to_yaml
+from xlm.config.cli import to_yaml
 from xlm.objectives.masked import MaskedLM
 from xlm.prepare import Aligned, Prepare, Texts, Vocabulary, prepare
-from xlm.run import Schedule
+from xlm.run.config import Schedule
 
 WORDS = [consonant + vowel + "n" for consonant in "bdfgklmprt" for vowel in "aeiou"]
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from tests.distributed.pool import Pool
-from tests.model import peers
+from tests.interchange import peers
 from xlm.model.config import ModelConfig
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
-from xlm.text.subwords import learn_sentencepiece
+from xlm.text.tokenizers.learn import learn_sentencepiece
 
 WORDS = "the cat river window mountains of men house water stone".split()
 

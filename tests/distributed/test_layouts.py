@@ -14,10 +14,10 @@ from torch import Tensor
 from tests.distributed.jobs import OBJECTIVES, planned
 from tests.distributed.pool import Pool
 from tests.training import tiny
-from xlm import run as building
 from xlm.batch import Batch
 from xlm.model.transformer import Transformer
-from xlm.training.parallel import Parallel
+from xlm.run import config as building
+from xlm.training.distributed.processes import Parallel
 from xlm.training.prefetch import MicroBatch, Prefetcher
 
 WORLDS = (1, 2, 4)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import nn
 
-from xlm.addressed import Random
 from xlm.batch import Batch, Loss
 from xlm.data.collate import pad_text
 from xlm.data.corpora import Corpora
@@ -15,6 +14,7 @@ from xlm.data.streams import Examples, Stream, TextStream
 from xlm.model.config import ModelConfig
 from xlm.model.transformer import Transformer
 from xlm.objective import Objective, cross_entropy_loss, present
+from xlm.rng import Random
 
 
 @dataclass(frozen=True, kw_only=True)

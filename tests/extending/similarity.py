@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from xlm.batch import Batch, Loss
 from xlm.data.streams import Stream
+from xlm.metrics.scores import Scores
 from xlm.model.config import ModelConfig
 from xlm.model.transformer import Transformer
-from xlm.scores import Scores
 from xlm.tasks.classification import Sentences
 from xlm.tasks.heads import SentenceHead
-from xlm.text.task_files import SentenceRow
+from xlm.tasks.readers.labeled import SentenceRow
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,9 @@ import torch
 
 from xlm.batch import Batch
 from xlm.errors import ConfigError
+from xlm.interchange.original.checkpoint import read_original
 from xlm.model.config import ModelConfig
 from xlm.model.generate import Generated, Generation, generate
-from xlm.model.original import read_original
 from xlm.model.transformer import Transformer
 
 END, PAD = 1, 2

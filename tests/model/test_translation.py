@@ -12,11 +12,11 @@ import torch
 
 from tests import tuned
 from tests.translators import SENTENCES, SHORT, is_nothing, translator, with_nothing
-from xlm.addressed import key
 from xlm.errors import CheckpointError, ConfigError
 from xlm.model.generate import Generation, generate
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.translation import NOTHING, Translated, Translator
+from xlm.rng import key
 from xlm.text.normalize import normalize
 
 BEAM = Generation(beam=3, ratio=0.5, extra=6)

@@ -13,10 +13,10 @@ from xlm.errors import ConfigError
 from xlm.model.config import ModelConfig
 from xlm.model.transformer import Transformer
 from xlm.model.vocabulary import describe_difference, extend_vocabulary, marking
-from xlm.text.fastbpe import SPECIALS, FastBpeTokenizer
-from xlm.text.sentencepiece import SentencePieceTokenizer
-from xlm.text.subwords import learn_fastbpe_tokenizer, learn_sentencepiece
-from xlm.text.tokenizer import Tokenizer
+from xlm.text.tokenizers.fastbpe import SPECIALS, FastBpeTokenizer
+from xlm.text.tokenizers.learn import learn_fastbpe_tokenizer, learn_sentencepiece
+from xlm.text.tokenizers.sentencepiece import SentencePieceTokenizer
+from xlm.text.tokenizers.tokenizer import Tokenizer
 
 
 def lines(*languages: str) -> list[str]:

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from tests.objectives.toys import END, PAD, TOKENIZER, corpora, corpus, model
-from xlm.addressed import Random
 from xlm.batch import Batch
 from xlm.data.corpora import Corpora
 from xlm.data.pairs import Pairs
@@ -17,6 +16,7 @@ from xlm.errors import ConfigError, DataError
 from xlm.model.generate import Generation, generate
 from xlm.objectives.backtranslation import BackTranslation
 from xlm.objectives.translation import Translation
+from xlm.rng import Random
 
 CORPORA = corpora()
 SHORT = Generation(ratio=1.3, extra=5)

@@ -9,14 +9,14 @@ import torch
 
 from tests.data.fakes import WordTokenizer
 from tests.objectives.toys import END, MASK, TOKENIZER, corpora, model, real
-from xlm.addressed import Random
 from xlm.data.binarize import binarize
-from xlm.data.bucketed import PairStream
-from xlm.data.code_pairs import CodePairStream
 from xlm.data.corpora import Corpora
+from xlm.data.original_pairs import CodePairStream
+from xlm.data.sentence_streams import PairStream
 from xlm.errors import ConfigError
+from xlm.metrics.scores import Scores
 from xlm.objectives.causal import CausalLM, CausalTLM
-from xlm.scores import Scores
+from xlm.rng import Random
 
 CORPORA = corpora()
 CLM = CausalLM(languages=["en", "ne"], rows=3, length=16)

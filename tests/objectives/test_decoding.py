@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from tests.objectives.toys import TOKENIZER, corpora
+from xlm.metrics.translation import corpus_scores, multi_bleu
 from xlm.objectives.decoding import translation_figures
 from xlm.objectives.translation import Translation
-from xlm.text.fastbpe import UNKNOWN
-from xlm.text.translation_scores import corpus_scores, multi_bleu
+from xlm.text.tokenizers.fastbpe import UNKNOWN
 
 CORPORA = corpora()
 OBJECTIVE = Translation(pairs=["en-ne"], tokens=10_000, num_lengths=1)

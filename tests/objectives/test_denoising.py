@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from tests.objectives.toys import END, MASK, PAD, TOKENIZER, corpora, corpus, model, real
-from xlm.addressed import Random
 from xlm.data.corpora import Corpora
 from xlm.data.pairs import Pairs
 from xlm.errors import ConfigError, DataError
+from xlm.metrics.scores import Scores
 from xlm.objectives.denoising import Denoising
 from xlm.objectives.translation import Translation
-from xlm.scores import Scores
+from xlm.rng import Random
 
 CORPORA = corpora()
 QUIET = {"shuffle": 0, "drop": 0, "blank": 0}

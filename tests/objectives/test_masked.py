@@ -19,13 +19,13 @@ from tests.objectives.toys import (
     real,
     sentences,
 )
-from xlm.addressed import Random
 from xlm.batch import IGNORED
 from xlm.data.corpora import Corpora
 from xlm.data.pairs import Pairs
 from xlm.errors import ConfigError, DataError
+from xlm.metrics.scores import Scores
 from xlm.objectives.masked import MaskedLM
-from xlm.scores import Scores
+from xlm.rng import Random
 
 CORPORA = corpora()
 SEEDS = [0, 1, 2]

@@ -1,7 +1,7 @@
 """The original evaluator's figures, through our objectives, streams, model and evaluation loop.
 
 The models and texts are not part of the project: without the golden folder these are skipped (see
-tests/model/test_golden.py).
+tests/interchange/original/test_golden.py).
 """
 
 import json
@@ -10,21 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-from tests.model.test_golden import GOLDEN
+from tests.interchange.original.test_golden import GOLDEN
 from tests.objectives.toys import real
-from xlm.addressed import Random
 from xlm.data.corpora import Corpora
 from xlm.data.corpus import Corpus
 from xlm.data.pairs import Pairs
-from xlm.model.binarized import read_binarized
-from xlm.model.original import read_original
+from xlm.interchange.original.binarized import read_binarized
+from xlm.interchange.original.checkpoint import read_original
 from xlm.objectives.causal import CausalLM, CausalTLM
 from xlm.objectives.masked import MaskedLM
 from xlm.objectives.translation import Translation
-from xlm.run import Stopping, stopping_score
+from xlm.rng import Random
+from xlm.run.config import Stopping, stopping_score
+from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
 from xlm.training.learner import Learner
-from xlm.training.parallel import Parallel
 
 pytestmark = pytest.mark.skipif(
     not GOLDEN.is_dir(), reason=f"the original's figures are not at {GOLDEN} (set XLM_GOLDEN)"

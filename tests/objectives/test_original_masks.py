@@ -15,7 +15,6 @@ from scipy import stats
 from tests.data.fakes import WordTokenizer
 from tests.objectives.toys import END, MASK, corpora, model, real
 from tests.training import tiny
-from xlm.addressed import Random
 from xlm.data.corpora import Corpora
 from xlm.data.corpus import Corpus
 from xlm.data.pairs import Pairs
@@ -23,6 +22,7 @@ from xlm.data.streams import Examples
 from xlm.errors import ConfigError
 from xlm.objectives.masked import MaskedLM
 from xlm.pretrain import pretrain
+from xlm.rng import Random
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 EVALUATION = json.loads((GOLDEN / "evaluation_masks.json").read_text())

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from tests.objectives.toys import PAD, TOKENIZER, corpora, model, real
-from xlm.addressed import Random
 from xlm.errors import ConfigError, DataError
+from xlm.metrics.scores import Scores
 from xlm.objectives.translation import Translation
-from xlm.scores import Scores
+from xlm.rng import Random
 
 CORPORA = corpora()
 OBJECTIVE = Translation(pairs=["en-ne", "ne-en"], tokens=40, num_lengths=3)

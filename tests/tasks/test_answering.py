@@ -16,23 +16,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data.fakes import WordTokenizer
-from tests.model import peers
-from xlm.addressed import Random
+from tests.interchange import peers
 from xlm.data.corpora import Corpora
 from xlm.errors import ConfigError, DataError
 from xlm.model.config import ModelConfig
 from xlm.model.transformer import Transformer
-from xlm.run import Run
+from xlm.rng import Random
+from xlm.run.config import Run
 from xlm.tasks.answering import Answering
+from xlm.tasks.readers.questions import GoldAnswer, Question
 from xlm.tasks.task import Files
-from xlm.text.hugging_face import read_hugging_face
 from xlm.text.normalize import normalize
-from xlm.text.question_files import GoldAnswer, Question
-from xlm.text.subwords import learn_sentencepiece
-from xlm.text.xlm_roberta import XlmRobertaTokenizer
+from xlm.text.tokenizers.hugging_face import read_hugging_face
+from xlm.text.tokenizers.learn import learn_sentencepiece
+from xlm.text.tokenizers.xlm_roberta import XlmRobertaTokenizer
+from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
 from xlm.training.learner import Learner
-from xlm.training.parallel import Parallel
 
 CONFIG = ModelConfig(
     preset="tiny", dim=16, num_layers=1, num_heads=2, max_positions=100, dropout=0.0,

@@ -5,16 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.model import peers
+from tests.interchange import peers
 from tests.tasks import toys
 from xlm.batch import Loss
 from xlm.errors import ConfigError, DataError
-from xlm.scores import Scores
+from xlm.metrics.scores import Scores
 from xlm.tasks.classification import Classification
+from xlm.tasks.readers.labeled import SentenceRow
 from xlm.tasks.task import Files
-from xlm.text.hugging_face import read_hugging_face
-from xlm.text.task_files import SentenceRow
-from xlm.text.xlm_roberta import XlmRobertaTokenizer
+from xlm.text.tokenizers.hugging_face import read_hugging_face
+from xlm.text.tokenizers.xlm_roberta import XlmRobertaTokenizer
 
 LABELS = ["yes", "no", "maybe"]  # in the order of the head's rows, not the alphabet's
 

@@ -13,20 +13,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tests.data.fakes import WordTokenizer
-from tests.model import peers
-from xlm.addressed import Random
+from tests.interchange import peers
 from xlm.data.corpora import Corpora
 from xlm.errors import ConfigError, DataError
 from xlm.model.config import ModelConfig
 from xlm.model.transformer import Transformer
-from xlm.run import Run
+from xlm.rng import Random
+from xlm.run.config import Run
 from xlm.tasks.heads import Readout
 from xlm.tasks.parsing import BiaffineHead, Parsing, _with_each
 from xlm.tasks.task import Files
-from xlm.text.subwords import learn_sentencepiece
+from xlm.text.tokenizers.learn import learn_sentencepiece
+from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
 from xlm.training.learner import Learner
-from xlm.training.parallel import Parallel
 
 LABELS = ["case", "nsubj", "obj", "punct", "root"]
 UPOS = ["NOUN", "PUNCT", "SYM", "VERB"]

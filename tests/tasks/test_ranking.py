@@ -5,7 +5,7 @@ import pytest
 
 from tests.tasks import toys
 from xlm.errors import ConfigError, DataError
-from xlm.scores import rises
+from xlm.metrics.scores import rises
 from xlm.tasks.ranking import Ranking
 from xlm.tasks.task import Files
 

@@ -6,7 +6,7 @@ import torch
 
 from tests.tasks import toys
 from xlm.errors import DataError
-from xlm.scores import rises
+from xlm.metrics.scores import rises
 from xlm.tasks.heads import Readout
 from xlm.tasks.regression import Regression
 from xlm.tasks.task import Files

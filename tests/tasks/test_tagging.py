@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from tests.model import peers
+from tests.interchange import peers
 from tests.tasks import toys
 from xlm.errors import ConfigError, DataError
-from xlm.scores import Scores, rises
-from xlm.tasks.spans import repair, span_figures, span_scores
+from xlm.metrics.scores import Scores, rises
+from xlm.metrics.spans import repair, span_figures, span_scores
+from xlm.tasks.readers.tagged import TaggedSentence
 from xlm.tasks.tagging import Tagging
 from xlm.tasks.task import Files
-from xlm.text.tagged_files import TaggedSentence
-from xlm.text.xlm_roberta import XlmRobertaTokenizer
+from xlm.text.tokenizers.xlm_roberta import XlmRobertaTokenizer
 
 TAGS = ["B-LOC", "B-PER", "I-LOC", "I-PER", "O"]
 TOKENIZER = toys.Spelled()

@@ -10,21 +10,21 @@ import numpy as np
 import torch
 
 from tests.data.fakes import WordTokenizer
-from xlm.addressed import Random
 from xlm.batch import Batch
 from xlm.data.corpora import Corpora
-from xlm.data.rows import RowStream
+from xlm.data.row_streams import RowStream
 from xlm.model.config import ModelConfig
 from xlm.model.transformer import Transformer
+from xlm.rng import Random
 from xlm.tasks.classification import Classification
 from xlm.tasks.heads import Readout
 from xlm.tasks.ranking import Ranking
 from xlm.tasks.regression import Regression
 from xlm.tasks.tagging import Tagging
 from xlm.tasks.task import Files, Task
+from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
 from xlm.training.learner import Learner
-from xlm.training.parallel import Parallel
 
 ALONE = Parallel(torch.device("cpu"))
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.training import tiny
-from xlm.running import sole_training
+from xlm.run.launch import sole_training
 from xlm.training.allocator import freed_memory_kept
 
 BYTES = 48 * 2**20  # above the largest threshold that glibc raises by itself

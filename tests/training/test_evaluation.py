@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from tests.training import tiny
-from xlm import run as building
 from xlm.data.corpora import Corpora
 from xlm.objective import Objective
 from xlm.objectives.causal import CausalLM
 from xlm.objectives.masked import MaskedLM
-from xlm.run import Run
+from xlm.run import config as building
+from xlm.run.config import Run
+from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
 from xlm.training.learner import Learner
-from xlm.training.parallel import Parallel
 
 ALONE = Parallel(torch.device("cpu"))
 CLM = CausalLM(languages=["en", "hi"], rows=8, length=12)

@@ -18,8 +18,8 @@ from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
 from xlm.objective import Objective
 from xlm.objectives.masked import MaskedLM
-from xlm.text.fastbpe import FastBpeTokenizer
-from xlm.text.tokenizer import Tokenizer
+from xlm.text.tokenizers.fastbpe import FastBpeTokenizer
+from xlm.text.tokenizers.tokenizer import Tokenizer
 from xlm.training.initialization import (
     Initialization,
     Report,

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from tests.training import tiny
-from xlm import run as building
 from xlm.batch import Batch, Loss
 from xlm.errors import ConfigError
 from xlm.model.config import ModelConfig
@@ -17,6 +16,7 @@ from xlm.model.transformer import Transformer
 from xlm.objective import Objective
 from xlm.objectives.masked import MaskedLM
 from xlm.objectives.translation import Translation
+from xlm.run import config as building
 from xlm.training.learner import Learner, parameter_sets_differ
 
 TRANSLATION = Translation(pairs=["en-hi"], tokens=96, length=12)

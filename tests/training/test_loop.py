@@ -17,8 +17,8 @@ from xlm.errors import TrainingError
 from xlm.model.transformer import Transformer
 from xlm.objective import Objective
 from xlm.objectives.masked import MaskedLM
+from xlm.training.distributed.processes import Parallel
 from xlm.training.loop import Report, Trainer, Verdict, train
-from xlm.training.parallel import Parallel
 from xlm.training.prefetch import MicroBatch, Prefetcher
 from xlm.training.state import TrainState
 

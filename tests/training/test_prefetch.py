@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from tests.training import tiny
-from xlm import run as building
-from xlm.addressed import Random
 from xlm.batch import Batch
 from xlm.data.streams import Examples
 from xlm.errors import DataError
 from xlm.objective import Objective
 from xlm.objectives.masked import MaskedLM
-from xlm.training.parallel import Parallel
+from xlm.rng import Random
+from xlm.run import config as building
+from xlm.training.distributed.processes import Parallel
 from xlm.training.prefetch import Prefetcher
 
 ALONE = Parallel(torch.device("cpu"))

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tests.training import tiny
-from xlm import run as building
-from xlm.addressed import Random
+from xlm.rng import Random
+from xlm.run import config as building
 from xlm.training import speed
 
 

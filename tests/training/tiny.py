@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from tests.data.fakes import WordTokenizer
-from xlm import run as building
 from xlm.batch import Batch, Loss
 from xlm.data.corpora import Corpora
 from xlm.data.corpus import Corpus
@@ -24,14 +23,15 @@ from xlm.model.config import ModelConfig
 from xlm.model.transformer import Transformer
 from xlm.objective import cross_entropy_loss
 from xlm.objectives.masked import MaskedLM
-from xlm.run import Run, Schedule, Stopping
+from xlm.run import config as building
+from xlm.run.config import Run, Schedule, Stopping
 from xlm.tasks.classification import Classification
 from xlm.tasks.heads import Readout
+from xlm.tasks.readers.labeled import SentenceRow
 from xlm.tasks.task import Files
-from xlm.text.task_files import SentenceRow
+from xlm.training.distributed.processes import Parallel
 from xlm.training.loop import Trainer
-from xlm.training.optimizer import Optimizer
-from xlm.training.parallel import Parallel
+from xlm.training.optimizers.build import Optimizer
 from xlm.training.state import TrainState
 
 NUM_WORDS = 46

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 from xlm.data.corpus import Corpus, CorpusWriter, id_type
 from xlm.data.pairs import SIDES, Pairs, write_index
-from xlm.data.storage import atomic_directory
 from xlm.errors import DataError
-from xlm.scores import TextSize
-from xlm.text.tokenizer import Tokenizer
+from xlm.metrics.scores import TextSize
+from xlm.storage import atomic_directory
+from xlm.text.tokenizers.tokenizer import Tokenizer
 
 CHUNK_ROWS = 1000
 CHUNK_CHARACTERS = 1 << 20

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xlm.addressed import Part, Permutation
+from xlm.rng import Part, Permutation
 
 MOST_CANDIDATES = 1024
 """Above so many distinct lengths, only multiples of a step are tried as padded lengths."""

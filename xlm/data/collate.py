@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from xlm.batch import IGNORED, Batch
 from xlm.data.streams import Examples
-from xlm.text.tokenizer import Wrapped
+from xlm.text.tokenizers.tokenizer import Wrapped
 
 TARGETS_MULTIPLE = 8
 """``predict`` is padded to a multiple of this, so that shapes repeat and tensor cores are fed."""

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from xlm.data.corpus import Corpus, check_digest
 from xlm.data.pairs import Pairs
-from xlm.data.storage import HEADER, read_json, write_json
 from xlm.errors import DataError
+from xlm.storage import HEADER, read_json, write_json
 from xlm.text import Tokenizer, load_tokenizer
 
 log = logging.getLogger("xlm")

@@ -18,10 +18,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from xlm.data.storage import HEADER, atomic_directory, map_array, read_json, write_json
 from xlm.errors import DataError
-from xlm.scores import TextSize
-from xlm.text.tokenizer import Ids, Tokenizer
+from xlm.metrics.scores import TextSize
+from xlm.storage import HEADER, atomic_directory, map_array, read_json, write_json
+from xlm.text.tokenizers.tokenizer import Ids, Tokenizer
 
 FORMAT_VERSION = 1
 _SIZES = ("sentences", "tokens", "words", "characters", "bytes")

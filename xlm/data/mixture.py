@@ -14,10 +14,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from xlm.addressed import Random
 from xlm.data.sampling import Piecewise, Sampling, check_piecewise, piecewise
 from xlm.data.streams import Stream
 from xlm.errors import ConfigError
+from xlm.rng import Random
 
 __all__ = ["Group", "Mixture", "Sampling", "TableRow", "advance", "piecewise", "render_table"]
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xlm.data.corpus import Corpus, check_digest
-from xlm.data.storage import CHUNK, HEADER, map_array, read_json, write_json
 from xlm.errors import DataError
-from xlm.text.tokenizer import Tokenizer
+from xlm.storage import CHUNK, HEADER, map_array, read_json, write_json
+from xlm.text.tokenizers.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
 SIDES = ("first", "second")

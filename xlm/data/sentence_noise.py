@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xlm.addressed import Random
 from xlm.errors import ConfigError
-from xlm.text.tokenizer import Ids
+from xlm.rng import Random
+from xlm.text.tokenizers.tokenizer import Ids
 
 
 @dataclass(frozen=True)

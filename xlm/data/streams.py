@@ -4,7 +4,7 @@
 
 A stream is a pure function of its text, its settings, the seed and k: it has no position, so that
 resuming costs nothing and every rank may ask for any k. Here are what all streams share and running
-text; pairs and single sentences, whose lengths differ, are in ``xlm.data.bucketed``.
+text; pairs and single sentences, whose lengths differ, are in ``xlm.data.sentence_streams``.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xlm.addressed import Permutation
 from xlm.data.corpora import Corpora
 from xlm.data.corpus import Corpus
 from xlm.errors import ConfigError, DataError
-from xlm.scores import TextSize
-from xlm.text.tokenizer import Ids, Tokenizer
+from xlm.metrics.scores import TextSize
+from xlm.rng import Permutation
+from xlm.text.tokenizers.tokenizer import Ids, Tokenizer
 
 log = logging.getLogger("xlm")
 

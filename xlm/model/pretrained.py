@@ -27,14 +27,14 @@ from torch import Tensor
 
 from xlm.batch import Batch
 from xlm.errors import CheckpointError, ConfigError
+from xlm.interchange.transformers.files import read_json
 from xlm.model.config import ModelConfig
 from xlm.model.generate import Generation
 from xlm.model.transformer import Transformer
-from xlm.model.transformers_files import read_json
 from xlm.model.translation import CELLS, Translator
-from xlm.text.loading import load_tokenizer
 from xlm.text.normalize import normalize
-from xlm.text.tokenizer import Tokenizer, Wrapped
+from xlm.text.tokenizers.loading import load_tokenizer
+from xlm.text.tokenizers.tokenizer import Tokenizer, Wrapped
 
 FORMAT = "xlm-pretrain model"
 FORMAT_VERSION = 1

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from xlm.addressed import key
 from xlm.errors import CheckpointError, ConfigError
 from xlm.model.generate import Generation, generate
+from xlm.rng import key
 from xlm.text.normalize import normalize
-from xlm.text.tokenizer import Ids
+from xlm.text.tokenizers.tokenizer import Ids
 
 if TYPE_CHECKING:
     from xlm.model.pretrained import PretrainedModel

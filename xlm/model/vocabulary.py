@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from xlm.errors import ConfigError
-from xlm.text.tokenizer import Tokenizer
+from xlm.text.tokenizers.tokenizer import Tokenizer
 
 MOST_SHOWN = 3
 ROLES = ("begin_id", "end_id", "pad_id", "unk_id", "mask_id")

@@ -14,16 +14,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from xlm.addressed import Random
 from xlm.batch import Batch, Loss
-from xlm.data.bucketed import SentenceStream
 from xlm.data.corpora import Corpora
+from xlm.data.sentence_streams import SentenceStream
 from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError, DataError
 from xlm.model.generate import Generation, generate
 from xlm.model.transformer import Transformer
 from xlm.objectives.teacher_forcing import pad_sentences, source_batch, teacher_forced
 from xlm.objectives.translation import Translation
+from xlm.rng import Random
 
 
 class BackTranslatedStream(SentenceStream):

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from xlm.addressed import Random
 from xlm.batch import Batch, Loss
 from xlm.data.collate import Cells, pad_pairs, pad_text
 from xlm.data.streams import Examples
@@ -17,6 +16,7 @@ from xlm.errors import ConfigError
 from xlm.model.transformer import Transformer
 from xlm.objective import cross_entropy_loss
 from xlm.objectives.language_model import LanguageModel
+from xlm.rng import Random
 
 
 @dataclass(frozen=True, kw_only=True)

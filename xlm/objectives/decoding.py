@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from xlm.batch import Batch
-from xlm.data.bucketed import PairStream
+from xlm.data.sentence_streams import PairStream
 from xlm.data.streams import Stream
+from xlm.metrics.translation import copied_tokens, copy_rate, corpus_scores, empty_rate
 from xlm.model.generate import Generation, generate
 from xlm.model.transformer import Transformer
-from xlm.text.fastbpe import UNKNOWN
 from xlm.text.normalize import normalize
-from xlm.text.translation_scores import copied_tokens, copy_rate, corpus_scores, empty_rate
+from xlm.text.tokenizers.fastbpe import UNKNOWN
 
 
 def decode(model: Transformer, batch: Batch, settings: Generation) -> Tensor:

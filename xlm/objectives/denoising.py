@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from xlm.addressed import Random
 from xlm.batch import Batch, Loss
-from xlm.data.bucketed import SentenceStream
 from xlm.data.corpora import Corpora
 from xlm.data.sentence_noise import SentenceNoise
+from xlm.data.sentence_streams import SentenceStream
 from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError
+from xlm.metrics.scores import Scores, language_model_figures
 from xlm.model.transformer import Transformer
 from xlm.objective import Objective, present
 from xlm.objectives.teacher_forcing import (
@@ -25,7 +25,7 @@ from xlm.objectives.teacher_forcing import (
     teacher_forced,
     teacher_forced_loss,
 )
-from xlm.scores import Scores, language_model_figures
+from xlm.rng import Random
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,5 +104,5 @@ class Denoising(Objective):
         return teacher_forced_loss(model, batch, label_smoothing=self.label_smoothing)
 
     def figures(self, stream: Stream, scores: Scores) -> dict[str, float]:
-        """Every unit of ``xlm.scores.language_model_figures``, of the text without noise."""
+        """Every unit of ``language_model_figures``, of the text without noise."""
         return language_model_figures(scores, stream.text_size)

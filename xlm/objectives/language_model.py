@@ -9,15 +9,15 @@ import numpy as np
 from torch import nn
 
 from xlm.batch import IGNORED, Batch, Loss
-from xlm.data.bucketed import PairStream
-from xlm.data.code_pairs import CodePairStream, evaluation_cut
 from xlm.data.corpora import SPLITS, Corpora
+from xlm.data.original_pairs import CodePairStream, evaluation_cut
+from xlm.data.sentence_streams import PairStream
 from xlm.data.streams import Stream, TextStream
 from xlm.errors import ConfigError, DataError
+from xlm.metrics.scores import Scores, language_model_figures
 from xlm.model.transformer import Transformer
 from xlm.objective import Objective, cross_entropy_loss, present
-from xlm.scores import Scores, language_model_figures
-from xlm.text.tokenizer import check_layout
+from xlm.text.tokenizers.tokenizer import check_layout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +210,7 @@ class LanguageModel(Objective):
         return {"unigram_nats": float(tables[sides, targets].sum())}
 
     def figures(self, stream: Stream, scores: Scores) -> dict[str, float]:
-        """Every unit of ``xlm.scores.language_model_figures``; of pairs those per subword.
+        """Every unit of ``xlm.metrics.scores.language_model_figures``; of pairs those per subword.
 
         A pair's end symbols are the layout's, not the text's: its words have no perplexity.
         """

@@ -13,10 +13,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from xlm.addressed import Random
 from xlm.batch import Batch
 from xlm.data.collate import Cells, pad_pairs, pad_text
-from xlm.data.noise import (
+from xlm.data.masking import (
     choose_targets,
     choose_targets_as_original,
     frequency_weights,
@@ -27,7 +26,8 @@ from xlm.data.noise import (
 from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError
 from xlm.objectives.language_model import LanguageModel
-from xlm.text.tokenizer import Tokenizer
+from xlm.rng import Random
+from xlm.text.tokenizers.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from xlm.data.streams import Examples
 from xlm.errors import ConfigError
 from xlm.model.transformer import Transformer
 from xlm.objective import cross_entropy_loss
-from xlm.text.tokenizer import Ids
+from xlm.text.tokenizers.tokenizer import Ids
 
 
 def pad_sentences(sentences: Sequence[Ids], language_id: int, examples: Examples) -> Cells:

@@ -9,12 +9,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from xlm.addressed import Random
 from xlm.batch import Batch, Loss
-from xlm.data.bucketed import PairStream
 from xlm.data.corpora import Corpora
+from xlm.data.sentence_streams import PairStream
 from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError
+from xlm.metrics.scores import Scores, language_model_figures
 from xlm.model.generate import Generation
 from xlm.model.transformer import Transformer
 from xlm.objective import Objective, present
@@ -26,7 +26,7 @@ from xlm.objectives.teacher_forcing import (
     teacher_forced,
     teacher_forced_loss,
 )
-from xlm.scores import Scores, language_model_figures
+from xlm.rng import Random
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,5 +111,5 @@ class Translation(Objective):
         return translation_figures(stream, predictions)
 
     def figures(self, stream: Stream, scores: Scores) -> dict[str, float]:
-        """Every unit of ``xlm.scores.language_model_figures``, of the target side's text."""
+        """Every unit of ``language_model_figures``, of the target side's text."""
         return language_model_figures(scores, stream.side_sizes[1])

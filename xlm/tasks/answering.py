@@ -17,16 +17,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from xlm.addressed import Random
 from xlm.batch import Batch, Loss
-from xlm.data.rows import Row, RowStream
+from xlm.data.row_streams import Row, RowStream
 from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError, DataError
+from xlm.metrics.scores import Scores
 from xlm.model.config import ModelConfig
 from xlm.model.layers import sum_cross_entropy
 from xlm.model.transformer import Transformer
-from xlm.scores import Scores
-from xlm.tasks.answers import (
+from xlm.rng import Random
+from xlm.tasks.answer_spans import (
     Answer,
     Rules,
     Window,
@@ -38,11 +38,11 @@ from xlm.tasks.answers import (
     windows,
 )
 from xlm.tasks.heads import Reader, Readout
+from xlm.tasks.readers.questions import Question, read_questions
 from xlm.tasks.task import Task, encode
-from xlm.text.alignment import align
-from xlm.text.question_files import Question, read_questions
 from xlm.text.readers import Report
-from xlm.text.tokenizer import Tokenizer
+from xlm.text.tokenizers.alignment import align
+from xlm.text.tokenizers.tokenizer import Tokenizer
 
 log = logging.getLogger("xlm")
 

@@ -14,20 +14,20 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from xlm.addressed import Random
 from xlm.batch import Batch, Loss
-from xlm.data.rows import Row, RowStream
+from xlm.data.row_streams import Row, RowStream
 from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError, DataError
+from xlm.metrics.agreement import class_figures, confusion_scores
+from xlm.metrics.scores import Scores
 from xlm.model.config import ModelConfig
 from xlm.model.transformer import Transformer
 from xlm.objective import cross_entropy_loss
-from xlm.scores import Scores
-from xlm.tasks.agreement import class_figures, confusion_scores
+from xlm.rng import Random
 from xlm.tasks.heads import SentenceHead
+from xlm.tasks.readers.labeled import LAYOUTS, SentenceRow, read_rows
 from xlm.tasks.task import Task, cut, encode
-from xlm.text.task_files import LAYOUTS, SentenceRow, read_rows
-from xlm.text.tokenizer import Tokenizer
+from xlm.text.tokenizers.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)

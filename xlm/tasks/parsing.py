@@ -18,26 +18,26 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from xlm.addressed import Random
 from xlm.batch import IGNORED, Batch, Loss
 from xlm.data.corpora import Corpora
-from xlm.data.rows import Row, RowStream
+from xlm.data.row_streams import Row, RowStream
 from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError, DataError
+from xlm.metrics.scores import Scores
 from xlm.model.config import ModelConfig
 from xlm.model.layers import sum_cross_entropy
 from xlm.model.transformer import Transformer
-from xlm.scores import Scores
+from xlm.rng import Random
 from xlm.tasks.heads import Reader, Readout
-from xlm.tasks.task import Task, encode
-from xlm.tasks.trees import (
+from xlm.tasks.readers.tagged import ParsedSentence, read_trees
+from xlm.tasks.spanning_tree import (
     attachment_figures,
     attachment_scores,
     maximum_tree,
     without_upos,
 )
-from xlm.text.tagged_files import ParsedSentence, read_trees
-from xlm.text.tokenizer import Tokenizer
+from xlm.tasks.task import Task, encode
+from xlm.text.tokenizers.tokenizer import Tokenizer
 
 log = logging.getLogger("xlm")
 

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from xlm.batch import Batch, Loss
-from xlm.data.rows import RowStream
+from xlm.data.row_streams import RowStream
 from xlm.data.streams import Stream
 from xlm.errors import ConfigError, DataError
+from xlm.metrics.ranking import consecutive, rank_figures, rank_scores
 from xlm.model.transformer import Transformer
 from xlm.objective import cross_entropy_loss
 from xlm.tasks.classification import Classification
-from xlm.tasks.ranks import consecutive, rank_figures, rank_scores
-from xlm.text.task_files import SentenceRow
+from xlm.tasks.readers.labeled import SentenceRow
 
 
 @dataclass(frozen=True, kw_only=True)

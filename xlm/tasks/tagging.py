@@ -15,21 +15,21 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from torch import Tensor, nn
 
-from xlm.addressed import Random
 from xlm.batch import Batch, Loss
-from xlm.data.rows import Row, RowStream
+from xlm.data.row_streams import Row, RowStream
 from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError, DataError
+from xlm.metrics.scores import Scores
+from xlm.metrics.spans import repair, span_figures, span_scores
 from xlm.model.config import ModelConfig
 from xlm.model.transformer import Transformer
 from xlm.objective import cross_entropy_loss
-from xlm.scores import Scores
+from xlm.rng import Random
 from xlm.tasks.heads import WordHead
-from xlm.tasks.spans import repair, span_figures, span_scores
+from xlm.tasks.readers.tagged import TaggedSentence, read_tagged
 from xlm.tasks.task import Task, encode
 from xlm.tasks.windows import windows
-from xlm.text.tagged_files import TaggedSentence, read_tagged
-from xlm.text.tokenizer import Tokenizer
+from xlm.text.tokenizers.tokenizer import Tokenizer
 
 
 class WordTags(NamedTuple):

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xlm.addressed import Permutation
 from xlm.data.collate import Cells, pad
 from xlm.data.corpora import Corpora
-from xlm.data.rows import Row, RowStream
+from xlm.data.row_streams import Row, RowStream
 from xlm.data.sampling import Sampling
 from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError, DataError
 from xlm.objective import Objective
+from xlm.rng import Permutation
 from xlm.tasks.heads import Readout
 from xlm.text.normalize import normalize
-from xlm.text.tokenizer import Ids, Tokenizer
+from xlm.text.tokenizers.tokenizer import Ids, Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 glibc takes every large block from the kernel and gives it back when it is freed. The activations of
 an update are such blocks: each update then waits for the kernel to clear gigabytes that the one
-before had just returned. Memory that is kept instead is reused (benchmarks/allocator.py).
+before had just returned. Memory that is kept instead is reused (benchmarks/speed/allocator.py).
 """
 
 from __future__ import annotations

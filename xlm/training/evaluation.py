@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from xlm.data.streams import Stream
-from xlm.scores import Scores
+from xlm.metrics.scores import Scores
+from xlm.training.distributed.processes import Parallel
 from xlm.training.learner import Learner
-from xlm.training.parallel import Parallel
 from xlm.training.precision import autocast
 
 

@@ -19,7 +19,7 @@ from xlm.errors import ConfigError
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Side, Transformer
 from xlm.model.vocabulary import VocabularyMap, describe_difference, extend_vocabulary
-from xlm.text.tokenizer import Tokenizer
+from xlm.text.tokenizers.tokenizer import Tokenizer
 from xlm.training.learner import Learner
 
 log = logging.getLogger("xlm")

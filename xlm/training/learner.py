@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from xlm.addressed import Random
 from xlm.batch import Batch, Loss
 from xlm.data.mixture import Mixture
 from xlm.errors import ConfigError
 from xlm.model.config import ModelConfig
 from xlm.model.transformer import Transformer
 from xlm.objective import Objective
+from xlm.rng import Random
 
 
 class Learner(nn.Module):

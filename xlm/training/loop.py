@@ -18,14 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xlm.addressed import key
 from xlm.batch import Batch
 from xlm.data.mixture import Mixture
 from xlm.errors import TrainingError
+from xlm.rng import key
 from xlm.training.averaging import AveragedWeights
+from xlm.training.distributed.processes import Parallel
 from xlm.training.learner import Learner
-from xlm.training.optimizer import clip_, guarded_step, set_lr
-from xlm.training.parallel import Parallel
+from xlm.training.optimizers.build import clip_, guarded_step, set_lr
 from xlm.training.precision import LossScaler, autocast
 from xlm.training.prefetch import MicroBatch, Prefetcher, Step
 from xlm.training.schedule import Schedule

@@ -7,11 +7,11 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from xlm.addressed import Random
 from xlm.batch import Batch
 from xlm.data.mixture import Mixture, advance
 from xlm.objective import Objective
-from xlm.training.parallel import Parallel
+from xlm.rng import Random
+from xlm.training.distributed.processes import Parallel
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,214 @@
+"""Dataclasses as YAML, flags and ``--help``: every verb of the command line is one dataclass.
+
+A recipe is exactly the field tree of its dataclass; every field is a flag whose help line is the
+string under the field. The last word wins: default, ``--config`` file, flag.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import logging
+import re
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar, cast
+
+import yaml
+from jsonargparse import ArgumentParser, set_dumper, set_loader, set_parsing_settings
+
+from xlm.config.strict_yaml import dump, load
+from xlm.config.validation import Checker
+from xlm.errors import ConfigError, XlmError
+from xlm.objective import Objective
+
+set_parsing_settings(
+    docstring_parse_attribute_docstrings=True,
+    subclasses_enabled=[Objective],
+    validate_defaults=False,
+)
+set_loader("yaml", load, (yaml.YAMLError,))
+set_dumper("yaml", dump)
+
+Config = TypeVar("Config")
+
+_USERS_ERRORS = {
+    errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENOSPC,
+    errno.ENOTDIR, errno.EPERM, errno.EROFS,
+}  # fmt: skip
+"""What a file system answers to a wrong place or a full disk; any other error is our bug."""
+
+
+class _Parser(ArgumentParser):
+    """Folds what is left of jsonargparse's errors, which span lines, into one."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        line = " ".join(message.split())
+        raise ConfigError(re.sub(r"^Parser key ", "", line)) from ex
+
+
+def parser(cls: type, verb: str, positional: str = "") -> ArgumentParser:
+    """The parser of ``cls``, a dataclass, as ``xlm VERB``; ``positional`` as in ``parse``."""
+    words = "".join(f" [{name.upper()}]" for name in positional.split())
+    made = _Parser(prog=f"xlm {verb}{words}", description=cls.__doc__, exit_on_error=False)
+    made.add_argument("--config", action="config", help="YAML file with any of the fields below")
+    made.add_class_arguments(cls)
+    return made
+
+
+def parse(cls: type[Config], verb: str, arguments: Sequence[str], positional: str = "") -> Config:
+    """An instance of the dataclass ``cls`` from flags; the first bare words are ``positional``.
+
+    These are names of fields with spaces between. A field of texts with the metadata ``repeated``
+    takes a flag for each of them too. Raises ConfigError, in one line, for a key, a type or a value
+    that does not fit.
+    """
+    given = list(arguments)
+    for at, (name, word) in enumerate(zip(positional.split(), arguments, strict=False)):
+        if word.startswith("-") and word != "-":
+            break
+        given[at] = f"--{name}={word}"
+    flags = _gathered(cls, list(_flags(verb, given)))
+    _once(flags)
+    _check(cls, flags)
+    made = parser(cls, verb, positional)
+    given = [f"--{name}" if value is None else f"--{name}={value}" for name, value in flags]
+    settings = made.parse_args(given)
+    try:
+        config = made.instantiate(settings)
+    except ValueError as error:
+        # of `Dataclass | None` jsonargparse tells that null does not fit either
+        if isinstance(ours := _innermost(error), ConfigError):
+            raise ours from None
+        raise
+    return cls(**{f.name: config[f.name] for f in dataclasses.fields(cast(Any, cls))})
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The ConfigError that led to ``error``, else ``error``."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ConfigError):
+        cause = cause.__cause__ or cause.__context__
+    return cause or error
+
+
+def _gathered(cls: type, flags: list[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
+    """The flags, those of a repeated field as one list; one that is a list already stays alone."""
+    fields = dataclasses.fields(cast(Any, cls))
+    repeated = {field.name for field in fields if field.metadata.get("repeated")}
+    items: dict[str, list[str]] = {}
+    left: list[tuple[str, str | None]] = []
+    for name, value in flags:
+        if name in repeated and value is not None and not value.startswith("["):
+            items.setdefault(name, []).append(value)
+        else:
+            left.append((name, value))
+    return [*left, *((name, json.dumps(own, ensure_ascii=False)) for name, own in items.items())]
+
+
+def _once(flags: Sequence[tuple[str, str | None]]) -> None:
+    """Raises ConfigError for a flag that is given twice: one of the two would go unheard."""
+    values: dict[str, str | None] = {}
+    for name, value in flags:
+        if name in values and name != "config":
+            raise ConfigError(
+                f"--{name} is given twice, as {values[name]!r} and {value!r}: give it once"
+            )
+        values[name] = value
+
+
+def _check(cls: type, flags: Sequence[tuple[str, str | None]]) -> None:
+    """Raises ConfigError for a key or a value that does not fit, and says where it is."""
+    if any(name == "help" or name.endswith(".help") for name, _ in flags):
+        return
+    checker = Checker(cls)
+    for name, value in flags:
+        if name == "config":
+            if value is None:
+                raise ConfigError("--config: expected a YAML file, found nothing")
+            checker.file(value)
+    for name, value in flags:
+        if name not in ("config", "print_config"):
+            checker.flag(name, value)
+    if not any(name == "print_config" for name, _ in flags):
+        checker.finish()
+
+
+def _flags(verb: str, arguments: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """Every ``--NAME=VALUE`` or ``--NAME VALUE``; a word that follows no flag is a ConfigError."""
+    left = deque(arguments)
+    while left:
+        argument = left.popleft()
+        if argument == "-h":
+            argument = "--help"
+        if not argument.startswith("--") or argument == "--":
+            raise ConfigError(
+                f"found {argument!r} where a flag was expected, such as --config=FILE; "
+                f"xlm {verb} --help lists all"
+            )
+        name, equals, value = argument[2:].partition("=")
+        name = name.removesuffix(".class_path")  # a class is as good as what names it
+        if equals:
+            yield name, value
+        elif name in ("help", "print_config") or not left or left[0].startswith("--"):
+            yield name, None
+        else:
+            yield name, left.popleft()
+
+
+def read(cls: type[Config], path: Path) -> Config:
+    """An instance of the dataclass ``cls`` from a YAML file."""
+    return parse(cls, path.name, ["--config", str(path)])
+
+
+def to_yaml(config: Any) -> str:
+    """The field tree of a dataclass as a YAML document that ``read`` takes back."""
+    return dump(_plain(config))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Objective):
+        cls = type(value)
+        return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": _fields(value)}
+    if dataclasses.is_dataclass(value):
+        return _fields(value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+
+
+def run_verb(
+    cls: type[Config],
+    verb: str,
+    action: Callable[[Config], None],
+    arguments: Sequence[str] | None = None,
+    positional: str = "",
+) -> None:
+    """Parse, act, and turn what a user can mend into one line and exit status 2."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    try:
+        action(parse(cls, verb, sys.argv[1:] if arguments is None else arguments, positional))
+    except XlmError as error:
+        line = " ".join(str(error).split())
+        sys.stderr.write(f"xlm {verb}: {line}\n")
+        raise SystemExit(2) from None
+    except OSError as error:
+        if error.errno not in _USERS_ERRORS:
+            raise
+        where = error.filename or "standard output"
+        sys.stderr.write(f"xlm {verb}: {where}: {error.strerror}; give another file or folder\n")
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        sys.stderr.write(f"xlm {verb}: interrupted\n")
+        raise SystemExit(130) from None

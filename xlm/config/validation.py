@@ -1,0 +1,399 @@
+"""Recipes as people write them: YAML read strictly, every key and value checked where it stands.
+
+jsonargparse checks too, but its messages span lines and do not say where in a file a mistake is;
+so what reaches it was checked here, key by key, against the field tree of a dataclass.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import inspect
+import types
+import typing
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NoReturn, get_args, get_origin
+
+import yaml
+
+from xlm.config import strict_yaml
+from xlm.errors import ConfigError
+
+MOST_LISTED = 16
+MOST_SHOWN = 60
+
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    types.NoneType: "null",
+}
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where something was written: a key of a file, or a flag."""
+
+    path: tuple[str, ...] = ()
+    file: str = ""
+    """Empty: a flag."""
+
+    def below(self, name: str) -> _Place:
+        return _Place((*self.path, name), self.file)
+
+    def refuse(self, node: yaml.Node | None, problem: str) -> NoReturn:
+        """Raise the ConfigError that begins with file, line and key, or with the flag."""
+        key = ".".join(self.path)
+        if not self.file:
+            raise ConfigError(f"--{key}: {problem}")
+        line = f":{node.start_mark.line + 1}" if node is not None else ""
+        raise ConfigError(f"{self.file}{line}: {key + ': ' if key else ''}{problem}")
+
+
+class Checker:
+    """Checks what is written for the dataclass ``cls``, files first, then flags.
+
+    A field whose type is an abstract dataclass takes ``{class_path: NAME, init_args: {...}}``, the
+    name of a subclass that is imported or a dotted path.
+    """
+
+    def __init__(self, cls: type):
+        self.cls = cls
+        self._classes: dict[tuple[str, ...], type] = {}
+        self._given: dict[tuple[str, ...], set[str]] = defaultdict(set)
+        self._places: dict[tuple[str, ...], tuple[_Place, yaml.Node | None]] = {}
+
+    def file(self, path: str | Path) -> None:
+        """Raises ConfigError, with file and line, for what cannot be in the YAML file ``path``."""
+        self._file(str(path), self.cls, ())
+
+    def flag(self, name: str, text: str | None) -> None:
+        """Raises ConfigError unless ``--NAME=TEXT`` (no text: nothing follows) is a field."""
+        place, hint = _Place(), self.cls
+        for part in name.removesuffix("+").split("."):
+            if _is_open(hint):
+                hint = self._known_class(place)
+                if part == "init_args":
+                    continue
+            hint = self._descend(hint, part, place)
+            place = place.below(part)
+        if name.endswith("+") or (text is not None and _fits(text, hint)):
+            return
+        if text is None:
+            place.refuse(None, f"expected {_describe(hint)}, found nothing; write --{name}=VALUE")
+        below = _given(hint)
+        if dataclasses.is_dataclass(below) and not _is_open(below) and Path(text).is_file():
+            self._file(text, below, place.path)
+            return
+        try:
+            node = strict_yaml.compose(text)
+        except yaml.YAMLError:
+            node = yaml.ScalarNode("tag:yaml.org,2002:str", text)
+        self._check(node or yaml.ScalarNode("tag:yaml.org,2002:null", ""), hint, place)
+
+    def finish(self) -> None:
+        """Raises ConfigError where a field without a default was given nowhere."""
+        for path, cls in [((), self.cls), *self._classes.items()]:
+            needed = [
+                f.name
+                for f in dataclasses.fields(cls)
+                if f.init
+                and f.default is dataclasses.MISSING
+                and f.default_factory is dataclasses.MISSING
+            ]
+            missing = [name for name in needed if name not in self._given[path]]
+            if not missing:
+                continue
+            flags = " ".join(f"--{'.'.join((*path, name))}=..." for name in missing)
+            what = ", ".join(missing)
+            if path:
+                place, node = self._places[path]
+                place.refuse(node, f"{cls.__name__} needs {what}: give it in init_args or {flags}")
+            raise ConfigError(f"{what} missing: give it in the file of --config, or as {flags}")
+
+    def _file(self, path: str, hint: Any, below: tuple[str, ...]) -> None:
+        place = _Place(below, path)
+        node = strict_yaml.compose_file(path)
+        if node is None:
+            place.refuse(None, f"is empty: expected {_keys(hint)}")
+        self._check(node, hint, place)
+
+    def _check(self, node: yaml.Node, hint: Any, place: _Place) -> None:
+        if _given(hint) is not hint:
+            if _value(node) is None:
+                return
+            hint = _given(hint)
+        if _is_open(hint):
+            self._check_class(node, hint, place)
+        elif dataclasses.is_dataclass(hint):
+            self._check_fields(node, hint, place)
+        elif get_origin(hint) is dict and isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                self._check(value, get_args(hint)[1], place.below(str(key.value)))
+        elif not _fits(value := _value(node), hint):
+            found = _show(node, value)
+            place.refuse(node, f"expected {_describe(hint)}, found {found}{_advice(node, hint)}")
+
+    def _check_fields(self, node: yaml.Node, cls: Any, place: _Place) -> None:
+        if not isinstance(node, yaml.MappingNode):
+            found = _show(node, _value(node))
+            place.refuse(node, f"expected {_keys(cls)}, found {found}")
+        for key, value in node.value:
+            name = str(key.value)
+            if name != "<<":
+                hint = self._descend(cls, name, place, key)
+                self._check(value, hint, place.below(name))
+
+    def _check_class(self, node: yaml.Node, base: Any, place: _Place) -> None:
+        if isinstance(node, yaml.ScalarNode):
+            self._choose(node, base, place)
+            return
+        if not isinstance(node, yaml.MappingNode):
+            place.refuse(node, f"{_expected_class(base)}, found {_show(node, _value(node))}")
+        parts = {str(key.value): (key, value) for key, value in node.value}
+        if "class_path" in parts:
+            self._choose(parts["class_path"][1], base, place)
+        elif place.path not in self._classes:
+            place.refuse(node, f"no class_path: {_expected_class(base)}")
+        cls = self._classes[place.path]
+        for name, (key, _) in parts.items():
+            if name in _hints(cls):
+                place.refuse(key, f"{name} stands beside class_path: put it under init_args")
+            if name not in ("class_path", "init_args"):
+                close = _close(name, ("class_path", "init_args"))
+                place.refuse(key, f"unknown key {name!r}{close or ':'} {_expected_class(base)}")
+        if "init_args" in parts:
+            self._check_fields(parts["init_args"][1], cls, place)
+
+    def _choose(self, node: yaml.Node, base: Any, place: _Place) -> None:
+        self._classes[place.path] = _resolve(str(node.value), base, place, node)
+        self._places[place.path] = place, node if place.file else None
+
+    def _known_class(self, place: _Place) -> type:
+        if place.path not in self._classes:
+            *above, name = place.path
+            siblings = [path[-1] for path in self._classes if list(path[:-1]) == above]
+            there = f"there is {', '.join(siblings)}" if siblings else "there is none"
+            place.refuse(
+                None,
+                f"nothing is called {name!r}: {there}{_close(name, siblings)} "
+                f"(--{'.'.join(place.path)}=CLASS adds one)",
+            )
+        return self._classes[place.path]
+
+    def _descend(self, hint: Any, name: str, place: _Place, key: yaml.Node | None = None) -> Any:
+        """The type of ``name`` below a dataclass or mapping; raises ConfigError if there is none"""
+        if get_origin(hint) is dict:
+            return get_args(hint)[1]
+        hint = _given(hint)
+        hints = _hints(hint) if dataclasses.is_dataclass(hint) else {}
+        if name in hints:
+            self._given[place.path].add(name)
+            return hints[name]
+        if place.file:
+            close = _close(name, hints) or self._elsewhere(name)
+            expected = f": expected one of {_listed(hints)}"
+            place.refuse(key, f"unknown key {name!r}{close or expected}")
+        prefix = "".join(part + "." for part in place.path)
+        close = _close(name, hints, "--" + prefix) or self._elsewhere(name)
+        expected = f": expected one of {_listed(hints)}" if hints else ": nothing is below it"
+        place.below(name).refuse(None, f"no such flag{close or expected}")
+
+    def _elsewhere(self, name: str) -> str:
+        """A field of that name anywhere in the tree."""
+        roots = [((), self.cls), *self._classes.items()]
+        paths = [".".join(path) for root, cls in roots for path in _paths(cls, root)]
+        found = [path for path in paths if path.rpartition(".")[2] == name.rpartition(".")[2]]
+        return f"; did you mean --{found[0]}?" if found else _close(name, paths, "--")
+
+
+def _resolve(name: str, base: Any, place: _Place, node: yaml.Node | None) -> type:
+    """The concrete subclass of ``base`` called ``name``, or at that dotted path."""
+    classes = {cls.__name__: cls for cls in _subclasses(base) if not inspect.isabstract(cls)}
+    if name in classes:
+        return classes[name]
+    if "." not in name:
+        close = _close(name, classes)
+        place.refuse(node, f"unknown class {name!r}{close or ':'} {_expected_class(base)}")
+    module, _, attribute = name.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except ImportError as error:
+        place.refuse(node, f"class_path {name!r}: {error}; is its folder on PYTHONPATH?")
+    except AttributeError:
+        having = vars(importlib.import_module(module))
+        there = [own for own, value in having.items() if _is(value, base)]
+        close = _close(attribute, there) or f": expected {' or '.join(there) or 'another module'}"
+        place.refuse(node, f"class_path {name!r}: {module} has no {attribute}{close}")
+    if not _is(found, base):
+        place.refuse(node, f"class_path {name!r} is no {base.__name__}: {_expected_class(base)}")
+    if inspect.isabstract(found):
+        place.refuse(node, f"class_path {name!r} is abstract: {_expected_class(base)}")
+    return typing.cast(type, found)
+
+
+def _is(value: Any, base: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, base)
+
+
+def _subclasses(cls: type) -> Iterator[type]:
+    subclass: type
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
+
+
+def _expected_class(base: type) -> str:
+    ours = base.__module__.partition(".")[0]
+    names = sorted(
+        cls.__name__
+        for cls in _subclasses(base)
+        if not inspect.isabstract(cls) and cls.__module__.startswith(f"{ours}.")
+    )
+    return (
+        f"expected {{class_path: CLASS, init_args: {{...}}}} with CLASS one of {', '.join(names)} "
+        "or the dotted path of your own"
+    )
+
+
+def _is_open(hint: Any) -> bool:
+    """Whether any subclass may stand here."""
+    return dataclasses.is_dataclass(hint) and inspect.isabstract(hint)
+
+
+def _given(hint: Any) -> Any:
+    """The dataclass of ``Dataclass | None``; any other type as it is."""
+    inner = [one for one in get_args(hint) if one is not types.NoneType]
+    union = get_origin(hint) in (typing.Union, types.UnionType)
+    return inner[0] if union and len(inner) == 1 and dataclasses.is_dataclass(inner[0]) else hint
+
+
+def _hints(cls: Any) -> dict[str, Any]:
+    """The type of every field."""
+    hints = typing.get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
+
+
+def _paths(cls: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, hint in _hints(cls).items():
+        yield (*above, name)
+        below = _given(hint)
+        if dataclasses.is_dataclass(below) and not _is_open(below):
+            yield from _paths(below, (*above, name))
+
+
+def _close(name: str, known: Sequence[str] | Mapping[str, Any], prefix: str = "") -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {prefix}{close[0]}?" if close else ""
+
+
+def _keys(cls: Any) -> str:
+    return f"a mapping {{key: value, ...}} with keys such as {', '.join(list(_hints(cls))[:4])}"
+
+
+def _listed(names: Sequence[str] | Mapping[str, Any]) -> str:
+    shown = list(names)[:MOST_LISTED]
+    more = " (--help explains all)" if len(names) > len(shown) else ""
+    return ", ".join(shown) + more
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a YAML value has this type; of types that are not of YAML jsonargparse is judge."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, one) for one in inner)
+    if origin is Literal:
+        return any(type(value) is type(one) and value == one for one in inner)
+    if origin is list:
+        return isinstance(value, list) and all(_fits(item, inner[0]) for item in value)
+    if origin is tuple:
+        same = isinstance(value, list) and len(value) == len(inner)
+        return same and all(_fits(item, one) for item, one in zip(value, inner, strict=True))
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(v, inner[1]) for v in value.values())
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if dataclasses.is_dataclass(hint):
+        return isinstance(value, typing.cast(type, hint))
+    return type(value) is hint if hint in _WORDS else True
+
+
+def check_types(instance: Any) -> None:
+    """Raise ConfigError where a field of a dataclass made in Python is of another type.
+
+    Numbers are checked as in a recipe; a path may stand for text, a tuple for a list.
+    """
+    for name, hint in _hints(type(instance)).items():
+        value = getattr(instance, name)
+        if not _fits(_as_written(value), hint):
+            raise ConfigError(
+                f"{name}: expected {_describe(hint)}, found {value!r:.{MOST_SHOWN}} "
+                f"({type(value).__name__})"
+            )
+
+
+def _as_written(value: Any) -> Any:
+    """A value of Python as YAML would have it."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [_as_written(one) for one in value]
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _describe(hint: Any) -> str:
+    """The type in words."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_describe(one) for one in inner)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, inner))}"
+    if origin is list:
+        return f"a list of {_plural(inner[0])}"
+    if origin is tuple:
+        return f"a list of {len(inner)} {_plural(inner[0])}"
+    if origin is dict:
+        return "a mapping {key: value, ...}"
+    if dataclasses.is_dataclass(hint):
+        return f"{getattr(hint, '__name__', hint)}, a mapping {{key: value, ...}}"
+    return _WORDS.get(hint) or str(getattr(hint, "__name__", hint))
+
+
+def _plural(hint: Any) -> str:
+    if get_origin(hint) is list:
+        return f"lists of {_plural(get_args(hint)[0])}"
+    return {int: "whole numbers", float: "numbers", str: "texts"}.get(hint) or _describe(hint)
+
+
+def _advice(node: yaml.Node, hint: Any) -> str:
+    """What to write instead, where a slip is common."""
+    text = str(node.value) if isinstance(node, yaml.ScalarNode) else ""
+    kinds = get_args(hint) if get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    if text and str in kinds:
+        return f"; put it in quotes: '{text}'"
+    if ":" in text and list[list[float]] in kinds:
+        return "; write points as [[step, value], ...]"
+    if text and list[str] in kinds:
+        return f"; write [{text}]"
+    if bool in kinds and text.lower() in ("yes", "no", "on", "off"):
+        return f"; write {'true' if text.lower() in ('yes', 'on') else 'false'}"
+    literals = [str(one) for kind in kinds if get_origin(kind) is Literal for one in get_args(kind)]
+    return _close(text, literals)
+
+
+def _value(node: yaml.Node) -> Any:
+    return strict_yaml.value(node)
+
+
+def _show(node: yaml.Node, value: Any) -> str:
+    """What was written, cut where it is long."""
+    if isinstance(node, yaml.ScalarNode):
+        text = repr(node.value) if node.value else "nothing"
+    else:
+        text = str(value)
+    return text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + "..."

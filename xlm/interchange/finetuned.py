@@ -1,0 +1,179 @@
+"""Fine-tuned models opened with their tasks: what prediction and export start from.
+
+    model directory    heads.safetensors and tasks.yaml
+    run, checkpoint    its tensors and config.yaml
+    transformers       a class with a head that we know
+
+tasks.yaml comes with a model, perhaps from a stranger: only classes of ``xlm.tasks`` are imported.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from xlm.config import strict_yaml
+from xlm.config.cli import parse
+from xlm.errors import CheckpointError, ConfigError, XlmError
+from xlm.interchange.load import fetch, load
+from xlm.interchange.transformers.files import read_json
+from xlm.interchange.transformers.heads import read_head
+from xlm.interchange.transformers.tasks import from_task_head
+from xlm.model.pretrained import CONFIG, TASKS, PretrainedModel
+from xlm.tasks.task import Task
+
+FOREIGN = "task"
+"""The name of the task of a model that was fine-tuned with transformers."""
+_OWN = re.compile(r"xlm\.tasks\.[a-z_]+\.[A-Z][A-Za-z]+")
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """A model, one of its tasks, and the head of that task; in evaluation mode."""
+
+    model: PretrainedModel
+    name: str
+    """Of the task, as the recipe called it."""
+    task: Task
+    head: nn.Module
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Saved:
+    """What is read of tasks.yaml."""
+
+    task: Task
+
+
+def open_finetuned(source: str | Path, task: str | None = None) -> FineTuned:
+    """The fine-tuned model at ``source``, which is anything that ``xlm.load`` takes.
+
+    ``task`` is its name; None: the only one there is. Raises ConfigError for a model that was not
+    fine-tuned, a task that it does not have, and a class outside ``xlm.tasks``; CheckpointError or
+    DataError for files that are damaged.
+    """
+    path = Path(source).expanduser()
+    if not path.exists():
+        path = fetch(str(source))
+    model = load(path)
+    if not model.heads and (path / CONFIG).is_file() and "model_type" in read_json(path / CONFIG):
+        return _open_foreign(model, path, str(source), task)
+    return with_task(model, str(source), task)
+
+
+def with_task(model: PretrainedModel, source: str, task: str | None = None) -> FineTuned:
+    """A model of ours with the head of a task; raises as ``open_finetuned``."""
+    saved = _saved_tasks(model, source)
+    if not saved:
+        raise ConfigError(
+            f"{source} has no head of a task: expected a fine-tuned model, such as the folder "
+            f"model that xlm finetune leaves in a seed's folder"
+        )
+    if task is None and len(saved) > 1:
+        raise ConfigError(f"{source} has the tasks {', '.join(saved)}: name one of them by task")
+    name = next(iter(saved)) if task is None else task
+    if name not in saved:
+        raise ConfigError(f"{source} has no task {name!r}: it has {', '.join(saved)}")
+    own = f"heads.{name}."
+    tensors = {n.removeprefix(own): t for n, t in model.heads.items() if n.startswith(own)}
+    return _built(model, name, _parsed(saved[name], name, source), tensors, source)
+
+
+def chosen_task(model: PretrainedModel, source: str, task: str | None) -> FineTuned | None:
+    """What of a model is exported: with a task, or (None) the language model alone.
+
+    ``task`` is its name; None: the only one of this library, if any; "": none. Heads of other
+    objectives stay behind unless they are named. Raises as ``open_finetuned``.
+    """
+    if task == "":
+        return None
+    known = [name for name, saved in _saved_tasks(model, source).items() if _is_ours(saved)]
+    if task is None and len(known) > 1:
+        raise ConfigError(
+            f"{source} has the tasks {', '.join(known)}: choose the one whose head goes too by "
+            'task, or task "" for the language model alone'
+        )
+    if task is None and not known:
+        return None
+    return with_task(model, source, task or known[0])
+
+
+def _saved_tasks(model: PretrainedModel, source: str) -> dict[str, Any]:
+    """The settings of each task that a model has a head of, by name, as YAML has them.
+
+    Raises CheckpointError where they are no such thing.
+    """
+    if not model.heads:
+        return {}
+    try:
+        content = strict_yaml.load(model.tasks)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{source}: its {TASKS} is no YAML ({reason[:200]})") from None
+    tasks = content.get("objectives") if isinstance(content, Mapping) else None
+    if not isinstance(tasks, Mapping):
+        raise CheckpointError(f"{source}: its {TASKS} names no objectives: expected a task each")
+    having = {name.split(".")[1] for name in model.heads if name.count(".") > 1}
+    return {name: settings for name, settings in tasks.items() if name in having}
+
+
+def _is_ours(settings: Any) -> bool:
+    """Whether the settings of a task name a class of ``xlm.tasks``."""
+    path = settings.get("class_path") if isinstance(settings, Mapping) else None
+    return isinstance(path, str) and _OWN.fullmatch(path) is not None
+
+
+def _parsed(settings: Any, name: str, source: str) -> Task:
+    if not _is_ours(settings):
+        found = settings.get("class_path") if isinstance(settings, Mapping) else settings
+        raise ConfigError(
+            f"{source}: the task {name} is of {str(found)[:80]!r}, and only classes of xlm.tasks "
+            "are imported for a model: import your own, and give it to xlm.predict.Predictor"
+        )
+    try:
+        return parse(_Saved, TASKS, [f"--task={strict_yaml.dump(dict(settings))}"]).task
+    except (XlmError, ValueError) as error:
+        line = " ".join(str(error).split()).removeprefix("--")
+        raise CheckpointError(f"{source}: its {TASKS}, {name}: {line}") from None
+
+
+def _built(
+    model: PretrainedModel, name: str, task: Task, tensors: Mapping[str, Tensor], source: str
+) -> FineTuned:
+    with torch.device("meta"):
+        # no memory and no random numbers for values that are about to be replaced
+        head = task.head(model.transformer.config)
+    if head is None:
+        raise ConfigError(f"{source}: the task {name} has no head: there is nothing to predict by")
+    try:
+        head.load_state_dict(dict(tensors), assign=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"{source}: the head of {name} does not fit its settings ({reason[:300]})"
+        ) from None
+    return FineTuned(model, name, task, head.eval())
+
+
+def _open_foreign(model: PretrainedModel, folder: Path, source: str, task: str | None) -> FineTuned:
+    """A model of transformers with the head of a task."""
+    head = read_head(folder)
+    if head is None:
+        found = read_json(folder / CONFIG).get("architectures")
+        raise ConfigError(
+            f"{source} has the architecture {found}, expected one for a task: sequence "
+            "classification, token classification or question answering"
+        )
+    if task not in (None, FOREIGN):
+        raise ConfigError(f"{source} has no task {task!r}: it has one, called {FOREIGN}")
+    made, tensors = from_task_head(head, model.transformer.config.max_positions)
+    lost = [line for line in model.extra.get("lost", ()) if "head" not in line]
+    model = replace(model, extra={**model.extra, "lost": lost})
+    return _built(model, FOREIGN, made, tensors, source)

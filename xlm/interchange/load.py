@@ -1,0 +1,260 @@
+"""``xlm.load``: a model from whatever holds one, on this machine or on the Hugging Face hub.
+
+model directory    config.json of this library           PretrainedModel.open
+run, checkpoint    checkpoints/step-00001234, config.yaml; without checkpoints its model
+transformers       config.json with model_type           xlm, xlm-roberta, roberta, bert
+fairseq            model.pt and dict.txt
+the original       a file .pth
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Literal
+
+import torch
+import yaml
+from torch import Tensor
+
+from xlm.config import strict_yaml
+from xlm.data.corpora import DESCRIPTION
+from xlm.errors import CheckpointError, ConfigError
+from xlm.interchange.transformers.files import read_json
+from xlm.model.config import ModelConfig
+from xlm.model.pretrained import CONFIG, FORMAT, TOKENIZER, PretrainedModel
+from xlm.model.transformer import Transformer
+from xlm.text.tokenizers.loading import load_tokenizer
+from xlm.text.tokenizers.tokenizer import SETTINGS_FILE, Tokenizer
+from xlm.training import checkpoint
+from xlm.training.initialization import Source
+from xlm.training.restore import CHECKPOINTS, find_checkpoint
+
+log = logging.getLogger("xlm")
+
+TRANSFORMERS = {
+    "xlm": "xlm.interchange.transformers.xlm.read_transformers_xlm",
+    "xlm-roberta": "xlm.interchange.transformers.roberta.read_transformers_roberta",
+    "roberta": "xlm.interchange.transformers.roberta.read_transformers_roberta",
+    "camembert": "xlm.interchange.transformers.roberta.read_transformers_roberta",
+    "bert": "xlm.interchange.transformers.bert.read_transformers_bert",
+}
+"""The reader of each ``model_type`` of transformers."""
+
+EXPECTED = (
+    "a model directory of this library, a run's folder or one of its checkpoints, a transformers "
+    f"folder (config.json with model_type {', '.join(TRANSFORMERS)}), a fairseq folder (model.pt "
+    "and dict.txt), a file .pth of the original XLM, or OWNER/NAME on the Hugging Face hub"
+)
+MOST_LISTED = 8
+MODEL = "model"
+"""The folder of a run that holds its best weights as a model directory."""
+
+HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
+HUB_FILES = [
+    "*.json", "tokenizer/*", "merges.txt", "vocab.txt", "codes", "vocab", "sentencepiece.*",
+    "*.model", "dict.txt", "model*.safetensors", "heads.safetensors", "tasks.yaml",
+]  # fmt: skip
+"""What is fetched from the hub: no picture, no other framework's weights."""
+HUB_PICKLED = ["pytorch_model*.bin", "model.pt"]
+"""Fetched only where there are no safetensors; read without unpickling code."""
+
+
+def load(
+    source: str | Path,
+    *,
+    codes: str | Path | None = None,
+    vocabulary: str | Path | None = None,
+    which: Literal["best", "latest"] = "best",
+) -> PretrainedModel:
+    """The model at ``source`` with its tokenizer and languages, in evaluation mode.
+
+    ``codes`` and ``vocabulary`` are the files of an original ``.pth``; ``which`` is the checkpoint
+    of a run's folder (averaged weights where the run kept some). No file can run code. Raises
+    ConfigError for a source that is nothing known, CheckpointError or DataError for one that is
+    damaged, each in one line.
+    """
+    return open_source(source, codes=codes, vocabulary=vocabulary, which=which).model
+
+
+def usable_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """The device of that name, auto: CUDA where there is a GPU; ConfigError where there is none."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device is cuda, but torch finds no GPU: give cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def open_source(
+    source: str | Path,
+    *,
+    codes: str | Path | None = None,
+    vocabulary: str | Path | None = None,
+    which: Literal["best", "latest"] = "best",
+) -> Source:
+    """As ``load``, with the heads of a run's checkpoint."""
+    path, given = Path(source).expanduser(), {"codes": codes, "vocabulary": vocabulary}
+    if path.suffix == ".pth" and path.is_file():
+        files = {name: Path(value) for name, value in given.items() if value is not None}
+        read_original = _reader("xlm.interchange.original.checkpoint.read_original")
+        return Source(read_original(path, **files), str(source))
+    if path.suffix == ".pt" and path.is_file() and not any(given.values()):
+        return Source(_widened(_reader("xlm.interchange.fairseq.read_fairseq")(path)), str(source))
+    if unasked := [name for name, value in given.items() if value is not None]:
+        raise ConfigError(
+            f"{source}: {' and '.join(unasked)} go with a file .pth of the original XLM, every "
+            "other source has a tokenizer of its own; leave them out"
+        )
+    if not path.exists():
+        path = fetch(str(source))
+    if not path.is_dir():
+        raise ConfigError(f"{source} is a file that is no model: expected {EXPECTED}")
+    if (path / checkpoint.MANIFEST).exists() or (path / CHECKPOINTS).is_dir():
+        return read_checkpoint(find_checkpoint(path, which))
+    if (path / MODEL / CONFIG).is_file() and not (path / CONFIG).exists():
+        path = path / MODEL  # a finished run that kept no checkpoint
+    model = _widened(_read_folder(path, str(source)))
+    return Source(model, str(source), model.heads)
+
+
+def _widened(model: PretrainedModel) -> PretrainedModel:
+    """The model in float32 where its weights were stored in less, which it then says."""
+    narrow = {p.dtype for p in model.transformer.parameters()} & {torch.float16, torch.bfloat16}
+    if narrow:
+        model.transformer.float()
+        names = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in narrow))
+        line = f"nothing: weights that were stored in {names} are float32 now"
+        model.extra["lost"] = [*model.extra.get("lost", []), line]
+    return model
+
+
+def read_checkpoint(
+    loaded: checkpoint.Loaded, tokenizer: Tokenizer | None = None, *, prefer_averaged: bool = True
+) -> Source:
+    """The model of a run's checkpoint, averaged weights where it has some, and its heads.
+
+    ``tokenizer`` spares loading the checkpoint's; without ``prefer_averaged`` it is the weights
+    that were trained. The classes of the run's objectives need not be
+    there. Raises CheckpointError where the files do not fit each other.
+    """
+    shape = checkpoint_shape(loaded)
+    tensors = loaded.tensors("model")
+    averaged = prefer_averaged and loaded.has_tensors("averaged")
+    if averaged:
+        averages = loaded.tensors("averaged")
+        tensors.update((name, value) for name, value in averages.items() if name in tensors)
+    tokenizer = tokenizer or load_tokenizer(loaded.directory(TOKENIZER))
+    languages: dict[str, int] = loaded.state["languages"]
+    with torch.device("meta"):
+        transformer = Transformer(
+            shape,
+            vocab_size=tokenizer.vocab_size,
+            num_languages=len(languages),
+            pad_id=tokenizer.pad_id,
+        )
+    # copied: a tensor that stays mapped crashes the process when its file is cut short
+    own = {
+        name.removeprefix("model."): tensor.clone()
+        for name, tensor in tensors.items()
+        if name.startswith("model.")
+    }
+    try:
+        transformer.load_state_dict(own, assign=True)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{loaded.path}: its tensors do not fit its config.yaml ({checkpoint.one_line(error)})"
+        ) from error
+    heads: dict[str, Tensor] = {n: t for n, t in tensors.items() if n.startswith("heads.")}
+    extra = {"step": loaded.step, "averaged": averaged}
+    model = PretrainedModel(
+        transformer.eval(), tokenizer, languages, extra, heads, _tasks(loaded, heads)
+    )
+    return Source(model, str(loaded.path), heads)
+
+
+def _tasks(loaded: checkpoint.Loaded, heads: Mapping[str, Tensor]) -> str:
+    """The objectives of a run that have heads, as its config has them."""
+    having = {name.split(".")[1] for name in heads}
+    objectives = strict_yaml.load(loaded.text("config.yaml")).get("objectives", {})
+    own = {name: value for name, value in objectives.items() if name in having}
+    return strict_yaml.dump({"objectives": own}) if own else ""
+
+
+def checkpoint_shape(loaded: checkpoint.Loaded) -> ModelConfig:
+    """The model's shape in a checkpoint's resolved config, whatever its objectives are."""
+    try:
+        return ModelConfig(**strict_yaml.load(loaded.text("config.yaml"))["model"])
+    except (yaml.YAMLError, TypeError, KeyError, ConfigError) as error:
+        raise CheckpointError(
+            f"{loaded.path / 'config.yaml'}: no shape of a model that this version can build "
+            f"({checkpoint.one_line(error)})"
+        ) from error
+
+
+def open_tokenizer(source: str | Path) -> Tokenizer:
+    """The tokenizer of prepared text, or of anything that ``load`` takes."""
+    path = Path(source).expanduser()
+    if (path / CHECKPOINTS).is_dir() and not (path / TOKENIZER / SETTINGS_FILE).exists():
+        path = find_checkpoint(path, "best").path
+    if (path / TOKENIZER).is_dir() or (path / DESCRIPTION).exists():
+        return load_tokenizer(path / TOKENIZER)
+    return load(source).tokenizer
+
+
+def _read_folder(folder: Path, source: str) -> PretrainedModel:
+    """The model directory of whatever library ``folder`` is."""
+    if (folder / CONFIG).is_file():
+        described = read_json(folder / CONFIG)
+        if described.get("format") == FORMAT:
+            return PretrainedModel.open(folder)
+        kind = described.get("model_type")
+        if kind in TRANSFORMERS:
+            return _reader(TRANSFORMERS[kind])(folder)
+        raise ConfigError(
+            f"{folder / CONFIG}: found format {described.get('format')!r} and model_type {kind!r}, "
+            f"expected the format {FORMAT!r} or a model_type of {', '.join(TRANSFORMERS)}"
+        )
+    if (folder / "model.pt").is_file() and (folder / "dict.txt").is_file():
+        return _reader("xlm.interchange.fairseq.read_fairseq")(folder)
+    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
+    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    found = ", ".join(names[:MOST_LISTED]) or "nothing"
+    what = "prepared text" if (folder / DESCRIPTION).exists() else "no model"
+    raise ConfigError(f"{source} holds {what} ({found}{more}): expected {EXPECTED}")
+
+
+def _reader(dotted: str) -> Callable[..., PretrainedModel]:
+    """A reader of a foreign format: imported by those alone who have such a file."""
+    module, _, name = dotted.rpartition(".")
+    reader: Callable[..., PretrainedModel] = getattr(import_module(module), name)
+    return reader
+
+
+def fetch(name: str) -> Path:
+    """The local copy of a model on the Hugging Face hub, fetched once and kept in its cache.
+
+    Raises ConfigError for what is neither a path nor such a name, or where ``huggingface_hub`` is
+    missing; CheckpointError where the hub refuses or cannot be reached.
+    """
+    if not HUB_NAME.fullmatch(name):
+        raise ConfigError(f"{name} does not exist: expected {EXPECTED}")
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise ConfigError(
+            f"{name} does not exist here, and fetching it from the Hugging Face hub needs the "
+            "extra hf: pip install 'xlm-pretrain[hf]'"
+        ) from error
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=HUB_FILES))
+        if not any(folder.glob("model*.safetensors")):
+            folder = Path(snapshot_download(name, allow_patterns=[*HUB_FILES, *HUB_PICKLED]))
+    except Exception as error:  # the network, the hub, a name that nobody has ...
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(
+            f"{name} is no path here, and the Hugging Face hub does not give it ({reason}); "
+            "correct the path or the name, or fetch it by hand and give its folder"
+        ) from error
+    return folder

@@ -1,0 +1,177 @@
+"""Ids that another program has made, written as corpora of this library.
+
+    flat ids, each sentence with its end symbol --without the empty ones--> Corpus, Pairs
+
+Nothing is segmented anew: words, characters and bytes are read off the pieces, and those of unknown
+words off the other program's own table of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xlm.data.corpus import CorpusWriter
+from xlm.data.pairs import SIDES, write_index
+from xlm.errors import DataError
+from xlm.metrics.scores import TextSize
+from xlm.storage import CHUNK
+from xlm.text.tokenizers.fastbpe import INSIDE
+from xlm.text.tokenizers.tokenizer import Tokenizer
+
+EMPTY, EMPTY_SIDE = "empty", "empty side"
+
+
+class Ids(Protocol):
+    """What is needed of a file of ids."""
+
+    @property
+    def ids(self) -> NDArray[Any]:
+        """Unsigned ids in a row, each sentence with its end symbol."""
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """int64 ``[sentences]``: tokens of each, the end symbol included."""
+
+    @property
+    def unknown_words(self) -> Mapping[str, int]:
+        """How often each piece occurred that has no id."""
+
+
+@dataclass
+class Account:
+    """What was written of one language: counts that a reader can compare with the source."""
+
+    sentences: int = 0
+    tokens: int = 0
+    """With end symbols."""
+    unknown: int = 0
+    """Tokens without an id."""
+    dropped: int = 0
+    """Sentences, or pairs, that were left out because nothing is in them."""
+    sized: bool = True
+    """Whether the files tell what their unknown words were; else no size of the text is known."""
+
+    def describe(self, name: str, what: str) -> str:
+        """One line for a person."""
+        line = f"{name}: {self.sentences:,} {what}, {self.tokens:,} tokens"
+        if self.unknown:
+            line += f", {self.unknown:,} of them unknown"
+        if not self.sized:
+            line += " and told nowhere, so that no figure is per word, character or byte"
+        return line + (f"; {self.dropped:,} dropped ({EMPTY})" if self.dropped else "")
+
+
+def _open_account(parts: Sequence[Ids], tokenizer: Tokenizer) -> Account:
+    told = all(p.unknown_words or not bool((p.ids == tokenizer.unk_id).any()) for p in parts)
+    return Account(sized=told)
+
+
+def write_text(
+    parts: Sequence[Ids], path: Path | str, language: str, tokenizer: Tokenizer
+) -> Account:
+    """Write the sentences of ``parts``, one part after the other, as a corpus in folder ``path``.
+
+    Empty sentences are dropped and counted, as ``xlm prepare`` drops empty lines. Raises DataError
+    as ``CorpusWriter`` does.
+    """
+    account = _open_account(parts, tokenizer)
+    with CorpusWriter(path, language=language, tokenizer=tokenizer) as writer:
+        for part in parts:
+            _add(part, part.lengths > 1, writer, tokenizer, account)
+        writer.dropped = {EMPTY: account.dropped} if account.dropped else {}
+    return account
+
+
+def write_pairs(
+    sides: Sequence[Sequence[Ids]], path: Path | str, languages: Sequence[str], tokenizer: Tokenizer
+) -> tuple[Account, Account]:
+    """Write two aligned languages (of each the parts) as pairs in folder ``path``.
+
+    Pairs with an empty side are dropped and counted, as the original and ``xlm prepare`` do. Raises
+    DataError where the sides have different numbers of sentences.
+    """
+    kept = []
+    for number, (one, other) in enumerate(zip(*sides, strict=True)):
+        left, right = one.lengths, other.lengths
+        if len(left) != len(right):
+            raise DataError(
+                f"{path}: part {number} has {len(left):,} sentences in {languages[0]} and "
+                f"{len(right):,} in {languages[1]}: expected aligned files; check where they went "
+                "apart"
+            )
+        kept.append((left > 1) & (right > 1))
+    accounts = _open_account(sides[0], tokenizer), _open_account(sides[1], tokenizer)
+    for name, language, parts, account in zip(SIDES, languages, sides, accounts, strict=True):
+        with CorpusWriter(Path(path) / name, language=language, tokenizer=tokenizer) as writer:
+            for part, mask in zip(parts, kept, strict=True):
+                _add(part, mask, writer, tokenizer, account)
+    dropped = accounts[0].dropped
+    write_index(Path(path), tokenizer, dropped={EMPTY_SIDE: dropped} if dropped else {})
+    return accounts
+
+
+def _add(
+    part: Ids,
+    kept: NDArray[np.bool_],
+    writer: CorpusWriter,
+    tokenizer: Tokenizer,
+    account: Account,
+) -> None:
+    """Add the sentences of ``part`` that are ``kept`` (bool ``[sentences]``)."""
+    sized = account.sized
+    sizes = _Sizes(part, tokenizer)
+    end = 0
+    for start in range(0, len(kept), CHUNK):
+        mask, lengths = kept[start : start + CHUNK], part.lengths[start : start + CHUNK]
+        begin, end = end, end + int(lengths.sum())
+        ids = part.ids[begin:end][np.repeat(mask, lengths)]
+        writer.add(ids, lengths[mask], sizes.of(ids) if sized else TextSize(0, 0, 0, 0, 0))
+        account.sentences += int(mask.sum())
+        account.tokens += len(ids)
+        account.unknown += int((ids == tokenizer.unk_id).sum())
+        account.dropped += int((~mask).sum())
+
+
+class _Sizes:
+    """Words, characters and bytes of fastBPE pieces: line ends and the spaces between count."""
+
+    def __init__(self, part: Ids, tokenizer: Tokenizer):
+        self._unk_id = tokenizer.unk_id
+        measured = [
+            (0, 0, 0) if at in tokenizer.special_ids else _measure(piece)
+            for at, piece in enumerate(tokenizer.pieces)
+        ]
+        self._table = np.array(measured, dtype=np.int64)
+        # a line end stands where the last word's space would: it is a word, and no character more
+        self._table[tokenizer.end_id] = (1, 0, 0)
+        counts = np.array([*part.unknown_words.values()], dtype=np.float64)
+        sizes = np.array([_measure(word) for word in part.unknown_words], dtype=np.float64)
+        self._mean = counts @ sizes / counts.sum() if len(counts) else None
+        self._num_unknown = 0
+        self._given = np.zeros(3, dtype=np.int64)
+
+    def of(self, ids: NDArray[Any]) -> TextSize:
+        """The size of some more sentences, none of them empty.
+
+        Unknown words have the mean size of those in the table: over a whole file the sum is exact.
+        """
+        total = self._table[ids].sum(axis=0)
+        self._num_unknown += int((ids == self._unk_id).sum())
+        if self._mean is not None:
+            so_far = np.rint(self._mean * self._num_unknown).astype(np.int64)
+            total += so_far - self._given
+            self._given = so_far
+        return TextSize(0, len(ids), *map(int, total))
+
+
+def _measure(piece: str) -> tuple[int, int, int]:
+    """Words, characters and bytes of a piece; the last of a word brings the space behind it."""
+    text = piece.removesuffix(INSIDE)
+    last = int(not piece.endswith(INSIDE))
+    return last, len(text) + last, len(text.encode()) + last

@@ -1,0 +1,372 @@
+"""How near a model is to the same one in transformers: logits, hidden states, the ids of lines.
+
+    ours   Transformer  --random batches-->  logits, hidden states  --|difference|--> Parity
+    theirs its class in transformers, loaded from the files that are to be judged
+
+The peer is independent code, so that agreement says that weights, shape and layouts are right.
+Nothing is fetched, and no code of a model's folder is run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xlm.batch import Batch
+from xlm.errors import CheckpointError
+from xlm.interchange.tokenizer_parity import Lines, compare_tokenizers
+from xlm.interchange.transformers.files import read_config
+from xlm.model.pretrained import PretrainedModel
+from xlm.model.transformer import Transformer
+
+TOLERANCE = 1e-4
+"""The largest difference of a logit, in fp32, that still counts as the same model."""
+PEERS = {
+    "xlm": "XLMWithLMHeadModel",
+    "xlm-roberta": "XLMRobertaForMaskedLM",
+    "roberta": "RobertaForMaskedLM",
+    "camembert": "CamembertForMaskedLM",
+    "bert": "BertForMaskedLM",
+}
+"""The class that judges each ``model_type``."""
+_HEADS = ("pred_layer.", "lm_head.", "cls.")
+_ROWS, _LENGTH = 4, 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """What was compared with which peer, and how near the two were."""
+
+    peer: str | None = None
+    """Who judged; None where nothing was compared, and ``notes`` say why."""
+    logits: float | None = None
+    """Largest absolute difference of a logit in fp32; None where the peer has no output."""
+    hidden: float | None = None
+    """The same of the last layer's hidden states."""
+    cells: int = 0
+    """Tokens whose logits and hidden states were compared."""
+    batches: tuple[str, ...] = ()
+    tokenizer: tuple[Lines, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What was not compared, and why."""
+    opened: bool = True
+    """False where the peer was there and could not open the files."""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether nothing that was compared differs by more than ``TOLERANCE``."""
+        found = [value for value in (self.logits, self.hidden) if value is not None]
+        return all(value <= TOLERANCE for value in found)
+
+    def describe(self) -> list[str]:
+        """Lines for a person."""
+        lines = []
+        if self.peer is not None and self.hidden is not None:
+            what = "logits" if self.logits is not None else "hidden states"
+            worst = self.hidden if self.logits is None else self.logits
+            lines.append(
+                f"parity with {self.peer}: max |difference| of {what} {worst:.2g} over "
+                f"{self.cells:,} tokens ({', '.join(self.batches)})"
+            )
+        lines += [f"tokenizer, {part.describe()}" for part in self.tokenizer]
+        return lines + list(self.notes)
+
+    def to_json(self) -> dict[str, Any]:
+        """For parity.json; a difference that is no number is null, and ``agrees`` false."""
+        content = {**asdict(self), "tolerance": TOLERANCE, "agrees": self.agrees}
+        for name in ("logits", "hidden"):
+            value = content[name]
+            content[name] = value if value is not None and math.isfinite(value) else None
+        return content
+
+
+@dataclass(frozen=True)
+class TaskScores:
+    """The scores of a fine-tuned model, to be judged in place of logits over the vocabulary."""
+
+    peer: str
+    """Its class in transformers."""
+    score: Callable[[Transformer, Batch], Tensor]
+    """Scores ``[B, K]`` of the rows, or ``[N, K]`` of the cells in ``predict``."""
+    of_rows: bool
+
+
+def measure(model: PretrainedModel, folder: str | Path, scores: TaskScores | None = None) -> Parity:
+    """Compare ``model`` with what transformers makes of the files in ``folder``.
+
+    ``folder`` holds the same model as a transformers directory of a type in ``PEERS``; with
+    ``scores`` one that has the head of a task. The peer's configuration says whether both are
+    causal. Needs the extra ``hf``; without it, and for a folder that transformers cannot open, the
+    parity says that it was not measured, and why.
+    """
+    try:
+        transformers = importlib.import_module("transformers")
+    except ImportError:
+        note = "parity was not measured: transformers is not installed (the extra hf brings it)"
+        return Parity(notes=(note,))
+    kind = read_config(folder)["model_type"]
+    if kind not in PEERS:
+        known = ", ".join(PEERS)
+        return Parity(notes=(f"parity was not measured: model_type {kind!r} is none of {known}",))
+    with quiet(transformers):
+        try:
+            peer, missing = _open(transformers, scores.peer if scores else PEERS[kind], folder)
+        except Exception as error:  # whatever another library raises over a folder
+            reason = " ".join(str(error).split())[:200]
+            note = f"parity was not measured: transformers cannot open {folder} ({reason})"
+            return Parity(notes=(note,), opened=False)
+        pair = _Pair(model, peer, kind, scores)
+        found = pair.compare(missing)
+        try:
+            theirs = transformers.AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            note = f"tokenizers were not compared: transformers cannot open it ({reason})"
+            return replace(found, notes=(*found.notes, note))
+        lines = compare_tokenizers(model.tokenizer, theirs, pair.ids, pair.classes)
+        return replace(found, tokenizer=lines)
+
+
+def compare_bits(model: PretrainedModel, other: PretrainedModel) -> Parity:
+    """Two models of this library, which must agree in every bit of every tensor."""
+    ours, theirs = model.transformer.state_dict(), other.transformer.state_dict()
+    differing = [n for n in ours if n not in theirs or not torch.equal(ours[n], theirs[n])]
+    if differing or len(ours) != len(theirs) or model.tokenizer.digest != other.tokenizer.digest:
+        named = ", ".join(differing[:3]) or "the tokenizer"
+        raise CheckpointError(f"{named} came back different from the disk: check the disk")
+    return Parity(notes=(f"{len(ours)} tensors and the tokenizer came back bit for bit",))
+
+
+def _open(transformers: Any, name: str, folder: str | Path) -> tuple[Any, list[str]]:
+    """The peer in fp32 and the names of its tensors that the files lack."""
+    peer, info = getattr(transformers, name).from_pretrained(
+        folder, dtype=torch.float32, local_files_only=True, output_loading_info=True,
+        attn_implementation="eager",
+    )  # fmt: skip
+    return peer.eval(), sorted(info["missing_keys"])
+
+
+@contextlib.contextmanager
+def quiet(transformers: Any) -> Iterator[None]:
+    """No bars and no advice of transformers on standard error inside the block."""
+    log = transformers.utils.logging
+    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        log.set_verbosity(level)
+        if bars:
+            log.enable_progress_bar()
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """A random batch: int64 ``[B, T]`` each, lengths ``[B]``; positions None: 0..T-1."""
+
+    name: str
+    tokens: Tensor
+    lengths: Tensor
+    langs: Tensor
+    segments: Tensor
+    positions: Tensor | None = None
+
+    @property
+    def real(self) -> Tensor:
+        """Bool ``[B, T]``, False at padding."""
+        return torch.arange(self.tokens.shape[1]) < self.lengths[:, None]
+
+    def batch(self, cells: Tensor) -> Batch:
+        """The same for an objective, which predicts at the flat ``cells`` (int64 ``[N]``)."""
+        positions = self.positions
+        if positions is None:
+            positions = torch.arange(self.tokens.shape[1]).expand_as(self.tokens)
+        return Batch(
+            tokens=self.tokens, positions=positions, langs=self.langs, segments=self.segments,
+            lengths=self.lengths, rows=torch.arange(len(self.tokens)), predict=cells,
+            targets=torch.zeros_like(cells),
+        )  # fmt: skip
+
+
+class _Pair:
+    """A model of ours and its peer, fed alike."""
+
+    def __init__(
+        self, model: PretrainedModel, peer: Any, kind: str, scores: TaskScores | None = None
+    ):
+        self.ours, self.peer, self.kind = _in_fp32(model.transformer), peer, kind
+        self.scores = scores
+        self.ids, self.classes = _matching_ids(model, peer)
+        self.causal = bool(getattr(peer.config, "causal", False))
+
+    @torch.no_grad()
+    def compare(self, missing: Sequence[str]) -> Parity:
+        """The largest differences over every batch; ``missing``: what the peer was not given."""
+        without_head = bool(missing) and all(name.startswith(_HEADS) for name in missing)
+        notes = []
+        if without_head:
+            notes.append("the peer's files have no output layer: hidden states were compared alone")
+        elif missing:
+            notes.append(f"the peer's files lack {', '.join(missing[:5])}")
+        logits, hidden, cells, names = 0.0, 0.0, 0, []
+        for inputs in self._batches():
+            names.append(inputs.name)
+            cells += int(inputs.real.sum())
+            own = self._encode(inputs)
+            given = self._arguments(inputs)
+            theirs = self.peer.base_model(**given)[0]
+            hidden = _worst(hidden, own[inputs.real], theirs[inputs.real])
+            # of a whole window the hidden states are enough, and a vocabulary wide is too much
+            if inputs.tokens.shape[1] > _LENGTH or without_head:
+                continue
+            logits = _worst(logits, *self._logits(inputs, own, self.peer(**given)))
+        return Parity(
+            peer=f"{type(self.peer).__name__} of transformers {_version()}",
+            logits=None if without_head else logits,
+            hidden=hidden,
+            cells=cells,
+            batches=tuple(names),
+            notes=tuple(notes),
+        )
+
+    def _logits(self, inputs: _Inputs, own: Tensor, found: Any) -> tuple[Tensor, Tensor]:
+        """Ours and theirs: over the vocabulary, or the scores of the task."""
+        flat = inputs.real.flatten().nonzero()[:, 0]
+        if self.scores is None:
+            common = self.ids >= 0
+            projected = found.logits[inputs.real][:, self.ids[common]]
+            return self.ours.predict(own, flat)[:, common], projected
+        if hasattr(found, "logits"):
+            theirs = found.logits
+        else:
+            theirs = torch.stack([found.start_logits, found.end_logits], dim=-1)
+        ours = self.scores.score(self.ours, inputs.batch(flat))
+        return ours, theirs if self.scores.of_rows else theirs[inputs.real]
+
+    def _encode(self, inputs: _Inputs) -> Tensor:
+        langs = inputs.langs if self.ours.encoder.languages is not None else None
+        return self.ours.encode(
+            inputs.tokens, inputs.lengths, inputs.positions, langs, inputs.segments,
+            causal=self.causal,
+        )  # fmt: skip
+
+    def _arguments(self, inputs: _Inputs) -> dict[str, Tensor]:
+        """The same batch in the peer's words."""
+        pad_id = int(self.peer.config.pad_token_id)
+        tokens = torch.where(inputs.real, self.ids[inputs.tokens], pad_id)
+        given = {"input_ids": tokens}
+        if self.kind == "xlm":
+            given["lengths"] = inputs.lengths
+            if self.ours.encoder.languages is not None:
+                given["langs"] = inputs.langs
+            offset = 0
+        else:
+            given["attention_mask"] = inputs.real.long()
+            offset = 0 if self.kind == "bert" else pad_id + 1
+        if self.kind == "bert":
+            given["token_type_ids"] = inputs.segments
+        if inputs.positions is not None:
+            given["position_ids"] = inputs.positions + offset
+        return given
+
+    def _batches(self) -> Iterator[_Inputs]:
+        """Full rows, padded rows of a language each, pairs that restart, and one whole window."""
+        random = torch.Generator().manual_seed(0)
+        most = self.ours.config.max_positions
+        length = min(_LENGTH, most)
+        yield self._draw("full rows", [length] * _ROWS, random)
+        yield self._draw("padding", [max(1, length - 5 * row) for row in range(_ROWS)], random)
+        if length > 3:
+            half = length // 2
+            pairs = self._draw("pairs", [length - row for row in range(_ROWS)], random, half)
+            yield pairs
+        if most > length:
+            yield self._draw("a whole window", [most], random)
+
+    def _draw(
+        self, name: str, lengths: Sequence[int], random: torch.Generator, half: int = 0
+    ) -> _Inputs:
+        """Random ids that are no padding; with ``half`` the second part starts there anew."""
+        shape = (len(lengths), max(lengths))
+        ours, pad_id = self.ours, int(self.peer.config.pad_token_id)
+        allowed = torch.arange(ours.vocab_size)
+        allowed = allowed[(allowed != ours.pad_id) & (self.ids != pad_id) & (self.ids >= 0)]
+        tokens = allowed[torch.randint(len(allowed), shape, generator=random)]
+        langs = torch.randint(ours.num_languages, (shape[0], 1), generator=random).repeat(
+            1, shape[1]
+        )
+        segments, positions = torch.zeros(shape, dtype=torch.int64), None
+        if half:
+            langs[:, half:] = (langs[:, half:] + 1) % ours.num_languages
+            segments[:, half:] = 1 if ours.config.num_segments > 1 else 0
+            positions = torch.arange(shape[1]).repeat(shape[0], 1)
+            positions[:, half:] -= half
+        size = torch.tensor(lengths)
+        tokens[torch.arange(shape[1]) >= size[:, None]] = ours.pad_id
+        return _Inputs(name, tokens, size, langs, segments, positions)
+
+
+def _in_fp32(transformer: Transformer) -> Transformer:
+    """The transformer itself where it is in fp32 and at rest, else a copy."""
+    if all(p.dtype == torch.float32 for p in transformer.parameters()):
+        return transformer.eval()
+    copy = Transformer(
+        transformer.config,
+        vocab_size=transformer.vocab_size,
+        num_languages=transformer.num_languages,
+        pad_id=transformer.pad_id,
+    )
+    copy.load_state_dict({n: t.float() for n, t in transformer.state_dict().items()})
+    return copy.eval()
+
+
+def _matching_ids(model: PretrainedModel, peer: Any) -> tuple[Tensor, Tensor]:
+    """Our id -> the peer's (int64 ``[V]``), by equal rows where an export has reordered them.
+
+    -1 for a special token that no text of ours has, where the peer has no such row. The same id
+    where the tables are of one size and a row that matters is nowhere in theirs: then the logits
+    show how far the two are apart. With it, for each id of the peer the least that has an equal row
+    (int64 ``[V there]``). Raises CheckpointError where nothing fits.
+    """
+    ours = model.transformer.encoder.words.weight.detach().float()
+    theirs = peer.get_input_embeddings().weight.detach().float()
+    same, classes = torch.arange(len(ours)), torch.arange(len(theirs))
+    if ours.shape == theirs.shape and torch.equal(ours, theirs):
+        return same, classes
+    keys = [row.tobytes() for row in theirs.numpy()]
+    rows = {key: at for at, key in reversed(list(enumerate(keys)))}
+    found = [rows.get(row.tobytes(), -1) for row in ours.numpy()]
+    tokenizer = model.tokenizer
+    needed = {getattr(tokenizer, f"{role}_id") for role in ("begin", "end", "pad", "unk", "mask")}
+    missing = {at for at, row in enumerate(found) if row < 0}
+    if missing <= tokenizer.special_ids - needed:
+        return torch.tensor(found), torch.tensor([rows[key] for key in keys])
+    if ours.shape != theirs.shape:
+        raise CheckpointError(
+            f"the peer's word table is {list(theirs.shape)}, the model's {list(ours.shape)}, and "
+            f"its row {min(missing)} is nowhere in it"
+        )
+    return same, classes
+
+
+def _worst(so_far: float, ours: Tensor, theirs: Tensor) -> float:
+    """The larger of ``so_far`` and the largest difference; infinity for one that is no number."""
+    if not ours.numel():
+        return so_far
+    found = float((ours - theirs).abs().max())
+    return max(so_far, found) if math.isfinite(found) else math.inf
+
+
+def _version() -> str:
+    return str(importlib.import_module("transformers").__version__)

@@ -1,0 +1,91 @@
+"""How many lines of the sample our tokenizer and one of transformers turn into the same ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xlm import sample
+from xlm.text.normalize import normalize
+from xlm.text.tokenizers.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Lines:
+    """How many lines of the sample corpus two tokenizers turn into the same ids."""
+
+    what: str
+    """How the peer was called."""
+    lines: int
+    identical: int
+    first: str = ""
+    """The first line that differs, and how."""
+
+    def describe(self) -> str:
+        """One line for a person."""
+        differs = f"; the first that differs: {self.first}" if self.first else ""
+        return f"{self.what}: {self.identical:,} of {self.lines:,} lines identical{differs}"
+
+
+def compare_tokenizers(
+    tokenizer: Tokenizer, peer: Any, ids: Tensor, classes: Tensor
+) -> tuple[Lines, ...]:
+    """Whole rows, special tokens included, of every line of the sample corpus (en, hi, ne).
+
+    ``ids`` (int64 ``[V]``) says which id of the peer each of ours is, ``classes`` (int64) for each
+    of the peer's the least that has the same vector: an export may write one twice. XLMTokenizer
+    is also called with ``bypass_tokenizer`` (which its ``tokenize`` does not pass on): by itself it
+    tokenizes by Moses' rules first, where the original and this library take text as it is.
+    """
+    lines = [normalize(line) for line in _sample_lines()]
+    mapped, least = ids.tolist(), classes.tolist()
+    ours = [
+        [least[mapped[at]] for at in tokenizer.wrap(row).tokens.tolist()]
+        for row in map(_array, tokenizer.encode_lines(lines))
+    ]
+    name = type(peer).__name__
+
+    def compared(what: str, rows: Iterable[Sequence[int]]) -> Lines:
+        theirs = [[least[at] for at in row] for row in rows]
+        return _compare_lines(f"{name} {what}", lines, ours, theirs)
+
+    result = [compared("as it is", peer(lines)["input_ids"])]
+    if name == "XLMTokenizer":
+        bypassed = (
+            peer.convert_tokens_to_ids(peer._tokenize(line, bypass_tokenizer=True))
+            for line in lines
+        )
+        rows = map(peer.build_inputs_with_special_tokens, bypassed)
+        result.append(compared("with bypass_tokenizer", rows))
+    return tuple(result)
+
+
+def _array(ids: Sequence[int]) -> Any:
+    return torch.tensor(ids, dtype=torch.int64).numpy()
+
+
+def _compare_lines(
+    what: str, lines: Sequence[str], ours: Sequence[list[int]], theirs: Sequence[Sequence[int]]
+) -> Lines:
+    pairs = list(zip(ours, map(list, theirs), strict=True))
+    differing = [at for at, (one, other) in enumerate(pairs) if one != other]
+    first = ""
+    if differing:
+        one, other = pairs[differing[0]]
+        at = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), 0)
+        first = (
+            f"{lines[differing[0]][:60]!r} has {one[at : at + 3]} here and {other[at : at + 3]} "
+            f"there from token {at} on"
+        )
+    return Lines(what, len(lines), len(lines) - len(differing), first)
+
+
+def _sample_lines() -> Iterator[str]:
+    for language in sample.LANGUAGES:
+        for split in sample.SPLITS:
+            text = sample.path(f"{split}.{language}.txt").read_text(encoding="utf-8")
+            yield from text.splitlines()

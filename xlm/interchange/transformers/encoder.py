@@ -1,0 +1,342 @@
+"""Directories of transformers' BERT family: what BERT, RoBERTa, CamemBERT and XLM-R share there.
+
+    config.json, weights, tokenizer files <--Family--> PretrainedModel
+
+A family's module says what is its own: names, positions, the head, its tokenizers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xlm.errors import CheckpointError, ConfigError
+from xlm.interchange.transformers.encoder_names import (
+    NO_HEAD,
+    STAND_IN,
+    HeadNames,
+    Names,
+    Source,
+    account,
+    build,
+    give_encoder,
+    give_head,
+    stand_in,
+    take_encoder,
+    take_head,
+)
+from xlm.interchange.transformers.files import (
+    CONFIG,
+    read_config,
+    read_weights,
+    write_bytes,
+    write_json,
+    write_weights,
+)
+from xlm.model.pretrained import PretrainedModel
+from xlm.text.tokenizers import hugging_face, xlm_roberta
+from xlm.text.tokenizers.hugging_face import HuggingFaceTokenizer
+from xlm.text.tokenizers.xlm_roberta import XlmRobertaTokenizer
+
+Kind = HuggingFaceTokenizer | XlmRobertaTokenizer
+
+NAMES = Names()
+_DEFAULTS: dict[str, Any] = {
+    # what transformers takes where config.json does not say
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+    "layer_norm_eps": 1e-12,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "tie_word_embeddings": True,
+}
+_REFUSED = {
+    # setting: the values that are the architecture we have
+    "position_embedding_type": (None, "absolute"),
+    "is_decoder": (None, False),
+    "add_cross_attention": (None, False),
+    "hidden_act": (None, "gelu", "relu"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """What is an architecture's own."""
+
+    name: str
+    model_types: tuple[str, ...]
+    prefix: str
+    """Of the encoder's tensors, where there is a head too."""
+    masked: Mapping[str, str]
+    """model_type -> its class with a head."""
+    bare: Mapping[str, str]
+    """model_type -> its class without one."""
+    head: HeadNames
+    positions_after_padding: bool
+    """Whether row pad + 1 of the positions is that of the first token."""
+    head_activation: str | None
+    """Inside the head, whatever ``hidden_act`` says; None: as that says."""
+    pad_id: int
+    """Where config.json does not say."""
+    read_tokenizer: Callable[[Path, int], Kind]
+
+
+def read_model(folder: str | Path, family: Family) -> PretrainedModel:
+    """A model of the family and its tokenizer, in evaluation mode and the saved precision.
+
+    Raises CheckpointError for an architecture that is not the family's, settings that we have no
+    counterpart for, and tensors that are missing or do not fit; DataError for its tokenizer.
+    """
+    folder = Path(folder)
+    path = folder / CONFIG
+    config = read_config(folder)
+    _check(config, family, path)
+    source = Source(folder, read_weights(folder))
+    prefix = source.prefix(NAMES.words)
+    num_layers = _number(config, "num_hidden_layers", path)
+    lost: list[str] = []
+    tensors = take_encoder(source, NAMES, prefix, num_layers)
+    words = tensors["encoder.words.weight"]
+    tokenizer = family.read_tokenizer(folder, len(words))
+    _cut_positions(tensors, config, family, path, lost)
+    _cut_segments(tensors, tokenizer, lost)
+    tied = config.get("tie_word_embeddings", True) is not False
+    head = take_head(source, family.head, words, tied)
+    extra: dict[str, Any] = {"format": f"transformers {config['model_type']}"}
+    extra["model_type"] = config["model_type"]
+    if not head:
+        tied, extra[NO_HEAD] = True, True
+        head = stand_in(words)
+        lost.append(STAND_IN)
+    elif family.head_activation not in (None, _value(config, "hidden_act")):
+        raise CheckpointError(
+            f"{path}: hidden_act is {config.get('hidden_act')!r}, but the head of {family.name} "
+            f"always has {family.head_activation}: our models have one activation"
+        )
+    account(source, prefix + "embeddings.", prefix + "encoder.", lost=lost)
+    settings = _settings(config, tensors, path)
+    settings |= {"tied_output": tied, "output_transform": len(head) > 1}
+    model = build(folder, settings, {**tensors, **head}, tokenizer.pad_id)
+    return PretrainedModel(model, tokenizer, {}, {**extra, "lost": lost})
+
+
+def write_model(
+    model: PretrainedModel,
+    folder: str | Path,
+    family: Family,
+    model_type: str,
+    num_segments: int,
+) -> list[str]:
+    """Write a transformers directory of the family; a line per thing that is lost or changed.
+
+    ``num_segments`` is how many token types the architecture has. Raises ConfigError for a shape
+    that the family cannot hold.
+    """
+    check_shape(model, family, num_segments)
+    transformer, tokenizer = model.transformer, model.tokenizer
+    assert isinstance(tokenizer, Kind), "the family's module sees to that"
+    bare = not transformer.config.output_transform
+    lost = []
+    prefix = "" if bare else family.prefix
+    tensors = give_encoder(transformer, NAMES, prefix)
+    tables, table_lines = _tables(model, family, num_segments)
+    tensors |= {prefix + name: tensor for name, tensor in tables.items()}
+    lost += table_lines
+    side = transformer.encoder
+    if bare:
+        lost.append("the output bias: the model came without an output and leaves without one")
+    else:
+        output = None if side.output_weight is None else side.output_weight.detach()
+        tensors |= give_head(transformer, family.head, side.output_bias.detach(), output)
+    if model.heads:
+        lost.append(f"the heads of tasks ({', '.join(sorted(model.heads)[:4])})")
+    if transformer.config.embedding_noise:
+        lost.append(f"embedding_noise {transformer.config.embedding_noise}, of training alone")
+    config = _config(model, family, model_type, tables)
+    files, tokenizer_lines = _tokenizer_files(tokenizer, transformer.config.max_positions)
+    lost += tokenizer_lines
+    write_weights(folder, tensors)
+    for name, content in files.items():
+        write_bytes(Path(folder) / name, content)
+    write_json(Path(folder) / CONFIG, config)
+    return lost
+
+
+def check_shape(model: PretrainedModel, family: Family, num_segments: int) -> None:
+    """Raise ConfigError naming all that the family has no place for, and what to train with."""
+    config, name = model.transformer.config, family.name
+    problems = []
+    if config.num_decoder_layers:
+        problems.append(f"a decoder (num_decoder_layers {config.num_decoder_layers}: give 0)")
+    if model.transformer.encoder.languages is not None:
+        problems.append("a table of languages (language_embeddings true: give false)")
+    if config.num_segments > num_segments:
+        problems.append(f"num_segments {config.num_segments} (give {num_segments})")
+    if not config.output_transform and not model.extra.get(NO_HEAD):
+        problems.append("an output without a transform (output_transform false: give true)")
+    if family.head_activation not in (None, config.activation):
+        problems.append(f"activation {config.activation} (give {family.head_activation})")
+    if problems:
+        raise ConfigError(
+            f"the model cannot become a {name} model, which has no place for "
+            f"{'; '.join(problems)}: train with these settings of model, or export in XLM's own "
+            f"format"
+        )
+
+
+def _check(config: Mapping[str, Any], family: Family, path: Path) -> None:
+    kind = config["model_type"]
+    if kind not in family.model_types:
+        raise CheckpointError(
+            f"{path}: model_type is {kind!r}, expected {' or '.join(family.model_types)}"
+        )
+    for name, allowed in _REFUSED.items():
+        if config.get(name) not in allowed:
+            expected = " or ".join(str(value) for value in allowed if value is not None)
+            raise CheckpointError(f"{path}: {name} is {config[name]!r}, expected {expected}")
+
+
+def _value(config: Mapping[str, Any], name: str) -> Any:
+    value = config.get(name)
+    return _DEFAULTS[name] if value is None else value
+
+
+def _number(config: Mapping[str, Any], name: str, path: Path) -> Any:
+    value = _value(config, name)
+    kinds = (int,) if name.startswith("num_") else (int, float)
+    least = 1 if name.startswith("num_") else 0
+    if isinstance(value, bool) or not isinstance(value, kinds) or value < least:
+        raise CheckpointError(f"{path}: {name} is {value!r}, expected a number from {least} up")
+    return value
+
+
+def _settings(
+    config: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path
+) -> dict[str, Any]:
+    """ModelConfig's fields: sizes from the tensors themselves, the rest from the configuration."""
+    words = tensors["encoder.words.weight"]
+    segments = tensors.get("encoder.segments.weight")
+    inner = tensors["encoder.layers.0.feed_forward.expand.weight"]
+    sizes = {"hidden_size": words.shape[1], "intermediate_size": inner.shape[0]}
+    for name, found in sizes.items():
+        if config.get(name) not in (None, found):
+            raise CheckpointError(
+                f"{path}: {name} is {config[name]!r}, but the tensors beside it have {found}"
+            )
+    return {
+        "dim": words.shape[1],
+        "num_layers": _number(config, "num_hidden_layers", path),
+        "num_heads": _number(config, "num_attention_heads", path),
+        "num_decoder_layers": 0,
+        "language_embeddings": False,
+        "num_segments": 0 if segments is None else len(segments),
+        "feed_forward": inner.shape[0],
+        "max_positions": len(tensors["encoder.positions.weight"]),
+        "dropout": float(_number(config, "hidden_dropout_prob", path)),
+        "attention_dropout": float(_number(config, "attention_probs_dropout_prob", path)),
+        "activation": _value(config, "hidden_act"),
+        "layer_norm_eps": float(_number(config, "layer_norm_eps", path)),
+    }
+
+
+def _cut_positions(
+    tensors: dict[str, Tensor],
+    config: Mapping[str, Any],
+    family: Family,
+    path: Path,
+    lost: list[str],
+) -> None:
+    if not family.positions_after_padding:
+        return
+    pad_id = config.get("pad_token_id", family.pad_id)
+    table = tensors["encoder.positions.weight"]
+    if type(pad_id) is not int or not 0 <= pad_id < len(table) - 1:
+        raise CheckpointError(
+            f"{path}: pad_token_id is {pad_id!r}, expected 0 or more, and below the "
+            f"{len(table)} rows of positions, which start after it"
+        )
+    tensors["encoder.positions.weight"] = table[pad_id + 1 :].clone()
+    lost.append(
+        f"rows 0 to {pad_id} of the positions, which no token has (the first token's is "
+        f"{pad_id + 1} there and 0 here)"
+    )
+
+
+def _cut_segments(
+    tensors: dict[str, Tensor],
+    tokenizer: Kind,
+    lost: list[str],
+) -> None:
+    table = tensors["encoder.segments.weight"]
+    if len(table) > tokenizer.num_segments:
+        kept = tokenizer.num_segments
+        tensors["encoder.segments.weight"] = table[:kept].clone()
+        rows = f"row {kept}" if len(table) == kept + 1 else f"rows {kept} to {len(table) - 1}"
+        lost.append(f"{rows} of the token types, which its tokenizer never gives")
+
+
+def _tables(
+    model: PretrainedModel, family: Family, num_segments: int
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The three tables of embeddings by their names, and what was changed in them."""
+    side, lines = model.transformer.encoder, []
+    positions = side.positions.weight.detach()
+    if family.positions_after_padding:
+        offset = model.tokenizer.pad_id + 1
+        unused = positions.new_zeros(offset, positions.shape[1])
+        positions = torch.cat([unused, positions])
+        lines.append(f"rows 0 to {offset - 1} of the positions, which no token has, are zeros")
+    width = positions.shape[1]
+    if side.segments is None:
+        segments = positions.new_zeros(num_segments, width)
+        lines.append(f"token types: {num_segments} rows of zeros, since the model has none")
+    else:
+        segments = side.segments.weight.detach()
+        if len(segments) < num_segments:  # one row is every token's
+            segments = segments[:1].repeat(num_segments, 1)
+            lines.append(f"token types: the one row of the model, {num_segments} times")
+    tables = {
+        NAMES.words: side.words.weight.detach(),
+        NAMES.positions: positions,
+        str(NAMES.segments): segments,
+    }
+    return tables, lines
+
+
+def _config(
+    model: PretrainedModel, family: Family, model_type: str, tables: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    shape, tokenizer = model.transformer.config, model.tokenizer
+    classes = family.masked if shape.output_transform else family.bare
+    begin = {"bos_token_id": tokenizer.begin_id, "eos_token_id": tokenizer.end_id}
+    return {
+        "architectures": [classes[model_type]],
+        "model_type": model_type,
+        "dtype": str(model.transformer.encoder.words.weight.dtype).removeprefix("torch."),
+        "vocab_size": model.transformer.vocab_size,
+        "hidden_size": shape.dim,
+        "num_hidden_layers": shape.num_layers,
+        "num_attention_heads": shape.num_heads,
+        "intermediate_size": shape.inner_dim,
+        "hidden_act": shape.activation,
+        "hidden_dropout_prob": shape.dropout,
+        "attention_probs_dropout_prob": shape.attention_dropout,
+        "max_position_embeddings": len(tables[NAMES.positions]),
+        "type_vocab_size": len(tables[str(NAMES.segments)]),
+        "layer_norm_eps": shape.layer_norm_eps,
+        "pad_token_id": tokenizer.pad_id,
+        "tie_word_embeddings": shape.tied_output,
+        **(begin if family.positions_after_padding else {}),
+    }
+
+
+def _tokenizer_files(tokenizer: Kind, num_positions: int) -> tuple[dict[str, bytes], list[str]]:
+    if isinstance(tokenizer, XlmRobertaTokenizer):
+        return xlm_roberta.transformers_files(tokenizer, num_positions)
+    return hugging_face.transformers_files(tokenizer, num_positions)

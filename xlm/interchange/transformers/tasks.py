@@ -1,0 +1,122 @@
+"""Tasks as heads of transformers' classes, both ways.
+
+Task + its module --to_task_head--> TaskHead --from_task_head--> Task + tensors
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from xlm.batch import Batch
+from xlm.errors import ConfigError
+from xlm.interchange.transformers.heads import Reads, TaskHead
+from xlm.model.transformer import Transformer
+from xlm.tasks.answering import Answering
+from xlm.tasks.classification import Classification
+from xlm.tasks.heads import Readout, SentenceHead
+from xlm.tasks.regression import Regression
+from xlm.tasks.tagging import Tagging
+from xlm.tasks.task import Files, Task
+
+_OUTPUT, _DENSE = "output", "after.1"
+"""The names of the two layers in the modules of ``xlm.tasks.heads``."""
+NO_FILES = Files(train={"any": "none: the model was fine-tuned with transformers"})
+
+
+def to_task_head(task: Task, module: nn.Module) -> TaskHead:
+    """The layers of ``task.head`` as transformers has them.
+
+    Raises ConfigError, naming the field, for a task and a readout that no class there has.
+    """
+    readout = task.readout
+    labels: tuple[str, ...] = ()
+    if isinstance(task, Classification | Regression):
+        labels = tuple(task.labels) if isinstance(task, Classification) else ()
+    elif isinstance(task, Tagging):
+        labels = tuple(task.tags)
+        if readout.kind != "linear":
+            _refuse(task, f"readout.kind {readout.kind}", "readout.kind linear")
+    elif not isinstance(task, Answering):
+        raise ConfigError(
+            f"{type(task).__name__} cannot go to transformers, which has classes for "
+            "classification, regression, tagging and answering: keep the model in xlm's own format"
+        )
+    if readout.features:
+        _refuse(task, "readout.features true", "readout.features false")
+    if isinstance(module, SentenceHead) and module.pooling != "first":
+        _refuse(task, f"readout.pooling {module.pooling}", "readout.pooling first")
+    if readout.kind == "feed-forward":
+        _refuse(task, "readout.kind feed-forward", "readout.kind linear or tanh")
+    tensors = module.state_dict()
+    parts = ("weight", "bias")
+    with_dense = f"{_DENSE}.weight" in tensors
+    return TaskHead(
+        reads=_reads(task),
+        output={part: tensors[f"{_OUTPUT}.{part}"] for part in parts},
+        dense={part: tensors[f"{_DENSE}.{part}"] for part in parts if with_dense},
+        labels=labels,
+        dropout=readout.dropout,
+        causal=readout.causal,
+    )
+
+
+def from_task_head(head: TaskHead, max_positions: int) -> tuple[Task, dict[str, Tensor]]:
+    """The task of a head, without files, and the tensors of its module by their names there.
+
+    Rows are as long as the task's are by default, or as the model's positions allow.
+    """
+    readout = Readout(
+        kind="tanh" if head.dense else "linear", dropout=head.dropout, causal=head.causal
+    )
+    task: Task
+    if head.reads == "sentence" and head.labels:
+        task = Classification(
+            files=NO_FILES, readout=readout, labels=list(head.labels),
+            length=min(Classification.length, max_positions),
+        )  # fmt: skip
+    elif head.reads == "sentence":
+        length = min(Regression.length, max_positions)
+        task = Regression(files=NO_FILES, readout=readout, length=length)
+    elif head.reads == "word":
+        length = min(Tagging.length, max_positions)
+        task = Tagging(
+            files=NO_FILES, readout=readout, tags=list(head.labels), length=length,
+            context=min(Tagging.context, (length - 2) // 2),
+        )  # fmt: skip
+    else:
+        length = min(Answering.length, max_positions)
+        question = min(Answering.longest_question, length // 4)
+        task = Answering(
+            files=NO_FILES, readout=readout, length=length, longest_question=question,
+            stride=min(Answering.stride, (length - question) // 2),
+        )  # fmt: skip
+    tensors = {f"{_OUTPUT}.{part}": tensor for part, tensor in head.output.items()}
+    tensors |= {f"{_DENSE}.{part}": tensor for part, tensor in head.dense.items()}
+    return task, tensors
+
+
+def scores_of(task: Task, module: nn.Module) -> Callable[[Transformer, Batch], Tensor]:
+    """Scores ``[B, K]`` of the rows of a batch, or ``[N, K]`` of the cells in ``predict``."""
+
+    def score(model: Transformer, batch: Batch) -> Tensor:
+        scores: Tensor = module(model, batch)
+        if isinstance(task, Answering):  # [B, T, 2]
+            scores = scores.flatten(0, 1).index_select(0, batch.predict)
+        return scores
+
+    return score
+
+
+def _reads(task: Task) -> Reads:
+    if isinstance(task, Tagging):
+        return "word"
+    return "span" if isinstance(task, Answering) else "sentence"
+
+
+def _refuse(task: Task, found: str, expected: str) -> None:
+    raise ConfigError(
+        f"{type(task).__name__} with {found} cannot go to transformers, which has no such head: "
+        f"fine-tune with {expected}, or keep the model in xlm's own format"
+    )

@@ -1,0 +1,101 @@
+"""Where a run starts: at a checkpoint of its own, at other models' weights, or at random ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from xlm.data.corpora import Corpora
+from xlm.errors import CheckpointError
+from xlm.interchange.load import checkpoint_shape, open_source
+from xlm.model.config import ModelConfig
+from xlm.run.config import Run
+from xlm.training import checkpoint
+from xlm.training.initialization import Source, model_languages
+from xlm.training.restore import CHECKPOINTS
+
+log = logging.getLogger("xlm")
+
+
+@dataclass(frozen=True)
+class Start:
+    """What is known before the parts of a run are built."""
+
+    run: Run
+    """The run, its model's shape filled in."""
+    corpora: Corpora
+    """The data, its languages under the ids that the model knows them by."""
+    resumed: checkpoint.Loaded | None
+    """The checkpoint that the run goes on from."""
+    skipped: tuple[str, ...] = ()
+    """A line for each newer checkpoint that cannot be read."""
+    encoder: Source | None = None
+    """What the encoder starts from, where ``run.initialize`` says so and nothing is resumed."""
+    decoder: Source | None = None
+    """What the decoder starts from."""
+    kept: tuple[str, ...] = ()
+    """Languages of the sources that the data has not."""
+
+
+def find_start(run: Run, corpora: Corpora) -> Start:
+    """The start of ``run``: its newest sound checkpoint, else the sources of ``run.initialize``.
+
+    Only the first start needs the sources: later ones find shape and languages in the checkpoint.
+    Raises CheckpointError or ConfigError for languages that the checkpoint or source does not know.
+    """
+    found = checkpoint.latest(Path(run.folder) / CHECKPOINTS)
+    if found.loaded is not None:
+        return _resumed(run, corpora, found.loaded, found.skipped)
+    settings = run.initialize
+    if settings is None:
+        changed = dataclasses.replace(run, model=run.changes.applied(run.shape))
+        return Start(changed, corpora, None, found.skipped)
+    encoder = open_source(settings.encoder) if settings.encoder is not None else None
+    decoder = encoder if settings.decoder == settings.encoder else None
+    if decoder is None and settings.decoder is not None:
+        decoder = open_source(settings.decoder)
+    if run.model is None:
+        run = dataclasses.replace(run, model=_shape(encoder, decoder))
+    run = dataclasses.replace(run, model=run.changes.applied(run.shape))
+    languages = model_languages(
+        settings,
+        [source for source in (encoder, decoder) if source is not None],
+        corpora.languages,
+        table=bool(run.shape.language_embeddings),
+    )
+    return Start(
+        run, corpora.renumbered(languages), None, found.skipped, encoder, decoder,
+        kept=tuple(name for name in languages if name not in corpora.languages),
+    )  # fmt: skip
+
+
+def _shape(encoder: Source | None, decoder: Source | None) -> ModelConfig:
+    """The encoder's shape, with a decoder of the decoder's depth where one is wanted."""
+    assert encoder is not None, "Run asks for it"
+    model, num_decoder_layers = encoder.model, 0
+    if decoder is not None:
+        there = decoder.model.transformer.config
+        num_decoder_layers = there.num_decoder_layers or there.num_layers
+    return dataclasses.replace(
+        model.transformer.config,
+        preset=None,
+        num_decoder_layers=num_decoder_layers,
+        language_embeddings=model.has_languages,
+    )
+
+
+def _resumed(
+    run: Run, corpora: Corpora, loaded: checkpoint.Loaded, skipped: tuple[str, ...]
+) -> Start:
+    languages = loaded.state["languages"]
+    if unknown := sorted(set(corpora.languages) - set(languages)):
+        raise CheckpointError(
+            f"{loaded.path} knows the languages {', '.join(languages)}, the data has "
+            f"{', '.join(unknown)} too: give the data it was trained on, or another folder"
+        )
+    if run.model is None:
+        run = dataclasses.replace(run, model=checkpoint_shape(loaded))
+    run = dataclasses.replace(run, model=run.changes.applied(run.shape))
+    return Start(run, corpora.renumbered(languages), loaded, skipped)

@@ -1,0 +1,134 @@
+"""Whether a translator can be learnt: what is looked at before a run starts and while it lasts.
+
+Most unsupervised translation that fails ends at BLEU 0 for one of a few reasons: a handful of
+sentences an update, a pretrained model that has learnt nothing, a translator that copies, is silent
+or keeps to the source's language. None of them shows in the loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from xlm.data.corpora import Corpora
+from xlm.data.mixture import Mixture
+from xlm.data.sentence_streams import BucketedStream
+from xlm.data.streams import Stream
+from xlm.errors import ConfigError
+from xlm.objective import Objective
+from xlm.objectives.backtranslation import BackTranslation
+from xlm.objectives.causal import CausalLM
+from xlm.objectives.denoising import Denoising
+from xlm.objectives.language_model import LanguageModel
+from xlm.objectives.masked import MaskedLM
+from xlm.objectives.translation import Translation
+from xlm.run.config import Run
+from xlm.training.distributed.processes import Parallel
+from xlm.training.evaluation import evaluate
+from xlm.training.learner import Learner
+
+FEWEST_SENTENCES = 8.0
+"""Fewer sentences in an update of back-translation are refused; those who reported BLEU 0 had set
+token budgets that held one or two."""
+MOST_BATCHES = 8
+"""Batches a language by which a pretrained model is judged."""
+MOST_TOKENS = 64
+"""Tokens of their rows."""
+MOST_COPIES, MOST_EMPTY, FEWEST_IN_LANGUAGE = 0.5, 0.2, 0.5
+
+
+def check_budget(run: Run, mixture: Mixture) -> None:
+    """Raise ConfigError where an update of back-translation holds too few sentences to learn."""
+    for name, objective in run.objectives.items():
+        if not isinstance(objective, BackTranslation):
+            continue
+        for stream in mixture.streams[name]:
+            assert isinstance(stream, BucketedStream)
+            mean = stream.num_rows / stream.batches_per_epoch
+            if mean * run.group_size < FEWEST_SENTENCES:
+                raise ConfigError(
+                    f"{stream.id}: tokens {objective.tokens} hold {mean:.1f} sentences on average, "
+                    f"and group_size {run.group_size} of them make an update of "
+                    f"{mean * run.group_size:.1f}: back-translation from so few has been seen to "
+                    f"stay at BLEU 0; raise objectives.{name}.tokens or group_size to "
+                    f"{FEWEST_SENTENCES:.0f} sentences or more"
+                )
+
+
+def pretrained_figures(
+    learner: Learner, run: Run, corpora: Corpora, parallel: Parallel
+) -> dict[str, dict[str, float]]:
+    """How good a language model the encoder of a translator is before its first update.
+
+    By ``masked/en`` and ``causal/en``, for each language of the run that has held-out text: the
+    start of it, masked and read from left to right, since the weights do not say which of the two
+    they were trained for. Empty where nothing of the run translates.
+    """
+    wanted = _languages(run.objectives.values())
+    languages = [name for name in wanted if name in corpora.names("valid")["texts"]]
+    if not languages:
+        return {}
+    length = min(MOST_TOKENS, run.shape.max_positions)
+    objectives: dict[str, LanguageModel] = {
+        "masked": MaskedLM(languages=languages, length=length, evaluation_folds=1),
+        "causal": CausalLM(languages=languages, length=length),
+    }
+    streams: dict[str, list[Stream]] = {
+        name: objective.streams(name, corpora, seed=run.seed, split="valid")
+        for name, objective in objectives.items()
+    }
+    judged = Learner(learner.model, objectives, run.shape)
+    return evaluate(
+        judged, streams, parallel, seed=run.seed, precision=run.precision,
+        most_batches=MOST_BATCHES,
+    )  # fmt: skip
+
+
+def _languages(objectives: Iterable[Objective]) -> list[str]:
+    names: dict[str, None] = {}
+    for objective in objectives:
+        if isinstance(objective, Translation):
+            names.update(
+                dict.fromkeys(name for pair in objective.pairs for name in pair.split("-"))
+            )
+        elif isinstance(objective, Denoising):
+            names.update(dict.fromkeys(objective.languages))
+    return list(names)
+
+
+def pretrained_lines(figures: Mapping[str, Mapping[str, float]]) -> tuple[list[str], list[str]]:
+    """What to say of ``pretrained_figures``, and what to warn of."""
+    lines, warnings = [], []
+    for stream_id, masked in figures.items():
+        kind, language = stream_id.split("/")
+        if kind != "masked":
+            continue
+        causal = figures[f"causal/{language}"]
+        unigram = masked.get("unigram_perplexity", float("inf"))
+        lines.append(
+            f"the encoder's held-out perplexity in {language}: masked {masked['perplexity']:.4g}, "
+            f"causal {causal['perplexity']:.4g}, a unigram model {unigram:.4g}"
+        )
+        if min(masked["perplexity"], causal["perplexity"]) >= unigram:
+            warnings.append(
+                f"the encoder is no better than a unigram model in {language}, masked or causal: "
+                "pretrain it longer; translation without pairs is not learnt from such a start"
+            )
+    return lines, warnings
+
+
+def translation_warnings(figures: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """What is wrong with held-out translations, a line each; empty where nothing seems to be."""
+    found = []
+    for stream_id, own in figures.items():
+        if "copied" not in own:
+            continue
+        if own["copied"] > MOST_COPIES:
+            found.append(f"{stream_id}: {own['copied']:.0%} of the translations are their source")
+        if own["empty"] > MOST_EMPTY:
+            found.append(f"{stream_id}: {own['empty']:.0%} of the translations are empty")
+        elif own.get("in_language", 1.0) < FEWEST_IN_LANGUAGE:
+            found.append(
+                f"{stream_id}: only {own['in_language']:.0%} of the translations look like the "
+                "target language"
+            )
+    return found

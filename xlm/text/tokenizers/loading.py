@@ -1,0 +1,75 @@
+"""A tokenizer back from the folder it was saved to, whatever its kind."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from xlm.errors import DataError
+from xlm.text.tokenizers import fastbpe, hugging_face, sentencepiece, xlm_roberta
+from xlm.text.tokenizers.tokenizer import FORMAT, SETTINGS_FILE, Tokenizer
+
+
+def load_tokenizer(folder: Path | str) -> Tokenizer:
+    """The tokenizer that ``save`` wrote to ``folder``.
+
+    Raises DataError where a file is missing, or is not the one that ``tokenizer.json`` names (by
+    digest: a changed vocabulary would silently change what every id means).
+    """
+    folder = Path(folder)
+    at = folder / SETTINGS_FILE
+    try:
+        description: dict[str, Any] = json.loads(at.read_bytes())
+        expected_format, kind = description["format"], description["kind"]
+        for name in description["files"]:
+            if name in ("", ".", "..") or Path(name).name != name:
+                raise ValueError(f"file {name!r}: expected the name of a file beside it")
+        files = {name: (folder / name).read_bytes() for name in description["files"]}
+        settings, expected = description["settings"], description["digest"]
+    except OSError as error:
+        raise DataError(
+            f"{error.filename}: {error.strerror}: expected a tokenizer folder with {SETTINGS_FILE} "
+            "and the files it names"
+        ) from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(f"{at}: is no description of a tokenizer ({error!r})") from None
+    if expected_format != FORMAT:
+        raise DataError(f"{at}: has format {expected_format!r}, expected {FORMAT}")
+    for name, content in files.items():
+        _compare(folder / name, hashlib.sha256(content).hexdigest(), description["files"][name])
+    tokenizer = _build(kind, settings, files, at)
+    _compare(folder, tokenizer.digest, expected)
+    return tokenizer
+
+
+def _compare(path: Path, found: str, expected: str) -> None:
+    if found != expected:
+        raise DataError(
+            f"{path}: digest {found} found, {expected} expected by {SETTINGS_FILE}: the tokenizer "
+            "was changed after it was saved; restore it"
+        )
+
+
+def _build(
+    kind: str, settings: Mapping[str, Any], files: Mapping[str, bytes], at: Path
+) -> Tokenizer:
+    try:
+        if kind == "sentencepiece":
+            return sentencepiece.SentencePieceTokenizer(files[sentencepiece.MODEL_FILE])
+        if kind == "fastbpe":
+            codes, vocabulary = files[fastbpe.CODES_FILE], files[fastbpe.VOCABULARY_FILE]
+            return fastbpe.FastBpeTokenizer(codes, vocabulary, **settings)
+        if kind == "hugging-face":
+            content = files[hugging_face.JSON_FILE]
+            return hugging_face.HuggingFaceTokenizer(content, **settings)
+        if kind == "xlm-roberta":
+            model = files[xlm_roberta.MODEL_FILE]
+            dictionary = files.get(xlm_roberta.DICTIONARY_FILE)
+            return xlm_roberta.XlmRobertaTokenizer(model, dictionary, **settings)
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{at}: does not fit a tokenizer of kind {kind!r} ({error})") from None
+    known = "'sentencepiece', 'fastbpe', 'hugging-face' or 'xlm-roberta'"
+    raise DataError(f"{at}: unknown kind {kind!r}: expected {known}")

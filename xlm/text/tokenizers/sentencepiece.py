@@ -1,0 +1,105 @@
+"""SentencePiece models (Kudo and Richardson 2018): unigram or BPE, with byte fallback."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sentencepiece import SentencePieceProcessor, sentencepiece_pb2
+
+from xlm.errors import DataError
+from xlm.text.tokenizers.tokenizer import Tokenizer, write_tokenizer
+
+MODEL_FILE = "sentencepiece.model"
+
+
+class SentencePieceTokenizer(Tokenizer):
+    """A serialized SentencePiece model with ``</s>``, ``<pad>``, ``<unk>`` and ``<mask>``.
+
+    ``<mask>`` must be a control symbol, as ``learn_sentencepiece`` makes it: a symbol that no text
+    is ever segmented into, though it spell it. Raises DataError for bytes that are no such model.
+    """
+
+    def __init__(self, model: bytes):
+        self.model = model
+        self._processor: Any = SentencePieceProcessor()
+        try:
+            if not model:  # which SentencePiece takes for a model of nothing
+                raise RuntimeError("nothing is there")
+            self._processor.LoadFromSerializedProto(model)
+        except (RuntimeError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            raise DataError(f"no SentencePiece model in {len(model):,} bytes: {reason}") from None
+        self.vocab_size = int(self._processor.get_piece_size())
+        self.pieces = tuple(str(self._processor.id_to_piece(at)) for at in range(self.vocab_size))
+        self.end_id = self._control("</s>")
+        self.pad_id = self._control("<pad>")
+        self.mask_id = self._control("<mask>")
+        self.unk_id = int(self._processor.unk_id())
+        self.special_ids = frozenset(
+            at
+            for at in range(self.vocab_size)
+            if self._processor.is_control(at) or self._processor.is_unknown(at)
+        )
+        self._digest = hashlib.sha256(b"sentencepiece\n" + model).hexdigest()
+
+    def _control(self, piece: str) -> int:
+        at = int(self._processor.piece_to_id(piece))
+        if not self._processor.is_control(at):
+            raise DataError(
+                f"the SentencePiece model has no control symbol {piece}: expected a model learnt "
+                "by xlm, or with pad_id and eos_id set and control_symbols=<mask>"
+            )
+        return at
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the model's bytes."""
+        return self._digest
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of one normalized line, without special tokens."""
+        return self.encode_lines([text])[0]
+
+    def encode_lines(self, lines: Sequence[str]) -> list[list[int]]:
+        """``encode`` of each line in one native call (one thread: workers are processes)."""
+        encoded: list[list[int]] = self._processor.encode(list(lines), out_type=int, num_threads=1)
+        return encoded
+
+    def encode_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """``encode(text)`` and the characters of ``text`` that each piece stands for."""
+        return encode_spans(self._processor, text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Plain text; special tokens are left out."""
+        pieces = [int(at) for at in ids if int(at) not in self.special_ids]
+        text: str = self._processor.decode(pieces)
+        return text
+
+    def segment(self, text: str) -> list[str]:
+        """The pieces of one normalized line, to look at."""
+        return [self.pieces[at] for at in self.encode(text)]
+
+    def save(self, folder: Path) -> None:
+        """Write ``sentencepiece.model`` and ``tokenizer.json``."""
+        write_tokenizer(folder, self, "sentencepiece", {}, {MODEL_FILE: self.model})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.model,)
+
+
+def encode_spans(processor: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    """SentencePiece's own ids of a line, and the characters of it that each piece stands for.
+
+    Of the bytes of a character without a piece the last stands for it, the others for nothing.
+    """
+    protobuf: Any = sentencepiece_pb2
+    message = protobuf.SentencePieceText()
+    message.ParseFromString(processor.encode(text, out_type="serialized_proto"))
+    opens = (np.frombuffer(text.encode(), dtype=np.uint8) & 0xC0) != 0x80  # a character, in UTF-8
+    characters = [0, *np.cumsum(opens).tolist()]
+    ids = [piece.id for piece in message.pieces]
+    return ids, [(characters[piece.begin], characters[piece.end]) for piece in message.pieces]

@@ -1,0 +1,282 @@
+"""How processes work together: torchrun's environment, one device each, gloo for what is counted.
+
+Tensors of the model travel on the default group (NCCL on GPUs, gloo on CPUs). Counts, metrics and
+flags travel as JSON or int64 on a gloo group of their own, so that no step waits for a device.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import reduce
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from xlm.errors import ConfigError, TrainingError
+from xlm.metrics.scores import Scores
+
+T = TypeVar("T")
+
+_NEW = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+_NO_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _NEW else "broadcast_buffers": False}
+"""A forward pass does not copy rank 0's buffers; torch 2.13 warns of the setting's older name."""
+
+_LEAVING_SECONDS = 10.0
+"""How long a process waits for the threads of its groups to end, which takes milliseconds."""
+
+_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """This process among the others. Make it with :meth:`start`, end it with :meth:`close`."""
+
+    device: torch.device
+    """Where this process computes."""
+    world: int = 1
+    """Number of processes."""
+    rank: int = 0
+    """This process, from 0; rank 0 writes files."""
+    local_rank: int = 0
+    """This process among those of its machine; on GPUs, its device."""
+    group: weakref.ref[Any] | None = None
+    """The gloo group for counts, which torch holds until :meth:`close`; None for a single process
+    without torchrun."""
+    owns_default_group: bool = False
+    wrapped: weakref.WeakSet[nn.Module] = field(
+        default_factory=weakref.WeakSet, compare=False, repr=False
+    )
+    """What :meth:`wrap` made."""
+
+    @classmethod
+    def start(
+        cls,
+        device: str = "auto",
+        *,
+        tf32: bool = False,
+        deterministic: bool = False,
+        timeout_seconds: float = 1800.0,
+    ) -> Parallel:
+        """From torchrun's environment, or a single process where there is none.
+
+        ``device`` is "cpu", "cuda" or "auto" (cuda if there is one). ``tf32`` allows products of
+        float32 at 10 bits on GPUs; ``deterministic`` makes torch refuse or replace what is not.
+        A rank that others wait for longer than ``timeout_seconds`` ends them. Raises ConfigError
+        for a device that is not there or an environment that is incomplete.
+        """
+        present = [name for name in _VARIABLES if name in os.environ]
+        launched = "RANK" in present or "WORLD_SIZE" in present
+        if launched and len(present) < len(_VARIABLES):
+            missing = ", ".join(sorted(set(_VARIABLES) - set(present)))
+            raise ConfigError(
+                f"{', '.join(present)} set but not {missing}: start several processes with "
+                "torchrun, or unset them for a single one"
+            )
+        world, rank, local_rank = (
+            int(os.environ[name]) if launched else default
+            for name, default in (("WORLD_SIZE", 1), ("RANK", 0), ("LOCAL_RANK", 0))
+        )
+        at = _device(device, local_rank)
+        _numerics(tf32=tf32, deterministic=deterministic)
+        if not launched:
+            return cls(device=at)
+        owns = not dist.is_initialized()
+        timeout = timedelta(seconds=timeout_seconds)
+        if owns:
+            on_gpu = at.type == "cuda"
+            dist.init_process_group(
+                "nccl" if on_gpu else "gloo", timeout=timeout, device_id=at if on_gpu else None
+            )
+        group = dist.new_group(backend="gloo", timeout=timeout)
+        return cls(at, world, rank, local_rank, weakref.ref(group), owns)
+
+    @property
+    def is_wrapped(self) -> bool:
+        """Whether :meth:`wrap` wraps: there is a group, if only of one."""
+        return self.group is not None
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the rank that writes files."""
+        return self.rank == 0
+
+    # What the ranks tell each other. Everything here is collective: every rank calls it, in the
+    # same order, from one thread.
+
+    def gather(self, value: Any) -> list[Any]:
+        """The JSON value of every rank, by rank, on every rank (floats come back exactly)."""
+        if self.group is None:
+            return [value]
+        group = self._open_group()
+        text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world)]
+        dist.all_gather(sizes, torch.tensor([text.numel()]), group=group)
+        padded = torch.zeros(max(int(size) for size in sizes), dtype=torch.uint8)
+        padded[: text.numel()] = text
+        texts = [torch.empty_like(padded) for _ in range(self.world)]
+        dist.all_gather(texts, padded, group=group)
+        return [
+            json.loads(bytes(text[: int(size)].tolist()))
+            for text, size in zip(texts, sizes, strict=True)
+        ]
+
+    def sum_counts(self, counts: Sequence[int]) -> list[int]:
+        """The sums over ranks, number by number; every rank gives as many."""
+        if self.group is None:
+            return list(counts)
+        total = torch.tensor(list(counts), dtype=torch.int64)
+        dist.all_reduce(total, group=self._open_group())
+        return [int(number) for number in total.tolist()]
+
+    def sum_scores(self, scores: Mapping[str, float]) -> Scores:
+        """The sums over ranks, name by name, added in the order of ranks: alike on all, exactly."""
+        return reduce(lambda one, other: one + other, self.gather(dict(scores)), Scores())
+
+    def broadcast(self, value: Any) -> Any:
+        """Rank 0's JSON value."""
+        return self.gather(value if self.rank == 0 else None)[0]
+
+    def same_on_all(self, what: str, value: Any) -> None:
+        """Raise TrainingError, on all ranks, if some rank's JSON ``value`` is not rank 0's."""
+        values = self.gather(value)
+        for rank, other in enumerate(values):
+            if other != values[0]:
+                raise TrainingError(
+                    f"{what} differs between processes: {_short(other)} on rank {rank}, "
+                    f"{_short(values[0])} on rank 0; start all with the same files and settings"
+                )
+
+    def barrier(self) -> None:
+        """Wait for every rank; raises TrainingError (on rank 0 naming who did not come)."""
+        if self.group is None:
+            return
+        group = self._open_group()
+        try:
+            dist.monitored_barrier(group=group)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise TrainingError(
+                f"rank {self.rank} waited for the others in vain: {reason}; see their output"
+            ) from error
+
+    def _open_group(self) -> Any:
+        group = self.group and self.group()
+        if group is None:
+            raise TrainingError("the processes have left their groups: start() them again")
+        return group
+
+    # The model.
+
+    def wrap(self, module: nn.Module, find_unused_parameters: bool) -> nn.Module:
+        """DDP around ``module``, or the module itself in a single process.
+
+        ``find_unused_parameters`` exactly where the objectives' parameter sets differ. Never with
+        a static graph, which is silently wrong for several objectives in one update.
+        """
+        if not self.is_wrapped:
+            return module
+        wrapped = DistributedDataParallel(
+            module,
+            device_ids=[self.device.index] if self.device.type == "cuda" else None,
+            **_NO_BUFFERS,
+            gradient_as_bucket_view=True,
+            find_unused_parameters=find_unused_parameters,
+        )
+        self.wrapped.add(wrapped)
+        return wrapped
+
+    def no_sync(self, module: nn.Module, active: bool) -> AbstractContextManager[None]:
+        """While ``active``, backward passes add to the gradients without summing over ranks."""
+        if active and isinstance(module, DistributedDataParallel):
+            context: AbstractContextManager[None] = module.no_sync()
+            return context
+        return nullcontext()
+
+    def share(self, group: Sequence[T]) -> list[T]:
+        """This rank's micro-batches of one group: every ``world``-th, from ``rank`` on.
+
+        Raises ConfigError if the world size does not divide the group's.
+        """
+        self.check_group_size(len(group))
+        return list(group[self.rank :: self.world])
+
+    def check_group_size(self, group_size: int) -> None:
+        """Raise ConfigError, naming the world sizes that work, if this one does not."""
+        if group_size % self.world:
+            fitting = [str(n) for n in range(1, group_size + 1) if group_size % n == 0]
+            raise ConfigError(
+                f"{self.world} processes cannot share groups of {group_size} micro-batches "
+                f"equally: start {', '.join(fitting)} processes, or set group_size to a multiple "
+                f"of {self.world}"
+            )
+
+    def close(self) -> None:
+        """Leave the groups and end their threads; nothing collective works after it.
+
+        A thread of gloo may free the tensors of a collective long after the collective is over, and
+        needs the interpreter for it: where that was ending meanwhile, processes that had done all
+        their work died of SIGABRT ("terminate called without an active exception"). So nothing of
+        a group may outlive this, and a group without a holder joins its threads.
+        """
+        group: Any = self.group and self.group()
+        if group is None or not dist.is_initialized():
+            return
+        for module in self.wrapped:
+            # Before the groups: one that goes with its reducer would wait for its threads while
+            # they wait for the interpreter.
+            del module.logger, module.reducer, module.process_group
+        groups = [group]
+        if self.owns_default_group:
+            groups.append(dist.group.WORLD)
+            dist.destroy_process_group()
+        else:
+            dist.destroy_process_group(group)
+        del group
+        # Not in this thread: with a collective in flight that a rank which failed will never join,
+        # they do not end, but this process must, for torchrun to end the others.
+        leaving = threading.Thread(target=groups.clear, name="xlm-leave", daemon=True)
+        leaving.start()
+        leaving.join(_LEAVING_SECONDS)
+
+
+def _device(name: str, local_rank: int) -> torch.device:
+    if name not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"device {name!r}: choose one of auto, cpu, cuda")
+    num_devices = torch.cuda.device_count()
+    if name == "cpu" or (name == "auto" and num_devices == 0):
+        return torch.device("cpu")
+    if local_rank >= num_devices:
+        raise ConfigError(
+            f"device {name!r} for local rank {local_rank}: this machine has {num_devices} usable "
+            f"GPUs; start at most as many processes, or use --device cpu"
+        )
+    device = torch.device("cuda", local_rank)
+    torch.cuda.set_device(device)
+    return device
+
+
+def _numerics(*, tf32: bool, deterministic: bool) -> None:
+    """Settings of torch that hold for the whole process."""
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+    if deterministic:
+        # cuBLAS is deterministic only with a fixed workspace, which it reads when it starts.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = False
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."
