@@ -38,7 +38,7 @@ from xlm.training import checkpoint
 from xlm.training.distributed import processes
 from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
-from xlm.training.loop import Report, train
+from xlm.training.loop import TrainReport, train
 from xlm.training.prefetch import Prefetcher
 from xlm.training.signals import stop_on_signals
 
@@ -153,7 +153,7 @@ def overflow(folder: str, precision: str, at: list[list[int]], steps: int) -> di
     steps_seen: list[dict[str, Any]] = []
     skipped = []
 
-    def report(report: Report) -> None:
+    def report(report: TrainReport) -> None:
         skipped.append([report.skipped, report.scale])
 
     def save() -> None:
@@ -250,7 +250,7 @@ def terminated(folder: str, at: int | None, rank: int, steps: int) -> dict[str, 
     session = Session(run, tiny.corpora(), parallel)
     report = session.trainer.report
 
-    def reporting(sums: Report) -> None:
+    def reporting(sums: TrainReport) -> None:
         report(sums)
         if sums.step == at and parallel.rank == rank:
             os.kill(os.getpid(), signal.SIGTERM)

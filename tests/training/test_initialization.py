@@ -22,7 +22,7 @@ from xlm.text.tokenizers.fastbpe import FastBpeTokenizer
 from xlm.text.tokenizers.tokenizer import Tokenizer
 from xlm.training.initialization import (
     Initialization,
-    Report,
+    InitializationReport,
     Source,
     as_record,
     initialize,
@@ -100,7 +100,7 @@ def start(
     settings: Initialization = SOURCE,
     languages: dict[str, int] | None = None,
     tokenizer: Tokenizer = TOKENIZER,
-) -> Report:
+) -> InitializationReport:
     report = initialize(
         own,
         settings,
@@ -421,7 +421,7 @@ def test_tensors_of_like_layers_are_named_together() -> None:
     """Which layers, not only that there are some: a deeper model keeps its last ones alone."""
     numbers = (0, 1, 2, 5, 11)
     left = {f"model.encoder.layers.{n}.attention.output.bias": "new" for n in numbers}
-    (_, line) = Report(left=left | {"model.encoder.output_bias": "new"}).lines()
+    (_, line) = InitializationReport(left=left | {"model.encoder.output_bias": "new"}).lines()
     assert line == (
         "initialization kept (new): model.encoder.layers.0-2,5,11.attention.output.bias, "
         "model.encoder.output_bias"

@@ -18,7 +18,7 @@ from xlm.model.transformer import Transformer
 from xlm.objective import Objective
 from xlm.objectives.masked import MaskedLM
 from xlm.training.distributed.processes import Parallel
-from xlm.training.loop import Report, Trainer, Verdict, train
+from xlm.training.loop import Trainer, TrainReport, Verdict, train
 from xlm.training.prefetch import MicroBatch, Prefetcher
 from xlm.training.state import TrainState
 
@@ -95,7 +95,7 @@ def test_weights_follow_their_points_and_divide_by_all_targets(made: Corpora, or
 def test_clipping_is_of_the_whole_gradient(made: Corpora) -> None:
     free, clipped = build(made, steps=1), build(made, steps=1, trainer={"max_grad_norm": 0.01})
     start = parameters(free)
-    reports: list[Report] = []
+    reports: list[TrainReport] = []
     clipped.report = reports.append
     for trainer in (free, clipped):
         train(trainer)
@@ -107,7 +107,7 @@ def test_clipping_is_of_the_whole_gradient(made: Corpora) -> None:
 
 
 def test_reports_hold_the_means_since_the_last(made: Corpora) -> None:
-    reports: dict[int, list[Report]] = {1: [], 3: []}
+    reports: dict[int, list[TrainReport]] = {1: [], 3: []}
     for every, own in reports.items():
         trainer = build(made, steps=7)
         trainer.report_every, trainer.report = every, own.append
@@ -129,7 +129,7 @@ def test_the_forward_pass_is_in_the_precision_that_is_asked_for(made: Corpora) -
     for precision in ("fp32", "bf16", "fp16"):
         run = tiny.recipe("", objectives=BOTH, steps=1)
         trainer = tiny.trainer(run, made, ALONE, precision=precision)
-        reports: list[Report] = []
+        reports: list[TrainReport] = []
         trainer.report = reports.append
         train(trainer)
         losses[precision] = reports[0].losses["mlm"]
@@ -141,7 +141,7 @@ def test_the_forward_pass_is_in_the_precision_that_is_asked_for(made: Corpora) -
 
 def test_tokens_are_counted_by_stream(made: Corpora) -> None:
     trainer = build(made, steps=4)
-    reports: list[Report] = []
+    reports: list[TrainReport] = []
     trainer.report = reports.append
     train(trainer)
     assert set(trainer.state.tokens) == {"mlm/en", "mlm/hi", "nli/en"}
@@ -249,7 +249,7 @@ def test_a_run_that_is_never_finite_ends_with_a_reason(made: Corpora) -> None:
     _SEEN.clear()
     objective = InfiniteLM(languages=["en"], rows=4, length=8, after=8)
     trainer = build(made, {"bad": objective}, steps=20, trainer={"max_skipped_in_a_row": 3})
-    reports: list[Report] = []
+    reports: list[TrainReport] = []
     trainer.report = reports.append
     with pytest.raises(TrainingError) as caught:
         train(trainer)

@@ -30,11 +30,10 @@ from xlm.training import checkpoint, retention
 from xlm.training.averaging import AveragedWeights
 from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
-from xlm.training.initialization import Report as Initialized
-from xlm.training.initialization import as_record, initialize
+from xlm.training.initialization import InitializationReport, as_record, initialize
 from xlm.training.journal import METRICS, Journal, read_metrics, short
 from xlm.training.learner import parameter_sets_differ
-from xlm.training.loop import Report, Trainer, Verdict, train
+from xlm.training.loop import Trainer, TrainReport, Verdict, train
 from xlm.training.optimizers.build import build_optimizer
 from xlm.training.optimizers.state import flatten_optimizer, restore_optimizer
 from xlm.training.precision import LossScaler
@@ -68,7 +67,7 @@ class Session:
         self.state = TrainState()
         self.figures: dict[str, dict[str, float]] = {}
         self.before: dict[str, dict[str, float]] = {}
-        self.initialized: Initialized | None = None
+        self.initialized: InitializationReport | None = None
         self._from_language_model = False
         self._unsaved = ""
         self._started = time.monotonic()
@@ -378,7 +377,7 @@ class Session:
 
     # What the loop calls.
 
-    def report(self, report: Report) -> None:
+    def report(self, report: TrainReport) -> None:
         """One line of the journal."""
         seconds = max(report.seconds, 1e-9)
         tokens_per_second = report.tokens / seconds

@@ -66,7 +66,7 @@ class Source:
 
 
 @dataclass
-class Report:
+class InitializationReport:
     """What became of every tensor."""
 
     copied: dict[str, str] = field(default_factory=dict)
@@ -151,14 +151,14 @@ def initialize(
     decoder: Source | None,
     tokenizer: Tokenizer,
     languages: Mapping[str, int],
-) -> Report:
+) -> InitializationReport:
     """Fill the learner in place and return what became of each tensor.
 
     ``tokenizer`` and ``languages`` are the learner's. Nothing is changed where it raises:
     ConfigError for a source that does not fit (unless ``partial``), for another vocabulary (unless
     it is to be extended), for a language that is not known.
     """
-    report = Report()
+    report = InitializationReport()
     if settings.only == "nothing":
         report.left = dict.fromkeys(learner.state_dict(), "initialize.only is nothing")
         return report
@@ -236,7 +236,7 @@ class _Filling:
                 f"({reason}); leave model out to take the source's shape, or set initialize.partial"
             )
 
-    def account(self, report: Report, values: dict[str, Tensor]) -> None:
+    def account(self, report: InitializationReport, values: dict[str, Tensor]) -> None:
         """Add what was decided to the report of the whole model."""
         here = f"model.{self.side}."
         values.update({here + name: value for name, value in self.values.items()})
@@ -345,7 +345,7 @@ def _take_heads(
     learner: Learner,
     settings: Initialization,
     source: Source | None,
-    report: Report,
+    report: InitializationReport,
     values: dict[str, Tensor],
 ) -> None:
     """Heads whose names and shapes are equal; the others are new."""
@@ -368,7 +368,7 @@ def _list_unused(
     sources: Sequence[Source | None],
     taken: Mapping[int, set[str]],
     settings: Initialization,
-    report: Report,
+    report: InitializationReport,
 ) -> None:
     copied = set(report.copied.values())
     for source in {id(one): one for one in sources if one is not None}.values():
@@ -388,7 +388,7 @@ def _why_unused(name: str, settings: Initialization) -> str:
     return "nothing in the model takes it"
 
 
-def as_record(report: Report) -> dict[str, Any]:
+def as_record(report: InitializationReport) -> dict[str, Any]:
     """The report for ``metrics.jsonl``."""
     return {
         "notes": report.notes,

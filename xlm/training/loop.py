@@ -34,7 +34,7 @@ from xlm.training.state import TrainState
 
 @dataclass
 class Trainer:
-    """What the loop works with; built by ``xlm.pretrain`` for a recipe, or by hand in a test."""
+    """The parts of one training run, which :func:`train` works with."""
 
     learner: Learner
     wrapped: nn.Module
@@ -55,7 +55,7 @@ class Trainer:
     report_every: int = 50
     evaluate_every: int = 0
     save_every: int = 0
-    report: Callable[[Report], None] = lambda report: None
+    report: Callable[[TrainReport], None] = lambda report: None
     evaluate: Callable[[], Verdict] = lambda: Verdict()
     """Evaluate now, and say what follows from it."""
     save: Callable[[], None] = lambda: None
@@ -87,7 +87,7 @@ class Verdict:
 
 
 @dataclass
-class Report:
+class TrainReport:
     """What was summed since the last report, over all ranks."""
 
     step: int
@@ -282,7 +282,7 @@ def _save(trainer: Trainer, sums: _Sums) -> None:
     trainer.save()
 
 
-def _report(trainer: Trainer, sums: _Sums, lr: float, norm: Tensor) -> Report:
+def _report(trainer: Trainer, sums: _Sums, lr: float, norm: Tensor) -> TrainReport:
     """The only place of the loop that waits for the device."""
     seconds = time.perf_counter() - sums.started
     names = list(trainer.learner.objectives)
@@ -304,7 +304,7 @@ def _report(trainer: Trainer, sums: _Sums, lr: float, norm: Tensor) -> Report:
             "longer, or train in bf16 or fp32"
         )
     trainer._most_in_a_row = trainer._in_a_row.clone()
-    return Report(
+    return TrainReport(
         step=trainer.state.step,
         seconds=seconds,
         lr=lr,

@@ -34,7 +34,7 @@ class TrainState:
     rate: float = 1.0
     """What the schedule's learning rate is multiplied by (halved on plateaus)."""
     patience_used: int = 0
-    """Evaluations since then."""
+    """Evaluations since the best one; those that do not count are left out."""
     unreported: list[dict[str, Any]] = field(default_factory=list)
     """What each rank has summed since the last report, so that a resumed run reports the same."""
 
