@@ -21,10 +21,10 @@ from pathlib import Path
 
 from benchmarks.support import downstream, toy
 from xlm.finetune import Finetune
+from xlm.metrics.attachment import attachment_figures, attachment_scores, without_upos
 from xlm.metrics.scores import Scores
 from xlm.tasks.parsing import UNSCORED, Parsing
 from xlm.tasks.readers.tagged import ParsedSentence, read_trees
-from xlm.tasks.spanning_tree import attachment_figures, attachment_scores, without_upos
 from xlm.tasks.task import Files
 
 ROWS = {

@@ -1,0 +1,9 @@
+"""The objectives of pretraining: one subclass of ``xlm.objective.Objective`` each."""
+
+from xlm.objectives.backtranslation import BackTranslation
+from xlm.objectives.causal import CausalLM, CausalTLM
+from xlm.objectives.denoising import Denoising
+from xlm.objectives.masked import MaskedLM
+from xlm.objectives.translation import Translation
+
+__all__ = ["BackTranslation", "CausalLM", "CausalTLM", "Denoising", "MaskedLM", "Translation"]

@@ -21,25 +21,17 @@ from xlm.batch import Batch, Loss
 from xlm.data.row_streams import Row, RowStream
 from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError, DataError
+from xlm.metrics.answers import Rules, answer_figures, answer_scores, normalize_answer
 from xlm.metrics.scores import Scores
 from xlm.model.config import ModelConfig
 from xlm.model.layers import sum_cross_entropy
 from xlm.model.transformer import Transformer
 from xlm.rng import Random
-from xlm.tasks.answer_spans import (
-    Answer,
-    Rules,
-    Window,
-    answer_figures,
-    answer_scores,
-    best_answer,
-    best_windows,
-    normalize_answer,
-    windows,
-)
+from xlm.tasks.answer_spans import Answer, best_answer
 from xlm.tasks.heads import Reader, Readout
 from xlm.tasks.readers.questions import Question, read_questions
 from xlm.tasks.task import Task, encode
+from xlm.tasks.windows import SubwordWindow, best_windows, subword_windows
 from xlm.text.readers import Report
 from xlm.text.tokenizers.alignment import align
 from xlm.text.tokenizers.tokenizer import Tokenizer
@@ -51,7 +43,7 @@ class Passage(NamedTuple):
     """The answer of one row, and what its pieces stand for."""
 
     question: Question
-    window: Window
+    window: SubwordWindow
     """Which pieces of the paragraph the row holds."""
     offset: int
     """Where the first of them lies in the row."""
@@ -132,7 +124,7 @@ class Answering(Task):
         ids, characters = align(tokenizer, example.context)  # kept for the next question on it
         room = self.length - len(asked) - tokenizer.num_specials("merged", pair=True)
         first, last = self._answer_pieces(example, characters)
-        stretches = windows(len(ids), room, self.stride)
+        stretches = subword_windows(len(ids), room, self.stride)
         owner = best_windows(stretches, len(ids))
         rows = []
         for index, window in enumerate(stretches):

@@ -23,6 +23,7 @@ from xlm.data.corpora import Corpora
 from xlm.data.row_streams import Row, RowStream
 from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError, DataError
+from xlm.metrics.attachment import attachment_figures, attachment_scores, without_upos
 from xlm.metrics.scores import Scores
 from xlm.model.config import ModelConfig
 from xlm.model.layers import sum_cross_entropy
@@ -30,12 +31,7 @@ from xlm.model.transformer import Transformer
 from xlm.rng import Random
 from xlm.tasks.heads import Reader, Readout
 from xlm.tasks.readers.tagged import ParsedSentence, read_trees
-from xlm.tasks.spanning_tree import (
-    attachment_figures,
-    attachment_scores,
-    maximum_tree,
-    without_upos,
-)
+from xlm.tasks.spanning_tree import maximum_tree
 from xlm.tasks.task import Task, encode
 from xlm.text.tokenizers.tokenizer import Tokenizer
 

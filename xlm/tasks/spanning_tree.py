@@ -1,4 +1,4 @@
-"""Dependency trees: the best tree of a matrix of arc scores, and attachment scores as sums.
+"""The best dependency tree of a matrix of arc scores (Chu-Liu and Edmonds).
 
 A sentence of n words has its root at 0 and its words at 1 to n. ``heads`` int64 ``[n]`` holds, for
 words 1 to n in order, the number of the head (0: the root).
@@ -6,16 +6,12 @@ words 1 to n in order, the number of the head (0: the root).
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Collection, Mapping, Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from xlm.errors import ConfigError, DataError, TrainingError
-from xlm.metrics.scores import Scores
+from xlm.metrics.attachment import Heads
 
-Heads = NDArray[np.int64]
 _NO_ARC = -1e15  # below what any tree's penalties add up to, and exact in float64
 
 
@@ -26,7 +22,7 @@ def maximum_tree(scores: NDArray[np.floating], *, single_root: bool = True) -> H
     to itself is never looked at, and -inf forbids an arc. ``single_root`` demands exactly one word
     under the root, as Universal Dependencies does; without it there may be several. Chu-Liu and
     Edmonds' algorithm, grown as a path, O(n^2) for numpy and O(n) steps of Python. Raises
-    ConfigError for another shape, TrainingError for NaN or +inf, DataError where the arcs that are
+    ConfigError for another shape, TrainingError for NaN or +inf, DataError if the arcs that are
     allowed form no tree.
     """
     num_words = len(scores)
@@ -147,79 +143,3 @@ class _Contraction:
                 entered[inner] = True
                 inner = int(self.parents[inner])
         return heads[1:]
-
-
-def without_upos(upos: Sequence[str], left_out: Collection[str] = ("PUNCT",)) -> NDArray[np.bool_]:
-    """Which words ``[n]`` are scored when those of some gold parts of speech are not.
-
-    ``("PUNCT", "SYM")`` is the rule of the mBERT study (section 4.5).
-    """
-    return np.array([tag not in left_out for tag in upos], dtype=bool)
-
-
-def without_punctuation(forms: Sequence[str]) -> NDArray[np.bool_]:
-    """Which words ``[n]`` are scored by CoNLL-X's rule (2006): those that are not all punctuation.
-
-    A character is punctuation when its Unicode category begins with P; so ``$`` and ``+`` are not.
-    """
-    marks = [all(unicodedata.category(c).startswith("P") for c in form) for form in forms]
-    return ~np.array(marks, dtype=bool)
-
-
-def attachment_scores(
-    gold_heads: Sequence[int] | Heads,
-    gold_labels: Sequence[str],
-    heads: Sequence[int] | Heads,
-    labels: Sequence[str],
-    *,
-    scored: NDArray[np.bool_] | None = None,
-    subtypes: bool = False,
-) -> Scores:
-    """What one sentence adds to UAS and LAS, words being those of the gold segmentation.
-
-    The rule of the CoNLL 2018 / Universal Dependencies evaluator is ``scored=None`` (every word,
-    punctuation too) and ``subtypes=False`` (``nsubj:pass`` is ``nsubj`` on both sides).
-    ``scored`` bool ``[n]`` leaves words out: see ``without_upos`` and ``without_punctuation``.
-    Sums: ``words``, ``heads``, ``labels`` (head and label agree), ``sentences``, and those that are
-    right as a whole, ``trees`` and ``labeled_trees``. Raises DataError where lengths differ.
-    """
-    lengths = {len(gold_heads), len(gold_labels), len(heads), len(labels)}
-    if scored is not None:
-        lengths.add(len(scored))
-    if len(lengths) != 1:
-        raise DataError(
-            f"{len(gold_heads)} gold heads, {len(gold_labels)} gold labels, {len(heads)} heads and "
-            f"{len(labels)} labels for one sentence: expected one of each for each word"
-        )
-    counted = np.ones(len(gold_heads), dtype=bool) if scored is None else scored
-    right = np.asarray(gold_heads) == np.asarray(heads)
-    same = [
-        _label(a, subtypes) == _label(b, subtypes) for a, b in zip(gold_labels, labels, strict=True)
-    ]
-    both = right & np.array(same, dtype=bool)
-    return Scores(
-        {
-            "words": float(counted.sum()),
-            "heads": float((right & counted).sum()),
-            "labels": float((both & counted).sum()),
-            "sentences": 1.0,
-            "trees": float((right | ~counted).all()),
-            "labeled_trees": float((both | ~counted).all()),
-        }
-    )
-
-
-def attachment_figures(scores: Mapping[str, float]) -> dict[str, float]:
-    """``uas``, ``las``, and the shares of sentences wholly right ``uem``, ``lem``; 0 to 1."""
-    words, sentences = scores["words"], scores["sentences"]
-    return {
-        "uas": scores["heads"] / words if words else 0.0,
-        "las": scores["labels"] / words if words else 0.0,
-        "uem": scores["trees"] / sentences if sentences else 0.0,
-        "lem": scores["labeled_trees"] / sentences if sentences else 0.0,
-        "words": words,
-    }
-
-
-def _label(label: str, subtypes: bool) -> str:
-    return label if subtypes else label.partition(":")[0]

@@ -28,7 +28,7 @@ from xlm.rng import Random
 from xlm.tasks.heads import WordHead
 from xlm.tasks.readers.tagged import TaggedSentence, read_tagged
 from xlm.tasks.task import Task, encode
-from xlm.tasks.windows import windows
+from xlm.tasks.windows import word_windows
 from xlm.text.tokenizers.tokenizer import Tokenizer
 
 
@@ -127,7 +127,7 @@ class Tagging(Task):
         pieces = [ids[:room] if len(ids) else unknown for ids in pieces]
         tags = [self.tags.index(tag) for tag in example.tags]
         rows = []
-        for start, new, end in windows([len(ids) for ids in pieces], room, self.context):
+        for start, new, end in word_windows([len(ids) for ids in pieces], room, self.context):
             wrapped = tokenizer.wrap(np.concatenate(pieces[start:end]))
             starts = 1 + np.cumsum([0, *(len(ids) for ids in pieces[start : end - 1])])
             answer = WordTags(starts[new - start :].tolist(), tags[new:end], list(range(new, end)))
