@@ -9,7 +9,6 @@ import os
 import sys
 from fnmatch import fnmatch
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -232,7 +231,6 @@ def test_a_changed_figure_is_noticed(tmp_path: Path) -> None:
 
 
 def test_the_command_fails_where_a_row_disagrees(
-    scripts: dict[str, ModuleType],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -71,7 +71,7 @@ def test_encoder_and_decoder_are_compared_seed_by_seed() -> None:
 
 
 def test_the_nearest_words_are_translations_where_embeddings_say_so(
-    script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     words = ["a", "the", "of", "and"]
     names = words + [unsupervised_shifted.shifted.respelled(word) for word in words]
