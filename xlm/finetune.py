@@ -24,7 +24,7 @@ from xlm.config.cli import run_verb, to_yaml
 from xlm.config.validation import check_types
 from xlm.data.corpora import Corpora
 from xlm.errors import ConfigError
-from xlm.interchange.load import MODEL, open_source
+from xlm.interchange.load import MODEL, load
 from xlm.model.pretrained import PretrainedModel
 from xlm.run.config import Changes, Run, Stopping
 from xlm.run.launch import finish_run, origin_of, sole_training
@@ -169,7 +169,7 @@ def finetune(config: Finetune) -> Report:
     """
     tasks = {name: rooted(task, config.root).resolved() for name, task in config.tasks.items()}
     chooses = chosen_on(config, tasks)
-    source = open_source(config.model).model
+    source = load(config.model)
     _check_lengths(tasks, source.transformer.config.max_positions)
     corpora = task_corpora(source, tasks)
     runs = list(to_runs(config, tasks, corpora))

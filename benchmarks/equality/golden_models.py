@@ -16,7 +16,7 @@ from torch import Tensor
 
 from benchmarks.equality.golden_data import corpus_of, read_json, tokenizer_of
 from benchmarks.support.agreement import Table
-from xlm.interchange.load import load, open_source
+from xlm.interchange.load import load
 from xlm.interchange.original.binarized import read_binarized
 from xlm.interchange.safe_torch.files import read_torch_file
 from xlm.model.layers import sum_cross_entropy
@@ -257,7 +257,7 @@ def initialization(golden: Path, table: Table) -> None:
     expected = read_json(golden, "mt/initialisation.json")
     weights = golden / "mlm" / "best-valid_mlm_ppl.pth"
     files = {"codes": golden / "data" / "codes", "vocabulary": golden / "data" / "vocab"}
-    source = open_source(weights, **files)
+    source = load(weights, **files)
     shape = load_model(golden, "mt/periodic-8.pth").transformer.config
     model = Transformer(shape, vocab_size=442, num_languages=3, pad_id=2)
     report = initialize(
@@ -265,8 +265,8 @@ def initialization(golden: Path, table: Table) -> None:
         Initialization(encoder=str(weights), decoder=str(weights)),
         encoder=source,
         decoder=source,
-        tokenizer=source.model.tokenizer,
-        languages=source.model.languages,
+        tokenizer=source.tokenizer,
+        languages=source.languages,
     )
     for kind, names in (("left_random", report.left), ("copied", report.copied)):
         found = [

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ import torch
 import xlm
 from xlm.errors import CheckpointError, ConfigError
 from xlm.interchange import load as loading
-from xlm.interchange.load import fetch, load, open_source, open_tokenizer
+from xlm.interchange.load import fetch, load, open_tokenizer
 from xlm.model.pretrained import PretrainedModel
 from xlm.objectives.masked import MaskedLM
 from xlm.pretrain import Result, pretrain
@@ -113,18 +112,18 @@ def test_heads_of_a_model_directory_are_there_too(run: Path) -> None:
     model = load(run)
     model.heads["heads.nli.bias"] = torch.ones(3)
     model.save_pretrained(run / "tuned")
-    heads = open_source(run / "tuned").heads
+    heads = load(run / "tuned").heads
     assert list(heads) == ["heads.nli.bias"] and torch.equal(heads["heads.nli.bias"], torch.ones(3))
 
 
 def test_a_run_of_classes_that_are_gone_can_be_loaded(run: Path) -> None:
     """The objectives are nobody's business here."""
     loaded = find_checkpoint(run, "best")
-    expected = loading.read_checkpoint(loaded).model
+    expected = loading.read_checkpoint(loaded)
     path = loaded.path / "config.yaml"
     assert "xlm.objectives.masked.MaskedLM" in path.read_text()
     path.write_text(path.read_text().replace("xlm.objectives.masked.MaskedLM", "gone.Away"))
-    assert same(loading.read_checkpoint(loaded).model, expected)
+    assert same(loading.read_checkpoint(loaded), expected)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +191,7 @@ def readers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     def reader(dotted: str) -> Any:
         def read(path: Path, **given: Any) -> Any:
             asked.append((dotted.rpartition(".")[2], path, given))
-            return SimpleNamespace(heads={}, transformer=torch.nn.Linear(1, 1))
+            return PretrainedModel(torch.nn.Linear(1, 1), None, {})  # type: ignore[arg-type]
 
         return read
 
@@ -213,7 +212,7 @@ def test_a_transformers_directory(
     tmp_path: Path, readers: list[tuple[Any, ...]], kind: str, reader: str
 ) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
-    open_source(tmp_path)
+    load(tmp_path)
     assert readers == [(reader, tmp_path, {})]
 
 
@@ -221,10 +220,10 @@ def test_fairseq_and_the_original(tmp_path: Path, readers: list[tuple[Any, ...]]
     (tmp_path / "model.pt").touch()
     (tmp_path / "dict.txt").touch()
     (tmp_path / "m.pth").touch()
-    open_source(tmp_path)
-    open_source(tmp_path / "model.pt")
-    open_source(tmp_path / "m.pth")
-    open_source(str(tmp_path / "m.pth"), codes="codes", vocabulary=tmp_path / "vocab")
+    load(tmp_path)
+    load(tmp_path / "model.pt")
+    load(tmp_path / "m.pth")
+    load(str(tmp_path / "m.pth"), codes="codes", vocabulary=tmp_path / "vocab")
     assert readers == [
         ("read_fairseq", tmp_path, {}),
         ("read_fairseq", tmp_path / "model.pt", {}),
@@ -339,8 +338,8 @@ def test_a_name_is_fetched_from_the_hub(
     pytest.importorskip("huggingface_hub")
     hub = Hub(tmp_path, {**ROBERTA, **({"model.safetensors": ""} if safe else {})})
     monkeypatch.setattr("huggingface_hub.snapshot_download", hub.snapshot_download)
-    source = open_source("FacebookAI/xlm-roberta-base")
-    assert source.where == "FacebookAI/xlm-roberta-base"
+    source = load("FacebookAI/xlm-roberta-base")
+    assert source.source == "FacebookAI/xlm-roberta-base"
     assert readers == [("read_transformers_roberta", tmp_path, {})]
     weights = "model.safetensors" if safe else "pytorch_model.bin"
     expected = {"config.json", "tokenizer.json", "sentencepiece.bpe.model", weights}

@@ -23,7 +23,6 @@ from xlm.text.tokenizers.tokenizer import Tokenizer
 from xlm.training.initialization import (
     Initialization,
     InitializationReport,
-    Source,
     as_record,
     initialize,
     model_languages,
@@ -64,7 +63,7 @@ def source(
     heads: dict[str, Tensor] | None = None,
     where: str = "there",
     seed: int = 1,
-) -> Source:
+) -> PretrainedModel:
     languages = LANGUAGES if languages is None else languages
     torch.manual_seed(seed)
     made = Transformer(
@@ -73,7 +72,7 @@ def source(
         num_languages=max(len(languages), 1),
         pad_id=tokenizer.pad_id,
     )
-    return Source(PretrainedModel(made, tokenizer, languages), where, heads or {})
+    return PretrainedModel(made, tokenizer, languages, heads=heads or {}, source=where)
 
 
 def learner(
@@ -95,8 +94,8 @@ def learner(
 
 def start(
     own: Learner,
-    encoder: Source | None = None,
-    decoder: Source | None = None,
+    encoder: PretrainedModel | None = None,
+    decoder: PretrainedModel | None = None,
     settings: Initialization = SOURCE,
     languages: dict[str, int] | None = None,
     tokenizer: Tokenizer = TOKENIZER,
@@ -112,14 +111,14 @@ def start(
     # every tensor of the model, and every one of the sources
     assert set(report.copied) | set(report.left) == set(own.state_dict())
     for one in {id(s): s for s in (encoder, decoder) if s is not None}.values():
-        names = {*one.model.transformer.state_dict(), *one.heads}
-        unused = {n.partition(": ")[2] for n in report.unused if n.startswith(f"{one.where}: ")}
+        names = {*one.transformer.state_dict(), *one.heads}
+        unused = {n.partition(": ")[2] for n in report.unused if n.startswith(f"{one.source}: ")}
         assert unused | (set(report.copied.values()) & names) == names
     return report
 
 
-def state(own: Learner | Source) -> dict[str, Tensor]:
-    module = own.model if isinstance(own, Learner) else own.model.transformer
+def state(own: Learner | PretrainedModel) -> dict[str, Tensor]:
+    module = own.model if isinstance(own, Learner) else own.transformer
     return {name: value.clone() for name, value in module.state_dict().items()}
 
 
@@ -196,7 +195,7 @@ def test_sides_may_come_from_two_models() -> None:
     start(own, encoder, decoder, Initialization(encoder="there", decoder="elsewhere"))
     for name, value in own.model.state_dict().items():
         there = encoder if name.startswith("encoder.") else decoder
-        assert torch.equal(value, there.model.transformer.state_dict()[name]), name
+        assert torch.equal(value, there.transformer.state_dict()[name]), name
 
 
 def test_a_side_that_nothing_is_given_for_stays_new() -> None:
@@ -237,7 +236,7 @@ def test_embeddings_alone() -> None:
 def test_a_tied_source_fills_an_output_matrix_of_its_own() -> None:
     own, there = learner(shape(tied_output=False)), source()
     report = start(own, there)
-    words = there.model.transformer.encoder.words.weight
+    words = there.transformer.encoder.words.weight
     assert torch.equal(own.model.state_dict()["encoder.output_weight"], words)
     assert report.copied["model.encoder.output_weight"] == "encoder.words.weight"
 
@@ -285,7 +284,7 @@ def test_a_source_of_another_shape_is_refused_or_taken_in_part(
 def test_a_longer_table_of_positions_is_cut() -> None:
     own, there = learner(shape(max_positions=20)), source()
     report = start(own, there)
-    rows = there.model.transformer.encoder.positions.weight[:20]
+    rows = there.transformer.encoder.positions.weight[:20]
     assert torch.equal(own.model.state_dict()["encoder.positions.weight"], rows)
     assert "encoder: positions: the first 20 of the source's 32 rows" in report.notes
 
@@ -407,7 +406,7 @@ def test_heads_of_equal_name_and_shape_are_taken() -> None:
 
 def test_the_account_is_written_in_lines_and_as_a_record() -> None:
     own, there = learner(shape(num_decoder_layers=2)), source()
-    there.model.extra["lost"] = ["the pooler is left out"]
+    there.extra["lost"] = ["the pooler is left out"]
     report = start(own, there, there, BOTH)
     lines = report.lines()
     assert lines[0] == f"initialized {len(report.copied)} tensors"

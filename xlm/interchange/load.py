@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Literal
@@ -30,7 +31,6 @@ from xlm.model.transformer import Transformer
 from xlm.text.tokenizers.loading import load_tokenizer
 from xlm.text.tokenizers.tokenizer import SETTINGS_FILE, Tokenizer
 from xlm.training import checkpoint
-from xlm.training.initialization import Source
 from xlm.training.restore import CHECKPOINTS, find_checkpoint
 
 log = logging.getLogger("xlm")
@@ -77,31 +77,14 @@ def load(
     ConfigError for a source that is nothing known, CheckpointError or DataError for one that is
     damaged, each in one line.
     """
-    return open_source(source, codes=codes, vocabulary=vocabulary, which=which).model
-
-
-def usable_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """The device of that name, auto: CUDA where there is a GPU; ConfigError where there is none."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device is cuda, but torch finds no GPU: give cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def open_source(
-    source: str | Path,
-    *,
-    codes: str | Path | None = None,
-    vocabulary: str | Path | None = None,
-    which: Literal["best", "latest"] = "best",
-) -> Source:
-    """As ``load``, with the heads of a run's checkpoint."""
     path, given = Path(source).expanduser(), {"codes": codes, "vocabulary": vocabulary}
     if path.suffix == ".pth" and path.is_file():
         files = {name: Path(value) for name, value in given.items() if value is not None}
         read_original = _reader("xlm.interchange.original.checkpoint.read_original")
-        return Source(read_original(path, **files), str(source))
+        return replace(read_original(path, **files), source=str(source))
     if path.suffix == ".pt" and path.is_file() and not any(given.values()):
-        return Source(_widened(_reader("xlm.interchange.fairseq.read_fairseq")(path)), str(source))
+        read_fairseq = _reader("xlm.interchange.fairseq.read_fairseq")
+        return replace(_widened(read_fairseq(path)), source=str(source))
     if unasked := [name for name, value in given.items() if value is not None]:
         raise ConfigError(
             f"{source}: {' and '.join(unasked)} go with a file .pth of the original XLM, every "
@@ -115,8 +98,14 @@ def open_source(
         return read_checkpoint(find_checkpoint(path, which))
     if (path / MODEL / CONFIG).is_file() and not (path / CONFIG).exists():
         path = path / MODEL  # a finished run that kept no checkpoint
-    model = _widened(_read_folder(path, str(source)))
-    return Source(model, str(source), model.heads)
+    return replace(_widened(_read_folder(path, str(source))), source=str(source))
+
+
+def usable_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """The device of that name, auto: CUDA where there is a GPU; ConfigError where there is none."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device is cuda, but torch finds no GPU: give cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def _widened(model: PretrainedModel) -> PretrainedModel:
@@ -132,7 +121,7 @@ def _widened(model: PretrainedModel) -> PretrainedModel:
 
 def read_checkpoint(
     loaded: checkpoint.Loaded, tokenizer: Tokenizer | None = None, *, prefer_averaged: bool = True
-) -> Source:
+) -> PretrainedModel:
     """The model of a run's checkpoint, averaged weights where it has some, and its heads.
 
     ``tokenizer`` spares loading the checkpoint's; without ``prefer_averaged`` it is the weights
@@ -168,10 +157,10 @@ def read_checkpoint(
         ) from error
     heads: dict[str, Tensor] = {n: t for n, t in tensors.items() if n.startswith("heads.")}
     extra = {"step": loaded.step, "averaged": averaged}
-    model = PretrainedModel(
-        transformer.eval(), tokenizer, languages, extra, heads, _tasks(loaded, heads)
-    )
-    return Source(model, str(loaded.path), heads)
+    return PretrainedModel(
+        transformer.eval(), tokenizer, languages, extra, heads, _tasks(loaded, heads),
+        source=str(loaded.path),
+    )  # fmt: skip
 
 
 def _tasks(loaded: checkpoint.Loaded, heads: Mapping[str, Tensor]) -> str:

@@ -58,6 +58,8 @@ class PretrainedModel:
     """The tensors of a fine-tuned model's heads, by their names in a run (``heads.nli....``)."""
     tasks: str = ""
     """The tasks of those heads, as the ``objectives`` of a recipe."""
+    source: str = "the model"
+    """The name of the model in messages: where it was loaded from."""
 
     @classmethod
     def open(cls, folder: str | Path) -> PretrainedModel:
@@ -71,7 +73,7 @@ class PretrainedModel:
                 f"tokenizer beside it {tokenizer.vocab_size}: one of the two was replaced"
             )
         heads, tasks = _read_heads(Path(folder))
-        return cls(transformer.eval(), tokenizer, languages, extra, heads, tasks)
+        return cls(transformer.eval(), tokenizer, languages, extra, heads, tasks, str(folder))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a self-contained directory, which ``xlm.load`` opens on any machine."""

@@ -143,7 +143,7 @@ class Session:
             self._from_language_model = (
                 self.run.initialize.only == "all"
                 and start.encoder is not None
-                and start.encoder.model.transformer.decoder is None
+                and start.encoder.transformer.decoder is None
             )
             self.initialized = initialize(
                 self.learner,
@@ -365,10 +365,10 @@ class Session:
             try:
                 best = find_checkpoint(self.folder, "best")
                 # the weights that were measured when it was found to be the best
-                source = read_checkpoint(
+                model = read_checkpoint(
                     best, self.corpora.tokenizer, prefer_averaged=self.run.evaluate_averaged
                 )
-                source.model.save_pretrained(folder)
+                model.save_pretrained(folder)
                 self.journal.say(f"the model of step {best.step} is in {folder}, for xlm.load")
             except (CheckpointError, DataError) as error:
                 failure = str(error)

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from xlm.data.corpora import Corpora
 from xlm.errors import CheckpointError
-from xlm.interchange.load import checkpoint_shape, open_source
+from xlm.interchange.load import checkpoint_shape, load
 from xlm.model.config import ModelConfig
+from xlm.model.pretrained import PretrainedModel
 from xlm.run.config import Run
 from xlm.training import checkpoint
-from xlm.training.initialization import Source, model_languages
+from xlm.training.initialization import model_languages
 from xlm.training.restore import CHECKPOINTS
 
 log = logging.getLogger("xlm")
@@ -31,9 +32,9 @@ class Start:
     """The checkpoint that the run goes on from."""
     skipped: tuple[str, ...] = ()
     """A line for each newer checkpoint that cannot be read."""
-    encoder: Source | None = None
+    encoder: PretrainedModel | None = None
     """What the encoder starts from, where ``run.initialize`` says so and nothing is resumed."""
-    decoder: Source | None = None
+    decoder: PretrainedModel | None = None
     """What the decoder starts from."""
     kept: tuple[str, ...] = ()
     """Languages of the sources that the data has not."""
@@ -52,10 +53,10 @@ def find_start(run: Run, corpora: Corpora) -> Start:
     if settings is None:
         changed = dataclasses.replace(run, model=run.changes.applied(run.shape))
         return Start(changed, corpora, None, found.skipped)
-    encoder = open_source(settings.encoder) if settings.encoder is not None else None
+    encoder = load(settings.encoder) if settings.encoder is not None else None
     decoder = encoder if settings.decoder == settings.encoder else None
     if decoder is None and settings.decoder is not None:
-        decoder = open_source(settings.decoder)
+        decoder = load(settings.decoder)
     if run.model is None:
         run = dataclasses.replace(run, model=_shape(encoder, decoder))
     run = dataclasses.replace(run, model=run.changes.applied(run.shape))
@@ -71,18 +72,18 @@ def find_start(run: Run, corpora: Corpora) -> Start:
     )  # fmt: skip
 
 
-def _shape(encoder: Source | None, decoder: Source | None) -> ModelConfig:
+def _shape(encoder: PretrainedModel | None, decoder: PretrainedModel | None) -> ModelConfig:
     """The encoder's shape, with a decoder of the decoder's depth where one is wanted."""
     assert encoder is not None, "Run asks for it"
-    model, num_decoder_layers = encoder.model, 0
+    num_decoder_layers = 0
     if decoder is not None:
-        there = decoder.model.transformer.config
+        there = decoder.transformer.config
         num_decoder_layers = there.num_decoder_layers or there.num_layers
     return dataclasses.replace(
-        model.transformer.config,
+        encoder.transformer.config,
         preset=None,
         num_decoder_layers=num_decoder_layers,
-        language_embeddings=model.has_languages,
+        language_embeddings=encoder.has_languages,
     )
 
 

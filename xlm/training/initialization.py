@@ -54,17 +54,6 @@ class Initialization:
     """extend: pieces that the source lacks get the mean of the rows of their sub-pieces."""
 
 
-@dataclass(frozen=True)
-class Source:
-    """A model to start from."""
-
-    model: PretrainedModel
-    where: str
-    """How messages name it."""
-    heads: Mapping[str, Tensor] = field(default_factory=dict)
-    """The tensors of a run's heads, by their name in a learner (``heads.nli.1.weight``)."""
-
-
 @dataclass
 class InitializationReport:
     """What became of every tensor."""
@@ -115,7 +104,11 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 
 def model_languages(
-    settings: Initialization, sources: Sequence[Source], data: Mapping[str, int], *, table: bool
+    settings: Initialization,
+    sources: Sequence[PretrainedModel],
+    data: Mapping[str, int],
+    *,
+    table: bool,
 ) -> dict[str, int]:
     """The id of each language of a model that starts from ``sources`` and trains on ``data``.
 
@@ -124,17 +117,17 @@ def model_languages(
     has a ``table`` of languages, or the model none, it is the data's. Raises ConfigError naming the
     languages that no source knows.
     """
-    having = [source for source in sources if source.model.has_languages]
+    having = [source for source in sources if source.has_languages]
     if not table or not having or settings.only == "embeddings":
         return dict(data)
     ids: dict[str, int] = {}
-    for languages in (source.model.languages for source in having):
+    for languages in (source.languages for source in having):
         for name in sorted(languages, key=lambda name: languages[name]):
             ids.setdefault(name, len(ids))
     unknown = [name for name in data if name not in ids]
     if unknown and settings.new_languages == "refuse":
         raise ConfigError(
-            f"initialize: {having[0].where} does not know {', '.join(unknown)}, of which the data "
+            f"initialize: {having[0].source} does not know {', '.join(unknown)}, of which the data "
             f"has text: it knows {', '.join(ids)}; prepare the data without it, or set "
             "initialize.new_languages to mean or random"
         )
@@ -147,8 +140,8 @@ def initialize(
     learner: Learner,
     settings: Initialization,
     *,
-    encoder: Source | None,
-    decoder: Source | None,
+    encoder: PretrainedModel | None,
+    decoder: PretrainedModel | None,
     tokenizer: Tokenizer,
     languages: Mapping[str, int],
 ) -> InitializationReport:
@@ -181,14 +174,17 @@ def initialize(
 
 
 def _sides(
-    learner: Learner, settings: Initialization, encoder: Source | None, decoder: Source | None
-) -> list[tuple[Side, Source | None]]:
+    learner: Learner,
+    settings: Initialization,
+    encoder: PretrainedModel | None,
+    decoder: PretrainedModel | None,
+) -> list[tuple[Side, PretrainedModel | None]]:
     if decoder is not None and learner.model.decoder is None:
         raise ConfigError(
             f"initialize.decoder is {settings.decoder}, the model has no decoder: set "
             "model.num_decoder_layers, or leave it out"
         )
-    sides: list[tuple[Side, Source | None]] = [("encoder", encoder)]
+    sides: list[tuple[Side, PretrainedModel | None]] = [("encoder", encoder)]
     return sides + ([("decoder", decoder)] if learner.model.decoder is not None else [])
 
 
@@ -198,15 +194,15 @@ class _Filling:
     def __init__(
         self,
         settings: Initialization,
-        source: Source,
+        source: PretrainedModel,
         model: Transformer,
         side: Side,
         tokenizer: Tokenizer,
         languages: Mapping[str, int],
     ) -> None:
-        self.settings, self.source, self.side = settings, source, side
+        self.settings, self.pretrained, self.side = settings, source, side
         self.tokenizer, self.languages = tokenizer, languages
-        there = source.model.transformer
+        there = source.transformer
         self.there: Side = "decoder" if side == "decoder" and there.decoder else "encoder"
         self.theirs: dict[str, Tensor] = getattr(there, self.there).state_dict()
         self.own: dict[str, Tensor] = getattr(model, side).state_dict()
@@ -231,7 +227,7 @@ class _Filling:
         if self.misfits and not self.settings.partial:
             first, reason = next(iter(self.misfits.items()))
             raise ConfigError(
-                f"initialize: {self.source.where} does not fit the recipe's model: "
+                f"initialize: {self.pretrained.source} does not fit the recipe's model: "
                 f"{len(self.misfits)} tensors or settings, the first is {self.side}.{first} "
                 f"({reason}); leave model out to take the source's shape, or set initialize.partial"
             )
@@ -242,10 +238,12 @@ class _Filling:
         values.update({here + name: value for name, value in self.values.items()})
         report.copied.update({here + name: there for name, there in self.copied.items()})
         report.left.update({here + name: reason for name, reason in self.left.items()})
-        report.notes.append(f"{self.side} from the {self.there} of {self.source.where}")
+        report.notes.append(f"{self.side} from the {self.there} of {self.pretrained.source}")
         report.notes.extend(f"{self.side}: {note}" for note in self.notes)
-        lost = self.source.model.extra.get("lost", [])
-        report.notes.extend(f"{self.side}: reading {self.source.where}: {line}" for line in lost)
+        lost = self.pretrained.extra.get("lost", [])
+        report.notes.extend(
+            f"{self.side}: reading {self.pretrained.source}: {line}" for line in lost
+        )
 
     def _one(self, name: str, own: Tensor, vocabulary: VocabularyMap | None) -> None:
         origin = name
@@ -287,7 +285,7 @@ class _Filling:
         self.misfits[name] = self.left[name] = reason
 
     def _compare_settings(self) -> None:
-        there = self.source.model.transformer.config
+        there = self.pretrained.transformer.config
         for name in COMPUTED_WITH:
             mine, other = getattr(self._config, name), getattr(there, name)
             if mine != other:
@@ -296,12 +294,12 @@ class _Filling:
 
     def _vocabulary(self) -> VocabularyMap | None:
         """How rows of pieces go over; None where the vocabularies are the same."""
-        there = self.source.model.tokenizer
+        there = self.pretrained.tokenizer
         if there.digest == self.tokenizer.digest:
             return None
         if self.settings.vocabulary == "same":
             raise ConfigError(
-                f"initialize: {self.source.where} has another vocabulary than the data: "
+                f"initialize: {self.pretrained.source} has another vocabulary than the data: "
                 f"{describe_difference(self.tokenizer, there)}; prepare the data with "
                 "vocabulary.folder set to the source, or set initialize.vocabulary to extend"
             )
@@ -311,12 +309,12 @@ class _Filling:
 
     def _languages(self, own: Tensor, table: Tensor) -> Tensor:
         """Rows by name; those of new languages as ``new_languages`` says."""
-        there = self.source.model.languages
+        there = self.pretrained.languages
         new = [name for name in self.languages if name not in there]
         rule = self.settings.new_languages
         if new and rule == "refuse":
             raise ConfigError(
-                f"initialize: {self.source.where} does not know {', '.join(new)}: it knows "
+                f"initialize: {self.pretrained.source} does not know {', '.join(new)}: it knows "
                 f"{', '.join(there)}; set initialize.new_languages to mean or random"
             )
         rows = own.detach().clone()
@@ -344,7 +342,7 @@ class _Filling:
 def _take_heads(
     learner: Learner,
     settings: Initialization,
-    source: Source | None,
+    source: PretrainedModel | None,
     report: InitializationReport,
     values: dict[str, Tensor],
 ) -> None:
@@ -365,19 +363,19 @@ def _take_heads(
 
 
 def _list_unused(
-    sources: Sequence[Source | None],
+    sources: Sequence[PretrainedModel | None],
     taken: Mapping[int, set[str]],
     settings: Initialization,
     report: InitializationReport,
 ) -> None:
     copied = set(report.copied.values())
     for source in {id(one): one for one in sources if one is not None}.values():
-        for name in source.model.transformer.state_dict():
+        for name in source.transformer.state_dict():
             if name not in taken.get(id(source), ()):
-                report.unused[f"{source.where}: {name}"] = _why_unused(name, settings)
+                report.unused[f"{source.source}: {name}"] = _why_unused(name, settings)
         for name in source.heads:
             if name not in copied or source is not sources[0]:
-                report.unused[f"{source.where}: {name}"] = "no head of that name and shape"
+                report.unused[f"{source.source}: {name}"] = "no head of that name and shape"
 
 
 def _why_unused(name: str, settings: Initialization) -> str:
