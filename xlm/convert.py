@@ -27,11 +27,10 @@ from xlm.interchange.original.binarized import read_binarized
 from xlm.interchange.original.vocabulary import Dictionary, build_tokenizer
 from xlm.interchange.original.write_corpora import write_pairs, write_text
 from xlm.interchange.parity import TOLERANCE, Parity, TaskScores, compare_bits, measure
-from xlm.interchange.transformers.files import read_json
 from xlm.interchange.transformers.heads import class_name, write_with_head
 from xlm.interchange.transformers.tasks import scores_of, to_task_head
 from xlm.model.pretrained import CONFIG, PretrainedModel
-from xlm.storage import atomic_directory
+from xlm.storage import atomic_directory, read_json
 from xlm.text.tokenizers.tokenizer import Tokenizer
 
 PARITY = "parity.json"

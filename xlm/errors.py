@@ -23,3 +23,11 @@ class CheckpointError(XlmError):
 
 class TrainingError(XlmError):
     """A run that cannot go on: losses that are no longer finite, a rank that disagrees."""
+
+
+def one_line(error: BaseException, most: int | None = None) -> str:
+    """Return an error's message in one line, cut after ``most`` characters.
+
+    An error without a message is named by its class.
+    """
+    return " ".join(str(error).split())[:most] or type(error).__name__

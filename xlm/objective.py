@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from xlm.batch import Batch, Loss
+from xlm.config.class_path import NamedByClassPath
 from xlm.data.corpora import Corpora
 from xlm.data.mixture import Sampling
 from xlm.data.streams import Examples, Stream
@@ -25,7 +26,7 @@ from xlm.rng import Random
 
 
 @dataclass(frozen=True, kw_only=True)
-class Objective(ABC):
+class Objective(NamedByClassPath, ABC):
     """A frozen dataclass whose fields are its configuration."""
 
     weight: float | list[list[float]] = 1.0

@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all, and arrays mapped only after their size is checked."""
+"""Files and folders that appear whole or not at all, JSON, and arrays mapped after a check."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from xlm.errors import DataError
+from xlm.errors import CheckpointError, DataError, XlmError, one_line
 
 HEADER = "header.json"
 CHUNK = 1 << 16
 """Rows handled at a time by whatever walks over a whole array, so that memory stays constant."""
+
+MAX_JSON = 1 << 28
+"""Bytes; the largest vocabulary in JSON is a tenth of it."""
 
 _DISK_ERRORS = {
     errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ENOTDIR,
@@ -41,8 +44,9 @@ def atomic_directory(path: Path | str, *, replace: bool = False) -> Iterator[Pat
     path = Path(path)
     staging = path.with_name(f".{path.name}.writing")
     replaced = path.with_name(f".{path.name}.replaced")
-    try:
-        _make(path.parent)
+    with _refusing(path, DataError, None, "folder"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with _refusing(path, DataError, _DISK_ERRORS, "folder"):
         _recover(path, replaced)
         if path.exists() and not replace:
             raise DataError(f"{path} already exists: remove it, or ask for it to be replaced")
@@ -53,23 +57,69 @@ def atomic_directory(path: Path | str, *, replace: bool = False) -> Iterator[Pat
             if path.exists():
                 os.rename(path, replaced)
             os.rename(staging, path)
-            _flush_folder(path.parent)
+            sync(path.parent)
             shutil.rmtree(replaced, ignore_errors=True)
-    except OSError as error:
-        if error.errno not in _DISK_ERRORS:
-            raise
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        advice = "free or choose a disk" if full else "choose another folder"
-        raise DataError(f"cannot write {path}: {error.strerror}; {advice}") from error
 
 
-def _make(folder: Path) -> None:
+@contextlib.contextmanager
+def whole_file(path: Path | str, *, error: type[XlmError] = DataError) -> Iterator[Path]:
+    """A file to fill, that becomes ``path`` by one rename when the block ends well.
+
+    It is filled beside its target as ``.NAME.writing`` and flushed to the disk first. A device or a
+    pipe, such as ``/dev/stdout``, is filled directly.
+
+    Raises ``error`` if the folder is missing, ``path`` is a folder, or the disk refuses.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.writing")
+    with _refusing(path, error):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        direct = path.exists() and not path.is_file()
+        if not direct:
+            beside.write_bytes(b"")
+    if direct:
+        with _refusing(path, error, _DISK_ERRORS):
+            yield path
+        return
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        if error.errno in _DISK_ERRORS:
+        with _refusing(path, error, _DISK_ERRORS):
+            yield beside
+        with _refusing(path, error):
+            sync(beside)
+            os.replace(beside, path)
+            sync(path.parent)
+    finally:
+        beside.unlink(missing_ok=True)  # gone already if all went well
+
+
+def write_whole(
+    path: Path | str, content: bytes | str, *, error: type[XlmError] = DataError
+) -> None:
+    """Write a file, text as UTF-8, that appears whole or not at all; see ``whole_file``."""
+    with whole_file(path, error=error) as beside:
+        beside.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def make_folder(folder: Path | str, *, error: type[XlmError] = DataError) -> None:
+    """Make ``folder`` and those above it; raise ``error`` if one cannot be made."""
+    with _refusing(Path(folder), error, None, "folder"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def _refusing(
+    path: Path, error: type[XlmError], numbers: Collection[int] | None = None, place: str = "file"
+) -> Iterator[None]:
+    """Turn an OSError, if ``numbers`` are given one of these, into ``error``."""
+    try:
+        yield
+    except OSError as refused:
+        if numbers is not None and refused.errno not in numbers:
             raise
-        raise DataError(f"cannot make {folder}: {error.strerror}; choose another folder") from error
+        full = refused.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "free or choose a disk" if full else f"choose another {place}"
+        raise error(f"cannot write {path}: {refused.strerror}; {advice}") from refused
 
 
 def _recover(path: Path, replaced: Path) -> None:
@@ -108,39 +158,65 @@ def _claimed(staging: Path) -> Iterator[None]:
 def _flush(folder: Path) -> None:
     for parent, _, names in os.walk(folder):
         for name in names:
-            with open(os.path.join(parent, name), "rb") as file:
-                os.fsync(file.fileno())
-        _flush_folder(Path(parent))
+            sync(Path(parent) / name)
+        sync(Path(parent))
 
 
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make a file or a folder survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write ``content`` as indented JSON, its keys in the order given."""
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+def write_json(
+    path: Path | str,
+    content: Mapping[str, Any],
+    *,
+    indent: int = 1,
+    sort_keys: bool = False,
+    error: type[XlmError] = DataError,
+) -> None:
+    """Write ``content`` as indented JSON, which appears whole or not at all; see ``whole_file``."""
+    text = json.dumps(dict(content), indent=indent, sort_keys=sort_keys, ensure_ascii=False)
+    write_whole(path, text + "\n", error=error)
 
 
-def read_json(path: Path, what: str, keys: tuple[str, ...], version: int) -> dict[str, Any]:
-    """The JSON object at ``path``, of this ``format_version`` and with these ``keys``.
+def read_json(path: Path | str, *, error: type[XlmError] = CheckpointError) -> dict[str, Any]:
+    """Return the JSON object at ``path``.
 
-    Raises DataError, one line that names the file, where it is none.
+    Raises ``error`` if the file is missing, larger than ``MAX_JSON`` or no JSON object.
     """
+    path = Path(path)
     try:
+        size = path.stat().st_size
+        if size > MAX_JSON:
+            raise error(f"{path}: {size:,} bytes, expected a JSON file of at most {MAX_JSON:,}")
         content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"no {what} at {path.parent}: {path.name} is missing; prepare it") from None
-    except NotADirectoryError:
-        raise DataError(f"no {what} at {path.parent}: it is not a folder") from None
-    except ValueError as error:
-        raise DataError(f"{path} is damaged ({error}): prepare it again") from None
+    except OSError as refused:
+        raise error(f"{path}: cannot be read ({refused.strerror})") from refused
+    except (ValueError, RecursionError) as damage:
+        raise error(f"{path}: is no JSON ({one_line(damage)})") from damage
     if not isinstance(content, dict):
-        raise DataError(f"{path} is damaged: expected an object; prepare it again")
+        raise error(f"{path}: expected a JSON object, found {type(content).__name__}")
+    return content
+
+
+def read_header(path: Path, what: str, keys: tuple[str, ...], version: int) -> dict[str, Any]:
+    """Return the JSON object at ``path``, of this ``format_version`` and with these ``keys``.
+
+    Raises DataError, which names the file, if it is none.
+    """
+    if path.parent.exists() and not path.parent.is_dir():
+        raise DataError(f"no {what} at {path.parent}: it is not a folder")
+    if not path.exists():
+        raise DataError(f"no {what} at {path.parent}: {path.name} is missing; prepare it")
+    try:
+        content = read_json(path, error=DataError)
+    except DataError as damage:
+        raise DataError(f"{damage}; the file is damaged: prepare it again") from None
     found = content.get("format_version")
     if found != version:
         raise DataError(

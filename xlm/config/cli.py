@@ -20,14 +20,14 @@ from typing import Any, NoReturn, TypeVar, cast
 import yaml
 from jsonargparse import ArgumentParser, set_dumper, set_loader, set_parsing_settings
 
+from xlm.config.class_path import NamedByClassPath
 from xlm.config.strict_yaml import dump, load
 from xlm.config.validation import Checker
 from xlm.errors import ConfigError, XlmError
-from xlm.objective import Objective
 
 set_parsing_settings(
     docstring_parse_attribute_docstrings=True,
-    subclasses_enabled=[Objective],
+    subclasses_enabled=[NamedByClassPath],
     validate_defaults=False,
 )
 set_loader("yaml", load, (yaml.YAMLError,))
@@ -170,7 +170,7 @@ def to_yaml(config: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Objective):
+    if isinstance(value, NamedByClassPath):
         cls = type(value)
         return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": _fields(value)}
     if dataclasses.is_dataclass(value):

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from xlm.data.corpus import Corpus, check_digest
 from xlm.data.pairs import Pairs
 from xlm.errors import DataError
-from xlm.storage import HEADER, read_json, write_json
+from xlm.storage import HEADER, read_header, write_json
 from xlm.text import Tokenizer, load_tokenizer
 
 log = logging.getLogger("xlm")
@@ -78,7 +78,7 @@ class Corpora:
         """
         folder = Path(folder)
         keys = ("tokenizer", "languages")
-        description = read_json(folder / DESCRIPTION, "corpora", keys, FORMAT_VERSION)
+        description = read_header(folder / DESCRIPTION, "corpora", keys, FORMAT_VERSION)
         if tokenizer is None:
             tokenizer = load_tokenizer(folder / "tokenizer")
         check_digest(folder, description["tokenizer"], tokenizer)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from xlm.errors import DataError
 from xlm.metrics.scores import TextSize
-from xlm.storage import HEADER, atomic_directory, map_array, read_json, write_json
+from xlm.storage import HEADER, atomic_directory, map_array, read_header, write_json
 from xlm.text.tokenizers.tokenizer import Ids, Tokenizer
 
 FORMAT_VERSION = 1
@@ -69,7 +69,7 @@ class Corpus:
         ``tokenizer`` is given and is not the one that made the ids.
         """
         path = Path(path)
-        header = read_json(path / HEADER, "corpus", _KEYS, FORMAT_VERSION)
+        header = read_header(path / HEADER, "corpus", _KEYS, FORMAT_VERSION)
         if tokenizer is not None:
             check_digest(path, header["tokenizer"], tokenizer)
         size = TextSize(*(int(header[key]) for key in _SIZES))

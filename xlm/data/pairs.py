@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from xlm.data.corpus import Corpus, check_digest
 from xlm.errors import DataError
-from xlm.storage import CHUNK, HEADER, map_array, read_json, write_json
+from xlm.storage import CHUNK, HEADER, map_array, read_header, write_json
 from xlm.text.tokenizers.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
@@ -60,7 +60,7 @@ class Pairs:
         """Map the pairs in folder ``path``. Raises DataError as ``Corpus.open`` does."""
         path = Path(path)
         keys = ("languages", "tokenizer", "rows", "dropped")
-        header = read_json(path / HEADER, "pairs", keys, FORMAT_VERSION)
+        header = read_header(path / HEADER, "pairs", keys, FORMAT_VERSION)
         if tokenizer is not None:
             check_digest(path, header["tokenizer"], tokenizer)
         first, second = (Corpus.open(path / side, tokenizer) for side in SIDES)

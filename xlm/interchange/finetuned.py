@@ -23,10 +23,10 @@ from xlm.config import strict_yaml
 from xlm.config.cli import parse
 from xlm.errors import CheckpointError, ConfigError, XlmError
 from xlm.interchange.load import fetch, load
-from xlm.interchange.transformers.files import read_json
 from xlm.interchange.transformers.heads import read_head
 from xlm.interchange.transformers.tasks import from_task_head
 from xlm.model.pretrained import CONFIG, TASKS, PretrainedModel
+from xlm.storage import read_json
 from xlm.tasks.task import Task
 
 FOREIGN = "task"

@@ -24,10 +24,10 @@ from torch import Tensor
 from xlm.config import strict_yaml
 from xlm.data.corpora import DESCRIPTION
 from xlm.errors import CheckpointError, ConfigError
-from xlm.interchange.transformers.files import read_json
 from xlm.model.config import ModelConfig
 from xlm.model.pretrained import CONFIG, FORMAT, TOKENIZER, PretrainedModel
 from xlm.model.transformer import Transformer
+from xlm.storage import read_json
 from xlm.text.tokenizers.loading import load_tokenizer
 from xlm.text.tokenizers.tokenizer import SETTINGS_FILE, Tokenizer
 from xlm.training import checkpoint

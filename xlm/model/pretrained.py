@@ -11,8 +11,6 @@ tasks.yaml          the tasks that they are of
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,17 +19,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from xlm.batch import Batch
-from xlm.errors import CheckpointError, ConfigError
-from xlm.interchange.transformers.files import read_json
+from xlm.errors import CheckpointError, ConfigError, one_line
 from xlm.model.config import ModelConfig
 from xlm.model.generate import Generation
+from xlm.model.tensor_files import read_tensors, write_tensors
 from xlm.model.transformer import Transformer
 from xlm.model.translation import CELLS, Translator
+from xlm.storage import make_folder, read_json, write_json, write_whole
 from xlm.text.normalize import normalize
 from xlm.text.tokenizers.loading import load_tokenizer
 from xlm.text.tokenizers.tokenizer import Tokenizer, Wrapped
@@ -101,7 +98,7 @@ class PretrainedModel:
                 address = hub.create_repo(name, private=private, exist_ok=True)
                 hub.upload_folder(repo_id=name, folder_path=folder)
             except Exception as error:  # the network, the hub, a name, a missing login ...
-                reason = " ".join(str(error).split()) or type(error).__name__
+                reason = one_line(error)
                 raise CheckpointError(
                     f"{name} was not uploaded: {reason}; log in with `hf auth login`, or save the "
                     "model and upload its folder by hand"
@@ -230,16 +227,10 @@ def save_model(
         "extra": dict(extra or {}),
     }
     folder = Path(folder)
-    tensors = {name: t.detach().contiguous() for name, t in model.state_dict().items()}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        beside = folder / (WEIGHTS + ".partial")
-        save_file(tensors, beside, metadata={"format": "pt"})
-        os.replace(beside, folder / WEIGHTS)
-        _write_json(folder / LANGUAGES, dict(languages))
-        _write_json(folder / CONFIG, config)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot write the model to {folder}: {error}") from error
+    make_folder(folder, error=CheckpointError)
+    write_tensors(folder / WEIGHTS, model.state_dict(), metadata={"format": "pt"})
+    for name, content in ((LANGUAGES, languages), (CONFIG, config)):
+        write_json(folder / name, content, indent=2, error=CheckpointError)
 
 
 def load_model(
@@ -264,14 +255,11 @@ def load_model(
             f"{folder} has a vocabulary of {described['vocab_size']} ids, the tokenizer in use has "
             f"{vocab_size}: use the tokenizer that the model was trained with"
         )
-    try:
-        mapped = load_file(folder / WEIGHTS, device=str(device))
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{folder / WEIGHTS}: cannot be read ({error})") from error
+    tensors = read_tensors(folder / WEIGHTS, device=device)
     try:
         config = ModelConfig(**described["model"])
-        if config.num_layers + config.num_decoder_layers > len(mapped):
-            raise ConfigError(f"{config.num_layers} layers of {len(mapped)} tensors")
+        if config.num_layers + config.num_decoder_layers > len(tensors):
+            raise ConfigError(f"{config.num_layers} layers of {len(tensors)} tensors")
         with torch.device("meta"):
             # no memory and no random numbers for values that are about to be replaced
             model = Transformer(
@@ -284,35 +272,28 @@ def load_model(
         raise CheckpointError(
             f"{folder / CONFIG}: not a model that this version can build ({error})"
         ) from error
-    _check_tensors(folder / WEIGHTS, mapped, model.state_dict())
-    # copied: a tensor that stays mapped crashes the process when its file is cut short
-    model.load_state_dict({name: tensor.clone() for name, tensor in mapped.items()}, assign=True)
+    _check_tensors(folder / WEIGHTS, tensors, model.state_dict())
+    model.load_state_dict(tensors, assign=True)
     return model, languages
 
 
 def _write_heads(folder: Path, heads: Mapping[str, Tensor], tasks: str) -> None:
-    """The heads and their tasks; where there are none, those of a model that lay there go."""
-    try:
-        for name in (HEADS, TASKS):
-            (folder / name).unlink(missing_ok=True)
-        if not heads:
-            return
-        beside = folder / (HEADS + ".partial")
-        save_file({name: tensor.detach().contiguous() for name, tensor in heads.items()}, beside)
-        (folder / TASKS).write_text(tasks, encoding="utf-8")
-        os.replace(beside, folder / HEADS)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot write the heads to {folder}: {error}") from error
+    """Write the heads and their tasks in place of those of a model that lay there, if any."""
+    for name in (HEADS, TASKS):
+        (folder / name).unlink(missing_ok=True)
+    if heads:
+        write_whole(folder / TASKS, tasks, error=CheckpointError)
+        write_tensors(folder / HEADS, heads)
 
 
 def _read_heads(folder: Path) -> tuple[dict[str, Tensor], str]:
     if not (folder / HEADS).exists():
         return {}, ""
+    heads = read_tensors(folder / HEADS)
     try:
-        heads = {name: tensor.clone() for name, tensor in load_file(folder / HEADS).items()}
         return heads, (folder / TASKS).read_text(encoding="utf-8")
-    except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"{folder / HEADS}: cannot be read ({error})") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder / TASKS}: cannot be read ({error})") from error
 
 
 def match_languages(
@@ -391,10 +372,3 @@ def _check_tensors(path: Path, found: Mapping[str, Tensor], expected: Mapping[st
 def _some(names: list[str], most: int = 5) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    beside = path.with_name(path.name + ".partial")
-    text = json.dumps(content, indent=2, ensure_ascii=False)
-    beside.write_text(text + "\n", encoding="utf-8")
-    os.replace(beside, path)

@@ -6,13 +6,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from xlm import storage
 from xlm.errors import CheckpointError
-from xlm.interchange.transformers import files as transformers_files
 from xlm.interchange.transformers.files import (
     read_config,
-    read_json,
     read_weights,
-    write_json,
+    write_config,
     write_weights,
 )
 
@@ -126,12 +125,12 @@ def test_a_config_that_is_missing_or_huge(tmp_path, monkeypatch):
     assert "config.json: cannot be read (No such file" in message(read_config, tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "xlm"}')
     assert read_config(tmp_path) == {"model_type": "xlm"}
-    monkeypatch.setattr(transformers_files, "MAX_JSON", 20)
+    monkeypatch.setattr(storage, "MAX_JSON", 20)
     assert "21 bytes" in message(read_config, tmp_path)
 
 
 def test_json_goes_and_comes_back(tmp_path):
-    write_json(tmp_path / "x.json", {"b": "न", "a": {"z": 1, "y": [None, 1e-12]}})
+    write_config(tmp_path, {"b": "न", "a": {"z": 1, "y": [None, 1e-12]}}, "x.json")
     text = (tmp_path / "x.json").read_text(encoding="utf-8")
     assert text.startswith('{\n  "a": {\n    "y"') and '"b": "न"\n}\n' in text
-    assert read_json(tmp_path / "x.json")["a"] == {"z": 1, "y": [None, 1e-12]}
+    assert storage.read_json(tmp_path / "x.json")["a"] == {"z": 1, "y": [None, 1e-12]}

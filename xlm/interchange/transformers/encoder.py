@@ -34,11 +34,11 @@ from xlm.interchange.transformers.files import (
     CONFIG,
     read_config,
     read_weights,
-    write_bytes,
-    write_json,
+    write_config,
     write_weights,
 )
 from xlm.model.pretrained import PretrainedModel
+from xlm.storage import write_whole
 from xlm.text.tokenizers import hugging_face, xlm_roberta
 from xlm.text.tokenizers.hugging_face import HuggingFaceTokenizer
 from xlm.text.tokenizers.xlm_roberta import XlmRobertaTokenizer
@@ -163,8 +163,8 @@ def write_model(
     lost += tokenizer_lines
     write_weights(folder, tensors)
     for name, content in files.items():
-        write_bytes(Path(folder) / name, content)
-    write_json(Path(folder) / CONFIG, config)
+        write_whole(Path(folder) / name, content, error=CheckpointError)
+    write_config(folder, config)
     return lost
 
 

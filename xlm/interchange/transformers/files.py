@@ -8,64 +8,21 @@ What stands in them is the business of the module of each architecture.
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from xlm.errors import CheckpointError
+from xlm.model.tensor_files import read_tensors, write_tensors
+from xlm.storage import make_folder, read_json, write_json
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 TORCH_WEIGHTS = "pytorch_model.bin"
-MAX_JSON = 1 << 28
-"""Bytes; the largest vocabulary in JSON is a tenth of it."""
-
-
-def read_json(path: str | Path) -> dict[str, Any]:
-    """A JSON object; CheckpointError where the file is missing, too large or no object."""
-    path = Path(path)
-    try:
-        size = path.stat().st_size
-        if size > MAX_JSON:
-            raise CheckpointError(f"{path}: {size:,} bytes, expected a JSON file of a model")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{path}: is no JSON ({reason})") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: expected a JSON object, found {type(content).__name__}")
-    return content
-
-
-def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write JSON as transformers does, keys in order; the file appears whole or not.
-
-    Raises CheckpointError where the disk refuses.
-    """
-    text = json.dumps(dict(content), indent=2, sort_keys=True, ensure_ascii=False)
-    write_bytes(path, (text + "\n").encode())
-
-
-def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write a file, which appears whole or not, and its folder if need be."""
-    path = Path(path)
-    beside = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(content)
-        os.replace(beside, path)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
@@ -80,6 +37,12 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     return config
 
 
+def write_config(folder: str | Path, config: Mapping[str, Any], name: str = CONFIG) -> None:
+    """Write JSON as transformers does, keys in order; the file appears whole or not at all."""
+    path = Path(folder) / name
+    write_json(path, config, indent=2, sort_keys=True, error=CheckpointError)
+
+
 def read_weights(folder: str | Path) -> dict[str, Tensor]:
     """Every tensor by its name, on the CPU, in the precision it was saved in.
 
@@ -89,7 +52,7 @@ def read_weights(folder: str | Path) -> dict[str, Tensor]:
     """
     folder = Path(folder)
     if (folder / WEIGHTS).exists():
-        return _read_safetensors(folder / WEIGHTS)
+        return read_tensors(folder / WEIGHTS)
     if (folder / INDEX).exists():
         return _read_shards(folder)
     if (folder / TORCH_WEIGHTS).exists():
@@ -98,25 +61,13 @@ def read_weights(folder: str | Path) -> dict[str, Tensor]:
 
 
 def write_weights(folder: str | Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write model.safetensors, which appears whole or not; CheckpointError where it cannot."""
-    path = Path(folder) / WEIGHTS
-    beside = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(plain, beside, metadata={"format": "pt"})
-        os.replace(beside, path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be written ({error})") from error
+    """Write model.safetensors into ``folder``, which is made if need be.
 
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        mapped = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error})") from error
-    # copied: a tensor that stays mapped crashes the process when its file is cut short
-    return {name: tensor.clone() for name, tensor in mapped.items()}
+    The file appears whole or not at all. Raises CheckpointError if it cannot be written.
+    """
+    make_folder(folder, error=CheckpointError)
+    on_cpu = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
+    write_tensors(Path(folder) / WEIGHTS, on_cpu, metadata={"format": "pt"})
 
 
 def _read_shards(folder: Path) -> dict[str, Tensor]:
@@ -131,7 +82,7 @@ def _read_shards(folder: Path) -> dict[str, Tensor]:
             )
     tensors: dict[str, Tensor] = {}
     for file in sorted(set(where.values())):
-        shard = _read_safetensors(folder / file)
+        shard = read_tensors(folder / file)
         if twice := sorted(set(shard) & set(tensors)):
             raise CheckpointError(f"{folder / file}: holds {twice[0]}, as another shard does")
         tensors |= shard

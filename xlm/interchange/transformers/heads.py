@@ -26,7 +26,7 @@ from xlm.interchange.transformers.files import (
     CONFIG,
     read_config,
     read_weights,
-    write_json,
+    write_config,
     write_weights,
 )
 from xlm.model.pretrained import PretrainedModel
@@ -123,7 +123,7 @@ def write_with_head(
             tensors[f"{name}.{part}"] = tensor
     settings, lines = _settings(model, kind, head)
     write_weights(folder, tensors)
-    write_json(folder / CONFIG, {**config, **settings})
+    write_config(folder, {**config, **settings})
     (folder / _GENERATION).unlink(missing_ok=True)
     lost.append(f"the output onto the vocabulary: {class_name(kind, head.reads)} has none")
     return lost + lines

@@ -19,10 +19,8 @@ from xlm.interchange.transformers import xlm_tokenizer as vocabularies
 from xlm.interchange.transformers.files import (
     CONFIG,
     read_config,
-    read_json,
     read_weights,
-    write_bytes,
-    write_json,
+    write_config,
     write_weights,
 )
 from xlm.interchange.transformers.sentencepiece_json import sentencepiece_json
@@ -36,6 +34,7 @@ from xlm.interchange.transformers.xlm_tensors import (
 from xlm.model.config import ModelConfig
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
+from xlm.storage import read_json, write_whole
 from xlm.text.tokenizers.fastbpe import FastBpeTokenizer
 from xlm.text.tokenizers.hugging_face import read_hugging_face
 from xlm.text.tokenizers.sentencepiece import MODEL_FILE, SentencePieceTokenizer
@@ -146,10 +145,10 @@ def write_transformers_xlm(
         )
     write_weights(folder, dict(renamed(model.transformer)))
     for name, written in files.items():
-        write_bytes(folder / name, written)
+        write_whole(folder / name, written, error=CheckpointError)
     ids = {name: content[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    write_json(folder / GENERATION, {"_from_model_config": True, **ids})
-    write_json(folder / CONFIG, content)
+    write_config(folder, {"_from_model_config": True, **ids}, GENERATION)
+    write_config(folder, content)
     return lost
 
 
