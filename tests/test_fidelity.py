@@ -18,7 +18,6 @@ import torch
 from benchmarks.equality import golden, golden_training
 from benchmarks.support import agreement, record
 from xlm.config.cli import parse, read, to_yaml
-from xlm.model.config import num_parameters
 from xlm.model.transformer import Transformer
 from xlm.prepare import Prepare
 from xlm.pretrain import pretrain
@@ -123,7 +122,6 @@ def test_the_model_is_the_one_of_section_5_1(preset: str, name: str) -> None:
     with torch.device("meta"):
         model = Transformer(shape, vocab_size=vocabulary, num_languages=languages, pad_id=2)
     found = sum(parameter.numel() for parameter in model.parameters())
-    assert found == num_parameters(shape, vocabulary, languages)
     # 12 d^2 a layer and the tables: the released 15-language model has 250 M
     assert found == pytest.approx((layers * 12 * 1024 + vocabulary + 512) * 1024, rel=0.01)
 

@@ -9,29 +9,23 @@ Use as ``import_model``, ``export_model``, ``import_corpora``, or as the verbs `
 from __future__ import annotations
 
 import json
-import re
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 from xlm.config.cli import run_verb
-from xlm.data.corpora import Corpora, write_header
-from xlm.errors import ConfigError, DataError, XlmError
+from xlm.errors import ConfigError, XlmError
 from xlm.interchange.finetuned import FineTuned, chosen_task
 from xlm.interchange.load import fetch, load
-from xlm.interchange.original.binarized import read_binarized
-from xlm.interchange.original.vocabulary import Dictionary, build_tokenizer
-from xlm.interchange.original.write_corpora import write_pairs, write_text
+from xlm.interchange.original.corpora import ImportedCorpora, import_binarized, is_binarized
 from xlm.interchange.parity import TOLERANCE, Parity, TaskScores, compare_bits, measure
 from xlm.interchange.transformers.heads import class_name, write_with_head
 from xlm.interchange.transformers.tasks import scores_of, to_task_head
 from xlm.model.pretrained import CONFIG, PretrainedModel
 from xlm.storage import atomic_directory, read_json
-from xlm.text.tokenizers.tokenizer import Tokenizer
 
 PARITY = "parity.json"
 """Beside every model that a verb has written: what was measured, and what is lost."""
@@ -252,123 +246,15 @@ def _say(verb: str, result: Converted) -> None:
     sys.stdout.write(f"written: {result.folder}\n")
 
 
-# Binarized data of the original.
-
-_FILE = re.compile(
-    r"(?P<split>train|valid|test)\.(?:(?P<pair>[^.-]+-[^.-]+)\.)?(?P<language>[^.-]+)"
-    r"(?:\.(?P<part>\d+))?\.pth"
-)
-"""``train.en.pth``, ``train.en-fr.en.pth``, and parts of either such as ``train.en.0.pth``."""
-
-_Files = dict[tuple[str, str], dict[str, list[Path]]]
-"""By split and name (of a language or a pair), the files of each language in order."""
-
-
-@dataclass(frozen=True)
-class ImportedCorpora:
-    """What became of the original's binarized files."""
-
-    corpora: Corpora
-    folder: Path
-    accounts: tuple[str, ...]
-    """A line per corpus and side: sentences, tokens, unknown words, dropped sentences."""
-    unread: tuple[str, ...]
-    """Other files in the source."""
-
-    def describe(self) -> list[str]:
-        """Lines for a person."""
-        pieces = f"tokenizer: {self.corpora.tokenizer.vocab_size:,} entries"
-        unread = [f"not read, as no split is in the name: {', '.join(self.unread)}"]
-        return [*self.accounts, pieces, *(unread if self.unread else [])]
-
-
-def is_binarized(source: str | Path) -> bool:
-    """Whether a folder holds binarized data of the original, such as ``train.en.pth``."""
-    path = Path(source)
-    return path.is_dir() and any(_FILE.fullmatch(file.name) for file in path.glob("*.pth"))
-
-
 def import_corpora(config: Import) -> ImportedCorpora:
-    """The original's binarized data as a folder of corpora, such as ``xlm prepare`` writes.
+    """Write the original's binarized data as a folder of corpora; see ``import_binarized``.
 
-    Ids stay as they are: every file must have one and the same dictionary. Empty lines are dropped
-    and counted, and pairs with an empty side, as ``xlm prepare`` does; words, characters and bytes
-    are those of the text without ``@@``. The folder appears whole or not at all. Raises ConfigError
-    where it is taken or codes are missing, DataError or CheckpointError for files that are damaged
-    or contradict each other.
+    Raises ConfigError for a folder that holds anything.
     """
     check_folder(config.folder)
-    files, unread = _list_files(Path(config.source))
-    tokenizer: Tokenizer | None = None
-    accounts: list[str] = []
-    notes: list[str] = []
-    with atomic_directory(config.folder) as staging:
-        for (split, name), sides in files.items():
-            parts = []
-            for paths in sides.values():
-                parts.append([read_binarized(path) for path in paths])
-            for path, part in zip(chain(*sides.values()), chain(*parts), strict=True):
-                if tokenizer is None:
-                    items = Dictionary(part.pieces, part.counts)
-                    tokenizer, notes = build_tokenizer(path, items, config.codes, config.vocabulary)
-                _check_pieces(path, part.pieces, tokenizer)
-            assert tokenizer is not None
-            target, languages = staging / split / name, list(sides)
-            if len(sides) == 1:
-                done = [write_text(parts[0], target, name, tokenizer)]
-            else:
-                done = [*write_pairs(parts, target, languages, tokenizer)]
-            for account, language in zip(done, languages, strict=True):
-                where = f"{split} {name}" + (f", {language}" if len(sides) > 1 else "")
-                accounts.append(account.describe(where, "sentences"))
-        assert tokenizer is not None
-        tokenizer.save(staging / "tokenizer")
-        write_header(staging, tokenizer, {one for sides in files.values() for one in sides})
-    folder = Path(config.folder)
-    return ImportedCorpora(Corpora.open(folder), folder, tuple([*accounts, *notes]), unread)
-
-
-def _check_pieces(path: Path, pieces: Sequence[str], tokenizer: Tokenizer) -> None:
-    """Raise DataError, naming the first, where a file has other pieces than those before it."""
-    if tuple(pieces) == tuple(tokenizer.pieces):
-        return
-    both = zip(pieces, tokenizer.pieces, strict=False)
-    at = next((k for k, (one, other) in enumerate(both) if one != other), None)
-    if at is None:
-        found = f"{len(pieces):,} pieces, the files before it {len(tokenizer.pieces):,}"
-    else:
-        found = f"{pieces[at]!r} as id {at}, the files before it {tokenizer.pieces[at]!r}"
-    raise DataError(f"{path} has {found}: expected data of one vocabulary; import it apart")
-
-
-def _list_files(source: Path) -> tuple[_Files, tuple[str, ...]]:
-    """The data of ``source`` in order, and the names of its other .pth files."""
-    found: dict[tuple[str, str], dict[str, list[tuple[int, Path]]]] = {}
-    unread = []
-    for path in sorted(source.glob("*.pth")):
-        match = _FILE.fullmatch(path.name)
-        if match is None:
-            unread.append(path.name)
-            continue
-        name, language = match["pair"] or match["language"], match["language"]
-        sides = found.setdefault((match["split"], name), {})
-        sides.setdefault(language, []).append((int(match["part"] or -1), path))
-    files: _Files = {}
-    for (split, name), sides in sorted(found.items()):
-        expected = name.split("-")
-        if sorted(sides) != sorted(expected):
-            raise DataError(
-                f"{source}: {split} {name} has files of {', '.join(sides)}, expected "
-                f"{' and '.join(expected)}: give both sides, or take these away"
-            )
-        for parts in sides.values():
-            if len(parts) > 1 and min(parts)[0] < 0:
-                raise DataError(
-                    f"{min(parts)[1]} lies beside its own parts ({max(parts)[1].name}): take away "
-                    "the one or the others"
-                )
-        files[split, name] = {one: [path for _, path in sorted(sides[one])] for one in expected}
-    return files, tuple(unread)
+    return import_binarized(
+        config.source, config.folder, codes=config.codes, vocabulary=config.vocabulary
+    )
 
 
 # The verbs.

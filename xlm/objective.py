@@ -11,16 +11,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xlm.batch import Batch, Loss
+from xlm.batch import IGNORED, Batch, Loss
 from xlm.config.class_path import NamedByClassPath
 from xlm.data.corpora import Corpora
 from xlm.data.mixture import Sampling
 from xlm.data.streams import Examples, Stream
 from xlm.metrics.scores import Scores
 from xlm.model.config import ModelConfig
-from xlm.model.layers import sum_cross_entropy
 from xlm.model.transformer import Transformer
 from xlm.rng import Random
 
@@ -82,6 +83,20 @@ class Objective(NamedByClassPath, ABC):
             yield self.collate(
                 stream.examples(k), Random(seed, "evaluate", stream.id, k), train=False
             )
+
+
+def sum_cross_entropy(
+    logits: Tensor, targets: Tensor, ignore: int = IGNORED, label_smoothing: float = 0.0
+) -> Tensor:
+    """Return the summed cross-entropy in nats, a scalar of at least float32.
+
+    ``logits`` ``[N, V]``, ``targets`` int64 ``[N]``; targets equal to ``ignore`` count nothing.
+    """
+    if logits.dtype in (torch.bfloat16, torch.float16):
+        logits = logits.float()
+    return F.cross_entropy(
+        logits, targets, ignore_index=ignore, reduction="sum", label_smoothing=label_smoothing
+    )
 
 
 def cross_entropy_loss(

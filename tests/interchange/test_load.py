@@ -264,6 +264,13 @@ def test_weights_of_low_precision_are_widened(run: Path, tmp_path: Path, dtype: 
     assert "lost" not in load(run / "model").extra
 
 
+@pytest.mark.parametrize("name", ["nowhere.pth", "models/nowhere.pth", "nowhere.pt"])
+def test_a_checkpoint_that_is_not_there_does_not_exist(name: str) -> None:
+    for given in ({}, {"codes": "codes", "vocabulary": "vocab"}):
+        with pytest.raises(ConfigError, match=f"^{name} does not exist: expected a model dir"):
+            load(name, **given)
+
+
 def test_codes_go_with_the_original_alone(run: Path) -> None:
     with pytest.raises(ConfigError, match="codes go with a file .pth of the original"):
         load(run, codes="codes")

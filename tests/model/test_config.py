@@ -1,13 +1,13 @@
 """Named sizes, misfits, and what a model costs."""
 
 import dataclasses
-from itertools import product
 
 import jsonargparse
 import pytest
+import torch
 
 from xlm.errors import ConfigError
-from xlm.model.config import PRESETS, ModelConfig, flops_per_token, num_parameters, preset
+from xlm.model.config import PRESETS, ModelConfig, flops_per_token, preset
 from xlm.model.transformer import Transformer
 
 
@@ -85,21 +85,10 @@ def test_misfits_are_named_in_one_line(fields, words):
     assert all(word in str(error.value) for word in words)
 
 
-@pytest.mark.parametrize(
-    "num_decoder_layers, tied, languages", list(product((0, 1), (True, False), (1, 3)))
-)
-def test_number_of_parameters_is_the_built_model_s(num_decoder_layers, tied, languages):
-    config = ModelConfig(
-        dim=16,
-        num_layers=2,
-        num_heads=2,
-        num_decoder_layers=num_decoder_layers,
-        tied_output=tied,
-        feed_forward=40,
-        max_positions=20,
-    )
-    model = Transformer(config, vocab_size=50, num_languages=languages, pad_id=2)
-    assert num_parameters(config, 50, languages) == sum(p.numel() for p in model.parameters())
+def num_parameters(config, vocab_size, num_languages):
+    with torch.device("meta"):
+        model = Transformer(config, vocab_size=vocab_size, num_languages=num_languages, pad_id=2)
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def test_xlm_15_has_249_million_parameters():

@@ -7,10 +7,10 @@ import torch
 from torch.nn import functional as F
 
 from xlm.errors import ConfigError
-from xlm.model import layers
+from xlm.model import attention, layers
 from xlm.model.config import ModelConfig
-from xlm.model.layers import sum_cross_entropy
 from xlm.model.transformer import Transformer
+from xlm.objective import sum_cross_entropy
 
 VOCAB, LANGUAGES, PAD = 23, 3, 2
 LENGTHS = torch.tensor([9, 4, 1, 7])
@@ -136,7 +136,7 @@ def gradients(model, loss):
 
 @pytest.fixture(params=["plain", "fused"])
 def implementation(request, monkeypatch):
-    monkeypatch.setattr(layers, "prefers_plain", lambda query: request.param == "plain")
+    monkeypatch.setattr(attention, "prefers_plain", lambda query: request.param == "plain")
 
 
 @pytest.mark.usefixtures("implementation")

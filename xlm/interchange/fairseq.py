@@ -20,7 +20,7 @@ from xlm.interchange.transformers.encoder_names import (
     STAND_IN,
     HeadNames,
     Names,
-    Source,
+    UnreadTensors,
     account,
     build,
     stand_in,
@@ -53,7 +53,7 @@ def read_fairseq(path: str | Path) -> PretrainedModel:
     path = Path(path)
     path = path / CHECKPOINT if path.is_dir() else path
     settings, tensors = _read(path)
-    source = Source(path, tensors)
+    source = UnreadTensors(path, tensors)
     prefix = source.prefix("embed_tokens.weight")
     outer = prefix.removesuffix("sentence_encoder.")
     names = _names(source, prefix)
@@ -121,7 +121,7 @@ def _beside(path: Path) -> Path:
     return path.parent
 
 
-def _names(source: Source, prefix: str) -> Names:
+def _names(source: UnreadTensors, prefix: str) -> Names:
     if f"{prefix}layer_norm.weight" in source:
         raise CheckpointError(
             f"{source.path}: has {prefix}layer_norm: a model that normalizes before its layers (as "

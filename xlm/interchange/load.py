@@ -78,6 +78,8 @@ def load(
     damaged, each in one line.
     """
     path, given = Path(source).expanduser(), {"codes": codes, "vocabulary": vocabulary}
+    if path.suffix in (".pth", ".pt") and not path.exists():
+        raise ConfigError(f"{source} does not exist: expected {EXPECTED}")
     if path.suffix == ".pth" and path.is_file():
         files = {name: Path(value) for name, value in given.items() if value is not None}
         read_original = _reader("xlm.interchange.original.checkpoint.read_original")

@@ -138,12 +138,22 @@ def measure(model: PretrainedModel, folder: str | Path, scores: TaskScores | Non
 
 
 def compare_bits(model: PretrainedModel, other: PretrainedModel) -> Parity:
-    """Two models of this library, which must agree in every bit of every tensor."""
+    """Compare a model with what was read back after writing it: every bit must be equal.
+
+    Raises CheckpointError naming tensors that differ, or the tokenizer.
+    """
     ours, theirs = model.transformer.state_dict(), other.transformer.state_dict()
     differing = [n for n in ours if n not in theirs or not torch.equal(ours[n], theirs[n])]
-    if differing or len(ours) != len(theirs) or model.tokenizer.digest != other.tokenizer.digest:
-        named = ", ".join(differing[:3]) or "the tokenizer"
-        raise CheckpointError(f"{named} came back different from the disk: check the disk")
+    differing += sorted(theirs.keys() - ours.keys())
+    if model.tokenizer.digest != other.tokenizer.digest:
+        differing.append("the tokenizer")
+    if differing:
+        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise CheckpointError(
+            f"the model that was written and the one read back differ in "
+            f"{', '.join(differing[:3])}{more} (of {len(ours)} tensors and a tokenizer): expected "
+            "equal bits; nothing was kept, try again on another disk"
+        )
     return Parity(notes=(f"{len(ours)} tensors and the tokenizer came back bit for bit",))
 
 

@@ -139,26 +139,6 @@ def preset(name: str, **changes: Any) -> ModelConfig:
     return replace(ModelConfig(preset=name), **changes)
 
 
-def num_parameters(config: ModelConfig, vocab_size: int, num_languages: int = 1) -> int:
-    """The number of parameters of ``Transformer(config, ...)``, tied ones counted once."""
-    d, inner = config.dim, config.inner_dim
-    attention = 4 * d * d + 4 * d
-    norm = 2 * d
-    layer = attention + norm + 2 * d * inner + inner + d + norm
-    tables = (vocab_size + config.max_positions) * d + norm + vocab_size
-    if config.language_embeddings and num_languages > 1:
-        tables += num_languages * d
-    tables += config.num_segments * d
-    if not config.tied_output:
-        tables += vocab_size * d
-    if config.output_transform:
-        tables += d * d + d + norm
-    total = tables + config.num_layers * layer
-    if config.num_decoder_layers:
-        total += tables + config.num_decoder_layers * (layer + attention + norm)
-    return total
-
-
 def flops_per_token(
     config: ModelConfig,
     vocab_size: int,

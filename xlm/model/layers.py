@@ -1,87 +1,18 @@
-"""The parts of XLM's transformer (algorithms B5): post-norm layers over batch-first tensors.
+"""The layers of XLM's transformer (algorithms B5): post-norm, over batch-first tensors.
 
-Axes: ``B`` rows, ``T`` positions (``S`` those of a source), ``D`` width, ``H`` heads, ``N``
-predicted cells, ``V`` vocabulary. A boolean attention mask is True where a key may be attended.
+Axes: ``B`` rows, ``T`` positions (``S`` those of a source), ``D`` width, ``N`` predicted cells.
 """
 
 from __future__ import annotations
 
 import importlib
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xlm.batch import IGNORED
 from xlm.errors import ConfigError
+from xlm.model.attention import CrossAttention, SelfAttention
 from xlm.model.config import ModelConfig
-
-_LOW_PRECISION = (torch.bfloat16, torch.float16)
-
-
-def attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None = None,
-    causal: bool = False,
-    dropout: float = 0.0,
-) -> Tensor:
-    """Scaled dot-product attention by whichever implementation is the faster one here.
-
-    ``query`` ``[B, H, T, D/H]``, ``key`` and ``value`` ``[B, H, S, D/H]``, ``mask`` bool,
-    broadcast to ``[B, H, T, S]``; ``causal`` and a mask exclude each other. Returns
-    ``[B, H, T, D/H]``.
-    """
-    if prefers_plain(query):
-        return plain_attention(query, key, value, mask, causal, dropout)
-    return F.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=causal
-    )
-
-
-def prefers_plain(query: Tensor) -> bool:
-    """Whether matrix products and a softmax beat torch's own attention.
-
-    On CPUs they do in low precision: forward and backward of 8 x 256 tokens with 8 heads of 64 in
-    bfloat16 took 8 ms against 23, with dropout 28 against 50. In float32 the two differ by less
-    than 5 %, and torch's keeps no T x T weights where there is no dropout.
-    """
-    return query.device.type == "cpu" and query.dtype in _LOW_PRECISION
-
-
-def plain_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None = None,
-    causal: bool = False,
-    dropout: float = 0.0,
-) -> Tensor:
-    """``attention`` as written in the paper; the softmax is at least in float32."""
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    if causal:
-        size = scores.shape[-2:]
-        mask = torch.ones(size, dtype=torch.bool, device=scores.device).tril()
-    if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    wide = torch.float32 if scores.dtype in _LOW_PRECISION else scores.dtype
-    weights = scores.softmax(-1, dtype=wide).to(value.dtype)
-    return F.dropout(weights, dropout) @ value
-
-
-def sum_cross_entropy(
-    logits: Tensor, targets: Tensor, ignore: int = IGNORED, label_smoothing: float = 0.0
-) -> Tensor:
-    """The summed cross-entropy in nats, a scalar of at least float32.
-
-    ``logits`` ``[N, V]``, ``targets`` int64 ``[N]``; those equal to ``ignore`` count nothing.
-    """
-    if logits.dtype in _LOW_PRECISION:
-        logits = logits.float()
-    return F.cross_entropy(
-        logits, targets, ignore_index=ignore, reduction="sum", label_smoothing=label_smoothing
-    )
 
 
 def layer_norm(config: ModelConfig) -> nn.Module:
@@ -99,61 +30,6 @@ def layer_norm(config: ModelConfig) -> nn.Module:
             f"or set model.fused_layer_norm to false"
         ) from error
     return made
-
-
-class SelfAttention(nn.Module):
-    """Attention of a row to itself; query, key and value come from one product."""
-
-    def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.num_heads = config.num_heads
-        self.dropout = config.attention_dropout
-        self.query_key_value = nn.Linear(config.dim, 3 * config.dim)
-        self.output = nn.Linear(config.dim, config.dim)
-
-    def forward(self, x: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
-        """``x`` ``[B, T, D]``, ``mask`` bool ``[B, 1, 1, T]`` or None -> ``[B, T, D]``."""
-        query, key, value = _heads(self.query_key_value(x), 3, self.num_heads)
-        dropout = self.dropout if self.training else 0.0
-        return self.output(_joined(attention(query, key, value, mask, causal, dropout)))  # type: ignore[no-any-return]
-
-    def step(self, x: Tensor, kept: Tensor, at: int) -> Tensor:
-        """The next position alone: ``x`` ``[B, 1, D]`` at position ``at`` -> ``[B, 1, D]``.
-
-        ``kept`` ``[2, B, H, L, D/H]`` holds key and value of the positions before; those of this
-        one are written into it. In evaluation only: nothing is dropped.
-        """
-        query, key, value = _heads(self.query_key_value(x), 3, self.num_heads)
-        kept[0, :, :, at], kept[1, :, :, at] = key[:, :, 0], value[:, :, 0]
-        seen = kept[:, :, :, : at + 1]
-        return self.output(_joined(attention(query, seen[0], seen[1])))  # type: ignore[no-any-return]
-
-
-class CrossAttention(nn.Module):
-    """Attention of a decoder's row to its source."""
-
-    def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.num_heads = config.num_heads
-        self.dropout = config.attention_dropout
-        self.query = nn.Linear(config.dim, config.dim)
-        self.key_value = nn.Linear(config.dim, 2 * config.dim)
-        self.output = nn.Linear(config.dim, config.dim)
-
-    def forward(self, x: Tensor, source: Tensor, mask: Tensor | None) -> Tensor:
-        """``x`` ``[B, T, D]``, ``source`` ``[B, S, D]``, ``mask`` bool ``[B, 1, 1, S]`` or None."""
-        return self.attend(x, *self.key_and_value(source), mask)
-
-    def key_and_value(self, source: Tensor) -> tuple[Tensor, Tensor]:
-        """What a source is seen by, ``[B, H, S, D/H]`` each: the same at every position."""
-        key, value = _heads(self.key_value(source), 2, self.num_heads)
-        return key, value
-
-    def attend(self, x: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-        """``forward`` with the source as ``key_and_value`` gave it."""
-        (query,) = _heads(self.query(x), 1, self.num_heads)
-        dropout = self.dropout if self.training else 0.0
-        return self.output(_joined(attention(query, key, value, mask, False, dropout)))  # type: ignore[no-any-return]
 
 
 class FeedForward(nn.Module):
@@ -235,15 +111,3 @@ class Layer(nn.Module):
 
     def _dropped(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training)
-
-
-def _heads(x: Tensor, parts: int, num_heads: int) -> tuple[Tensor, ...]:
-    """``[B, T, parts x D]`` -> ``parts`` of ``[B, H, T, D/H]``."""
-    rows, length, width = x.shape
-    x = x.view(rows, length, parts, num_heads, width // (parts * num_heads))
-    return x.permute(2, 0, 3, 1, 4).unbind(0)
-
-
-def _joined(x: Tensor) -> Tensor:
-    """``[B, H, T, D/H] -> [B, T, D]``."""
-    return x.transpose(1, 2).flatten(2)

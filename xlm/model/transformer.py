@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from xlm.errors import ConfigError
 from xlm.model.config import ModelConfig
-from xlm.model.layers import Layer, OutputTransform, layer_norm
+from xlm.model.embeddings import Embeddings
+from xlm.model.layers import Layer, OutputTransform
 
 Side = Literal["encoder", "decoder"]
 
 
-class Stack(nn.Module):
+class Stack(Embeddings):
     """One side: its embeddings, its layers, and its output onto the vocabulary."""
 
     def __init__(
@@ -33,17 +34,7 @@ class Stack(nn.Module):
         pad_id: int,
         cross: bool,
     ):
-        super().__init__()
-        self.dropout, self.noise = config.dropout, config.embedding_noise
-        # no gradient reaches the row of padding through the lookup (but it does when tied, B6)
-        self.words = nn.Embedding(vocab_size, config.dim, padding_idx=pad_id)
-        self.positions = nn.Embedding(config.max_positions, config.dim)
-        with_languages = config.language_embeddings and num_languages > 1
-        self.languages = nn.Embedding(num_languages, config.dim) if with_languages else None
-        self.segments = (
-            nn.Embedding(config.num_segments, config.dim) if config.num_segments else None
-        )
-        self.embedding_norm = layer_norm(config)
+        super().__init__(config, vocab_size=vocab_size, num_languages=num_languages, pad_id=pad_id)
         num_layers = config.num_decoder_layers if cross else config.num_layers
         self.layers = nn.ModuleList(Layer(config, cross=cross) for _ in range(num_layers))
         self.output_transform = OutputTransform(config) if config.output_transform else None
@@ -51,37 +42,6 @@ class Stack(nn.Module):
         self.output_weight = None
         if not config.tied_output:
             self.output_weight = nn.Parameter(torch.empty(vocab_size, config.dim))
-
-    def embed(
-        self,
-        tokens: Tensor,
-        positions: Tensor | None,
-        langs: Tensor | None,
-        segments: Tensor | None = None,
-    ) -> Tensor:
-        """int64 ``[B, T]`` each -> ``[B, T, D]``; padding is not zeroed here."""
-        length = tokens.shape[1]
-        if positions is None:
-            if length > self.positions.num_embeddings:
-                raise ConfigError(
-                    f"a row of {length} tokens does not fit model.max_positions "
-                    f"{self.positions.num_embeddings}: shorten the rows or raise it"
-                )
-            x = self.words(tokens) + self.positions.weight[:length]
-        else:
-            x = self.words(tokens) + self.positions(positions)
-        if self.languages is not None and langs is not None:
-            x = x + self.languages(langs)
-        if self.segments is not None:
-            if segments is None or self.segments.num_embeddings == 1:
-                x = x + self.segments.weight[0]
-            else:
-                x = x + self.segments(segments)
-        if self.noise and self.training:
-            # independent noise on each of the tables' rows is one noise on their sum
-            num_tables = 2 + (self.segments is not None)
-            x = x + torch.randn_like(x) * (self.noise * num_tables**0.5)
-        return F.dropout(self.embedding_norm(x), self.dropout, self.training)
 
     def forward(
         self,

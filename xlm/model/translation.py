@@ -9,19 +9,18 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
 
+from xlm.batch import Batch
 from xlm.errors import CheckpointError, ConfigError
 from xlm.model.generate import Generation, generate
+from xlm.model.transformer import Transformer
 from xlm.rng import key
 from xlm.text.normalize import normalize
-from xlm.text.tokenizers.tokenizer import Ids
-
-if TYPE_CHECKING:
-    from xlm.model.pretrained import PretrainedModel
+from xlm.text.tokenizers.tokenizer import Ids, Tokenizer, Wrapped
 
 log = logging.getLogger("xlm")
 
@@ -50,6 +49,24 @@ NOTHING = Translated([""], [0.0])
 """The translation of a line without text."""
 
 
+class Translating(Protocol):
+    """A model with all that a translator needs of it, such as ``PretrainedModel``."""
+
+    @property
+    def transformer(self) -> Transformer:
+        """The network, with a decoder."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of both sides."""
+
+    def language_id(self, language: str | None) -> int:
+        """Return the language's row in the table; raise ConfigError or CheckpointError if none."""
+
+    def batch_rows(self, rows: Sequence[Wrapped], language: str | None = None) -> Batch:
+        """Return rows that have their special tokens as a batch without targets."""
+
+
 class Translator:
     """A model that translates lines from one language into another (the same one is allowed).
 
@@ -62,7 +79,7 @@ class Translator:
 
     def __init__(
         self,
-        model: PretrainedModel,
+        model: Translating,
         source: str | None = None,
         target: str | None = None,
         *,

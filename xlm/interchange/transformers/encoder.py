@@ -21,7 +21,7 @@ from xlm.interchange.transformers.encoder_names import (
     STAND_IN,
     HeadNames,
     Names,
-    Source,
+    UnreadTensors,
     account,
     build,
     give_encoder,
@@ -97,7 +97,7 @@ def read_model(folder: str | Path, family: Family) -> PretrainedModel:
     path = folder / CONFIG
     config = read_config(folder)
     _check(config, family, path)
-    source = Source(folder, read_weights(folder))
+    source = UnreadTensors(folder, read_weights(folder))
     prefix = source.prefix(NAMES.words)
     num_layers = _number(config, "num_hidden_layers", path)
     lost: list[str] = []

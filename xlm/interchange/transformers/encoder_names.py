@@ -74,7 +74,7 @@ class HeadNames:
     """A second name of the bias."""
 
 
-class Source:
+class UnreadTensors:
     """Tensors of a file that are taken one by one, so that the rest can be accounted for."""
 
     def __init__(self, path: str | Path, tensors: Mapping[str, Tensor]):
@@ -107,7 +107,9 @@ class Source:
         return name in self.tensors
 
 
-def take_encoder(source: Source, names: Names, prefix: str, num_layers: int) -> dict[str, Tensor]:
+def take_encoder(
+    source: UnreadTensors, names: Names, prefix: str, num_layers: int
+) -> dict[str, Tensor]:
     """Every tensor of the encoder, by our names; CheckpointError names one that is missing."""
     found = {
         "words.weight": source.take(prefix + names.words),
@@ -150,7 +152,9 @@ def give_encoder(transformer: Transformer, names: Names, prefix: str) -> dict[st
     return given
 
 
-def take_head(source: Source, names: HeadNames, words: Tensor, tied: bool) -> dict[str, Tensor]:
+def take_head(
+    source: UnreadTensors, names: HeadNames, words: Tensor, tied: bool
+) -> dict[str, Tensor]:
     """The output onto the vocabulary by our names; nothing where the file has no head at all.
 
     ``tied``: the file's configuration says that output matrix and word embeddings are one. Raises
@@ -232,7 +236,7 @@ def stand_in(words: Tensor) -> dict[str, Tensor]:
     return {"encoder.output_bias": words.new_zeros(len(words))}
 
 
-def account(source: Source, *inner: str, lost: list[str], most: int = 4) -> None:
+def account(source: UnreadTensors, *inner: str, lost: list[str], most: int = 4) -> None:
     """Every tensor that was not taken is a buffer, a head's (one line of ``lost``), or an error.
 
     Raises CheckpointError for one whose name starts with one of ``inner``: it would take part in

@@ -1,0 +1,142 @@
+"""The original's binarized data as a folder of corpora.
+
+train.en.pth, valid.en-fr.en.pth, ... --ids as they are--> a folder such as xlm prepare writes
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from xlm.data.corpora import Corpora, write_header
+from xlm.errors import DataError
+from xlm.interchange.original.binarized import read_binarized
+from xlm.interchange.original.vocabulary import Dictionary, build_tokenizer
+from xlm.interchange.original.write_corpora import write_pairs, write_text
+from xlm.storage import atomic_directory
+from xlm.text.tokenizers.tokenizer import Tokenizer
+
+_FILE = re.compile(
+    r"(?P<split>train|valid|test)\.(?:(?P<pair>[^.-]+-[^.-]+)\.)?(?P<language>[^.-]+)"
+    r"(?:\.(?P<part>\d+))?\.pth"
+)
+"""``train.en.pth``, ``train.en-fr.en.pth``, and parts of either such as ``train.en.0.pth``."""
+
+_Files = dict[tuple[str, str], dict[str, list[Path]]]
+"""By split and name (of a language or a pair), the files of each language in order."""
+
+
+@dataclass(frozen=True)
+class ImportedCorpora:
+    """Corpora written from the original's binarized files, and an account of each."""
+
+    corpora: Corpora
+    folder: Path
+    accounts: tuple[str, ...]
+    """A line per corpus and side: sentences, tokens, unknown words, dropped sentences."""
+    unread: tuple[str, ...]
+    """Other files in the source."""
+
+    def describe(self) -> list[str]:
+        """Lines for a person."""
+        pieces = f"tokenizer: {self.corpora.tokenizer.vocab_size:,} entries"
+        unread = [f"not read, as no split is in the name: {', '.join(self.unread)}"]
+        return [*self.accounts, pieces, *(unread if self.unread else [])]
+
+
+def is_binarized(source: str | Path) -> bool:
+    """Whether a folder holds binarized data of the original, such as ``train.en.pth``."""
+    path = Path(source)
+    return path.is_dir() and any(_FILE.fullmatch(file.name) for file in path.glob("*.pth"))
+
+
+def import_binarized(
+    source: str | Path,
+    folder: str | Path,
+    *,
+    codes: str | None = None,
+    vocabulary: str | None = None,
+) -> ImportedCorpora:
+    """Write the original's binarized data as a folder of corpora, such as ``xlm prepare`` writes.
+
+    ``codes`` and ``vocabulary`` are fastBPE's files (None: those beside the data). Ids stay as they
+    are: every file must have one and the same dictionary. Empty lines are dropped and counted, and
+    pairs with an empty side, as ``xlm prepare`` does; words, characters and bytes are those of the
+    text without ``@@``. The folder appears whole or not at all. Raises DataError if it exists,
+    CheckpointError if the codes are missing, and either for files that are damaged or contradict
+    each other.
+    """
+    files, unread = _list_files(Path(source))
+    tokenizer: Tokenizer | None = None
+    accounts: list[str] = []
+    notes: list[str] = []
+    with atomic_directory(folder) as staging:
+        for (split, name), sides in files.items():
+            parts = []
+            for paths in sides.values():
+                parts.append([read_binarized(path) for path in paths])
+            for path, part in zip(chain(*sides.values()), chain(*parts), strict=True):
+                if tokenizer is None:
+                    items = Dictionary(part.pieces, part.counts)
+                    tokenizer, notes = build_tokenizer(path, items, codes, vocabulary)
+                _check_pieces(path, part.pieces, tokenizer)
+            assert tokenizer is not None
+            target, languages = staging / split / name, list(sides)
+            if len(sides) == 1:
+                done = [write_text(parts[0], target, name, tokenizer)]
+            else:
+                done = [*write_pairs(parts, target, languages, tokenizer)]
+            for account, language in zip(done, languages, strict=True):
+                where = f"{split} {name}" + (f", {language}" if len(sides) > 1 else "")
+                accounts.append(account.describe(where, "sentences"))
+        assert tokenizer is not None
+        tokenizer.save(staging / "tokenizer")
+        write_header(staging, tokenizer, {one for sides in files.values() for one in sides})
+    folder = Path(folder)
+    return ImportedCorpora(Corpora.open(folder), folder, tuple([*accounts, *notes]), unread)
+
+
+def _check_pieces(path: Path, pieces: Sequence[str], tokenizer: Tokenizer) -> None:
+    """Raise DataError, naming the first, where a file has other pieces than those before it."""
+    if tuple(pieces) == tuple(tokenizer.pieces):
+        return
+    both = zip(pieces, tokenizer.pieces, strict=False)
+    at = next((k for k, (one, other) in enumerate(both) if one != other), None)
+    if at is None:
+        found = f"{len(pieces):,} pieces, the files before it {len(tokenizer.pieces):,}"
+    else:
+        found = f"{pieces[at]!r} as id {at}, the files before it {tokenizer.pieces[at]!r}"
+    raise DataError(f"{path} has {found}: expected data of one vocabulary; import it apart")
+
+
+def _list_files(source: Path) -> tuple[_Files, tuple[str, ...]]:
+    """The data of ``source`` in order, and the names of its other .pth files."""
+    found: dict[tuple[str, str], dict[str, list[tuple[int, Path]]]] = {}
+    unread = []
+    for path in sorted(source.glob("*.pth")):
+        match = _FILE.fullmatch(path.name)
+        if match is None:
+            unread.append(path.name)
+            continue
+        name, language = match["pair"] or match["language"], match["language"]
+        sides = found.setdefault((match["split"], name), {})
+        sides.setdefault(language, []).append((int(match["part"] or -1), path))
+    files: _Files = {}
+    for (split, name), sides in sorted(found.items()):
+        expected = name.split("-")
+        if sorted(sides) != sorted(expected):
+            raise DataError(
+                f"{source}: {split} {name} has files of {', '.join(sides)}, expected "
+                f"{' and '.join(expected)}: give both sides, or take these away"
+            )
+        for parts in sides.values():
+            if len(parts) > 1 and min(parts)[0] < 0:
+                raise DataError(
+                    f"{min(parts)[1]} lies beside its own parts ({max(parts)[1].name}): take away "
+                    "the one or the others"
+                )
+        files[split, name] = {one: [path for _, path in sorted(sides[one])] for one in expected}
+    return files, tuple(unread)
