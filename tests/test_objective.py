@@ -12,7 +12,10 @@ import torch
 
 import xlm.objectives
 import xlm.tasks
+from xlm.errors import ConfigError
+from xlm.model.config import ModelConfig
 from xlm.objective import Objective, sum_cross_entropy
+from xlm.objectives import Denoising, MaskedLM, Translation
 
 
 @pytest.mark.parametrize("package", [xlm.objectives, xlm.tasks])
@@ -57,3 +60,25 @@ def test_sum_cross_entropy_sums_low_precision_in_float32() -> None:
     found = sum_cross_entropy(logits, torch.zeros(4096, dtype=torch.int64))
     assert found.dtype == torch.float32
     assert found.item() == pytest.approx(4096 * 0.6931471805599453, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("objective", "compiled", "message"),
+    [
+        (MaskedLM(languages=["en"], length=65), False, "length is 65, the model has 64 positions"),
+        (MaskedLM(pairs=["en-ne"], length=64), True, "num_lengths is 24: with compile"),
+        (Denoising(languages=["en"], length=64), True, "set it to 8 or fewer"),
+        (Translation(pairs=["en-ne"], length=65), True, "length is 65"),
+    ],
+)
+def test_settings_that_do_not_fit_the_model(
+    objective: Objective, compiled: bool, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        objective.check(ModelConfig(preset="tiny", max_positions=64), compiled=compiled)
+
+
+def test_rows_of_text_have_one_shape_and_an_unknown_model_has_room() -> None:
+    MaskedLM(languages=["en"], length=10**6).check(None, compiled=True)
+    with pytest.raises(ConfigError, match="num_lengths is 24"):
+        MaskedLM(pairs=["en-ne"]).check(None, compiled=True)

@@ -20,10 +20,14 @@ from xlm.config.class_path import NamedByClassPath
 from xlm.data.corpora import Corpora
 from xlm.data.mixture import Sampling
 from xlm.data.streams import Examples, Stream
+from xlm.errors import ConfigError
 from xlm.metrics.scores import Scores
 from xlm.model.config import ModelConfig
 from xlm.model.transformer import Transformer
 from xlm.rng import Random
+
+MOST_LENGTHS = 8
+"""Padded lengths of an objective that is compiled: each is a graph of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,18 @@ class Objective(NamedByClassPath, ABC):
     """Weight in the update: a number, or points [[step, weight], ...] joined by straight lines."""
     sampling: Sampling = field(default_factory=Sampling)
     """How often each language or pair is drawn."""
+
+    @property
+    def causal(self) -> bool:
+        """Whether a position of the encoder sees only those before it."""
+        return False
+
+    def check(self, model: ModelConfig | None, *, compiled: bool) -> None:
+        """Raise ConfigError for a setting that does not fit the model, before anything is built.
+
+        ``model`` is None as long as its shape is not known; ``compiled`` tells whether it will be
+        compiled. The message begins with the setting's name.
+        """
 
     @abstractmethod
     def streams(
@@ -112,6 +128,24 @@ def cross_entropy_loss(
     plain = sum_cross_entropy(logits, batch.targets) if label_smoothing else total
     correct = (logits.argmax(-1) == batch.targets).sum()
     return Loss(total, batch.count, {"nats": plain.detach(), "correct": correct})
+
+
+def check_length(length: int, model: ModelConfig | None) -> None:
+    """Raise ConfigError if rows of ``length`` tokens are longer than the model can take."""
+    if model is not None and length > model.max_positions:
+        raise ConfigError(
+            f"length is {length}, the model has {model.max_positions} positions: raise "
+            "model.max_positions"
+        )
+
+
+def check_num_lengths(num_lengths: int, *, compiled: bool) -> None:
+    """Raise ConfigError for more padded lengths than a compiled model may have graphs."""
+    if compiled and num_lengths > MOST_LENGTHS:
+        raise ConfigError(
+            f"num_lengths is {num_lengths}: with compile, which works anew for each shape, set it "
+            f"to {MOST_LENGTHS} or fewer"
+        )
 
 
 def present(corpora: Corpora, split: str, names: Sequence[str], part: str) -> list[str]:

@@ -22,13 +22,10 @@ from tqdm import tqdm
 
 from xlm.config.cli import run_verb
 from xlm.data.corpora import Corpora
-from xlm.data.row_streams import Row, RowStream
+from xlm.data.row_streams import Row
 from xlm.errors import ConfigError, DataError
 from xlm.interchange.finetuned import FineTuned, open_finetuned
 from xlm.interchange.load import usable_device
-from xlm.interchange.transformers.tasks import NO_FILES
-from xlm.tasks.classification import Classification, Sentences
-from xlm.tasks.readers.labeled import LAYOUTS
 from xlm.text.normalize import normalize
 from xlm.text.pipes import STANDARD, check_output, every_line, to_standard_output
 from xlm.text.readers import MAX_BYTES
@@ -126,7 +123,7 @@ class Predictor:
     def _answers(
         self, lines: Iterable[Line], language: str | None, window: int, scores: bool
     ) -> Iterator[tuple[str, dict[str, float]]]:
-        if scores and not isinstance(self.task, Classification):
+        if scores and not self.task.classes:
             raise ConfigError(
                 f"scores: the task {self.name} is {type(self.task).__name__}, which has no classes "
                 "of a whole line: leave it out"
@@ -162,7 +159,7 @@ class Predictor:
     def _add(self, window: _Window, line: Line) -> None:
         """The rows of a line, its example numbered among those that are asked."""
         text, place = line
-        self._check_sides(text, place)
+        self.task.check_line(text, place)
         example = self.task.unlabeled(text, place)
         rows = self.task.rows_of(example, len(window.asked), self.model.tokenizer)
         most = self.transformer.config.max_positions
@@ -173,16 +170,6 @@ class Predictor:
         window.rows += rows
         window.num_tokens += sum(len(row.wrapped.tokens) for row in rows)
 
-    def _check_sides(self, text: str, place: str) -> None:
-        """A sentence where pairs were learnt, or the other way round, would be answered anyhow."""
-        task = self.task
-        if not isinstance(task, Sentences) or task.files == NO_FILES:
-            return
-        pairs = bool(LAYOUTS[task.formats.get("train", task.format)].second)
-        if pairs != ("\t" in text):
-            expected = "two sentences parted by a tab" if pairs else "one sentence without a tab"
-            raise DataError(f"{place}: found {text[:40]!r}, expected {expected}, as in training")
-
     @torch.no_grad()
     def _of_window(
         self, window: _Window, corpora: Corpora, name: str, scores: bool
@@ -192,18 +179,18 @@ class Predictor:
             return {}
         stream = self.task.stream(self.name, corpora, window.rows, name, seed=0, split="test")
         predictions: dict[int, Any] = {}
-        probabilities: dict[int, list[float]] = {}
+        probabilities: dict[int, dict[str, float]] = {}
         with self._outputs() as outputs:
             for batch in self.task.evaluation_batches(stream, seed=0):
                 loss = self.task.loss(self.transformer, self.head, batch.to(self.device))
                 assert loss.outputs is not None, "tasks predict"
                 predictions |= self.task.predictions(stream, batch, loss.outputs.cpu())
                 if scores:
-                    shares = outputs.pop().float().softmax(-1).tolist()
+                    shares = self.task.probabilities(outputs.pop())
                     probabilities |= zip(batch.rows.tolist(), shares, strict=True)
                 outputs.clear()
         rendered = self.task.rendered(stream, predictions)
-        by_class = self._named(stream, probabilities)
+        by_class = {stream.items[row].example: own for row, own in probabilities.items()}
         return {
             line: (rendered[number], by_class.get(number, {}))
             for number, line in enumerate(window.asked)
@@ -218,16 +205,6 @@ class Predictor:
             yield kept
         finally:
             handle.remove()
-
-    def _named(
-        self, stream: RowStream, probabilities: dict[int, list[float]]
-    ) -> dict[int, dict[str, float]]:
-        if not isinstance(self.task, Classification):
-            return {}
-        return {
-            stream.items[row].example: dict(zip(self.task.labels, shares, strict=True))
-            for row, shares in probabilities.items()
-        }
 
 
 def load_task(

@@ -16,8 +16,9 @@ from xlm.data.sentence_streams import SentenceStream
 from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError
 from xlm.metrics.scores import Scores, language_model_figures
+from xlm.model.config import ModelConfig
 from xlm.model.transformer import Transformer
-from xlm.objective import Objective, present
+from xlm.objective import Objective, check_length, check_num_lengths, present
 from xlm.objectives.teacher_forcing import (
     check_sizes,
     pad_sentences,
@@ -64,6 +65,11 @@ class Denoising(Objective):
             self.label_smoothing,
         )
         _ = self.noise
+
+    def check(self, model: ModelConfig | None, *, compiled: bool) -> None:
+        """Raise ConfigError for rows that do not fit the model, or too many shapes to compile."""
+        check_length(self.length, model)
+        check_num_lengths(self.num_lengths, compiled=compiled)
 
     @property
     def noise(self) -> SentenceNoise:

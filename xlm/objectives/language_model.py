@@ -15,8 +15,9 @@ from xlm.data.sentence_streams import PairStream
 from xlm.data.streams import Stream, TextStream
 from xlm.errors import ConfigError, DataError
 from xlm.metrics.scores import Scores, language_model_figures
+from xlm.model.config import ModelConfig
 from xlm.model.transformer import Transformer
-from xlm.objective import Objective, cross_entropy_loss, present
+from xlm.objective import Objective, check_length, check_num_lengths, cross_entropy_loss, present
 from xlm.text.tokenizers.tokenizer import check_layout
 
 
@@ -94,10 +95,11 @@ class LanguageModel(Objective):
                 f"{name} {getattr(self, name)!r}: expected one of {', '.join(expected)}"
             )
 
-    @property
-    def causal(self) -> bool:
-        """Whether a position sees only those before it."""
-        raise NotImplementedError
+    def check(self, model: ModelConfig | None, *, compiled: bool) -> None:
+        """Raise ConfigError for rows that do not fit the model, or too many shapes to compile."""
+        check_length(self.length, model)
+        if self.pairs:
+            check_num_lengths(self.num_lengths, compiled=compiled)
 
     def streams(
         self, name: str, corpora: Corpora, *, seed: int, split: str = "train"

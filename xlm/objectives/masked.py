@@ -104,11 +104,6 @@ class MaskedLM(LanguageModel):
                 )
 
     @property
-    def causal(self) -> bool:
-        """False: every position sees the whole row."""
-        return False
-
-    @property
     def num_folds(self) -> int:
         """Into how many disjoint masks held-out cells are parted."""
         return round(1 / self.mask_rate)

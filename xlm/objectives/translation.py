@@ -15,9 +15,10 @@ from xlm.data.sentence_streams import PairStream
 from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError
 from xlm.metrics.scores import Scores, language_model_figures
+from xlm.model.config import ModelConfig
 from xlm.model.generate import Generation
 from xlm.model.transformer import Transformer
-from xlm.objective import Objective, present
+from xlm.objective import Objective, check_length, check_num_lengths, present
 from xlm.objectives.decoding import decode, hypotheses, translation_figures
 from xlm.objectives.teacher_forcing import (
     check_sizes,
@@ -65,6 +66,11 @@ class Translation(Objective):
             {"tokens": self.tokens, "length": self.length, "num_lengths": self.num_lengths},
             self.label_smoothing,
         )
+
+    def check(self, model: ModelConfig | None, *, compiled: bool) -> None:
+        """Raise ConfigError for rows that do not fit the model, or too many shapes to compile."""
+        check_length(self.length, model)
+        check_num_lengths(self.num_lengths, compiled=compiled)
 
     def streams(
         self, name: str, corpora: Corpora, *, seed: int, split: str = "train"

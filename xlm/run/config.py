@@ -43,9 +43,6 @@ from xlm.training.schedule import Schedule
 
 log = logging.getLogger("xlm")
 
-MOST_LENGTHS = 8
-"""Padded lengths of an objective that is compiled: each is a graph of its own."""
-
 __all__ = [
     "Answering", "BackTranslation", "CausalLM", "CausalTLM", "Classification", "Denoising",
     "Initialization", "MaskedLM", "ModelConfig", "Optimizer", "Parsing", "Ranking", "Regression",
@@ -179,19 +176,10 @@ class Run:
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"seed must be in [0, 2**63): found {self.seed}")
         for name, objective in self.objectives.items():
-            length = getattr(objective, "length", 0)
-            if self.model is not None and length > self.model.max_positions:
-                raise ConfigError(
-                    f"objectives.{name}.length is {length}, the model has "
-                    f"{self.model.max_positions} positions: raise "
-                    "model.max_positions"
-                )
-            num_lengths = getattr(objective, "num_lengths", 0)
-            if self.compile and getattr(objective, "pairs", True) and num_lengths > MOST_LENGTHS:
-                raise ConfigError(
-                    f"objectives.{name}.num_lengths is {num_lengths}: with compile, which works "
-                    f"anew for each shape, set it to {MOST_LENGTHS} or fewer"
-                )
+            try:
+                objective.check(self.model, compiled=self.compile)
+            except ConfigError as error:
+                raise ConfigError(f"objectives.{name}.{error}") from None
         if self.frozen_layers is not None and self.frozen_layers < 0:
             raise ConfigError(f"frozen_layers must be at least 0: found {self.frozen_layers}")
         if not 0 <= self.average < 1:

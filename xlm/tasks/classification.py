@@ -26,7 +26,7 @@ from xlm.objective import cross_entropy_loss
 from xlm.rng import Random
 from xlm.tasks.heads import SentenceHead
 from xlm.tasks.readers.labeled import LAYOUTS, SentenceRow, read_rows
-from xlm.tasks.task import Task, cut, encode
+from xlm.tasks.task import NO_FILES, Task, cut, encode
 from xlm.text.tokenizers.tokenizer import Tokenizer
 
 
@@ -77,6 +77,15 @@ class Sentences(Task):
             raise DataError(f"{place}: found {len(others)} tabs, expected a sentence or a pair")
         return SentenceRow("", first, others[0] if others else None, "", place)
 
+    def check_line(self, line: str, place: str) -> None:
+        """Reject a single sentence for a pair task, and a pair for a single-sentence task."""
+        if self.files == NO_FILES:
+            return
+        pairs = bool(LAYOUTS[self.formats.get("train", self.format)].second)
+        if pairs != ("\t" in line):
+            expected = "two sentences parted by a tab" if pairs else "one sentence without a tab"
+            raise DataError(f"{place}: found {line[:40]!r}, expected {expected}, as in training")
+
     def answer(self, example: SentenceRow) -> Any:
         """What is to be predicted of a row."""
         raise NotImplementedError
@@ -100,6 +109,11 @@ class Classification(Sentences):
         Sentences.__post_init__(self)
         if self.labels and (len(self.labels) < 2 or len(set(self.labels)) != len(self.labels)):
             raise ConfigError(f"labels must be two or more different names: found {self.labels}")
+
+    @property
+    def classes(self) -> list[str]:
+        """The labels."""
+        return self.labels
 
     def resolved(self) -> Classification:
         """The same with ``labels`` as the training files have them."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from xlm.data.collate import Cells, pad
 from xlm.data.corpora import Corpora
@@ -16,7 +17,8 @@ from xlm.data.row_streams import Row, RowStream
 from xlm.data.sampling import Sampling
 from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError, DataError
-from xlm.objective import Objective
+from xlm.model.config import ModelConfig
+from xlm.objective import Objective, check_length, check_num_lengths
 from xlm.rng import Permutation
 from xlm.tasks.heads import Readout
 from xlm.text.normalize import normalize
@@ -33,6 +35,10 @@ class Files:
     """What checkpoints and settings are chosen by."""
     test: dict[str, str] = field(default_factory=dict)
     """What is reported."""
+
+
+NO_FILES = Files(train={"any": "none: the model was fine-tuned with transformers"})
+"""The files of a task whose model was fine-tuned elsewhere: nothing is known of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +94,11 @@ class Task(Objective):
                 f"{', '.join(self.files.train)}"
             )
 
+    def check(self, model: ModelConfig | None, *, compiled: bool) -> None:
+        """Raise ConfigError for rows that do not fit the model, or too many shapes to compile."""
+        check_length(self.length, model)
+        check_num_lengths(self.num_lengths, compiled=compiled)
+
     @abstractmethod
     def read(self, path: str, language: str, split: str = "train") -> Sequence[Any]:
         """The examples of a file, in its order; DataError with file and line."""
@@ -100,6 +111,19 @@ class Task(Objective):
     def metric(self) -> str:
         """The figure that checkpoints and settings are chosen by."""
         return "accuracy"
+
+    @property
+    def classes(self) -> list[str]:
+        """The labels of a whole line, in the order of the head's scores; none for other tasks."""
+        return []
+
+    def probabilities(self, scores: Tensor) -> list[dict[str, float]]:
+        """Return each row's probabilities by label, from the head's scores ``[rows, classes]``."""
+        shares = scores.float().softmax(-1).tolist()
+        return [dict(zip(self.classes, row, strict=True)) for row in shares]
+
+    def check_line(self, line: str, place: str) -> None:
+        """Raise DataError for a line of ``xlm predict`` of another kind than those of training."""
 
     @abstractmethod
     def unlabeled(self, line: str, place: str) -> Any:

@@ -73,6 +73,6 @@ def flops(config: ModelConfig, vocab_size: int, objective: Objective, batch: Bat
         vocab_size,
         batch.tokens.shape[1],
         batch.count / tokens,
-        causal=bool(getattr(objective, "causal", False)),
+        causal=objective.causal,
     )
     return tokens * per_token

@@ -18,11 +18,10 @@ from xlm.tasks.classification import Classification
 from xlm.tasks.heads import Readout, SentenceHead
 from xlm.tasks.regression import Regression
 from xlm.tasks.tagging import Tagging
-from xlm.tasks.task import Files, Task
+from xlm.tasks.task import NO_FILES, Task
 
 _OUTPUT, _DENSE = "output", "after.1"
 """The names of the two layers in the modules of ``xlm.tasks.heads``."""
-NO_FILES = Files(train={"any": "none: the model was fine-tuned with transformers"})
 
 
 def to_task_head(task: Task, module: nn.Module) -> TaskHead:
