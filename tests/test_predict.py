@@ -412,7 +412,7 @@ def test_mistakes_are_one_line(
     old = tmp_path / "old"
     old.write_text("kept")
     fails(capfd, saved, tmp_path / "bad.txt", *ok, "--output", old, "--window=1")
-    assert old.read_text() == "kept" and not list(tmp_path.glob("*.partial"))
+    assert old.read_text() == "kept" and not list(tmp_path.glob(".*"))
 
 
 def test_a_reader_that_has_seen_enough(saved: Path, tmp_path: Path, root: Path) -> None:

@@ -12,7 +12,6 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from xlm.config.cli import run_verb
@@ -26,6 +25,7 @@ from xlm.metrics.translation import (
     empty_rate,
     paired_bootstrap,
 )
+from xlm.storage import write_whole
 from xlm.text.readers import MAX_BYTES, decode_lines
 
 _DETACHED = re.compile(r"\S\s+[.?!\u0964\u3002]\s*$")
@@ -214,16 +214,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         result = score_files(config)
         sys.stdout.write(report(result) + "\n")
         if config.json is not None:
-            _write(config.json, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+            write_whole(config.json, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
 
     run_verb(Bleu, "bleu", act, arguments, positional="hypotheses references")
-
-
-def _write(path: str, text: str) -> None:
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror}; give another file") from error
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ Use as ``import_model``, ``export_model``, ``import_corpora``, or as the verbs `
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -25,7 +24,7 @@ from xlm.interchange.parity import TOLERANCE, Parity, TaskScores, compare_bits, 
 from xlm.interchange.transformers.heads import class_name, write_with_head
 from xlm.interchange.transformers.tasks import scores_of, to_task_head
 from xlm.model.pretrained import CONFIG, PretrainedModel
-from xlm.storage import atomic_directory, read_json
+from xlm.storage import atomic_directory, read_json, write_json
 
 PARITY = "parity.json"
 """Beside every model that a verb has written: what was measured, and what is lost."""
@@ -227,8 +226,7 @@ def _import_parity(written: PretrainedModel, source: Path) -> Parity | None:
 
 def _write_parity(folder: Path, source: str, parity: Parity, lost: Sequence[str]) -> None:
     content = {"source": Path(source).name, **parity.to_json(), "lost": list(lost)}
-    text = json.dumps(content, indent=1, ensure_ascii=False)
-    (folder / PARITY).write_text(text + "\n", encoding="utf-8")
+    write_json(folder / PARITY, content)
 
 
 def _say(verb: str, result: Converted) -> None:

@@ -7,7 +7,6 @@ Use as ``xlm.evaluate.evaluate_run(Evaluate(...))``, ``xlm evaluate RUN`` or
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,12 +18,11 @@ from xlm.config.cli import run_verb
 from xlm.data.corpora import Corpora
 from xlm.errors import ConfigError, DataError, XlmError
 from xlm.run import config as building
+from xlm.storage import write_whole
 from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
 from xlm.training.journal import METRICS, plot_curves
 from xlm.training.restore import find_checkpoint, load_weights
-
-log = logging.getLogger("xlm")
 
 COLUMNS = (
     "nats", "perplexity", "word_perplexity", "bits_per_character", "bits_per_byte", "accuracy",
@@ -127,19 +125,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for line in against_unigram(result["figures"]):
             sys.stdout.write(line + "\n")
         if config.json:
-            _write(config.json, json.dumps(result, indent=1) + "\n")
+            write_whole(config.json, json.dumps(result, indent=1) + "\n")
         if config.picture:
             _draw(Path(config.folder), config.picture)
             sys.stdout.write(f"curves: {config.picture}\n")
 
     run_verb(Evaluate, "evaluate", act, arguments, positional="folder")
-
-
-def _write(path: str, text: str) -> None:
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror}; give another file") from error
 
 
 def _draw(folder: Path, picture: str) -> None:

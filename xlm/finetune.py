@@ -29,6 +29,7 @@ from xlm.model.pretrained import PretrainedModel
 from xlm.run.config import Changes, Run, Stopping
 from xlm.run.launch import finish_run, origin_of, sole_training
 from xlm.run.selection import History, Report, render, summarize
+from xlm.storage import make_folder, write_whole
 from xlm.tasks.task import Task
 from xlm.training.initialization import Initialization
 from xlm.training.optimizers.build import Optimizer
@@ -177,7 +178,8 @@ def finetune(config: Finetune) -> Report:
     with sole_training(runs[0][2]) as parallel:
         origin: dict[str, str] = {}
         if parallel.is_main:
-            _write(Path(config.folder) / RECIPE, to_yaml(config))
+            make_folder(config.folder, error=ConfigError)
+            write_whole(Path(config.folder) / RECIPE, to_yaml(config), error=ConfigError)
             splits = [vars(task.files).values() for task in tasks.values()]
             origin = origin_of(
                 source, [path for own in splits for by in own for path in by.values()]
@@ -191,7 +193,7 @@ def finetune(config: Finetune) -> Report:
         report = summarize(histories, chooses, metrics(config, tasks))
         if parallel.is_main:
             text = json.dumps(report.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
-            _write(Path(config.folder) / REPORT, text + "\n")
+            write_whole(Path(config.folder) / REPORT, text + "\n", error=ConfigError)
     return report
 
 
@@ -357,19 +359,6 @@ def _clear(folder: Path, keep: bool) -> None:
         shutil.rmtree(folder / MODEL, ignore_errors=True)
     elif not (folder / MODEL).exists():
         log.warning("%s: its model was not kept; remove the folder to train it again", folder)
-
-
-def _write(path: Path, text: str) -> None:
-    """The whole file, or nothing."""
-    beside = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
-    except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be written ({error.strerror}); free the disk, or give another folder"
-        ) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,7 +9,6 @@ MODEL FILE`` or ``python -m xlm.predict``. Memory is bounded by the window, howe
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +25,7 @@ from xlm.data.row_streams import Row
 from xlm.errors import ConfigError, DataError
 from xlm.interchange.finetuned import FineTuned, open_finetuned
 from xlm.interchange.load import usable_device
+from xlm.storage import whole_file
 from xlm.text.normalize import normalize
 from xlm.text.pipes import STANDARD, check_output, every_line, to_standard_output
 from xlm.text.readers import MAX_BYTES
@@ -270,16 +270,9 @@ def _counted(answers: Iterator[str]) -> Iterator[str]:
 
 def _write(path: Path, answers: Iterator[str]) -> None:
     """A line each; the file appears when all are there."""
-    beside = path.with_name(path.name + ".partial")
-    try:
-        with beside.open("wb") as file:
-            for answer in answers:
-                file.write(answer.encode() + b"\n")
-        os.replace(beside, path)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror}; give another file") from error
-    finally:
-        beside.unlink(missing_ok=True)
+    with whole_file(path) as beside, beside.open("wb") as file:
+        for answer in answers:
+            file.write(answer.encode() + b"\n")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ from xlm.config.cli import run_verb
 from xlm.data.binarize import binarize, binarize_pairs
 from xlm.data.corpora import DESCRIPTION, Corpora, number_languages, write_header
 from xlm.errors import ConfigError, DataError
-from xlm.interchange.load import open_tokenizer
 from xlm.storage import atomic_directory
 from xlm.text.readers import Report, open_lines, open_pairs
 from xlm.text.tokenizers.learn import learn_fastbpe_tokenizer, learn_sentencepiece, sample_lines
@@ -272,6 +271,8 @@ def _tokenizer(config: Prepare) -> Tokenizer:
             + ", ".join(f"{name} {path}" for name, path in given.items() if path is not None)
         )
     if wanted.folder is not None:
+        from xlm.interchange.load import open_tokenizer  # imports torch
+
         return open_tokenizer(wanted.folder)
     if wanted.model is not None:
         from xlm.text.tokenizers.sentencepiece import SentencePieceTokenizer

@@ -44,9 +44,9 @@ def atomic_directory(path: Path | str, *, replace: bool = False) -> Iterator[Pat
     path = Path(path)
     staging = path.with_name(f".{path.name}.writing")
     replaced = path.with_name(f".{path.name}.replaced")
-    with _refusing(path, DataError, None, "folder"):
+    with refusing(path, DataError, None, "folder"):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with _refusing(path, DataError, _DISK_ERRORS, "folder"):
+    with refusing(path, DataError, _DISK_ERRORS, "folder"):
         _recover(path, replaced)
         if path.exists() and not replace:
             raise DataError(f"{path} already exists: remove it, or ask for it to be replaced")
@@ -72,20 +72,20 @@ def whole_file(path: Path | str, *, error: type[XlmError] = DataError) -> Iterat
     """
     path = Path(path)
     beside = path.with_name(f".{path.name}.writing")
-    with _refusing(path, error):
+    with refusing(path, error):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         direct = path.exists() and not path.is_file()
         if not direct:
             beside.write_bytes(b"")
     if direct:
-        with _refusing(path, error, _DISK_ERRORS):
+        with refusing(path, error, _DISK_ERRORS):
             yield path
         return
     try:
-        with _refusing(path, error, _DISK_ERRORS):
+        with refusing(path, error, _DISK_ERRORS):
             yield beside
-        with _refusing(path, error):
+        with refusing(path, error):
             sync(beside)
             os.replace(beside, path)
             sync(path.parent)
@@ -103,15 +103,18 @@ def write_whole(
 
 def make_folder(folder: Path | str, *, error: type[XlmError] = DataError) -> None:
     """Make ``folder`` and those above it; raise ``error`` if one cannot be made."""
-    with _refusing(Path(folder), error, None, "folder"):
+    with refusing(Path(folder), error, None, "folder"):
         Path(folder).mkdir(parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager
-def _refusing(
-    path: Path, error: type[XlmError], numbers: Collection[int] | None = None, place: str = "file"
+def refusing(
+    path: Path,
+    error: type[XlmError] = DataError,
+    numbers: Collection[int] | None = None,
+    place: str = "file",
 ) -> Iterator[None]:
-    """Turn an OSError, if ``numbers`` are given one of these, into ``error``."""
+    """Raise ``error`` for an OSError of writing ``path``; if ``numbers`` are given, for these."""
     try:
         yield
     except OSError as refused:

@@ -10,7 +10,6 @@ and how many.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import fcntl
 import hashlib
@@ -35,6 +34,7 @@ from xlm.interchange.load import load, usable_device
 from xlm.model.generate import Generation
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.translation import BEAM, CELLS, Translated, Translator
+from xlm.storage import refusing, write_json
 from xlm.text.pipes import STANDARD, check_output, every_line, to_standard_output
 from xlm.training.precision import Precision, autocast
 
@@ -230,7 +230,7 @@ class _Partial:
                 f"{self.path} is there without {self.beside.name}, so nobody knows of what it is: "
                 "remove it, or give another output"
             )
-        with self._writing():
+        with refusing(self.output):
             self._file: IO[bytes] = open(self.path, "a+b")  # closed on leaving
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -275,7 +275,7 @@ class _Partial:
             self.num_bytes += len(piece)
         if self.digest.hexdigest() != done["written"]:
             raise self._refused(f"{self.path} is not what was written")
-        with self._writing():
+        with refusing(self.output):
             self._file.truncate(self.num_bytes)
         log.info("%s holds %s lines: going on", self.path, f"{job.account.num_lines:,}")
 
@@ -309,7 +309,7 @@ class _Partial:
     def add(self, rows: Sequence[str], job: _Job) -> None:
         """Append the rows of a chunk."""
         data = "".join(f"{row}\n" for row in rows).encode()
-        with self._writing():
+        with refusing(self.output):
             self._file.write(data)
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -325,26 +325,13 @@ class _Partial:
             "written": self.digest.hexdigest(),
         }
         content = {"format": _FORMAT, "of": self.identity, "done": done}
-        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        new = self.beside.with_name(self.beside.name + ".new")
-        with self._writing():
-            new.write_text(text, encoding="utf-8")
-            os.replace(new, self.beside)
+        write_json(self.beside, content)
 
     def finish(self) -> None:
         """All is there: the output appears."""
-        with self._writing():
+        with refusing(self.output):
             os.replace(self.path, self.output)
             self.beside.unlink()
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise DataError(
-                f"cannot write {self.output}: {error.strerror}; give another file"
-            ) from error
 
 
 def translate(config: Translate) -> Iterator[str]:

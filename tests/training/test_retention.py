@@ -94,7 +94,7 @@ def test_leftovers_go_and_a_commit_cut_short_is_mended(tmp_path: Path) -> None:
         _save(tmp_path, step)
     for name in (".step-00000003.tmp-99", ".step-00000001.trash-99", ".step-00000002.old-99"):
         shutil.copytree(tmp_path / "step-00000001", tmp_path / name)
-    (tmp_path / f".{BEST}.tmp-9").write_text("{")
+    (tmp_path / f".{BEST}.writing").write_text("{")
     os.rename(tmp_path / "step-00000001", tmp_path / ".step-00000001.old-98")
     (tmp_path / ".unrelated").write_text("mine")
     prune(tmp_path, 5)

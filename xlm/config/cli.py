@@ -23,7 +23,7 @@ from jsonargparse import ArgumentParser, set_dumper, set_loader, set_parsing_set
 from xlm.config.class_path import NamedByClassPath
 from xlm.config.strict_yaml import dump, load
 from xlm.config.validation import Checker
-from xlm.errors import ConfigError, XlmError
+from xlm.errors import ConfigError, XlmError, one_line
 
 set_parsing_settings(
     docstring_parse_attribute_docstrings=True,
@@ -200,8 +200,7 @@ def run_verb(
     try:
         action(parse(cls, verb, sys.argv[1:] if arguments is None else arguments, positional))
     except XlmError as error:
-        line = " ".join(str(error).split())
-        sys.stderr.write(f"xlm {verb}: {line}\n")
+        sys.stderr.write(f"xlm {verb}: {one_line(error)}\n")
         raise SystemExit(2) from None
     except OSError as error:
         if error.errno not in _USERS_ERRORS:

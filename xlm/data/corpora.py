@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from xlm.data.corpus import Corpus, check_digest
 from xlm.data.pairs import Pairs
 from xlm.errors import DataError
-from xlm.storage import HEADER, read_header, write_json
+from xlm.storage import HEADER, make_folder, read_header, write_json
 from xlm.text import Tokenizer, load_tokenizer
 
 log = logging.getLogger("xlm")
@@ -238,11 +238,5 @@ def write_header(
         "tokenizer": tokenizer.digest,
         "languages": number_languages(languages),
     }
-    path = Path(folder) / DESCRIPTION
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        staging = path.with_name(f".{path.name}.writing")
-        write_json(staging, content)
-        staging.rename(path)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror}; free or choose a disk") from error
+    make_folder(folder)
+    write_json(Path(folder) / DESCRIPTION, content)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from xlm.config import strict_yaml
 from xlm.config.cli import parse
-from xlm.errors import CheckpointError, ConfigError, XlmError
+from xlm.errors import CheckpointError, ConfigError, XlmError, one_line
 from xlm.interchange.load import fetch, load
 from xlm.interchange.transformers.heads import read_head
 from xlm.interchange.transformers.tasks import from_task_head
@@ -115,8 +115,9 @@ def _saved_tasks(model: PretrainedModel, source: str) -> dict[str, Any]:
     try:
         content = strict_yaml.load(model.tasks)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{source}: its {TASKS} is no YAML ({reason[:200]})") from None
+        raise CheckpointError(
+            f"{source}: its {TASKS} is no YAML ({one_line(error, most=200)})"
+        ) from None
     tasks = content.get("objectives") if isinstance(content, Mapping) else None
     if not isinstance(tasks, Mapping):
         raise CheckpointError(f"{source}: its {TASKS} names no objectives: expected a task each")
@@ -140,7 +141,7 @@ def _parsed(settings: Any, name: str, source: str) -> Task:
     try:
         return parse(_Saved, TASKS, [f"--task={strict_yaml.dump(dict(settings))}"]).task
     except (XlmError, ValueError) as error:
-        line = " ".join(str(error).split()).removeprefix("--")
+        line = one_line(error).removeprefix("--")
         raise CheckpointError(f"{source}: its {TASKS}, {name}: {line}") from None
 
 
@@ -155,9 +156,8 @@ def _built(
     try:
         head.load_state_dict(dict(tensors), assign=True)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
         raise CheckpointError(
-            f"{source}: the head of {name} does not fit its settings ({reason[:300]})"
+            f"{source}: the head of {name} does not fit its settings ({one_line(error, most=300)})"
         ) from None
     return FineTuned(model, name, task, head.eval())
 

@@ -9,7 +9,6 @@ the original       a file .pth
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -23,7 +22,7 @@ from torch import Tensor
 
 from xlm.config import strict_yaml
 from xlm.data.corpora import DESCRIPTION
-from xlm.errors import CheckpointError, ConfigError
+from xlm.errors import CheckpointError, ConfigError, one_line
 from xlm.model.config import ModelConfig
 from xlm.model.pretrained import CONFIG, FORMAT, TOKENIZER, PretrainedModel
 from xlm.model.transformer import Transformer
@@ -32,8 +31,6 @@ from xlm.text.tokenizers.loading import load_tokenizer
 from xlm.text.tokenizers.tokenizer import SETTINGS_FILE, Tokenizer
 from xlm.training import checkpoint
 from xlm.training.restore import CHECKPOINTS, find_checkpoint
-
-log = logging.getLogger("xlm")
 
 TRANSFORMERS = {
     "xlm": "xlm.interchange.transformers.xlm.read_transformers_xlm",
@@ -155,7 +152,7 @@ def read_checkpoint(
         transformer.load_state_dict(own, assign=True)
     except RuntimeError as error:
         raise CheckpointError(
-            f"{loaded.path}: its tensors do not fit its config.yaml ({checkpoint.one_line(error)})"
+            f"{loaded.path}: its tensors do not fit its config.yaml ({one_line(error)})"
         ) from error
     heads: dict[str, Tensor] = {n: t for n, t in tensors.items() if n.startswith("heads.")}
     extra = {"step": loaded.step, "averaged": averaged}
@@ -180,7 +177,7 @@ def checkpoint_shape(loaded: checkpoint.Loaded) -> ModelConfig:
     except (yaml.YAMLError, TypeError, KeyError, ConfigError) as error:
         raise CheckpointError(
             f"{loaded.path / 'config.yaml'}: no shape of a model that this version can build "
-            f"({checkpoint.one_line(error)})"
+            f"({one_line(error)})"
         ) from error
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from xlm.batch import Batch
-from xlm.errors import CheckpointError
+from xlm.errors import CheckpointError, one_line
 from xlm.interchange.tokenizer_parity import Lines, compare_tokenizers
 from xlm.interchange.transformers.files import read_config
 from xlm.model.pretrained import PretrainedModel
@@ -120,7 +120,7 @@ def measure(model: PretrainedModel, folder: str | Path, scores: TaskScores | Non
         try:
             peer, missing = _open(transformers, scores.peer if scores else PEERS[kind], folder)
         except Exception as error:  # whatever another library raises over a folder
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error, most=200)
             note = f"parity was not measured: transformers cannot open {folder} ({reason})"
             return Parity(notes=(note,), opened=False)
         pair = _Pair(model, peer, kind, scores)
@@ -130,7 +130,7 @@ def measure(model: PretrainedModel, folder: str | Path, scores: TaskScores | Non
                 folder, local_files_only=True, trust_remote_code=False
             )
         except Exception as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error, most=200)
             note = f"tokenizers were not compared: transformers cannot open it ({reason})"
             return replace(found, notes=(*found.notes, note))
         lines = compare_tokenizers(model.tokenizer, theirs, pair.ids, pair.classes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
@@ -29,6 +28,7 @@ from xlm.objectives.causal import CausalLM, CausalTLM
 from xlm.objectives.denoising import Denoising
 from xlm.objectives.masked import MaskedLM
 from xlm.objectives.translation import Translation
+from xlm.storage import make_folder, write_whole
 from xlm.tasks.answering import Answering
 from xlm.tasks.classification import Classification
 from xlm.tasks.parsing import Parsing
@@ -40,8 +40,6 @@ from xlm.training.learner import Learner
 from xlm.training.optimizers.build import Optimizer
 from xlm.training.precision import Precision
 from xlm.training.schedule import Schedule
-
-log = logging.getLogger("xlm")
 
 __all__ = [
     "Answering", "BackTranslation", "CausalLM", "CausalTLM", "Classification", "Denoising",
@@ -222,13 +220,8 @@ def write_run(run: Run, folder: Path) -> str:
     Raises ConfigError where the folder cannot be written.
     """
     text = to_yaml(run)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            f"folder {folder} cannot be written ({error.strerror}): give another"
-        ) from error
+    make_folder(folder, error=ConfigError)
+    write_whole(folder / "config.yaml", text, error=ConfigError)
     return text
 
 

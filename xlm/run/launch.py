@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from xlm.data.corpora import Corpora
-from xlm.errors import ConfigError, TrainingError, XlmError
+from xlm.errors import ConfigError, TrainingError, XlmError, one_line
 from xlm.model.pretrained import PretrainedModel
 from xlm.run.config import Run, differences
 from xlm.run.selection import History, evaluations, to_history
@@ -140,7 +140,7 @@ def _check_same(folder: Path, run: Run, origin: Mapping[str, str]) -> None:
         changed = differences(config.read_text(encoding="utf-8"), run, UNMEASURED)
         before = json.loads(noted.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        reason = getattr(error, "strerror", None) or one_line(error)
         raise ConfigError(
             f"{folder}: what it was trained from cannot be read or written ({reason}); give "
             "another folder, or remove this one"

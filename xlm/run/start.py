@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +15,6 @@ from xlm.run.config import Run
 from xlm.training import checkpoint
 from xlm.training.initialization import model_languages
 from xlm.training.restore import CHECKPOINTS
-
-log = logging.getLogger("xlm")
 
 
 @dataclass(frozen=True)

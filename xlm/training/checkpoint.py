@@ -32,7 +32,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from xlm.errors import CheckpointError
+from xlm.errors import CheckpointError, one_line
+from xlm.storage import sync
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -218,15 +219,6 @@ def _commit(beside: Path, final: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def sync(path: Path) -> None:
-    """Make a file or directory survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def load(path: Path | str) -> Loaded:
     """Verify every file of the checkpoint directory ``path`` and open it.
 
@@ -342,8 +334,3 @@ def _digest(manifest: Mapping[str, Any]) -> str:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def one_line(error: Exception) -> str:
-    """An error in one line."""
-    return " ".join(str(error).split()) or type(error).__name__

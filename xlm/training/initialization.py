@@ -6,7 +6,6 @@ starts from an encoder keeps its own cross-attention (XLM section 5.2, algorithm
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,8 +20,6 @@ from xlm.model.transformer import Side, Transformer
 from xlm.model.vocabulary import VocabularyMap, describe_difference, extend_vocabulary
 from xlm.text.tokenizers.tokenizer import Tokenizer
 from xlm.training.learner import Learner
-
-log = logging.getLogger("xlm")
 
 OF_VOCABULARY = ("words.weight", "output_weight", "output_bias")
 """Tensors of a side with a row for each piece."""

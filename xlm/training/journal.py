@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from xlm.errors import ConfigError, DataError
+from xlm.storage import write_whole
 
 METRICS = "metrics.jsonl"
 
@@ -209,14 +209,8 @@ def _cut(path: Path, step: int) -> None:
         if _parse(path, number, line)["step"] <= step
     ]
     content = b"".join(kept)
-    if len(content) == path.stat().st_size:
-        return
-    beside = path.with_name(f".{path.name}.tmp")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    if len(content) != path.stat().st_size:
+        write_whole(path, content)
 
 
 def _is_whole(line: bytes) -> bool:

@@ -7,16 +7,15 @@ import os
 import shutil
 from pathlib import Path
 
-from xlm.errors import CheckpointError
+from xlm.errors import CheckpointError, one_line
+from xlm.storage import write_whole
 from xlm.training.checkpoint import (
     HIDDEN,
     Loaded,
     candidates,
     load,
-    one_line,
     read_manifest,
     step_name,
-    sync,
     verify,
 )
 
@@ -25,16 +24,8 @@ BEST = "best.json"
 
 def mark_best(folder: Path | str, step: int, score: float) -> None:
     """Let ``best.json`` name the checkpoint of ``step``, which :func:`prune` then keeps."""
-    folder = Path(folder)
-    beside = folder / f".{BEST}.tmp-{os.getpid()}"
-    try:
-        beside.write_text(json.dumps({"step": step, "score": score}) + "\n", encoding="utf-8")
-        sync(beside)
-        os.replace(beside, folder / BEST)
-        sync(folder)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise CheckpointError(f"{folder / BEST}: not saved ({one_line(error)})") from error
+    content = json.dumps({"step": step, "score": score}) + "\n"
+    write_whole(Path(folder) / BEST, content, error=CheckpointError)
 
 
 def best_step(folder: Path | str) -> int | None:
@@ -112,8 +103,7 @@ def _discard(path: Path) -> bool:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    for path in folder.glob(f".{BEST}.tmp-*"):
-        path.unlink(missing_ok=True)
+    (folder / f".{BEST}.writing").unlink(missing_ok=True)
     for path in list(folder.iterdir()) if folder.is_dir() else []:
         match = HIDDEN.fullmatch(path.name)
         if match is None:

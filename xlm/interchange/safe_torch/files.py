@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from xlm.errors import CheckpointError
+from xlm.errors import CheckpointError, one_line
 from xlm.interchange.safe_torch.values import Storage, TorchMachine, collect_tensors
 
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -97,7 +97,7 @@ def _read_zip(path: Path, file: BinaryIO, size: int, without: Collection[str]) -
         zipfile.BadZipFile, NotImplementedError, EOFError, struct.error, ValueError, OverflowError,
         OSError,
     ) as error:  # fmt: skip
-        reason = " ".join(str(error).split())[:120]
+        reason = one_line(error, most=120)
         raise CheckpointError(
             f"{path} is a damaged zip file ({reason}): copy or fetch it again"
         ) from None

@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from xlm.errors import CheckpointError
+from xlm.errors import CheckpointError, one_line
 
 MAX_BITS = 128
 """Of an integer: torch's magic number has 80."""
@@ -84,7 +84,7 @@ class Machine(ABC):
         except Refused as error:
             raise CheckpointError(f"{where} {error}") from None
         except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
-            reason = " ".join(str(error).split())[:120]
+            reason = one_line(error, most=120)
             raise CheckpointError(
                 f"{where} is damaged or no checkpoint ({type(error).__name__}: {reason}): fetch "
                 "the file again"

@@ -18,7 +18,7 @@ from typing import Any
 
 from tokenizers import Tokenizer as Backend
 
-from xlm.errors import DataError
+from xlm.errors import DataError, one_line
 from xlm.text.tokenizers.hugging_face_files import (
     CONFIG_FILE,
     ROLES,
@@ -27,7 +27,6 @@ from xlm.text.tokenizers.hugging_face_files import (
     SPELLED,
     byte_level_json,
     config_json,
-    one_line,
     read_file,
     read_settings,
     token_name,
@@ -234,8 +233,9 @@ def contained(content: bytes) -> Iterator[None]:
     except (DataError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
         raise
     except BaseException as error:
+        reason = one_line(error, most=300)
         raise DataError(
-            f"no tokenizer of the tokenizers library in {len(content):,} bytes: {one_line(error)}"
+            f"no tokenizer of the tokenizers library in {len(content):,} bytes: {reason}"
         ) from None
 
 

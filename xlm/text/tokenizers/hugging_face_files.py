@@ -17,7 +17,7 @@ import tokenizers
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
-from xlm.errors import DataError
+from xlm.errors import DataError, one_line
 from xlm.text.tokenizers.tokenizer import Tokenizer
 
 SOURCE_FILE, CONFIG_FILE, SPECIALS_FILE = (
@@ -97,7 +97,7 @@ def byte_level_json(vocabulary: bytes, merges: bytes, path: str | Path = "merges
         ids = {str(piece): int(at) for piece, at in json.loads(vocabulary).items()}
         rules = [tuple(line.split(" ")) for line in merges.decode().split("\n")]
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
-        raise DataError(f"{path}, or vocab.json beside it: {one_line(error)}") from None
+        raise DataError(f"{path}, or vocab.json beside it: {one_line(error, most=300)}") from None
     pairs = [(rule[0], rule[1]) for rule in rules if len(rule) == 2 and rule[0] != "#version:"]
     specials = ["<s>", "</s>", "<pad>", "<unk>", "<mask>"]
     if missing := [name for name in specials if name not in ids]:
@@ -105,7 +105,7 @@ def byte_level_json(vocabulary: bytes, merges: bytes, path: str | Path = "merges
     try:
         backend = Backend(models.BPE(ids, pairs, unk_token=None, fuse_unk=False))
     except Exception as error:  # the library raises nothing narrower
-        raise DataError(f"{path}: does not fit vocab.json ({one_line(error)})") from None
+        raise DataError(f"{path}: does not fit vocab.json ({one_line(error, most=300)})") from None
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     end, begin = ("</s>", ids["</s>"]), ("<s>", ids["<s>"])
@@ -146,7 +146,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(read_file(path))
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is no JSON ({one_line(error)})") from None
+        raise DataError(f"{path}: is no JSON ({one_line(error, most=300)})") from None
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected a JSON object, found {type(content).__name__}")
     return content
@@ -168,8 +168,3 @@ def token_name(config: Mapping[str, Any], key: str) -> str | None:
     value = config.get(key)
     value = value.get("content") if isinstance(value, Mapping) else value
     return value if isinstance(value, str) else None
-
-
-def one_line(error: BaseException) -> str:
-    """What another library says, short and without line ends."""
-    return " ".join(str(error).split())[:300]

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from sentencepiece import SentencePieceTrainer
 
-from xlm.errors import ConfigError, DataError
+from xlm.errors import ConfigError, DataError, one_line
 from xlm.rng import Permutation
 from xlm.text.readers import Report, open_lines
 from xlm.text.tokenizers.learn_fastbpe import (
@@ -182,7 +182,7 @@ def learn_sentencepiece(
 
 
 def _explain(vocab_size: int, error: RuntimeError) -> ConfigError:
-    message = " ".join(str(error).split())
+    message = one_line(error)
     if found := re.search(r"set it to a value <= (\d+)", message):
         return ConfigError(
             f"vocab_size {vocab_size}: the text gives at most {found[1]}: lower it or add text"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from sentencepiece import SentencePieceProcessor, sentencepiece_pb2
 
-from xlm.errors import DataError
+from xlm.errors import DataError, one_line
 from xlm.text.tokenizers.tokenizer import Tokenizer, write_tokenizer
 
 MODEL_FILE = "sentencepiece.model"
@@ -31,8 +31,9 @@ class SentencePieceTokenizer(Tokenizer):
                 raise RuntimeError("nothing is there")
             self._processor.LoadFromSerializedProto(model)
         except (RuntimeError, TypeError) as error:
-            reason = " ".join(str(error).split())
-            raise DataError(f"no SentencePiece model in {len(model):,} bytes: {reason}") from None
+            raise DataError(
+                f"no SentencePiece model in {len(model):,} bytes: {one_line(error)}"
+            ) from None
         self.vocab_size = int(self._processor.get_piece_size())
         self.pieces = tuple(str(self._processor.id_to_piece(at)) for at in range(self.vocab_size))
         self.end_id = self._control("</s>")

@@ -19,7 +19,7 @@ from sentencepiece import SentencePieceProcessor
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
-from xlm.errors import ConfigError, DataError
+from xlm.errors import ConfigError, DataError, one_line
 from xlm.text.tokenizers.hugging_face import check_unused
 from xlm.text.tokenizers.hugging_face_files import (
     CONFIG_FILE,
@@ -64,8 +64,9 @@ class XlmRobertaTokenizer(Tokenizer):
                 raise RuntimeError("nothing is there")
             self._processor.LoadFromSerializedProto(model)
         except (RuntimeError, TypeError) as error:
-            reason = " ".join(str(error).split())
-            raise DataError(f"no SentencePiece model in {len(model):,} bytes: {reason}") from None
+            raise DataError(
+                f"no SentencePiece model in {len(model):,} bytes: {one_line(error)}"
+            ) from None
         known = [str(self._processor.id_to_piece(at)) for at in range(len(self._processor))]
         if dictionary is not None:
             entries = _read_dictionary(dictionary)
