@@ -32,7 +32,7 @@ from xlm.run.selection import History, Report, render, summarize
 from xlm.storage import make_folder, write_whole
 from xlm.tasks.task import Task
 from xlm.training.initialization import Initialization
-from xlm.training.optimizers.build import Optimizer
+from xlm.training.optimizers.config import Optimizer
 from xlm.training.precision import Precision
 from xlm.training.restore import CHECKPOINTS
 from xlm.training.schedule import Schedule

@@ -24,11 +24,11 @@ from xlm.data.corpora import Corpora
 from xlm.data.row_streams import Row
 from xlm.errors import ConfigError, DataError
 from xlm.interchange.finetuned import FineTuned, open_finetuned
-from xlm.interchange.load import usable_device
 from xlm.storage import whole_file
 from xlm.text.normalize import normalize
 from xlm.text.pipes import STANDARD, check_output, every_line, to_standard_output
 from xlm.text.readers import MAX_BYTES
+from xlm.training.distributed.devices import usable_device
 
 WINDOW = 1024
 """Lines that are read before the first of them is answered."""

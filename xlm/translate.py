@@ -30,12 +30,13 @@ from tqdm import tqdm
 
 from xlm.config.cli import run_verb
 from xlm.errors import ConfigError, DataError
-from xlm.interchange.load import load, usable_device
+from xlm.interchange.load import load
 from xlm.model.generate import Generation
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.translation import BEAM, CELLS, Translated, Translator
 from xlm.storage import refusing, write_json
 from xlm.text.pipes import STANDARD, check_output, every_line, to_standard_output
+from xlm.training.distributed.devices import usable_device
 from xlm.training.precision import Precision, autocast
 
 log = logging.getLogger("xlm")

@@ -30,7 +30,9 @@ from xlm.objectives.translation import Translation
 from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
 from xlm.training.learner import Learner
-from xlm.training.optimizers.build import Optimizer, build_optimizer, guarded_step, set_lr
+from xlm.training.optimizers.build import build_optimizer
+from xlm.training.optimizers.config import Optimizer
+from xlm.training.optimizers.step import guarded_step, set_lr
 from xlm.training.schedule import Schedule
 
 SPLITS = ("valid", "test")

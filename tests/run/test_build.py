@@ -17,7 +17,8 @@ from xlm.pretrain import Result, pretrain
 from xlm.run import config as building
 from xlm.run.config import Run, Stopping
 from xlm.tasks.heads import Readout
-from xlm.training.optimizers.build import Optimizer, build_optimizer
+from xlm.training.optimizers.build import build_optimizer
+from xlm.training.optimizers.config import Optimizer
 from xlm.training.optimizers.state import flatten_optimizer, restore_optimizer
 
 FEATURES = dataclasses.replace(tiny.NLI, readout=Readout(features=True, lstm_size=4, dropout=0.0))

@@ -30,8 +30,9 @@ from xlm.tasks.heads import Readout
 from xlm.tasks.readers.labeled import SentenceRow
 from xlm.tasks.task import Files
 from xlm.training.distributed.processes import Parallel
+from xlm.training.distributed.wrap import wrap
 from xlm.training.loop import Trainer
-from xlm.training.optimizers.build import Optimizer
+from xlm.training.optimizers.config import Optimizer
 from xlm.training.state import TrainState
 
 NUM_WORDS = 46
@@ -167,7 +168,7 @@ def trainer(
     mixture = building.build_mixture(run, building.training_streams(run, made))
     return Trainer(
         learner=learner,
-        wrapped=parallel.wrap(learner, find_unused_parameters=True),
+        wrapped=wrap(learner, parallel, find_unused_parameters=True),
         mixture=mixture,
         optimizer=optimizer(learner.parameters(), lr=1.0),
         schedule=Schedule(kind="constant", peak_lr=1.0, warmup_steps=0),

@@ -37,7 +37,7 @@ from xlm.tasks.regression import Regression
 from xlm.tasks.tagging import Tagging
 from xlm.training.initialization import Initialization
 from xlm.training.learner import Learner
-from xlm.training.optimizers.build import Optimizer
+from xlm.training.optimizers.config import Optimizer
 from xlm.training.precision import Precision
 from xlm.training.schedule import Schedule
 

@@ -29,6 +29,7 @@ from xlm.run.start import find_start
 from xlm.training import checkpoint, retention
 from xlm.training.averaging import AveragedWeights
 from xlm.training.distributed.processes import Parallel
+from xlm.training.distributed.wrap import wrap
 from xlm.training.evaluation import evaluate
 from xlm.training.initialization import InitializationReport, as_record, initialize
 from xlm.training.journal import METRICS, Journal, read_metrics, short
@@ -93,7 +94,7 @@ class Session:
         run, parallel = self.run, self.parallel
         building.freeze(self.learner, run.frozen_layers)
         differ = parameter_sets_differ(self.learner, self.mixture)
-        wrapped = parallel.wrap(self.learner, find_unused_parameters=differ)
+        wrapped = wrap(self.learner, parallel, find_unused_parameters=differ)
         self.optimizer = build_optimizer(run.optimizer, self.learner.named_parameters())
         if run.compile:
             building.compile_stacks(self.learner.model)

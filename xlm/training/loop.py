@@ -20,15 +20,16 @@ from torch import Tensor, nn
 
 from xlm.batch import Batch
 from xlm.data.mixture import Mixture
-from xlm.errors import TrainingError
 from xlm.rng import key
 from xlm.training.averaging import AveragedWeights
 from xlm.training.distributed.processes import Parallel
+from xlm.training.distributed.wrap import no_sync
 from xlm.training.learner import Learner
-from xlm.training.optimizers.build import clip_, guarded_step, set_lr
+from xlm.training.optimizers.step import clip_, guarded_step, set_lr
 from xlm.training.precision import LossScaler, autocast
 from xlm.training.prefetch import MicroBatch, Prefetcher, Step
 from xlm.training.schedule import Schedule
+from xlm.training.skipped import SkippedUpdates
 from xlm.training.state import TrainState
 
 
@@ -66,14 +67,12 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.parameters = [p for p in self.learner.parameters() if p.requires_grad]
+        self.skipped = SkippedUpdates(self.parallel.device, self.max_skipped_in_a_row)
         self.restore_counters()
 
     def restore_counters(self) -> None:
-        """Put the counters of skipped updates on the device, from the state."""
-        device, state = self.parallel.device, self.state
-        self._skipped = torch.tensor(float(state.skipped), device=device)
-        self._in_a_row = torch.tensor(float(state.skipped_in_a_row), device=device)
-        self._most_in_a_row = self._in_a_row.clone()
+        """Set the counter of skipped updates to the numbers in ``state``."""
+        self.skipped.load(self.state.skipped, self.state.skipped_in_a_row)
 
 
 @dataclass(frozen=True)
@@ -235,9 +234,7 @@ def _update(trainer: Trainer, step: Step, counts: dict[str, int], lr: float, sum
     if trainer.averaged is not None:
         trainer.averaged.update(found_inf)
     trainer.optimizer.zero_grad(set_to_none=True)
-    trainer._skipped += found_inf
-    trainer._in_a_row = (trainer._in_a_row + found_inf) * found_inf
-    trainer._most_in_a_row = torch.maximum(trainer._most_in_a_row, trainer._in_a_row)
+    trainer.skipped.add(found_inf)
     return norm
 
 
@@ -248,7 +245,7 @@ def _backward(
     seed = key(trainer.seed, "dropout", trainer.state.step, micro_batch.index)
     _seed_default_generators(parallel.device, seed)
     batch = micro_batch.batch.to(parallel.device)
-    with parallel.no_sync(trainer.wrapped, active=not synchronize):
+    with no_sync(trainer.wrapped, active=not synchronize):
         with autocast(parallel.device, trainer.precision):
             loss = trainer.wrapped(micro_batch.objective, batch)
         # DDP averages over ranks, so that its mean of these is the gradient of the global mean.
@@ -275,8 +272,8 @@ def _seed_default_generators(device: torch.device, seed: int) -> None:
 
 def _save(trainer: Trainer, sums: _Sums) -> None:
     trainer.state.unreported = trainer.parallel.gather(sums.to_json())
-    trainer.state.skipped = int(trainer._skipped)
-    trainer.state.skipped_in_a_row = int(trainer._in_a_row)
+    trainer.state.skipped = trainer.skipped.total()
+    trainer.state.skipped_in_a_row = trainer.skipped.in_a_row()
     if trainer.scaler is not None:
         trainer.state.scaler = trainer.scaler.state_dict()
     trainer.save()
@@ -296,14 +293,10 @@ def _report(trainer: Trainer, sums: _Sums, lr: float, norm: Tensor) -> TrainRepo
         }
     )
     counts = {name: int(added[f"count/{name}"]) for name in names}
-    if trainer._most_in_a_row >= trainer.max_skipped_in_a_row:
-        raise TrainingError(
-            f"step {trainer.state.step}: the gradient was not finite for "
-            f"{int(trainer._most_in_a_row)} updates in a row (objectives {', '.join(names)}; "
-            f"streams {', '.join(trainer.mixture.stream_ids)}); lower the learning rate, warm up "
-            "longer, or train in bf16 or fp32"
-        )
-    trainer._most_in_a_row = trainer._in_a_row.clone()
+    trainer.skipped.raise_if_stuck(
+        trainer.state.step,
+        f"objectives {', '.join(names)}; streams {', '.join(trainer.mixture.stream_ids)}",
+    )
     return TrainReport(
         step=trainer.state.step,
         seconds=seconds,
@@ -313,7 +306,7 @@ def _report(trainer: Trainer, sums: _Sums, lr: float, norm: Tensor) -> TrainRepo
         flops=added["flops"],
         counts=counts,
         grad_norm=float(norm),
-        skipped=int(trainer._skipped),
+        skipped=trainer.skipped.total(),
         scale=None if trainer.scaler is None else float(trainer.scaler.state_dict()["scale"]),
         wait=sums.waited / seconds,
     )

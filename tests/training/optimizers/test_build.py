@@ -11,14 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from xlm.errors import ConfigError
-from xlm.training.optimizers.build import (
-    Optimizer,
-    XlmAdam,
-    build_optimizer,
-    clip_,
-    guarded_step,
-    set_lr,
-)
+from xlm.training.optimizers.build import build_optimizer
+from xlm.training.optimizers.config import Optimizer
+from xlm.training.optimizers.step import clip_, guarded_step, set_lr
+from xlm.training.optimizers.xlm_adam import XlmAdam
 from xlm.training.schedule import Schedule
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "optim.npz"

@@ -8,8 +8,10 @@ from torch import nn
 
 from xlm.errors import CheckpointError
 from xlm.training.checkpoint import load, save
-from xlm.training.optimizers.build import Optimizer, build_optimizer, guarded_step, set_lr
+from xlm.training.optimizers.build import build_optimizer
+from xlm.training.optimizers.config import Optimizer
 from xlm.training.optimizers.state import flatten_optimizer, restore_optimizer
+from xlm.training.optimizers.step import guarded_step, set_lr
 
 KINDS = {
     "adam": Optimizer(kind="adam"),

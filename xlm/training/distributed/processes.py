@@ -6,13 +6,11 @@ flags travel as JSON or int64 on a gloo group of their own, so that no step wait
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import reduce
@@ -21,16 +19,12 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from xlm.errors import ConfigError, TrainingError
 from xlm.metrics.scores import Scores
+from xlm.training.distributed.devices import device_of_rank, set_numerics
 
 T = TypeVar("T")
-
-_NEW = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
-_NO_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _NEW else "broadcast_buffers": False}
-"""A forward pass does not copy rank 0's buffers; torch 2.13 warns of the setting's older name."""
 
 _LEAVING_SECONDS = 10.0
 """How long a process waits for the threads of its groups to end, which takes milliseconds."""
@@ -57,7 +51,7 @@ class Parallel:
     wrapped: weakref.WeakSet[nn.Module] = field(
         default_factory=weakref.WeakSet, compare=False, repr=False
     )
-    """What :meth:`wrap` made."""
+    """The modules that hold the groups (``wrap`` adds them): :meth:`close` takes them away."""
 
     @classmethod
     def start(
@@ -87,8 +81,8 @@ class Parallel:
             int(os.environ[name]) if launched else default
             for name, default in (("WORLD_SIZE", 1), ("RANK", 0), ("LOCAL_RANK", 0))
         )
-        at = _device(device, local_rank)
-        _numerics(tf32=tf32, deterministic=deterministic)
+        at = device_of_rank(device, local_rank)
+        set_numerics(tf32=tf32, deterministic=deterministic)
         if not launched:
             return cls(device=at)
         owns = not dist.is_initialized()
@@ -103,7 +97,7 @@ class Parallel:
 
     @property
     def is_wrapped(self) -> bool:
-        """Whether :meth:`wrap` wraps: there is a group, if only of one."""
+        """Whether a model is wrapped for its gradients: there is a group, if only of one."""
         return self.group is not None
 
     @property
@@ -176,32 +170,7 @@ class Parallel:
             raise TrainingError("the processes have left their groups: start() them again")
         return group
 
-    # The model.
-
-    def wrap(self, module: nn.Module, find_unused_parameters: bool) -> nn.Module:
-        """DDP around ``module``, or the module itself in a single process.
-
-        ``find_unused_parameters`` exactly where the objectives' parameter sets differ. Never with
-        a static graph, which is silently wrong for several objectives in one update.
-        """
-        if not self.is_wrapped:
-            return module
-        wrapped = DistributedDataParallel(
-            module,
-            device_ids=[self.device.index] if self.device.type == "cuda" else None,
-            **_NO_BUFFERS,
-            gradient_as_bucket_view=True,
-            find_unused_parameters=find_unused_parameters,
-        )
-        self.wrapped.add(wrapped)
-        return wrapped
-
-    def no_sync(self, module: nn.Module, active: bool) -> AbstractContextManager[None]:
-        """While ``active``, backward passes add to the gradients without summing over ranks."""
-        if active and isinstance(module, DistributedDataParallel):
-            context: AbstractContextManager[None] = module.no_sync()
-            return context
-        return nullcontext()
+    # The work.
 
     def share(self, group: Sequence[T]) -> list[T]:
         """This rank's micro-batches of one group: every ``world``-th, from ``rank`` on.
@@ -248,33 +217,6 @@ class Parallel:
         leaving = threading.Thread(target=groups.clear, name="xlm-leave", daemon=True)
         leaving.start()
         leaving.join(_LEAVING_SECONDS)
-
-
-def _device(name: str, local_rank: int) -> torch.device:
-    if name not in ("auto", "cpu", "cuda"):
-        raise ConfigError(f"device {name!r}: choose one of auto, cpu, cuda")
-    num_devices = torch.cuda.device_count()
-    if name == "cpu" or (name == "auto" and num_devices == 0):
-        return torch.device("cpu")
-    if local_rank >= num_devices:
-        raise ConfigError(
-            f"device {name!r} for local rank {local_rank}: this machine has {num_devices} usable "
-            f"GPUs; start at most as many processes, or use --device cpu"
-        )
-    device = torch.device("cuda", local_rank)
-    torch.cuda.set_device(device)
-    return device
-
-
-def _numerics(*, tf32: bool, deterministic: bool) -> None:
-    """Settings of torch that hold for the whole process."""
-    torch.backends.cuda.matmul.allow_tf32 = tf32
-    torch.backends.cudnn.allow_tf32 = tf32
-    if deterministic:
-        # cuBLAS is deterministic only with a fixed workspace, which it reads when it starts.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(deterministic)
-    torch.backends.cudnn.benchmark = False
 
 
 def _short(value: Any) -> str:

@@ -1,0 +1,47 @@
+"""The settings of an optimizer, as a recipe spells them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from xlm.errors import ConfigError
+
+OptimizerKind = Literal["adam", "adamw", "xlm-adam", "apex-adam", "adafactor"]
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Which optimizer, and its settings; the learning rate is the schedule's."""
+
+    kind: OptimizerKind = "adamw"
+    """adam (weight decay as L2 in the gradient), adamw (decoupled; Loshchilov and Hutter 2019),
+    xlm-adam (the original XLM's: decoupled decay, eps outside the bias correction),
+    apex-adam (NVIDIA apex's FusedAdam, decoupled decay), adafactor (torch's, Shazeer and Stern
+    2018: relative steps of at most the learning rate; betas and eps are not looked at)."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    """Decay of the first and the second moment (the XLM paper's commands: 0.9 and 0.98)."""
+    eps: float = 1e-8
+    """Added to the denominator."""
+    weight_decay: float = 0.0
+    """Per update, times the learning rate."""
+    decay_norms_and_biases: bool = True
+    """Whether tensors of one dimension (norms, biases) decay too, as they do in the original."""
+    fused: bool = True
+    """adam, adamw: one kernel for all tensors, which also skips an update on the device."""
+    head_rate: float = 1.0
+    """The learning rate of heads is this times that of the model (XLM's XNLI has two rates)."""
+    max_grad_norm: float = 5.0
+    """Gradients are clipped to this 2-norm; 0: they are not."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(OptimizerKind):
+            kinds = ", ".join(get_args(OptimizerKind))
+            raise ConfigError(f"optimizer kind {self.kind!r}: choose one of {kinds}")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"optimizer betas {self.betas}: expected two numbers in [0, 1)")
+        for name in ("eps", "weight_decay", "max_grad_norm", "head_rate"):
+            value = getattr(self, name)
+            if not (0 <= value < math.inf):
+                raise ConfigError(f"optimizer {name} {value}: expected a number that is 0 or more")
