@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import zstandard
+from backports import zstd
 
 from xlm.__main__ import run
 from xlm.bleu import Bleu, report, score_files
@@ -146,7 +146,7 @@ def test_files_of_every_kind(kind: str) -> None:
     if kind == "gz":
         raw = gzip.compress(raw)
     elif kind == "zst":
-        raw = zstandard.ZstdCompressor().compress(raw)
+        raw = zstd.compress(raw)
     elif kind == "bom":
         raw = b"\xef\xbb\xbf" + raw
     else:

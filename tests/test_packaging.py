@@ -115,7 +115,7 @@ def test_dependencies_are_those_agreed_on(project: dict[str, Any]) -> None:
     table = project["project"]
     assert names(table["dependencies"]) == set(
         "torch numpy sentencepiece tokenizers safetensors datasets tensorboard jsonargparse pyyaml "
-        "tqdm zstandard sacrebleu".split()
+        "tqdm backports.zstd sacrebleu".split()
     )
     extras = table["optional-dependencies"]
     assert set(extras) == {"hf", "plot", "dev"}

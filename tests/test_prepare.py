@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import zstandard
+from backports import zstd
 
 from xlm import prepare as module
 from xlm.config.cli import read, to_yaml
@@ -86,7 +86,7 @@ def test_the_sizes_of_a_text_are_those_of_wc() -> None:
 def test_the_same_text_gives_the_same_files_however_it_is_packed() -> None:
     plain = made(folder="data1", text=Texts(train={"en": "en.txt"}), workers=1)
     Path("en.gz").write_bytes(gzip.compress(Path("en.txt").read_bytes()))
-    Path("en.txt.zst").write_bytes(zstandard.compress(Path("en.txt").read_bytes()))
+    Path("en.txt.zst").write_bytes(zstd.compress(Path("en.txt").read_bytes()))
     for name, source in (("data2", "en.gz"), ("data3", "en.txt.zst")):
         packed = made(folder=name, text=Texts(train={"en": source}), workers=3)
         assert packed.tokenizer.digest == plain.tokenizer.digest

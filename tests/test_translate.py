@@ -21,7 +21,7 @@ from xlm.errors import ConfigError, DataError
 from xlm.model.generate import Generation
 from xlm.model.translation import Translator
 from xlm.text.pipes import to_standard_output
-from xlm.translate import Account, Translate, _Job, translate, translate_file
+from xlm.translate import LineCounts, Translate, _Job, translate, translate_file
 
 SHORT = Generation(ratio=0, extra=6)
 LINES = [f"{line[:30]} {at}" for at, line in enumerate(SENTENCES[:40])]
@@ -78,10 +78,10 @@ def test_every_line_stays_in_its_place(saved: Path, file: Path) -> None:
 
 
 def test_what_is_counted(saved: Path, file: Path, tmp_path: Path) -> None:
-    account = translate_file(settings(saved, file, output=str(tmp_path / "out")))
-    assert account == Account(num_lines=40, num_empty=4, num_invalid=2, num_cut=1)
+    counts = translate_file(settings(saved, file, output=str(tmp_path / "out")))
+    assert counts == LineCounts(num_lines=40, num_empty=4, num_invalid=2, num_cut=1)
     assert "40 lines, 20.0 lines/s, 4 empty (2 of them invalid), 1 cut at 62 tokens" == (
-        account.describe(62, 40, 2.0)
+        counts.describe(62, 40, 2.0)
     )
     with pytest.raises(DataError, match=r"lines\.txt:8: the line is invalid UTF-8: mend it"):
         list(translate(settings(saved, file, invalid="error")))
@@ -111,7 +111,7 @@ from xlm import translate
 add = translate._Partial.add
 def adding(partial, rows, job):
     add(partial, rows, job)
-    if job.account.num_lines == 20:
+    if job.counts.num_lines == 20:
         with open(partial.path, "ab") as file:
             file.write(b"half a li")
         os.kill(os.getpid(), signal.SIGKILL)

@@ -25,7 +25,7 @@ from xlm.data.binarize import binarize, binarize_pairs
 from xlm.data.corpora import DESCRIPTION, Corpora, number_languages, write_header
 from xlm.errors import ConfigError, DataError
 from xlm.storage import atomic_directory
-from xlm.text.readers import Report, open_lines, open_pairs
+from xlm.text.readers import ReadReport, open_lines, open_pairs
 from xlm.text.tokenizers.learn import learn_fastbpe_tokenizer, learn_sentencepiece, sample_lines
 from xlm.text.tokenizers.tokenizer import Tokenizer
 
@@ -214,7 +214,7 @@ def _binarize_split(
             )
         _account(f"{split} {language}", report)
     for pair, sources in getattr(config.pairs, split).items():
-        report = Report()
+        report = ReadReport()
         pairs = _aligned(config, split, pair, sources, report)
         first, second = pair.split("-")
         with _progress(f"{split} {pair}") as update:
@@ -229,22 +229,24 @@ def _binarize_split(
         _account(f"{split} {pair}", report)
 
 
-def _account(what: str, report: Report) -> None:
+def _account(what: str, report: ReadReport) -> None:
     """Say what was read; what was dropped is a warning, which a script shows by itself."""
     level = logging.WARNING if report.dropped else logging.INFO
     log.log(level, "%s: %s", what, report.describe())
 
 
 def _aligned(
-    config: Prepare, split: str, pair: str, sources: Sequence[str], report: Report
+    config: Prepare, split: str, pair: str, sources: Sequence[str], report: ReadReport
 ) -> Iterator[tuple[str, str]]:
     first, second = (_resolve(config, source) for source in sources)
     pairs = open_pairs(first, second, report, invalid=config.invalid, max_bytes=config.max_bytes)
     return islice(pairs, config.limit(split, pair))
 
 
-def _lines(config: Prepare, split: str, language: str, source: str) -> tuple[Iterator[str], Report]:
-    report = Report()
+def _lines(
+    config: Prepare, split: str, language: str, source: str
+) -> tuple[Iterator[str], ReadReport]:
+    report = ReadReport()
     lines = open_lines(
         _resolve(config, source), report, invalid=config.invalid, max_bytes=config.max_bytes
     )
@@ -328,7 +330,7 @@ def _training_lines(config: Prepare, language: str, source: str) -> Iterator[str
 
 
 def _training_side(config: Prepare, pair: str, sources: Sequence[str], side: int) -> Iterator[str]:
-    return (row[side] for row in _aligned(config, "train", pair, sources, Report()))
+    return (row[side] for row in _aligned(config, "train", pair, sources, ReadReport()))
 
 
 class _progress:

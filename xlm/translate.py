@@ -92,8 +92,8 @@ class Translate:
 
 
 @dataclass
-class Account:
-    """What was translated; counts of an interrupted start included."""
+class LineCounts:
+    """Counts of translated lines; those of an interrupted start are included."""
 
     num_lines: int = 0
     num_empty: int = 0
@@ -123,7 +123,7 @@ class _Job:
     """A model, the lines that are left, and what was done."""
 
     def __init__(self, config: Translate) -> None:
-        self.config, self.account = config, Account()
+        self.config, self.counts = config, LineCounts()
         self.device = usable_device(config.device)
         self.model = load(config.model)
         self.translator = Translator(
@@ -140,32 +140,32 @@ class _Job:
         self._lines = every_line(config.file)
 
     def chunks(self) -> Iterator[list[str]]:
-        """What is written for each chunk of lines; then the account in the log."""
-        begun, start = self.account.num_lines, time.perf_counter()
+        """What is written for each chunk of lines; then the counts in the log."""
+        begun, start = self.counts.num_lines, time.perf_counter()
         num_lines = self.config.chunk
         if self.config.file == STANDARD and sys.stdin.isatty():
             num_lines = 1
         hidden = not sys.stderr.isatty() or (self.config.output is None and sys.stdout.isatty())
         with tqdm(unit=" lines", initial=begun, disable=hidden) as bar:
             while found := self._translated(num_lines):
-                first = self.account.num_lines + 1
-                self.account.add(found)
+                first = self.counts.num_lines + 1
+                self.counts.add(found)
                 bar.update(len(found))
                 yield [row for at, one in enumerate(found, first) for row in self._rows(at, one)]
-        num_new, seconds = self.account.num_lines - begun, time.perf_counter() - start
-        log.info("%s", self.account.describe(self.translator.max_length, num_new, seconds))
+        num_new, seconds = self.counts.num_lines - begun, time.perf_counter() - start
+        log.info("%s", self.counts.describe(self.translator.max_length, num_new, seconds))
 
     def skip(self, num_lines: int) -> int:
         """Read lines that are done already; how many there were."""
-        num_invalid = self.account.num_invalid
+        num_invalid = self.counts.num_invalid
         num_read = sum(1 for _ in self._take(num_lines))
-        self.account.num_invalid = num_invalid  # they are in the account that was kept
+        self.counts.num_invalid = num_invalid  # they are in the counts that were kept
         return num_read
 
     def _translated(self, num_lines: int) -> list[Translated]:
         with autocast(self.device, self.config.precision):
             lines = self._take(num_lines)
-            return self.translator.translate(lines, first=self.account.num_lines + 1)
+            return self.translator.translate(lines, first=self.counts.num_lines + 1)
 
     def _take(self, num_lines: int) -> Iterator[str]:
         for line in islice(self._lines, num_lines):
@@ -176,7 +176,7 @@ class _Job:
                         f"{line.place}: the line is {line.reason}: mend it, or give invalid empty, "
                         "which leaves an empty line in its place"
                     )
-                self.account.num_invalid += 1
+                self.counts.num_invalid += 1
             yield line.text
 
     def _rows(self, number: int, one: Translated) -> Iterator[str]:
@@ -260,11 +260,11 @@ class _Partial:
         if not done:
             self._save(job)
             return
-        job.account = Account(**done["account"])
-        num_read = job.skip(job.account.num_lines)
-        if num_read < job.account.num_lines or job.digest.hexdigest() != done["lines"]:
+        job.counts = LineCounts(**done["account"])
+        num_read = job.skip(job.counts.num_lines)
+        if num_read < job.counts.num_lines or job.digest.hexdigest() != done["lines"]:
             raise self._refused(
-                f"the first {job.account.num_lines:,} lines of the input are not those that were "
+                f"the first {job.counts.num_lines:,} lines of the input are not those that were "
                 "translated"
             )
         self._file.seek(0)
@@ -278,7 +278,7 @@ class _Partial:
             raise self._refused(f"{self.path} is not what was written")
         with refusing(self.output):
             self._file.truncate(self.num_bytes)
-        log.info("%s holds %s lines: going on", self.path, f"{job.account.num_lines:,}")
+        log.info("%s holds %s lines: going on", self.path, f"{job.counts.num_lines:,}")
 
     def _done(self) -> dict[str, Any]:
         """What the file beside says is done; {} where nothing is."""
@@ -289,7 +289,7 @@ class _Partial:
             was, done = dict(found["of"]), dict(found["done"])
             if found["format"] != _FORMAT or not {"lines", "bytes", "written"} <= set(done):
                 raise ValueError(f"format {found['format']!r}, expected {_FORMAT!r}")
-            Account(**done["account"])
+            LineCounts(**done["account"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise self._refused(f"{self.beside} cannot be read ({error})") from None
         now = json.loads(json.dumps(self.identity))
@@ -320,7 +320,7 @@ class _Partial:
 
     def _save(self, job: _Job) -> None:
         done = {
-            "account": dataclasses.asdict(job.account),
+            "account": dataclasses.asdict(job.counts),
             "lines": job.digest.hexdigest(),
             "bytes": self.num_bytes,
             "written": self.digest.hexdigest(),
@@ -345,7 +345,7 @@ def translate(config: Translate) -> Iterator[str]:
         yield from rows
 
 
-def translate_file(config: Translate) -> Account:
+def translate_file(config: Translate) -> LineCounts:
     """Translate into ``config.output``, or go on with it; see ``translate`` for what is raised."""
     if config.output is None:
         raise ConfigError("output is null: give a file")
@@ -355,7 +355,7 @@ def translate_file(config: Translate) -> Account:
         for rows in job.chunks():
             partial.add(rows, job)
         partial.finish()
-    return job.account
+    return job.counts
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -26,7 +26,7 @@ from importlib.metadata import version
 from itertools import chain, islice
 from pathlib import Path
 
-from xlm.text.readers import Report, open_lines
+from xlm.text.readers import ReadReport, open_lines
 from xlm.text.tokenizers.fastbpe import Segmenter
 from xlm.text.tokenizers.learn_fastbpe import count_words, fastbpe_vocabulary, learn_fastbpe
 
@@ -36,7 +36,9 @@ BLOCK = 10_000
 def read_words(folder: Path, language: str) -> Counter[str]:
     """Every different word of a language, in the order of first occurrence, with its count."""
     files = sorted((folder / language).glob("*.txt"))
-    lines = chain.from_iterable(open_lines(str(file), Report(), invalid="drop") for file in files)
+    lines = chain.from_iterable(
+        open_lines(str(file), ReadReport(), invalid="drop") for file in files
+    )
     return count_words(lines)
 
 
@@ -47,7 +49,7 @@ def learn(
     counts: Counter[str] = Counter()
     for language in languages:
         file = sorted((folder / language).glob("*.txt"))[0]
-        lines = open_lines(str(file), Report(), invalid="drop")
+        lines = open_lines(str(file), ReadReport(), invalid="drop")
         counts.update(count_words(islice(lines, num_lines)))
     codes = learn_fastbpe(counts, num_merges)
     return codes, fastbpe_vocabulary(counts, codes)

@@ -28,7 +28,7 @@ from xlm.interchange.transformers.xlm import read_transformers_xlm, write_transf
 from xlm.model.config import ModelConfig
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
-from xlm.text.readers import Report, open_lines
+from xlm.text.readers import ReadReport, open_lines
 from xlm.text.tokenizers.learn import learn_sentencepiece
 from xlm.text.tokenizers.learn_fastbpe import learn_fastbpe_tokenizer
 from xlm.text.tokenizers.tokenizer import Tokenizer
@@ -40,7 +40,7 @@ SHOWN = 2
 
 def read_lines(path: Path, start: int, number: int) -> list[str]:
     """Normalized lines ``start`` to ``start + number`` of a file."""
-    lines = open_lines(str(path), Report(), invalid="drop")
+    lines = open_lines(str(path), ReadReport(), invalid="drop")
     return list(itertools.islice(lines, start, start + number))
 
 

@@ -18,11 +18,12 @@ from xlm.run.selection import (
     History,
     Mean,
     best_step,
+    evaluations,
     mean_of,
-    read_history,
     render,
     student_975,
     summarize,
+    to_history,
 )
 from xlm.training.journal import Journal
 
@@ -38,6 +39,10 @@ def history(valid, test=None, **fields):
     """Evaluations at steps 10, 20, ..."""
     by_step = [{10 * at: own for at, own in enumerate(split, 1)} for split in (valid, test or [])]
     return History(by_step[0], by_step[1], ended=True, **fields)
+
+
+def read(folder: Path) -> History:
+    return to_history(evaluations(folder))
 
 
 RUN = history(
@@ -169,7 +174,7 @@ def test_what_is_no_number_is_never_best(tmp_path: Path):
         for step, value in ((10, math.nan), (20, 0.4), (30, -math.inf)):
             journal.record("valid", step, {**figures(en=value), "score": value, "streams": ["x"]})
         journal.record("end", 30, {"seconds": 2.5})
-    own = read_history(tmp_path)
+    own = read(tmp_path)
     assert own.ended and own.seconds == 2.5 and list(own.valid) == [10, 20, 30]
     assert math.isnan(own.valid[10]["nli/en"]["accuracy"])
     assert own.valid[30]["nli/en"]["accuracy"] == -math.inf
@@ -182,24 +187,24 @@ def test_what_is_no_number_is_never_best(tmp_path: Path):
 
 
 def test_histories_are_read_as_they_were_written(tmp_path: Path):
-    assert read_history(tmp_path) == History({}, {})
+    assert read(tmp_path) == History({}, {})
     with Journal(tmp_path) as journal:
         journal.record("start", 0, {"parameters": 5})
         journal.record("train", 5, {"loss": {"nli": 1.0}})
         for step in (10, 20):
             journal.record("valid", step, {**figures(en=step / 100), "score": 1.0, "streams": []})
             journal.record("test", step, figures(en=step / 200))
-    found = read_history(tmp_path)
+    found = read(tmp_path)
     assert found.valid == {10: figures(en=0.1), 20: figures(en=0.2)}
     assert found.test == {10: figures(en=0.05), 20: figures(en=0.1)}
     assert not found.ended
     with Journal(tmp_path, step=20) as journal:
         journal.record("end", 20, {"seconds": 1.0, "averaged": {"valid": figures(en=0.7)}})
-    found = read_history(tmp_path)
+    found = read(tmp_path)
     assert found.ended and found.averaged == {"valid": figures(en=0.7)}
     (tmp_path / "metrics.jsonl").write_text("nonsense\n")
     with pytest.raises(DataError, match="metrics.jsonl:1: expected a JSON object with a step"):
-        read_history(tmp_path)
+        read(tmp_path)
 
 
 def test_figures_that_are_not_there_are_named():

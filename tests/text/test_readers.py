@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import zstandard
+from backports import zstd
 
 from xlm.errors import ConfigError, DataError
 from xlm.text.readers import (
-    Report,
+    ReadReport,
     open_lines,
     open_pairs,
     read_lines,
@@ -20,7 +20,7 @@ KEPT = ["one", "two", "three <mask> x"]
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     ".txt": lambda content: content,
     ".gz": gzip.compress,
-    ".zst": zstandard.ZstdCompressor().compress,
+    ".zst": zstd.compress,
     ".bz2": bz2.compress,
     ".xz": lzma.compress,
 }
@@ -32,8 +32,8 @@ def write(folder: Path, content: bytes | str, name: str = "a.txt") -> str:
     return str(path)
 
 
-def read(path: str, **settings: object) -> tuple[list[str], Report]:
-    report = Report()
+def read(path: str, **settings: object) -> tuple[list[str], ReadReport]:
+    report = ReadReport()
     return list(open_lines(path, report, **settings)), report  # type: ignore[arg-type]
 
 
@@ -44,7 +44,7 @@ def test_compressions(tmp_path: Path, suffix: str) -> None:
     assert lines == KEPT
     assert (report.num_read, report.num_kept, report.dropped) == (4, 3, {"empty": 1})
     assert report.first["empty"] == f"{path}:3"
-    assert list(read_lines(path, report=Report())) == KEPT
+    assert list(read_lines(path, report=ReadReport())) == KEPT
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst", ".bz2", ".xz"])
@@ -60,7 +60,9 @@ def test_truncated(tmp_path: Path, suffix: str, share: float) -> None:
 
 
 def test_zstd_frames_and_every_cut(tmp_path: Path) -> None:
-    compress = zstandard.ZstdCompressor(write_checksum=True).compress
+    def compress(content: bytes) -> bytes:
+        return zstd.compress(content, options={int(zstd.CompressionParameter.checksum_flag): 1})
+
     random = bytes(range(32, 127)) * 3  # raw and compressed blocks
     frames = compress(random + b"\n") + compress(b"second\n") + compress(b"a" * 300_000)
     lines, _ = read(write(tmp_path, frames, "whole.zst"))
@@ -117,8 +119,21 @@ def test_long_lines(tmp_path: Path) -> None:
     assert read(path, max_bytes=1 << 24)[0] == ["a", long, "b", long]
     exact = write(tmp_path, "12345\n123456\n12345", "exact.txt")
     assert read(exact, max_bytes=5)[0] == ["12345", "12345"]
-    zipped = write(tmp_path, zstandard.ZstdCompressor().compress(f"{long}\nb".encode()), "a.zst")
+    zipped = write(tmp_path, zstd.compress(f"{long}\nb".encode()), "a.zst")
     assert read(zipped)[0] == ["b"]
+
+
+def test_a_zstd_window_longer_than_the_default_allows(tmp_path: Path) -> None:
+    options = {
+        int(zstd.CompressionParameter.window_log): 28,
+        int(zstd.CompressionParameter.strategy): int(zstd.Strategy.fast),
+        int(zstd.CompressionParameter.hash_log): 10,
+    }
+    compressor = zstd.ZstdCompressor(options=options)
+    content = compressor.compress(TEXT.encode()) + compressor.flush()
+    with pytest.raises(zstd.ZstdError):
+        zstd.decompress(content)
+    assert read(write(tmp_path, content, "long.zst"))[0] == KEPT
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
@@ -143,7 +158,7 @@ def test_report(tmp_path: Path) -> None:
         f"4 lines read, 3 kept; 1 dropped (empty; first at {path}:3); 1 kept as plain text though "
         f"they spell a special token (first at {path}:4)"
     )
-    other = Report()
+    other = ReadReport()
     other.keep("b:1", "x")
     other.drop("empty", "b:2")
     other.drop("too long", "b:3")
@@ -156,7 +171,7 @@ def test_report(tmp_path: Path) -> None:
 def test_pairs(tmp_path: Path) -> None:
     first = write(tmp_path, "a\n\nc\nd <pad>\n", "first")
     second = write(tmp_path, "A\nB\n \t\nD", "second.txt")
-    report = Report()
+    report = ReadReport()
     assert list(open_pairs(first, second, report)) == [("a", "A"), ("d <pad>", "D")]
     assert (report.num_read, report.num_kept, report.dropped) == (4, 2, {"empty": 2})
     assert report.first["empty"] == f"{first}:2"
@@ -167,7 +182,7 @@ def test_pairs(tmp_path: Path) -> None:
 def test_unequal_pairs(tmp_path: Path, swap: bool) -> None:
     paths = [write(tmp_path, "a\nb\nc\nd\ne\n", "long"), write(tmp_path, "A\nB\n", "short")]
     with pytest.raises(DataError) as caught:
-        list(open_pairs(*(reversed(paths) if swap else paths), Report()))
+        list(open_pairs(*(reversed(paths) if swap else paths), ReadReport()))
     message = str(caught.value)
     assert f"{paths[0]} has 5" in message and f"{paths[1]} has 2" in message
 

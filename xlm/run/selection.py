@@ -55,11 +55,6 @@ class History:
         return self.test if any(self.test.values()) else self.valid
 
 
-def read_history(folder: Path) -> History:
-    """The evaluations in a run's ``metrics.jsonl``; empty where there is none yet."""
-    return to_history(evaluations(folder))
-
-
 def evaluations(folder: Path) -> list[dict[str, Any]]:
     """The lines that a history is made of; none where there is no ``metrics.jsonl`` yet.
 

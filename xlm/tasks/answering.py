@@ -32,7 +32,7 @@ from xlm.tasks.heads import Reader, Readout
 from xlm.tasks.readers.questions import Question, read_questions
 from xlm.tasks.task import Task, encode
 from xlm.tasks.windows import SubwordWindow, best_windows, subword_windows
-from xlm.text.readers import Report
+from xlm.text.readers import ReadReport
 from xlm.text.tokenizers.alignment import align
 from xlm.text.tokenizers.tokenizer import Tokenizer
 
@@ -101,7 +101,7 @@ class Answering(Task):
         """The questions of a SQuAD file, perhaps of some articles only."""
         if split != "train":
             normalize_answer("", self.rules, language)  # a language that the rules know
-        report = Report()
+        report = ReadReport()
         questions = list(
             read_questions(
                 path, language=language, articles=self.articles.get(split),

@@ -6,16 +6,23 @@ import bz2
 import gzip
 import io
 import lzma
+import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, cast
-
-import zstandard
+from typing import Any, cast
 
 from xlm.errors import DataError
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
 _BUFFER = 1 << 18
+_WINDOW = zstd.DecompressionParameter.window_log_max
+_ANY_WINDOW = {int(_WINDOW): _WINDOW.bounds()[1]}
+"""Reads files of ``zstd --long=31`` too; the default refuses windows above 128 MiB."""
 _BUILDERS = {"jsonl": "json", "txt": "text", "tsv": "csv"}
 
 
@@ -40,7 +47,7 @@ def raw_lines(path: str, max_bytes: int) -> Iterator[bytes | None]:
                 else:
                     _skip_line(stream)
                     yield None
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, zstd.ZstdError) as error:
         raise DataError(_describe(path, number, error)) from None
 
 
@@ -59,7 +66,7 @@ def _open(path: str) -> io.BufferedReader:
     if suffix == ".xz":
         return io.BufferedReader(cast(Any, lzma.open(path)), _BUFFER)
     if suffix == ".zst":
-        return io.BufferedReader(_Zstandard(open(path, "rb")), _BUFFER)
+        return io.BufferedReader(cast(Any, zstd.open(path, options=_ANY_WINDOW)), _BUFFER)
     return cast(io.BufferedReader, open(path, "rb", buffering=_BUFFER))
 
 
@@ -72,69 +79,6 @@ def _describe(path: str, number: int, error: Exception) -> str:
     if isinstance(error, EOFError):
         return f"{after}: the compressed file is truncated: fetch or write it again"
     return f"{after}: cannot be read ({str(error).splitlines()[0]}): fetch or write it again"
-
-
-class _Zstandard(io.RawIOBase):
-    """A zstd file that says when it is truncated, in bounded memory.
-
-    The streaming decoder stays silent about a last frame that is cut off. So one more frame, with
-    known content, is put behind the file: it comes out as the last bytes if and only if the frames
-    before it were whole. Its checksum stands last, so that its own bytes taken for the content of
-    a cut frame do not end in the known content either.
-    """
-
-    _SIGN = b"the frames before this one were whole"
-
-    def __init__(self, file: IO[bytes]):
-        frame = zstandard.ZstdCompressor(write_checksum=True).compress(self._SIGN)
-        source = _Chain(file, frame)
-        decoder = zstandard.ZstdDecompressor()
-        self._file = file
-        self._stream = decoder.stream_reader(cast(Any, source), read_across_frames=True)
-        self._held = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        keep = len(self._SIGN)
-        while len(self._held) <= keep:
-            piece = self._stream.read(max(len(buffer), keep))
-            if not piece:
-                if self._held != self._SIGN:
-                    raise EOFError("the last frame is cut off")
-                return 0
-            self._held += piece
-        num = min(len(buffer), len(self._held) - keep)
-        buffer[:num] = self._held[:num]
-        self._held = self._held[num:]
-        return num
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
-class _Chain(io.RawIOBase):
-    """A file and then an ending, which is served in pieces.
-
-    Were it served whole, right behind a frame cut within its header, libzstd would take it for all
-    of that frame (its shortcut for input that holds a complete one) and say nothing.
-    """
-
-    _PIECE = 8
-
-    def __init__(self, file: IO[bytes], ending: bytes):
-        self._file = file
-        self._ending = io.BytesIO(ending)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        piece = self._file.read(len(buffer)) or self._ending.read(self._PIECE)
-        buffer[: len(piece)] = piece
-        return len(piece)
 
 
 def dataset_cells(

@@ -1,6 +1,6 @@
 """Lines of normalized text from files and data sets, with an account of what was dropped.
 
-    source -> raw lines -> decode -> normalize -> kept | dropped for a reason   (Report counts both)
+    source -> raw lines -> decode -> normalize -> kept | dropped  (ReadReport counts both)
 
 A source is a string: the path of a text file (plain, ``.gz``, ``.zst``, ``.bz2``, ``.xz``), or
 ``datasets:NAME_OR_PATH?split=train&column=text&config=...`` for anything that Hugging Face
@@ -30,7 +30,7 @@ _SPECIAL = re.compile(r"<(?:s|/s|pad|unk|mask|special[0-9])>")
 
 
 @dataclass
-class Report:
+class ReadReport:
     """What was read, kept and dropped; the first place of each reason."""
 
     num_read: int = 0
@@ -58,7 +58,7 @@ class Report:
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
         self.first.setdefault(reason, place)
 
-    def add(self, other: Report) -> None:
+    def add(self, other: ReadReport) -> None:
         """Add the counts of ``other``; its first places are taken where there is none yet."""
         self.num_read += other.num_read
         self.num_kept += other.num_kept
@@ -91,12 +91,15 @@ class Line(NamedTuple):
 
 
 def open_lines(
-    source: str, report: Report, *, invalid: str = "error", max_bytes: int = MAX_BYTES
+    source: str, report: ReadReport, *, invalid: str = "error", max_bytes: int = MAX_BYTES
 ) -> Iterator[str]:
-    """The normalized, non-empty lines of a path or ``datasets:`` source, counted in ``report``.
+    """Return the normalized, non-empty lines of a source, counted in ``report``.
 
-    A line is what stands between two ``\\n`` and nothing else. Lines longer than ``max_bytes``
-    (UTF-8, without the ``\\n``) are dropped, and with ``invalid="drop"`` those that are no UTF-8.
+    A source is the path of a text file or ``datasets:NAME``, a data set on the hub or a local
+    folder or file (json, csv, parquet, arrow, text); no code that comes with one is ever run. A
+    line ends at ``\\n`` and nowhere else. Lines longer than ``max_bytes`` (UTF-8, without the
+    ``\\n``) are dropped, and with ``invalid="drop"`` those that are not valid UTF-8.
+
     Raises DataError, with file, line and byte, for invalid UTF-8 (``invalid="error"``), for a file
     that is missing, empty, a directory, truncated or damaged; ConfigError for an unknown setting.
     """
@@ -104,38 +107,13 @@ def open_lines(
 
 
 def read_lines(
-    path: str, *, report: Report, invalid: str = "error", max_bytes: int = MAX_BYTES
+    path: str, *, report: ReadReport, invalid: str = "error", max_bytes: int = MAX_BYTES
 ) -> Iterator[str]:
     """``open_lines`` of a text file, whatever its name looks like."""
     return _keep(_scan_file(str(path), invalid, max_bytes), report)
 
 
-def read_dataset(
-    name: str,
-    *,
-    split: str = "train",
-    column: str = "text",
-    config: str | None = None,
-    revision: str | None = None,
-    streaming: bool = True,
-    report: Report | None = None,
-    max_bytes: int = MAX_BYTES,
-) -> Iterator[str]:
-    """Normalized lines of one text column of anything that ``datasets`` reads.
-
-    ``name`` is that of a data set on the hub, or a local folder or file (json, csv, parquet, arrow,
-    text). ``column`` may name a part of a column of dictionaries: ``translation.en``. No code that
-    comes with a data set is ever run. Raises DataError where the data set, split or column is
-    missing (naming those there are) or a cell is not text.
-    """
-    report = Report() if report is None else report
-    cells = files.dataset_cells(
-        name, split=split, column=column, config=config, revision=revision, streaming=streaming
-    )
-    return _keep(_scan_cells(f"{DATASETS}{name}", cells, max_bytes, whole_cells=False), report)
-
-
-def _keep(lines: Iterable[Line], report: Report) -> Iterator[str]:
+def _keep(lines: Iterable[Line], report: ReadReport) -> Iterator[str]:
     for line in lines:
         if line.reason:
             report.drop(line.reason, line.place)
@@ -147,7 +125,7 @@ def _keep(lines: Iterable[Line], report: Report) -> Iterator[str]:
 def open_pairs(
     first: str,
     second: str,
-    report: Report,
+    report: ReadReport,
     *,
     invalid: str = "error",
     max_bytes: int = MAX_BYTES,

@@ -7,7 +7,7 @@ import pytest
 
 from xlm.errors import ConfigError, DataError
 from xlm.tasks.readers.labeled import LAYOUTS, Columns, SentenceRow, read_rows
-from xlm.text.readers import Report
+from xlm.text.readers import ReadReport
 
 
 def write(path, *lines):
@@ -30,7 +30,7 @@ def test_xnli_keeps_the_rows_of_a_language(tmp_path):
         'en\tentailment\t(b)\t"Quoted\tfine "so"\t2',
         "en\tcontradiction\t(c)\tA\tB\t3",
     )
-    report = Report()
+    report = ReadReport()
     english = list(read_rows(path, "xnli", language="en", report=report))
     assert english[0] == SentenceRow("entailment", '"Quoted', 'fine "so"', "en", f"{path}:3")
     assert [row.label for row in english] == ["entailment", "contradiction"]
@@ -52,7 +52,7 @@ def test_xnli_jsonl_and_its_translated_training_files(tmp_path):
     assert rows(path, "xnli", language="hi")[0] == ("neutral", "क", "ख")
     train = write(tmp_path / "multinli.train.fr.tsv", "premise\thypo\tlabel", "a\tb\tcontradictory")
     assert rows(train, "xnli-train") == [("contradiction", "a", "b")]
-    report = Report()
+    report = ReadReport()
     assert len(list(read_rows(path, "mnli", report=report))) == 1
     assert report.dropped == {"no gold label": 1}
     (tmp_path / "mnli.txt").write_bytes(

@@ -8,7 +8,7 @@ import pytest
 from xlm.tasks.readers.labeled import read_rows
 from xlm.tasks.readers.questions import read_questions
 from xlm.tasks.readers.tagged import read_tagged, read_trees
-from xlm.text.readers import Report
+from xlm.text.readers import ReadReport
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def data(shared):
     ],
 )
 def test_sentences(data, file, layout, num, labels):
-    report = Report()
+    report = ReadReport()
     rows = list(read_rows(str(data / file), layout, report=report))
     assert (len(rows), report.num_read, report.dropped) == (num, num, {})
     assert {row.label for row in rows} == labels

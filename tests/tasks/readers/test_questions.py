@@ -8,7 +8,7 @@ import pytest
 
 from xlm.errors import ConfigError, DataError
 from xlm.tasks.readers.questions import GoldAnswer, read_questions
-from xlm.text.readers import Report
+from xlm.text.readers import ReadReport
 
 CONTEXT = "पैंथर्स ने  𝄞 308 अंक"
 START = CONTEXT.index("308")
@@ -63,7 +63,7 @@ def write(path, data, **settings):
 @pytest.mark.parametrize("settings", [{}, {"indent": 1}, {"ensure_ascii": False, "indent": 1}])
 def test_questions_and_offsets_in_characters(tmp_path, settings):
     path = write(tmp_path / "a.json", squad(), **settings)
-    report = Report()
+    report = ReadReport()
     first, second = read_questions(path, language="hi", report=report)
     assert (first.id, first.question, first.title, first.language) == (
         "q1", "कितने अंक?", "One", "hi",
@@ -109,7 +109,7 @@ def test_misplaced_answers(tmp_path):
         DataError, match=r"a.json:\d+: question q2: found ' ca' at character 1, .*'cat'"
     ):
         list(read_questions(path))
-    report = Report()
+    report = ReadReport()
     kept = list(read_questions(path, misplaced="drop", report=report))
     assert [one.id for one in kept] == ["q1"]
     assert report.dropped == {"an answer that is not in the text": 1}

@@ -4,7 +4,7 @@ import pytest
 
 from xlm.errors import ConfigError, DataError
 from xlm.tasks.readers.tagged import read_tagged, read_trees
-from xlm.text.readers import Report
+from xlm.text.readers import ReadReport
 
 
 def write(path, text):
@@ -30,7 +30,7 @@ def test_words_and_tags(tmp_path):
 def test_conll_columns_and_document_starts(tmp_path):
     text = "-DOCSTART- -X- O O\n\nEU NNP I-NP I-ORG\nrejects VBZ I-VP O\n\nPeter NNP I-NP I-PER"
     path = write(tmp_path / "eng.testa", text)
-    report = Report()
+    report = ReadReport()
     assert sentences(path, report=report) == [
         (("EU", "rejects"), ("I-ORG", "O")),
         (("Peter",), ("I-PER",)),
@@ -95,7 +95,7 @@ TREE = (
 
 def test_trees_are_of_syntactic_words(tmp_path):
     path = write(tmp_path / "a.conllu", TREE + "\n" + line(1, "oui", "INTJ"))
-    report = Report()
+    report = ReadReport()
     first, second = read_trees(path, language="fr", report=report)
     assert first.words == ("à", "le", "lit", ".")
     assert first.upos == ("ADP", "DET", "NOUN", "PUNCT")

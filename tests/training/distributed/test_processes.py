@@ -69,7 +69,6 @@ try:
     parallel.same_on_all("the tokenizer's digest", "abc" if rank == 0 else "x" * 100)
 except TrainingError as error:
     found["differs"] = str(error)
-parallel.barrier()
 
 for case in ("mixed", "first only", "twice"):
     model = Two().to(device)
@@ -102,14 +101,6 @@ for step in range(3):
     scaler.update(found_inf)
     found["weights"].append([p.tolist() for p in model.parameters()])
     found["scales"].append(scaler.state_dict())
-if rank == 1:  # dies without a word
-    print(json.dumps(found), flush=True)
-    os._exit(0)
-if world == 2:
-    try:
-        parallel.barrier()
-    except TrainingError as error:
-        found["alone"] = str(error)
 parallel.close()
 print(json.dumps(found), flush=True)
 os._exit(0)
@@ -202,11 +193,6 @@ def test_an_overflow_on_one_rank_is_skipped_on_both(two: list[dict[str, Any]]) -
     assert [scale["skipped"] for scale in one["scales"]] == [0, 1, 1]
 
 
-def test_a_process_that_dies_is_noticed(two: list[dict[str, Any]]) -> None:
-    assert "rank 0 waited for the others in vain" in two[0]["alone"]
-    assert "\n" not in two[0]["alone"]
-
-
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> Parallel:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
@@ -227,7 +213,6 @@ def test_a_single_process_needs_no_group(alone: Parallel) -> None:
     assert alone.broadcast("x") == "x"
     assert alone.gather(3) == [3]
     alone.same_on_all("x", 1)
-    alone.barrier()
     alone.close()
 
 

@@ -89,9 +89,9 @@ def import_binarized(
                 done = [write_text(parts[0], target, name, tokenizer)]
             else:
                 done = [*write_pairs(parts, target, languages, tokenizer)]
-            for account, language in zip(done, languages, strict=True):
+            for counts, language in zip(done, languages, strict=True):
                 where = f"{split} {name}" + (f", {language}" if len(sides) > 1 else "")
-                accounts.append(account.describe(where, "sentences"))
+                accounts.append(counts.describe(where, "sentences"))
         assert tokenizer is not None
         tokenizer.save(staging / "tokenizer")
         write_header(staging, tokenizer, {one for sides in files.values() for one in sides})

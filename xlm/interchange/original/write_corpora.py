@@ -44,8 +44,8 @@ class Ids(Protocol):
 
 
 @dataclass
-class Account:
-    """What was written of one language: counts that a reader can compare with the source."""
+class CorpusCounts:
+    """Counts of the text written in one language, to be compared with the source."""
 
     sentences: int = 0
     tokens: int = 0
@@ -67,30 +67,30 @@ class Account:
         return line + (f"; {self.dropped:,} dropped ({EMPTY})" if self.dropped else "")
 
 
-def _open_account(parts: Sequence[Ids], tokenizer: Tokenizer) -> Account:
+def _new_counts(parts: Sequence[Ids], tokenizer: Tokenizer) -> CorpusCounts:
     told = all(p.unknown_words or not bool((p.ids == tokenizer.unk_id).any()) for p in parts)
-    return Account(sized=told)
+    return CorpusCounts(sized=told)
 
 
 def write_text(
     parts: Sequence[Ids], path: Path | str, language: str, tokenizer: Tokenizer
-) -> Account:
+) -> CorpusCounts:
     """Write the sentences of ``parts``, one part after the other, as a corpus in folder ``path``.
 
     Empty sentences are dropped and counted, as ``xlm prepare`` drops empty lines. Raises DataError
     as ``CorpusWriter`` does.
     """
-    account = _open_account(parts, tokenizer)
+    counts = _new_counts(parts, tokenizer)
     with CorpusWriter(path, language=language, tokenizer=tokenizer) as writer:
         for part in parts:
-            _add(part, part.lengths > 1, writer, tokenizer, account)
-        writer.dropped = {EMPTY: account.dropped} if account.dropped else {}
-    return account
+            _add(part, part.lengths > 1, writer, tokenizer, counts)
+        writer.dropped = {EMPTY: counts.dropped} if counts.dropped else {}
+    return counts
 
 
 def write_pairs(
     sides: Sequence[Sequence[Ids]], path: Path | str, languages: Sequence[str], tokenizer: Tokenizer
-) -> tuple[Account, Account]:
+) -> tuple[CorpusCounts, CorpusCounts]:
     """Write two aligned languages (of each the parts) as pairs in folder ``path``.
 
     Pairs with an empty side are dropped and counted, as the original and ``xlm prepare`` do. Raises
@@ -106,14 +106,14 @@ def write_pairs(
                 "apart"
             )
         kept.append((left > 1) & (right > 1))
-    accounts = _open_account(sides[0], tokenizer), _open_account(sides[1], tokenizer)
-    for name, language, parts, account in zip(SIDES, languages, sides, accounts, strict=True):
+    counts = _new_counts(sides[0], tokenizer), _new_counts(sides[1], tokenizer)
+    for name, language, parts, own in zip(SIDES, languages, sides, counts, strict=True):
         with CorpusWriter(Path(path) / name, language=language, tokenizer=tokenizer) as writer:
             for part, mask in zip(parts, kept, strict=True):
-                _add(part, mask, writer, tokenizer, account)
-    dropped = accounts[0].dropped
+                _add(part, mask, writer, tokenizer, own)
+    dropped = counts[0].dropped
     write_index(Path(path), tokenizer, dropped={EMPTY_SIDE: dropped} if dropped else {})
-    return accounts
+    return counts
 
 
 def _add(
@@ -121,10 +121,10 @@ def _add(
     kept: NDArray[np.bool_],
     writer: CorpusWriter,
     tokenizer: Tokenizer,
-    account: Account,
+    counts: CorpusCounts,
 ) -> None:
     """Add the sentences of ``part`` that are ``kept`` (bool ``[sentences]``)."""
-    sized = account.sized
+    sized = counts.sized
     sizes = _Sizes(part, tokenizer)
     end = 0
     for start in range(0, len(kept), CHUNK):
@@ -132,10 +132,10 @@ def _add(
         begin, end = end, end + int(lengths.sum())
         ids = part.ids[begin:end][np.repeat(mask, lengths)]
         writer.add(ids, lengths[mask], sizes.of(ids) if sized else TextSize(0, 0, 0, 0, 0))
-        account.sentences += int(mask.sum())
-        account.tokens += len(ids)
-        account.unknown += int((ids == tokenizer.unk_id).sum())
-        account.dropped += int((~mask).sum())
+        counts.sentences += int(mask.sum())
+        counts.tokens += len(ids)
+        counts.unknown += int((ids == tokenizer.unk_id).sum())
+        counts.dropped += int((~mask).sum())
 
 
 class _Sizes:

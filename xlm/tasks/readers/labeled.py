@@ -18,7 +18,7 @@ from typing import Any
 from xlm.errors import ConfigError, DataError
 from xlm.text import files
 from xlm.text.normalize import normalize
-from xlm.text.readers import DATASETS, EMPTY, Report, decode_lines, parse_dataset
+from xlm.text.readers import DATASETS, EMPTY, ReadReport, decode_lines, parse_dataset
 
 Column = str | int
 
@@ -116,7 +116,7 @@ def read_rows(
     *,
     language: str = "",
     labeled: bool = True,
-    report: Report | None = None,
+    report: ReadReport | None = None,
 ) -> Iterator[SentenceRow]:
     """The rows of a file or a ``datasets:`` source, in order.
 
@@ -131,7 +131,7 @@ def read_rows(
     columns = layout if isinstance(layout, Columns) else LAYOUTS.get(layout)
     if columns is None:
         raise ConfigError(f"layout {layout!r}: expected one of {', '.join(LAYOUTS)}")
-    report = Report() if report is None else report
+    report = ReadReport() if report is None else report
     asked = columns.asked(labeled)
     languages: set[str] = set()
     kept = 0
@@ -176,7 +176,7 @@ def _row(
 
 
 def _cells(
-    source: str, columns: Columns, asked: Sequence[Column], report: Report
+    source: str, columns: Columns, asked: Sequence[Column], report: ReadReport
 ) -> Iterator[tuple[str, dict[Column, str]]]:
     """Each row's place and the cells that are asked for."""
     if source.startswith(DATASETS):
@@ -193,7 +193,7 @@ def _cells(
 
 
 def _tsv_cells(
-    source: str, columns: Columns, asked: Sequence[Column], report: Report
+    source: str, columns: Columns, asked: Sequence[Column], report: ReadReport
 ) -> Iterator[tuple[str, dict[Column, str]]]:
     width = columns.width or 0
     where: dict[Column, int] = {column: column for column in asked if isinstance(column, int)}
@@ -223,7 +223,7 @@ def _header(place: str, cells: Sequence[str], asked: Sequence[Column]) -> dict[C
     return {column: names.index(str(column)) for column in asked}
 
 
-def filled_lines(source: str, report: Report) -> Iterator[tuple[str, str]]:
+def filled_lines(source: str, report: ReadReport) -> Iterator[tuple[str, str]]:
     """Place and text of a file's lines without their CR; empty ones are counted as dropped.
 
     Raises DataError for a line that is too long; otherwise as ``readers.open_lines``.

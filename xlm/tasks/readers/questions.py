@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from xlm.errors import ConfigError, DataError
 from xlm.text import files
 from xlm.text.normalize import normalize
-from xlm.text.readers import DATASETS, Report, parse_dataset
+from xlm.text.readers import DATASETS, ReadReport, parse_dataset
 
 MISPLACED = "an answer that is not in the text"
 _MAX_BYTES = 1 << 31
@@ -65,7 +65,7 @@ def read_questions(
     articles: Collection[str] | None = None,
     labeled: bool = True,
     misplaced: str = "error",
-    report: Report | None = None,
+    report: ReadReport | None = None,
 ) -> Iterator[Question]:
     """The questions of a SQuAD JSON file, or of a ``datasets:`` source with SQuAD's columns.
 
@@ -78,7 +78,7 @@ def read_questions(
     """
     if misplaced not in ("error", "drop"):
         raise ConfigError(f"misplaced={misplaced!r}: expected 'error' or 'drop'")
-    source, report = str(source), Report() if report is None else report
+    source, report = str(source), ReadReport() if report is None else report
     wanted = None if articles is None else set(articles)
     seen: set[str] = set()
     titles: set[str] = set()

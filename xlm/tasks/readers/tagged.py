@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from xlm.errors import ConfigError, DataError
 from xlm.text import files
 from xlm.text.normalize import normalize
-from xlm.text.readers import DATASETS, Report, decode_lines, parse_dataset
+from xlm.text.readers import DATASETS, ReadReport, decode_lines, parse_dataset
 
 FORMATS = ("tsv", "conll", "wikiann", "conllu")
 DOCUMENT_START = "-DOCSTART-"
@@ -61,7 +61,7 @@ def read_tagged(
     language: str = "",
     word_column: int = 0,
     tag_column: int = -1,
-    report: Report | None = None,
+    report: ReadReport | None = None,
 ) -> Iterator[TaggedSentence]:
     """The tagged sentences of a file, or of ``datasets:NAME?words=tokens&tags=ner_tags``.
 
@@ -75,7 +75,7 @@ def read_tagged(
     """
     if format not in FORMATS:
         raise ConfigError(f"format {format!r}: expected one of {', '.join(FORMATS)}")
-    source, report = str(source), Report() if report is None else report
+    source, report = str(source), ReadReport() if report is None else report
     if format == "conllu":
         for tree in read_trees(source, language=language, report=report):
             yield TaggedSentence(tree.words, tree.upos, tree.language, tree.place)
@@ -100,7 +100,7 @@ def read_tagged(
 
 
 def read_trees(
-    source: str, *, language: str = "", report: Report | None = None
+    source: str, *, language: str = "", report: ReadReport | None = None
 ) -> Iterator[ParsedSentence]:
     """The trees of a CoNLL-U file, or of a data set with tokens, upos, head and deprel.
 
@@ -110,7 +110,7 @@ def read_trees(
     sentence, a word without a part of speech or relation, heads that go round in a circle, a number
     of roots other than one, and a file without a sentence.
     """
-    source, report = str(source), Report() if report is None else report
+    source, report = str(source), ReadReport() if report is None else report
     if source.startswith(DATASETS):
         yield from _parsed_dataset(source, language, report)
         return
@@ -147,7 +147,7 @@ def _parsed(
     labels: Sequence[str],
     places: Sequence[str],
     language: str,
-    report: Report,
+    report: ReadReport,
 ) -> ParsedSentence:
     numbers: list[int] = []
     for place, tag, head, label in zip(places, upos, heads, labels, strict=True):
@@ -185,7 +185,7 @@ def _check_tree(heads: Sequence[int], places: Sequence[str]) -> None:
         reached.update(path)
 
 
-def _blocks(source: str, report: Report, *, comments: bool) -> Iterator[list[_Line]]:
+def _blocks(source: str, report: ReadReport, *, comments: bool) -> Iterator[list[_Line]]:
     """The filled lines between blank ones."""
     block: list[_Line] = []
     num = 0
@@ -244,7 +244,11 @@ def _check_widths(
 
 
 def _tagged(
-    words: Sequence[str], tags: Sequence[str], places: Sequence[str], language: str, report: Report
+    words: Sequence[str],
+    tags: Sequence[str],
+    places: Sequence[str],
+    language: str,
+    report: ReadReport,
 ) -> TaggedSentence:
     normal = tuple(_word(word, place) for word, place in zip(words, places, strict=True))
     for tag, place in zip(tags, places, strict=True):
@@ -261,7 +265,7 @@ def _word(word: str, place: str) -> str:
     return normal
 
 
-def _tagged_dataset(source: str, language: str, report: Report) -> Iterator[TaggedSentence]:
+def _tagged_dataset(source: str, language: str, report: ReadReport) -> Iterator[TaggedSentence]:
     name, settings = parse_dataset(source, "words", "tags")
     columns = settings.pop("words", "tokens"), settings.pop("tags", "ner_tags")
     for number, row in enumerate(files.dataset_rows(name, **settings), 1):
@@ -270,7 +274,7 @@ def _tagged_dataset(source: str, language: str, report: Report) -> Iterator[Tagg
         yield _tagged(words, tags, [place] * len(words), language, report)
 
 
-def _parsed_dataset(source: str, language: str, report: Report) -> Iterator[ParsedSentence]:
+def _parsed_dataset(source: str, language: str, report: ReadReport) -> Iterator[ParsedSentence]:
     name, settings = parse_dataset(source)
     for number, row in enumerate(files.dataset_rows(name, **settings), 1):
         place = f"{DATASETS}{name}:{number}"

@@ -18,7 +18,7 @@ from sentencepiece import SentencePieceTrainer
 
 from xlm.errors import ConfigError, DataError, one_line
 from xlm.rng import Permutation
-from xlm.text.readers import Report, open_lines
+from xlm.text.readers import ReadReport, open_lines
 from xlm.text.tokenizers.learn_fastbpe import (
     count_words,
     fastbpe_vocabulary,
@@ -50,13 +50,13 @@ Sources = Mapping[str, Sequence[Source]]
 """The sources of each language."""
 
 
-def _open(source: Source, report: Report) -> Iterable[str]:
+def _open(source: Source, report: ReadReport) -> Iterable[str]:
     return open_lines(source, report) if isinstance(source, str) else source()
 
 
-def count_lines(sources: Sources, report: Report | None = None) -> dict[str, int]:
+def count_lines(sources: Sources, report: ReadReport | None = None) -> dict[str, int]:
     """The number of usable sentences of each language."""
-    report = Report() if report is None else report
+    report = ReadReport() if report is None else report
     counts = {
         language: sum(1 for source in names for _ in _open(source, report))
         for language, names in sources.items()
@@ -93,7 +93,7 @@ def sample_lines(
     num_draws: int | None = None,
     seed: int = 0,
     counts: Mapping[str, int] | None = None,
-    report: Report | None = None,
+    report: ReadReport | None = None,
 ) -> Iterator[str]:
     """``num_draws`` sentences, by language as ``allocate_draws`` says.
 
@@ -116,7 +116,7 @@ def sample_lines(
         if not draws[language]:
             continue
         order = Permutation(count, seed, "vocabulary", language)
-        report = Report() if report is None else report
+        report = ReadReport() if report is None else report
         lines = itertools.chain.from_iterable(_open(source, report) for source in names)
         start = 0
         while block := list(itertools.islice(lines, _BLOCK)):

@@ -151,19 +151,6 @@ class Parallel:
                     f"{_short(values[0])} on rank 0; start all with the same files and settings"
                 )
 
-    def barrier(self) -> None:
-        """Wait for every rank; raises TrainingError (on rank 0 naming who did not come)."""
-        if self.group is None:
-            return
-        group = self._open_group()
-        try:
-            dist.monitored_barrier(group=group)
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            raise TrainingError(
-                f"rank {self.rank} waited for the others in vain: {reason}; see their output"
-            ) from error
-
     def _open_group(self) -> Any:
         group = self.group and self.group()
         if group is None:
