@@ -26,8 +26,11 @@ from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
 from xlm.objectives.masked import MaskedLM
 from xlm.pretrain import pretrain
-from xlm.run import launch as running
-from xlm.run.config import Run, build_learner
+from xlm.run import launch
+from xlm.run.build import build_learner
+from xlm.run.checkpointing import Checkpoints
+from xlm.run.config import Run
+from xlm.run.reporter import Reporter
 from xlm.run.session import Session
 from xlm.tasks.answering import Answering
 from xlm.tasks.classification import Classification
@@ -38,6 +41,7 @@ from xlm.text.tokenizers.learn import learn_sentencepiece
 from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
 from xlm.training.journal import read_metrics
+from xlm.training.loop import Trainer, train
 from xlm.training.schedule import Schedule
 
 WORDS = "the cat river window mountains of men house water stone".split()
@@ -269,10 +273,10 @@ def dying(function: Any, at: int) -> Any:
 
 
 PLACES: list[tuple[Any, str, int, int | None]] = [
-    (Session, "_evaluate_test", 2, None), (Session, "_write", 3, None),
-    (Session, "_leave_model", 1, None), (Session, "_end", 1, None), (entry, "_clear", 1, None),
-    (Session, "evaluate", 6, None), (running, "_train", 2, None), (Session, "_leave_model", 1, 1),
-    (Session, "_end", 2, 1), (entry, "_clear", 1, 1),
+    (Reporter, "test", 2, None), (Checkpoints, "_write", 3, None),
+    (Checkpoints, "leave_model", 1, None), (Reporter, "end", 1, None), (entry, "_clear", 1, None),
+    (Session, "evaluate", 6, None), (launch, "train_in", 2, None),
+    (Checkpoints, "leave_model", 1, 1), (Reporter, "end", 2, 1), (entry, "_clear", 1, 1),
 ]  # fmt: skip
 
 
@@ -330,12 +334,12 @@ def test_a_signal_says_how_to_go_on(
 ) -> None:
     config = recipe(source, tmp_path)
 
-    def stopped(self: Session, stop: Any) -> None:
-        stop.set()
+    def stopped(trainer: Trainer) -> None:
         monkeypatch.undo()
-        self.train(stop)
+        trainer.stop_requested = lambda: True
+        train(trainer)
 
-    monkeypatch.setattr(Session, "train", stopped)
+    monkeypatch.setattr(launch, "train", stopped)
     with pytest.raises(TrainingError, match="seed-0: stopped at step 0 of 12; the same command go"):
         finetune(config)
     assert finetune(config).streams["topic/en"]["last"].mean > 0

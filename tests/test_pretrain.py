@@ -21,16 +21,19 @@ import torch
 
 from tests.training import tiny
 from xlm.batch import Batch, Loss
+from xlm.config.cli import to_yaml
 from xlm.data.corpora import Corpora
 from xlm.errors import CheckpointError, ConfigError
 from xlm.interchange import load as loading
 from xlm.model.transformer import Transformer
 from xlm.objectives.masked import MaskedLM
 from xlm.pretrain import Result, pretrain
-from xlm.run import config as building
-from xlm.run import launch as running
-from xlm.run.config import Initialization, Run, Schedule, Stopping
-from xlm.run.session import Session
+from xlm.run import build as building
+from xlm.run import launch
+from xlm.run.config import Initialization, Run, Schedule, Stopping, differences, read_run
+from xlm.run.folder import RunFolder
+from xlm.run.session import begin
+from xlm.run.stopping import stopping_score
 from xlm.training import checkpoint, retention
 from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
@@ -67,7 +70,7 @@ def test_a_run_leaves_its_config_metrics_and_checkpoints(made: Corpora, tmp_path
     result = pretrain(run, made)
     assert result.folder == tmp_path and result.state.step == 7 and not result.stopped_early
     assert set(result.figures) == {"mlm/en", "mlm/hi", "tlm/en-hi"}
-    assert building.read_run(tmp_path) == run
+    assert read_run(tmp_path) == run
     assert sorted(tiny.journal(tmp_path)) == list(range(1, 8))
     assert sorted(tiny.journal(tmp_path, "valid")) == [3, 6, 7]
     last = tiny.journal(tmp_path, "valid")[7]
@@ -77,7 +80,7 @@ def test_a_run_leaves_its_config_metrics_and_checkpoints(made: Corpora, tmp_path
     kept = {"step-00000006", "step-00000007", f"step-{best:08d}"}
     assert set(checkpoints(tmp_path)) == kept
     loaded = checkpoint.load(tmp_path / "checkpoints" / "step-00000007")
-    assert building.read_run(loaded.path) == run
+    assert read_run(loaded.path) == run
     assert tiny.digest(loaded.tensors("model")) == tiny.digest(result.learner.state_dict())
 
 
@@ -227,17 +230,17 @@ def test_other_settings_are_named_when_a_run_goes_on(
 
 
 def test_a_longer_run_changes_a_schedule_that_ends_with_it(made: Corpora, tmp_path: Path) -> None:
-    def differences(before: Schedule, after: Schedule) -> list[str]:
+    def changed(before: Schedule, after: Schedule) -> list[str]:
         old = tiny.recipe("a", steps=10, schedule=before)
         new = tiny.recipe("b", steps=20, schedule=after, save_every=3, keep_last=9, data="moved")
-        return building.differences(building.to_yaml(old), new)
+        return differences(to_yaml(old), new)
 
     linear = Schedule(kind="linear", warmup_steps=2)
     fixed = Schedule(kind="linear", warmup_steps=2, total_steps=30)
     root = Schedule(kind="inverse-sqrt", warmup_steps=2)
-    assert differences(linear, linear) == ["steps 20 (was 10)"]
-    assert differences(fixed, fixed) == differences(root, root) == []
-    assert differences(fixed, linear) == [
+    assert changed(linear, linear) == ["steps 20 (was 10)"]
+    assert changed(fixed, fixed) == changed(root, root) == []
+    assert changed(fixed, linear) == [
         "steps 20 (was 10)",
         "schedule.total_steps None (was 30)",
     ]
@@ -302,16 +305,16 @@ def test_initialize_takes_averaged_weights_and_known_heads(made: Corpora, tmp_pa
         tmp_path / "new", objectives={"nli": tiny.NLI, "topic": topic}, steps=2, average=0.5,
         initialize=Initialization(encoder=str(tmp_path / "source")),
     )  # fmt: skip
-    session = Session(run, made, Parallel(torch.device("cpu")))
+    session = begin(run, made, RunFolder(run.folder, Parallel(torch.device("cpu"))))
     fresh = building.build_learner(run, made).state_dict()
-    assert session.averaged is not None
-    for name, tensor in session.learner.state_dict().items():
+    assert session.trainer.averaged is not None
+    for name, tensor in session.trainer.learner.state_dict().items():
         expected = fresh[name] if name.startswith("heads.topic") else averages[name]
         assert torch.equal(tensor, expected), name
-        if name in session.averaged.state_dict():
-            assert torch.equal(session.averaged.state_dict()[name], expected)
-    assert session.state.step == 0 and not session.optimizer.state
-    session.journal.close()
+        if name in session.trainer.averaged.state_dict():
+            assert torch.equal(session.trainer.averaged.state_dict()[name], expected)
+    assert session.trainer.state.step == 0 and not session.trainer.optimizer.state
+    session.reporter.journal.close()
     first = pretrain(run, made)
     shutil.rmtree(tmp_path / "source")  # only the first start needs it
     assert weights(pretrain(run, made)) == weights(first)
@@ -395,7 +398,7 @@ def _scores(monkeypatch: pytest.MonkeyPatch, *scores: float) -> None:
             return {"mlm/en": {"nats": 0.0}}
         return {"mlm/en": {"nats": next(left)}, "mlm/hi": {"nats": 1.0}}
 
-    monkeypatch.setattr("xlm.run.session.evaluate", found)
+    monkeypatch.setattr("xlm.run.held_out.evaluate", found)
 
 
 def _worsening(made: Corpora, monkeypatch: pytest.MonkeyPatch, patience: int) -> Stopping:
@@ -467,7 +470,7 @@ def test_watched_scores_that_do_not_exist(made: Corpora, tmp_path: Path) -> None
     with pytest.raises(ConfigError, match="stopping.metric 'bleu': not a figure of mlm/en"):
         pretrain(changed(run, stopping=Stopping(metric="bleu")), made)
     figures = {"mlm/en": {"nats": 1.0}, "tlm/en-hi": {"nats": 4.0}, "mt/en-hi": {"bleu": 3.0}}
-    score = building.stopping_score
+    score = stopping_score
     assert score(Stopping(metric="nats"), figures) == (1.0, ["mlm/en"])
     # more of it is better: the lower, the better, of what is watched
     assert score(Stopping(metric="bleu"), figures) == (-3.0, ["mt/en-hi"])
@@ -481,17 +484,17 @@ def test_watched_scores_that_do_not_exist(made: Corpora, tmp_path: Path) -> None
 def test_compile_reaches_the_stacks_that_are_called(made: Corpora, tmp_path: Path) -> None:
     for compiled in (False, True):
         run = tiny.recipe(tmp_path / str(compiled), compile=compiled)
-        session = Session(run, made, Parallel(torch.device("cpu")))
-        called = session.learner.model.encoder._compiled_call_impl
+        session = begin(run, made, RunFolder(run.folder, Parallel(torch.device("cpu"))))
+        called = session.trainer.learner.model.encoder._compiled_call_impl
         assert (called is not None) == compiled
-        session.journal.close()
+        session.reporter.journal.close()
 
 
 def test_one_run_at_a_time(made: Corpora, tmp_path: Path) -> None:
     """Of a folder, and of a process, whose torch generators are one for all threads."""
     run = tiny.recipe(tmp_path, steps=2)
     script = (
-        "import sys, time; from pathlib import Path; from xlm.run.launch import locked\n"
+        "import sys, time; from pathlib import Path; from xlm.run.folder import locked\n"
         "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     other = subprocess.Popen(
@@ -512,7 +515,7 @@ def test_one_run_at_a_time(made: Corpora, tmp_path: Path) -> None:
         except ConfigError as error:
             errors.append(error)
 
-    with running._ALONE:
+    with launch._ALONE:
         thread = threading.Thread(target=again)
         thread.start()
         thread.join()
@@ -543,5 +546,5 @@ def test_a_metric_that_is_the_same_for_every_model_is_refused(
 )
 def test_the_best_is_the_highest_of_figures_that_rise(metric: str, best: float) -> None:
     stopping = Stopping(metric=metric)
-    found = [building.stopping_score(stopping, {"t/en": {metric: x}})[0] for x in (0.25, 0.5)]
+    found = [stopping_score(stopping, {"t/en": {metric: x}})[0] for x in (0.25, 0.5)]
     assert min(found) == best

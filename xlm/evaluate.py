@@ -17,7 +17,8 @@ from typing import Any, Literal
 from xlm.config.cli import run_verb
 from xlm.data.corpora import Corpora
 from xlm.errors import ConfigError, DataError, XlmError
-from xlm.run import config as building
+from xlm.run.build import build_learner, held_out_streams
+from xlm.run.config import read_run
 from xlm.storage import write_whole
 from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
@@ -59,7 +60,7 @@ def evaluate_run(config: Evaluate) -> dict[str, Any]:
     or CheckpointError in one line.
     """
     loaded = find_checkpoint(config.folder, config.which)
-    run = building.read_run(loaded.path)
+    run = read_run(loaded.path)
     corpora = Corpora.open(config.data or run.data, languages=loaded.state["languages"])
     if loaded.state["tokenizer"] != corpora.tokenizer.digest:
         raise DataError(
@@ -67,13 +68,13 @@ def evaluate_run(config: Evaluate) -> dict[str, Any]:
             f"{loaded.state['tokenizer'][:12]}: prepare the text with vocabulary.folder set to the "
             "data that the run was trained on"
         )
-    learner = building.build_learner(run, corpora)
+    learner = build_learner(run, corpora)
     load_weights(learner, loaded, "model")
     if config.averaged and loaded.has_tensors("averaged"):
         averages = loaded.tensors("averaged")
         own = learner.state_dict()
         learner.load_state_dict({n: averages.get(n, value) for n, value in own.items()})
-    streams = building.held_out_streams(run, corpora, config.split)
+    streams = held_out_streams(run, corpora, config.split)
     if not any(streams.values()):
         there = [name for part in corpora.names(config.split).values() for name in part]
         raise ConfigError(

@@ -26,9 +26,11 @@ from xlm.data.corpora import Corpora
 from xlm.errors import ConfigError
 from xlm.interchange.load import MODEL, load
 from xlm.model.pretrained import PretrainedModel
-from xlm.run.config import Changes, Run, Stopping
-from xlm.run.launch import finish_run, origin_of, sole_training
-from xlm.run.selection import History, Report, render, summarize
+from xlm.run.config import Changes, Run
+from xlm.run.folder import origin_of
+from xlm.run.launch import finish_run, sole_training
+from xlm.run.selection import FinetuneReport, History, render, summarize
+from xlm.run.stopping import Stopping
 from xlm.storage import make_folder, write_whole
 from xlm.tasks.task import Task
 from xlm.training.initialization import Initialization
@@ -162,7 +164,7 @@ class Finetune:
                 raise ConfigError(f"{name} is empty: name one")
 
 
-def finetune(config: Finetune) -> Report:
+def finetune(config: Finetune) -> FinetuneReport:
     """Train every cell and seed that is not finished, and report them all.
 
     Writes ``report.json``. Raises ConfigError, DataError, CheckpointError or TrainingError, each in

@@ -9,31 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 from xlm.config.cli import run_verb
 from xlm.data.corpora import Corpora
 from xlm.run.config import Run
-from xlm.run.launch import sole_training, train_run
-from xlm.training.learner import Learner
-from xlm.training.state import TrainState
+from xlm.run.launch import Result, sole_training, train_run
 
 log = logging.getLogger("xlm")
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run ended with."""
-
-    folder: Path
-    learner: Learner
-    """Model and heads, with the last weights."""
-    state: TrainState
-    figures: dict[str, dict[str, float]]
-    """The last evaluation, by stream id (``mlm/ne``); empty if ``evaluate_every`` is 0."""
-    stopped_early: bool
-    """Whether patience was used up."""
 
 
 def pretrain(run: Run, corpora: Corpora | None = None) -> Result:
@@ -43,10 +25,7 @@ def pretrain(run: Run, corpora: Corpora | None = None) -> Result:
     CheckpointError or TrainingError, each in one line.
     """
     with sole_training(run) as parallel:
-        session = train_run(run, corpora or Corpora.open(run.data), parallel)
-    return Result(
-        Path(run.folder), session.learner, session.state, session.figures, session.stopped_early
-    )
+        return train_run(run, corpora or Corpora.open(run.data), parallel)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -31,7 +31,8 @@ from xlm.data.row_streams import RowStream
 from xlm.interchange.transformers.xlm import write_transformers_xlm
 from xlm.model.pretrained import PretrainedModel
 from xlm.run.config import Optimizer, Run, Schedule
-from xlm.run.session import Session
+from xlm.run.folder import RunFolder
+from xlm.run.session import begin
 from xlm.tasks.classification import Classification
 from xlm.tasks.task import Files
 from xlm.training.distributed.processes import Parallel
@@ -74,10 +75,10 @@ def ours(task: Classification, source: str, corpora: Corpora, seed: int) -> Time
             schedule=Schedule(kind="linear", peak_lr=RATE, warmup_steps=0), device="cpu",
         )  # fmt: skip
         parallel = Parallel.start("cpu")
-        session = Session(run, corpora, parallel)
+        session = begin(run, corpora, RunFolder(run.folder, parallel))
         session.trainer.save = lambda: None
         try:
-            with session.journal:
+            with session.reporter.journal:
                 seconds = timed(lambda: train(session.trainer))
         finally:
             parallel.close()

@@ -22,8 +22,10 @@ from xlm import sample
 from xlm.model.config import ModelConfig
 from xlm.objective import Objective
 from xlm.objectives.masked import MaskedLM
-from xlm.run.config import Optimizer, Run, Schedule, held_out_streams
-from xlm.run.session import Session
+from xlm.run.build import held_out_streams
+from xlm.run.config import Optimizer, Run, Schedule
+from xlm.run.folder import RunFolder
+from xlm.run.session import begin
 from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
 from xlm.training.loop import Verdict, train
@@ -71,18 +73,19 @@ def measure(
             tensorboard=False,
             device="cpu",
         )
-        session = Session(run, corpora, Parallel.start("cpu"))
+        session = begin(run, corpora, RunFolder(run.folder, Parallel.start("cpu")))
         curve: list[dict[str, float]] = []
         spent = [0.0]
 
         def look() -> Verdict:
             started = time.perf_counter()
-            point: dict[str, float] = {"step": session.state.step}
+            point: dict[str, float] = {"step": session.trainer.state.step}
             for split, what in (("valid", "true pair"), ("test", "wrong pair")):
                 streams = held_out_streams(run, corpora, split)
                 if split == "test":
                     streams.pop("mlm", None)
-                figures = evaluate(session.learner, streams, session.parallel, seed=0)
+                trainer = session.trainer
+                figures = evaluate(trainer.learner, streams, trainer.parallel, seed=0)
                 point[what] = figures[f"tlm/{PAIR}"]["accuracy"]
                 if f"mlm/{shifted.FIRST}" in figures:
                     point["alone"] = figures[f"mlm/{shifted.FIRST}"]["accuracy"]
@@ -93,7 +96,7 @@ def measure(
 
         session.trainer.evaluate = look
         started = time.perf_counter()
-        with session.journal:
+        with session.reporter.journal:
             train(session.trainer)
         seconds = time.perf_counter() - started - spent[0]
     return {"objectives": list(objectives), "seconds": round(seconds, 1), "curve": curve}

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.distributed as dist
@@ -31,16 +32,17 @@ from xlm.objectives.masked import MaskedLM
 from xlm.objectives.translation import Translation
 from xlm.pretrain import pretrain
 from xlm.rng import key
-from xlm.run import config as building
-from xlm.run.config import Run, Schedule
-from xlm.run.session import Session
+from xlm.run import build as building
+from xlm.run import launch
+from xlm.run.config import Run, Schedule, read_run
+from xlm.run.folder import RunFolder
+from xlm.run.session import Session, begin
 from xlm.training import checkpoint
 from xlm.training.distributed import processes
 from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
-from xlm.training.loop import TrainReport, train
+from xlm.training.loop import Trainer, TrainReport, train
 from xlm.training.prefetch import Prefetcher
-from xlm.training.signals import stop_on_signals
 
 CLM = CausalLM(languages=["en", "hi"], rows=8, length=12)
 OBJECTIVES = {
@@ -122,7 +124,7 @@ def planned(run: Run, parallel: Parallel, num_steps: int) -> dict[str, str]:
 
 def by_recipe(path: str, folder: str, precision: str) -> None:
     """Train by a recipe file, in another folder and precision."""
-    run = building.read_run(path)
+    run = read_run(path)
     pretrain(dataclasses.replace(run, folder=folder, precision=precision))
 
 
@@ -149,7 +151,7 @@ def overflow(folder: str, precision: str, at: list[list[int]], steps: int) -> di
         folder, objectives={"mlm": mlm, "nli": tiny.NLI}, precision=precision, steps=steps,
         save_every=1, average=0.9,
     )  # fmt: skip
-    session = Session(run, tiny.corpora(), parallel)
+    session = begin(run, tiny.corpora(), RunFolder(run.folder, parallel))
     steps_seen: list[dict[str, Any]] = []
     skipped = []
 
@@ -157,21 +159,21 @@ def overflow(folder: str, precision: str, at: list[list[int]], steps: int) -> di
         skipped.append([report.skipped, report.scale])
 
     def save() -> None:
-        assert session.averaged is not None
-        weights = dict(session.learner.named_parameters())
-        tensors = {k: v for own in session.optimizer.state.values() for k, v in own.items()}
+        assert session.trainer.averaged is not None
+        weights = dict(session.trainer.learner.named_parameters())
+        tensors = {k: v for own in session.trainer.optimizer.state.values() for k, v in own.items()}
         steps_seen.append(
             {
                 "weights": tiny.digest(weights),
-                "averages": tiny.digest(session.averaged.state_dict()),
+                "averages": tiny.digest(session.trainer.averaged.state_dict()),
                 "moments": tiny.digest(tensors),
                 "finite": all(bool(p.isfinite().all()) for p in weights.values()),
-                "state": session.state.to_json(),
+                "state": session.trainer.state.to_json(),
             }
         )
 
     session.trainer.report, session.trainer.save = report, save
-    with session.journal:
+    with session.reporter.journal:
         train(session.trainer)
     return {"steps": steps_seen, "reports": skipped}
 
@@ -200,14 +202,14 @@ def interrupted(
     }  # fmt: skip
     run = tiny.recipe(folder, objectives=OBJECTIVES["language models"], **settings)
     parallel = Parallel.start("cpu")
-    session = Session(run, tiny.corpora(), parallel)
+    session = begin(run, tiny.corpora(), RunFolder(run.folder, parallel))
     if kill_at is not None and parallel.rank == killed:
         _arm(session, kill_at, phase)
-    with session.journal:
+    with session.reporter.journal:
         train(session.trainer)
-    assert session.averaged is not None
-    named = {f"averaged {n}": t for n, t in session.averaged.state_dict().items()}
-    return tiny.digest({**dict(session.learner.named_parameters()), **named})
+    assert session.trainer.averaged is not None
+    named = {f"averaged {n}": t for n, t in session.trainer.averaged.state_dict().items()}
+    return tiny.digest({**dict(session.trainer.learner.named_parameters()), **named})
 
 
 PHASES = ("forward", "report", "before the save", "in the save", "after the save")
@@ -217,7 +219,7 @@ def _arm(session: Session, kill_at: int, phase: str) -> None:
     """Die in the update that would make ``state.step`` equal to ``kill_at``."""
 
     def due(done: bool) -> bool:
-        return session.state.step == kill_at - (not done)
+        return session.trainer.state.step == kill_at - (not done)
 
     def dying(function: Callable[..., Any], *, after: bool, done: bool = True) -> Any:
         def called(*arguments: Any, **named: Any) -> Any:
@@ -247,20 +249,23 @@ def terminated(folder: str, at: int | None, rank: int, steps: int) -> dict[str, 
     """Train; at update ``at`` this rank is sent a SIGTERM."""
     run = _run(folder, "language models", steps=steps, average=0.9)
     parallel = Parallel.start("cpu")
-    session = Session(run, tiny.corpora(), parallel)
-    report = session.trainer.report
 
-    def reporting(sums: TrainReport) -> None:
-        report(sums)
-        if sums.step == at and parallel.rank == rank:
-            os.kill(os.getpid(), signal.SIGTERM)
+    def trained(trainer: Trainer) -> None:
+        report = trainer.report
 
-    session.trainer.report = reporting
-    with session.journal, stop_on_signals() as stop:
-        session.train(stop)
+        def reporting(sums: TrainReport) -> None:
+            report(sums)
+            if sums.step == at and parallel.rank == rank:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        trainer.report = reporting
+        train(trainer)
+
+    with mock.patch.object(launch, "train", trained):
+        result = launch.train_run(run, tiny.corpora(), parallel)
     return {
-        "step": session.state.step,
-        "weights": tiny.digest(dict(session.learner.named_parameters())),
+        "step": result.state.step,
+        "weights": tiny.digest(dict(result.learner.named_parameters())),
     }
 
 
@@ -268,8 +273,9 @@ def left(folder: str) -> dict[str, Any]:
     """Train and leave the groups while everything that used them is still held."""
     before = len(_threads())
     parallel = Parallel.start("cpu")
-    session = Session(_run(folder, "mlm+tlm", steps=2), tiny.corpora(), parallel)
-    with session.journal:
+    run = _run(folder, "mlm+tlm", steps=2)
+    session = begin(run, tiny.corpora(), RunFolder(folder, parallel))
+    with session.reporter.journal:
         train(session.trainer)
     during, default = len(_threads()), weakref.ref(dist.group.WORLD)
     parallel.close()

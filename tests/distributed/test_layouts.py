@@ -16,7 +16,8 @@ from tests.distributed.pool import Pool
 from tests.training import tiny
 from xlm.batch import Batch
 from xlm.model.transformer import Transformer
-from xlm.run import config as building
+from xlm.run import build as building
+from xlm.run.config import ModelConfig
 from xlm.training.distributed.processes import Parallel
 from xlm.training.prefetch import MicroBatch, Prefetcher
 
@@ -69,7 +70,7 @@ def test_parameters_do_not_depend_on_the_number_of_processes(
             assert other == pytest.approx(one, rel=1e-12)
 
 
-def _model(objectives: str) -> building.ModelConfig:
+def _model(objectives: str) -> ModelConfig:
     return tiny.model(num_decoder_layers=1) if "translation" in objectives else tiny.model()
 
 

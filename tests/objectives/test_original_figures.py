@@ -21,7 +21,8 @@ from xlm.objectives.causal import CausalLM, CausalTLM
 from xlm.objectives.masked import MaskedLM
 from xlm.objectives.translation import Translation
 from xlm.rng import Random
-from xlm.run.config import Stopping, stopping_score
+from xlm.run.config import Stopping
+from xlm.run.stopping import stopping_score
 from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
 from xlm.training.learner import Learner

@@ -14,7 +14,7 @@ from tests.training import tiny
 from xlm.data.corpora import Corpora
 from xlm.errors import ConfigError
 from xlm.pretrain import Result, pretrain
-from xlm.run import config as building
+from xlm.run import build as building
 from xlm.run.config import Run, Stopping
 from xlm.tasks.heads import Readout
 from xlm.training.optimizers.build import build_optimizer
@@ -142,7 +142,7 @@ def scores(monkeypatch: pytest.MonkeyPatch, *found: float) -> None:
     def measured(*_: Any, most_batches: int | None, **__: Any) -> dict[str, dict[str, float]]:
         return {"nli/en": {"accuracy": 0.0 if most_batches is not None else next(left)}}
 
-    monkeypatch.setattr("xlm.run.session.evaluate", measured)
+    monkeypatch.setattr("xlm.run.held_out.evaluate", measured)
 
 
 def rates(folder: Path) -> list[float]:

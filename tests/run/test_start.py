@@ -21,11 +21,14 @@ from xlm.objectives.causal import CausalLM
 from xlm.objectives.masked import MaskedLM
 from xlm.prepare import Aligned, Prepare, Texts, Vocabulary, prepare
 from xlm.pretrain import Result, pretrain
+from xlm.run import launch
 from xlm.run.config import Initialization, ModelConfig, Run, Schedule, Translation, read_run
-from xlm.run.session import Session
+from xlm.run.folder import RunFolder
+from xlm.run.session import begin
 from xlm.training import checkpoint
 from xlm.training.distributed.processes import Parallel
 from xlm.training.journal import read_metrics
+from xlm.training.loop import Trainer, train
 
 VOCABULARY = Vocabulary(size=500)
 MODEL = ModelConfig(dim=16, num_layers=1, num_heads=2, max_positions=64)
@@ -190,9 +193,9 @@ def test_a_vocabulary_of_its_own_is_refused_or_extended(
 
 def evaluate_fresh(run: Run) -> dict[str, dict[str, float]]:
     parallel = Parallel(torch.device("cpu"))
-    session = Session(run, Corpora.open(run.data), parallel)
-    session.journal.close()
-    return session._measure()
+    session = begin(run, Corpora.open(run.data), RunFolder(run.folder, parallel))
+    session.reporter.journal.close()
+    return session.measure()
 
 
 def test_a_translation_model_from_one_source(old: Result, tmp_path: Path, root: Path) -> None:
@@ -254,18 +257,12 @@ def test_no_model_directory_after_an_interruption(
     old: Result, more: str, tmp_path: Path, monkeypatch: Any
 ) -> None:
     run = recipe(tmp_path / "run", more, ["en"], steps=6)
-    report = Session.report
-    stops: list[Any] = []
 
-    def stop(self: Session, *arguments: Any) -> None:
-        report(self, *arguments)
-        stops[0].set()
+    def stopped_after_one_report(trainer: Trainer) -> None:
+        trainer.stop_requested = lambda: trainer.state.step >= 1
+        train(trainer)
 
-    train = Session.train
-    monkeypatch.setattr(
-        Session, "train", lambda self, event: (stops.append(event), train(self, event))
-    )
-    monkeypatch.setattr(Session, "report", stop)
+    monkeypatch.setattr(launch, "train", stopped_after_one_report)
     stopped = pretrain(dataclasses.replace(run, report_every=1))
     assert stopped.state.step < 6 and not (tmp_path / "run" / "model").exists()
     monkeypatch.undo()

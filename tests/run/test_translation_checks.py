@@ -17,7 +17,8 @@ from xlm.objectives.backtranslation import BackTranslation
 from xlm.objectives.denoising import Denoising
 from xlm.objectives.masked import MaskedLM
 from xlm.pretrain import pretrain
-from xlm.run.config import Initialization, build_mixture, training_streams
+from xlm.run.build import build_mixture, training_streams
+from xlm.run.config import Initialization
 from xlm.run.translation_checks import check_budget, pretrained_lines, translation_warnings
 
 SHORT = Generation(ratio=1.0, extra=2)

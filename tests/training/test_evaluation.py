@@ -15,7 +15,7 @@ from xlm.data.corpora import Corpora
 from xlm.objective import Objective
 from xlm.objectives.causal import CausalLM
 from xlm.objectives.masked import MaskedLM
-from xlm.run import config as building
+from xlm.run import build as building
 from xlm.run.config import Run
 from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate

@@ -16,7 +16,7 @@ from xlm.model.transformer import Transformer
 from xlm.objective import Objective
 from xlm.objectives.masked import MaskedLM
 from xlm.objectives.translation import Translation
-from xlm.run import config as building
+from xlm.run import build as building
 from xlm.training.learner import Learner, parameter_sets_differ
 
 TRANSLATION = Translation(pairs=["en-hi"], tokens=96, length=12)

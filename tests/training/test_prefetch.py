@@ -19,7 +19,7 @@ from xlm.errors import DataError
 from xlm.objective import Objective
 from xlm.objectives.masked import MaskedLM
 from xlm.rng import Random
-from xlm.run import config as building
+from xlm.run import build as building
 from xlm.training.distributed.processes import Parallel
 from xlm.training.prefetch import Prefetcher
 

@@ -7,7 +7,7 @@ import torch
 
 from tests.training import tiny
 from xlm.rng import Random
-from xlm.run import config as building
+from xlm.run import build as building
 from xlm.training import speed
 
 

@@ -23,7 +23,7 @@ from xlm.model.config import ModelConfig
 from xlm.model.transformer import Transformer
 from xlm.objective import cross_entropy_loss
 from xlm.objectives.masked import MaskedLM
-from xlm.run import config as building
+from xlm.run import build as building
 from xlm.run.config import Run, Schedule, Stopping
 from xlm.tasks.classification import Classification
 from xlm.tasks.heads import Readout

@@ -1,25 +1,18 @@
-"""The config tree, and how each part is built from it: the only file that knows everything."""
+"""The settings of a run, and their form as a recipe (YAML)."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 import yaml
 
 from xlm.config.cli import read, to_yaml
 from xlm.config.validation import check_types
-from xlm.data.corpora import Corpora
-from xlm.data.mixture import Mixture
-from xlm.data.streams import Stream
 from xlm.errors import ConfigError
-from xlm.metrics.scores import rises
 from xlm.model.config import ModelConfig
-from xlm.model.transformer import Transformer
 from xlm.objective import Objective
 
 # Imported so that a recipe may name them without their module.
@@ -28,6 +21,7 @@ from xlm.objectives.causal import CausalLM, CausalTLM
 from xlm.objectives.denoising import Denoising
 from xlm.objectives.masked import MaskedLM
 from xlm.objectives.translation import Translation
+from xlm.run.stopping import Stopping
 from xlm.storage import make_folder, write_whole
 from xlm.tasks.answering import Answering
 from xlm.tasks.classification import Classification
@@ -36,7 +30,6 @@ from xlm.tasks.ranking import Ranking
 from xlm.tasks.regression import Regression
 from xlm.tasks.tagging import Tagging
 from xlm.training.initialization import Initialization
-from xlm.training.learner import Learner
 from xlm.training.optimizers.config import Optimizer
 from xlm.training.precision import Precision
 from xlm.training.schedule import Schedule
@@ -46,36 +39,6 @@ __all__ = [
     "Initialization", "MaskedLM", "ModelConfig", "Optimizer", "Parsing", "Ranking", "Regression",
     "Run", "Schedule", "Stopping", "Tagging", "Translation",
 ]  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stopping:
-    """Which held-out score is watched, and when to give up.
-
-    The score is the mean over the named streams: the perplexity averaged over languages, as in the
-    paper (section 5.1).
-    """
-
-    metric: str = "perplexity"
-    """A figure of the evaluation: perplexity, nats, accuracy, f1, las ..."""
-    streams: list[str] = field(default_factory=list)
-    """Stream ids such as mlm/ne; empty: those of single languages, else those of pairs."""
-    from_step: int = 0
-    """Evaluations before this step are shown but neither best nor counted (staged mixtures)."""
-    patience: int | None = None
-    """Stop after so many evaluations without a new best; null: never."""
-    halve: bool = False
-    """Halve the learning rate at each evaluation without a new best (mBERT study, section 5)."""
-    lowest_lr: float = 0.0
-    """With halve: stop when the rate falls below this (mBERT study: 1e-5)."""
-
-    def __post_init__(self) -> None:
-        if self.patience is not None and self.patience < 1:
-            raise ConfigError(f"stopping.patience must be at least 1: found {self.patience}")
-        if self.lowest_lr and not self.halve:
-            raise ConfigError(
-                f"stopping.lowest_lr is {self.lowest_lr}, which goes with stopping.halve: set both"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,122 +186,6 @@ def write_run(run: Run, folder: Path) -> str:
     make_folder(folder, error=ConfigError)
     write_whole(folder / "config.yaml", text, error=ConfigError)
     return text
-
-
-def build_learner(run: Run, corpora: Corpora) -> Learner:
-    """Model and heads with initial weights that depend on the seed alone."""
-    torch.manual_seed(run.seed)
-    model = Transformer(
-        run.shape,
-        vocab_size=corpora.tokenizer.vocab_size,
-        num_languages=len(corpora.languages),
-        pad_id=corpora.tokenizer.pad_id,
-    )
-    learner = Learner(model, run.objectives, run.shape)
-    return learner.to(getattr(torch, run.dtype))
-
-
-def freeze(learner: Learner, num_layers: int | None) -> None:
-    """Freeze the embeddings and the lowest ``num_layers`` layers of the encoder (None: nothing).
-
-    Raises ConfigError where the encoder has fewer layers.
-    """
-    if num_layers is None:
-        return
-    encoder = learner.model.encoder
-    if num_layers > len(encoder.layers):
-        raise ConfigError(
-            f"frozen_layers is {num_layers}: the encoder has {len(encoder.layers)} layers"
-        )
-    tables = (encoder.words, encoder.positions, encoder.languages, encoder.segments)
-    for module in (*tables, encoder.embedding_norm, *encoder.layers[:num_layers]):
-        if module is not None:
-            module.requires_grad_(False)
-
-
-def compile_stacks(model: Transformer) -> None:
-    """Compile encoder and decoder, one graph a shape; gathering and projecting cells stay outside.
-
-    A padded length comes with two numbers of rows (a bucket's last batch is shorter), and training
-    and evaluation differ: torch's own limit of 8 graphs would turn to eager mode with a warning.
-    """
-    settings = torch._dynamo.config
-    name = "recompile_limit" if hasattr(settings, "recompile_limit") else "cache_size_limit"
-    setattr(settings, name, max(getattr(settings, name), 128))
-    for stack in (model.encoder, model.decoder):
-        if stack is not None:
-            stack.compile(dynamic=False)
-
-
-def training_streams(run: Run, corpora: Corpora) -> dict[str, list[Stream]]:
-    """What every objective draws from."""
-    return {
-        name: objective.streams(name, corpora, seed=run.seed)
-        for name, objective in run.objectives.items()
-    }
-
-
-def held_out_streams(run: Run, corpora: Corpora, split: str) -> dict[str, list[Stream]]:
-    """What every objective is evaluated on: those of its languages that have such a split."""
-    return {
-        name: objective.streams(name, corpora, seed=run.seed, split=split)
-        for name, objective in run.objectives.items()
-    }
-
-
-def build_mixture(run: Run, streams: Mapping[str, Sequence[Stream]]) -> Mixture:
-    """Which micro-batches make step s."""
-    return Mixture(
-        {name: list(own) for name, own in streams.items()},
-        {name: objective.sampling for name, objective in run.objectives.items()},
-        {name: objective.weight for name, objective in run.objectives.items()},
-        group_size=run.group_size,
-        order=run.order,
-        one_language_a_group=run.one_language_a_group,
-        seed=run.seed,
-    )
-
-
-UNWATCHED = ("targets", "unigram_perplexity")
-"""Figures that do not depend on the model."""
-
-
-def check_stopping(stopping: Stopping, stream_ids: Iterable[str]) -> None:
-    """Raise ConfigError where a stream that is watched is none of those evaluated."""
-    evaluated = list(stream_ids)
-    unknown = [name for name in stopping.streams if name not in evaluated]
-    if unknown:
-        raise ConfigError(
-            f"stopping.streams names {', '.join(unknown)}: evaluated are {', '.join(evaluated)}"
-        )
-
-
-def stopping_score(
-    stopping: Stopping, figures: Mapping[str, Mapping[str, float]]
-) -> tuple[float, list[str]]:
-    """The watched score (infinite where it is no number) and the streams that it averages.
-
-    The lower, the better: a figure that rises with the model enters with its sign changed.
-    Raises ConfigError where a named stream or the metric does not exist.
-    """
-    check_stopping(stopping, figures)
-    having = [name for name, own in figures.items() if stopping.metric in own]
-    single = [name for name in having if "-" not in name]
-    names = stopping.streams or single or having
-    if stopping.metric in UNWATCHED:
-        raise ConfigError(
-            f"stopping.metric {stopping.metric!r} does not depend on the model: give perplexity, "
-            "nats or accuracy"
-        )
-    if not names or not set(names) <= set(having):
-        raise ConfigError(
-            f"stopping.metric {stopping.metric!r}: not a figure of {', '.join(names or figures)}, "
-            f"which have {', '.join(sorted({name for own in figures.values() for name in own}))}"
-        )
-    score = sum(figures[name][stopping.metric] for name in names) / len(names)
-    if rises(stopping.metric):
-        score = -score
-    return math.inf if math.isnan(score) else score, names
 
 
 UNTRAINED = {

@@ -1,46 +1,52 @@
-"""One training at a time in a process, and one process at a time in a run's folder."""
+"""Train one run from its settings to its result; one training at a time in a process."""
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import json
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from xlm.data.corpora import Corpora
-from xlm.errors import ConfigError, TrainingError, XlmError, one_line
-from xlm.model.pretrained import PretrainedModel
-from xlm.run.config import Run, differences
+from xlm.errors import CheckpointError, ConfigError, TrainingError, XlmError
+from xlm.run.config import Run
+from xlm.run.folder import RunFolder
+from xlm.run.held_out import Figures
 from xlm.run.selection import History, evaluations, to_history
-from xlm.run.session import Session
+from xlm.run.session import Session, begin
 from xlm.training.allocator import freed_memory_kept
 from xlm.training.distributed.processes import Parallel
+from xlm.training.learner import Learner
+from xlm.training.loop import train
 from xlm.training.signals import stop_on_signals
+from xlm.training.state import TrainState
 
 log = logging.getLogger("xlm")
-
-ORIGIN = "origin.json"
-"""What a run was made from, in its folder: a digest of the model and of each file."""
-MOST_SHOWN = 3
-"""Differences that a message lists."""
-UNMEASURED = {
-    "folder", "model", "report_every", "save_every", "keep_last", "tensorboard", "device",
-}  # fmt: skip
-"""Fields that do not change what a finished run has measured; its shape is that of its origin."""
 
 _ALONE = threading.Lock()
 
 
+@dataclass(frozen=True)
+class Result:
+    """The end of a run."""
+
+    folder: Path
+    learner: Learner
+    """Model and heads, with the last weights."""
+    state: TrainState
+    figures: Figures
+    """The last evaluation, by stream id (``mlm/ne``); empty if ``evaluate_every`` is 0."""
+    stopped_early: bool
+    """Whether patience was used up."""
+
+
 @contextmanager
 def sole_training(run: Run) -> Iterator[Parallel]:
-    """This process among the others, for the one training that it does at a time."""
+    """Join the processes of a training; raise ConfigError if this process trains already."""
     if not _ALONE.acquire(blocking=False):
         raise ConfigError(
             "another training is running in this process, and torch's generators are one for all "
@@ -57,51 +63,95 @@ def sole_training(run: Run) -> Iterator[Parallel]:
         _ALONE.release()
 
 
-def train_run(run: Run, corpora: Corpora, parallel: Parallel) -> Session:
-    """Train ``run`` to its end, from its newest checkpoint if it has one; returns its session."""
+def train_run(run: Run, corpora: Corpora, parallel: Parallel) -> Result:
+    """Train ``run`` to its end, from its newest checkpoint if it has one."""
     if not str(run.folder):
         raise ConfigError("folder is empty: name the folder that the run is written to")
     parallel.check_group_size(run.group_size)
-    with locked(Path(run.folder)) if parallel.is_main else nullcontext():
-        return _train(run, corpora, parallel)
+    with RunFolder(run.folder, parallel).locked() as folder:
+        return train_in(folder, run, corpora)
 
 
-def _train(run: Run, corpora: Corpora, parallel: Parallel) -> Session:
-    session = Session(run, corpora, parallel)
-    with session.journal, stop_on_signals() as stop:
-        session.train(stop)
-    return session
+def train_in(folder: RunFolder, run: Run, corpora: Corpora) -> Result:
+    """Train a run whose folder is held.
+
+    Stops early if patience is used up, or if a signal asks for it on some rank. Raises
+    CheckpointError if the last state could not be saved.
+    """
+    session = begin(run, corpora, folder)
+    trainer, state, journal = session.trainer, session.trainer.state, session.reporter.journal
+    with journal, stop_on_signals() as stop:
+        if state.step < trainer.steps and session.watch.stopped:
+            journal.say(
+                f"stopped at step {state.step} after {state.patience_used} evaluations "
+                "without a new best; raise stopping.patience to go on"
+            )
+            if not folder.has_ended():
+                finish(session)
+        else:
+            if state.step >= trainer.steps:
+                journal.say(f"finished already, at step {state.step}: nothing is trained")
+            trainer.stop_requested = stop.is_set
+            train(trainer)
+            # Not after a signal, whose sender waits: the step, unlike ``stop``, is alike on all
+            # ranks.
+            ended = state.step >= trainer.steps
+            if ended and not session.figures and session.run.evaluate_every:
+                session.figures = session.measure()  # a run that had ended was started again
+            if session.checkpoints.unsaved:
+                raise CheckpointError(session.checkpoints.unsaved)
+            if ended or session.watch.stopped:
+                finish(session)
+    return Result(
+        folder.path, trainer.learner, state, session.figures, stopped_early=session.watch.stopped
+    )
+
+
+def finish(session: Session) -> None:
+    """Compare with the start, leave the best model, and write the last line of the metrics."""
+    trainer, reporter, held_out = session.trainer, session.reporter, session.held_out
+    if session.checkpoints.before and session.figures:
+        reporter.change(session.checkpoints.before, session.figures)
+    if line := session.checkpoints.leave_model():
+        reporter.journal.say(line)
+    values: dict[str, Any] = {"seconds": time.monotonic() - session.started}
+    if trainer.averaged is not None and not session.run.evaluate_averaged:
+        values["averaged"] = {
+            split: held_out.measure(trainer, split, averaged=True)
+            for split in held_out.streams
+            if held_out.has(split)
+        }
+    reporter.end(values)
 
 
 def finish_run(
     run: Run, corpora: Corpora, parallel: Parallel, origin: Mapping[str, str], title: str = ""
 ) -> History:
-    """What ``run`` measured; it is trained, to its end, unless it was already.
+    """Return the figures of ``run``, which is trained to its end unless it was already.
 
-    ``origin`` (on rank 0) is what its settings do not show: ``origin_of``. ``title`` is said where
-    it is trained. Raises ConfigError where the folder holds a run of other settings or another
-    origin, TrainingError where a signal stopped it.
+    ``origin`` (on rank 0; see ``origin_of``) tells apart runs of equal settings. ``title`` is
+    logged if the run is trained. Raises ConfigError if the folder holds a run of other settings or
+    of another origin, TrainingError if a signal stopped it.
     """
-    folder = Path(run.folder)
     parallel.check_group_size(run.group_size)
-    with locked(folder) if parallel.is_main else nullcontext():
-        _of_main(parallel, lambda: _check_same(folder, run, origin))
-        history = to_history(_of_main(parallel, lambda: evaluations(folder)))
+    with RunFolder(run.folder, parallel).locked() as folder:
+        _of_main(parallel, lambda: folder.check_same(run, origin))
+        history = to_history(_of_main(parallel, lambda: evaluations(folder.path)))
         if history.ended:
             return history
         if parallel.is_main:
             log.info("%s", title)
-        session = _train(run, corpora, parallel)
-        if session.state.step < run.steps and not session.stopped_early:
+        result = train_in(folder, run, corpora)
+        if result.state.step < run.steps and not result.stopped_early:
             raise TrainingError(
-                f"{folder}: stopped at step {session.state.step} of {run.steps}; the same command "
-                "goes on"
+                f"{folder.path}: stopped at step {result.state.step} of {run.steps}; the same "
+                "command goes on"
             )
-        return to_history(_of_main(parallel, lambda: evaluations(folder)))
+        return to_history(_of_main(parallel, lambda: evaluations(folder.path)))
 
 
 def _of_main(parallel: Parallel, function: Callable[[], Any]) -> Any:
-    """What a function of rank 0 returns (JSON) or raises, on every rank: it alone reads folders."""
+    """Return a JSON value of rank 0's function, or raise its error, on every rank."""
     value, failure = None, None
     if parallel.is_main:
         try:
@@ -114,61 +164,3 @@ def _of_main(parallel: Parallel, function: Callable[[], Any]) -> Any:
     if reason:
         raise ConfigError(reason)
     return value
-
-
-def origin_of(model: PretrainedModel, files: Iterable[str]) -> dict[str, str]:
-    """SHA-256 (hex) of a model, weights and tokenizer and languages, and of each file there is."""
-    digest = hashlib.sha256(f"{model.tokenizer.digest} {model.languages}".encode())
-    for name, tensor in sorted({**model.transformer.state_dict(), **model.heads}.items()):
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    found = {"the model": digest.hexdigest()}
-    for name in files:
-        if Path(name).is_file():  # a data set of the hub is none
-            with open(name, "rb") as file:
-                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
-
-
-def _check_same(folder: Path, run: Run, origin: Mapping[str, str]) -> None:
-    """Raise ConfigError where the folder holds another run; note the origin of a new one."""
-    config, noted = folder / "config.yaml", folder / ORIGIN
-    try:
-        if not config.exists():
-            noted.write_text(json.dumps(dict(origin), indent=1) + "\n", encoding="utf-8")
-            return
-        changed = differences(config.read_text(encoding="utf-8"), run, UNMEASURED)
-        before = json.loads(noted.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or one_line(error)
-        raise ConfigError(
-            f"{folder}: what it was trained from cannot be read or written ({reason}); give "
-            "another folder, or remove this one"
-        ) from error
-    changed += [f"another {name}" for name, own in origin.items() if before.get(name, own) != own]
-    if changed:
-        more = f" and {len(changed) - MOST_SHOWN} more" if len(changed) > MOST_SHOWN else ""
-        raise ConfigError(
-            f"{folder} holds a run of another recipe: {', '.join(changed[:MOST_SHOWN])}{more}; "
-            "give another folder, or remove this one"
-        )
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a run's folder; raises ConfigError where another process does, or it cannot be made."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("w")
-    except OSError as error:
-        raise ConfigError(
-            f"folder {folder} cannot be written ({error.strerror}); give another"
-        ) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConfigError(
-                f"{folder} is being written by another run: wait for it, or give another folder"
-            ) from error
-        yield

@@ -131,7 +131,7 @@ def student_975(freedom: int) -> float:
 
 
 @dataclass
-class Report:
+class FinetuneReport:
     """Every language under every rule of choosing a checkpoint."""
 
     rule: str
@@ -192,7 +192,7 @@ def summarize(
     histories: Mapping[str, Mapping[int, History]],
     streams: Sequence[str],
     metrics: Mapping[str, str],
-) -> Report:
+) -> FinetuneReport:
     """The report of all runs, by cell and seed; ``streams`` choose, by their task's metric.
 
     ``metrics`` names the figure of each task. A cell is as good as the mean of its seeds, of equal
@@ -211,7 +211,7 @@ def summarize(
     chosen = min(choices, key=badness)
     runs = histories[chosen]
     rule = f"best {metric} on the validation text of {', '.join(streams)}"
-    return Report(
+    return FinetuneReport(
         rule=rule + (f", best of {len(choices)} settings" if len(choices) > 1 else ""),
         chosen=chosen,
         choices=choices,
@@ -286,7 +286,7 @@ def _collapsed(history: History, streams: Sequence[str], metric: str) -> list[st
     return lines
 
 
-def render(report: Report) -> str:
+def render(report: FinetuneReport) -> str:
     """The report as aligned text: a line a stream, a column a rule."""
     rules = [rule for rule in RULES if any(rule in own for own in report.streams.values())]
     rows = [["", *rules]]

@@ -24,7 +24,9 @@ from xlm.objectives.translation import Translation
 from xlm.run.config import Run
 from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
+from xlm.training.journal import Journal
 from xlm.training.learner import Learner
+from xlm.training.loop import Trainer
 
 FEWEST_SENTENCES = 8.0
 """Fewer sentences in an update of back-translation are refused; those who reported BLEU 0 had set
@@ -93,6 +95,20 @@ def _languages(objectives: Iterable[Objective]) -> list[str]:
         elif isinstance(objective, Denoising):
             names.update(dict.fromkeys(objective.languages))
     return list(names)
+
+
+def check_pretrained(trainer: Trainer, run: Run, corpora: Corpora, journal: Journal) -> list[str]:
+    """Record how well a translator's encoder knows its languages before the first update.
+
+    Returns a line of warning for each language that it knows no better than a unigram model.
+    """
+    figures = pretrained_figures(trainer.learner, run, corpora, trainer.parallel)
+    lines, warnings = pretrained_lines(figures)
+    if lines:
+        journal.record("pretrained", trainer.state.step, figures)
+    for line in lines:
+        journal.say(line)
+    return warnings
 
 
 def pretrained_lines(figures: Mapping[str, Mapping[str, float]]) -> tuple[list[str], list[str]]:

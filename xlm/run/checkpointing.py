@@ -1,0 +1,177 @@
+"""Save a run so that it can be resumed bit for bit, resume it, and leave its best model."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from typing import Any
+
+import torch
+
+from xlm.config.cli import to_yaml
+from xlm.data.corpora import Corpora
+from xlm.errors import CheckpointError, DataError
+from xlm.interchange.load import MODEL, read_checkpoint
+from xlm.run.config import Run, differences
+from xlm.run.folder import RunFolder
+from xlm.run.held_out import Figures, HeldOut
+from xlm.run.reporter import warn
+from xlm.training import checkpoint, retention
+from xlm.training.loop import Trainer
+from xlm.training.optimizers.state import flatten_optimizer, restore_optimizer
+from xlm.training.restore import find_checkpoint, load_weights
+from xlm.training.state import TrainState
+
+
+class Checkpoints:
+    """The checkpoints of one run: what is written into them, and read back."""
+
+    def __init__(
+        self, folder: RunFolder, run: Run, corpora: Corpora, trainer: Trainer, held_out: HeldOut
+    ) -> None:
+        self.folder = folder
+        self.run = run
+        self.corpora = corpora
+        self.trainer = trainer
+        self.held_out = held_out
+        self.before: Figures = {}
+        """The figures of the initial weights, if the run compares them with its last ones."""
+        self.unsaved = ""
+        """Why the last state could not be saved; empty if it was."""
+
+    def save(self) -> None:
+        """Write a checkpoint of this step on rank 0; the other ranks wait.
+
+        A failure is logged and kept in ``unsaved``: the older checkpoints are intact, so the run
+        goes on and tries again at its next save.
+        """
+        parallel, failure = self.trainer.parallel, ""
+        if parallel.is_main:
+            try:
+                self._write()
+            except CheckpointError as error:
+                failure = str(error)
+        self.unsaved = parallel.broadcast(failure)
+        if self.unsaved:
+            warn(parallel, [self.unsaved])
+
+    def _write(self) -> None:
+        trainer, folder = self.trainer, self.folder.checkpoints
+        train_state = trainer.state
+        named = list(trainer.learner.named_parameters())
+        moments, numbers = flatten_optimizer(trainer.optimizer, named)
+        tensors = {"model": dict(trainer.learner.state_dict()), "optimizer": moments}
+        if trainer.averaged is not None:
+            tensors["averaged"] = trainer.averaged.state_dict()
+        state = {
+            "train_state": train_state.to_json(),
+            "optimizer": numbers,
+            "languages": self.corpora.languages,
+            "tokenizer": self.corpora.tokenizer.digest,
+            "environment": self._environment(),
+            **({"before": self.before} if self.before else {}),
+        }
+        path = checkpoint.save(
+            folder,
+            train_state.step,
+            {name: own for name, own in tensors.items() if own},
+            state,
+            texts={"config.yaml": to_yaml(self.run)},
+            directories={"tokenizer": self.corpora.tokenizer.save},
+        )
+        if train_state.best_step == train_state.step and train_state.best is not None:
+            retention.mark_best(folder, train_state.step, train_state.best)
+        retention.prune(folder, self.run.keep_last, trusted=path)
+
+    def resume(self, loaded: checkpoint.Loaded) -> None:
+        """Fill the trainer from a checkpoint of this run.
+
+        Logs a warning if results cannot be equal bit for bit, or if the recipe has changed. Raises
+        CheckpointError if tokenizer or tensors do not fit.
+        """
+        trainer, saved = self.trainer, loaded.state
+        if saved["tokenizer"] != self.corpora.tokenizer.digest:
+            raise CheckpointError(
+                f"{loaded.path} was trained with tokenizer {saved['tokenizer'][:12]}, the data has "
+                f"{self.corpora.tokenizer.digest[:12]}: give the data it was trained on, or "
+                "another folder"
+            )
+        warn(trainer.parallel, self._changes(loaded))
+        self.before = saved.get("before", {})
+        load_weights(trainer.learner, loaded, "model")
+        restore_optimizer(
+            trainer.optimizer,
+            trainer.learner.named_parameters(),
+            loaded.tensors("optimizer") if loaded.has_tensors("optimizer") else {},
+            saved["optimizer"],
+        )
+        if trainer.averaged is not None:
+            if not loaded.has_tensors("averaged"):
+                raise CheckpointError(
+                    f"{loaded.path} has no averaged weights: resume with average 0"
+                )
+            trainer.averaged.load_state_dict(loaded.tensors("averaged"))
+        restored = TrainState.from_json(saved["train_state"])
+        for name, value in vars(restored).items():
+            setattr(trainer.state, name, value)
+        if trainer.scaler is not None:
+            trainer.scaler.load_state_dict(restored.scaler)
+        trainer.restore_counters()
+
+    def _changes(self, loaded: checkpoint.Loaded) -> list[str]:
+        """Return a line for each difference between the saved run and this one."""
+        lines = []
+        for name, here in self._environment().items():
+            was = loaded.state["environment"].get(name, here)
+            if was != here:
+                lines.append(
+                    f"resuming with {name} {here}, the run had {was}: losses will not be equal "
+                    "bit for bit"
+                )
+        if changed := differences(loaded.text("config.yaml"), self.run):
+            lines.append(
+                f"resuming at step {loaded.step} with {', '.join(changed)}: what was trained until "
+                "now is another recipe's; give another folder to start anew"
+            )
+        return lines
+
+    def _environment(self) -> dict[str, Any]:
+        """Return everything that bitwise equality of a resumed run depends on."""
+        parallel = self.trainer.parallel
+        device = parallel.device
+        training = self.trainer.mixture.streams.values()
+        num_tokens = sum(stream.text_size.tokens for own in training for stream in own)
+        counts = self.corpora.counts().tobytes()
+        held_out = self.held_out.streams["valid"].values()
+        return {
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "processor": torch.cuda.get_device_name(device)
+            if device.type == "cuda"
+            else f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+            "processes": parallel.world,
+            "training text": f"{num_tokens} tokens, {hashlib.sha256(counts).hexdigest()[:12]}",
+            "held-out text": [[s.id, s.text_size.tokens] for own in held_out for s in own],
+        }
+
+    def leave_model(self) -> str:
+        """Write the best weights as a self-contained directory, which ``xlm.load`` opens anywhere.
+
+        Returns a line for the user on rank 0. Raises CheckpointError, on every rank, if that fails.
+        """
+        parallel, failure, line = self.trainer.parallel, "", ""
+        if parallel.is_main:
+            folder = self.folder.path / MODEL
+            try:
+                best = find_checkpoint(self.folder.path, "best")
+                # the weights that were measured when it was found to be the best
+                model = read_checkpoint(
+                    best, self.corpora.tokenizer, prefer_averaged=self.run.evaluate_averaged
+                )
+                model.save_pretrained(folder)
+                line = f"the model of step {best.step} is in {folder}, for xlm.load"
+            except (CheckpointError, DataError) as error:
+                failure = str(error)
+        if failure := parallel.broadcast(failure):
+            raise CheckpointError(failure)
+        return line

@@ -1,0 +1,131 @@
+"""The folder of a run: one process at a time, one recipe for good.
+
+.lock          held while the run trains
+config.yaml    the resolved recipe
+origin.json    digests of what a fine-tuning run started from
+metrics.jsonl, tensorboard/    the journal
+checkpoints/   step-00001234, best.json
+model/         the best weights, for `xlm.load`
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import torch
+
+from xlm.errors import ConfigError, one_line
+from xlm.model.pretrained import PretrainedModel
+from xlm.run.config import Run, differences, write_run
+from xlm.training.distributed.processes import Parallel
+from xlm.training.journal import METRICS, Journal, read_metrics
+from xlm.training.restore import CHECKPOINTS
+
+ORIGIN = "origin.json"
+"""What a run was made from, in its folder: a digest of the model and of each file."""
+MOST_SHOWN = 3
+"""Differences that a message lists."""
+UNMEASURED = {
+    "folder", "model", "report_every", "save_every", "keep_last", "tensorboard", "device",
+}  # fmt: skip
+"""Fields that do not change what a finished run has measured; its shape is that of its origin."""
+
+
+class RunFolder:
+    """The files of one run; only rank 0 writes."""
+
+    def __init__(self, path: Path | str, parallel: Parallel) -> None:
+        self.path = Path(path)
+        self.parallel = parallel
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the run's checkpoints."""
+        return self.path / CHECKPOINTS
+
+    @contextmanager
+    def locked(self) -> Iterator[RunFolder]:
+        """Hold the folder, on rank 0; raise ConfigError as ``locked`` does."""
+        with locked(self.path) if self.parallel.is_main else nullcontext():
+            yield self
+
+    def open_journal(self, run: Run, step: int) -> Journal:
+        """Write config.yaml if there is something to train; open the journal at ``step``."""
+        main = self.parallel.is_main
+        if main and step < run.steps:
+            write_run(run, self.path)
+        return Journal(
+            self.path, step=step, total_steps=run.steps, tensorboard=run.tensorboard, active=main
+        )
+
+    def has_ended(self) -> bool:
+        """Return whether the metrics say that the run ended, on every rank.
+
+        They do not if the run was killed after its last save.
+        """
+        lines = read_metrics(self.path / METRICS) if self.parallel.is_main else []
+        return bool(self.parallel.broadcast(any(line.get("event") == "end" for line in lines)))
+
+    def check_same(self, run: Run, origin: Mapping[str, str]) -> None:
+        """Raise ConfigError if the folder holds another run; note the origin of a new one."""
+        config, noted = self.path / "config.yaml", self.path / ORIGIN
+        try:
+            if not config.exists():
+                noted.write_text(json.dumps(dict(origin), indent=1) + "\n", encoding="utf-8")
+                return
+            changed = differences(config.read_text(encoding="utf-8"), run, UNMEASURED)
+            before = json.loads(noted.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or one_line(error)
+            raise ConfigError(
+                f"{self.path}: what it was trained from cannot be read or written ({reason}); give "
+                "another folder, or remove this one"
+            ) from error
+        changed += [
+            f"another {name}" for name, own in origin.items() if before.get(name, own) != own
+        ]
+        if changed:
+            more = f" and {len(changed) - MOST_SHOWN} more" if len(changed) > MOST_SHOWN else ""
+            raise ConfigError(
+                f"{self.path} holds a run of another recipe: {', '.join(changed[:MOST_SHOWN])}"
+                f"{more}; give another folder, or remove this one"
+            )
+
+
+def origin_of(model: PretrainedModel, files: Iterable[str]) -> dict[str, str]:
+    """Return the SHA-256 (hex) of a model (weights, tokenizer, languages) and of each file."""
+    digest = hashlib.sha256(f"{model.tokenizer.digest} {model.languages}".encode())
+    for name, tensor in sorted({**model.transformer.state_dict(), **model.heads}.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    found = {"the model": digest.hexdigest()}
+    for name in files:
+        if Path(name).is_file():  # a data set of the hub is no file
+            with open(name, "rb") as file:
+                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder; raise ConfigError if another process does, or if it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise ConfigError(
+            f"folder {folder} cannot be written ({error.strerror}); give another"
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(
+                f"{folder} is being written by another run: wait for it, or give another folder"
+            ) from error
+        yield

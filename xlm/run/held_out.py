@@ -1,0 +1,59 @@
+"""Measure a run's held-out text on its present weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+from xlm.data.corpora import Corpora
+from xlm.data.streams import Stream
+from xlm.run.build import held_out_streams
+from xlm.run.config import Run
+from xlm.run.stopping import check_stopping
+from xlm.training.evaluation import evaluate
+from xlm.training.loop import Trainer
+
+Figures = dict[str, dict[str, float]]
+"""Figures by stream id (``mlm/ne``) and name."""
+Split = Literal["valid", "test"]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The streams of each split, by objective; empty lists if a split is not measured."""
+
+    streams: Mapping[Split, Mapping[str, Sequence[Stream]]]
+
+    @classmethod
+    def of(cls, run: Run, corpora: Corpora) -> HeldOut:
+        """Return the held-out streams of ``run``; the test split only if it is asked for.
+
+        Raises ConfigError if the run evaluates and watches a stream that is not evaluated.
+        """
+        valid = held_out_streams(run, corpora, "valid")
+        if run.evaluate_every:
+            check_stopping(run.stopping, [stream.id for own in valid.values() for stream in own])
+        test = held_out_streams(run, corpora, "test") if run.evaluate_test else {}
+        return cls({"valid": valid, "test": test})
+
+    def has(self, split: Split) -> bool:
+        """Return whether anything of ``split`` is measured."""
+        return any(self.streams[split].values())
+
+    def measure(
+        self, trainer: Trainer, split: Split = "valid", *, averaged: bool,
+        most_batches: int | None = None,
+    ) -> Figures:  # fmt: skip
+        """Return the figures of one split, alike on every rank.
+
+        ``averaged``: on the averaged weights, if the run keeps some. ``most_batches`` ends the pass
+        over each stream early.
+        """
+        weights = trainer.averaged if averaged else None
+        with weights.swapped_in() if weights else nullcontext():
+            return evaluate(
+                trainer.learner, self.streams[split], trainer.parallel,
+                seed=trainer.seed, precision=trainer.precision, most_batches=most_batches,
+            )  # fmt: skip

@@ -1,0 +1,141 @@
+"""Say and record how a run goes: its start, updates, evaluations and end."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+
+from xlm.data.mixture import render_table
+from xlm.run.held_out import Figures, HeldOut
+from xlm.run.stopping import Outcome, Stopping
+from xlm.run.translation_checks import translation_warnings
+from xlm.training.distributed.processes import Parallel
+from xlm.training.initialization import InitializationReport, as_record
+from xlm.training.journal import Journal, short
+from xlm.training.loop import Trainer, TrainReport
+
+log = logging.getLogger("xlm")
+
+
+def warn(parallel: Parallel, lines: Iterable[str]) -> None:
+    """Log a warning a line, on rank 0 alone."""
+    if parallel.is_main:
+        for line in lines:
+            log.warning("%s", line)
+
+
+class Reporter:
+    """Write a run's events to its journal, and lines for the person who watches."""
+
+    def __init__(self, journal: Journal, trainer: Trainer, ceiling: float) -> None:
+        """``ceiling``: the floating-point operations a second that one rank's device can reach."""
+        self.journal = journal
+        self.trainer = trainer
+        self.ceiling = ceiling
+
+    @property
+    def step(self) -> int:
+        """The run's present step."""
+        return self.trainer.state.step
+
+    def start(
+        self, precision: str, held_out: HeldOut, initialized: InitializationReport | None
+    ) -> None:
+        """Describe the run: its size, mixture, dropped rows, and its initial weights."""
+        trainer, journal = self.trainer, self.journal
+        num = sum(parameter.numel() for parameter in trainer.learner.parameters())
+        journal.say(
+            f"{num / 1e6:.2f} M parameters; {trainer.parallel.world} process(es) on "
+            f"{trainer.parallel.device.type}, {precision}; steps {self.step} to {trainer.steps}"
+        )
+        journal.say(render_table(trainer.mixture.table(trainer.steps)))
+        both = (("train", trainer.mixture.streams), ("valid", held_out.streams["valid"]))
+        for split, streams in both:
+            for stream in itertools.chain(*streams.values()):
+                if num_dropped := getattr(stream, "num_dropped", 0):
+                    why = getattr(stream, "why_dropped", "are longer than the objective's length")
+                    journal.say(
+                        f"{stream.id}, {split}: {num_dropped:,} rows {why} and left out "
+                        f"({stream.num_rows:,} stay)"
+                    )
+        journal.record("start", self.step, {"parameters": num})
+        if initialized is not None:
+            for line in initialized.lines():
+                journal.say(line)
+            journal.record("initialized", self.step, as_record(initialized))
+
+    def train(self, report: TrainReport) -> None:
+        """Record the updates since the last report: losses, rate, speed."""
+        parallel = self.trainer.parallel
+        seconds = max(report.seconds, 1e-9)
+        tokens_per_second = report.tokens / seconds
+        utilization = report.flops / seconds / (self.ceiling * parallel.world)
+        values: dict[str, Any] = {
+            "loss": report.losses,
+            "lr": report.lr,
+            "grad_norm": report.grad_norm,
+            "tokens_per_second": tokens_per_second,
+            "utilization": utilization,
+            "wait": report.wait,
+            "skipped": report.skipped,
+        }
+        if report.scale is not None:
+            values["scale"] = report.scale
+        if parallel.device.type == "cuda":
+            values["memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        self.journal.record("train", report.step, values)
+        self.journal.advance(report.step, **report.losses)
+        losses = "  ".join(f"{name} {value:.4f}" for name, value in report.losses.items())
+        self.journal.say(
+            f"step {report.step:>7}  {losses}  lr {report.lr:.2e}  |g| {report.grad_norm:.2f}  "
+            f"{tokens_per_second:,.0f} tokens/s  {utilization:.0%} of the matmul ceiling"
+            + (f"  {report.skipped} skipped" if report.skipped else "")
+        )
+
+    def before(self, figures: Figures) -> None:
+        """Record the figures of weights from elsewhere before their first update."""
+        self.journal.record("before", self.step, figures)
+        self.journal.say("before the first update:")
+        for stream_id, own in figures.items():
+            self.journal.say(f"  {stream_id:20} " + short(own))
+
+    def evaluation(self, figures: Figures, outcome: Outcome, stopping: Stopping) -> None:
+        """Record held-out figures, and how the watched score compares with the best."""
+        state, journal = self.trainer.state, self.journal
+        values = {**figures, "score": outcome.score, "streams": outcome.streams}
+        journal.record("valid", state.step, values)
+        for stream_id, own in figures.items():
+            journal.say(f"  {stream_id:20} " + short(own))
+        compared = ""
+        if outcome.better:
+            compared = " (best)"
+        elif not outcome.counted:
+            compared = " (not counted yet)"
+        elif state.best is not None:
+            compared = f" (best {abs(state.best):.4g} at step {state.best_step})"
+        journal.say(
+            f"  {stopping.metric} averaged over {', '.join(outcome.streams)}: "
+            f"{abs(outcome.score):.4g}{compared}"
+        )
+        warn(self.trainer.parallel, translation_warnings(figures))
+
+    def test(self, figures: Figures) -> None:
+        """Record the figures of the test split."""
+        self.journal.record("test", self.step, figures)
+        for stream_id, own in figures.items():
+            self.journal.say(f"  test {stream_id:15} " + short(own))
+
+    def end(self, values: Mapping[str, Any]) -> None:
+        """Record the end of the run: by this line a finished run is known."""
+        self.journal.record("end", self.step, values)
+
+    def change(self, before: Figures, after: Figures) -> None:
+        """Record what each held-out stream was worth at the start and is at the end."""
+        self.journal.record("change", self.step, {"before": before, "after": after})
+        self.journal.say("before -> after, on held-out text:")
+        for stream_id, own in after.items():
+            self.journal.say(f"  {stream_id:20} " + short(own, before.get(stream_id)))

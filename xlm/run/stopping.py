@@ -1,0 +1,135 @@
+"""When to stop a run: the held-out score that is watched, its best value, and patience."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from xlm.errors import ConfigError
+from xlm.metrics.scores import rises
+from xlm.training.loop import Verdict
+from xlm.training.state import TrainState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopping:
+    """Which held-out score is watched, and when to give up.
+
+    The score is the mean over the named streams: the perplexity averaged over languages, as in the
+    paper (section 5.1).
+    """
+
+    metric: str = "perplexity"
+    """A figure of the evaluation: perplexity, nats, accuracy, f1, las ..."""
+    streams: list[str] = field(default_factory=list)
+    """Stream ids such as mlm/ne; empty: those of single languages, else those of pairs."""
+    from_step: int = 0
+    """Evaluations before this step are shown but neither best nor counted (staged mixtures)."""
+    patience: int | None = None
+    """Stop after so many evaluations without a new best; null: never."""
+    halve: bool = False
+    """Halve the learning rate at each evaluation without a new best (mBERT study, section 5)."""
+    lowest_lr: float = 0.0
+    """With halve: stop when the rate falls below this (mBERT study: 1e-5)."""
+
+    def __post_init__(self) -> None:
+        if self.patience is not None and self.patience < 1:
+            raise ConfigError(f"stopping.patience must be at least 1: found {self.patience}")
+        if self.lowest_lr and not self.halve:
+            raise ConfigError(
+                f"stopping.lowest_lr is {self.lowest_lr}, which goes with stopping.halve: set both"
+            )
+
+
+UNWATCHED = ("targets", "unigram_perplexity")
+"""Figures that do not depend on the model."""
+
+
+def check_stopping(stopping: Stopping, stream_ids: Iterable[str]) -> None:
+    """Raise ConfigError where a stream that is watched is none of those evaluated."""
+    evaluated = list(stream_ids)
+    unknown = [name for name in stopping.streams if name not in evaluated]
+    if unknown:
+        raise ConfigError(
+            f"stopping.streams names {', '.join(unknown)}: evaluated are {', '.join(evaluated)}"
+        )
+
+
+def stopping_score(
+    stopping: Stopping, figures: Mapping[str, Mapping[str, float]]
+) -> tuple[float, list[str]]:
+    """The watched score (infinite where it is no number) and the streams that it averages.
+
+    The lower, the better: a figure that rises with the model enters with its sign changed.
+    Raises ConfigError where a named stream or the metric does not exist.
+    """
+    check_stopping(stopping, figures)
+    having = [name for name, own in figures.items() if stopping.metric in own]
+    single = [name for name in having if "-" not in name]
+    names = stopping.streams or single or having
+    if stopping.metric in UNWATCHED:
+        raise ConfigError(
+            f"stopping.metric {stopping.metric!r} does not depend on the model: give perplexity, "
+            "nats or accuracy"
+        )
+    if not names or not set(names) <= set(having):
+        raise ConfigError(
+            f"stopping.metric {stopping.metric!r}: not a figure of {', '.join(names or figures)}, "
+            f"which have {', '.join(sorted({name for own in figures.values() for name in own}))}"
+        )
+    score = sum(figures[name][stopping.metric] for name in names) / len(names)
+    if rises(stopping.metric):
+        score = -score
+    return math.inf if math.isnan(score) else score, names
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An evaluation as ``Watch`` judges it."""
+
+    score: float
+    """The watched score; the lower, the better."""
+    streams: list[str]
+    """The streams that the score averages."""
+    counted: bool
+    """Whether the score may become the best (finite, and not before ``from_step``)."""
+    better: bool
+    """Whether it is the best so far."""
+
+
+class Watch:
+    """Follow the watched score over a run: its best value, patience, and the halved rate.
+
+    Everything that it learns is written to ``state``, so a resumed run watches on.
+    """
+
+    def __init__(self, stopping: Stopping, state: TrainState, peak_lr: float) -> None:
+        self.stopping = stopping
+        self.state = state
+        self.peak_lr = peak_lr
+
+    def __call__(self, figures: Mapping[str, Mapping[str, float]]) -> Outcome:
+        """Judge one evaluation, at the step of ``state``, by its figures by stream id."""
+        stopping, state = self.stopping, self.state
+        score, streams = stopping_score(stopping, figures)
+        counted = state.step >= stopping.from_step and math.isfinite(score)
+        better = counted and (state.best is None or score < state.best)
+        if better:
+            state.best, state.best_step, state.patience_used = score, state.step, 0
+        elif counted:
+            state.patience_used += 1
+            state.rate *= 0.5 if stopping.halve else 1.0
+        return Outcome(score, streams, counted, better)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether patience is used up or the rate too low, now or before the run was resumed."""
+        stopping, state = self.stopping, self.state
+        if stopping.patience is not None and state.patience_used >= stopping.patience:
+            return True
+        return stopping.halve and state.rate < 1 and self.peak_lr * state.rate < stopping.lowest_lr
+
+    def verdict(self, outcome: Outcome) -> Verdict:
+        """Return the consequence of an evaluation for the loop."""
+        return Verdict(stop=self.stopped, save=outcome.better)
