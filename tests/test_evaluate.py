@@ -167,7 +167,7 @@ def test_what_does_not_fit_is_named(result: Result, debug_data: Path, tmp_path: 
     assert "prepare the text with vocabulary.folder set to the data that the run was" in error(
         folder=run, data=str(tmp_path / "other")
     )
-    assert "holds hi, which the model does not know: it knows en, ne" in error(
+    assert "does not know the language hi: it knows en, ne; give other data than" in error(
         folder=run, data=str(tmp_path / "strange")
     )
 

@@ -21,7 +21,7 @@ import xlm
 from tests import tuned
 from tests.interchange import peers
 from xlm.__main__ import run
-from xlm.errors import CheckpointError, ConfigError, DataError
+from xlm.errors import ConfigError, DataError
 from xlm.interchange.finetuned import with_task
 from xlm.model.pretrained import PretrainedModel
 from xlm.predict import Predict, Predictor, load_task, predict
@@ -180,7 +180,7 @@ def test_languages_that_a_model_does_not_know() -> None:
     made = predictor("topic")
     with pytest.raises(ConfigError, match="tells languages apart: name one of en, hi, ne"):
         made.predict(["a"])
-    with pytest.raises(CheckpointError, match="does not know the languages sw"):
+    with pytest.raises(ConfigError, match="does not know the language sw"):
         made.predict(["a"], "sw")
     task = replace(tuned.TASKS["topic"], stand_in={"sw": "hi"})
     model = tuned.tuned(tasks={"topic": task})

@@ -252,7 +252,7 @@ BROKEN = {
         ({"text": {"a/b": "en.txt"}}, "a language cannot be called 'a/b'"),
         ({"text": {"": "en.txt"}}, "a language cannot be called ''"),
         ({"text": {"..": "en.txt"}}, "a language cannot be called '..'"),
-        ({"pairs": {"en-": ["en.txt", "ne.txt"]}}, "a language cannot be called ''"),
+        ({"pairs": {"en-": ["en.txt", "ne.txt"]}}, "pairs.train.en-: expected LANG-LANG with two"),
         ({}, "nothing to prepare: give text.train or pairs.train at least one source"),
         (
             {"text": {"en": "en.txt"}, "vocabulary": {"size": 100000}},

@@ -275,7 +275,7 @@ def test_mistakes_are_one_line(
 ) -> None:
     known = ("--source=en", "--target=ne")
     tuned.body().save_pretrained(tmp_path / "encoder")
-    assert "does not know the languages fr" in fails(
+    assert "does not know the language fr" in fails(
         capfd, saved, file, "--source=fr", "--target=ne"
     )
     assert "target: the model tells languages apart" in fails(capfd, saved, file, "--source=en")

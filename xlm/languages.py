@@ -1,0 +1,158 @@
+"""Names of languages and of pairs of them: which are known, and one refusal of those that are not.
+
+A language is called ``en``, ``zh-Hans`` or ``pt-BR``, a pair ``en-zh-Hans``. Names hold hyphens
+too, so a pair is read by the languages that are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from xlm.errors import ConfigError
+
+CLOSE = 0.6
+"""Share of letters that two spellings must have in common for one to be suggested for the other."""
+
+
+@dataclass(frozen=True)
+class LanguagePair:
+    """Two languages in one direction; as a string, ``en-zh-Hans``."""
+
+    first: str
+    second: str
+
+    @classmethod
+    def readings(cls, name: str) -> list[LanguagePair]:
+        """Return each pair that ``name`` may mean, whatever the languages are.
+
+        ``en-zh-Hans`` may be the pair of en and zh-Hans, or of en-zh and Hans; ``en`` is none.
+        """
+        halves = [(name[:at], name[at + 1 :]) for at, sign in enumerate(name) if sign == "-"]
+        return [cls(*pair) for pair in halves if all(map(is_language_name, pair))]
+
+    @property
+    def reversed(self) -> LanguagePair:
+        """The other direction."""
+        return LanguagePair(self.second, self.first)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((self.first, self.second))
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.second}"
+
+
+class Languages(Mapping[str, int]):
+    """The known languages: the id of each by its name, and the pairs that they make.
+
+    A mapping gives the ids; plain names are numbered in alphabetical order, as the original XLM
+    numbers them (algorithms A11). Raises ConfigError for a name that cannot be one, for a language
+    called like a pair of two others, and for an id that is given twice.
+    """
+
+    def __init__(self, languages: Mapping[str, int] | Iterable[str]) -> None:
+        if not isinstance(languages, Mapping):
+            languages = {name: number for number, name in enumerate(sorted(set(languages)))}
+        self._ids: dict[str, int] = dict(languages)
+        for name in self._ids:
+            if not is_language_name(name):
+                raise ConfigError(
+                    f"a language cannot be called {name!r}: expected a name such as en or zh-Hans, "
+                    "without '/' and '.', and without '-' at its ends; rename it"
+                )
+            for pair in self._readings(name):
+                raise ConfigError(
+                    f"the language {name} is called like the pair of {pair.first} and "
+                    f"{pair.second}, which is known too: rename it, such as "
+                    f"{name.replace('-', '_')}"
+                )
+        if len(set(self._ids.values())) != len(self._ids):
+            raise ConfigError(f"two languages share an id in {self._ids}: give each its own")
+
+    def __getitem__(self, name: str) -> int:
+        return self._ids[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __repr__(self) -> str:
+        return f"Languages({self._ids})"
+
+    def __str__(self) -> str:
+        return str(self._ids)
+
+    def is_pair(self, name: str) -> bool:
+        """Return whether ``name`` is that of a pair of known languages."""
+        return bool(self._readings(name))
+
+    def pair(self, name: str) -> LanguagePair:
+        """Return the pair that ``name`` means.
+
+        Raises ConfigError for a name that is no pair of known languages, or that of two pairs.
+        """
+        found = self._readings(name)
+        if len(found) > 1:
+            one, other = (" and ".join(pair) for pair in found[:2])
+            raise ConfigError(
+                f"{name} may be the pair of {one} or that of {other}: rename one of these languages"
+            )
+        if not found:
+            spelled = nearest(name, (str(LanguagePair(a, b)) for a in self for b in self if a != b))
+            raise ConfigError(
+                f"{name!r} is no pair of the languages {_listed(self)}: expected two of them "
+                f"joined by '-', such as {spelled or 'en-ne for en and ne'}"
+            )
+        return found[0]
+
+    def _readings(self, name: str) -> list[LanguagePair]:
+        return [pair for pair in LanguagePair.readings(name) if self._ids.keys() >= set(pair)]
+
+
+def is_language_name(name: str) -> bool:
+    """Return whether a language may have this name, which folders and streams are called by."""
+    return bool(name) and not set(name) & set("/.") and "-" not in (name[0], name[-1])
+
+
+def match_languages(
+    known: Mapping[str, int], wanted: Iterable[str], *, where: str = "the model", otherwise: str
+) -> dict[str, int]:
+    """Return the id of each of the ``wanted`` languages among the ``known`` ones, matched by name.
+
+    Known languages that nobody wants are no error. Raises ConfigError for wanted ones that are not
+    known: it says ``where`` they are not, which are, which have the nearest names, and
+    what to do ``otherwise``.
+    """
+    wanted = list(wanted)
+    if missing := [name for name in wanted if name not in known]:
+        near = {name: nearest(name, known) for name in missing}
+        meant = ", ".join(f"{own} for {name}" for name, own in near.items() if own is not None)
+        noun = "language" if len(missing) == 1 else "languages"
+        raise ConfigError(
+            f"{where} does not know the {noun} {', '.join(missing)}: it knows {_listed(known)}; "
+            + (f"did you mean {meant}? Otherwise " if meant else "")
+            + otherwise
+        )
+    return {name: known[name] for name in wanted}
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is spelled most like ``name``, or None if none is close.
+
+    Capitals and ``_`` for ``-`` make no difference.
+    """
+    folded = {_folded(own): own for own in known}
+    found = get_close_matches(_folded(name), folded, n=1, cutoff=CLOSE)
+    return folded[found[0]] if found else None
+
+
+def _folded(name: str) -> str:
+    return name.casefold().replace("_", "-")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"

@@ -157,4 +157,7 @@ def present(corpora: Corpora, split: str, names: Sequence[str], part: str) -> li
     if split == "train":
         return list(names)
     having = set(corpora.names(split)[part])
-    return [name for name in names if {name, "-".join(reversed(name.split("-")))} & having]
+    if part == "texts":
+        return [name for name in names if name in having]
+    directions = {name: {name, str(corpora.languages.pair(name).reversed)} for name in names}
+    return [name for name in names if directions[name] & having]

@@ -97,8 +97,8 @@ class Predictor:
     def predict(self, lines: Sequence[str], language: str | None = None) -> list[str]:
         """The answer to each line, as ``xlm predict`` writes it; "" to an empty one.
 
-        Raises ConfigError or CheckpointError for a language that the model does not know, DataError
-        for a line that is no example of the task, with its number.
+        Raises ConfigError for a language that the model does not know, DataError for a line that is
+        no example of the task, with its number.
         """
         return list(self.stream(_placed(lines), language))
 

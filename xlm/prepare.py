@@ -22,8 +22,9 @@ from tqdm import tqdm
 from xlm import sample
 from xlm.config.cli import run_verb
 from xlm.data.binarize import binarize, binarize_pairs
-from xlm.data.corpora import DESCRIPTION, Corpora, number_languages, write_header
+from xlm.data.corpora import DESCRIPTION, Corpora, write_header
 from xlm.errors import ConfigError, DataError
+from xlm.languages import LanguagePair, Languages
 from xlm.storage import atomic_directory
 from xlm.text.readers import ReadReport, open_lines, open_pairs
 from xlm.text.tokenizers.learn import learn_fastbpe_tokenizer, learn_sentencepiece, sample_lines
@@ -95,6 +96,9 @@ class Prepare:
     """Text of each language."""
     pairs: Aligned = field(default_factory=Aligned)
     """Aligned sentences of language pairs."""
+    languages: list[str] = field(default_factory=list)
+    """Languages, such as [en, zh-Hans]: needed only for a pair that may be read in two ways, such
+    as en-zh-Hans, if one of its languages has no text of its own."""
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
     """The shared subword vocabulary."""
     root: str = "."
@@ -121,12 +125,28 @@ class Prepare:
             )
         for split in SPLITS:
             for pair, sources in getattr(self.pairs, split).items():
-                if len(pair.split("-")) != 2 or len(sources) != 2:
+                if not LanguagePair.readings(pair) or len(sources) != 2:
                     raise ConfigError(
                         f"pairs.{split}.{pair}: expected LANG-LANG with two sources, found "
                         f"{sources}"
                     )
+        self._check_languages()
         self._check_numbers()
+
+    def _check_languages(self) -> None:
+        """Raise ConfigError for a pair that cannot be read, and for a language without text."""
+        named = {language for split in SPLITS for language in getattr(self.text, split)}
+        known = self.known
+        for pair in self._pairs():
+            try:
+                named |= set(known.pair(pair))
+            except ConfigError as error:
+                raise ConfigError(f"pairs: {error}; list its languages in languages") from None
+        if unused := [name for name in self.languages if name not in named]:
+            raise ConfigError(
+                f"languages has {', '.join(unused)}, of which there is neither text nor a pair: "
+                f"expected some of {', '.join(sorted(named))}"
+            )
 
     def _check_numbers(self) -> None:
         trained = [*self.text.train, *self.pairs.train]
@@ -146,13 +166,16 @@ class Prepare:
                 raise ConfigError(f"{name} must be at least 1: found {number}")
 
     @property
-    def languages(self) -> list[str]:
-        """Every language that is named, in alphabetical order."""
-        named = {language for s in SPLITS for language in getattr(self.text, s)}
-        named |= {
-            part for s in SPLITS for pair in getattr(self.pairs, s) for part in pair.split("-")
-        }
-        return sorted(named)
+    def known(self) -> Languages:
+        """Every language that is named, numbered in alphabetical order."""
+        named = {*self.languages}
+        named |= {language for split in SPLITS for language in getattr(self.text, split)}
+        for readings in map(LanguagePair.readings, self._pairs()):
+            named |= set(readings[0]) if len(readings) == 1 else set()
+        return Languages(named)
+
+    def _pairs(self) -> list[str]:
+        return [pair for split in SPLITS for pair in getattr(self.pairs, split)]
 
     def limit(self, split: str, name: str) -> int | None:
         """How many sentences of a language, or pairs of a pair, are used; None: all."""
@@ -168,7 +191,6 @@ def prepare(config: Prepare) -> Corpora:
     contradict each other, DataError for a source that cannot be read.
     """
     folder = Path(config.folder)
-    number_languages(config.languages)
     _check_folder(folder, config.replace)
     with atomic_directory(folder, replace=config.replace) as staging:
         tokenizer = _tokenizer(config)
@@ -176,7 +198,7 @@ def prepare(config: Prepare) -> Corpora:
         workers = config.workers or len(os.sched_getaffinity(0))
         for split in SPLITS:
             _binarize_split(config, split, staging / split, tokenizer, workers)
-        write_header(staging, tokenizer, config.languages)
+        write_header(staging, tokenizer, config.known)
     return Corpora.open(folder)
 
 
@@ -216,7 +238,7 @@ def _binarize_split(
     for pair, sources in getattr(config.pairs, split).items():
         report = ReadReport()
         pairs = _aligned(config, split, pair, sources, report)
-        first, second = pair.split("-")
+        first, second = config.known.pair(pair)
         with _progress(f"{split} {pair}") as update:
             binarize_pairs(
                 pairs,
@@ -317,7 +339,7 @@ def _vocabulary_sources(config: Prepare) -> dict[str, list[Callable[[], Iterator
     for language, source in config.text.train.items():
         sources[language] = [partial(_training_lines, config, language, source)]
     for pair, sides in config.pairs.train.items():
-        for side, language in enumerate(pair.split("-")):
+        for side, language in enumerate(config.known.pair(pair)):
             # A language's own text says how it is written; its sides of pairs may repeat it.
             if language not in config.text.train:
                 opened = partial(_training_side, config, pair, sides, side)

@@ -5,8 +5,8 @@ import pytest
 
 from tests.data.fakes import WordTokenizer, corpora, corpus
 from xlm.data.binarize import binarize, binarize_pairs
-from xlm.data.corpora import Corpora, number_languages, write_header
-from xlm.errors import DataError
+from xlm.data.corpora import Corpora, write_header
+from xlm.errors import ConfigError, DataError
 
 TOKENIZER = WordTokenizer()
 
@@ -48,11 +48,14 @@ def test_what_is_missing_is_told_with_what_there_is(folder):
     for ask, message in [
         (lambda: found.text("train", "hi"), "no text 'hi' in the train split of .*: it has ne;"),
         (lambda: found.text("test", "ne"), "in the test split of .*: it has none;"),
-        (lambda: found.pairs("train", "hi-ne"), "no pairs 'hi-ne' .* it has en-ne;"),
+        (lambda: found.text("train", "nee"), "it has ne; .* one of these, such as ne"),
+        (lambda: found.pairs("train", "ne-ne"), "no pairs 'ne-ne' .* it has en-ne;"),
         (lambda: found.unigram("hi"), "no text 'hi'"),
     ]:
         with pytest.raises(DataError, match=message):
             ask()
+    with pytest.raises(ConfigError, match="'hi-ne' is no pair of the languages en, ne: .* en-ne"):
+        found.pairs("train", "hi-ne")
 
 
 def test_folders_that_are_none(folder, tmp_path_factory):
@@ -66,15 +69,9 @@ def test_folders_that_are_none(folder, tmp_path_factory):
         Corpora.open(folder, TOKENIZER)
 
 
-def test_languages_are_numbered_by_name_unless_told(folder):
-    assert number_languages(["ne", "en", "hi", "en"]) == {"en": 0, "hi": 1, "ne": 2}
+def test_languages_have_the_ids_of_the_header(folder):
     write_header(folder, TOKENIZER, {"ne": 0, "en": 7})
     assert Corpora.open(folder, TOKENIZER).languages == {"ne": 0, "en": 7}
-    with pytest.raises(DataError, match="share an id"):
-        number_languages({"en": 0, "ne": 0})
-    for name in ("zh-classical", "", "a/b", ".."):
-        with pytest.raises(DataError, match="cannot be called"):
-            number_languages([name])
 
 
 def test_counts_are_of_all_training_text_and_pairs(folder):

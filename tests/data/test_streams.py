@@ -165,7 +165,9 @@ def test_settings_that_cannot_be_are_refused():
     with pytest.raises(DataError, match="is empty"):
         text([], length=1, rows=1)
     unnamed = Corpora(TOKENIZER, ["hi"], texts={("train", "en"): corpus([3])})
-    with pytest.raises(DataError, match="has text in en, of which the corpora know no id"):
+    with pytest.raises(
+        ConfigError, match="clm/en: .*not know the language en: it knows hi; list it"
+    ):
         TextStream(unnamed, "en", objective="clm", length=1, rows=1)
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from tests.tuned import tuned
 from xlm.errors import CheckpointError, ConfigError
 from xlm.model.config import ModelConfig
-from xlm.model.pretrained import PretrainedModel, load_model, match_languages, save_model
+from xlm.model.pretrained import PretrainedModel, load_model, save_model
 from xlm.model.transformer import Transformer
 
 LANGUAGES = {"hi": 2, "en": 0, "ne": 1}
@@ -103,16 +103,8 @@ def test_a_language_map_that_does_not_fit_is_refused(tmp_path, languages):
     assert not list(tmp_path.iterdir())
 
 
-def test_languages_are_matched_by_name():
-    assert match_languages(LANGUAGES, ["ne", "hi"]) == {"ne": 1, "hi": 2}
-    with pytest.raises(CheckpointError) as error:
-        match_languages(LANGUAGES, ["ne", "fr", "de"], where="runs/x")
-    assert one_line(error).startswith("runs/x does not know the languages fr, de: it was trained")
-    assert "hi, en, ne" in str(error.value)
-
-
 def test_an_unknown_language_or_another_vocabulary_is_named(folder):
-    with pytest.raises(CheckpointError, match="does not know the languages fr"):
+    with pytest.raises(ConfigError, match="does not know the language fr: it knows hi, en, ne"):
         load_model(folder, wanted_languages=["en", "fr"])
     with pytest.raises(CheckpointError, match="vocabulary of 31 ids.*tokenizer in use has 30"):
         load_model(folder, vocab_size=30)

@@ -217,7 +217,7 @@ def test_what_cannot_translate() -> None:
         Translator(tuned.body(), "en", "ne")
     with pytest.raises(ConfigError, match="target: the model tells languages apart: name one of"):
         Translator(model, "en")
-    with pytest.raises(CheckpointError, match="source: the model does not know the languages fr"):
+    with pytest.raises(ConfigError, match="source: the model does not know the language fr"):
         Translator(model, "fr", "en")
     with pytest.raises(ConfigError, match="n_best is 4: expected 1 to 3, the beam"):
         Translator(model, "en", "ne", settings=BEAM, n_best=4)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.objectives.toys import PAD, TOKENIZER, corpora, model, real
-from xlm.errors import ConfigError, DataError
+from xlm.errors import ConfigError
 from xlm.metrics.scores import Scores
 from xlm.objectives.translation import Translation
 from xlm.rng import Random
@@ -121,5 +121,5 @@ def test_settings_that_cannot_be(settings, message):
 
 
 def test_pairs_that_are_not_there_name_those_that_are():
-    with pytest.raises(DataError, match="no pairs 'en-fr' in the train split .* it has en-ne"):
+    with pytest.raises(ConfigError, match="'en-fr' is no pair of .* en, ne: .* such as en-ne"):
         Translation(pairs=["en-fr"]).streams("mt", CORPORA, seed=0)

@@ -116,7 +116,7 @@ def test_how_often_each_language_is_drawn(task, settings, shares):
 
 def test_a_language_that_the_model_does_not_know_needs_a_stand_in(task):
     few = made("en", "ne")
-    with pytest.raises(DataError, match="t/hi: the model does not know the language hi"):
+    with pytest.raises(ConfigError, match="t/hi: the model does not know the language hi"):
         task.streams("t", few, seed=0, split="valid")
     found = replace(task, stand_in={"hi": "en"}).streams("t", few, seed=0, split="valid")
     assert [(s.name, s.languages, s.language_ids) for s in found] == [

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from xlm.data.corpus import Corpus, check_digest
 from xlm.data.pairs import Pairs
 from xlm.errors import DataError
+from xlm.languages import Languages, match_languages, nearest
 from xlm.storage import HEADER, make_folder, read_header, write_json
 from xlm.text import Tokenizer, load_tokenizer
 
@@ -37,8 +38,7 @@ Found = TypeVar("Found", Corpus, Pairs)
 class Corpora:
     """Corpora by split and language, pairs by split and ``en-hi``.
 
-    ``languages`` maps names to ids; a plain list of names is numbered in alphabetical order, as the
-    original numbers them (algorithms A11).
+    ``languages`` maps names to ids, or lists names: see ``xlm.languages.Languages``.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Corpora:
         where: str = "these corpora",
     ):
         self.tokenizer = tokenizer
-        self.languages = number_languages(languages)
+        self.languages = Languages(languages)
         """The id of each language, by name."""
         self._where = where
         self._folder: Path | None = None
@@ -73,8 +73,9 @@ class Corpora:
         """The corpora in ``folder``; each is mapped when it is first asked for.
 
         Without ``tokenizer`` the one in ``folder/tokenizer`` is loaded. ``languages`` gives the ids
-        by name that a model knows, in place of the folder's own. Raises DataError where the folder
-        holds no corpora, those of another tokenizer, or a language that has no such id.
+        by name that a model knows, in place of the folder's own. Raises DataError if the folder
+        holds no corpora or those of another tokenizer, ConfigError if it holds a language that the
+        model does not know.
         """
         folder = Path(folder)
         keys = ("tokenizer", "languages")
@@ -82,13 +83,9 @@ class Corpora:
         if tokenizer is None:
             tokenizer = load_tokenizer(folder / "tokenizer")
         check_digest(folder, description["tokenizer"], tokenizer)
-        strange = sorted(set(description["languages"]) - set(languages or description["languages"]))
-        if strange:
-            raise DataError(
-                f"{folder} holds {', '.join(strange)}, which the model does not know: it knows "
-                f"{', '.join(languages or {})}; give other data"
-            )
-        corpora = cls(tokenizer, languages or description["languages"], where=str(folder))
+        corpora = cls(tokenizer, description["languages"], where=str(folder))
+        if languages:
+            corpora = corpora.renumbered(languages)
         corpora._folder = folder
         for header in sorted(folder.glob(f"*/*/{HEADER}")):
             split, name = header.parent.parent.name, header.parent.name
@@ -96,7 +93,7 @@ class Corpora:
                 continue
             if name in corpora.languages:
                 corpora._texts[split, name] = None
-            elif _is_pair(name, corpora.languages):
+            elif corpora.languages.is_pair(name):
                 corpora._pairs[split, name] = None
             else:
                 log.warning(
@@ -108,15 +105,12 @@ class Corpora:
     def renumbered(self, languages: Mapping[str, int]) -> Corpora:
         """The same corpora with the ids that a model knows the languages by.
 
-        Raises DataError naming the languages that have none there.
+        Raises ConfigError naming the languages that have none there.
         """
-        if strange := sorted(set(self.languages) - set(languages)):
-            raise DataError(
-                f"{self._where} holds {', '.join(strange)}, which the model does not know: it "
-                f"knows {', '.join(languages)}; give other data"
-            )
+        otherwise = f"give other data than {self._where}"
+        match_languages(languages, sorted(self.languages), otherwise=otherwise)
         same = copy.copy(self)
-        same.languages = number_languages(languages)
+        same.languages = Languages(languages)
         return same
 
     def text(self, split: str, language: str) -> Corpus:
@@ -126,10 +120,14 @@ class Corpora:
         return self._get(self._texts, (split, language), Corpus)
 
     def pairs(self, split: str, pair: str) -> Pairs:
-        """The pairs of ``en-hi``, or of ``hi-en``: the same with the sides exchanged."""
+        """Return the pairs of ``en-hi``, or of ``hi-en``: the same with the sides exchanged.
+
+        Raises ConfigError for a name that is no pair of the languages, DataError if ``split`` has
+        none of it.
+        """
+        swapped = str(self.languages.pair(pair).reversed)
         if (split, pair) in self._pairs:
             return self._get(self._pairs, (split, pair), Pairs)
-        swapped = "-".join(reversed(pair.split("-")))
         if (split, swapped) in self._pairs:
             return self._get(self._pairs, (split, swapped), Pairs).swapped()
         self._refuse("pairs", split, pair, self._pairs)
@@ -199,34 +197,13 @@ class Corpora:
         return found
 
     def _refuse(self, what: str, split: str, name: str, having: Mapping[Key, object]) -> NoReturn:
-        names = ", ".join(sorted(found for place, found in having if place == split)) or "none"
+        names = sorted(found for place, found in having if place == split)
+        near = nearest(name, names)
         raise DataError(
-            f"no {what} {name!r} in the {split} split of {self._where}: it has {names}; "
-            "prepare it or ask for one of these"
+            f"no {what} {name!r} in the {split} split of {self._where}: it has "
+            f"{', '.join(names) or 'none'}; prepare it or ask for "
+            + ("one of these" if near is None else f"one of these, such as {near}")
         )
-
-
-def _is_pair(name: str, languages: Mapping[str, int]) -> bool:
-    parts = name.split("-")
-    return len(parts) == 2 and set(parts) <= set(languages)
-
-
-def number_languages(languages: Mapping[str, int] | Iterable[str]) -> dict[str, int]:
-    """The id of each language: as given, or the alphabetical rank of its name.
-
-    Raises DataError for a name that would be mistaken for a pair or a path, and for an id that is
-    given twice.
-    """
-    if isinstance(languages, Mapping):
-        numbered = dict(languages)
-    else:
-        numbered = {name: number for number, name in enumerate(sorted(set(languages)))}
-    for name in numbered:
-        if not name or set(name) & set("-/."):
-            raise DataError(f"a language cannot be called {name!r}: no '-', '/' or '.', not empty")
-    if len(set(numbered.values())) != len(numbered):
-        raise DataError(f"two languages share an id in {numbered}: give each its own")
-    return numbered
 
 
 def write_header(
@@ -236,7 +213,7 @@ def write_header(
     content = {
         "format_version": FORMAT_VERSION,
         "tokenizer": tokenizer.digest,
-        "languages": number_languages(languages),
+        "languages": dict(Languages(languages)),
     }
     make_folder(folder)
     write_json(Path(folder) / DESCRIPTION, content)

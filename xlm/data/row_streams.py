@@ -19,6 +19,7 @@ from xlm.data.buckets import Buckets, best_lengths
 from xlm.data.corpora import Corpora
 from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError, DataError
+from xlm.languages import match_languages
 from xlm.metrics.scores import TextSize
 from xlm.text.tokenizers.tokenizer import Wrapped
 
@@ -72,7 +73,11 @@ class RowStream(Stream):
             raise DataError(f"{self.id}: there is no row to read: give another file")
         self.items = rows
         self.languages = tuple(languages)
-        self.language_ids = tuple(_language_id(corpora, self.id, own) for own in languages)
+        ids = match_languages(
+            corpora.languages, dict.fromkeys(languages), where=f"{self.id}: the model",
+            otherwise="name one of them for it in stand_in, or start from a model that has it",
+        )  # fmt: skip
+        self.language_ids = tuple(ids[own] for own in languages)
         lengths = np.array([len(row.wrapped.tokens) for row in rows], dtype=np.int64)
         self._order = np.argsort(lengths, kind="stable")
         histogram = np.bincount(lengths).astype(np.int64)
@@ -111,13 +116,3 @@ class RowStream(Stream):
         rows = self._order[slot.positions]
         first = [self.items[row].wrapped.tokens for row in rows.tolist()]
         return Examples(self, rows, first, length=slot.length)
-
-
-def _language_id(corpora: Corpora, where: str, language: str) -> int:
-    if language not in corpora.languages:
-        raise DataError(
-            f"{where}: the model does not know the language {language}: it knows "
-            f"{', '.join(corpora.languages)}; name one of them for it in stand_in, or start from a "
-            "model that has it"
-        )
-    return corpora.languages[language]

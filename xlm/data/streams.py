@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from xlm.data.corpora import Corpora
 from xlm.data.corpus import Corpus
 from xlm.errors import ConfigError, DataError
+from xlm.languages import match_languages
 from xlm.metrics.scores import TextSize
 from xlm.rng import Permutation
 from xlm.text.tokenizers.tokenizer import Ids, Tokenizer
@@ -66,13 +67,11 @@ class Stream(ABC):
         self.id = f"{objective}/{name}"
         """Keys its cursor and its randomness."""
         self.languages = tuple(side.language for side in sides)
-        missing = [name for name in self.languages if name not in corpora.languages]
-        if missing:
-            raise DataError(
-                f"{self.id} has text in {', '.join(missing)}, of which the corpora know no id: "
-                f"they have {', '.join(corpora.languages)}; list it there"
-            )
-        self.language_ids = tuple(corpora.languages[name] for name in self.languages)
+        ids = match_languages(
+            corpora.languages, self.languages, where=f"{self.id}: the corpora's table of languages",
+            otherwise="list it there",
+        )  # fmt: skip
+        self.language_ids = tuple(ids[name] for name in self.languages)
         self.side_sizes: tuple[TextSize, ...] = tuple(side.text_size for side in sides)
         """The size of each side's whole text, rows left out included."""
         self.seed = seed

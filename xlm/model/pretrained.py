@@ -23,6 +23,7 @@ from torch import Tensor
 
 from xlm.batch import Batch
 from xlm.errors import CheckpointError, ConfigError, one_line
+from xlm.languages import match_languages
 from xlm.model.config import ModelConfig
 from xlm.model.generate import Generation
 from xlm.model.tensor_files import read_tensors, write_tensors
@@ -111,14 +112,18 @@ class PretrainedModel:
         return self.transformer.encoder.languages is not None
 
     def language_id(self, language: str | None) -> int:
-        """The row of ``language``, 0 for a model without languages; CheckpointError if unknown."""
+        """Return the row of ``language``, 0 for a model without a table of languages.
+
+        Raises ConfigError for a language that the model does not know, and for none.
+        """
         if not self.has_languages:
             return 0
         if language is None:
             raise ConfigError(
                 f"the model tells languages apart: name one of {', '.join(self.languages)}"
             )
-        return match_languages(self.languages, [language])[language]
+        otherwise = "take a model that does"
+        return match_languages(self.languages, [language], otherwise=otherwise)[language]
 
     def batch(
         self,
@@ -243,13 +248,14 @@ def load_model(
     """The model in ``folder``, in training mode and the precision it was saved in.
 
     With it comes the id of each of its languages. ``wanted_languages`` and ``vocab_size`` are what
-    the caller will feed it. Raises CheckpointError where a file is missing or damaged, a tensor
-    does not fit, or the model does not know a wanted language or has another vocabulary.
+    the caller will feed it. Raises CheckpointError if a file is missing or damaged, a tensor does
+    not fit, or the model has another vocabulary; ConfigError if it lacks a wanted language.
     """
     folder = Path(folder)
     described = _read_description(folder)
     languages = _read_languages(folder, described)
-    match_languages(languages, wanted_languages, where=folder)
+    otherwise = "leave it out, or start from a model that has it"
+    match_languages(languages, wanted_languages, where=str(folder), otherwise=otherwise)
     if vocab_size is not None and vocab_size != described["vocab_size"]:
         raise CheckpointError(
             f"{folder} has a vocabulary of {described['vocab_size']} ids, the tokenizer in use has "
@@ -294,24 +300,6 @@ def _read_heads(folder: Path) -> tuple[dict[str, Tensor], str]:
         return heads, (folder / TASKS).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder / TASKS}: cannot be read ({error})") from error
-
-
-def match_languages(
-    saved: Mapping[str, int], wanted: Iterable[str], *, where: str | Path = "the model"
-) -> dict[str, int]:
-    """The ids by which a saved model knows the ``wanted`` languages: matched by name alone.
-
-    Saved languages that nobody wants are no error. Raises CheckpointError naming those that the
-    model has never seen.
-    """
-    wanted = list(wanted)
-    missing = [name for name in wanted if name not in saved]
-    if missing:
-        raise CheckpointError(
-            f"{where} does not know the languages {', '.join(missing)}: it was trained on "
-            f"{', '.join(saved)}; leave them out, or start from a model that has them"
-        )
-    return {name: saved[name] for name in wanted}
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

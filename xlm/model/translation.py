@@ -73,8 +73,8 @@ class Translator:
     The language names are checked here: a model without a table of languages needs none and takes
     any. ``n_best`` translations of each line are wanted; a beam may find fewer. ``seed`` is that of
     sampling, which is keyed by the number of the first line of a batch. Raises ConfigError for a
-    model that does not translate, a language that is missing, or numbers that do not fit each
-    other; CheckpointError for a language that the model does not know.
+    model that does not translate, a language that is missing or that the model does not know, or
+    numbers that do not fit each other.
     """
 
     def __init__(
@@ -116,8 +116,8 @@ class Translator:
     def _checked(self, side: str, language: str | None) -> int:
         try:
             return self.model.language_id(language)
-        except (ConfigError, CheckpointError) as error:
-            raise type(error)(f"{side}: {error}") from None
+        except ConfigError as error:
+            raise ConfigError(f"{side}: {error}") from None
 
     @property
     def max_length(self) -> int:

@@ -18,7 +18,8 @@ from xlm.batch import Batch, Loss
 from xlm.data.corpora import Corpora
 from xlm.data.sentence_streams import SentenceStream
 from xlm.data.streams import Examples, Stream
-from xlm.errors import ConfigError, DataError
+from xlm.errors import ConfigError
+from xlm.languages import LanguagePair
 from xlm.model.generate import Generation, generate
 from xlm.model.transformer import Transformer
 from xlm.objectives.teacher_forcing import pad_sentences, source_batch, teacher_forced
@@ -30,12 +31,7 @@ class BackTranslatedStream(SentenceStream):
     """Sentences of a pair's second language, and the id of the first, into which they are put."""
 
     def __init__(self, corpora: Corpora, pair: str, **settings: object) -> None:
-        source, target = pair.split("-")
-        if source not in corpora.languages:
-            raise DataError(
-                f"{pair}: {source} is no language of the corpora, which have "
-                f"{', '.join(corpora.languages)}; prepare text of it"
-            )
+        source, target = corpora.languages.pair(pair)
         super().__init__(corpora, target, name=pair, **settings)  # type: ignore[arg-type]
         self.source_language_id = corpora.languages[source]
 
@@ -57,7 +53,7 @@ class BackTranslation(Translation):
     def __post_init__(self) -> None:
         Translation.__post_init__(self)
         for pair in self.pairs:
-            if len(set(pair.split("-"))) == 1:
+            if any(reading.first == reading.second for reading in LanguagePair.readings(pair)):
                 raise ConfigError(
                     f"pairs names {pair!r}: expected two languages as FROM-INTO, such as en-ne; "
                     "Denoising is the objective within one"

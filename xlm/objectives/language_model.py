@@ -166,7 +166,7 @@ class LanguageModel(Objective):
         self, name: str, corpora: Corpora, pair: str, seed: int, split: str
     ) -> CodePairStream:
         train = split == "train"
-        cut = evaluation_cut(split, pair.split("-")[0], len(corpora.languages))
+        cut = evaluation_cut(split, corpora.languages.pair(pair).first, len(corpora.languages))
         return CodePairStream(
             corpora,
             pair,

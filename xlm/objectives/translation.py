@@ -14,6 +14,7 @@ from xlm.data.corpora import Corpora
 from xlm.data.sentence_streams import PairStream
 from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError
+from xlm.languages import LanguagePair
 from xlm.metrics.scores import Scores, language_model_figures
 from xlm.model.config import ModelConfig
 from xlm.model.generate import Generation
@@ -57,8 +58,7 @@ class Translation(Objective):
             name = type(self).__name__
             raise ConfigError(f"{name} needs at least one direction in pairs, such as [en-ne]")
         for pair in self.pairs:
-            languages = pair.split("-")
-            if len(languages) != 2 or not all(languages):
+            if not LanguagePair.readings(pair):
                 raise ConfigError(
                     f"pairs names {pair!r}: expected two languages as FROM-INTO, such as en-ne"
                 )

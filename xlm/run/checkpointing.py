@@ -66,7 +66,7 @@ class Checkpoints:
         state = {
             "train_state": train_state.to_json(),
             "optimizer": numbers,
-            "languages": self.corpora.languages,
+            "languages": dict(self.corpora.languages),
             "tokenizer": self.corpora.tokenizer.digest,
             "environment": self._environment(),
             **({"before": self.before} if self.before else {}),

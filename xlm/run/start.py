@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xlm.data.corpora import Corpora
-from xlm.errors import CheckpointError
 from xlm.interchange.load import checkpoint_shape, load
+from xlm.languages import match_languages
 from xlm.model.config import ModelConfig
 from xlm.model.pretrained import PretrainedModel
 from xlm.run.config import Run
@@ -41,7 +41,7 @@ def find_start(run: Run, corpora: Corpora) -> Start:
     """The start of ``run``: its newest sound checkpoint, else the sources of ``run.initialize``.
 
     Only the first start needs the sources: later ones find shape and languages in the checkpoint.
-    Raises CheckpointError or ConfigError for languages that the checkpoint or source does not know.
+    Raises ConfigError for languages that the checkpoint or source does not know.
     """
     found = checkpoint.latest(Path(run.folder) / CHECKPOINTS)
     if found.loaded is not None:
@@ -88,11 +88,8 @@ def _resumed(
     run: Run, corpora: Corpora, loaded: checkpoint.Loaded, skipped: tuple[str, ...]
 ) -> Start:
     languages = loaded.state["languages"]
-    if unknown := sorted(set(corpora.languages) - set(languages)):
-        raise CheckpointError(
-            f"{loaded.path} knows the languages {', '.join(languages)}, the data has "
-            f"{', '.join(unknown)} too: give the data it was trained on, or another folder"
-        )
+    otherwise = "give the data it was trained on, or another folder"
+    match_languages(languages, corpora.languages, where=str(loaded.path), otherwise=otherwise)
     if run.model is None:
         run = dataclasses.replace(run, model=checkpoint_shape(loaded))
     run = dataclasses.replace(run, model=run.changes.applied(run.shape))

@@ -14,6 +14,7 @@ from xlm.data.mixture import Mixture
 from xlm.data.sentence_streams import BucketedStream
 from xlm.data.streams import Stream
 from xlm.errors import ConfigError
+from xlm.languages import Languages
 from xlm.objective import Objective
 from xlm.objectives.backtranslation import BackTranslation
 from xlm.objectives.causal import CausalLM
@@ -65,7 +66,7 @@ def pretrained_figures(
     start of it, masked and read from left to right, since the weights do not say which of the two
     they were trained for. Empty where nothing of the run translates.
     """
-    wanted = _languages(run.objectives.values())
+    wanted = _languages(run.objectives.values(), corpora.languages)
     languages = [name for name in wanted if name in corpora.names("valid")["texts"]]
     if not languages:
         return {}
@@ -85,12 +86,12 @@ def pretrained_figures(
     )  # fmt: skip
 
 
-def _languages(objectives: Iterable[Objective]) -> list[str]:
+def _languages(objectives: Iterable[Objective], known: Languages) -> list[str]:
     names: dict[str, None] = {}
     for objective in objectives:
         if isinstance(objective, Translation):
             names.update(
-                dict.fromkeys(name for pair in objective.pairs for name in pair.split("-"))
+                dict.fromkeys(name for pair in objective.pairs for name in known.pair(pair))
             )
         elif isinstance(objective, Denoising):
             names.update(dict.fromkeys(objective.languages))

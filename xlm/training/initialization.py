@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from xlm.errors import ConfigError
+from xlm.languages import match_languages
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Side, Transformer
 from xlm.model.vocabulary import VocabularyMap, describe_difference, extend_vocabulary
@@ -121,15 +122,14 @@ def model_languages(
     for languages in (source.languages for source in having):
         for name in sorted(languages, key=lambda name: languages[name]):
             ids.setdefault(name, len(ids))
-    unknown = [name for name in data if name not in ids]
-    if unknown and settings.new_languages == "refuse":
-        raise ConfigError(
-            f"initialize: {having[0].source} does not know {', '.join(unknown)}, of which the data "
-            f"has text: it knows {', '.join(ids)}; prepare the data without it, or set "
-            "initialize.new_languages to mean or random"
-        )
-    for name in unknown:
-        ids[name] = len(ids)
+    if settings.new_languages == "refuse":
+        match_languages(
+            ids, data, where=f"initialize: {having[0].source}",
+            otherwise="prepare the data without it, or set initialize.new_languages to mean or "
+            "random",
+        )  # fmt: skip
+    for name in data:
+        ids.setdefault(name, len(ids))
     return ids
 
 
@@ -309,11 +309,11 @@ class _Filling:
         there = self.pretrained.languages
         new = [name for name in self.languages if name not in there]
         rule = self.settings.new_languages
-        if new and rule == "refuse":
-            raise ConfigError(
-                f"initialize: {self.pretrained.source} does not know {', '.join(new)}: it knows "
-                f"{', '.join(there)}; set initialize.new_languages to mean or random"
-            )
+        if rule == "refuse":
+            match_languages(
+                there, new, where=f"initialize: {self.pretrained.source}",
+                otherwise="set initialize.new_languages to mean or random",
+            )  # fmt: skip
         rows = own.detach().clone()
         for name, at in self.languages.items():
             if name in there:

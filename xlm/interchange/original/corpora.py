@@ -16,11 +16,12 @@ from xlm.errors import DataError
 from xlm.interchange.original.binarized import read_binarized
 from xlm.interchange.original.vocabulary import Dictionary, build_tokenizer
 from xlm.interchange.original.write_corpora import write_pairs, write_text
+from xlm.languages import LanguagePair
 from xlm.storage import atomic_directory
 from xlm.text.tokenizers.tokenizer import Tokenizer
 
 _FILE = re.compile(
-    r"(?P<split>train|valid|test)\.(?:(?P<pair>[^.-]+-[^.-]+)\.)?(?P<language>[^.-]+)"
+    r"(?P<split>train|valid|test)\.(?:(?P<pair>[^.]+-[^.]+)\.)?(?P<language>[^.]*[^.\d][^.]*)"
     r"(?:\.(?P<part>\d+))?\.pth"
 )
 """``train.en.pth``, ``train.en-fr.en.pth``, and parts of either such as ``train.en.0.pth``."""
@@ -126,11 +127,13 @@ def _list_files(source: Path) -> tuple[_Files, tuple[str, ...]]:
         sides.setdefault(language, []).append((int(match["part"] or -1), path))
     files: _Files = {}
     for (split, name), sides in sorted(found.items()):
-        expected = name.split("-")
-        if sorted(sides) != sorted(expected):
+        readings = [tuple(pair) for pair in LanguagePair.readings(name)]
+        possible = [own for own in [(name,), *readings] if sorted(own) == sorted(sides)]
+        if not possible:
+            expected = " or ".join(f"{first} and {second}" for first, second in readings)
             raise DataError(
-                f"{source}: {split} {name} has files of {', '.join(sides)}, expected "
-                f"{' and '.join(expected)}: give both sides, or take these away"
+                f"{source}: {split} {name} has files of {', '.join(sides)}, expected {expected}: "
+                "give both sides, or take these away"
             )
         for parts in sides.values():
             if len(parts) > 1 and min(parts)[0] < 0:
@@ -138,5 +141,5 @@ def _list_files(source: Path) -> tuple[_Files, tuple[str, ...]]:
                     f"{min(parts)[1]} lies beside its own parts ({max(parts)[1].name}): take away "
                     "the one or the others"
                 )
-        files[split, name] = {one: [path for _, path in sorted(sides[one])] for one in expected}
+        files[split, name] = {one: [path for _, path in sorted(sides[one])] for one in possible[0]}
     return files, tuple(unread)
