@@ -1,8 +1,8 @@
-"""How good translations are: sacreBLEU's BLEU and chrF, BLEU of tokens as they stand, and rates
-that tell a translator which only copies or is silent.
+"""Scores of translations: sacreBLEU's BLEU and chrF, BLEU of tokens as they stand, and rates that
+show a translator that only copies or is silent.
 
-sacreBLEU parts both sides into words itself, so that figures of different papers can be compared.
-Moses' multi-bleu.perl takes what stands between white space, and is what XLM's papers report.
+sacreBLEU splits both sides into words itself, so that figures of different papers can be compared.
+Moses' multi-bleu.perl takes the tokens between whitespace; the papers of XLM report its figures.
 """
 
 from __future__ import annotations
@@ -12,15 +12,13 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-import numpy as np
-from numpy.typing import NDArray
 from sacrebleu.metrics.base import Metric
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
-from sacrebleu.significance import PairedTest, Result, estimate_ci
+from sacrebleu.significance import PairedTest, Result
 
 from xlm.errors import ConfigError, DataError
 
@@ -34,10 +32,16 @@ SEED_VARIABLE = "SACREBLEU_SEED"
 MOST_DRAWS = 20_000_000
 """Lines times resamples: sacreBLEU holds the counts of all of them at once, 80 bytes each."""
 
-UNKNOWN = b"<unk>"
-_NO_TOKEN = b""
-"""Equals no token of a hypothesis: tokens are not empty."""
-_ORDERS = (1, 2, 3, 4)
+UNKNOWN = "<unk>"
+_NO_TOKEN = "\U0010ffff"
+"""A token that no text has: Unicode will never make it a character."""
+_NO_SPACES = {
+    ord(space): chr(0x10FF00 + at)
+    for at, space in enumerate(filter(str.isspace, map(chr, range(0x3001))))
+    if not space.encode().isspace()
+}
+"""Whitespace to Python but not to a program that reads bytes, such as U+00A0: as other characters.
+"""
 
 
 @dataclass(frozen=True)
@@ -82,15 +86,15 @@ class Compared:
 
 
 def multi_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
-    """Corpus BLEU of 1 to 4 tokens in percent, by value what Moses' multi-bleu.perl prints.
+    """Return corpus BLEU of 1 to 4 tokens in percent, by value as Moses' multi-bleu.perl prints it.
 
-    Tokens stand between ASCII white space, case counts, matches are clipped and summed over all
-    lines, nothing is smoothed: 0 where n-grams of some length never match. A token of a reference
-    with ``<unk>`` in it matches nothing (algorithms A9). Raises DataError where numbers of lines
-    differ or are 0, ConfigError for a text in place of lines.
+    Tokens stand between ASCII whitespace, case counts, matches are clipped and summed over all
+    lines, nothing is smoothed: 0 if n-grams of some length never match. A token of a reference with
+    ``<unk>`` in it matches nothing (algorithms A9). Raises DataError if the numbers of lines differ
+    or are 0, ConfigError for a text in place of lines.
     """
     _check(hypotheses, references)
-    return float(_bleu(_counts(hypotheses, references).sum(0)))
+    return float(_token_bleu().corpus_score(*_as_tokens(hypotheses, references)).score)
 
 
 def corpus_scores(
@@ -101,7 +105,7 @@ def corpus_scores(
     num_resamples: int = 0,
     seed: int = SEED,
 ) -> TranslationScores:
-    """BLEU and chrF of plain text, BLEU of tokens, and how long the hypotheses are.
+    """Return BLEU and chrF of plain text, BLEU of tokens, and how long the hypotheses are.
 
     ``num_resamples`` of the lines give 95 % intervals (0: none are given). Raises DataError and
     ConfigError as ``multi_bleu``, and for lines or resamples that are too few or too many.
@@ -109,19 +113,18 @@ def corpus_scores(
     _check(hypotheses, references)
     if num_resamples:
         _check_resampling(len(references), num_resamples, seed)
-        signatures, found = _test({"": hypotheses}, references, tokenize, num_resamples, seed)
-        scores = {name: Score(*_numbers(own), signatures[name]) for name, (own,) in found.items()}
-    else:
-        scores = {}
-        for name, metric in _metrics(tokenize).items():
-            score = float(metric.corpus_score(hypotheses, [references]).score)
-            scores[name] = Score(score, None, None, str(metric.get_signature()))
-    counts = _counts(hypotheses, references)
-    num_found, num_expected = map(int, counts.sum(0)[:2])
+    scores = _scores(_metrics(tokenize), hypotheses, [references], num_resamples, seed)
+    tokens, expected = _as_tokens(hypotheses, references)
+    tokenized = _scores({"BLEU": _token_bleu()}, tokens, expected, num_resamples, seed)["BLEU"]
+    drawn = f"bs:{num_resamples}|seed:{seed}|" if num_resamples else ""
+    signature = f"nrefs:1|{drawn}case:mixed|eff:no|tok:white-space|smooth:none|as:multi-bleu.perl"
+    num_found, num_expected = (
+        sum(len(line.split()) for line in own) for own in (tokens, *expected)
+    )
     return TranslationScores(
         bleu=scores["BLEU"],
         chrf=scores["chrF2"],
-        tokenized_bleu=_tokenized_score(counts, num_resamples, seed),
+        tokenized_bleu=replace(tokenized, signature=signature),
         length_ratio=num_found / num_expected if num_expected else 0.0,
     )
 
@@ -147,7 +150,7 @@ def paired_bootstrap(
     for name, hypotheses in systems.items():
         _check(hypotheses, references, f"hypotheses of {name}")
     _check_resampling(len(references), num_resamples, seed)
-    _, found = _test(systems, references, tokenize, num_resamples, seed)
+    _, found = _test(_metrics(tokenize), systems, [references], num_resamples, seed)
     return {
         name: {
             metric: Compared(*_numbers(own[at]), _p_value(own[at], own[0]))
@@ -220,49 +223,24 @@ def _check_resampling(num_lines: int, num_resamples: int, seed: int) -> None:
         )
 
 
-def _counts(hypotheses: Sequence[str], references: Sequence[str]) -> NDArray[np.int64]:
-    """``[lines, 10]``: tokens of the hypothesis, of the reference, n-grams of the hypothesis that
-    match for n from 1 to 4, and all of them."""
-    counts = np.zeros((len(hypotheses), 2 + 2 * len(_ORDERS)), dtype=np.int64)
-    for row, hypothesis, reference in zip(counts, hypotheses, references, strict=True):
-        found = hypothesis.encode("utf-8", "surrogatepass").split()
-        expected = [
-            _NO_TOKEN if UNKNOWN in token else token
-            for token in reference.encode("utf-8", "surrogatepass").split()
-        ]
-        row[:2] = len(found), len(expected)
-        for n in _ORDERS:
-            ngrams = _ngrams(found, n)
-            row[1 + n] = (ngrams & _ngrams(expected, n)).total()
-            row[5 + n] = ngrams.total()
-    return counts
+def _as_tokens(
+    hypotheses: Sequence[str], references: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
+    """Hypotheses, and references in sacreBLEU's order, whose tokens Python's ``split`` finds."""
+    expected = [
+        " ".join(_NO_TOKEN if UNKNOWN in token else token for token in line.split())
+        for line in _without_other_spaces(references)
+    ]
+    return _without_other_spaces(hypotheses), [expected]
 
 
-def _ngrams(tokens: list[bytes], n: int) -> Counter[tuple[bytes, ...]]:
-    return Counter(tuple(tokens[at : at + n]) for at in range(len(tokens) - n + 1))
+def _without_other_spaces(lines: Sequence[str]) -> list[str]:
+    return [line.translate(_NO_SPACES) for line in lines]
 
 
-def _bleu(sums: NDArray[np.int64]) -> NDArray[np.float64]:
-    """BLEU ``[...]`` in percent of sums ``[..., 10]`` of ``_counts``."""
-    num_found, num_expected = sums[..., 0], sums[..., 1]
-    matches, ngrams = sums[..., 2:6], sums[..., 6:]
-    precision = np.log(np.maximum(matches, 1) / np.maximum(ngrams, 1)).mean(-1)
-    brevity = np.minimum(0, 1 - num_expected / np.maximum(num_found, 1))
-    bleu: NDArray[np.float64] = 100 * np.exp(precision + brevity) * (matches.min(-1) > 0)
-    return bleu
-
-
-def _tokenized_score(counts: NDArray[np.int64], num_resamples: int, seed: int) -> Score:
-    """``multi_bleu``, with the interval of the lines that sacreBLEU draws with that seed."""
-    mean, interval, drawn = None, None, ""
-    if num_resamples:
-        random = np.random.default_rng(seed)
-        size = len(counts)
-        sums = [counts[random.choice(size, size)].sum(0) for _ in range(num_resamples)]
-        mean, interval = map(float, estimate_ci(_bleu(np.stack(sums))))
-        drawn = f"bs:{num_resamples}|seed:{seed}|"
-    signature = f"nrefs:1|{drawn}case:mixed|eff:no|tok:white-space|smooth:none|as:multi-bleu.perl"
-    return Score(float(_bleu(counts.sum(0))), mean, interval, signature)
+def _token_bleu() -> BLEU:
+    """BLEU of the tokens between whitespace, as multi-bleu.perl computes it."""
+    return BLEU(tokenize="none", smooth_method="none", force=True)
 
 
 def _metrics(tokenize: Tokenization) -> dict[str, Metric]:
@@ -275,17 +253,34 @@ def _metrics(tokenize: Tokenization) -> dict[str, Metric]:
     return {"BLEU": BLEU(tokenize=tokenize, force=True), "chrF2": CHRF()}
 
 
+def _scores(
+    metrics: Mapping[str, Metric],
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    num_resamples: int,
+    seed: int,
+) -> dict[str, Score]:
+    """The score of one system by each metric, with intervals if there are resamples."""
+    if num_resamples:
+        signatures, found = _test(metrics, {"": hypotheses}, references, num_resamples, seed)
+        return {name: Score(*_numbers(own), signatures[name]) for name, (own,) in found.items()}
+    scores = {}
+    for name, metric in metrics.items():
+        score = float(metric.corpus_score(hypotheses, references).score)
+        scores[name] = Score(score, None, None, str(metric.get_signature()))
+    return scores
+
+
 def _test(
+    metrics: Mapping[str, Metric],
     systems: Mapping[str, Sequence[str]],
-    references: Sequence[str],
-    tokenize: Tokenization,
+    references: Sequence[Sequence[str]],
     num_resamples: int,
     seed: int,
 ) -> tuple[dict[str, str], dict[str, list[Result]]]:
     """Signatures by metric, and results by metric in the order of the systems."""
-    named, metrics = list(systems.items()), _metrics(tokenize)
     with _seeded(seed), _quiet():
-        test = PairedTest(named, metrics, [references], "bs", num_resamples)
+        test = PairedTest(list(systems.items()), dict(metrics), references, "bs", num_resamples)
         signatures, results = test()
     found = {name: [own for own in results[name] if isinstance(own, Result)] for name in signatures}
     return {name: str(signature) for name, signature in signatures.items()}, found
