@@ -26,6 +26,7 @@ from xlm.metrics.translation import (
     paired_bootstrap,
 )
 from xlm.storage import write_whole
+from xlm.tables import aligned
 from xlm.text.readers import MAX_BYTES, decode_lines
 
 _DETACHED = re.compile(r"\S\s+[.?!\u0964\u3002]\s*$")
@@ -163,7 +164,7 @@ def report(result: Mapping[str, Any]) -> str:
     signatures = ["signature", *(scores[name]["signature"] for name in _NAMES)]
     said = [
         f"{result['hypotheses']} against {result['references']}, {result['num_lines']:,} lines",
-        *map("  ".join, zip(_aligned(rows), signatures, strict=True)),
+        *map("  ".join, zip(aligned(rows), signatures, strict=True)),
         f"length: {scores['length_ratio']:.3f} of the references' tokens",
         f"empty: {rates['empty']:.1%} of the lines",
     ]
@@ -189,22 +190,11 @@ def _table(systems: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> l
             cells += [f"{one['score']:.2f}", _interval(one)]
             cells.append("" if p_value is None else f"{p_value:.4f}")
         rows.append([path, *cells])
-    return [line.rstrip() for line in _aligned(rows)]
+    return [line.rstrip() for line in aligned(rows)]
 
 
 def _interval(score: Mapping[str, Any]) -> str:
     return "" if score["mean"] is None else f"{score['mean']:.2f} ± {score['interval']:.2f}"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.rjust(width) if at else cell.ljust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -20,6 +20,7 @@ from xlm.errors import ConfigError, DataError, XlmError
 from xlm.run.build import build_learner, held_out_streams
 from xlm.run.config import read_run
 from xlm.storage import write_whole
+from xlm.tables import aligned
 from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
 from xlm.training.journal import METRICS, plot_curves
@@ -104,14 +105,7 @@ def table(figures: Mapping[str, Mapping[str, float]]) -> str:
     rows = [["", *heads]]
     for stream_id, own in figures.items():
         rows.append([stream_id, *(f"{own[c]:.4g}" if c in own else "" for c in columns)])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(w) if i else cell.ljust(w)
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
+    return "\n".join(aligned(rows))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -18,6 +18,7 @@ from xlm.data.sampling import Piecewise, Sampling, check_piecewise, piecewise
 from xlm.data.streams import Stream
 from xlm.errors import ConfigError
 from xlm.rng import Random
+from xlm.tables import aligned
 
 __all__ = ["Group", "Mixture", "Sampling", "TableRow", "advance", "piecewise", "render_table"]
 
@@ -222,10 +223,4 @@ def render_table(rows: Sequence[TableRow]) -> str:
         epochs = f"{row.epochs:.2f}"
         sizes = f"{row.sentences:,}", f"{row.tokens:,}"
         cells.append((row.objective, row.stream, *sizes, probability, epochs))
-    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-    lines = []
-    for line in cells:
-        names = [cell.ljust(width) for cell, width in zip(line[:2], widths[:2], strict=True)]
-        figures = [cell.rjust(width) for cell, width in zip(line[2:], widths[2:], strict=True)]
-        lines.append("  ".join(names + figures))
-    return "\n".join(lines)
+    return "\n".join(aligned(cells, num_names=2))

@@ -15,6 +15,7 @@ from typing import Any
 
 from xlm.errors import ConfigError
 from xlm.metrics.scores import rises
+from xlm.tables import aligned
 from xlm.training.journal import METRICS, read_metrics
 
 AT_CHANCE = 0.99
@@ -303,11 +304,7 @@ def render(report: FinetuneReport) -> str:
                 for rule in rules
             ]
             rows.append([f"{task}, mean over {languages}", *means])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for name, *cells in rows:
-        padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
-        lines.append("  ".join([name.ljust(widths[0]), *padded]))
+    lines = aligned(rows)
     lines.append(f"chosen: {report.rule}" + (f" ({report.chosen})" if report.chosen else ""))
     lines += [f"collapsed: {line}" for line in report.collapsed]
     return "\n".join(lines)
