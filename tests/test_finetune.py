@@ -394,7 +394,7 @@ def test_another_model_or_file_under_the_same_name_is_noticed(source: Path, tmp_
     with pytest.raises(ConfigError, match="another the model; give another folder, or remove"):
         finetune(config)
     (tmp_path / "run/seed-0/origin.json").write_text("{")
-    with pytest.raises(ConfigError, match="what it was trained from cannot be read or written"):
+    with pytest.raises(ConfigError, match="what it was trained from cannot be read"):
         finetune(config)
 
 

@@ -31,3 +31,8 @@ def one_line(error: BaseException, most: int | None = None) -> str:
     An error without a message is named by its class.
     """
     return " ".join(str(error).split())[:most] or type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message; an error without one is named by its class."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from xlm.config import strict_yaml
 from xlm.data.corpora import DESCRIPTION
-from xlm.errors import CheckpointError, ConfigError, one_line
+from xlm.errors import CheckpointError, ConfigError, first_line, one_line
 from xlm.model.config import ModelConfig
 from xlm.model.pretrained import CONFIG, FORMAT, TOKENIZER, PretrainedModel
 from xlm.model.transformer import Transformer
@@ -240,9 +240,9 @@ def fetch(name: str) -> Path:
         if not any(folder.glob("model*.safetensors")):
             folder = Path(snapshot_download(name, allow_patterns=[*HUB_FILES, *HUB_PICKLED]))
     except Exception as error:  # the network, the hub, a name that nobody has ...
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
-            f"{name} is no path here, and the Hugging Face hub does not give it ({reason}); "
-            "correct the path or the name, or fetch it by hand and give its folder"
+            f"{name} is no path here, and the Hugging Face hub does not give it "
+            f"({first_line(error)}); correct the path or the name, or fetch it by hand and give its "
+            "folder"
         ) from error
     return folder

@@ -22,6 +22,7 @@ import torch
 from xlm.errors import ConfigError, one_line
 from xlm.model.pretrained import PretrainedModel
 from xlm.run.config import Run, differences, write_run
+from xlm.storage import write_json
 from xlm.training.distributed.processes import Parallel
 from xlm.training.journal import METRICS, Journal, read_metrics
 from xlm.training.restore import CHECKPOINTS
@@ -74,16 +75,16 @@ class RunFolder:
     def check_same(self, run: Run, origin: Mapping[str, str]) -> None:
         """Raise ConfigError if the folder holds another run; note the origin of a new one."""
         config, noted = self.path / "config.yaml", self.path / ORIGIN
+        if not config.exists():
+            write_json(noted, origin, error=ConfigError)
+            return
         try:
-            if not config.exists():
-                noted.write_text(json.dumps(dict(origin), indent=1) + "\n", encoding="utf-8")
-                return
             changed = differences(config.read_text(encoding="utf-8"), run, UNMEASURED)
             before = json.loads(noted.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or one_line(error)
             raise ConfigError(
-                f"{self.path}: what it was trained from cannot be read or written ({reason}); give "
+                f"{self.path}: what it was trained from cannot be read ({reason}); give "
                 "another folder, or remove this one"
             ) from error
         changed += [

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from xlm.errors import DataError
+from xlm.errors import DataError, first_line
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -78,7 +78,7 @@ def _describe(path: str, number: int, error: Exception) -> str:
     after = f"{path}:{number + 1}"
     if isinstance(error, EOFError):
         return f"{after}: the compressed file is truncated: fetch or write it again"
-    return f"{after}: cannot be read ({str(error).splitlines()[0]}): fetch or write it again"
+    return f"{after}: cannot be read ({first_line(error)}): fetch or write it again"
 
 
 def dataset_cells(
@@ -110,7 +110,7 @@ def dataset_cells(
     except DataError:
         raise
     except Exception as error:  # whatever a reader of some format raises is about the data
-        raise DataError(f"datasets:{name}: cannot be read: {_first_line(error)}") from error
+        raise DataError(f"datasets:{name}: cannot be read: {first_line(error)}") from error
 
 
 def _descend(cell: Any, part: str, place: str, column: str) -> Any:
@@ -148,7 +148,7 @@ def dataset_rows(
                 for column, cell in row.items()
             }
     except Exception as error:  # whatever a reader of some format raises is about the data
-        raise DataError(f"datasets:{name}: cannot be read: {_first_line(error)}") from error
+        raise DataError(f"datasets:{name}: cannot be read: {first_line(error)}") from error
 
 
 def _class_names(cell: Any, names: list[str]) -> Any:
@@ -191,8 +191,4 @@ def _open_dataset(
     except DataError:
         raise
     except Exception as error:  # the hub, the network, a missing split, a foreign format ...
-        raise DataError(f"datasets:{name}: cannot be opened: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataError(f"datasets:{name}: cannot be opened: {first_line(error)}") from error

@@ -125,5 +125,5 @@ def test_missing_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="codes: No such file"):
         load_tokenizer(tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(DataError, match="^cannot write .*file: "):
         _fastbpe().save(tmp_path / "file")

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from xlm.errors import DataError, one_line
+from xlm.storage import read_json
 from xlm.text.tokenizers.tokenizer import Tokenizer
 
 SOURCE_FILE, CONFIG_FILE, SPECIALS_FILE = (
@@ -140,16 +141,8 @@ def config_json(tokenizer: Tokenizer, name: str, num_positions: int) -> bytes:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """A JSON object, empty where there is no such file; raises DataError."""
-    if not path.exists():
-        return {}
-    try:
-        content = json.loads(read_file(path))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is no JSON ({one_line(error, most=300)})") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: expected a JSON object, found {type(content).__name__}")
-    return content
+    """Return a JSON object, empty if there is no such file; raise DataError for a damaged one."""
+    return read_json(path, error=DataError) if path.exists() else {}
 
 
 def read_file(path: Path) -> bytes:

@@ -9,7 +9,6 @@ other text. They are added by ``wrap`` alone, so that no objective names a speci
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xlm.errors import ConfigError, DataError
+from xlm.errors import ConfigError
+from xlm.storage import make_folder, write_json, write_whole
 
 Ids = NDArray[np.int64]
 
@@ -166,17 +166,14 @@ def write_tokenizer(
 ) -> None:
     """Write ``files`` and, last, ``tokenizer.json``, which says what is needed to load them."""
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            (folder / name).write_bytes(content)
-        description = {
-            "format": FORMAT,
-            "kind": kind,
-            "settings": dict(settings),
-            "digest": tokenizer.digest,
-            "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
-        }
-        (folder / SETTINGS_FILE).write_text(json.dumps(description, indent=2) + "\n", "utf-8")
-    except OSError as error:
-        raise DataError(f"{folder}: the tokenizer cannot be written ({error.strerror})") from error
+    make_folder(folder)
+    for name, content in files.items():
+        write_whole(folder / name, content)
+    description = {
+        "format": FORMAT,
+        "kind": kind,
+        "settings": dict(settings),
+        "digest": tokenizer.digest,
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+    }
+    write_json(folder / SETTINGS_FILE, description, indent=2)
