@@ -242,7 +242,7 @@ def fetch(name: str) -> Path:
     except Exception as error:  # the network, the hub, a name that nobody has ...
         raise CheckpointError(
             f"{name} is no path here, and the Hugging Face hub does not give it "
-            f"({first_line(error)}); correct the path or the name, or fetch it by hand and give its "
-            "folder"
+            f"({first_line(error)}); correct the path or the name, or fetch it by hand and give "
+            "its folder"
         ) from error
     return folder
