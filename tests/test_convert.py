@@ -458,6 +458,21 @@ def test_data_is_what_preparing_the_text_makes(
     assert f"{unknown:,} of them unknown" in said and unknown > 0
 
 
+def test_data_of_languages_with_hyphens(data: Path, tmp_path: Path) -> None:
+    for path in sorted(data.glob("*.pth")):
+        names = {"en-ne": "pt-BR-zh-Hans", "en": "pt-BR", "ne": "zh-Hans"}
+        parts = [names.get(part, part) for part in path.name.split(".")]
+        path.rename(path.with_name(".".join(parts)))
+    run("import", [str(data), str(tmp_path / "imported")])
+    corpora = Corpora.open(tmp_path / "imported")
+    assert corpora.languages == {"pt-BR": 0, "zh-Hans": 1}
+    assert corpora.names("train") == {"texts": ["pt-BR", "zh-Hans"], "pairs": []}
+    assert corpora.pairs("valid", "zh-Hans-pt-BR").languages == ("zh-Hans", "pt-BR")
+    (data / "valid.pt-BR-zh-Hans.zh-Hans.pth").unlink()
+    with pytest.raises(DataError, match="expected pt and BR-zh-Hans or pt-BR and zh-Hans or pt-BR"):
+        import_corpora(Import(source=str(data), folder=str(tmp_path / "half")))
+
+
 @golden
 def test_the_originals_own_data(tmp_path: Path) -> None:
     source = GOLDEN / "data"

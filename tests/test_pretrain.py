@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -470,7 +471,7 @@ def test_watched_scores_that_do_not_exist(made: Corpora, tmp_path: Path) -> None
     with pytest.raises(ConfigError, match="stopping.metric 'bleu': not a figure of mlm/en"):
         pretrain(changed(run, stopping=Stopping(metric="bleu")), made)
     figures = {"mlm/en": {"nats": 1.0}, "tlm/en-hi": {"nats": 4.0}, "mt/en-hi": {"bleu": 3.0}}
-    score = stopping_score
+    score = partial(stopping_score, pairs={"tlm/en-hi", "mt/en-hi"})
     assert score(Stopping(metric="nats"), figures) == (1.0, ["mlm/en"])
     # more of it is better: the lower, the better, of what is watched
     assert score(Stopping(metric="bleu"), figures) == (-3.0, ["mt/en-hi"])
@@ -546,5 +547,5 @@ def test_a_metric_that_is_the_same_for_every_model_is_refused(
 )
 def test_the_best_is_the_highest_of_figures_that_rise(metric: str, best: float) -> None:
     stopping = Stopping(metric=metric)
-    found = [stopping_score(stopping, {"t/en": {metric: x}})[0] for x in (0.25, 0.5)]
+    found = [stopping_score(stopping, {"t/en": {metric: x}}, set())[0] for x in (0.25, 0.5)]
     assert min(found) == best

@@ -104,8 +104,8 @@ class Languages(Mapping[str, int]):
         if not found:
             spelled = nearest(name, (str(LanguagePair(a, b)) for a in self for b in self if a != b))
             raise ConfigError(
-                f"{name!r} is no pair of the languages {_listed(self)}: expected two of them "
-                f"joined by '-', such as {spelled or 'en-ne for en and ne'}"
+                f"{name!r} is no pair of known languages, which are {_listed(self)}: expected two "
+                f"of them joined by '-', such as {spelled or 'en-ne for en and ne'}"
             )
         return found[0]
 

@@ -54,7 +54,9 @@ def test_what_is_missing_is_told_with_what_there_is(folder):
     ]:
         with pytest.raises(DataError, match=message):
             ask()
-    with pytest.raises(ConfigError, match="'hi-ne' is no pair of the languages en, ne: .* en-ne"):
+    with pytest.raises(
+        ConfigError, match="'hi-ne' is no pair of known languages, which are en, ne: .* en-ne"
+    ):
         found.pairs("train", "hi-ne")
 
 

@@ -413,7 +413,9 @@ def test_shares_of_all_kinds_are_accepted():
 def test_a_language_without_text_names_those_there_are():
     with pytest.raises(DataError, match="no text 'fr' in the train split .* it has en, ne"):
         stream(MaskedLM(languages=["fr"]), "train")
-    with pytest.raises(ConfigError, match="'en-fr' is no pair of the languages en, ne"):
+    with pytest.raises(
+        ConfigError, match="'en-fr' is no pair of known languages, which are en, ne"
+    ):
         stream(MaskedLM(pairs=["en-fr"]), "train")
 
 

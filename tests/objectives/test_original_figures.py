@@ -103,7 +103,7 @@ def figures_of(run, split):
         named[f"{split}_{name}_{kind}_acc"] = 100 * figures["accuracy"]
     for kind in {"mlm", "clm"} & set(objectives):
         single = {name: own for name, own in found.items() if name.startswith(kind + "/")}
-        named[f"{split}_{kind}_ppl"], _ = stopping_score(Stopping(), single)
+        named[f"{split}_{kind}_ppl"], _ = stopping_score(Stopping(), single, set())
         named[f"{split}_{kind}_acc"] = 100 * np.mean([own["accuracy"] for own in single.values()])
     return named
 

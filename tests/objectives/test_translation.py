@@ -121,5 +121,7 @@ def test_settings_that_cannot_be(settings, message):
 
 
 def test_pairs_that_are_not_there_name_those_that_are():
-    with pytest.raises(ConfigError, match="'en-fr' is no pair of .* en, ne: .* such as en-ne"):
+    with pytest.raises(
+        ConfigError, match="'en-fr' is no pair of known .* en, ne: .* such as en-ne"
+    ):
         Translation(pairs=["en-fr"]).streams("mt", CORPORA, seed=0)

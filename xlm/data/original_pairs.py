@@ -65,6 +65,8 @@ class CodePairStream(Stream):
     Raises ConfigError for sizes that cannot be, DataError where no pair is left.
     """
 
+    is_pair = True
+
     def __init__(
         self,
         corpora: Corpora,

@@ -101,6 +101,8 @@ class PairStream(BucketedStream):
     ``BucketedStream``.
     """
 
+    is_pair = True
+
     def __init__(
         self,
         corpora: Corpora,

@@ -77,6 +77,8 @@ class Stream(ABC):
         self.seed = seed
         self.shuffle = shuffle
 
+    is_pair = False
+    """Whether it is called by a pair of languages."""
     num_rows: int
     """Rows or pairs that an epoch serves."""
     batches_per_epoch: float

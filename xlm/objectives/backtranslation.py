@@ -30,6 +30,8 @@ from xlm.rng import Random
 class BackTranslatedStream(SentenceStream):
     """Sentences of a pair's second language, and the id of the first, into which they are put."""
 
+    is_pair = True
+
     def __init__(self, corpora: Corpora, pair: str, **settings: object) -> None:
         source, target = corpora.languages.pair(pair)
         super().__init__(corpora, target, name=pair, **settings)  # type: ignore[arg-type]

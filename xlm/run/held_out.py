@@ -38,6 +38,14 @@ class HeldOut:
         test = held_out_streams(run, corpora, "test") if run.evaluate_test else {}
         return cls({"valid": valid, "test": test})
 
+    @property
+    def pairs(self) -> frozenset[str]:
+        """The ids of the streams of pairs."""
+        every = (
+            stream for split in self.streams.values() for own in split.values() for stream in own
+        )
+        return frozenset(stream.id for stream in every if stream.is_pair)
+
     def has(self, split: Split) -> bool:
         """Return whether anything of ``split`` is measured."""
         return any(self.streams[split].values())

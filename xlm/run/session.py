@@ -85,7 +85,7 @@ def begin(run: Run, corpora: Corpora, folder: RunFolder) -> Session:
     journal = folder.open_journal(run, trainer.state.step)
     session = Session(
         run, corpora, folder, trainer, held_out,
-        watch=Watch(run.stopping, trainer.state, run.schedule.peak_lr),
+        watch=Watch(run.stopping, trainer.state, run.schedule.peak_lr, held_out.pairs),
         reporter=Reporter(journal, trainer, ceiling),
         checkpoints=checkpoints,
         started=started,
@@ -155,7 +155,7 @@ def evaluate_start(session: Session, initialized: InitializationReport | None) -
         return
     whole = initialized is not None and not trainer.learner.heads
     figures = session.measure(most_batches=None if whole else 1)
-    stopping_score(run.stopping, figures)
+    stopping_score(run.stopping, figures, session.held_out.pairs)
     if whole:
         session.checkpoints.before = figures
         session.reporter.before(figures)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
 from xlm.errors import ConfigError
@@ -57,16 +57,17 @@ def check_stopping(stopping: Stopping, stream_ids: Iterable[str]) -> None:
 
 
 def stopping_score(
-    stopping: Stopping, figures: Mapping[str, Mapping[str, float]]
+    stopping: Stopping, figures: Mapping[str, Mapping[str, float]], pairs: Set[str]
 ) -> tuple[float, list[str]]:
-    """The watched score (infinite where it is no number) and the streams that it averages.
+    """Return the watched score, infinite if it is no number, and the streams that it averages.
 
-    The lower, the better: a figure that rises with the model enters with its sign changed.
-    Raises ConfigError where a named stream or the metric does not exist.
+    ``pairs`` are the ids of streams of pairs, which are averaged only if there are no others. The
+    lower, the better: a figure that rises with the model enters with its sign changed. Raises
+    ConfigError if a named stream or the metric does not exist.
     """
     check_stopping(stopping, figures)
     having = [name for name, own in figures.items() if stopping.metric in own]
-    single = [name for name in having if "-" not in name]
+    single = [name for name in having if name not in pairs]
     names = stopping.streams or single or having
     if stopping.metric in UNWATCHED:
         raise ConfigError(
@@ -104,15 +105,18 @@ class Watch:
     Everything that it learns is written to ``state``, so a resumed run watches on.
     """
 
-    def __init__(self, stopping: Stopping, state: TrainState, peak_lr: float) -> None:
+    def __init__(
+        self, stopping: Stopping, state: TrainState, peak_lr: float, pairs: Set[str]
+    ) -> None:
         self.stopping = stopping
         self.state = state
         self.peak_lr = peak_lr
+        self.pairs = pairs
 
     def __call__(self, figures: Mapping[str, Mapping[str, float]]) -> Outcome:
         """Judge one evaluation, at the step of ``state``, by its figures by stream id."""
         stopping, state = self.stopping, self.state
-        score, streams = stopping_score(stopping, figures)
+        score, streams = stopping_score(stopping, figures, self.pairs)
         counted = state.step >= stopping.from_step and math.isfinite(score)
         better = counted and (state.best is None or score < state.best)
         if better:
