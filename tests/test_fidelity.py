@@ -234,7 +234,7 @@ def test_the_command_fails_where_a_row_disagrees(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     table = agreement.Table()
-    monkeypatch.setattr(golden, "compare", lambda folder: table)
+    monkeypatch.setattr(golden, "compare", lambda folder, families: table)
     monkeypatch.setattr(record, "RESULTS", tmp_path)
     monkeypatch.setattr(sys, "argv", ["golden.py", f"--golden={tmp_path}"])
     monkeypatch.setattr(logging.getLogger("xlm"), "setLevel", lambda level: None)  # others listen

@@ -13,19 +13,16 @@ Needs the compiled package: pip install cython setuptools wheel && pip install
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
 from importlib.metadata import version
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
+from benchmarks.support import record, toy
 from xlm.text.readers import ReadReport, open_lines
 from xlm.text.tokenizers.fastbpe import Segmenter
 from xlm.text.tokenizers.learn_fastbpe import count_words, fastbpe_vocabulary, learn_fastbpe
@@ -88,16 +85,8 @@ def compare(words: list[str], codes: bytes, vocabulary: bytes | None) -> dict[st
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--languages", nargs="+", default=["en", "hi", "ne"])
-    parser.add_argument("--merges", type=int, default=8000)
-    parser.add_argument("--lines", type=int, default=10_000, help="learnt on, per language")
-    parser.add_argument(
-        "--output", type=Path, default=Path("benchmarks/results/fastbpe_equality.json")
-    )
-    options = parser.parse_args()
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Compare every word of every language under three vocabularies."""
     codes, vocabulary = learn(options.folder, options.languages, options.lines, options.merges)
     entries = vocabulary.splitlines(keepends=True)
     vocabularies = {
@@ -111,15 +100,7 @@ def main() -> None:
         for name, chosen in vocabularies.items():
             runs.append({"language": language, "what": name, **compare(words, codes, chosen)})
             print(json.dumps(runs[-1], ensure_ascii=False), flush=True)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
-    result = {
-        "command": " ".join(
-            ["python", "-m", "benchmarks.equality.fastbpe_equality", *sys.argv[1:]]
-        ),
-        "commit": commit.stdout.strip(),
-        "date": datetime.date.today().isoformat(),
-        "hardware": f"{platform.machine()}, {os.cpu_count()} cores",
-        "python": platform.python_version(),
+    return {
         "fastbpe": version("fastBPE"),
         "merges": codes.count(b"\n"),
         "vocabulary": len(entries),
@@ -127,9 +108,27 @@ def main() -> None:
         "all_identical": all(run["words"] == run["identical"] for run in runs),
         "runs": runs,
     }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    print(json.dumps({key: result[key] for key in ("different_words", "all_identical")}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, nargs="?", help="holds LANG/*.txt")
+    parser.add_argument("--languages", nargs="+", default=["en", "hi", "ne"])
+    parser.add_argument("--merges", type=int, default=8000)
+    parser.add_argument("--lines", type=int, default=10_000, help="learned on, per language")
+    parser.add_argument(
+        "--quick", action="store_true", help="try the corpus that ships; only printed"
+    )
+    options = parser.parse_args()
+    if options.folder is None and not options.quick:
+        parser.error("give the folder of the text, or --quick")
+    with tempfile.TemporaryDirectory() as place:
+        if options.quick:
+            options.folder, options.merges = toy.data(Path(place)) / "mono", 300
+        figures = measure(options)
+    if not options.quick:
+        record.write("fastbpe_equality", figures)
+    print(json.dumps({key: figures[key] for key in ("different_words", "all_identical")}))
 
 
 if __name__ == "__main__":

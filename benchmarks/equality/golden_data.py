@@ -82,9 +82,12 @@ def bpe(golden: Path, table: Table) -> None:
     folder = golden / "data"
     names = ("train.en", "train.en-fr.fr", "train.en-hi.hi")
     counts = count_words(line for name in names for line in read_lines(folder / name))
-    codes = learn_fastbpe(counts, 300)
+    num_merges, num_kept = (
+        (folder / name).read_bytes().count(b"\n") for name in ("codes", "vocab.small")
+    )
+    codes = learn_fastbpe(counts, num_merges)
     vocabulary = fastbpe_vocabulary(counts, codes)
-    small = b"".join(vocabulary.splitlines(keepends=True)[:120])
+    small = b"".join(vocabulary.splitlines(keepends=True)[:num_kept])
     for name, found in (("codes", codes), ("vocab", vocabulary), ("vocab.small", small)):
         expected = (folder / name).read_bytes()
         what = "learnt on the three training texts: lines"
@@ -168,7 +171,7 @@ def streams(golden: Path, table: Table) -> None:
         cells = Counter(case["tokens"]) + Counter({1: num_cells - len(case["tokens"])})
         cells.subtract(np.concatenate(served).ravel().tolist())
         rest.append((sorted(cells.elements()), sorted(case["last_row_never_served"])))
-    table.exact("streams.json", "chunks of 9 toy texts", chunks)
+    table.exact("streams.json", f"chunks of {len(chunks)} toy texts", chunks)
     table.exact("streams.json", "half of the chunks (subsample 2)", halves)
     table.exact("streams.json", "the last row, which is never served", rest)
 
@@ -201,8 +204,8 @@ def pair_order(golden: Path, table: Table) -> None:
         found = [stream.examples(k).rows.tolist() for k in range(stream.num_batches)]
         kept.append((sorted(row for batch in found for row in batch), order["kept"]))
         batches.append((found, [[order["kept"][i] for i in batch] for batch in order["batches"]]))
-    table.exact("streams.json", "pairs that are kept, 10 settings", kept)
-    table.exact("streams.json", "pairs of each batch, 10 settings", batches)
+    table.exact("streams.json", f"pairs that are kept, {len(kept)} settings", kept)
+    table.exact("streams.json", f"pairs of each batch, {len(batches)} settings", batches)
 
 
 def layouts(golden: Path, table: Table) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from benchmarks.equality.golden_data import corpora_of, read_json
-from benchmarks.equality.golden_models import load_model
+from benchmarks.equality.golden_models import load_model, translator_file
 from benchmarks.support.agreement import Table
 from xlm.batch import Batch
 from xlm.data.corpora import Corpora
@@ -29,7 +29,8 @@ SCORE_TOLERANCE = 1e-4
 
 def decoding(golden: Path, table: Table) -> None:
     """Tokens, lengths and texts of every decoding; tokens and scores of every hypothesis."""
-    pretrained = load_model(golden, "mt/periodic-8.pth")
+    file = translator_file(golden)
+    pretrained = load_model(golden, file)
     tokens, texts, kept, scores = [], [], [], []
     content = read_json(golden, "mt/decode.json")
     with np.load(golden / FILE) as arrays:
@@ -48,7 +49,7 @@ def decoding(golden: Path, table: Table) -> None:
                     kept.append((found.texts(row), [own["tokens"][1:] for own in hypotheses]))
                     own = np.array([own["score"] for own in hypotheses])
                     scores.append((found.scores[row].numpy(), own))
-    num = f"{sum(map(len, content.values()))} decodings of periodic-8.pth"
+    num = f"{sum(map(len, content.values()))} decodings of {Path(file).name}"
     table.exact(FILE, f"tokens and lengths, {num}", tokens)
     table.exact("mt/decode.json", f"texts, {num}", texts)
     table.exact("mt/decode.json", "tokens of the beams' hypotheses", kept)

@@ -33,6 +33,12 @@ def load_model(golden: Path, file: str) -> PretrainedModel:
     )
 
 
+def translator_file(golden: Path) -> str:
+    """Return the name of the folder's one translation model."""
+    (file,) = (path for path in (golden / "mt").glob("*.pth") if ".legacy" not in path.name)
+    return f"mt/{file.name}"
+
+
 # Files.
 
 
@@ -193,14 +199,14 @@ FORWARD = {
     "mlm/forward_relu.npz": "mlm/relu.best-valid_mlm_ppl.pth",
     "mlm/forward_nolang.npz": "mlm/nolang.best-valid_mlm_ppl.pth",
     "clm/forward.npz": "clm/best-valid_clm_ppl.pth",
-    "mt/forward_and_decode.npz": "mt/periodic-8.pth",
 }
+"""Which checkpoint each file of figures was computed with; the translation model's comes last."""
 
 
 @torch.no_grad()
 def forward(golden: Path, table: Table) -> None:
     """Hidden states, logits and losses of every model, from its file on."""
-    for file, weights in FORWARD.items():
+    for file, weights in {**FORWARD, "mt/forward_and_decode.npz": translator_file(golden)}.items():
         pretrained = load_model(golden, weights)
         found: Arrays = {}
         with np.load(golden / file) as arrays:
@@ -258,8 +264,14 @@ def initialization(golden: Path, table: Table) -> None:
     weights = golden / "mlm" / "best-valid_mlm_ppl.pth"
     files = {"codes": golden / "data" / "codes", "vocabulary": golden / "data" / "vocab"}
     source = load(weights, **files)
-    shape = load_model(golden, "mt/periodic-8.pth").transformer.config
-    model = Transformer(shape, vocab_size=442, num_languages=3, pad_id=2)
+    translator = load_model(golden, translator_file(golden))
+    shape, tokenizer = translator.transformer.config, translator.tokenizer
+    model = Transformer(
+        shape,
+        vocab_size=tokenizer.vocab_size,
+        num_languages=len(translator.languages),
+        pad_id=tokenizer.pad_id,
+    )
     report = initialize(
         Learner(model, {}, shape),
         Initialization(encoder=str(weights), decoder=str(weights)),

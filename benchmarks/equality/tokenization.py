@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.support import record
+from benchmarks.support import record, toy
 from xlm.interchange.transformers.xlm import read_transformers_xlm, write_transformers_xlm
 from xlm.model.config import ModelConfig
 from xlm.model.pretrained import PretrainedModel
@@ -129,14 +129,8 @@ def byte_identical(folder: Path, peer: Any) -> bool:
     return all((folder / n).read_bytes() == (folder / "saved" / n).read_bytes() for n in names)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--languages", nargs="+", default=["en", "hi", "ne"])
-    parser.add_argument("--lines", type=int, default=5000, help="compared, per language")
-    parser.add_argument("--learnt-on", type=int, default=10_000, help="lines before them, each")
-    parser.add_argument("--vocabulary", type=int, default=8000, help="merges, or pieces")
-    options = parser.parse_args()
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Compare lines of every language with every tokenizer, called in every way."""
     paths = {name: options.folder / name / "train.txt" for name in options.languages}
     learnt_on = [line for path in paths.values() for line in read_lines(path, 0, options.learnt_on)]
     texts = {
@@ -158,7 +152,7 @@ def main() -> None:
             for language, lines in texts.items():
                 rows.append(compare(what, language, lines, ours, theirs, tokenizer.unk_id))
                 print(rows[-1], flush=True)
-    figures = {
+    return {
         "transformers": version("transformers"),
         "tokenizers": version("tokenizers"),
         "learnt_on_lines": len(learnt_on),
@@ -166,7 +160,28 @@ def main() -> None:
         "vocab_json_and_merges_txt_byte_identical": round_trip,
         "rows": rows,
     }
-    print(record.write("tokenization", figures).name)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, nargs="?", help="holds LANG/train.txt")
+    parser.add_argument("--languages", nargs="+", default=["en", "hi", "ne"])
+    parser.add_argument("--lines", type=int, default=5000, help="compared, per language")
+    parser.add_argument("--learnt-on", type=int, default=10_000, help="lines before them, each")
+    parser.add_argument("--vocabulary", type=int, default=8000, help="merges, or pieces")
+    parser.add_argument(
+        "--quick", action="store_true", help="try the corpus that ships; only printed"
+    )
+    options = parser.parse_args()
+    if options.folder is None and not options.quick:
+        parser.error("give the folder of the text, or --quick")
+    with tempfile.TemporaryDirectory() as place:
+        if options.quick:
+            options.folder = toy.data(Path(place)) / "mono"
+            options.learnt_on, options.lines, options.vocabulary = 50, 10, 500
+        figures = measure(options)
+    if not options.quick:
+        print(record.write("tokenization", figures).name)
 
 
 if __name__ == "__main__":

@@ -114,6 +114,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--measure", choices=CASES, help=argparse.SUPPRESS)
     parser.add_argument("--kept", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--quick", action="store_true", help="one update of CLM; only printed")
     arguments = parser.parse_args()
     if arguments.measure:
         figures = measured(arguments.measure, arguments.kept, arguments.updates)
@@ -121,8 +122,11 @@ def main() -> None:
         return
     from benchmarks.support import record
 
-    rows = [compare(case, arguments.updates, arguments.rounds) for case in CASES]
-    record.write("allocator", {"updates": arguments.updates, "shape": SHAPE, "rows": rows})
+    if arguments.quick:
+        rows = [compare("clm", 1, 1)]
+    else:
+        rows = [compare(case, arguments.updates, arguments.rounds) for case in CASES]
+        record.write("allocator", {"updates": arguments.updates, "shape": SHAPE, "rows": rows})
     for row in rows:
         sys.stdout.write(f"{row}\n")
 

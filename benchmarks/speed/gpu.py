@@ -6,7 +6,7 @@ Random ids in place of text, so that nothing need be carried to the machine: 95,
 256 tokens, 64 rows an update, dropout 0.1; pairs of 10 to 60 tokens a side for TLM. Real tokens a
 second are of the steady state (the median report of the second half); utilization is needed
 arithmetic over the matrix-product rate measured in the same run (see xlm.training.speed). Needs
-CUDA.
+CUDA; ``--quick`` tries the script with a tiny model on any machine.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class RandomIds(Tokenizer):
         raise NotImplementedError
 
     def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "tokenizer.json").write_text("{}")
 
 
@@ -77,36 +78,44 @@ def corpora(vocab_size: int, num_sentences: int) -> Corpora:
     return Corpora(tokenizer, ["aa", "bb"], texts=texts, pairs={("train", "aa-bb"): Pairs(*sides)})
 
 
-OBJECTIVES: dict[str, Objective] = {
-    "mlm": MaskedLM(languages=["aa", "bb"], rows=64, length=256),
-    "clm": CausalLM(languages=["aa", "bb"], rows=64, length=256),
-    "tlm": MaskedLM(pairs=["aa-bb"], tokens=64 * 256, length=256, num_lengths=8),
-}
+def objectives(rows: int) -> dict[str, Objective]:
+    """Return the objectives, each in updates of ``rows * 256`` tokens."""
+    return {
+        "mlm": MaskedLM(languages=["aa", "bb"], rows=rows, length=256),
+        "clm": CausalLM(languages=["aa", "bb"], rows=rows, length=256),
+        "tlm": MaskedLM(pairs=["aa-bb"], tokens=rows * 256, length=256, num_lengths=8),
+    }
+
+
+QUICK = ModelConfig(dim=16, num_layers=1, num_heads=2)
+"""The model that ``--quick`` tries."""
 
 
 def measure(
-    name: str, preset: str, precision: str, compiled: bool, steps: int, data: Corpora
-) -> dict[str, Any]:
-    """The steady state of one objective in one precision."""
-    torch.cuda.reset_peak_memory_stats()
+    name: str, objective: Objective, model: ModelConfig, precision: str, compiled: bool,
+    steps: int, data: Corpora, device: str,
+) -> dict[str, Any]:  # fmt: skip
+    """Measure the steady state of one objective in one precision."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     with tempfile.TemporaryDirectory() as folder:
         pretrain(
             Run(
                 data="random ids",
                 folder=folder,
-                objectives={name: OBJECTIVES[name]},
-                model=ModelConfig(preset=preset, attention_dropout=0.0),
+                objectives={name: objective},
+                model=model,
                 steps=steps,
                 group_size=1,
                 optimizer=Optimizer(),
-                schedule=Schedule(warmup_steps=100),
+                schedule=Schedule(warmup_steps=min(100, steps // 2)),
                 precision=precision,  # type: ignore[arg-type]
                 compile=compiled,
-                report_every=20,
+                report_every=min(20, steps // 2),
                 evaluate_every=0,
                 save_every=0,
                 tensorboard=False,
-                device="cuda",
+                device=device,
             ),
             data,
         )
@@ -118,7 +127,9 @@ def measure(
         "compiled": compiled,
         "tokens_per_second": round(statistics.median(x["tokens_per_second"] for x in steady)),
         "utilization": round(statistics.median(x["utilization"] for x in steady), 4),
-        "memory_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2),
+        "memory_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2)
+        if device == "cuda"
+        else 0,
         "loss_first_and_last": [lines[0]["loss"][name], lines[-1]["loss"][name]],
     }
 
@@ -128,17 +139,26 @@ def main() -> None:
     parser.add_argument("--preset", default="xlm-15")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--vocab", type=int, default=95000)
+    parser.add_argument("--quick", action="store_true", help="try it, without CUDA; only printed")
     arguments = parser.parse_args()
-    if not torch.cuda.is_available():
-        sys.exit("gpu.py: no CUDA device here; run it on a machine with a GPU")
-    data = corpora(arguments.vocab, 50000)
-    rows = [
-        measure(name, arguments.preset, precision, compiled, arguments.steps, data)
-        for compiled in (False, True)
-        for precision in ("bf16", "fp16")
-        for name in OBJECTIVES
-    ]
-    record.write(f"gpu-{arguments.preset}", {"preset": arguments.preset, "rows": rows})
+    if arguments.quick:
+        data = corpora(100, 200)
+        rows = [
+            measure(name, objective, QUICK, "fp32", False, 4, data, "cpu")
+            for name, objective in objectives(2).items()
+        ]
+    else:
+        if not torch.cuda.is_available():
+            sys.exit("gpu.py: no CUDA device here; run it on a machine with a GPU, or try --quick")
+        data = corpora(arguments.vocab, 50000)
+        model = ModelConfig(preset=arguments.preset, attention_dropout=0.0)
+        rows = [
+            measure(name, objective, model, precision, compiled, arguments.steps, data, "cuda")
+            for compiled in (False, True)
+            for precision in ("bf16", "fp16")
+            for name, objective in objectives(64).items()
+        ]
+        record.write(f"gpu-{arguments.preset}", {"preset": arguments.preset, "rows": rows})
     for row in rows:
         sys.stdout.write(f"{row}\n")
 

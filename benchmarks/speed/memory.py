@@ -1,6 +1,6 @@
 """Anonymous memory of ``prepare``, at one amount of text and at ten times as much.
 
-Run as ``python -m benchmarks.speed.memory [--lines 30000] [--workers 2] [--output FILE]``.
+    python -m benchmarks.speed.memory [--lines 30000] [--workers 2]
 
 RssAnon of the whole process tree is read from /proc every 20 ms; mapped files are not in it. The
 peak is the highest level seen twice in a row: between fork and exec a process counts for two. The
@@ -12,10 +12,7 @@ learning may hide the rest, and with one that is there already.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -24,6 +21,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks.support import record
 
 INTERVAL = 0.02
 SMALL = {"size": 4000, "num_draws": 20000}
@@ -45,7 +44,7 @@ def write_text(path: Path, num_lines: int, seed: int) -> None:
 
 
 def prepare(folder: str, texts: str, vocabulary: str | None, num_workers: int) -> None:
-    """What is measured: one language and one pair, vocabulary included or not."""
+    """Prepare one language and one pair; learn a vocabulary if none is given."""
     from xlm.prepare import Aligned, Prepare, Texts, Vocabulary
     from xlm.prepare import prepare as run
 
@@ -110,16 +109,19 @@ def main() -> None:
     parser.add_argument("--lines", type=int, default=30_000)
     parser.add_argument("--factor", type=int, default=10)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/memory.json"))
+    parser.add_argument("--quick", action="store_true", help="try it on 5,000 lines; only printed")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         folder, texts, vocabulary, num_workers = json.loads(options.child)
         prepare(folder, texts, vocabulary or None, int(num_workers))
         return
+    if options.quick:
+        options.lines, options.factor, options.workers = 5000, 1, 1
+    amounts = (options.lines, options.lines * options.factor)
     runs = []
     with tempfile.TemporaryDirectory() as place:
-        for num_lines in (options.lines, options.lines * options.factor):
+        for num_lines in dict.fromkeys(amounts):
             texts = Path(place, f"text-{num_lines}")
             texts.mkdir()
             for seed, side in enumerate(("en", "hi")):
@@ -132,26 +134,14 @@ def main() -> None:
                 runs.append({"what": what, "lines": num_lines, "text_bytes": size, **figures})
                 print(json.dumps(runs[-1]))
                 vocabulary = vocabulary or folder
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
     peaks = {(run["what"], run["lines"]): run["peak_anonymous_mib"] for run in runs}
     rise = {
-        run["what"]: peaks[run["what"], options.lines * options.factor] / run["peak_anonymous_mib"]
-        - 1
+        run["what"]: peaks[run["what"], amounts[1]] / run["peak_anonymous_mib"] - 1
         for run in runs
         if run["lines"] == options.lines
     }
-    result = {
-        "command": " ".join(["python", "benchmarks/speed/memory.py", *sys.argv[1:]]),
-        "commit": commit.stdout.strip(),
-        "date": datetime.date.today().isoformat(),
-        "hardware": f"{platform.machine()}, {os.cpu_count()} cores",
-        "python": platform.python_version(),
-        "workers": options.workers,
-        "runs": runs,
-        "rise": rise,
-    }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(result, indent=1) + "\n")
+    if not options.quick:
+        record.write("memory", {"workers": options.workers, "runs": runs, "rise": rise})
     print(json.dumps({"rise": rise}))
 
 

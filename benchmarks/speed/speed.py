@@ -44,6 +44,10 @@ SHAPES = {
 }
 
 
+QUICK = {"dim": 16, "num_layers": 1, "num_heads": 2, "vocab": 50, "rows": 8, "length": 16}
+"""The shape that ``--quick`` tries."""
+
+
 def batch(shape: dict[str, int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Tokens ``[B, T]``, the flat cells predicted (15 %) and their targets."""
     generator = np.random.default_rng(0)
@@ -109,9 +113,10 @@ def peer(shape: dict[str, int], precision: str, attention_dropout: float) -> Cal
     return update(list(model.parameters()), loss)
 
 
-def compare(name: str, precision: str, attention_dropout: float, rounds: int) -> dict[str, object]:
-    """Both programs in turn; medians, and the median of the ratios pair by pair."""
-    shape = SHAPES[name]
+def compare(
+    name: str, shape: dict[str, int], precision: str, attention_dropout: float, rounds: int
+) -> dict[str, object]:
+    """Time both programs in turn: medians, and the median of the ratios pair by pair."""
     steps = [make(shape, precision, attention_dropout) for make in (ours, peer)]
     for step in steps:
         step()
@@ -136,14 +141,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--shape", choices=SHAPES, action="append")
+    parser.add_argument("--quick", action="store_true", help="try it on a tiny shape; only printed")
     arguments = parser.parse_args()
-    rows = [
-        compare(name, precision, dropout, arguments.rounds)
-        for name in arguments.shape or SHAPES
-        for precision in ("fp32", "bf16")
-        for dropout in (0.1, 0.0)
-    ]
-    record.write("speed", {"threads": torch.get_num_threads(), "rows": rows})
+    if arguments.quick:
+        rows = [compare("quick", QUICK, "fp32", 0.1, 1)]
+    else:
+        rows = [
+            compare(name, SHAPES[name], precision, dropout, arguments.rounds)
+            for name in arguments.shape or SHAPES
+            for precision in ("fp32", "bf16")
+            for dropout in (0.1, 0.0)
+        ]
+        record.write("speed", {"threads": torch.get_num_threads(), "rows": rows})
     for row in rows:
         sys.stdout.write(f"{row}\n")
 

@@ -24,6 +24,7 @@ import argparse
 import itertools
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ import numpy as np
 import torch
 
 from benchmarks.speed.speed import update
-from benchmarks.support import record
+from benchmarks.support import record, toy
 from xlm.batch import IGNORED, Batch
 from xlm.data.corpora import Corpora
 from xlm.model.config import ModelConfig
@@ -49,6 +50,8 @@ LENGTHS = (18, 26)
 """Tokens of the shortest and the longest sentence of a batch, end symbols included."""
 WRITTEN = 24
 """Tokens that are decoded, after the first symbol."""
+QUICK = {"dim": 16, "num_layers": 1, "num_heads": 2, "vocab": 100, "rows": 4}
+"""The shape that ``--quick`` tries."""
 
 
 def sentences(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -270,9 +273,14 @@ def main() -> None:
     parser.add_argument("--corpora", type=Path, help="a prepared folder, for real pairs")
     parser.add_argument("--pair", default="en-ne", help="of --corpora")
     parser.add_argument("--updates", type=int, default=8, help="on real pairs, a round")
+    parser.add_argument("--quick", action="store_true", help="try a tiny shape; only printed")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    with freed_memory_kept():
+    with freed_memory_kept(), tempfile.TemporaryDirectory() as place:
+        if arguments.quick:
+            SHAPE.update(QUICK)
+            arguments.rounds, arguments.updates = 1, 1
+            arguments.corpora = toy.corpora(Path(place))
         rows = [
             {"what": name, **compare(*(counting(own, tokens) for own in both), arguments.rounds)}
             for name, both, tokens in (
@@ -290,7 +298,9 @@ def main() -> None:
                 )  # fmt: skip
                 what = f"training on {arguments.pair}, the peer's batches {name}"
                 rows.append({"what": what, **compare(ours, peer, arguments.rounds)})
-    record.write("translation_speed", {"threads": arguments.threads, "shape": SHAPE, "rows": rows})
+    if not arguments.quick:
+        figures = {"threads": arguments.threads, "shape": SHAPE, "rows": rows}
+        record.write("translation_speed", figures)
     for row in rows:
         sys.stdout.write(f"{row}\n")
 

@@ -5,7 +5,8 @@
 Four recipes (recipes/nepali), each at two learning rates, the Nepali-only row, which the others
 are compared with, at a third. A row's rate is chosen by perplexity on Nepali validation text; then
 it is measured once on the test text. Runs are resumable; a run that ended is not run again.
-``--report`` only rebuilds the table and the figure.
+``--report`` only rebuilds the table and the figure; ``--quick`` tries the script with four updates
+of two rows on the corpus that ships.
 """
 
 from __future__ import annotations
@@ -15,41 +16,48 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.support import record, tables
+from benchmarks.support import record, tables, toy
 from xlm.evaluate import Evaluate, evaluate_run
 from xlm.training.journal import read_metrics
 
 ROOT = Path(__file__).parents[2]
-ROWS = ("ne", "ne+en", "ne+hi", "ne+en+hi")
 BOTH = (1e-3, 2e-3)
 RATES = {"ne": (*BOTH, 4e-3), "ne+en": BOTH, "ne+hi": BOTH, "ne+en+hi": BOTH}
+QUICK_RATES = {"ne": BOTH, "ne+hi": BOTH[:1]}
+QUICK = (
+    "--steps=4", "--evaluate_every=2", "--save_every=2", "--report_every=2",
+    "--schedule.warmup_steps=1", "--stopping.from_step=0", "--precision=fp32", "--average=0",
+    "--model.dim=16", "--model.num_layers=1", "--model.num_heads=2", "--tensorboard=false",
+)  # fmt: skip
+"""Flags of `xlm pretrain` that make a run of a second."""
 
 
 def run(verb: str, *arguments: str) -> None:
-    """One verb in a process of its own, one thread each; its lines go to a log beside the run."""
+    """Run one verb of `xlm` in a process of its own, on one thread."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-m", "xlm", verb, *arguments], env=environment, check=True)
 
 
-def train(folder: Path, row: str, rate: float) -> Path:
-    """Train (or go on with) one row at one rate."""
+def train(folder: Path, row: str, rate: float, flags: Sequence[str] = ()) -> Path:
+    """Train one row at one rate, or resume it; `flags` are further ones of `xlm pretrain`."""
     own = folder / f"{row}-{rate:g}"
     if not (own / "done").exists():
         run(
             "pretrain", "--config", str(ROOT / "recipes" / "nepali" / f"{row}.yaml"),
             "--data", str(folder / "data"), "--folder", str(own),
-            "--schedule.peak_lr", str(rate),
+            "--schedule.peak_lr", str(rate), *flags,
         )  # fmt: skip
         (own / "done").touch()
     return own
 
 
 def summary(own: Path, rate: float) -> dict[str, Any]:
-    """What a run says of itself: best validation score, its step, tokens by language until then."""
+    """Return a run's best validation score, its step, the last step, and the curve."""
     lines = read_metrics(own / "metrics.jsonl")
     valid = [line for line in lines if line["event"] == "valid"]
     counted = [line for line in valid if line["score"] == min(v["score"] for v in valid)]
@@ -63,11 +71,11 @@ def summary(own: Path, rate: float) -> dict[str, Any]:
     }
 
 
-def measure(folder: Path) -> dict[str, Any]:
+def measure(folder: Path, tried: Mapping[str, Sequence[float]] = RATES) -> dict[str, Any]:
     """Choose each row's rate on validation text and measure it on the test text."""
     rows = {}
-    for row in ROWS:
-        runs = [summary(folder / f"{row}-{rate:g}", rate) for rate in RATES[row]]
+    for row, rates in tried.items():
+        runs = [summary(folder / f"{row}-{rate:g}", rate) for rate in rates]
         best = min(runs, key=lambda one: one["valid_perplexity"])
         own = folder / f"{row}-{best['peak_lr']:g}"
         result = evaluate_run(
@@ -86,7 +94,7 @@ def measure(folder: Path) -> dict[str, Any]:
 
 
 def draw(rows: dict[str, Any], path: Path) -> None:
-    """Nats per subword on Nepali validation text, of each row at its chosen rate."""
+    """Draw nats per subword on Nepali validation text, of each row at its chosen rate."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -112,21 +120,29 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/nepali"), help="where runs go")
     parser.add_argument("--parallel", type=int, default=2, help="runs at a time, one thread each")
     parser.add_argument("--report", action="store_true", help="only rebuild table and figure")
+    parser.add_argument("--quick", action="store_true", help="try it, on the corpus that ships")
     arguments = parser.parse_args()
-    results = record.RESULTS / "nepali.json"
+    folder, quick = arguments.folder, arguments.quick
+    results = (folder if quick else record.RESULTS) / "nepali.json"
     if not arguments.report:
-        folder = arguments.folder
+        text = str(toy.data(folder) / "mono") if quick else arguments.text
+        tried, flags = (QUICK_RATES, QUICK) if quick else (RATES, ())
         if not (folder / "data" / "corpora.json").exists():
             recipe = str(ROOT / "recipes" / "nepali" / "prepare.yaml")
-            run("prepare", "--config", recipe, "--root", arguments.text,
-                "--folder", str(folder / "data"))  # fmt: skip
+            size = ("--vocabulary.size", "400") if quick else ()
+            run("prepare", "--config", recipe, "--root", text,
+                "--folder", str(folder / "data"), *size)  # fmt: skip
         with ThreadPoolExecutor(arguments.parallel) as pool:
-            jobs = [pool.submit(train, folder, row, rate) for row in ROWS for rate in RATES[row]]
+            jobs = [
+                pool.submit(train, folder, row, rate, flags)
+                for row, rates in tried.items()
+                for rate in rates
+            ]
             for job in jobs:
                 job.result()
-        record.write("nepali", {"rows": measure(folder)})
-    result = json.loads(results.read_text())
-    draw(result["rows"], record.RESULTS / "nepali.png")
+        record.write("nepali", {"rows": measure(folder, tried)}, results.parent)
+    result = json.loads(results.read_text(encoding="utf-8"))
+    draw(result["rows"], results.with_suffix(".png"))
     sys.stdout.write(f"{tables.nepali(result)}\n\n{tables.nepali_found(result)}\n")
 
 

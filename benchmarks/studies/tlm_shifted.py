@@ -66,7 +66,7 @@ def measure(
             seed=seed,
             group_size=1,
             optimizer=Optimizer(weight_decay=0.01),
-            schedule=Schedule(kind="linear", peak_lr=lr, warmup_steps=200),
+            schedule=Schedule(kind="linear", peak_lr=lr, warmup_steps=min(200, steps // 5)),
             evaluate_every=every * len(objectives),
             save_every=0,
             report_every=100,
@@ -123,7 +123,7 @@ def draw(variants: dict[str, Any], path: Path) -> None:
 
 
 def text(path: Path | None) -> tuple[list[str], list[str]]:
-    """Training and held-out English: the first lines of a file, or the corpus that ships."""
+    """Return training and held-out English: lines of a file, or of the corpus that ships."""
     if path is None:
         return tuple(  # type: ignore[return-value]
             sample.path(f"{split}.en.txt").read_text(encoding="utf-8").splitlines()
@@ -140,23 +140,31 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=100, help="updates between two looks")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--only", choices=VARIANTS, help="one variant, timed: tlm_time")
+    parser.add_argument("--folder", type=Path, default=Path("runs/tlm-shifted"),
+                        help="for the result of --quick")  # fmt: skip
+    parser.add_argument("--quick", action="store_true", help="try it with two updates")
     arguments = parser.parse_args()
     train_lines, valid_lines = text(arguments.text)
-    corpora = shifted.corpora(train_lines, valid_lines, vocab_size=1000, num=20000)
+    sizes = {"vocab_size": 1000, "num": 20000}
+    if arguments.quick:
+        arguments.steps, arguments.every = 2, 1
+        sizes = {"vocab_size": 400, "num": 60, "num_held_out": 8}
+    folder = arguments.folder if arguments.quick else None
+    corpora = shifted.corpora(train_lines, valid_lines, **sizes)
     names = [arguments.only] if arguments.only else list(VARIANTS)
     variants = {
         name: measure(name, corpora, arguments.steps, arguments.every, arguments.lr)
         for name in names
     }
     if arguments.only is None:
-        path = record.write("tlm_shifted", {"text": "shipped corpus" if arguments.text is None
-                                            else "English text", "variants": variants})  # fmt: skip
+        source = "shipped corpus" if arguments.text is None else "English text"
+        path = record.write("tlm_shifted", {"text": source, "variants": variants}, folder)
         draw(variants, path.with_suffix(".png"))
     else:
         (own,) = variants.values()
         looked = {f"{kind}, %": round(100 * own["curve"][-1][kind], 2) for kind in PARTNERS}
         row = {"trained on": arguments.only, "updates": arguments.steps, **looked}
-        record.write("tlm_time", {"rows": [{**row, "seconds": own["seconds"]}]})
+        record.write("tlm_time", {"rows": [{**row, "seconds": own["seconds"]}]}, folder)
     for name, own in variants.items():
         sys.stdout.write(f"{name}: {own['seconds']} s, {json.dumps(own['curve'][-1])}\n")
 

@@ -109,13 +109,8 @@ def apart(first: Figures, second: Figures) -> bool:
 
 
 def write(name: str, figures: Figures, *, trial: bool, folder: Path) -> Path:
-    """The result; what a trial gives (``--quick``, or ``--only`` a part) is left in its folder."""
-    if not trial:
-        return record.write(name, figures)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.json"
-    path.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return path
+    """Write a result; that of a trial (``--quick``, or ``--only`` a part) into its folder."""
+    return record.write(name, figures, folder if trial else None)
 
 
 def show(name: str, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What every result carries: hardware, versions, commit, command, date."""
+"""Results as JSON files, each with the hardware, versions, commit, command and date."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 
 def surroundings() -> dict[str, Any]:
-    """Where and how a figure was measured; no path of the machine."""
+    """Return where and how a figure was measured, without a path of the machine."""
     import torch
 
     commit = subprocess.run(
@@ -35,16 +35,18 @@ def surroundings() -> dict[str, Any]:
     }
 
 
-def write(name: str, figures: dict[str, Any]) -> Path:
-    """Write ``results/NAME.json``: the figures after what they were measured on."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({**surroundings(), **figures}, indent=1, ensure_ascii=False) + "\n")
+def write(name: str, figures: dict[str, Any], folder: Path | None = None) -> Path:
+    """Write ``results/NAME.json``, or ``folder/NAME.json``: the surroundings, then the figures."""
+    folder = folder or RESULTS
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    content = json.dumps({**surroundings(), **figures}, indent=1, ensure_ascii=False)
+    path.write_text(content + "\n", encoding="utf-8")
     return path
 
 
 def _module() -> str:
-    """The dotted name of the script that runs, from the root of the checkout."""
+    """Return the dotted name of the script that runs, from the root of the checkout."""
     script = Path(sys.argv[0]).resolve().with_suffix("")
     return ".".join(script.relative_to(ROOT).parts) if script.is_relative_to(ROOT) else script.name
 

@@ -74,8 +74,8 @@ class ShiftedTokenizer(Tokenizer):
 
     def __init__(self, base: Tokenizer):
         self.base = base
-        self.num_specials = max(base.special_ids) + 1
-        self.shift = base.vocab_size - self.num_specials
+        self.first_ordinary = max(base.special_ids) + 1
+        self.shift = base.vocab_size - self.first_ordinary
         self.vocab_size = base.vocab_size + self.shift
         self.end_id, self.pad_id = base.end_id, base.pad_id
         self.unk_id, self.mask_id = base.unk_id, base.mask_id
@@ -96,7 +96,7 @@ class ShiftedTokenizer(Tokenizer):
 
     def shifted(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """The same text in the second language."""
-        return np.where(ids >= self.num_specials, ids + self.shift, ids)
+        return np.where(ids >= self.first_ordinary, ids + self.shift, ids)
 
 
 def crops(
@@ -113,9 +113,15 @@ def crops(
 
 
 def corpora(
-    train: Sequence[str], valid: Sequence[str], *, vocab_size: int, num: int, seed: int = 0
+    train: Sequence[str],
+    valid: Sequence[str],
+    *,
+    vocab_size: int,
+    num: int,
+    num_held_out: int = 500,
+    seed: int = 0,
 ) -> Corpora:
-    """Texts and pairs of both languages: ``num`` training crops of 8 to 32 tokens, 500 held out.
+    """Return texts and pairs of both languages, made of ``num`` training crops of 8 to 32 tokens.
 
     The ``valid`` pairs are true, the ``test`` pairs the same with the second sentences moved on by
     one: every sentence has the wrong partner.
@@ -123,7 +129,7 @@ def corpora(
     tokenizer = ShiftedTokenizer(learn_sentencepiece(train, vocab_size))
     texts: dict[tuple[str, str], Corpus] = {}
     pairs: dict[tuple[str, str], Pairs] = {}
-    for split, lines, size in (("train", train, num), ("valid", valid, 500)):
+    for split, lines, size in (("train", train, num), ("valid", valid, num_held_out)):
         sentences = crops(lines, tokenizer, size, 8, 32, seed)
         first = Corpus.from_sentences(sentences, language=FIRST, tokenizer=tokenizer)
         second = [tokenizer.shifted(ids) for ids in sentences]

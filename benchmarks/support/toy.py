@@ -32,8 +32,8 @@ def data(folder: Path) -> Path:
     for split in ("train", "valid"):
         for language in sample.LANGUAGES:
             lines = text(split, language)[:60]
-            _write(root / f"mono/{language}/{split}.txt", lines)
             for name in (split, "test") if split == "valid" else (split,):
+                _write(root / f"mono/{language}/{name}.txt", lines)
                 _labeled(root, name, language, lines)
                 _words(root, name, language, lines)
     _questions(root)
@@ -113,8 +113,8 @@ def _questions(root: Path) -> None:
     _write(root / "qa/xquad/article_split.json", [json.dumps(titles)])
 
 
-def models(folder: Path) -> Path:
-    """Runs ``clm``, ``mlm`` and ``mlm+tlm`` of a few updates, as recipes/small makes them."""
+def corpora(folder: Path) -> Path:
+    """Prepare the corpus that ships in ``folder/data``, if it is not there; return the path."""
     prepared = folder / "data"
     languages = sample.LANGUAGES
     if not prepared.exists():
@@ -130,6 +130,12 @@ def models(folder: Path) -> Path:
                 workers=1,
             )
         )
+    return prepared
+
+
+def models(folder: Path) -> Path:
+    """Train the runs ``clm``, ``mlm`` and ``mlm+tlm`` of recipes/small for a few updates."""
+    prepared, languages = corpora(folder), sample.LANGUAGES
     mlm = MaskedLM(languages=list(languages), rows=8, length=32, evaluation_folds=1)
     tlm = MaskedLM(pairs=["en-ne"], tokens=512, length=128, num_lengths=4)
     objectives: dict[str, dict[str, Objective]] = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -203,17 +203,15 @@ def test_tables_of_fine_tuning() -> None:
     assert "collapsed to one answer: pos/random, seed 0" in tables.by_start(result)
 
 
-def test_a_measurement_runs_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    words = ["parsing.py", "--quick", "--folder", str(tmp_path), "--only", "random"]
-    monkeypatch.setattr(sys, "argv", words)
-    monkeypatch.setattr(downstream, "begin", lambda threads: None)  # nor a louder log
-    parsing.main()
+def test_a_measurement_runs_and_resumes(
+    run_quick: Callable[..., object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("studies.parsing", "--folder", tmp_path, "--only", "random")
+    run_quick(*words)
     result = json.loads((tmp_path / "parsing.json").read_text(encoding="utf-8"))
     assert [row[""] for row in result["rows"]] == ["head to the left", "random"]
     assert result["rows"][0]["UAS"] == 100.0 and 0 < result["rows"][1]["UAS"] < 60
     log = (tmp_path / "random/seed-0/metrics.jsonl").read_bytes()
-    parsing.main()  # what is finished is not run again
+    run_quick(*words)  # finished runs are not run again
     assert (tmp_path / "random/seed-0/metrics.jsonl").read_bytes() == log
     assert "head to the left" in capsys.readouterr().out

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.studies import supervised, unsupervised_real
-from benchmarks.support import downstream, tables, toy, translators
+from benchmarks.support import tables, toy, translators
 from xlm.errors import ConfigError, DataError
 
 
@@ -118,27 +117,21 @@ def test_tables_of_translation() -> None:
     assert "| 4 to 10 | 6,408 | 64 | 16,000 | 0.2 | 3,800 | 23.0 | 24.8 |" in made.splitlines()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "words", "result"),
     [
-        ("unsupervised_real", [], "unsupervised_real"),
-        ("supervised", ["--directions", "en-ne", "--only", "en-ne/30"], "supervised"),
-        ("supervised", ["--table3", "--only", "both directions + BT/clm"], "table3"),
+        ("studies.unsupervised_real", [], "unsupervised_real"),
+        ("studies.supervised", ["--directions", "en-ne", "--only", "en-ne/30"], "supervised"),
+        ("studies.supervised", ["--table3", "--only", "both directions + BT/clm"], "table3"),
     ],
 )
-def test_a_measurement_runs_and_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str,
-    words: list[str], result: str,
-) -> None:  # fmt: skip
-    pytest.importorskip("matplotlib")
-    monkeypatch.setattr(sys, "argv", [script, "--quick", "--folder", str(tmp_path), *words])
-    monkeypatch.setattr(downstream, "begin", lambda threads: None)  # nor a louder log
-    module = importlib.import_module(f"benchmarks.studies.{script}")
-    module.main()
+def test_a_measurement_runs_and_resumes(
+    run_quick: Callable[..., object], tmp_path: Path, script: str, words: list[str], result: str
+) -> None:
+    run_quick(script, "--folder", tmp_path, *words)
     before = json.loads((tmp_path / f"{result}.json").read_text(encoding="utf-8"))
     logs = {path: path.read_bytes() for path in tmp_path.glob("seed-0/**/metrics.jsonl")}
     assert logs and not list(tmp_path.glob("seed-0/**/checkpoints"))
-    module.main()  # what is finished is not run again
+    run_quick(script, "--folder", tmp_path, *words)  # finished runs are not run again
     assert {path: path.read_bytes() for path in logs} == logs
     assert json.loads((tmp_path / f"{result}.json").read_text(encoding="utf-8")) == before

@@ -1,0 +1,243 @@
+"""Every benchmark script runs: its smallest case, on the corpus that ships."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from benchmarks.equality import fastbpe_equality
+from benchmarks.speed import allocator, finetuning_speed, memory, translation_speed
+from benchmarks.studies import nepali
+from xlm.__main__ import run as run_verb
+from xlm.text.tokenizers.fastbpe import Segmenter
+
+ROOT = Path(__file__).parents[2]
+Run = Callable[..., object]
+Output = pytest.CaptureFixture[str]
+
+
+def printed_rows(text: str) -> list[dict[str, Any]]:
+    """Return the dicts that a script printed, one a line."""
+    return [ast.literal_eval(line) for line in text.splitlines() if line.startswith("{")]
+
+
+def read(path: Path) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return result
+
+
+def test_every_script_is_run_by_a_test() -> None:
+    scripts = {
+        str(path.relative_to(ROOT / "benchmarks").with_suffix("")).replace("/", ".")
+        for path in (ROOT / "benchmarks").rglob("*.py")
+        if "def main()" in path.read_text(encoding="utf-8")
+    }
+    tests = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py")]
+    run = set(re.findall(r'"((?:studies|speed|equality)\.\w+)"', "".join(tests)))
+    assert scripts - {"demo", "support.tables"} == run  # these two have tests of their own
+
+
+# Studies.
+
+
+@pytest.mark.parametrize("words", [[], ["--only", "tlm"]])
+def test_what_tlm_takes_from_the_other_sentence(
+    run_quick: Run, tmp_path: Path, words: list[str]
+) -> None:
+    run_quick("studies.tlm_shifted", "--folder", tmp_path, *words)
+    if words:
+        (row,) = read(tmp_path / "tlm_time.json")["rows"]
+        assert row["updates"] == 2 and {"true pair, %", "wrong pair, %"} <= set(row)
+        return
+    variants = read(tmp_path / "tlm_shifted.json")["variants"]
+    assert [len(own["curve"]) for own in variants.values()] == [2, 2, 2]
+    assert set(variants["mlm+tlm"]["curve"][0]) == {"step", "true pair", "wrong pair", "alone"}
+    assert (tmp_path / "tlm_shifted.png").stat().st_size > 1000
+
+
+def test_what_other_languages_give_to_nepali(
+    run_quick: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    def in_this_process(verb: str, *words: str) -> None:
+        run_verb(verb, list(words))
+
+    monkeypatch.setattr(nepali, "run", in_this_process)
+    words = ("--folder", tmp_path, "--parallel", 1)
+    run_quick("studies.nepali", *words)
+    result = read(tmp_path / "nepali.json")
+    assert result["command"].startswith("python -m benchmarks.studies.nepali --quick")
+    assert {name: len(own["search"]) for name, own in result["rows"].items()} == {
+        "ne": 2,
+        "ne+hi": 1,
+    }
+    for own in result["rows"].values():
+        perplexities = [run["valid_perplexity"] for run in own["search"]]
+        assert own["chosen"]["valid_perplexity"] == min(perplexities)
+        assert own["test"]["ne"]["perplexity"] > 1 and own["tokens_until_best"]["clm/ne"] >= 0
+    assert "From best to worst" in capsys.readouterr().out
+    (tmp_path / "nepali.png").unlink()
+    run_quick("studies.nepali", *words, "--report")
+    assert (tmp_path / "nepali.png").exists()
+
+
+def test_starts_are_compared_on_real_text(run_quick: Run, tmp_path: Path, capsys: Output) -> None:
+    run_quick("studies.finetuning_real", "--folder", tmp_path, "--only", "ner/random")
+    starts = read(tmp_path / "finetuning_real.json")["tasks"]["ner"]["starts"]
+    assert list(starts) == ["random"] and len(starts["random"]) == 3
+    assert "ner, hi" in capsys.readouterr().out
+
+
+def test_starts_are_compared_on_shifted_ids(run_quick: Run, tmp_path: Path, capsys: Output) -> None:
+    jobs = ("tagging-random", "tagging-mlm")
+    run_quick("studies.finetuning_shifted", "--folder", tmp_path, "--only", *jobs)
+    result = read(tmp_path / "finetuning_shifted.json")
+    assert result["seeds"] == 2
+    assert "tagging, xx" in capsys.readouterr().out
+
+
+def test_frozen_layers_are_compared(run_quick: Run, tmp_path: Path, capsys: Output) -> None:
+    run_quick("studies.freezing", "--folder", tmp_path, "--only", "pos/full", "pos/layer 1")
+    tasks = read(tmp_path / "freezing.json")["tasks"]
+    assert list(tasks["pos"]["starts"]) == ["full", "layer 1 frozen"]
+    assert (tmp_path / "freezing.png").stat().st_size > 1000
+    assert "pos, hi" in capsys.readouterr().out
+
+
+def test_starts_of_an_unsupervised_translator_are_compared(
+    run_quick: Run, tmp_path: Path, capsys: Output
+) -> None:
+    words = ("--folder", tmp_path, "--only", "mlm-none")
+    run_quick("studies.unsupervised_shifted", *words)
+    (cell,) = read(tmp_path / "unsupervised_shifted.json")["cells"].values()
+    assert len(cell["figures"]["en-xx"]["bleu"]["values"]) == 2  # seeds
+    assert "| encoder" in capsys.readouterr().out
+
+
+# Speed.
+
+
+def test_memory_kept_and_given_back(
+    run_quick: Run, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    monkeypatch.setattr(allocator, "in_a_process", allocator.measured)
+    run_quick("speed.allocator")
+    (row,) = printed_rows(capsys.readouterr().out)
+    assert row["objective"] == "clm" and row["seconds_ratio"] > 0 and row["resident_mib_kept"] > 10
+
+
+def test_an_epoch_against_the_trainer_of_transformers(
+    run_quick: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def theirs(rows: list[dict[str, Any]], *others: object) -> finetuning_speed.Timed:
+        assert set(rows[0]) == {"input_ids", "labels"}
+        return finetuning_speed.Timed(2.0, 1.0, 0.5)
+
+    try:
+        import accelerate  # type: ignore[import-not-found] # noqa: F401
+    except ImportError:  # which Trainer needs, and nothing else here does
+        monkeypatch.setattr(finetuning_speed, "theirs", theirs)
+    run_quick("speed.finetuning_speed", "--folder", tmp_path, "--limit", 40)
+    result = read(tmp_path / "finetuning_speed.json")
+    assert result["examples"] == 40 and len(result["rows"]) == 3
+    assert all(row["real_tokens_per_second"] > 0 for row in result["rows"])
+
+
+def test_a_preset_is_measured(run_quick: Run, capsys: Output) -> None:
+    run_quick("speed.gpu")
+    rows = printed_rows(capsys.readouterr().out)
+    assert [row["objective"] for row in rows] == ["mlm", "clm", "tlm"]
+    assert all(row["tokens_per_second"] > 0 and row["utilization"] > 0 for row in rows)
+
+
+def test_memory_of_preparing(run_quick: Run, capsys: Output) -> None:
+    run_quick("speed.memory")
+    *runs, last = printed_rows(capsys.readouterr().out)
+    assert [run["what"] for run in runs] == list(last["rise"])
+    assert all(run["peak_anonymous_mib"] > 10 for run in runs)
+    assert memory.anonymous_kib(0) > 0
+
+
+def test_updates_against_transformers(run_quick: Run, capsys: Output) -> None:
+    run_quick("speed.speed")
+    (row,) = printed_rows(capsys.readouterr().out)
+    assert row["shape"] == "quick" and row["ratio"] > 0
+
+
+def test_a_pipe_of_lines_is_translated_in_place(run_quick: Run, capsys: Output) -> None:
+    run_quick("speed.translate_pipe")
+    (run,) = printed_rows(capsys.readouterr().out)
+    assert run["lines_out"] == run["in_their_places"] == run["lines"] == 100
+    assert run["empty_in_their_places"] == run["empty_expected"] == 2
+
+
+def test_translators_against_transformers(
+    run_quick: Run, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    monkeypatch.setattr(translation_speed, "SHAPE", dict(translation_speed.SHAPE))
+    run_quick("speed.translation_speed", "--threads", 1)
+    rows = printed_rows(capsys.readouterr().out)
+    assert len(rows) == 4 and all(row["ratio"] > 0 for row in rows)
+
+
+# Equality.
+
+
+class FakeFastBpe:
+    """The interface of the compiled package over our own segmentation."""
+
+    def __init__(self, codes: str, vocabulary: str):
+        read_bytes = [Path(path).read_bytes() if path else None for path in (codes, vocabulary)]
+        self.segment = Segmenter(read_bytes[0] or b"", read_bytes[1])
+
+    def apply(self, words: list[str]) -> list[str]:
+        # One word in a hundred comes back otherwise: such words must be counted.
+        return [
+            " ".join(self.segment(word)) if at % 100 else "otherwise"
+            for at, word in enumerate(words)
+        ]
+
+
+def test_words_are_compared_with_those_of_fastbpe(
+    run_quick: Run, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    monkeypatch.setitem(sys.modules, "fastBPE", SimpleNamespace(fastBPE=FakeFastBpe))  # type: ignore[arg-type]
+    monkeypatch.setattr(fastbpe_equality, "version", lambda name: "none")
+    run_quick("equality.fastbpe_equality", "--languages", "en")
+    *runs, closing = capsys.readouterr().out.splitlines()
+    for line in (line for line in runs if line.startswith("{")):
+        run = json.loads(line)
+        assert run["words"] - run["identical"] == -(-run["words"] // 100) > 0
+    assert json.loads(closing)["all_identical"] is False
+
+
+@pytest.mark.fastbpe
+def test_words_are_segmented_as_fastbpe_does(run_quick: Run, capsys: Output) -> None:
+    run_quick("equality.fastbpe_equality")
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["all_identical"]
+
+
+def test_figures_are_compared_with_the_original(run_quick: Run, capsys: Output) -> None:
+    assert run_quick("equality.golden", "--golden", ROOT / "tests/golden") == 0
+    assert "0 do not" in capsys.readouterr().out
+
+
+def test_models_go_through_every_format(run_quick: Run, capsys: Output) -> None:
+    assert run_quick("equality.interchange") == 0
+    rows = printed_rows(capsys.readouterr().out)
+    assert len(rows) == 11 and all(row["identical"] == row["lines"] for row in rows)
+
+
+def test_lines_are_compared_with_those_of_transformers(run_quick: Run, capsys: Output) -> None:
+    run_quick("equality.tokenization")
+    rows = printed_rows(capsys.readouterr().out)
+    assert len(rows) == 3 * (4 + 2 + 2)
+    own = [row for row in rows if row["tokenizer"].endswith("read again by xlm")]
+    assert all(row["identical"] == row["lines"] == 10 for row in own) and len(own) == 9
