@@ -62,6 +62,25 @@ def test_a_crash_between_the_two_renames_of_a_replacement_loses_nothing(tmp_path
     assert (tmp_path / "corpus" / "old").exists()
 
 
+def test_a_replacement_that_fails_leaves_the_old_folder(tmp_path, monkeypatch):
+    target = tmp_path / "corpus"
+    target.mkdir()
+    (target / "old").touch()
+    rename = os.rename
+
+    def full(old, new):
+        if str(old).endswith(".writing"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        rename(old, new)
+
+    monkeypatch.setattr(storage.os, "rename", full)
+    with pytest.raises(DataError, match="No space left"):
+        with atomic_directory(target, replace=True) as folder:
+            (folder / "new").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
+    assert [path.name for path in target.iterdir()] == ["old"]
+
+
 def test_a_folder_that_another_process_writes_is_refused(tmp_path):
     staging = tmp_path / ".corpus.writing"
     staging.mkdir()

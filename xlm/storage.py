@@ -54,11 +54,27 @@ def atomic_directory(path: Path | str, *, replace: bool = False) -> Iterator[Pat
             yield staging
             _flush(staging)
             (staging / _LOCK).unlink()
-            if path.exists():
-                os.rename(path, replaced)
-            os.rename(staging, path)
-            sync(path.parent)
-            shutil.rmtree(replaced, ignore_errors=True)
+            replace_folder(path, staging, replaced)
+
+
+def replace_folder(path: Path, filled: Path, aside: Path) -> None:
+    """Give the folder ``filled`` the name ``path``; a folder of that name is removed.
+
+    A crash between the two renames leaves the old folder under the name ``aside``; an error puts it
+    back.
+    """
+    if path.exists():
+        os.rename(path, aside)
+    try:
+        os.rename(filled, path)
+    except OSError:
+        if aside.exists():
+            os.rename(aside, path)
+        raise
+    try:
+        sync(path.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextlib.contextmanager

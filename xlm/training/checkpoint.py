@@ -33,7 +33,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from xlm.errors import CheckpointError, one_line
-from xlm.storage import sync
+from xlm.storage import replace_folder, sync
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -131,7 +131,7 @@ def save(
         beside.mkdir()
         _write_files(beside, tensors, state, texts or {}, directories or {})
         _write_manifest(beside, step)
-        _commit(beside, final)
+        replace_folder(final, beside, final.with_name(f".{final.name}.old-{os.getpid()}"))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"{final}: not saved ({one_line(error)}); earlier checkpoints are intact: make room "
@@ -197,26 +197,6 @@ def _write_manifest(beside: Path, step: int) -> None:
     for directory in (d for d in beside.rglob("*") if d.is_dir()):
         sync(directory)
     sync(beside)
-
-
-def _commit(beside: Path, final: Path) -> None:
-    """Give the directory its name; one that has it already steps aside first.
-
-    Between the two renames the old one is found under its hidden name (see ``latest``).
-    """
-    aside = final.with_name(f".{final.name}.old-{os.getpid()}")
-    if final.exists():
-        os.rename(final, aside)
-    try:
-        os.rename(beside, final)
-    except OSError:
-        if aside.exists():
-            os.rename(aside, final)
-        raise
-    try:
-        sync(final.parent)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def load(path: Path | str) -> Loaded:
