@@ -39,7 +39,7 @@ def test_there_is_nothing_but_recipes() -> None:
     assert all(kind(name) is Prepare for name in NAMES if Path(name).stem.startswith("prepare"))
     strange = [path for path in RECIPES.rglob("*") if path.is_file() and path.suffix != ".yaml"]
     assert not strange
-    presets = ("xlm/paper", "xlm/code")
+    presets = ("xlm/paper", "xlm/original")
     deep = [name for name in NAMES if len(Path(name).parts) != 2 + name.startswith(presets)]
     assert not deep, (
         "recipes lie at recipes/STUDY/RUN.yaml, presets at recipes/STUDY/PRESET/RUN.yaml"

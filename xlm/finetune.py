@@ -21,7 +21,7 @@ from typing import Literal
 
 from xlm import sample
 from xlm.config.cli import run_verb, to_yaml
-from xlm.config.validation import check_types
+from xlm.config.hints import check_types
 from xlm.data.corpora import Corpora
 from xlm.errors import ConfigError
 from xlm.interchange.load import MODEL, load

@@ -19,9 +19,10 @@ from benchmarks.support.agreement import Table
 from xlm.data.collate import pad
 from xlm.data.corpora import Corpora
 from xlm.data.corpus import Corpus
-from xlm.data.masking import choose_targets_as_original, frequency_weights, replace_targets
+from xlm.data.masking import frequency_weights, replace_targets
 from xlm.data.mixture import Mixture
-from xlm.data.original_pairs import CodePairStream
+from xlm.data.original_masks import choose_targets_as_original
+from xlm.data.original_pairs import OriginalPairStream
 from xlm.data.pairs import Pairs
 from xlm.data.sampling import Sampling
 from xlm.data.streams import TextStream
@@ -156,13 +157,19 @@ def streams(golden: Path, table: Table) -> None:
         corpora = Corpora(tokenizer, ["en"], texts={("train", "en"): corpus})
         settings: dict[str, Any] = {"rows": case["batch_size"], "length": case["bptt"]}
         stream = TextStream(
-            corpora, "en", objective="mlm", **settings, layout="code", shuffle=False
+            corpora, "en", objective="mlm", **settings, layout="original", shuffle=False
         )
         served = [np.stack(stream.examples(k).first).T for k in range(stream.num_batches)]
         chunks.append((np.stack(served), np.array(case["batches"])))
         if half := case["batches_subsample_2"]:
             stream = TextStream(
-                corpora, "en", objective="mlm", **settings, layout="code", shuffle=False, one_in=2
+                corpora,
+                "en",
+                objective="mlm",
+                **settings,
+                layout="original",
+                shuffle=False,
+                one_in=2,
             )
             found = [np.stack(stream.examples(k).first).T for k in range(stream.num_batches)]
             halves.append((np.stack(found), np.array(half)))
@@ -190,7 +197,7 @@ def pair_order(golden: Path, table: Table) -> None:
     kept, batches = [], []
     for order in content["orders"]:
         tokens = order["tokens_per_batch"]
-        stream = CodePairStream(
+        stream = OriginalPairStream(
             corpora,
             "en-hi",
             objective="tlm",
@@ -291,7 +298,7 @@ def sampling(golden: Path, table: Table) -> None:
             turns.append((order.count(name), draw["draws"]))
     table.close("sampling.json", "probability of each language and pair", shares, 1e-12)
     table.close("sampling.json", "probability of each step of one iteration", draws, 1e-12)
-    table.exact("sampling.json", "draws of each kind in one iteration (order code)", turns)
+    table.exact("sampling.json", "draws of each kind in one iteration (order original)", turns)
 
 
 def _mixture(case: dict[str, Any], rule: Sampling) -> tuple[Mixture, list[str]]:
@@ -303,7 +310,7 @@ def _mixture(case: dict[str, Any], rule: Sampling) -> tuple[Mixture, list[str]]:
         size = sizes.get(step) or sizes.get("-".join(reversed(step.split("-"))))
         given[kind].append(Sized(f"{kind}/{step}", step, size))
     given = {kind: streams for kind, streams in given.items() if streams}
-    mixture = Mixture(given, dict.fromkeys(given, rule), group_size=1, order="code")
+    mixture = Mixture(given, dict.fromkeys(given, rule), group_size=1, order="original")
     return mixture, list(given)
 
 

@@ -18,7 +18,7 @@ from benchmarks.equality.golden_models import load_model, translator_file
 from benchmarks.support.agreement import Table
 from xlm.batch import Batch
 from xlm.data.corpora import Corpora
-from xlm.data.original_pairs import CodePairStream
+from xlm.data.original_pairs import OriginalPairStream
 from xlm.metrics.translation import multi_bleu
 from xlm.model.generate import Generated, Generation, generate
 from xlm.model.pretrained import PretrainedModel
@@ -82,7 +82,7 @@ def _translated(
     pretrained: PretrainedModel, corpora: Corpora, settings: dict[str, Any], split: str, pair: str
 ) -> tuple[list[str], list[str]]:
     """Translations and references, whole words, in the original's order: batches by length."""
-    stream = CodePairStream(
+    stream = OriginalPairStream(
         corpora, pair, objective="mt", split=split, rows=settings["batch_size"], tokens=None,
         num_specials=4, max_length=512, longest_side=None, most_pairs=None, sort=True, seed=0,
         shuffle=False,

@@ -24,8 +24,7 @@ from xlm.data.corpora import Corpora
 from xlm.metrics.translation import multi_bleu
 from xlm.model.pretrained import PretrainedModel
 from xlm.objective import Objective
-from xlm.objectives.causal import CausalLM, CausalTLM
-from xlm.objectives.masked import MaskedLM
+from xlm.objectives.original import OriginalCausalLM, OriginalCausalTLM, OriginalMaskedLM
 from xlm.objectives.translation import Translation
 from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
@@ -41,15 +40,19 @@ SPLITS = ("valid", "test")
 def _objectives(settings: dict[str, Any]) -> dict[str, Objective]:
     """One objective per kind of step and of data, as the evaluator has it."""
     steps, rows, length = settings["steps"], settings["batch_size"], settings["bptt"]
-    mlm = partial(MaskedLM, mask_rate=settings["word_pred"], rows=rows, evaluation="code")
+    mlm = partial(
+        OriginalMaskedLM, mask_rate=settings["word_pred"], rows=rows, evaluation="original"
+    )
     part = "encoder" if settings["encoder_only"] else "decoder"
     makers: dict[tuple[str, bool], Callable[[list[str]], Objective]] = {
         ("mlm", False): lambda names: mlm(languages=names, length=length),
         ("mlm", True): lambda names: mlm(pairs=names, length=512),
-        ("clm", False): lambda names: CausalLM(
-            languages=names, length=length, evaluation="code", part=part
+        ("clm", False): lambda names: OriginalCausalLM(
+            languages=names, length=length, evaluation="original", part=part
         ),
-        ("clm", True): lambda names: CausalTLM(pairs=names, length=512, evaluation="code"),
+        ("clm", True): lambda names: OriginalCausalTLM(
+            pairs=names, length=512, evaluation="original"
+        ),
         ("mt", True): lambda names: Translation(pairs=names),
     }
     found: dict[str, Objective] = {}

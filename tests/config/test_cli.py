@@ -290,7 +290,7 @@ MISTAKES = [
     ("--model={preset: tiny, dims: 3}", "--model.dims: no such flag; did you mean --model.dim?"),
     (
         "--order=rotat",
-        "expected one of rotate, together, code, found 'rotat'; did you mean rotate?",
+        "expected one of rotate, together, original, found 'rotat'; did you mean rotate?",
     ),
     ("--tensorboard=no", "--tensorboard: expected true or false, found 'no'; write false"),
     ("--optimizer.betas=[0.9]", "--optimizer.betas: expected a list of 2 numbers, found [0.9]"),

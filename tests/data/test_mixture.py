@@ -135,7 +135,7 @@ def test_one_iteration_is_the_original_s(case):
     }
     rule = {"rule": "uniform"} if case["factor"] == -1 else {"alpha": case["factor"]}
     samplings = {kind: Sampling(**rule) for kind in kinds}
-    mixture = Mixture(streams, samplings, order="code", group_size=1)
+    mixture = Mixture(streams, samplings, order="original", group_size=1)
     draws = case["one_iteration"]["draws"]
     for (kind, names), expected in zip(kinds.items(), draws, strict=True):
         assert len(names) == expected["options"]
@@ -160,13 +160,13 @@ def test_an_objective_of_many_streams_has_five_updates_in_a_row():
     many = corpora(**{name: [4] * 9 for name in "abcdefg"})
     seven = [TextStream(many, name, objective="mlm", length=8, rows=2) for name in "abcdefg"]
     weights = {"tlm": [[0, 1.0], [12, 1.0], [13, 0.0]]}
-    mixture = Mixture({"mlm": seven, "tlm": pairs("tlm")}, weights=weights, order="code")
+    mixture = Mixture({"mlm": seven, "tlm": pairs("tlm")}, weights=weights, order="original")
     turns = [mixture.plan(step, {})[0].objective for step in range(18)]
     assert turns == (["mlm"] * 5 + ["tlm"]) * 2 + ["mlm"] * 6
     assert len(mixture.plan(0, {})[0].micro_batches) == 8
 
 
-@pytest.mark.parametrize("order", ["rotate", "together", "code"])
+@pytest.mark.parametrize("order", ["rotate", "together", "original"])
 def test_the_table_says_what_is_then_seen(order):
     sampling = Sampling(rule="shares", shares={"en": [[0, 3], [400, 0]], "hi": 1.0, "ne": 1.0})
     mixture = two(samplings={"mlm": sampling}, weights={"tlm": [[0, 0.0], [300, 1.0]]}, order=order)
@@ -191,7 +191,7 @@ def test_the_table_says_what_is_then_seen(order):
 def test_mixtures_that_cannot_be():
     for settings, message in [
         ({"group_size": 0}, "group_size must be at least 1"),
-        ({"order": "random"}, "expected rotate, together or code"),
+        ({"order": "random"}, "expected rotate, together or original"),
         ({"weights": {"clm": 1.0}}, "a weight for clm: there is mlm, tlm"),
         ({"samplings": {"clm": Sampling()}}, "a sampling for clm"),
         ({"weights": {"mlm": -1.0}}, "the weight of mlm"),

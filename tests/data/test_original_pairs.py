@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data.fakes import corpora
-from xlm.data.original_pairs import UNCUT_LANGUAGES, CodePairStream, evaluation_cut
+from xlm.data.original_pairs import UNCUT_LANGUAGES, OriginalPairStream, evaluation_cut
 from xlm.data.sentence_streams import PairStream
 from xlm.errors import ConfigError, DataError
 
@@ -18,7 +18,7 @@ GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "pair_order.json").r
 
 def stream(first, second, **settings):
     settings = {"rows": 3, "num_specials": 4, **settings}
-    return CodePairStream(corpora(en_hi=(first, second)), "en-hi", objective="tlm", **settings)
+    return OriginalPairStream(corpora(en_hi=(first, second)), "en-hi", objective="tlm", **settings)
 
 
 def batches(found, epoch=0):
@@ -144,7 +144,7 @@ def test_only_the_first_pairs_that_are_left_count_where_there_are_enough():
 def test_both_directions_have_the_same_batches_with_their_sides_exchanged():
     made = corpora(en_hi=([4, 1, 7], [5, 2, 6]))
     there, back = (
-        CodePairStream(made, pair, objective="o", rows=2, num_specials=4, shuffle=False)
+        OriginalPairStream(made, pair, objective="o", rows=2, num_specials=4, shuffle=False)
         for pair in ("en-hi", "hi-en")
     )
     assert batches(there) == batches(back)

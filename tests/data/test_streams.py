@@ -102,7 +102,7 @@ def test_code_layout_is_the_original_s_to_the_token(case):
     found = Corpus.from_sentences(sentences, language="en", tokenizer=TOKENIZER)
     assert found.ids.tolist() == case["tokens"]
     made = Corpora(TOKENIZER, ["en"], texts={("train", "en"): found})
-    settings = {"rows": case["batch_size"], "length": case["bptt"], "layout": "code"}
+    settings = {"rows": case["batch_size"], "length": case["bptt"], "layout": "original"}
     stream = TextStream(made, "en", objective="mlm", **settings, shuffle=False)
     chunks = [np.stack(stream.examples(k).first).T.tolist() for k in range(stream.num_batches)]
     assert chunks == case["batches"]
@@ -114,7 +114,7 @@ def test_code_layout_is_the_original_s_to_the_token(case):
 
 
 def test_code_layout_knows_the_token_before_each_row():
-    stream, _ = text([7, 3, 9, 4], length=4, rows=2, layout="code", shuffle=False)
+    stream, _ = text([7, 3, 9, 4], length=4, rows=2, layout="original", shuffle=False)
     chunks = [stream.examples(k) for k in range(stream.num_batches)]
     assert chunks[0].before.tolist() == [1, 1]
     for before, after in zip(chunks, chunks[1:], strict=False):
@@ -127,7 +127,7 @@ def test_a_cut_serves_the_first_chunks_as_the_original_does(case, caplog):
     found = Corpus.from_sentences(sentences, language="en", tokenizer=TOKENIZER)
     made = Corpora(TOKENIZER, ["en"], texts={("valid", "en"): found})
     settings = {
-        "rows": case["batch_size"], "length": case["bptt"], "layout": "code", "one_in": 2,
+        "rows": case["batch_size"], "length": case["bptt"], "layout": "original", "one_in": 2,
         "objective": "mlm", "split": "valid", "shuffle": False,
     }  # fmt: skip
     if not case["batches_subsample_2"]:
@@ -142,14 +142,14 @@ def test_a_cut_serves_the_first_chunks_as_the_original_does(case, caplog):
 
 
 def test_code_layout_says_when_most_of_what_it_serves_is_filler(caplog):
-    text([3] * 4, length=8, rows=4, layout="code")  # 16 tokens in 32 cells
+    text([3] * 4, length=8, rows=4, layout="original")  # 16 tokens in 32 cells
     text([3] * 3, length=8, rows=4)
     assert not caplog.records
-    text([3, 3, 3, 2], length=8, rows=4, layout="code")
+    text([3, 3, 3, 2], length=8, rows=4, layout="original")
     (record,) = caplog.records
     assert record.levelname == "WARNING" and record.name == "xlm"
     assert record.getMessage() == (
-        "clm/en: 17 of the 32 cells that layout code serves are filler, for 15 tokens of text: "
+        "clm/en: 17 of the 32 cells that layout original serves are filler, for 15 tokens of text: "
         "lower rows (4) or length (8), or take layout paper"
     )
 
@@ -160,7 +160,7 @@ def test_settings_that_cannot_be_are_refused():
     for wrong in ({"length": 0, "rows": 1}, {"length": 1, "rows": 0}):
         with pytest.raises(ConfigError, match="clm/en: rows"):
             text([3], **wrong)
-    with pytest.raises(ConfigError, match="unknown text layout 'book'"):
+    with pytest.raises(ConfigError, match="text layout 'book': expected paper or original"):
         text([3], length=1, rows=1, layout="book")
     with pytest.raises(DataError, match="is empty"):
         text([], length=1, rows=1)

@@ -25,6 +25,7 @@ from xlm.data.pairs import Pairs
 from xlm.errors import ConfigError, DataError
 from xlm.metrics.scores import Scores
 from xlm.objectives.masked import MaskedLM
+from xlm.objectives.original import OriginalMaskedLM
 from xlm.rng import Random
 
 CORPORA = corpora()
@@ -133,7 +134,7 @@ def test_end_symbols_of_text_may_be_predicted_those_of_a_layout_never():
         return Counter(t for k in range(60) for t in real(train_batch(objective, k)[1])[1])
 
     assert all_targets(MLM)[END] > 0
-    assert all_targets(MaskedLM(languages=["en"], predict_end=False))[END] == 0
+    assert all_targets(OriginalMaskedLM(languages=["en"], predict_end=False))[END] == 0
     assert all_targets(TLM)[END] == 0
     uniform = MaskedLM(languages=["en"], frequency_exponent=0.0, rows=8, length=32)
     drawn = all_targets(uniform)
@@ -235,13 +236,13 @@ def test_the_folds_predict_each_token_of_held_out_text_once_end_symbols_too(rate
     assert len(batches) == found.num_batches * round(1 / rate)
     for batch in batches:  # the stated rate
         assert batch.count == pytest.approx(int(batch.lengths.sum()) / round(1 / rate), abs=1)
-    kept = MaskedLM(languages=["en"], rows=3, length=16, mask_rate=rate, predict_end=False)
+    kept = OriginalMaskedLM(languages=["en"], rows=3, length=16, mask_rate=rate, predict_end=False)
     assert len(cells_of(kept, stream(kept))) == len(tokens)  # a matter of training alone
 
 
 def test_held_out_text_is_read_whole_however_training_text_is_cut():
     """The original's streams drop tokens and fill in others; an evaluation must not."""
-    objective = MaskedLM(languages=["en"], rows=3, length=16, stream_layout="code")
+    objective = OriginalMaskedLM(languages=["en"], rows=3, length=16, stream_layout="original")
     assert cells_of(objective, stream(objective)) == cells_of(MLM, stream(MLM))
 
 

@@ -17,8 +17,7 @@ from xlm.data.corpus import Corpus
 from xlm.data.pairs import Pairs
 from xlm.interchange.original.binarized import read_binarized
 from xlm.interchange.original.checkpoint import read_original
-from xlm.objectives.causal import CausalLM, CausalTLM
-from xlm.objectives.masked import MaskedLM
+from xlm.objectives.original import OriginalCausalLM, OriginalCausalTLM, OriginalMaskedLM
 from xlm.objectives.translation import Translation
 from xlm.rng import Random
 from xlm.run.config import Stopping
@@ -61,7 +60,7 @@ def read_model(path):
 
 def objectives_of(settings):
     """The original's steps as objectives, named as its figures are."""
-    code = {"rows": settings["batch_size"], "evaluation": "code"}
+    fixed = {"rows": settings["batch_size"], "evaluation": "original"}
     part = "encoder" if settings["encoder_only"] else "decoder"
     made = {}
     for steps, names in settings["steps"].items():
@@ -71,17 +70,17 @@ def objectives_of(settings):
         if kind == "mt":
             made["mt"] = Translation(pairs=pairs, length=512)
         for given in ({"languages": languages}, {"pairs": pairs}):
-            own = given | code | {"length": settings["bptt"] if "languages" in given else 512}
+            own = given | fixed | {"length": settings["bptt"] if "languages" in given else 512}
             if kind == "mt" or not next(iter(given.values())):
                 continue
             if kind == "mlm":
-                made["mlm" if "languages" in given else "tlm"] = MaskedLM(
+                made["mlm" if "languages" in given else "tlm"] = OriginalMaskedLM(
                     mask_rate=settings["word_pred"], **own
                 )
             elif "languages" in given:
-                made["clm"] = CausalLM(part=part, **own)
+                made["clm"] = OriginalCausalLM(part=part, **own)
             else:
-                made["ctlm"] = CausalTLM(part=part, **own)
+                made["ctlm"] = OriginalCausalTLM(part=part, **own)
     return made
 
 
@@ -158,8 +157,8 @@ def test_causal_pairs_of_evaluation_and_of_training(name, layout):
         for side, language in zip(sides, ("en", "fr"), strict=True)
     ))  # fmt: skip
     made = Corpora(read.tokenizer, LANGUAGES, pairs={("train", "en-fr"): pairs})
-    objective = CausalTLM(pairs=["en-fr"], layout=layout, rows=len(rows), tokens=None,
-                          pair_order="code")  # fmt: skip
+    objective = OriginalCausalTLM(pairs=["en-fr"], layout=layout, rows=len(rows), tokens=None,
+                          pair_order="original")  # fmt: skip
     (stream,) = objective.streams("clm", made, seed=0)
     batch = objective.collate(stream.examples(0), Random(0), train=True)
     order = batch.rows.tolist()

@@ -20,7 +20,7 @@ from xlm.data.corpus import Corpus
 from xlm.data.pairs import Pairs
 from xlm.data.streams import Examples
 from xlm.errors import ConfigError
-from xlm.objectives.masked import MaskedLM
+from xlm.objectives.original import OriginalMaskedLM
 from xlm.pretrain import pretrain
 from xlm.rng import Random
 
@@ -30,7 +30,7 @@ DRAWS = json.loads((GOLDEN / "mask_draws.json").read_text())
 NUM_DRAWS = 4000
 ORIGINAL = WordTokenizer(442)
 ORIGINAL.counts = DRAWS["counts"]
-CODE = {"masks": "code", "counts": "vocabulary", "random_from_all": True}
+SETTINGS = {"masks": "original", "counts": "vocabulary", "random_from_all": True}
 
 # Evaluation.
 
@@ -55,12 +55,12 @@ def toy_text():
 )
 def test_evaluation_masks_are_the_original_s_to_the_cell(case):
     is_pair = "-" in case["name"]
-    objective = MaskedLM(
+    objective = OriginalMaskedLM(
         **{"pairs" if is_pair else "languages": [case["name"]]},
         rows=case["batch_size"],
         length=512 if is_pair else case["length"],
         mask_rate=case["mask_rate"],
-        evaluation="code",
+        evaluation="original",
     )
     (stream,) = objective.streams("o", toy_text(), seed=9, split=case["split"])
     batches = list(objective.evaluation_batches(stream, seed=5))
@@ -75,7 +75,7 @@ def test_evaluation_masks_are_the_original_s_to_the_cell(case):
 
 
 def test_one_batch_alone_has_the_first_mask():
-    objective = MaskedLM(languages=["en"], length=16, evaluation="code")
+    objective = OriginalMaskedLM(languages=["en"], length=16, evaluation="original")
     (stream,) = objective.streams("o", toy_text(), seed=0, split="valid")
     first = next(iter(objective.evaluation_batches(stream, 0)))
     alone = objective.collate(stream.examples(0), Random(3), train=False)
@@ -84,11 +84,11 @@ def test_one_batch_alone_has_the_first_mask():
 
 def test_training_is_not_touched_by_the_way_of_evaluation():
     def batch(evaluation):
-        objective = MaskedLM(languages=["en"], rows=3, length=16, evaluation=evaluation)
+        objective = OriginalMaskedLM(languages=["en"], rows=3, length=16, evaluation=evaluation)
         stream = objective.streams("o", corpora(), seed=0)[0]
         return objective.collate(stream.examples(2), Random(1), train=True)
 
-    assert torch.equal(batch("whole").tokens, batch("code").tokens)
+    assert torch.equal(batch("whole").tokens, batch("original").tokens)
 
 
 # Training: 4,000 draws of ours against 4,000 of the original's.
@@ -119,7 +119,7 @@ def draw(name, exponent, seed, num_draws=NUM_DRAWS):
     """How often each cell was drawn, the number of targets of each draw, and what they became."""
     examples, rows = golden_batch(name)
     kind = {"pairs": ["en-hi"]} if examples.second else {"languages": ["en"]}
-    objective = MaskedLM(**kind, frequency_exponent=exponent, **CODE)
+    objective = OriginalMaskedLM(**kind, frequency_exponent=exponent, **SETTINGS)
     assert objective._cells(examples, train=True).tokens.tolist() == [
         [*row.tolist(), *[2] * (examples.length - len(row))] for row in rows
     ]
@@ -177,8 +177,8 @@ def test_the_share_is_of_all_cells_padding_too():
 
 
 def end_targets(**changes):
-    settings = {"languages": ["en"], "rows": 3, "length": 16, "masks": "code"} | changes
-    objective = MaskedLM(**settings)
+    settings = {"languages": ["en"], "rows": 3, "length": 16, "masks": "original"} | changes
+    objective = OriginalMaskedLM(**settings)
     stream = objective.streams("o", corpora(), seed=0)[0]
     found = [
         target
@@ -202,7 +202,7 @@ def test_a_vocabulary_s_counts_make_other_weights_and_none_for_the_end_symbol():
     own = corpora()
     own.tokenizer = WordTokenizer(60)
     own.tokenizer.counts = [0] * 14 + [1] * 23 + [10**8] * 23
-    objective = MaskedLM(languages=["en"], rows=3, length=16, counts="vocabulary")
+    objective = OriginalMaskedLM(languages=["en"], rows=3, length=16, counts="vocabulary")
     stream = objective.streams("o", own, seed=0)[0]
     for k in range(10):
         batch = objective.collate(stream.examples(k), Random(k), train=True)
@@ -217,8 +217,8 @@ def test_a_vocabulary_s_counts_make_other_weights_and_none_for_the_end_symbol():
 
 
 def test_a_batch_without_targets_is_harmless():
-    objective = MaskedLM(
-        languages=["en"], rows=1, length=3, masks="code", frequency_exponent=0, mask_rate=0.01
+    objective = OriginalMaskedLM(
+        languages=["en"], rows=1, length=3, masks="original", frequency_exponent=0, mask_rate=0.01
     )
     stream = objective.streams("o", corpora(), seed=0)[0]
     batch = objective.collate(stream.examples(0), Random(0), train=True)
@@ -232,10 +232,11 @@ def test_a_batch_without_targets_is_harmless():
 
 
 def test_a_run_goes_on_through_updates_without_a_target(tmp_path):
-    text = {"masks": "code", "evaluation": "code", "stream_layout": "code", "rows": 1, "length": 12}
-    mlm = MaskedLM(languages=["en", "hi"], frequency_exponent=0, mask_rate=0.05, **text)
+    text = dict.fromkeys(("masks", "evaluation", "stream_layout"), "original")
+    text |= {"rows": 1, "length": 12}
+    mlm = OriginalMaskedLM(languages=["en", "hi"], frequency_exponent=0, mask_rate=0.05, **text)
     run = tiny.recipe(
-        tmp_path / "run", objectives={"mlm": mlm}, order="code", group_size=1, steps=30,
+        tmp_path / "run", objectives={"mlm": mlm}, order="original", group_size=1, steps=30,
         evaluate_every=30,
     )  # fmt: skip
     result = pretrain(run, tiny.corpora(50))
@@ -253,16 +254,16 @@ def test_a_run_goes_on_through_updates_without_a_target(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"masks": "paper"}, "masks 'paper': expected one of exact, code"),
+        ({"masks": "paper"}, "masks 'paper': expected one of exact, original"),
         ({"counts": "file"}, "counts 'file': expected one of corpora, vocabulary"),
-        ({"evaluation": "folds"}, "evaluation 'folds': expected one of whole, code"),
-        ({"masks": "code", "masked_side": "first"}, "both sides: found masked_side first"),
-        ({"evaluation": "code", "evaluation_folds": 2}, "evaluation_folds 2; leave them out"),
-        ({"evaluation": "code", "evaluation_side": "second"}, "evaluation_side second"),
-        ({"evaluation": "code", "length": 2}, "must be at least 3, found 2"),
+        ({"evaluation": "folds"}, "evaluation 'folds': expected one of whole, original"),
+        ({"masks": "original", "masked_side": "first"}, "both sides: found masked_side first"),
+        ({"evaluation": "original", "evaluation_folds": 2}, "evaluation_folds 2; leave them out"),
+        ({"evaluation": "original", "evaluation_side": "second"}, "evaluation_side second"),
+        ({"evaluation": "original", "length": 2}, "must be at least 3, found 2"),
     ],
 )
 def test_settings_that_contradict_each_other(settings, message):
     with pytest.raises(ConfigError, match=message) as caught:
-        MaskedLM(languages=["en"], **settings)
+        OriginalMaskedLM(languages=["en"], **settings)
     assert "\n" not in str(caught.value)

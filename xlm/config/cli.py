@@ -20,7 +20,7 @@ from typing import Any, NoReturn, TypeVar, cast
 import yaml
 from jsonargparse import ArgumentParser, set_dumper, set_loader, set_parsing_settings
 
-from xlm.config.class_path import NamedByClassPath
+from xlm.config.class_path import NamedByClassPath, without_moved_defaults
 from xlm.config.strict_yaml import dump, load
 from xlm.config.validation import Checker
 from xlm.errors import ConfigError, XlmError, one_line
@@ -30,7 +30,7 @@ set_parsing_settings(
     subclasses_enabled=[NamedByClassPath],
     validate_defaults=False,
 )
-set_loader("yaml", load, (yaml.YAMLError,))
+set_loader("yaml", lambda text: without_moved_defaults(load(text)), (yaml.YAMLError,))
 set_dumper("yaml", dump)
 
 Config = TypeVar("Config")

@@ -16,23 +16,24 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_args, get_origin
+from typing import Any, NoReturn, get_args, get_origin
 
 import yaml
 
 from xlm.config import strict_yaml
+from xlm.config.class_path import heir, is_moved_default, subclasses
+from xlm.config.hints import (
+    MOST_SHOWN,
+    describe,
+    fits,
+    given,
+    hints,
+    literals,
+    renamed,
+)
 from xlm.errors import ConfigError
 
 MOST_LISTED = 16
-MOST_SHOWN = 60
-
-_WORDS = {
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    bool: "true or false",
-    types.NoneType: "null",
-}
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,11 @@ class Checker:
                     continue
             hint = self._descend(hint, part, place)
             place = place.below(part)
-        if name.endswith("+") or (text is not None and _fits(text, hint)):
+        if name.endswith("+") or (text is not None and fits(text, hint)):
             return
         if text is None:
-            place.refuse(None, f"expected {_describe(hint)}, found nothing; write --{name}=VALUE")
-        below = _given(hint)
+            place.refuse(None, f"expected {describe(hint)}, found nothing; write --{name}=VALUE")
+        below = given(hint)
         if dataclasses.is_dataclass(below) and not _is_open(below) and Path(text).is_file():
             self._file(text, below, place.path)
             return
@@ -124,10 +125,10 @@ class Checker:
         self._check(node, hint, place)
 
     def _check(self, node: yaml.Node, hint: Any, place: _Place) -> None:
-        if _given(hint) is not hint:
+        if given(hint) is not hint:
             if _value(node) is None:
                 return
-            hint = _given(hint)
+            hint = given(hint)
         if _is_open(hint):
             self._check_class(node, hint, place)
         elif dataclasses.is_dataclass(hint):
@@ -135,9 +136,9 @@ class Checker:
         elif get_origin(hint) is dict and isinstance(node, yaml.MappingNode):
             for key, value in node.value:
                 self._check(value, get_args(hint)[1], place.below(str(key.value)))
-        elif not _fits(value := _value(node), hint):
+        elif not fits(value := _value(node), hint):
             found = _show(node, value)
-            place.refuse(node, f"expected {_describe(hint)}, found {found}{_advice(node, hint)}")
+            place.refuse(node, f"expected {describe(hint)}, found {found}{_advice(node, hint)}")
 
     def _check_fields(self, node: yaml.Node, cls: Any, place: _Place) -> None:
         if not isinstance(node, yaml.MappingNode):
@@ -145,7 +146,7 @@ class Checker:
             place.refuse(node, f"expected {_keys(cls)}, found {found}")
         for key, value in node.value:
             name = str(key.value)
-            if name != "<<":
+            if name != "<<" and not _is_settled(cls, name, value, place.below(name)):
                 hint = self._descend(cls, name, place, key)
                 self._check(value, hint, place.below(name))
 
@@ -162,7 +163,7 @@ class Checker:
             place.refuse(node, f"no class_path: {_expected_class(base)}")
         cls = self._classes[place.path]
         for name, (key, _) in parts.items():
-            if name in _hints(cls):
+            if name in hints(cls):
                 place.refuse(key, f"{name} stands beside class_path: put it under init_args")
             if name not in ("class_path", "init_args"):
                 close = _close(name, ("class_path", "init_args"))
@@ -190,18 +191,18 @@ class Checker:
         """The type of ``name`` below a dataclass or mapping; raises ConfigError if there is none"""
         if get_origin(hint) is dict:
             return get_args(hint)[1]
-        hint = _given(hint)
-        hints = _hints(hint) if dataclasses.is_dataclass(hint) else {}
-        if name in hints:
+        hint = given(hint)
+        known = hints(hint) if dataclasses.is_dataclass(hint) else {}
+        if name in known:
             self._given[place.path].add(name)
-            return hints[name]
+            return known[name]
         if place.file:
-            close = _close(name, hints) or self._elsewhere(name)
-            expected = f": expected one of {_listed(hints)}"
+            close = _close(name, known) or self._elsewhere(name)
+            expected = f": expected one of {_listed(known)}"
             place.refuse(key, f"unknown key {name!r}{close or expected}")
         prefix = "".join(part + "." for part in place.path)
-        close = _close(name, hints, "--" + prefix) or self._elsewhere(name)
-        expected = f": expected one of {_listed(hints)}" if hints else ": nothing is below it"
+        close = _close(name, known, "--" + prefix) or self._elsewhere(name)
+        expected = f": expected one of {_listed(known)}" if known else ": nothing is below it"
         place.below(name).refuse(None, f"no such flag{close or expected}")
 
     def _elsewhere(self, name: str) -> str:
@@ -214,7 +215,7 @@ class Checker:
 
 def _resolve(name: str, base: Any, place: _Place, node: yaml.Node | None) -> type:
     """The concrete subclass of ``base`` called ``name``, or at that dotted path."""
-    classes = {cls.__name__: cls for cls in _subclasses(base) if not inspect.isabstract(cls)}
+    classes = {cls.__name__: cls for cls in subclasses(base) if not inspect.isabstract(cls)}
     if name in classes:
         return classes[name]
     if "." not in name:
@@ -241,18 +242,34 @@ def _is(value: Any, base: Any) -> bool:
     return isinstance(value, type) and issubclass(value, base)
 
 
-def _subclasses(cls: type) -> Iterator[type]:
-    subclass: type
-    for subclass in cls.__subclasses__():
-        yield subclass
-        yield from _subclasses(subclass)
+def _is_settled(cls: Any, name: str, node: yaml.Node, place: _Place) -> bool:
+    """Whether a key is a setting that ``cls`` gave to a subclass, at its default: nothing is to do.
+
+    Raises ConfigError, naming the subclass, for another value: this class cannot do as it says.
+    """
+    value, own = _value(node), hints(cls)
+    if is_moved_default(cls, name, value):
+        return True
+    new = heir(cls, name)
+    if new is None or (name in own and fits(value, own[name])):
+        return False
+    hint = hints(new)[name]
+    word = renamed(str(value), hint) if isinstance(value, str) else ""
+    if not fits(word or value, hint):
+        return False
+    means = f" (now {word!r})" if word else ""
+    place.refuse(
+        node,
+        f"found {_show(node, value)}{means}, which is a setting of {new.__name__}: write "
+        f"class_path: {new.__name__}",
+    )
 
 
 def _expected_class(base: type) -> str:
     ours = base.__module__.partition(".")[0]
     names = sorted(
         cls.__name__
-        for cls in _subclasses(base)
+        for cls in subclasses(base)
         if not inspect.isabstract(cls) and cls.__module__.startswith(f"{ours}.")
     )
     return (
@@ -266,23 +283,10 @@ def _is_open(hint: Any) -> bool:
     return dataclasses.is_dataclass(hint) and inspect.isabstract(hint)
 
 
-def _given(hint: Any) -> Any:
-    """The dataclass of ``Dataclass | None``; any other type as it is."""
-    inner = [one for one in get_args(hint) if one is not types.NoneType]
-    union = get_origin(hint) in (typing.Union, types.UnionType)
-    return inner[0] if union and len(inner) == 1 and dataclasses.is_dataclass(inner[0]) else hint
-
-
-def _hints(cls: Any) -> dict[str, Any]:
-    """The type of every field."""
-    hints = typing.get_type_hints(cls)
-    return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
-
-
 def _paths(cls: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    for name, hint in _hints(cls).items():
+    for name, hint in hints(cls).items():
         yield (*above, name)
-        below = _given(hint)
+        below = given(hint)
         if dataclasses.is_dataclass(below) and not _is_open(below):
             yield from _paths(below, (*above, name))
 
@@ -293,81 +297,13 @@ def _close(name: str, known: Sequence[str] | Mapping[str, Any], prefix: str = ""
 
 
 def _keys(cls: Any) -> str:
-    return f"a mapping {{key: value, ...}} with keys such as {', '.join(list(_hints(cls))[:4])}"
+    return f"a mapping {{key: value, ...}} with keys such as {', '.join(list(hints(cls))[:4])}"
 
 
 def _listed(names: Sequence[str] | Mapping[str, Any]) -> str:
     shown = list(names)[:MOST_LISTED]
     more = " (--help explains all)" if len(names) > len(shown) else ""
     return ", ".join(shown) + more
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a YAML value has this type; of types that are not of YAML jsonargparse is judge."""
-    origin, inner = get_origin(hint), get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, one) for one in inner)
-    if origin is Literal:
-        return any(type(value) is type(one) and value == one for one in inner)
-    if origin is list:
-        return isinstance(value, list) and all(_fits(item, inner[0]) for item in value)
-    if origin is tuple:
-        same = isinstance(value, list) and len(value) == len(inner)
-        return same and all(_fits(item, one) for item, one in zip(value, inner, strict=True))
-    if origin is dict:
-        return isinstance(value, dict) and all(_fits(v, inner[1]) for v in value.values())
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if dataclasses.is_dataclass(hint):
-        return isinstance(value, typing.cast(type, hint))
-    return type(value) is hint if hint in _WORDS else True
-
-
-def check_types(instance: Any) -> None:
-    """Raise ConfigError where a field of a dataclass made in Python is of another type.
-
-    Numbers are checked as in a recipe; a path may stand for text, a tuple for a list.
-    """
-    for name, hint in _hints(type(instance)).items():
-        value = getattr(instance, name)
-        if not _fits(_as_written(value), hint):
-            raise ConfigError(
-                f"{name}: expected {_describe(hint)}, found {value!r:.{MOST_SHOWN}} "
-                f"({type(value).__name__})"
-            )
-
-
-def _as_written(value: Any) -> Any:
-    """A value of Python as YAML would have it."""
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, list | tuple):
-        return [_as_written(one) for one in value]
-    return dict(value) if isinstance(value, Mapping) else value
-
-
-def _describe(hint: Any) -> str:
-    """The type in words."""
-    origin, inner = get_origin(hint), get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(_describe(one) for one in inner)
-    if origin is Literal:
-        return f"one of {', '.join(map(str, inner))}"
-    if origin is list:
-        return f"a list of {_plural(inner[0])}"
-    if origin is tuple:
-        return f"a list of {len(inner)} {_plural(inner[0])}"
-    if origin is dict:
-        return "a mapping {key: value, ...}"
-    if dataclasses.is_dataclass(hint):
-        return f"{getattr(hint, '__name__', hint)}, a mapping {{key: value, ...}}"
-    return _WORDS.get(hint) or str(getattr(hint, "__name__", hint))
-
-
-def _plural(hint: Any) -> str:
-    if get_origin(hint) is list:
-        return f"lists of {_plural(get_args(hint)[0])}"
-    return {int: "whole numbers", float: "numbers", str: "texts"}.get(hint) or _describe(hint)
 
 
 def _advice(node: yaml.Node, hint: Any) -> str:
@@ -382,8 +318,9 @@ def _advice(node: yaml.Node, hint: Any) -> str:
         return f"; write [{text}]"
     if bool in kinds and text.lower() in ("yes", "no", "on", "off"):
         return f"; write {'true' if text.lower() in ('yes', 'on') else 'false'}"
-    literals = [str(one) for kind in kinds if get_origin(kind) is Literal for one in get_args(kind)]
-    return _close(text, literals)
+    if word := renamed(text, hint):
+        return f"; write {word!r}"
+    return _close(text, literals(hint))
 
 
 def _value(node: yaml.Node) -> Any:

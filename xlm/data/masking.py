@@ -7,7 +7,6 @@ with a token's frequency; of them 80 % are hidden, 10 % kept, 10 % replaced at r
 from __future__ import annotations
 
 import functools
-import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +32,16 @@ def frequency_weights(
     return weights
 
 
+def end_weight(counts: NDArray[np.int64], exponent: float, end_id: int) -> float:
+    """Return the end symbol's weight in the choice of targets, if it may be one.
+
+    0 if it was never counted, as in a vocabulary file, unless the draw is uniform.
+    """
+    if exponent and not counts[end_id]:
+        return 0.0
+    return float(max(int(counts[end_id]), 1) ** -exponent)
+
+
 def choose_targets(scores: NDArray[np.float64], num: int, random: Random) -> NDArray[np.int64]:
     """``num`` cells drawn without replacement with probability proportional to ``scores``.
 
@@ -49,55 +58,6 @@ def choose_targets(scores: NDArray[np.float64], num: int, random: Random) -> NDA
         return eligible[:0]
     times = times[eligible] / scores[eligible]
     return np.sort(eligible[np.argpartition(times, num - 1)[:num]])
-
-
-def choose_targets_as_original(
-    tokens: NDArray[np.int64],
-    allowed: NDArray[np.bool_],
-    weights: NDArray[np.float64] | None,
-    rate: float,
-    random: Random,
-) -> NDArray[np.int64]:
-    """The targets of training as the original draws them (algorithms B2), ascending cells (int64).
-
-    ``tokens`` int64 ``[B, T]``. With ``weights`` (float64 ``[V]``) exactly ``ceil(rate * T * B)``
-    cells are drawn without replacement, by the weights of their tokens; without, each cell for
-    itself with probability ``rate``. Padding and first columns take part in either: only then are
-    the cells that are not ``allowed`` (bool ``[B, T]``) taken back, so that fewer may be left, or
-    none.
-    """
-    if weights is None:
-        drawn = np.flatnonzero(random.uniform(tokens.size) < rate)
-    else:
-        num_rows, length = tokens.shape
-        drawn = choose_targets(weights[tokens.ravel()], math.ceil(rate * length * num_rows), random)
-    return drawn[allowed.ravel()[drawn]]
-
-
-def original_evaluation_mask(
-    lengths: NDArray[np.int64], rate: float, generator: np.random.RandomState
-) -> NDArray[np.bool_]:
-    """The cells that the original predicts in evaluation (algorithms B8), bool ``[B, T]``.
-
-    Rows of ``lengths`` (int64 ``[B]``, each at least 3), padded to the longest. Each cell for
-    itself with probability ``rate``, but neither the first of a row nor anything from its last
-    token on; a row without any gets one, drawn uniformly. ``generator`` goes on from batch to
-    batch. numpy has frozen the legacy RandomState, stream and samplers, for good: it alone gives
-    the original's masks, and nothing else in the library draws from it.
-    """
-    shortest = int(lengths.min()) if len(lengths) else 3
-    if shortest < 3:
-        raise ConfigError(
-            f"a row of {shortest} tokens: the original's evaluation masks neither the first nor "
-            "the last, so each row needs 3; raise length, or take evaluation: whole"
-        )
-    uniform = generator.rand(int(lengths.max()), len(lengths)).T  # drawn time first
-    columns = np.arange(uniform.shape[1])
-    inside = (columns > 0) & (columns < lengths[:, None] - 1)
-    mask = (uniform <= rate) & inside
-    for row in np.flatnonzero(~mask.any(axis=1)):
-        mask[row, generator.randint(1, int(lengths[row]) - 1)] = True
-    return np.asarray(mask, dtype=np.bool_)
 
 
 def replace_targets(

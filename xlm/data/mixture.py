@@ -22,11 +22,11 @@ from xlm.tables import aligned
 
 __all__ = ["Group", "Mixture", "Sampling", "TableRow", "advance", "piecewise", "render_table"]
 
-Order = Literal["rotate", "together", "code"]
+Order = Literal["rotate", "together", "original"]
 """How the objectives share the updates; see ``Mixture``."""
 
 MOST_TURNS = 5
-"""The most updates that an objective has in a row in order ``code`` (algorithms A3)."""
+"""The most updates that an objective has in a row in order ``original`` (docs/fidelity.md, A3)."""
 
 TABLE_STEPS = 1000
 """The most steps at which the table looks at a staged mixture."""
@@ -60,7 +60,7 @@ class Mixture:
     """Plans the groups of each step.
 
     ``order`` is ``rotate`` (the paper's: each step is one group, its objectives in turn),
-    ``code`` (the original's, algorithms A3: the same, but an objective has as many steps in a row
+    ``original`` (docs/fidelity.md, A3: the same, but an objective has as many steps in a row
     as it has streams, at most ``MOST_TURNS``) or ``together`` (each step has a group of every
     objective). An objective whose weight is 0 at a step has no group there; those that are left
     take turns. Streams are drawn with replacement, for each micro-batch, or with
@@ -99,8 +99,8 @@ class Mixture:
     def _check(self) -> None:
         if self.group_size < 1:
             raise ConfigError(f"group_size must be at least 1: found {self.group_size}")
-        if self.order not in ("rotate", "together", "code"):
-            raise ConfigError(f"order {self.order!r}: expected rotate, together or code")
+        if self.order not in ("rotate", "together", "original"):
+            raise ConfigError(f"order {self.order!r}: expected rotate, together or original")
         for what, named in (("sampling", self.samplings), ("weight", self.weights)):
             if strange := sorted(set(named) - set(self.streams)):
                 raise ConfigError(
@@ -152,7 +152,7 @@ class Mixture:
         """Whose step it is, one after the other and again; empty where each has all of them."""
         if self.order == "together":
             return []
-        most = MOST_TURNS if self.order == "code" else 1
+        most = MOST_TURNS if self.order == "original" else 1
         return [name for name in active for _ in range(min(most, len(self.streams[name])))]
 
     def _group(self, step: int, name: str, weight: float, cursors: Mapping[str, int]) -> Group:

@@ -48,7 +48,7 @@ def evaluation_cut(split: str, language: str, num_languages: int) -> Cut:
     return Cut(5, 1500)
 
 
-class CodePairStream(Stream):
+class OriginalPairStream(Stream):
     """Aligned sentences in the original's batches, each padded to its longest row.
 
     An epoch permutes the pairs, sorts them stably by length (the two sentences' and four

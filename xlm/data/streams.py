@@ -133,12 +133,14 @@ class TextStream(Stream):
     - ``paper``: row i is tokens[i * length : (i + 1) * length], the last one shorter. An epoch is a
       permutation of the rows; batches of ``rows`` go on from one epoch to the next, so that each
       has the same shape and each epoch serves each row once.
-    - ``code``: the original's (algorithms B1). The text, right-aligned behind end symbols, lies in
-      ``rows`` parallel streams behind one more column of end symbols; chunks of ``length`` columns
-      are permuted. The last token of each stream is never served. With ``one_in`` only the first
-      ``1 / one_in`` of the chunks are, as where the original evaluates many languages (A9).
+    - ``original``: as the original XLM cuts it (docs/fidelity.md, B1). The text, right-aligned
+      behind end symbols, lies in ``rows`` parallel streams behind one more column of end symbols;
+      chunks of ``length`` columns are permuted. The last token of each stream is never served. With
+      ``one_in`` only the first ``1 / one_in`` of the chunks are, as when the original evaluates
+      many languages (A9).
 
-    Text that is short beside ``rows`` x ``length`` is mostly filler in ``code``: a warning says so.
+    Text that is short beside ``rows`` x ``length`` is mostly filler in ``original``, which logs a
+    warning.
     Raises ConfigError for sizes below 1, DataError for a corpus without tokens or chunks.
     """
 
@@ -162,11 +164,12 @@ class TextStream(Stream):
         )
         if rows < 1 or length < 1:
             raise ConfigError(f"{self.id}: rows {rows}, length {length}: expected at least 1")
-        if layout not in ("paper", "code"):
-            raise ConfigError(f"{self.id}: unknown text layout {layout!r}: paper or code")
+        if layout not in ("paper", "original"):
+            raise ConfigError(f"{self.id}: text layout {layout!r}: expected paper or original")
         if one_in < 1 or (one_in > 1 and layout == "paper"):
             raise ConfigError(
-                f"{self.id}: one_in {one_in} with layout {layout}: expected 1, or more with code"
+                f"{self.id}: one_in {one_in} with layout {layout}: expected 1, or more with "
+                "original"
             )
         self._num_tokens = len(self._corpus.ids)
         if not self._num_tokens:
@@ -176,16 +179,16 @@ class TextStream(Stream):
             self.num_rows = -(-self._num_tokens // length)
             self.batches_per_epoch = self.num_rows / rows
         else:
-            self._lay_out_as_code(one_in)
+            self._lay_out_as_original(one_in)
 
-    def _lay_out_as_code(self, one_in: int) -> None:
+    def _lay_out_as_original(self, one_in: int) -> None:
         self._stream_chunks = -(-self._num_tokens // (self.rows * self.length))
         num_cells = self._stream_chunks * self.rows * self.length
         self._filler = num_cells - self._num_tokens
         if 2 * self._filler > num_cells:
             log.warning(
-                "%s: %d of the %d cells that layout code serves are filler, for %d tokens of text: "
-                "lower rows (%d) or length (%d), or take layout paper",
+                "%s: %d of the %d cells that layout original serves are filler, for %d tokens of "
+                "text: lower rows (%d) or length (%d), or take layout paper",
                 self.id, self._filler, num_cells, self._num_tokens, self.rows, self.length,
             )  # fmt: skip
         self._num_chunks = self._stream_chunks // one_in
@@ -204,8 +207,8 @@ class TextStream(Stream):
         self.batches_per_epoch = float(self._num_chunks)
 
     def _examples(self, k: int) -> Examples:
-        if self.layout == "code":
-            return self._code_examples(k)
+        if self.layout == "original":
+            return self._original_examples(k)
         rows = self._paper_rows(k)
         starts = rows * self.length
         tokens = self._gather(starts[:, None] + np.arange(-1, self.length))
@@ -213,7 +216,7 @@ class TextStream(Stream):
         first = [row[1 : size + 1] for row, size in zip(tokens, sizes.tolist(), strict=True)]
         return Examples(self, rows, first, before=tokens[:, 0].copy(), length=self.length)
 
-    def _code_examples(self, k: int) -> Examples:
+    def _original_examples(self, k: int) -> Examples:
         epoch, place = divmod(k, self._num_chunks)
         chunk = int(self._order(epoch, self._num_chunks, np.array([place]))[0])
         streams = np.arange(self.rows)

@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 import yaml
 
+from xlm.config.class_path import without_moved_defaults
 from xlm.config.cli import read, to_yaml
-from xlm.config.validation import check_types
+from xlm.config.hints import check_types
 from xlm.errors import ConfigError
 from xlm.model.config import ModelConfig
 from xlm.objective import Objective
@@ -78,9 +79,10 @@ class Run:
     """Keys everything random."""
     group_size: int = 8
     """Micro-batches of an objective in one update, over all ranks; the world size divides it."""
-    order: Literal["rotate", "together", "code"] = "rotate"
-    """rotate: an update is of one objective, in turn; together: of all objectives at once; code:
-    in turn, as many updates in a row as an objective has languages or pairs, at most 5."""
+    order: Literal["rotate", "together", "original"] = "rotate"
+    """rotate: an update is of one objective, in turn; together: of all objectives at once;
+    original: in turn, each with as many updates in a row as it has languages or pairs, at most 5.
+    """
     one_language_a_group: bool = False
     """Draw the language once a group, not once a micro-batch."""
     optimizer: Optimizer = field(default_factory=Optimizer)
@@ -200,7 +202,8 @@ def differences(saved: str, run: Run, free: Set[str] | None = None) -> list[str]
 
     ``free`` are the fields that are not compared (None: those of UNTRAINED).
     """
-    before, now = _leaves(yaml.safe_load(saved)), _leaves(yaml.safe_load(to_yaml(run)))
+    before = _leaves(without_moved_defaults(yaml.safe_load(saved)))
+    now = _leaves(yaml.safe_load(to_yaml(run)))
     if free is None:
         free = UNTRAINED - ({"steps"} if run.schedule.needs_total else set())
     return [

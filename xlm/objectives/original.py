@@ -1,0 +1,278 @@
+"""MLM, TLM and CLM with the settings that only the original XLM has (docs/fidelity.md).
+
+Each class is its base with more settings; with their defaults it computes the same as the base.
+Letters with numbers are rows of docs/fidelity.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xlm.batch import Batch
+from xlm.data.collate import Cells, pad_pairs
+from xlm.data.corpora import Corpora
+from xlm.data.masking import end_weight, frequency_weights, replace_targets
+from xlm.data.original_masks import choose_targets_as_original, original_evaluation_mask
+from xlm.data.original_pairs import OriginalPairStream, evaluation_cut
+from xlm.data.streams import Examples, Stream, TextStream
+from xlm.errors import ConfigError
+from xlm.objectives.causal import CausalLM, CausalModel, CausalTLM
+from xlm.objectives.language_model import LanguageModel
+from xlm.objectives.masked import MaskedLM, masked_batch
+from xlm.rng import Random
+from xlm.text.tokenizers.tokenizer import Tokenizer, check_layout
+
+
+@dataclass(frozen=True, kw_only=True)
+class OriginalLanguageModel(LanguageModel):
+    """The base of all: streams of text and of pairs that are cut and ordered as the original's."""
+
+    tokens: int | None = 2048  # type: ignore[assignment]  # an int in the base class
+    """Cells (padding included) in a micro-batch of pairs; in pair_order original without padding,
+    or null for ``rows`` pairs."""
+    stream_layout: Literal["paper", "original"] = "paper"
+    """How text is cut: ``paper`` (rows shuffled) or ``original`` (parallel streams; B1)."""
+    pair_order: Literal["buckets", "original", "original-unsorted"] = "buckets"
+    """How pairs are put into micro-batches: by padded length, as the original does (A2), or as it
+    does without group_by_size."""
+    longest_side: int | None = None
+    """With a pair_order of the original's, leave out training pairs that have a longer sentence,
+    special tokens apart (its max_len, A2); null: any."""
+    evaluation_layout: str | None = None
+    """How a held-out pair is laid out (A1); null: as in training."""
+    evaluation: Literal["whole", "original"] = "whole"
+    """whole: held-out text is read whole, each token predicted once. original: its batches (B8),
+    and its cuts if there are more than 5 languages (A9)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_choice("stream_layout", "paper", "original")
+        self._check_choice("pair_order", "buckets", "original", "original-unsorted")
+        self._check_choice("evaluation", "whole", "original")
+        for name in ("tokens", "longest_side"):
+            is_null = getattr(self, name) is None
+            if self.pair_order == "buckets" and is_null == (name == "tokens"):
+                raise ConfigError(
+                    f"{name} {getattr(self, name)} goes with pair_order original alone: found "
+                    "buckets"
+                )
+        if self.pairs and self.evaluation_layout is not None:
+            check_layout(self.evaluation_layout, pair=True)
+
+    def _check_sizes(self, *names: str) -> None:
+        given = [name for name in (*names, "longest_side") if getattr(self, name) is not None]
+        super()._check_sizes(*given)
+
+    def _text_stream(
+        self, name: str, corpora: Corpora, language: str, seed: int, split: str
+    ) -> Stream:
+        train = split == "train"
+        as_original = not train and self.evaluation == "original"
+        cut = evaluation_cut(split, language, len(corpora.languages))
+        return TextStream(
+            corpora,
+            language,
+            objective=name,
+            split=split,
+            rows=1 if as_original else self.rows,
+            length=self.length,
+            layout=self.stream_layout if train else "original" if as_original else "paper",
+            one_in=cut.one_in if as_original else 1,
+            seed=seed,
+            shuffle=train,
+        )
+
+    def _pair_stream(self, name: str, corpora: Corpora, pair: str, seed: int, split: str) -> Stream:
+        train = split == "train"
+        layout = self.layout if train else self.evaluation_layout or self.layout
+        if (self.pair_order == "buckets") if train else (self.evaluation == "whole"):
+            # tokens is null if training counts rows: then as many held-out cells as of text
+            tokens = self.tokens or self.rows * self.length
+            same = replace(self, layout=layout, tokens=tokens)
+            return LanguageModel._pair_stream(same, name, corpora, pair, seed, split)
+        cut = evaluation_cut(split, corpora.languages.pair(pair).first, len(corpora.languages))
+        return OriginalPairStream(
+            corpora,
+            pair,
+            objective=name,
+            split=split,
+            rows=self.rows,
+            tokens=self.tokens if train else None,
+            num_specials=corpora.tokenizer.num_specials(layout, pair=True),
+            max_length=self.length,
+            longest_side=self.longest_side if train else None,
+            most_pairs=None if train else cut.most_pairs,
+            sort=self.pair_order != "original-unsorted" or not train,
+            seed=seed,
+            shuffle=train,
+        )
+
+    def _cells(self, examples: Examples, *, train: bool) -> Cells:
+        if self.pairs and not train and self.evaluation_layout is not None:
+            return pad_pairs(examples, self.evaluation_layout)
+        return super()._cells(examples, train=train)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OriginalMaskedLM(OriginalLanguageModel, MaskedLM):
+    """MLM on ``languages`` or TLM on ``pairs``, masked as the original does it (B2, B8)."""
+
+    counts: Literal["corpora", "vocabulary"] = "corpora"
+    """Where frequencies come from: the prepared training text, or the counts that the tokenizer's
+    vocabulary file lists, as in the original (fastBPE alone has them)."""
+    masks: Literal["exact", "original"] = "exact"
+    """exact: a share of the real tokens. original: a share of all cells, padding too (by chance if
+    the exponent is 0), of which padding and the first of each row are taken back."""
+    predict_end: bool = True
+    """Whether the end symbols between the sentences of a text (with masks original: all of them)
+    may be targets; in the original, and with counts vocabulary, which has none of theirs, only if
+    the exponent is 0."""
+    random_from_all: bool = False
+    """Draw random tokens from special symbols too, as the original does."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_choice("counts", "corpora", "vocabulary")
+        self._check_choice("masks", "exact", "original")
+        if self.masks == "original" and self.masked_side != "both":
+            raise ConfigError(
+                f"masks original hides both sides: found masked_side {self.masked_side}"
+            )
+        if self.evaluation == "whole":
+            return
+        if self.evaluation_side != "both" or self.evaluation_folds is not None:
+            raise ConfigError(
+                "evaluation original has one mask, of both sides: found evaluation_side "
+                f"{self.evaluation_side}, evaluation_folds {self.evaluation_folds}; leave them out"
+            )
+        if self.length < 3:
+            raise ConfigError(
+                "evaluation original masks neither the first token of a row nor the last: length "
+                f"must be at least 3, found {self.length}"
+            )
+
+    def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:
+        """Return one masked micro-batch; ``train=False`` gives the first evaluation mask."""
+        if not train and self.evaluation == "original":
+            return self._masked_as_original(examples, np.random.RandomState(0))
+        return super().collate(examples, random, train=train)
+
+    def evaluation_batches(self, stream: Stream, seed: int) -> Iterable[Batch]:
+        """Yield each held-out batch once per fold; with ``evaluation: original`` once.
+
+        Then the masks are the original's for any ``seed``: one generator, started anew for each
+        stream, continues from batch to batch.
+        """
+        if self.evaluation == "whole":
+            yield from super().evaluation_batches(stream, seed)
+            return
+        generator = np.random.RandomState(0)
+        for k in range(stream.num_batches):
+            yield self._masked_as_original(stream.examples(k), generator)
+
+    def _masked_as_original(self, examples: Examples, generator: np.random.RandomState) -> Batch:
+        cells = self._cells(examples, train=False)
+        mask = original_evaluation_mask(cells.lengths, self.mask_rate, generator)
+        return masked_batch(examples, cells, np.flatnonzero(mask))
+
+    def _choose(self, cells: Cells, stream: Stream, random: Random) -> NDArray[np.int64]:
+        """Draw the targets of training, ascending; with masks original there may be none."""
+        if self.masks == "exact":
+            return super()._choose(cells, stream, random)
+        allowed = cells.real & (np.arange(cells.tokens.shape[1]) > 0)
+        if not self.predict_end:
+            allowed &= cells.tokens != stream.tokenizer.end_id
+        weights = self._weights(stream) if self.frequency_exponent else None
+        return choose_targets_as_original(cells.tokens, allowed, weights, self.mask_rate, random)
+
+    def _weights(self, stream: Stream) -> NDArray[np.float64]:
+        counts = self._counts(stream)
+        weights = frequency_weights(counts, self.frequency_exponent, stream.tokenizer)
+        if self.predict_end and (self.masks == "original" or not self.pairs):
+            end = stream.tokenizer.end_id
+            weights[end] = end_weight(counts, self.frequency_exponent, end)
+        return weights
+
+    def _counts(self, stream: Stream) -> NDArray[np.int64]:
+        """Return int64 ``[V]``: the frequency of each id, from the source that ``counts`` names."""
+        if self.counts == "corpora":
+            return stream.counts
+        if stream.tokenizer.counts is None:
+            raise ConfigError(
+                f"{stream.id}: counts vocabulary, but this {type(stream.tokenizer).__name__} lists "
+                "no counts; take counts: corpora, or fastBPE"
+            )
+        return np.array(stream.tokenizer.counts, dtype=np.int64)
+
+    def _replace(
+        self, cells: Cells, chosen: NDArray[np.int64], tokenizer: Tokenizer, random: Random
+    ) -> NDArray[np.int64]:
+        return replace_targets(
+            cells.tokens.ravel(),
+            chosen,
+            tokenizer,
+            random,
+            mask=self.mask,
+            keep=self.keep,
+            rand=self.random,
+            from_all=self.random_from_all,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OriginalCausalModel(OriginalLanguageModel, CausalModel):
+    """The base of both causal models: cells at the start of a row may be context alone."""
+
+    num_context: int = 0
+    """Number of cells at the start of a row that are only read in training (the original's
+    context_size)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.num_context < self.length:
+            raise ConfigError(
+                f"num_context must be at least 0 and below length ({self.length}): found "
+                f"{self.num_context}"
+            )
+
+    def _predicted(self, inputs: Cells, train: bool) -> NDArray[np.int64]:
+        first = self.num_context if train else 0
+        return np.flatnonzero(inputs.real & (np.arange(inputs.tokens.shape[1]) >= first))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OriginalCausalLM(OriginalCausalModel, CausalLM):
+    """CLM on ``languages``, with rows whose first token may be only read (B1)."""
+
+    predict_first: bool = True
+    """Predict the first token of a row, from the one before it; false: it is only read, as in the
+    original, so that a row of ``length`` tokens has one target fewer. With evaluation original it
+    is never predicted there."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.length < 2 and not (self.predict_first and self.evaluation == "whole"):
+            raise ConfigError(
+                f"rows of {self.length} token have nothing to predict but their first: raise length"
+            )
+        if not self.predict_first and self.num_context >= self.length - 1:
+            raise ConfigError(
+                f"num_context {self.num_context}: rows of length {self.length} have "
+                f"{self.length - 1} cells to predict from; lower it"
+            )
+
+    def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:
+        """Return rows shifted by one; nothing is random."""
+        if self.predict_first if train else self.evaluation == "whole":
+            return super().collate(examples, random, train=train)
+        return self._shifted(examples, self._cells(examples, train=train), train)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OriginalCausalTLM(OriginalCausalModel, CausalTLM):
+    """Causal TLM on ``pairs``, which the original evaluates in another layout (A1)."""
