@@ -41,7 +41,6 @@ from xlm.text.tokenizers.learn import learn_sentencepiece
 from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
 from xlm.training.journal import read_metrics
-from xlm.training.loop import Trainer, train
 from xlm.training.schedule import Schedule
 
 WORDS = "the cat river window mountains of men house water stone".split()
@@ -334,12 +333,11 @@ def test_a_signal_says_how_to_go_on(
 ) -> None:
     config = recipe(source, tmp_path)
 
-    def stopped(trainer: Trainer) -> None:
+    def stopped(self: Session, stop_requested: Any) -> None:
         monkeypatch.undo()
-        trainer.stop_requested = lambda: True
-        train(trainer)
+        self.train(lambda: True)
 
-    monkeypatch.setattr(launch, "train", stopped)
+    monkeypatch.setattr(Session, "train", stopped)
     with pytest.raises(TrainingError, match="seed-0: stopped at step 0 of 12; the same command go"):
         finetune(config)
     assert finetune(config).streams["topic/en"]["last"].mean > 0

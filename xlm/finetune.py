@@ -42,6 +42,11 @@ from xlm.training.schedule import Schedule
 log = logging.getLogger("xlm")
 
 REPORT = "report.json"
+SHARED = (
+    "group_size", "optimizer", "precision", "average", "frozen_layers", "report_every",
+    "tensorboard", "device",
+)  # fmt: skip
+"""Settings of each run that are those of the call."""
 RECIPE = "finetune.yaml"
 """What was asked for, in the folder: a recipe."""
 
@@ -306,13 +311,8 @@ def _run(
         ),
         steps=steps,
         seed=seed,
-        group_size=config.group_size,
-        optimizer=config.optimizer,
         schedule=dataclasses.replace(config.schedule, peak_lr=peak_lr, warmup_steps=warmup),
-        precision=config.precision,
-        average=config.average,
         evaluate_averaged=False,
-        frozen_layers=config.frozen_layers,
         stopping=Stopping(
             metric=metrics(config, tasks)[chooses[0].split("/")[0]],
             streams=chooses,
@@ -320,13 +320,11 @@ def _run(
             halve=config.halve_on_plateau,
             lowest_lr=config.lowest_lr,
         ),
-        report_every=config.report_every,
         evaluate_every=every,
         evaluate_test=True,
         save_every=every,
         keep_last=1,
-        tensorboard=config.tensorboard,
-        device=config.device,
+        **{name: getattr(config, name) for name in SHARED},
     )
 
 

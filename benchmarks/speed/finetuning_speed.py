@@ -76,10 +76,9 @@ def ours(task: Classification, source: str, corpora: Corpora, seed: int) -> Time
         )  # fmt: skip
         parallel = Parallel.start("cpu")
         session = begin(run, corpora, RunFolder(run.folder, parallel))
-        session.trainer.save = lambda: None
         try:
             with session.reporter.journal:
-                seconds = timed(lambda: train(session.trainer))
+                seconds = timed(lambda: train(session.trainer, report=session.reporter.train))
         finally:
             parallel.close()
     return Timed(*seconds, stream.padding)

@@ -94,10 +94,9 @@ def measure(
             spent[0] += time.perf_counter() - started
             return Verdict()
 
-        session.trainer.evaluate = look
         started = time.perf_counter()
         with session.reporter.journal:
-            train(session.trainer)
+            train(session.trainer, report=session.reporter.train, evaluate=look)
         seconds = time.perf_counter() - started - spent[0]
     return {"objectives": list(objectives), "seconds": round(seconds, 1), "curve": curve}
 

@@ -36,12 +36,13 @@ from xlm.run import build as building
 from xlm.run import launch
 from xlm.run.config import Run, Schedule, read_run
 from xlm.run.folder import RunFolder
+from xlm.run.reporter import Reporter
 from xlm.run.session import Session, begin
 from xlm.training import checkpoint
 from xlm.training.distributed import processes
 from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
-from xlm.training.loop import Trainer, TrainReport, train
+from xlm.training.loop import TrainReport, train
 from xlm.training.prefetch import Prefetcher
 
 CLM = CausalLM(languages=["en", "hi"], rows=8, length=12)
@@ -172,9 +173,8 @@ def overflow(folder: str, precision: str, at: list[list[int]], steps: int) -> di
             }
         )
 
-    session.trainer.report, session.trainer.save = report, save
     with session.reporter.journal:
-        train(session.trainer)
+        train(session.trainer, report=report, save=save)
     return {"steps": steps_seen, "reports": skipped}
 
 
@@ -206,7 +206,7 @@ def interrupted(
     if kill_at is not None and parallel.rank == killed:
         _arm(session, kill_at, phase)
     with session.reporter.journal:
-        train(session.trainer)
+        session.train()
     assert session.trainer.averaged is not None
     named = {f"averaged {n}": t for n, t in session.trainer.averaged.state_dict().items()}
     return tiny.digest({**dict(session.trainer.learner.named_parameters()), **named})
@@ -232,17 +232,19 @@ def _arm(session: Session, kill_at: int, phase: str) -> None:
 
         return called
 
-    trainer = session.trainer
+    reporter, checkpoints = session.reporter, session.checkpoints
     if phase == "forward":
-        trainer.wrapped.register_forward_hook(dying(lambda *_: None, after=False, done=False))
+        session.trainer.wrapped.register_forward_hook(
+            dying(lambda *_: None, after=False, done=False)
+        )
     elif phase == "report":
-        trainer.report = dying(trainer.report, after=True)
+        reporter.train = dying(reporter.train, after=True)
     elif phase == "before the save":
-        trainer.save = dying(trainer.save, after=False)
+        checkpoints.save = dying(checkpoints.save, after=False)
     elif phase == "in the save":  # everything is written, nothing has its name yet
         checkpoint._commit = dying(checkpoint._commit, after=False)
     else:
-        trainer.save = dying(trainer.save, after=True)
+        checkpoints.save = dying(checkpoints.save, after=True)
 
 
 def terminated(folder: str, at: int | None, rank: int, steps: int) -> dict[str, Any]:
@@ -250,18 +252,14 @@ def terminated(folder: str, at: int | None, rank: int, steps: int) -> dict[str, 
     run = _run(folder, "language models", steps=steps, average=0.9)
     parallel = Parallel.start("cpu")
 
-    def trained(trainer: Trainer) -> None:
-        report = trainer.report
+    report = Reporter.train
 
-        def reporting(sums: TrainReport) -> None:
-            report(sums)
-            if sums.step == at and parallel.rank == rank:
-                os.kill(os.getpid(), signal.SIGTERM)
+    def reporting(self: Reporter, sums: TrainReport) -> None:
+        report(self, sums)
+        if sums.step == at and parallel.rank == rank:
+            os.kill(os.getpid(), signal.SIGTERM)
 
-        trainer.report = reporting
-        train(trainer)
-
-    with mock.patch.object(launch, "train", trained):
+    with mock.patch.object(Reporter, "train", reporting):
         result = launch.train_run(run, tiny.corpora(), parallel)
     return {
         "step": result.state.step,
@@ -276,7 +274,7 @@ def left(folder: str) -> dict[str, Any]:
     run = _run(folder, "mlm+tlm", steps=2)
     session = begin(run, tiny.corpora(), RunFolder(folder, parallel))
     with session.reporter.journal:
-        train(session.trainer)
+        session.train()
     during, default = len(_threads()), weakref.ref(dist.group.WORLD)
     parallel.close()
     deadline = time.monotonic() + 10

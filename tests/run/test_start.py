@@ -21,14 +21,12 @@ from xlm.objectives.causal import CausalLM
 from xlm.objectives.masked import MaskedLM
 from xlm.prepare import Aligned, Prepare, Texts, Vocabulary, prepare
 from xlm.pretrain import Result, pretrain
-from xlm.run import launch
 from xlm.run.config import Initialization, ModelConfig, Run, Schedule, Translation, read_run
 from xlm.run.folder import RunFolder
-from xlm.run.session import begin
+from xlm.run.session import Session, begin
 from xlm.training import checkpoint
 from xlm.training.distributed.processes import Parallel
 from xlm.training.journal import read_metrics
-from xlm.training.loop import Trainer, train
 
 VOCABULARY = Vocabulary(size=500)
 MODEL = ModelConfig(dim=16, num_layers=1, num_heads=2, max_positions=64)
@@ -258,11 +256,11 @@ def test_no_model_directory_after_an_interruption(
 ) -> None:
     run = recipe(tmp_path / "run", more, ["en"], steps=6)
 
-    def stopped_after_one_report(trainer: Trainer) -> None:
-        trainer.stop_requested = lambda: trainer.state.step >= 1
-        train(trainer)
+    def stopped_after_one_step(self: Session, stop_requested: Any) -> None:
+        whole(self, lambda: self.trainer.state.step >= 1)
 
-    monkeypatch.setattr(launch, "train", stopped_after_one_report)
+    whole = Session.train
+    monkeypatch.setattr(Session, "train", stopped_after_one_step)
     stopped = pretrain(dataclasses.replace(run, report_every=1))
     assert stopped.state.step < 6 and not (tmp_path / "run" / "model").exists()
     monkeypatch.undo()

@@ -96,9 +96,8 @@ def test_clipping_is_of_the_whole_gradient(made: Corpora) -> None:
     free, clipped = build(made, steps=1), build(made, steps=1, trainer={"max_grad_norm": 0.01})
     start = parameters(free)
     reports: list[TrainReport] = []
-    clipped.report = reports.append
-    for trainer in (free, clipped):
-        train(trainer)
+    train(free)
+    train(clipped, report=reports.append)
     norm = sum(float((start[n] - p).square().sum()) for n, p in parameters(free).items()) ** 0.5
     assert reports[0].grad_norm == pytest.approx(norm, rel=1e-9) and norm > 0.1
     for name, p in parameters(clipped).items():
@@ -110,8 +109,8 @@ def test_reports_hold_the_means_since_the_last(made: Corpora) -> None:
     reports: dict[int, list[TrainReport]] = {1: [], 3: []}
     for every, own in reports.items():
         trainer = build(made, steps=7)
-        trainer.report_every, trainer.report = every, own.append
-        train(trainer)
+        trainer.report_every = every
+        train(trainer, report=own.append)
     assert [report.step for report in reports[3]] == [3, 6, 7]  # the last is not lost
     for report, first in zip(reports[3], (0, 3, 6), strict=True):
         several = reports[1][first : report.step]
@@ -130,8 +129,7 @@ def test_the_forward_pass_is_in_the_precision_that_is_asked_for(made: Corpora) -
         run = tiny.recipe("", objectives=BOTH, steps=1)
         trainer = tiny.trainer(run, made, ALONE, precision=precision)
         reports: list[TrainReport] = []
-        trainer.report = reports.append
-        train(trainer)
+        train(trainer, report=reports.append)
         losses[precision] = reports[0].losses["mlm"]
         assert all(p.dtype == torch.float32 for p in trainer.learner.parameters())
     assert len(set(losses.values())) == 3
@@ -142,8 +140,7 @@ def test_the_forward_pass_is_in_the_precision_that_is_asked_for(made: Corpora) -
 def test_tokens_are_counted_by_stream(made: Corpora) -> None:
     trainer = build(made, steps=4)
     reports: list[TrainReport] = []
-    trainer.report = reports.append
-    train(trainer)
+    train(trainer, report=reports.append)
     assert set(trainer.state.tokens) == {"mlm/en", "mlm/hi", "nli/en"}
     assert sum(trainer.state.tokens.values()) == sum(report.tokens for report in reports)
     assert sum(trainer.state.cursors.values()) == 4 * 2 * 4
@@ -156,9 +153,12 @@ class Calls:
     def __init__(self, trainer: Trainer, verdicts: dict[int, Verdict] | None = None) -> None:
         self.seen: list[tuple[str, int]] = []
         self.trainer, self.verdicts = trainer, verdicts or {}
-        trainer.report = lambda report: self.note("report")
-        trainer.save = lambda: self.note("save")
-        trainer.evaluate = self.evaluate
+
+    def train(self, **further: Any) -> None:
+        train(
+            self.trainer, report=lambda report: self.note("report"), evaluate=self.evaluate,
+            save=lambda: self.note("save"), **further,
+        )  # fmt: skip
 
     def evaluate(self) -> Verdict:
         self.note("evaluate")
@@ -175,13 +175,13 @@ def test_what_is_called_when(made: Corpora) -> None:
     trainer = build(made, steps=11)
     trainer.report_every, trainer.evaluate_every, trainer.save_every = 2, 4, 5
     calls = Calls(trainer, {4: Verdict(save=True)})
-    train(trainer)
+    calls.train()
     assert calls.at("report") == [2, 4, 6, 8, 10, 11]
     assert calls.at("evaluate") == [4, 8, 11]
     assert calls.at("save") == [4, 5, 10, 11]
     # A checkpoint holds what the evaluation found.
     assert calls.seen[1:4] == [("report", 4), ("evaluate", 4), ("save", 4)]
-    train(trainer)
+    calls.train()
     assert len(calls.seen) == 13  # nothing is left to do
 
 
@@ -189,7 +189,7 @@ def test_a_verdict_ends_the_run_after_a_save(made: Corpora) -> None:
     trainer = build(made, steps=11)
     trainer.evaluate_every = 3
     calls = Calls(trainer, {6: Verdict(stop=True)})
-    train(trainer)
+    calls.train()
     assert trainer.state.step == 6 and calls.at("save") == [6]
 
 
@@ -198,12 +198,10 @@ def test_a_request_to_stop_is_saved_and_can_be_resumed(made: Corpora) -> None:
     train(whole)
     trainer = build(made, steps=6)
     calls = Calls(trainer)
-    trainer.stop_requested = lambda: trainer.state.step == 4
-    train(trainer)
+    calls.train(stop_requested=lambda: trainer.state.step == 4)
     assert trainer.state.step == 4 and calls.at("save") == [4]
     assert trainer.state.cursors != whole.state.cursors
-    trainer.stop_requested = lambda: False
-    train(trainer)
+    calls.train()
     assert tiny.digest(parameters(trainer)) == tiny.digest(parameters(whole))
     assert trainer.state.cursors == whole.state.cursors
     assert trainer.state.tokens == whole.state.tokens
@@ -212,17 +210,15 @@ def test_a_request_to_stop_is_saved_and_can_be_resumed(made: Corpora) -> None:
 def test_a_report_after_a_resume_holds_what_was_summed_before(made: Corpora) -> None:
     whole, cut = [], []
     trainer = build(made, steps=6)
-    trainer.report_every, trainer.report = 6, whole.append
-    train(trainer)
+    trainer.report_every = 6
+    train(trainer, report=whole.append)
     trainer = build(made, steps=6)
-    trainer.report_every, trainer.report = 6, cut.append
-    trainer.stop_requested = lambda: trainer.state.step == 4
-    train(trainer)
+    trainer.report_every = 6
+    train(trainer, report=cut.append, stop_requested=lambda: trainer.state.step == 4)
     assert not cut
     saved = TrainState.from_json(trainer.state.to_json())
     trainer.state = saved
-    trainer.stop_requested = lambda: False
-    train(trainer)
+    train(trainer, report=cut.append)
     assert [report.step for report in cut] == [6]
     for name in ("losses", "counts", "tokens", "grad_norm"):
         assert getattr(cut[0], name) == getattr(whole[0], name)
@@ -250,9 +246,8 @@ def test_a_run_that_is_never_finite_ends_with_a_reason(made: Corpora) -> None:
     objective = InfiniteLM(languages=["en"], rows=4, length=8, after=8)
     trainer = build(made, {"bad": objective}, steps=20, trainer={"max_skipped_in_a_row": 3})
     reports: list[TrainReport] = []
-    trainer.report = reports.append
     with pytest.raises(TrainingError) as caught:
-        train(trainer)
+        train(trainer, report=reports.append)
     message = str(caught.value)
     assert message.startswith("step 5: the gradient was not finite for 3 updates in a row")
     assert "objectives bad; streams bad/en" in message and "\n" not in message

@@ -21,7 +21,6 @@ from xlm.run.session import Session, begin
 from xlm.training.allocator import freed_memory_kept
 from xlm.training.distributed.processes import Parallel
 from xlm.training.learner import Learner
-from xlm.training.loop import train
 from xlm.training.signals import stop_on_signals
 from xlm.training.state import TrainState
 
@@ -91,8 +90,7 @@ def train_in(folder: RunFolder, run: Run, corpora: Corpora) -> Result:
         else:
             if state.step >= trainer.steps:
                 journal.say(f"finished already, at step {state.step}: nothing is trained")
-            trainer.stop_requested = stop.is_set
-            train(trainer)
+            session.train(stop.is_set)
             # Not after a signal, whose sender waits: the step, unlike ``stop``, is alike on all
             # ranks.
             ended = state.step >= trainer.steps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from xlm.config.cli import to_yaml
@@ -18,7 +19,7 @@ from xlm.run.start import Start, find_start
 from xlm.run.stopping import Watch, stopping_score
 from xlm.run.translation_checks import check_budget, check_pretrained
 from xlm.training.initialization import InitializationReport, initialize
-from xlm.training.loop import Trainer, Verdict
+from xlm.training.loop import Trainer, Verdict, train
 from xlm.training.speed import emulated, matmul_ceiling
 
 log = logging.getLogger("xlm")
@@ -47,6 +48,16 @@ class Session:
         """Return the validation figures, of averaged weights if the run evaluates those."""
         return self.held_out.measure(
             self.trainer, averaged=self.run.evaluate_averaged, most_batches=most_batches
+        )
+
+    def train(self, stop_requested: Callable[[], bool] = lambda: False) -> None:
+        """Run the loop to the run's last step, or until told to stop."""
+        train(
+            self.trainer,
+            report=self.reporter.train,
+            evaluate=self.evaluate,
+            save=self.checkpoints.save,
+            stop_requested=stop_requested,
         )
 
     def evaluate(self) -> Verdict:
@@ -96,8 +107,6 @@ def begin(run: Run, corpora: Corpora, folder: RunFolder) -> Session:
     if initialized is not None and from_language_model(start):
         warn(parallel, check_pretrained(trainer, run, corpora, journal))
     evaluate_start(session, initialized)
-    trainer.report, trainer.evaluate = session.reporter.train, session.evaluate
-    trainer.save = checkpoints.save
     return session
 
 

@@ -56,12 +56,6 @@ class Trainer:
     report_every: int = 50
     evaluate_every: int = 0
     save_every: int = 0
-    report: Callable[[TrainReport], None] = lambda report: None
-    evaluate: Callable[[], Verdict] = lambda: Verdict()
-    """Evaluate now, and say what follows from it."""
-    save: Callable[[], None] = lambda: None
-    stop_requested: Callable[[], bool] = lambda: False
-    """Whether this rank was told to stop (a signal); ranks agree before the next step."""
     flops: Callable[[str, Batch], float] = lambda objective, batch: 0.0
     """The arithmetic that a batch of an objective needs."""
 
@@ -150,8 +144,20 @@ class _Sums:
         return sums
 
 
-def train(trainer: Trainer) -> None:
-    """Run from ``trainer.state.step`` to ``trainer.steps``, or until told to stop."""
+def train(
+    trainer: Trainer,
+    *,
+    report: Callable[[TrainReport], None] = lambda report: None,
+    evaluate: Callable[[], Verdict] = lambda: Verdict(),
+    save: Callable[[], None] = lambda: None,
+    stop_requested: Callable[[], bool] = lambda: False,
+) -> None:
+    """Run from ``trainer.state.step`` to ``trainer.steps``, or until told to stop.
+
+    ``report``, ``evaluate`` and ``save`` are called every so many steps and at the last one;
+    ``stop_requested`` returns whether this rank was told to stop (by a signal), on which all ranks
+    agree before the next step.
+    """
     state = trainer.state
     prefetcher = Prefetcher(
         trainer.mixture,
@@ -168,9 +174,10 @@ def train(trainer: Trainer) -> None:
             waiting = time.perf_counter()
             step = prefetcher.next()
             sums.waited += time.perf_counter() - waiting
-            counts, stop = _agree(trainer, step)
+            counts, stop = _agree(trainer, step, stop_requested())
             if stop:
-                _save(trainer, sums)
+                _settle(trainer, sums)
+                save()
                 break
             lr = trainer.schedule.lr(state.step) * state.rate
             norm = _update(trainer, step, counts, lr, sums)
@@ -178,16 +185,17 @@ def train(trainer: Trainer) -> None:
             state.cursors = step.cursors
             last = state.step == trainer.steps
             if _due(state.step, trainer.report_every) or last:
-                trainer.report(_report(trainer, sums, lr, norm))
+                report(_report(trainer, sums, lr, norm))
                 sums = _Sums()
             if _due(state.step, trainer.evaluate_every) or (trainer.evaluate_every and last):
                 paused = time.perf_counter()
-                verdict = trainer.evaluate()
+                verdict = evaluate()
                 sums.started += time.perf_counter() - paused
             else:
                 verdict = Verdict()
             if _due(state.step, trainer.save_every) or verdict.save or verdict.stop or last:
-                _save(trainer, sums)
+                _settle(trainer, sums)
+                save()
             if verdict.stop:
                 break
     finally:
@@ -198,7 +206,7 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _agree(trainer: Trainer, step: Step) -> tuple[dict[str, int], bool]:
+def _agree(trainer: Trainer, step: Step, stop: bool) -> tuple[dict[str, int], bool]:
     """Target counts per objective, tokens per stream and the stop flag, summed on the CPU group."""
     names = list(trainer.learner.objectives)
     ids = trainer.mixture.stream_ids
@@ -207,8 +215,7 @@ def _agree(trainer: Trainer, step: Step) -> tuple[dict[str, int], bool]:
     for micro_batch in step.micro_batches:
         counts[micro_batch.objective] += micro_batch.batch.count
         tokens[micro_batch.stream_id] += micro_batch.batch.num_tokens
-    stop = int(trainer.stop_requested())
-    summed = trainer.parallel.sum_counts([*counts.values(), *tokens.values(), stop])
+    summed = trainer.parallel.sum_counts([*counts.values(), *tokens.values(), int(stop)])
     if summed[-1]:
         return counts, True
     for stream_id, number in zip(ids, summed[len(names) : -1], strict=True):
@@ -270,13 +277,13 @@ def _seed_default_generators(device: torch.device, seed: int) -> None:
         torch.cuda.manual_seed(seed)
 
 
-def _save(trainer: Trainer, sums: _Sums) -> None:
+def _settle(trainer: Trainer, sums: _Sums) -> None:
+    """Complete ``trainer.state`` for a checkpoint: the sums and counters that lie elsewhere."""
     trainer.state.unreported = trainer.parallel.gather(sums.to_json())
     trainer.state.skipped = trainer.skipped.total()
     trainer.state.skipped_in_a_row = trainer.skipped.in_a_row()
     if trainer.scaler is not None:
         trainer.state.scaler = trainer.scaler.state_dict()
-    trainer.save()
 
 
 def _report(trainer: Trainer, sums: _Sums, lr: float, norm: Tensor) -> TrainReport:

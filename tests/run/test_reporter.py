@@ -1,0 +1,119 @@
+"""Reporter: the lines that a person sees, and the records of metrics.jsonl."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training import tiny
+from xlm.run.held_out import HeldOut
+from xlm.run.reporter import Reporter, warn
+from xlm.run.stopping import Outcome, Stopping
+from xlm.training.distributed.processes import Parallel
+from xlm.training.journal import METRICS, Journal, read_metrics
+from xlm.training.loop import TrainReport
+
+ALONE = Parallel(torch.device("cpu"))
+
+
+@pytest.fixture
+def reporter(tmp_path: Path) -> Iterator[Reporter]:
+    trainer = tiny.trainer(tiny.recipe(tmp_path, steps=8), tiny.corpora(20), ALONE)
+    trainer.state.step = 4
+    with Journal(tmp_path, step=4) as journal:
+        yield Reporter(journal, trainer, ceiling=1e6)
+
+
+def records(reporter: Reporter, folder: Path) -> list[dict[str, object]]:
+    reporter.journal.close()
+    return read_metrics(folder / METRICS)
+
+
+def test_an_update_s_rates_are_per_second_of_all_ranks(
+    reporter: Reporter, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    report = TrainReport(
+        step=4, seconds=2.0, lr=1e-3, losses={"mlm": 2.5}, tokens=3000, flops=1e6,
+        counts={"mlm": 10}, grad_norm=0.5, skipped=2, scale=None, wait=0.25,
+    )  # fmt: skip
+    with caplog.at_level(logging.INFO, "xlm"):
+        reporter.train(report)
+    [record] = records(reporter, tmp_path)
+    assert record == {
+        "step": 4, "event": "train", "loss": {"mlm": 2.5}, "lr": 1e-3, "grad_norm": 0.5,
+        "tokens_per_second": 1500.0, "utilization": 0.5, "wait": 0.25, "skipped": 2,
+    }  # fmt: skip
+    assert "mlm 2.5000  lr 1.00e-03" in caplog.text
+    assert "1,500 tokens/s  50% of the matmul ceiling  2 skipped" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("counted", "better", "best", "said"),
+    [
+        (True, True, 2.0, "nats averaged over mlm/en: 2 (best)"),
+        (True, False, 1.5, "nats averaged over mlm/en: 2 (best 1.5 at step 3)"),
+        (False, False, None, "nats averaged over mlm/en: 2 (not counted yet)"),
+    ],
+)
+def test_an_evaluation_is_compared_with_the_best(
+    reporter: Reporter, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    counted: bool, better: bool, best: float | None, said: str,
+) -> None:  # fmt: skip
+    reporter.trainer.state.best, reporter.trainer.state.best_step = best, 3
+    outcome = Outcome(2.0, ["mlm/en"], counted, better)
+    with caplog.at_level(logging.INFO, "xlm"):
+        reporter.evaluation({"mlm/en": {"nats": 2.0}}, outcome, Stopping(metric="nats"))
+    assert caplog.records[-1].getMessage().strip() == said
+    [record] = records(reporter, tmp_path)
+    assert record == {
+        "step": 4, "event": "valid", "mlm/en": {"nats": 2.0}, "score": 2.0, "streams": ["mlm/en"],
+    }  # fmt: skip
+
+
+def test_a_translator_that_copies_is_warned_of(
+    reporter: Reporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    figures = {"mt/en-hi": {"bleu": 1.0, "copied": 0.9, "empty": 0.0}}
+    outcome = Outcome(-1.0, ["mt/en-hi"], True, True)
+    reporter.evaluation(figures, outcome, Stopping(metric="bleu"))
+    [warning] = [line for line in caplog.records if line.levelno == logging.WARNING]
+    assert warning.getMessage() == "mt/en-hi: 90% of the translations are their source"
+
+
+def test_the_start_tells_size_and_mixture(
+    reporter: Reporter, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    held_out = HeldOut.of(tiny.recipe(tmp_path), tiny.corpora(20))
+    with caplog.at_level(logging.INFO, "xlm"):
+        reporter.start("bf16", held_out, None)
+    assert "1 process(es) on cpu, bf16; steps 4 to 8" in caplog.text
+    for objective, stream in (("mlm", "en"), ("mlm", "hi"), ("tlm", "en-hi")):
+        assert re.search(rf"{objective} +{stream} ", caplog.text)
+    num = sum(p.numel() for p in reporter.trainer.learner.parameters())
+    assert records(reporter, tmp_path) == [{"step": 4, "event": "start", "parameters": num}]
+
+
+def test_the_change_is_shown_for_each_stream(
+    reporter: Reporter, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before, after = ({"mlm/en": {"nats": nats}} for nats in (3.0, 2.0))
+    with caplog.at_level(logging.INFO, "xlm"):
+        reporter.before(before)
+        reporter.change(before, after)
+        reporter.end({"seconds": 1.0})
+    assert "nats 3 -> 2" in caplog.text
+    events = [record["event"] for record in records(reporter, tmp_path)]
+    assert events == ["before", "change", "end"]
+
+
+def test_only_rank_0_warns(caplog: pytest.LogCaptureFixture) -> None:
+    second = Parallel(torch.device("cpu"), rank=1, world=2)
+    warn(second, ["from another rank"])
+    assert not caplog.records
+    warn(ALONE, ["one", "two"])
+    assert [record.getMessage() for record in caplog.records] == ["one", "two"]
