@@ -132,7 +132,7 @@ def test_nothing_is_left_of_a_corpus_that_failed(tmp_path):
 
 
 def test_ids_outside_the_vocabulary_are_refused(tmp_path):
-    with pytest.raises(DataError, match="ids from 3 to 200 in a vocabulary of 200"):
+    with pytest.raises(DataError, match="ids from 3 to 200, the tokenizer 0 to 199"):
         count_ids(np.array([3, 200]), 200)
     with pytest.raises(DataError):
         Corpus.from_sentences([[-1]], language="ne", tokenizer=TOKENIZER)

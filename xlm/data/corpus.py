@@ -184,8 +184,8 @@ def count_ids(ids: NDArray[Any], vocab_size: int) -> NDArray[np.int64]:
     """How often each id occurs (int64 ``[vocab_size]``); DataError for an id outside."""
     if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < vocab_size:
         raise DataError(
-            f"ids from {ids.min()} to {ids.max()} in a vocabulary of {vocab_size}: "
-            "the tokenizer contradicts itself"
+            f"the text has ids from {ids.min()} to {ids.max()}, the tokenizer 0 to "
+            f"{vocab_size - 1}: give the tokenizer that made the ids, its files all from one place"
         )
     return np.bincount(ids, minlength=vocab_size).astype(np.int64)
 

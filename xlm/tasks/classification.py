@@ -65,8 +65,14 @@ class Sentences(Task):
         texts = [example.first, example.second] if pair else [example.first]
         if self.longest_words:
             texts = [" ".join(text.split(" ")[: self.longest_words]) for text in texts]
-        room = self.length - tokenizer.num_specials("merged", pair=pair)
-        first, *second = cut([encode(tokenizer, text) for text in texts], room)
+        num_specials = tokenizer.num_specials("merged", pair=pair)
+        if num_specials > self.length:
+            raise ConfigError(
+                f"length is {self.length}, and the special tokens of a {'pair' if pair else 'row'} "
+                f"alone are {num_specials}: raise length above {num_specials}"
+            )
+        encoded = [encode(tokenizer, text) for text in texts]
+        first, *second = cut(encoded, self.length - num_specials)
         wrapped = tokenizer.wrap(first, second[0] if second else None, "merged")
         return [Row(wrapped, self.answer(example), number)]
 

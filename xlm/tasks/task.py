@@ -245,13 +245,12 @@ def encode(tokenizer: Tokenizer, text: str) -> Ids:
 
 
 def cut(sides: Sequence[Ids], room: int) -> list[Ids]:
-    """Sentences cut at the end so that together they have at most ``room`` tokens.
+    """Return the sentences, cut at the end so that together they have at most ``room`` tokens.
 
     A token at a time goes from the longest, of equal ones from the last: as BERT cuts its pairs
-    (mBERT study, section 5). Raises ConfigError where there is no room.
+    (mBERT study, section 5).
     """
-    if room < 0:
-        raise ConfigError(f"special tokens alone need {-room} more than length: raise it")
+    assert room >= 0, "the special tokens have room"
     lengths = [len(side) for side in sides]
     while sum(lengths) > room:
         lengths[len(lengths) - 1 - lengths[::-1].index(max(lengths))] -= 1
