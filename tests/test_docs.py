@@ -236,6 +236,25 @@ def test_a_command_of_a_page_can_be_given(
         )
 
 
+def test_every_benchmark_has_a_command_and_every_name_of_one_exists() -> None:
+    given = {words[2] for each in SHELL for words in each.values if words[:2] == ["python", "-m"]}
+    scripts = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in (ROOT / "benchmarks").rglob("*.py")
+        if "def main()" in path.read_text(encoding="utf-8")
+    }
+    assert scripts <= given, scripts - given
+    for page in ALL_PAGES:
+        now = re.sub(r"<!-- table: .*?<!-- end -->", "", text_of(page), flags=re.DOTALL)
+        names = {
+            name.replace(".", "/") + ".py" for name in re.findall(r"-m (benchmarks[.\w]+)", now)
+        }
+        names |= set(re.findall(r"\bbenchmarks/[\w/]+\.py", now))
+        if page == "benchmarks/README.md":
+            names |= {f"benchmarks/{name}" for name in re.findall(r"`([\w/]+\.py)`", now)}
+        assert not {name for name in names if not (ROOT / name).exists()}, page
+
+
 @pytest.mark.parametrize("block", YAML)
 def test_the_keys_of_a_recipe_exist(block: Block, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
