@@ -12,8 +12,28 @@ from collections.abc import Sequence
 
 from xlm.config.cli import run_verb
 from xlm.data.corpora import Corpora
-from xlm.run.config import Run
+from xlm.run.config import (
+    BackTranslation,
+    CausalLM,
+    CausalTLM,
+    Denoising,
+    Initialization,
+    MaskedLM,
+    ModelConfig,
+    Optimizer,
+    Run,
+    Schedule,
+    Stopping,
+    Translation,
+)
 from xlm.run.launch import Result, sole_training, train_run
+
+# Everything that a recipe of pretraining is made of.
+__all__ = [
+    "BackTranslation", "CausalLM", "CausalTLM", "Denoising", "Initialization", "MaskedLM",
+    "ModelConfig", "Optimizer", "Result", "Run", "Schedule", "Stopping", "Translation", "main",
+    "pretrain",
+]  # fmt: skip
 
 log = logging.getLogger("xlm")
 

@@ -15,21 +15,17 @@ from xlm.config.hints import check_types
 from xlm.errors import ConfigError
 from xlm.model.config import ModelConfig
 from xlm.objective import Objective
-
-# Imported so that a recipe may name them without their module.
-from xlm.objectives.backtranslation import BackTranslation
-from xlm.objectives.causal import CausalLM, CausalTLM
-from xlm.objectives.denoising import Denoising
-from xlm.objectives.masked import MaskedLM
-from xlm.objectives.translation import Translation
+from xlm.objectives import (
+    BackTranslation,
+    CausalLM,
+    CausalTLM,
+    Denoising,
+    MaskedLM,
+    Translation,
+)
 from xlm.run.stopping import Stopping
 from xlm.storage import make_folder, write_whole
-from xlm.tasks.answering import Answering
-from xlm.tasks.classification import Classification
-from xlm.tasks.parsing import Parsing
-from xlm.tasks.ranking import Ranking
-from xlm.tasks.regression import Regression
-from xlm.tasks.tagging import Tagging
+from xlm.tasks import Answering, Classification, Parsing, Ranking, Regression, Tagging
 from xlm.training.initialization import Initialization
 from xlm.training.optimizers.config import Optimizer
 from xlm.training.precision import Precision
@@ -40,6 +36,7 @@ __all__ = [
     "Initialization", "MaskedLM", "ModelConfig", "Optimizer", "Parsing", "Ranking", "Regression",
     "Run", "Schedule", "Stopping", "Tagging", "Translation",
 ]  # fmt: skip
+# Imported here, the objectives and tasks are classes that a recipe may name without their module.
 
 
 @dataclass(frozen=True, kw_only=True)
