@@ -323,7 +323,8 @@ def test_every_preset_layout_and_schedule_is_described() -> None:
         (line,) = [x for x in training.splitlines() if x.startswith("| `") and f"`{name}`" in x]
         cells = [cell.strip() for cell in line.split("|")[2:-1]]
         sizes = (config.dim, config.num_layers, config.num_heads, config.num_decoder_layers)
-        assert cells == [*map(str, sizes), "yes" if config.language_embeddings else "no"]
+        languages = "yes" if config.language_embeddings else "no"
+        assert cells == [*map(str, sizes), languages, config.positions]
     assert all(f"`{kind}`" in training for kind in ScheduleKind.__args__)  # type: ignore[attr-defined]
     assert all(f"| `{layout}` |" in data for layout in LAYOUTS)
 

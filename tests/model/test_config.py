@@ -35,6 +35,19 @@ def test_presets(name, dim, num_layers, num_heads, num_decoder_layers, language_
     assert preset(name) == config
 
 
+@pytest.mark.parametrize(
+    "name, size",
+    [("rotary-tiny", (128, 4, 4)), ("rotary-small", (256, 6, 4)), ("rotary-base", (768, 12, 12))],
+)
+def test_rotary_presets(name, size):
+    config = PRESETS[name]
+    assert (config.dim, config.num_layers, config.num_heads) == size
+    assert (config.positions, config.norm, config.initialization) == ("rotary", "post", "normal")
+    assert (config.output_transform, config.language_embeddings) == (True, False)
+    given = preset(name, positions="learned", language_embeddings=True)
+    assert (given.positions, given.language_embeddings) == ("learned", True)
+
+
 def test_what_is_given_beats_the_preset():
     config = ModelConfig(preset="mt-6", dim=256, num_decoder_layers=0, language_embeddings=False)
     assert (config.dim, config.num_layers, config.num_heads) == (256, 6, 8)
@@ -73,6 +86,29 @@ def test_a_resolved_config_is_a_valid_config():
         ({"preset": "tiny", "max_positions": 0}, ["model.max_positions"]),
         ({"preset": "tiny", "num_decoder_layers": -5}, ["model.num_decoder_layers", "-5"]),
         ({"preset": "tiny", "dropout": 1.0}, ["model.dropout", "1.0"]),
+        ({"preset": "tiny", "positions": "alibi"}, ["model.positions", "alibi", "rotary"]),
+        ({"preset": "tiny", "norm": "both"}, ["model.norm", "both", "post, pre"]),
+        ({"preset": "tiny", "norm_kind": "batch"}, ["model.norm_kind", "batch", "layer, rms"]),
+        ({"preset": "tiny", "activation": "tanh"}, ["model.activation", "tanh", "swiglu"]),
+        ({"preset": "tiny", "initialization": "zero"}, ["model.initialization", "zero", "normal"]),
+        (
+            {"dim": 6, "num_layers": 1, "num_heads": 2, "positions": "rotary"},
+            ["model.positions", "3 wide", "even"],
+        ),
+        (
+            {"dim": 5, "num_layers": 1, "num_heads": 1, "positions": "sinusoidal"},
+            ["model.positions", "even", "5"],
+        ),
+        ({"preset": "tiny", "rotary_base": 500.0}, ["model.rotary_base", "learned", "500"]),
+        ({"preset": "rotary-tiny", "rotary_base": 1.0}, ["model.rotary_base", "above 1"]),
+        (
+            {"preset": "tiny", "norm_kind": "rms", "fused_layer_norm": True},
+            ["fused_layer_norm", "norm_kind layer", "rms"],
+        ),
+        (
+            {"preset": "tiny", "biases": False, "fused_layer_norm": True},
+            ["fused_layer_norm", "biases true", "false"],
+        ),
         ({"preset": "tiny", "attention_dropout": -0.1}, ["model.attention_dropout", "-0.1"]),
         ({"preset": "tiny", "activation": "swish"}, ["model.activation", "swish", "gelu"]),
         ({"preset": "tiny", "layer_norm_eps": 0.0}, ["model.layer_norm_eps"]),
@@ -116,6 +152,13 @@ def test_arithmetic_per_token_is_the_published_table(config, vocab, share, causa
     length = 128 if config.get("dim") == 256 else 256
     found = flops_per_token(ModelConfig(**config), vocab, length, share, causal) / 1e9
     assert found == pytest.approx(gflops, abs=6e-5)
+
+
+def test_a_gated_layer_has_three_products():
+    fields = {"dim": 8, "num_layers": 1, "num_heads": 2, "feed_forward": 20}
+    plain = flops_per_token(ModelConfig(**fields), 50, 10, 0.5)
+    gated = flops_per_token(ModelConfig(**fields, activation="geglu"), 50, 10, 0.5)
+    assert gated - plain == pytest.approx(3 * 2 * 8 * 20)
 
 
 def test_arithmetic_of_an_encoder_decoder_is_counted_product_by_product():

@@ -26,10 +26,12 @@ needs_golden = pytest.mark.skipif(
 )
 
 
-def tiny(vocab_size=23, seed=0, sharpness=3.0):
+def tiny(vocab_size=23, seed=0, sharpness=3.0, **fields):
     """An encoder-decoder in float64 whose next tokens are far from equally likely."""
     torch.manual_seed(seed)
-    config = ModelConfig(dim=16, num_layers=2, num_heads=2, num_decoder_layers=2, max_positions=40)
+    config = ModelConfig(
+        dim=16, num_layers=2, num_heads=2, num_decoder_layers=2, max_positions=40, **fields
+    )
     model = Transformer(config, vocab_size=vocab_size, num_languages=3, pad_id=PAD).double()
     with torch.no_grad():
         model.decoder.words.weight.mul_(sharpness)
@@ -131,9 +133,18 @@ def found_in(generated, row):
     return list(zip(generated.texts(row), generated.scores[row].tolist(), strict=False))
 
 
+SHAPES = [
+    {"positions": "rotary"},
+    {"positions": "sinusoidal", "norm": "pre", "embedding_scale": True},
+    {"positions": "rotary", "norm": "pre", "norm_kind": "rms", "qk_norm": True,
+     "activation": "swiglu", "biases": False, "output_transform": True},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", [{}, *SHAPES])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_greedy_with_a_cache_is_greedy_without(seed):
-    model, source = tiny(seed=seed), rows_of(LENGTHS, seed=seed)
+def test_greedy_with_a_cache_is_greedy_without(seed, fields):
+    model, source = tiny(seed=seed, **fields), rows_of(LENGTHS, seed=seed)
     settings = Generation(ratio=1.0, extra=6)
     generated = generate(
         model, source, torch.full((len(LENGTHS),), 2), end_id=END, settings=settings

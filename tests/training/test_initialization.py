@@ -242,6 +242,12 @@ def test_a_tied_source_fills_an_output_matrix_of_its_own() -> None:
 
 
 MISFITS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({"positions": "rotary"}, {}, r"the first is encoder.positions \(learned there, rotary here\)"),
+    ({}, {"positions": "sinusoidal"}, r"encoder.positions \(sinusoidal there, learned here\)"),
+    ({"norm": "pre"}, {}, r"encoder.norm \(post there, pre here\)"),
+    ({"norm_kind": "rms"}, {}, r"encoder.norm_kind \(layer there, rms here\)"),
+    ({"embedding_scale": True}, {}, r"encoder.embedding_scale \(False there, True here\)"),
+    ({"qk_norm": True}, {}, r"query_norm.weight \(not in the source, \[8\] here\)"),
     ({"dim": 8}, {}, r"encoder.words.weight \(\[24, 16\] there, \[24, 8\] here\)"),
     ({"num_layers": 3}, {}, r"encoder.layers.2.attention.query_key_value.weight \(not in the"),
     ({"num_layers": 1}, {}, r"encoder.layers.1.*\(\[.*\] there, not in the model\)"),

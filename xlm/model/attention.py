@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xlm.model.config import ModelConfig
+from xlm.model.norms import build_norm
+from xlm.model.positions import Rotation, rotate
 
 _LOW_PRECISION = (torch.bfloat16, torch.float16)
 
@@ -74,37 +76,56 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.num_heads = config.num_heads
         self.dropout = config.attention_dropout
-        self.query_key_value = nn.Linear(config.dim, 3 * config.dim)
-        self.output = nn.Linear(config.dim, config.dim)
+        self.query_key_value = nn.Linear(config.dim, 3 * config.dim, bias=config.biases)
+        self.output = nn.Linear(config.dim, config.dim, bias=config.biases)
+        self.query_norm, self.key_norm = _head_norms(config)
 
-    def forward(self, x: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
-        """``x`` ``[B, T, D]``, ``mask`` bool ``[B, 1, 1, T]`` or None -> ``[B, T, D]``."""
-        query, key, value = _heads(self.query_key_value(x), 3, self.num_heads)
+    def forward(
+        self, x: Tensor, mask: Tensor | None, causal: bool, rotation: Rotation | None = None
+    ) -> Tensor:
+        """``x`` ``[B, T, D]``, ``mask`` bool ``[B, 1, 1, T]`` or None -> ``[B, T, D]``.
+
+        ``rotation`` is that of each position, of a model whose positions are rotary.
+        """
+        query, key, value = self._project(x, rotation)
         dropout = self.dropout if self.training else 0.0
         return self.output(_joined(attention(query, key, value, mask, causal, dropout)))  # type: ignore[no-any-return]
 
-    def step(self, x: Tensor, kept: Tensor, at: int) -> Tensor:
+    def step(self, x: Tensor, kept: Tensor, at: int, rotation: Rotation | None = None) -> Tensor:
         """The next position alone: ``x`` ``[B, 1, D]`` at position ``at`` -> ``[B, 1, D]``.
 
-        ``kept`` ``[2, B, H, L, D/H]`` holds key and value of the positions before; those of this
-        one are written into it. In evaluation only: nothing is dropped.
+        ``kept`` ``[2, B, H, L, D/H]`` holds key and value of the positions before, keys turned by
+        their own position; those of this one are written into it. ``rotation`` is that of ``at``.
+        In evaluation only: nothing is dropped.
         """
-        query, key, value = _heads(self.query_key_value(x), 3, self.num_heads)
+        query, key, value = self._project(x, rotation)
         kept[0, :, :, at], kept[1, :, :, at] = key[:, :, 0], value[:, :, 0]
         seen = kept[:, :, :, : at + 1]
         return self.output(_joined(attention(query, seen[0], seen[1])))  # type: ignore[no-any-return]
 
+    def _project(self, x: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return query, key and value, ``[B, H, T, D/H]`` each, normalized before they turn."""
+        query, key, value = _heads(self.query_key_value(x), 3, self.num_heads)
+        query, key = _normed(self.query_norm, query), _normed(self.key_norm, key)
+        if rotation is not None:
+            query, key = rotate(query, rotation), rotate(key, rotation)
+        return query, key, value
+
 
 class CrossAttention(nn.Module):
-    """Attention of a decoder's row to its source."""
+    """Attention of a decoder's row to its source; rotary positions do not turn it.
+
+    The places of two languages' words are no measure of each other.
+    """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.num_heads = config.num_heads
         self.dropout = config.attention_dropout
-        self.query = nn.Linear(config.dim, config.dim)
-        self.key_value = nn.Linear(config.dim, 2 * config.dim)
-        self.output = nn.Linear(config.dim, config.dim)
+        self.query = nn.Linear(config.dim, config.dim, bias=config.biases)
+        self.key_value = nn.Linear(config.dim, 2 * config.dim, bias=config.biases)
+        self.output = nn.Linear(config.dim, config.dim, bias=config.biases)
+        self.query_norm, self.key_norm = _head_norms(config)
 
     def forward(self, x: Tensor, source: Tensor, mask: Tensor | None) -> Tensor:
         """``x`` ``[B, T, D]``, ``source`` ``[B, S, D]``, ``mask`` bool ``[B, 1, 1, S]`` or None."""
@@ -113,13 +134,29 @@ class CrossAttention(nn.Module):
     def key_and_value(self, source: Tensor) -> tuple[Tensor, Tensor]:
         """What a source is seen by, ``[B, H, S, D/H]`` each: the same at every position."""
         key, value = _heads(self.key_value(source), 2, self.num_heads)
-        return key, value
+        return _normed(self.key_norm, key), value
 
     def attend(self, x: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """``forward`` with the source as ``key_and_value`` gave it."""
         (query,) = _heads(self.query(x), 1, self.num_heads)
+        query = _normed(self.query_norm, query)
         dropout = self.dropout if self.training else 0.0
         return self.output(_joined(attention(query, key, value, mask, False, dropout)))  # type: ignore[no-any-return]
+
+
+def _head_norms(config: ModelConfig) -> tuple[nn.Module | None, nn.Module | None]:
+    """Return the normalizations of a head's queries and keys, None unless ``qk_norm``."""
+    if not config.qk_norm:
+        return None, None
+    width = config.dim // config.num_heads
+    return build_norm(config, width), build_norm(config, width)
+
+
+def _normed(norm: nn.Module | None, x: Tensor) -> Tensor:
+    """Return ``x`` normalized in the norm's type, and then in its own whatever autocast does."""
+    if norm is None:
+        return x
+    return norm(x.to(norm.weight.dtype)).to(x.dtype)  # type: ignore[no-any-return, arg-type]
 
 
 def _heads(x: Tensor, parts: int, num_heads: int) -> tuple[Tensor, ...]:

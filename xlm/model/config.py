@@ -10,6 +10,12 @@ from xlm.errors import ConfigError
 UNSET = 0
 UNSET_DECODER = -1
 
+_ROTARY: dict[str, Any] = {
+    "positions": "rotary",
+    "initialization": "normal",
+    "output_transform": True,
+    "language_embeddings": False,
+}
 _SIZES: dict[str, dict[str, Any]] = {
     # XLM section 5.1; the 17- and 100-language models as released, without language embeddings
     "xlm-15": {"dim": 1024, "num_layers": 12, "num_heads": 8},
@@ -18,7 +24,20 @@ _SIZES: dict[str, dict[str, Any]] = {
     "mt-6": {"dim": 1024, "num_layers": 6, "num_heads": 8, "num_decoder_layers": 6},
     "base": {"dim": 768, "num_layers": 12, "num_heads": 12},
     "tiny": {"dim": 128, "num_layers": 4, "num_heads": 4},
+    # for little text: 2019's layers, but positions that are learned within a million tokens
+    "rotary-tiny": {"dim": 128, "num_layers": 4, "num_heads": 4, **_ROTARY},
+    "rotary-small": {"dim": 256, "num_layers": 6, "num_heads": 4, **_ROTARY},
+    "rotary-base": {"dim": 768, "num_layers": 12, "num_heads": 12, **_ROTARY},
 }
+
+_WORDS = {
+    "positions": ("learned", "sinusoidal", "rotary"),
+    "norm": ("post", "pre"),
+    "norm_kind": ("layer", "rms"),
+    "activation": ("gelu", "relu", "silu", "geglu", "swiglu"),
+    "initialization": ("xlm", "normal"),
+}
+"""The values of the settings that are words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +52,9 @@ class ModelConfig:
     """
 
     preset: str | None = None
-    """Named sizes (xlm-15, xlm-17, xlm-100, mt-6, base, tiny) for those of the fields dim,
-    num_layers, num_heads, num_decoder_layers and language_embeddings that are not given."""
+    """Named shape (xlm-15, xlm-17, xlm-100, mt-6, base, tiny, rotary-tiny, rotary-small,
+    rotary-base) for those of the fields dim, num_layers, num_heads, num_decoder_layers,
+    language_embeddings, positions, initialization and output_transform that are not given."""
     dim: int = UNSET
     """Width of the hidden states; a multiple of num_heads (0: the preset's)."""
     num_layers: int = UNSET
@@ -52,7 +72,14 @@ class ModelConfig:
     feed_forward: int | None = None
     """Width inside the feed-forward layers (null: 4 x dim)."""
     max_positions: int = 512
-    """Rows of the table of learned positions: no row of a batch may be longer."""
+    """Rows of the table of learned positions; whatever the positions, no row may be longer."""
+    positions: Literal["learned", "sinusoidal", "rotary"] | None = None
+    """How a token's place is told (null: the preset's, else learned). learned: a table, as in XLM
+    and BERT. sinusoidal: fixed vectors ("Attention Is All You Need", section 3.5). rotary: queries
+    and keys of self-attention turn by their place (RoFormer, Su et al. 2021), which small models
+    learn to use far earlier."""
+    rotary_base: float = 10_000.0
+    """Base of the rotary wavelengths (RoFormer: 10,000); larger for rows of thousands of tokens."""
     dropout: float = 0.1
     """Probability of dropping a cell of the embeddings and of each sub-layer's output."""
     attention_dropout: float = 0.1
@@ -60,15 +87,35 @@ class ModelConfig:
     embedding_noise: float = 0.0
     """Standard deviation of the noise that training adds to each looked-up word, position and
     segment vector (MonoTrans, appendix: 0.075 in fine-tuning)."""
-    activation: Literal["gelu", "relu"] = "gelu"
-    """Inside the feed-forward layers; GELU is the exact one (erf)."""
+    embedding_norm: bool = True
+    """Normalize the sum of the embeddings, as XLM and BERT do."""
+    embedding_scale: bool = False
+    """Multiply word vectors by sqrt(dim) before anything is added to them ("Attention Is All You
+    Need", section 3.4)."""
+    norm: Literal["post", "pre"] = "post"
+    """Normalize each sum of a part's input and output (post, as in XLM), or each part's input, and
+    the last layer's output once more (pre; Xiong et al. 2020, "On Layer Normalization")."""
+    norm_kind: Literal["layer", "rms"] = "layer"
+    """Layer normalization, or the root mean square alone (Zhang and Sennrich 2019)."""
+    qk_norm: bool = False
+    """Normalize queries and keys within each head (Henry et al. 2020; Dehghani et al. 2023,
+    section 2), which stands higher learning rates."""
+    activation: Literal["gelu", "relu", "silu", "geglu", "swiglu"] = "gelu"
+    """Inside the feed-forward layers; GELU is the exact one (erf). geglu and swiglu multiply it by
+    a second product of the input, which adds half again to these layers (Shazeer 2020)."""
+    biases: bool = True
+    """Biases of linear layers and layer normalizations; the output bias is there in any case."""
+    initialization: Literal["xlm", "normal"] | None = None
+    """First values (null: the preset's, else xlm). xlm: the original's. normal: tables 0.02,
+    matrices sqrt(2 / (5 dim)) (Nguyen and Salazar 2019), those that end a part of a layer divided
+    by the root of the number of parts (GPT-2), biases 0."""
     tied_output: bool = True
     """The output matrix is the word embeddings; the output bias is always its own."""
-    output_transform: bool = False
+    output_transform: bool | None = None
     """A linear layer, the activation and a normalization before the projection onto the
-    vocabulary, as BERT and XLM-R have and XLM has not."""
+    vocabulary, as BERT and XLM-R have and XLM has not (null: the preset's, else false)."""
     layer_norm_eps: float = 1e-12
-    """Added to the variance in each layer normalization."""
+    """Added to the variance, or to the mean square, in each normalization."""
     fused_layer_norm: bool = False
     """Use FusedLayerNorm of NVIDIA apex, which must be installed."""
 
@@ -80,6 +127,11 @@ class ModelConfig:
     def inner_dim(self) -> int:
         """Width inside the feed-forward layers."""
         return self.feed_forward or 4 * self.dim
+
+    @property
+    def gated(self) -> bool:
+        """Whether the feed-forward layers have a second product of their input."""
+        return self.activation in ("geglu", "swiglu")
 
     def _fill(self) -> None:
         if self.preset is not None and self.preset not in _SIZES:
@@ -95,6 +147,9 @@ class ModelConfig:
             fill(name, UNSET, UNSET)
         fill("num_decoder_layers", UNSET_DECODER, 0)
         fill("language_embeddings", None, True)
+        fill("positions", None, "learned")
+        fill("initialization", None, "xlm")
+        fill("output_transform", None, False)
 
     def _check(self) -> None:
         for name in ("dim", "num_layers", "num_heads", "max_positions", "inner_dim"):
@@ -124,14 +179,45 @@ class ModelConfig:
             raise ConfigError(
                 f"model.embedding_noise is {self.embedding_noise}: expected 0 or more"
             )
-        if self.activation not in ("gelu", "relu"):
-            raise ConfigError(f"model.activation is {self.activation!r}: expected gelu or relu")
+        for name, known in _WORDS.items():
+            if getattr(self, name) not in known:
+                raise ConfigError(
+                    f"model.{name} is {getattr(self, name)!r}: expected one of {', '.join(known)}"
+                )
+        self._check_combinations()
         if not self.layer_norm_eps > 0:
             raise ConfigError(f"model.layer_norm_eps is {self.layer_norm_eps}: expected above 0")
 
+    def _check_combinations(self) -> None:
+        width = self.dim // self.num_heads
+        if self.positions == "rotary" and width % 2:
+            raise ConfigError(
+                f"model.positions is rotary, which turns pairs of features, but a head is {width} "
+                f"wide (model.dim {self.dim} / model.num_heads {self.num_heads}): expected an even "
+                "width"
+            )
+        if self.positions == "sinusoidal" and self.dim % 2:
+            raise ConfigError(
+                f"model.positions is sinusoidal, which fills pairs of features: expected an even "
+                f"model.dim, found {self.dim}"
+            )
+        if not self.rotary_base > 1:
+            raise ConfigError(f"model.rotary_base is {self.rotary_base}: expected above 1")
+        if self.rotary_base != 10_000.0 and self.positions != "rotary":
+            raise ConfigError(
+                f"model.rotary_base is {self.rotary_base}, but model.positions is "
+                f"{self.positions}: set it to rotary, or leave the base out"
+            )
+        if self.fused_layer_norm and (self.norm_kind != "layer" or not self.biases):
+            raise ConfigError(
+                "model.fused_layer_norm is a layer normalization with biases: expected "
+                f"model.norm_kind layer and model.biases true, found {self.norm_kind} and "
+                f"{str(self.biases).lower()}"
+            )
+
 
 PRESETS: dict[str, ModelConfig] = {name: ModelConfig(preset=name) for name in _SIZES}
-"""The named configurations of the paper and of the released models, and two smaller ones."""
+"""The named configurations of the paper and of the released models, and smaller ones."""
 
 
 def preset(name: str, **changes: Any) -> ModelConfig:
@@ -151,7 +237,7 @@ def flops_per_token(
     The convention: matrix products only, a multiplication and an addition being two operations;
     forward and backward together three times the forward; of the vocabulary projection only
     ``predicted_share`` of the tokens, whatever a program really executes; a causal row attends to
-    half of ``length`` on average. For an encoder with an inner width of 4 d that is
+    half of ``length`` on average. For an encoder with an inner width of 4 d, not gated, that is
 
         3 * [ layers * (24 d^2 + 4 length d) + predicted_share * 2 d vocab_size ]
 
@@ -162,7 +248,7 @@ def flops_per_token(
     ``length`` is the attended length (of rows of differing length: sum of squares / sum).
     """
     d = config.dim
-    linears = 8 * d * d + 4 * d * config.inner_dim
+    linears = 8 * d * d + (6 if config.gated else 4) * d * config.inner_dim
     causal_attention, full_attention = 2 * length * d, 4 * length * d
     body = config.num_layers * (linears + (causal_attention if causal else full_attention))
     if config.num_decoder_layers:

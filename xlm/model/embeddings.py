@@ -11,28 +11,31 @@ from torch import Tensor, nn
 
 from xlm.errors import ConfigError
 from xlm.model.config import ModelConfig
-from xlm.model.layers import layer_norm
+from xlm.model.norms import build_norm
+from xlm.model.positions import Rotation, rotation, sinusoids
 
 
 class Embeddings(nn.Module):
     """The tables of one side of a model.
 
     ``Stack`` derives from it rather than holding one, so that the tables keep the names that they
-    have in every checkpoint (``encoder.words.weight``).
+    have in every checkpoint (``encoder.words.weight``). Only learned positions are a table.
     """
 
     def __init__(self, config: ModelConfig, *, vocab_size: int, num_languages: int, pad_id: int):
         super().__init__()
+        self.config = config
         self.dropout, self.noise = config.dropout, config.embedding_noise
         # no gradient reaches the row of padding through the lookup (but it does when tied, B6)
         self.words = nn.Embedding(vocab_size, config.dim, padding_idx=pad_id)
-        self.positions = nn.Embedding(config.max_positions, config.dim)
+        learned = config.positions == "learned"
+        self.positions = nn.Embedding(config.max_positions, config.dim) if learned else None
         with_languages = config.language_embeddings and num_languages > 1
         self.languages = nn.Embedding(num_languages, config.dim) if with_languages else None
         self.segments = (
             nn.Embedding(config.num_segments, config.dim) if config.num_segments else None
         )
-        self.embedding_norm = layer_norm(config)
+        self.embedding_norm = build_norm(config) if config.embedding_norm else None
 
     def embed(
         self,
@@ -41,17 +44,25 @@ class Embeddings(nn.Module):
         langs: Tensor | None,
         segments: Tensor | None = None,
     ) -> Tensor:
-        """Return the embeddings ``[B, T, D]`` of int64 ``[B, T]`` each; padding is not zeroed."""
-        length = tokens.shape[1]
-        if positions is None:
-            if length > self.positions.num_embeddings:
-                raise ConfigError(
-                    f"a row of {length} tokens does not fit model.max_positions "
-                    f"{self.positions.num_embeddings}: shorten the rows or raise it"
-                )
-            x = self.words(tokens) + self.positions.weight[:length]
-        else:
-            x = self.words(tokens) + self.positions(positions)
+        """Return the embeddings ``[B, T, D]`` of int64 ``[B, T]`` each; padding is not zeroed.
+
+        Raises ConfigError if rows without positions are longer than ``max_positions``.
+        """
+        length, most = tokens.shape[1], self.config.max_positions
+        if positions is None and length > most:
+            raise ConfigError(
+                f"a row of {length} tokens does not fit model.max_positions {most}: shorten the "
+                "rows or raise it"
+            )
+        x = self.words(tokens)
+        if self.config.embedding_scale:
+            x = x * self.config.dim**0.5
+        if self.positions is not None:
+            x = x + (
+                self.positions.weight[:length] if positions is None else self.positions(positions)
+            )
+        elif self.config.positions == "sinusoidal":
+            x = x + sinusoids(_running(tokens, positions), self.config.dim, x.dtype)
         if self.languages is not None and langs is not None:
             x = x + self.languages(langs)
         if self.segments is not None:
@@ -61,6 +72,24 @@ class Embeddings(nn.Module):
                 x = x + self.segments(segments)
         if self.noise and self.training:
             # independent noise on each of the tables' rows is one noise on their sum
-            num_tables = 2 + (self.segments is not None)
+            num_tables = 1 + (self.positions is not None) + (self.segments is not None)
             x = x + torch.randn_like(x) * (self.noise * num_tables**0.5)
-        return F.dropout(self.embedding_norm(x), self.dropout, self.training)
+        if self.embedding_norm is not None:
+            x = self.embedding_norm(x)
+        return F.dropout(x, self.dropout, self.training)
+
+    def rotation(self, tokens: Tensor, positions: Tensor | None) -> Rotation | None:
+        """Return the turns of queries and keys at int64 ``[B, T]``; None unless rotary."""
+        if self.config.positions != "rotary":
+            return None
+        width = self.config.dim // self.config.num_heads
+        return rotation(
+            _running(tokens, positions), width, self.config.rotary_base, self.words.weight.dtype
+        )
+
+
+def _running(tokens: Tensor, positions: Tensor | None) -> Tensor:
+    """Return ``positions``, or 0 .. T-1 as ``[1, T]`` if there are none."""
+    if positions is not None:
+        return positions
+    return torch.arange(tokens.shape[1], device=tokens.device)[None]

@@ -162,11 +162,14 @@ class CachedDecoder:
         at = torch.full((len(tokens), 1), self._length, device=tokens.device)
         langs = self._langs.repeat_interleave(self._width)[:, None]
         x = self._stack.embed(tokens[:, None], at, langs)
+        rotation = self._stack.rotation(tokens[:, None], at[:1])
         kept = self._with_room(len(tokens))
         for number, layer in enumerate(self._layers):
-            x = layer.step(x, kept[number], self._length, self._sources[number], self._mask)
+            x = layer.step(
+                x, kept[number], self._length, self._sources[number], self._mask, rotation
+            )
         self._length += 1
-        logits = self._stack.project(x[:, 0])
+        logits = self._stack.project(self._stack.finish(x)[:, 0])
         # sums of many log-probabilities are compared: not in bfloat16
         return logits if logits.dtype == torch.float64 else logits.float()
 

@@ -1,35 +1,31 @@
-"""The layers of XLM's transformer (algorithms B5): post-norm, over batch-first tensors.
+"""The layers of a transformer (XLM section 5.1, algorithms B5), over batch-first tensors.
+
+    x --norm--> part --> dropout --> + x     (norm: pre)
+    x --> part --> dropout --> + x --norm-->  (norm: post, the original's)
 
 Axes: ``B`` rows, ``T`` positions (``S`` those of a source), ``D`` width, ``N`` predicted cells.
 """
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Callable
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xlm.errors import ConfigError
 from xlm.model.attention import CrossAttention, SelfAttention
 from xlm.model.config import ModelConfig
+from xlm.model.norms import build_norm
+from xlm.model.positions import Rotation
 
-
-def layer_norm(config: ModelConfig) -> nn.Module:
-    """Layer normalization over the width; raises ConfigError where apex is asked for and absent."""
-    if not config.fused_layer_norm:
-        return nn.LayerNorm(config.dim, eps=config.layer_norm_eps)
-    try:
-        # apex looks for its compiled kernel only when a norm is made
-        fused = importlib.import_module("apex.normalization").FusedLayerNorm
-        made: nn.Module = fused(config.dim, eps=config.layer_norm_eps)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"model.fused_layer_norm needs NVIDIA apex with its CUDA kernels ({error}): build it "
-            f"from github.com/NVIDIA/apex (the package that pip calls apex is another project), "
-            f"or set model.fused_layer_norm to false"
-        ) from error
-    return made
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "relu": F.relu,
+    "silu": F.silu,
+    "geglu": F.gelu,
+    "swiglu": F.silu,
+}
+"""The function of each ``activation``; the two gated ones multiply its value by a second half."""
 
 
 class FeedForward(nn.Module):
@@ -37,13 +33,18 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.expand = nn.Linear(config.dim, config.inner_dim)
-        self.contract = nn.Linear(config.inner_dim, config.dim)
-        self.activation = F.gelu if config.activation == "gelu" else F.relu
+        self.activation, self.gated = _ACTIVATIONS[config.activation], config.gated
+        inner = config.inner_dim * (2 if self.gated else 1)
+        self.expand = nn.Linear(config.dim, inner, bias=config.biases)
+        self.contract = nn.Linear(config.inner_dim, config.dim, bias=config.biases)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, T, D] -> [B, T, D]``."""
-        return self.contract(self.activation(self.expand(x)))  # type: ignore[no-any-return]
+        inner = self.expand(x)
+        if self.gated:
+            inner, gate = inner.chunk(2, dim=-1)
+            return self.contract(self.activation(inner) * gate)  # type: ignore[no-any-return]
+        return self.contract(self.activation(inner))  # type: ignore[no-any-return]
 
 
 class OutputTransform(nn.Module):
@@ -51,9 +52,9 @@ class OutputTransform(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.dense = nn.Linear(config.dim, config.dim)
-        self.activation = F.gelu if config.activation == "gelu" else F.relu
-        self.norm = layer_norm(config)
+        self.dense = nn.Linear(config.dim, config.dim, bias=config.biases)
+        self.activation = _ACTIVATIONS[config.activation]
+        self.norm = build_norm(config)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, D] -> [N, D]``."""
@@ -61,17 +62,18 @@ class OutputTransform(nn.Module):
 
 
 class Layer(nn.Module):
-    """One post-norm layer: each sub-layer's output is added, then the sum normalized."""
+    """Self-attention, attention to a source if ``cross``, and a feed-forward part."""
 
     def __init__(self, config: ModelConfig, *, cross: bool):
         super().__init__()
         self.dropout = config.dropout
+        self.normalizes_input = config.norm == "pre"
         self.attention = SelfAttention(config)
-        self.attention_norm = layer_norm(config)
+        self.attention_norm = build_norm(config)
         self.cross_attention = CrossAttention(config) if cross else None
-        self.cross_attention_norm = layer_norm(config) if cross else None
+        self.cross_attention_norm = build_norm(config) if cross else None
         self.feed_forward = FeedForward(config)
-        self.feed_forward_norm = layer_norm(config)
+        self.feed_forward_norm = build_norm(config)
 
     def forward(
         self,
@@ -80,21 +82,29 @@ class Layer(nn.Module):
         causal: bool,
         source: Tensor | None = None,
         source_mask: Tensor | None = None,
+        rotation: Rotation | None = None,
     ) -> Tensor:
         """``x`` ``[B, T, D]``, masks as in the attentions; padded cells are not zeroed here.
 
         Without ``source`` a decoder's layer is as if it had no cross-attention.
         """
-        x = self.attention_norm(x + self._dropped(self.attention(x, mask, causal)))
+        x = self._residual(
+            x, self.attention_norm, lambda x: self.attention(x, mask, causal, rotation)
+        )
         if source is not None:
             assert self.cross_attention is not None and self.cross_attention_norm is not None
-            seen = self.cross_attention(x, source, source_mask)
-            x = self.cross_attention_norm(x + self._dropped(seen))
-        x = self.feed_forward_norm(x + self._dropped(self.feed_forward(x)))
-        return x
+            look = self.cross_attention
+            x = self._residual(x, self.cross_attention_norm, lambda x: look(x, source, source_mask))
+        return self._residual(x, self.feed_forward_norm, self.feed_forward)
 
     def step(
-        self, x: Tensor, kept: Tensor, at: int, source: tuple[Tensor, Tensor], mask: Tensor
+        self,
+        x: Tensor,
+        kept: Tensor,
+        at: int,
+        source: tuple[Tensor, Tensor],
+        mask: Tensor,
+        rotation: Rotation | None = None,
     ) -> Tensor:
         """The next position of a decoder alone, in evaluation: ``[B x W, 1, D]``, the same back.
 
@@ -102,12 +112,23 @@ class Layer(nn.Module):
         ``CrossAttention.key_and_value`` gave for ``B`` sources, each that of ``W`` rows in a row.
         """
         assert self.cross_attention is not None and self.cross_attention_norm is not None
-        x = self.attention_norm(x + self.attention.step(x, kept, at))
-        # the rows of a source look at it together: it is neither copied nor masked for each
-        together = x.view(len(mask), -1, x.shape[-1])
-        seen = self.cross_attention.attend(together, *source, mask).view_as(x)
-        x = self.cross_attention_norm(x + seen)
-        return self.feed_forward_norm(x + self.feed_forward(x))  # type: ignore[no-any-return]
+        look = self.cross_attention
+
+        def look_together(x: Tensor) -> Tensor:
+            # the rows of a source look at it together: it is neither copied nor masked for each
+            return look.attend(x.view(len(mask), -1, x.shape[-1]), *source, mask).view_as(x)
+
+        x = self._residual(
+            x, self.attention_norm, lambda x: self.attention.step(x, kept, at, rotation)
+        )
+        x = self._residual(x, self.cross_attention_norm, look_together)
+        return self._residual(x, self.feed_forward_norm, self.feed_forward)
+
+    def _residual(self, x: Tensor, norm: nn.Module, part: Callable[[Tensor], Tensor]) -> Tensor:
+        """Add a part's output to its input; ``norm`` acts on the sum (post) or the input (pre)."""
+        if self.normalizes_input:
+            return x + self._dropped(part(norm(x)))
+        return norm(x + self._dropped(part(x)))  # type: ignore[no-any-return]
 
     def _dropped(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training)

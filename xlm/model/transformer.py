@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from xlm.errors import ConfigError
 from xlm.model.config import ModelConfig
 from xlm.model.embeddings import Embeddings
+from xlm.model.first_values import draw_as_xlm, draw_normal
 from xlm.model.layers import Layer, OutputTransform
+from xlm.model.norms import build_norm
 
 Side = Literal["encoder", "decoder"]
 
@@ -37,6 +39,7 @@ class Stack(Embeddings):
         super().__init__(config, vocab_size=vocab_size, num_languages=num_languages, pad_id=pad_id)
         num_layers = config.num_decoder_layers if cross else config.num_layers
         self.layers = nn.ModuleList(Layer(config, cross=cross) for _ in range(num_layers))
+        self.final_norm = build_norm(config) if config.norm == "pre" else None
         self.output_transform = OutputTransform(config) if config.output_transform else None
         self.output_bias = nn.Parameter(torch.empty(vocab_size))
         self.output_weight = None
@@ -58,7 +61,8 @@ class Stack(Embeddings):
     ) -> Tensor:
         """The hidden states ``[B, T, D]``, zero at padding.
 
-        ``every_layer``, where a list is given, gets the embeddings and each layer's output.
+        ``every_layer``, if a list is given, gets the embeddings and each layer's output, the last
+        one as it is returned.
         """
         blank = _padding(lengths, tokens.shape[1])[:, :, None] if padded else None
         # on the right, padding is out of a causal row's sight
@@ -67,13 +71,22 @@ class Stack(Embeddings):
         if padded and source is not None and source_lengths is not None:
             source_mask = visible(source_lengths, source.shape[1])
         x = _blanked(self.embed(tokens, positions, langs, segments), blank)
+        rotation = self.rotation(tokens, positions)
         if every_layer is not None:
             every_layer.append(x)
         for layer in self.layers:
-            x = _blanked(layer(x, mask, causal, source, source_mask), blank)
+            x = _blanked(layer(x, mask, causal, source, source_mask, rotation), blank)
             if every_layer is not None:
                 every_layer.append(x)
+        if self.final_norm is not None:
+            x = _blanked(self.finish(x), blank)
+            if every_layer is not None:
+                every_layer[-1] = x
         return x
+
+    def finish(self, x: Tensor) -> Tensor:
+        """Return the last layer's output as hidden states: normalized once more if pre-norm."""
+        return x if self.final_norm is None else self.final_norm(x)
 
     def project(self, x: Tensor) -> Tensor:
         """``[N, D] -> [N, V]``."""
@@ -117,33 +130,12 @@ class Transformer(nn.Module):
         self.decoder = stack(cross=True) if config.num_decoder_layers else None
         self.initialize()
 
-    @torch.no_grad()
     def initialize(self) -> None:
-        """Every first value, drawn from torch's default generator (B6).
-
-        - word, position, language and segment tables: normal(0, D^-1/2); the row of padding: 0
-        - weight and bias of each linear: uniform(+-1/sqrt(inputs)); a fused one is thereby the
-          same as its parts drawn apart
-        - output bias, and the output matrix where it is not tied: the same, with D inputs
-        - layer normalization: weight 1, bias 0
-        """
-        bound = self.config.dim**-0.5
-        for module in self.modules():
-            if isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight, std=self.config.dim**-0.5)
-                if module.padding_idx is not None:
-                    module.weight[module.padding_idx].zero_()
-            elif isinstance(module, nn.Linear):
-                inputs = module.in_features**-0.5
-                nn.init.uniform_(module.weight, -inputs, inputs)
-                nn.init.uniform_(module.bias, -inputs, inputs)
-            elif isinstance(module, Stack):
-                for parameter in (module.output_bias, module.output_weight):
-                    if parameter is not None:
-                        nn.init.uniform_(parameter, -bound, bound)
-            elif type(module).__name__.endswith("LayerNorm"):
-                nn.init.ones_(module.weight)  # type: ignore[arg-type]
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        """Draw every first value from torch's default generator, as ``initialization`` says."""
+        draw = draw_normal if self.config.initialization == "normal" else draw_as_xlm
+        for stack in (self.encoder, self.decoder):
+            if stack is not None:
+                draw(stack, self.config.dim)
 
     def encode(
         self,

@@ -24,7 +24,10 @@ from xlm.training.learner import Learner
 
 OF_VOCABULARY = ("words.weight", "output_weight", "output_bias")
 """Tensors of a side with a row for each piece."""
-COMPUTED_WITH = ("num_heads", "activation", "layer_norm_eps")
+COMPUTED_WITH = (
+    "positions", "rotary_base", "norm", "norm_kind", "embedding_scale", "num_heads", "activation",
+    "layer_norm_eps",
+)  # fmt: skip
 """What of a shape no tensor shows, and yet decides what the tensors compute."""
 
 

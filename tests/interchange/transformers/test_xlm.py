@@ -397,6 +397,13 @@ def test_any_tokenizer_json_can_come_in(tmp_path):
         ({"feed_forward": 32}, "feed_forward 32 (give 64, 4 x dim)"),
         ({"num_segments": 2}, "num_segments 2 (give 0)"),
         ({"output_transform": True}, "an output transform (output_transform true: give false)"),
+        ({"positions": "rotary"}, "place for positions rotary (give learned):"),
+        ({"positions": "sinusoidal"}, "place for positions sinusoidal (give learned):"),
+        ({"norm": "pre", "norm_kind": "rms"}, "norm pre (give post); norm_kind rms (give layer)"),
+        ({"qk_norm": True, "biases": False}, "qk_norm true (give false); biases false (give true)"),
+        ({"embedding_norm": False}, "embedding_norm false (give true)"),
+        ({"embedding_scale": True}, "embedding_scale true (give false)"),
+        ({"activation": "swiglu"}, "activation swiglu (give gelu)"),
     ],
 )
 def test_what_cannot_go_is_refused_by_name(tokenizer, tmp_path, fields, expected):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from xlm.errors import CheckpointError, ConfigError
+from xlm.interchange.shape import settings_without_place
 from xlm.interchange.transformers.encoder_names import (
     NO_HEAD,
     STAND_IN,
@@ -171,7 +172,7 @@ def write_model(
 def check_shape(model: PretrainedModel, family: Family, num_segments: int) -> None:
     """Raise ConfigError naming all that the family has no place for, and what to train with."""
     config, name = model.transformer.config, family.name
-    problems = []
+    problems = settings_without_place(config)
     if config.num_decoder_layers:
         problems.append(f"a decoder (num_decoder_layers {config.num_decoder_layers}: give 0)")
     if model.transformer.encoder.languages is not None:
@@ -180,7 +181,7 @@ def check_shape(model: PretrainedModel, family: Family, num_segments: int) -> No
         problems.append(f"num_segments {config.num_segments} (give {num_segments})")
     if not config.output_transform and not model.extra.get(NO_HEAD):
         problems.append("an output without a transform (output_transform false: give true)")
-    if family.head_activation not in (None, config.activation):
+    if config.activation == "relu" and family.head_activation not in (None, "relu"):
         problems.append(f"activation {config.activation} (give {family.head_activation})")
     if problems:
         raise ConfigError(
@@ -286,6 +287,7 @@ def _tables(
 ) -> tuple[dict[str, Tensor], list[str]]:
     """The three tables of embeddings by their names, and what was changed in them."""
     side, lines = model.transformer.encoder, []
+    assert side.positions is not None, "check_shape sees to that"
     positions = side.positions.weight.detach()
     if family.positions_after_padding:
         offset = model.tokenizer.pad_id + 1

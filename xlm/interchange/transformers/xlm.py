@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from xlm.errors import CheckpointError, ConfigError, DataError
+from xlm.interchange.shape import settings_without_place
 from xlm.interchange.transformers import xlm_tokenizer as vocabularies
 from xlm.interchange.transformers.files import (
     CONFIG,
@@ -278,7 +279,7 @@ def _read_tokenizer(folder: Path, vocab_size: int) -> tuple[Tokenizer, list[str]
 def _refuse(model: PretrainedModel) -> None:
     """Raise ConfigError naming all that XLM's architecture in transformers has no place for."""
     config, tokenizer = model.transformer.config, model.tokenizer
-    problems = []
+    problems = settings_without_place(config)
     if config.num_decoder_layers:
         problems.append(f"a decoder (num_decoder_layers {config.num_decoder_layers}: give 0)")
     if config.inner_dim != 4 * config.dim:

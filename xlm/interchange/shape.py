@@ -1,0 +1,37 @@
+"""The settings of a shape that the models of 2019 and 2020 have no place for."""
+
+from __future__ import annotations
+
+from xlm.model.config import ModelConfig
+
+_ONLY: dict[str, str | bool] = {
+    "positions": "learned",
+    "norm": "post",
+    "norm_kind": "layer",
+    "qk_norm": False,
+    "biases": True,
+    "embedding_norm": True,
+    "embedding_scale": False,
+}
+"""What XLM, BERT, RoBERTa and XLM-R are, all of them."""
+
+
+def settings_without_place(config: ModelConfig, *allowed: str) -> list[str]:
+    """Return a phrase for each setting that XLM's and BERT's shape cannot hold.
+
+    ``allowed`` names settings that the format in question has a place for. A phrase is such as
+    ``positions rotary (give learned)``.
+    """
+    phrases = [
+        f"{name} {_said(getattr(config, name))} (give {_said(only)})"
+        for name, only in _ONLY.items()
+        if name not in allowed and getattr(config, name) != only
+    ]
+    if config.activation not in ("gelu", "relu"):
+        phrases.append(f"activation {config.activation} (give gelu)")
+    return phrases
+
+
+def _said(value: str | bool) -> str:
+    """Return a value as a recipe has it."""
+    return value if isinstance(value, str) else str(value).lower()
