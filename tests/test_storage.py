@@ -1,6 +1,7 @@
 import errno
 import fcntl
 import os
+import resource
 
 import pytest
 
@@ -170,6 +171,28 @@ def test_a_pipe_is_written_and_not_replaced(tmp_path):
     finally:
         os.close(reading)
     assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_link_stays_and_its_target_is_replaced(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder/file")
+    for content in ("one", "two"):
+        write_whole(tmp_path / "link", content)
+        assert (tmp_path / "folder" / "file").read_text() == content
+    assert (tmp_path / "link").is_symlink()
+    assert len(list(tmp_path.iterdir())) == 2 and len(list((tmp_path / "folder").iterdir())) == 1
+
+
+def test_a_file_may_grow_no_further(tmp_path):
+    write_whole(tmp_path / "file", "old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(CheckpointError, match="cannot write .*file: File too large"):
+            write_whole(tmp_path / "file", bytes(2000), error=CheckpointError)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / "file").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 
 
 def test_json_goes_and_comes_back(tmp_path):

@@ -26,20 +26,20 @@ MAX_JSON = 1 << 28
 
 _DISK_ERRORS = {
     errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ENOTDIR,
-    errno.EEXIST, errno.ENAMETOOLONG,
+    errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG,
 }  # fmt: skip
 _LOCK = ".lock"
 
 
 @contextlib.contextmanager
 def atomic_directory(path: Path | str, *, replace: bool = False) -> Iterator[Path]:
-    """A folder to fill, that becomes ``path`` by one rename when the block ends well.
+    """Yield a folder to fill, which becomes ``path`` by one rename when the block ends well.
 
     It is filled beside its target as ``.NAME.writing``; every file is flushed to the disk first.
     What a crashed writer left there is removed by the next one; a writer still alive holds a lock.
 
-    Raises DataError when ``path`` exists and is not to be replaced, when another process is
-    writing it, or when the disk is full or read-only.
+    Raises DataError if ``path`` exists and is not to be replaced, if another process is writing it,
+    or if the disk is full or read-only.
     """
     path = Path(path)
     staging = path.with_name(f".{path.name}.writing")
@@ -79,32 +79,31 @@ def replace_folder(path: Path, filled: Path, aside: Path) -> None:
 
 @contextlib.contextmanager
 def whole_file(path: Path | str, *, error: type[XlmError] = DataError) -> Iterator[Path]:
-    """A file to fill, that becomes ``path`` by one rename when the block ends well.
+    """Yield a file to fill, which becomes ``path`` by one rename when the block ends well.
 
     It is filled beside its target as ``.NAME.writing`` and flushed to the disk first. A device or a
-    pipe, such as ``/dev/stdout``, is filled directly.
+    pipe, such as ``/dev/stdout``, is filled directly; a link stays, and its target is replaced.
 
     Raises ``error`` if the folder is missing, ``path`` is a folder, or the disk refuses.
     """
     path = Path(path)
-    beside = path.with_name(f".{path.name}.writing")
-    with refusing(path, error):
+    with refusing(path, error, _DISK_ERRORS):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        direct = path.exists() and not path.is_file()
-        if not direct:
-            beside.write_bytes(b"")
-    if direct:
-        with refusing(path, error, _DISK_ERRORS):
+        if path.exists() and not path.is_file():
             yield path
-        return
+            return
+    target = path.resolve()
+    beside = target.with_name(f".{target.name}.writing")
+    with refusing(path, error):
+        beside.write_bytes(b"")
     try:
         with refusing(path, error, _DISK_ERRORS):
             yield beside
         with refusing(path, error):
             sync(beside)
-            os.replace(beside, path)
-            sync(path.parent)
+            os.replace(beside, target)
+            sync(target.parent)
     finally:
         beside.unlink(missing_ok=True)  # gone already if all went well
 
@@ -113,7 +112,7 @@ def write_whole(
     path: Path | str, content: bytes | str, *, error: type[XlmError] = DataError
 ) -> None:
     """Write a file, text as UTF-8, that appears whole or not at all; see ``whole_file``."""
-    with whole_file(path, error=error) as beside:
+    with whole_file(path, error=error) as beside, refusing(Path(path), error):
         beside.write_bytes(content.encode() if isinstance(content, str) else content)
 
 

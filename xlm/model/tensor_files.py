@@ -35,5 +35,5 @@ def write_tensors(
     try:
         with whole_file(path, error=CheckpointError) as beside:
             save_file(plain, beside, metadata=None if metadata is None else dict(metadata))
-    except SafetensorError as error:
+    except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot write {path}: {one_line(error)}") from error
