@@ -371,7 +371,7 @@ def test_the_module_is_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
 def binarize(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: FastBpeTokenizer
 ) -> Callable[[str, list[str]], None]:
-    """Writes lines as the original's preprocess.py does (algorithms A11): made anew here."""
+    """Write lines as the original's preprocess.py does (docs/fidelity.md, A11): made anew here."""
     module = types.ModuleType("xlm.data.dictionary")
     module.Dictionary = type("Dictionary", (), {"__module__": module.__name__})  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import re
 import sys
 from fnmatch import fnmatch
 from pathlib import Path
@@ -151,6 +152,40 @@ def test_a_preset_trains_once_it_is_small(
     assert read_run(result.folder).optimizer == recipe(preset, name).optimizer
     order = "rotate" if preset == "paper" else preset
     assert f"order: {order}" in to_yaml(read_run(result.folder))
+
+
+# The rows of docs/fidelity.md that comments point to.
+
+KEY = r"\b[A-D]\d{1,2}(?:\.\d{1,2})?\b"
+POINTING = [
+    path
+    for room in ("xlm", "recipes", "tests", "benchmarks")
+    for path in sorted((ROOT / room).rglob("*"))
+    if path.suffix in (".py", ".yaml") and "fidelity.md" in path.read_text(encoding="utf-8")
+]
+
+
+def pointers(text: str) -> set[str]:
+    """The keys of a text: all in comments of a recipe, those after the page's name elsewhere."""
+    lists = re.findall(rf"docs/fidelity\.md[,):]*\s+((?:{KEY}(?:,\s+|\s+and\s+)?)+)", text)
+    lists += re.findall(rf"\(((?:{KEY}(?:,\s+)?)+)\)", text)
+    comments = re.findall(r"# (.*)", text) if text.startswith("#") else []
+    return {key for part in lists + comments for key in re.findall(KEY, part)}
+
+
+def test_every_pointer_leads_to_a_row_of_the_page() -> None:
+    page = (ROOT / "docs" / "fidelity.md").read_text(encoding="utf-8")
+    rows = set(re.findall(rf"^### ({KEY})\. ", page, re.MULTILINE))
+    rows |= set(re.findall(rf"^\| ({KEY}) \|", page, re.MULTILINE))
+    found = {
+        str(path.relative_to(ROOT)): pointers(path.read_text(encoding="utf-8")) for path in POINTING
+    }
+    lost = {path: keys - rows for path, keys in found.items() if keys - rows}
+    assert not lost
+    assert {key for keys in found.values() for key in keys} >= {"A1", "A11", "B9", "B10", "C1.12"}
+    name = "docs/fidelity.md"
+    assert pointers(f"see {name}, B9 and D10: A1") == {"B9", "D10"}
+    assert pointers(" ".join(["by chance", "(A4,", "C1.7)", "A1"])) == {"A4", "C1.7"}
 
 
 # The table of agreement.

@@ -48,8 +48,8 @@ class Languages(Mapping[str, int]):
     """The known languages: the id of each by its name, and the pairs that they make.
 
     A mapping gives the ids; plain names are numbered in alphabetical order, as the original XLM
-    numbers them (algorithms A11). Raises ConfigError for a name that cannot be one, for a language
-    called like a pair of two others, and for an id that is given twice.
+    numbers them (docs/fidelity.md, A11). Raises ConfigError for a name that cannot be one, for a
+    language called like a pair of two others, and for an id that is given twice.
     """
 
     def __init__(self, languages: Mapping[str, int] | Iterable[str]) -> None:

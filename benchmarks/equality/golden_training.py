@@ -168,7 +168,7 @@ def _unmasked(batch: Batch) -> tuple[Tensor, ...]:
 
 
 def schedule_of(string: str) -> Schedule:
-    """The schedule that an optimizer string of the original stands for (algorithms B7)."""
+    """The schedule that an optimizer string of the original stands for (docs/fidelity.md, B7)."""
     name, *settings = string.split(",")
     given = dict(setting.split("=") for setting in settings)
     kinds = {"adam": "constant", "adam_inverse_sqrt": "inverse-sqrt", "adam_cosine": "cosine"}

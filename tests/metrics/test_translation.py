@@ -150,7 +150,7 @@ def test_tokens_stand_between_ascii_white_space_alone() -> None:
 
 
 def test_an_unknown_word_of_a_reference_matches_nothing() -> None:
-    """Algorithms A9; the tokens count, so that nothing else changes."""
+    """See docs/fidelity.md, A9; the tokens count, so that nothing else changes."""
     for unknown in ("<unk>", "ab<unk>"):
         line = f"a b c d e {unknown} f g h i j"
         ours = line.replace(unknown, "x")

@@ -95,7 +95,7 @@ def greedy_plainly(following, limit):
 
 
 def beam_plainly(following, limit, settings):
-    """The rule of algorithms B9 in loops over lists."""
+    """The rule of docs/fidelity.md, B9, in loops over lists."""
     width, beams, closed = settings.beam, [([END], 0.0)], []
     while True:
         candidates = [

@@ -52,7 +52,7 @@ UPDATES = np.arange(200.0)
 
 @pytest.mark.parametrize(("warmup", "exponent", "init"), [(10, 0.5, 1e-7), (7, 0.8, 0.0)])
 def test_inverse_square_root_in_closed_form(warmup: int, exponent: float, init: float) -> None:
-    """Algorithms B7, all updates at once: init + k (peak - init) / W, then peak (W / k)^e."""
+    """All updates: init + k (peak - init) / W, then peak (W / k)^e (docs/fidelity.md, B7)."""
     schedule = Schedule(
         kind="inverse-sqrt", peak_lr=6e-3, warmup_steps=warmup, warmup_init_lr=init,
         exponent=exponent,
@@ -76,7 +76,7 @@ def test_inverse_square_root_in_closed_form(warmup: int, exponent: float, init: 
 def test_cosine_with_restarts_in_closed_form(
     warmup: int, period: int, mult: int, shrink: float
 ) -> None:
-    """Algorithms B7: period i begins after T (mult^i - 1) / (mult - 1) updates."""
+    """Period i begins after T (mult^i - 1) / (mult - 1) updates (docs/fidelity.md, B7)."""
     schedule = Schedule(
         kind="cosine", peak_lr=1e-2, warmup_steps=warmup, final_lr=1e-9, period=period,
         period_factor=mult, shrink=shrink,

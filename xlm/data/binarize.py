@@ -103,7 +103,7 @@ def binarize_pairs(
 ) -> Pairs:
     """Write aligned sentences, one pair a row, as ``Pairs`` in folder ``path``.
 
-    Pairs with an empty side are left out, as in the original (algorithms A2), and counted as
+    Pairs with an empty side are left out, as in the original (docs/fidelity.md, A2), and counted as
     ``empty side`` in ``dropped``. Otherwise as ``binarize``.
     """
     with _pairs_writer(path, languages, tokenizer, replace) as (folder, writers, stack):

@@ -1,7 +1,7 @@
-"""Masks: which cells are predicted, and what the model sees in their place.
+"""Masks: the cells that are predicted, and the tokens that the model sees in their place.
 
-XLM section 3.3 and algorithms B2: the targets are drawn without replacement with weights that fall
-with a token's frequency; of them 80 % are hidden, 10 % kept, 10 % replaced at random.
+XLM section 3.3; docs/fidelity.md, B2: the targets are drawn without replacement with weights that
+fall with a token's frequency; 80 % of them are hidden, 10 % kept, 10 % replaced at random.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pairs in the original's batches (algorithms A2, A9): exactly unshuffled, else by its rule.
+"""Pairs in the original's batches (docs/fidelity.md, A2, A9): equal if unshuffled, else its rule.
 
 Each epoch sorts and cuts all pairs anew, so that 20 bytes a pair are kept in memory; ``PairStream``
 needs none.
@@ -34,11 +34,12 @@ class Cut(NamedTuple):
 
 
 def evaluation_cut(split: str, language: str, num_languages: int) -> Cut:
-    """The original's cut of ``split`` for ``language`` (of a pair: its first), algorithms A9.
+    """Return the original's cut of ``split`` for ``language`` (of a pair: its first).
 
     There is none up to 5 languages. With more, the first fifth of the chunks and 1,500 pairs are
-    read of ``valid``, a tenth and 300 (of more than 30 languages: 600) of ``test``; with more than
-    30 languages, all but ``UNCUT_LANGUAGES`` are cut in ``valid`` as in ``test``.
+    read of ``valid``, a tenth and 300 (with more than 30 languages: 600) of ``test``; with more
+    than 30 languages, all but ``UNCUT_LANGUAGES`` are cut in ``valid`` as in ``test``. See
+    docs/fidelity.md, A9.
     """
     if num_languages <= 5:
         return Cut(1, None)
@@ -118,7 +119,7 @@ class OriginalPairStream(Stream):
 
     @property
     def num_sentences(self) -> int:
-        """Pairs that are not left out: what languages are sampled by (algorithms B4)."""
+        """Pairs that are not left out, by which pairs are sampled (docs/fidelity.md, B4)."""
         return self.num_rows
 
     def _count_batches(self) -> int:

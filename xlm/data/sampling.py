@@ -1,6 +1,6 @@
 """How often each language is drawn, and numbers that change with the step.
 
-XLM section 3.1 and algorithms B4: with n_i sentences, p_i = n_i / sum n and q_i ~ p_i ** alpha.
+XLM section 3.1; docs/fidelity.md, B4: with n_i sentences, p_i = n_i / sum n and q_i ~ p_i ** alpha.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The noise of denoising auto-encoding: tokens of a sentence change places, go, or are hidden.
 
-The noise of Lample et al. (2018, section 2.3) as XLM's code makes it (algorithms A4, B9): of tokens
-(pieces), not of words, in this order. A sentence is given without its surrounding end symbols,
-which therefore stay where they are.
+The noise of Lample et al. (2018, section 2.3) as the original XLM makes it (docs/fidelity.md, A4
+and B9): of tokens (pieces), not of words, in this order. A sentence is given without its
+surrounding end symbols, which therefore stay in place.
 """
 
 from __future__ import annotations

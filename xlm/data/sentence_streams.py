@@ -76,7 +76,7 @@ class BucketedStream(Stream):
 
     @property
     def num_sentences(self) -> int:
-        """Rows that are not left out: what languages are sampled by (algorithms B4)."""
+        """Rows that are not left out, by which languages are sampled (docs/fidelity.md, B4)."""
         return self.num_rows
 
     @property
@@ -146,7 +146,7 @@ class PairStream(BucketedStream):
 class SentenceStream(BucketedStream):
     """The sentences of one language, each a row of its own.
 
-    Empty ones are left out, as the original leaves them out (algorithms A2), and counted among
+    Empty ones are left out, as in the original (docs/fidelity.md, A2), and counted among
     ``num_dropped``. ``name`` (default: the language) is what the id is made of: back-translation of
     en into ne reads sentences of en, but what it trains is ``ne-en``. The rest is as in
     ``BucketedStream``.

@@ -90,8 +90,8 @@ def multi_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
 
     Tokens stand between ASCII whitespace, case counts, matches are clipped and summed over all
     lines, nothing is smoothed: 0 if n-grams of some length never match. A token of a reference with
-    ``<unk>`` in it matches nothing (algorithms A9). Raises DataError if the numbers of lines differ
-    or are 0, ConfigError for a text in place of lines.
+    ``<unk>`` in it matches nothing (docs/fidelity.md, A9). Raises DataError if the numbers of lines
+    differ or are 0, ConfigError for a text in place of lines.
     """
     _check(hypotheses, references)
     return float(_token_bleu().corpus_score(*_as_tokens(hypotheses, references)).score)

@@ -26,7 +26,7 @@ class Embeddings(nn.Module):
         super().__init__()
         self.config = config
         self.dropout, self.noise = config.dropout, config.embedding_noise
-        # no gradient reaches the row of padding through the lookup (but it does when tied, B6)
+        # no gradient reaches the row of padding through the lookup (but it does when tied)
         self.words = nn.Embedding(vocab_size, config.dim, padding_idx=pad_id)
         learned = config.positions == "learned"
         self.positions = nn.Embedding(config.max_positions, config.dim) if learned else None

@@ -15,7 +15,7 @@ _OUTPUTS = ("attention.output", "feed_forward.contract")
 
 @torch.no_grad()
 def draw_as_xlm(stack: nn.Module, dim: int) -> None:
-    """Draw the original's first values (algorithms B6).
+    """Draw the original's first values (docs/fidelity.md, B6).
 
     - word, position, language and segment tables: normal(0, D^-1/2); the row of padding: 0
     - weight and bias of each linear: uniform(+-1/sqrt(inputs)); a fused one is thereby the

@@ -1,4 +1,4 @@
-"""Generation: greedy, sampled and by beam search, with keys and values kept (algorithms B9).
+"""Generation: greedy, sampled and by beam search, with keys and values kept (docs/fidelity.md, B9).
 
     encode once -> CachedDecoder: one position a step -> hypotheses, best first
 

@@ -1,4 +1,4 @@
-"""The layers of a transformer (XLM section 5.1, algorithms B5), over batch-first tensors.
+"""The layers of a transformer (XLM section 5.1; docs/fidelity.md, B5), over batch-first tensors.
 
     x --norm--> part --> dropout --> + x     (norm: pre)
     x --> part --> dropout --> + x --norm-->  (norm: post, the original's)

@@ -1,4 +1,4 @@
-"""XLM's transformer (paper section 5.1, algorithms B5-B6): an encoder, and perhaps a decoder.
+"""XLM's transformer (section 5.1; docs/fidelity.md, B5, B6): an encoder, and perhaps a decoder.
 
     tokens + positions + languages -> norm -> dropout -> layers -> hidden --cells--> logits
 
@@ -97,7 +97,7 @@ class Stack(Embeddings):
 
 
 class Transformer(nn.Module):
-    """An encoder, or an encoder and a decoder with tables and output of its own (A5, D10).
+    """An encoder, or an encoder and a decoder with its own tables (docs/fidelity.md, A5).
 
     ``vocab_size``, ``num_languages`` and ``pad_id`` are the data's. The encoder of an
     encoder-decoder keeps its output too, so that one model also learns MLM; an objective that does

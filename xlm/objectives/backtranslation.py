@@ -1,4 +1,4 @@
-"""Online back-translation (Lample et al. 2018; XLM section 5.2, algorithms A1 and B9).
+"""Online back-translation (Lample et al. 2018; XLM section 5.2; docs/fidelity.md, A1, B9).
 
     sentence t of the target language --model, no gradient--> s --> train s -> t
 

@@ -36,15 +36,15 @@ def hypotheses(stream: Stream, batch: Batch, outputs: Tensor) -> dict[int, Any]:
 
 
 def translation_figures(stream: Stream, predictions: Mapping[int, Any]) -> dict[str, float]:
-    """BLEU and chrF (0 to 100), and rates (0 to 1) that show a translator which does not translate.
+    """Return BLEU and chrF (0 to 100), and rates (0 to 1) that expose a broken translator.
 
     ``bleu`` and ``chrf`` are sacreBLEU's with their defaults, ``tokenized_bleu`` is that of
     multi-bleu.perl, all of text that the tokenizer put together again, the references' too.
     ``copied`` is the share of translations that are their source, ``copied_tokens`` that of their
     words, ``empty`` the share of empty ones, ``length_ratio`` words over the references'.
     ``in_language`` is the share of the others whose subwords are likelier under the target
-    language's unigram model than under the source's; it is left out where there is no training
-    text, and where all are empty. An unknown piece of a reference matches nothing (algorithms A9).
+    language's unigram model than under the source's; it is left out if there is no training text,
+    and if all are empty. An unknown piece of a reference matches nothing (docs/fidelity.md, A9).
     """
     assert isinstance(stream, PairStream)
     rows = sorted(predictions)

@@ -1,4 +1,4 @@
-"""Denoising auto-encoding (Lample et al. 2018; XLM section 5.2, algorithms A1, A4 and B9).
+"""Denoising auto-encoding (Lample et al. 2018; XLM section 5.2; docs/fidelity.md, A1, A4, B9).
 
 sentence s --noise--> the encoder reads </s> noisy s </s>, the decoder writes s
 """

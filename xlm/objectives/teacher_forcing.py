@@ -1,7 +1,7 @@
-"""What every objective of an encoder-decoder shares: the decoder reads the true target.
+"""The base of every objective of an encoder-decoder: the decoder reads the true target.
 
-It reads ``</s> t`` and predicts ``t </s>``, given what the encoder makes of a source (algorithms
-B9).
+It reads ``</s> t`` and predicts ``t </s>``, given the encoder's output for a source
+(docs/fidelity.md, B9).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Translation with teacher forcing (algorithms A1, B9): the simplest encoder-decoder objective."""
+"""Translation with teacher forcing (docs/fidelity.md, A1, B9)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Classification of sentences and sentence pairs.
 
-XLM section 5.1 (XNLI); algorithms B10: dropout and one linear layer on the last layer's hidden
-state of the opening symbol, no pooler. A pair is laid out as ``</s> a </s> b </s>``, positions run
-on; models of BERT's and XLM-R's shape have their own layouts.
+XLM section 5.1 (XNLI); docs/fidelity.md, B10: dropout and one linear layer on the last layer's
+hidden state of the opening symbol, no pooler. A pair is laid out as ``</s> a </s> b </s>``, and
+positions run on; models of BERT's and XLM-R's shape have their own layouts.
 """
 
 from __future__ import annotations

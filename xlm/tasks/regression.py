@@ -27,7 +27,8 @@ from xlm.tasks.readers.labeled import SentenceRow
 class Regression(Sentences):
     """Predict the number that stands in the place of a label, by least squares.
 
-    The original reads such numbers as integers (algorithms B10); here they keep their fractions.
+    The original truncates such numbers to integers (docs/fidelity.md, B10); here they keep their
+    fractions.
     """
 
     def answer(self, example: SentenceRow) -> np.float32:

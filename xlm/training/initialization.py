@@ -1,7 +1,7 @@
 """Where a model starts from: the weights of another, tensor by tensor, and an account of each.
 
 The model's tables follow the source by name: languages, pieces of the vocabulary; a decoder that
-starts from an encoder keeps its own cross-attention (XLM section 5.2, algorithms A6).
+starts from an encoder keeps its own cross-attention (XLM section 5.2; docs/fidelity.md, A6).
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ class Schedule:
         return self.peak_lr + (self.final_lr - self.peak_lr) * part
 
     def _restarting_cosine(self, step: int, period: float) -> float:
-        """Algorithms B7: both bounds shrink at each restart. ``step`` counts from the warm-up."""
+        """Shrink both bounds at each restart (docs/fidelity.md, B7); ``step`` is past warm-up."""
         restarts = 0
         at = float(step)
         if self.period_factor == 1:

@@ -50,7 +50,7 @@ def tokenizer() -> FastBpeTokenizer:
 
 
 def as_the_original(lines: Sequence[str], tokenizer: FastBpeTokenizer) -> Given:
-    """What preprocess.py makes of segmented text (algorithms A11): written out here anew."""
+    """Return segmented text as preprocess.py would (docs/fidelity.md, A11), written out anew."""
     numbers = {piece: at for at, piece in enumerate(tokenizer.pieces)}
     unknown: Counter[str] = Counter()
     ids: list[int] = []

@@ -164,7 +164,7 @@ RATES = {
 @pytest.mark.parametrize("decay", [0.0, 0.01])
 @pytest.mark.parametrize("rates", RATES)
 def test_the_authors_adam_in_float64(rates: str, decay: float) -> None:
-    """Algorithms B7 written out, 50 updates: the decay first, eps beside the uncorrected root."""
+    """50 updates by hand (docs/fidelity.md, B7): decay first, eps beside the uncorrected root."""
     schedule, config = Schedule(**RATES[rates]), Optimizer(kind="xlm-adam", weight_decay=decay)
     parameters = _parameters()
     optimizer = build_optimizer(config, parameters.items())
@@ -191,7 +191,7 @@ def test_the_authors_adam_in_float64(rates: str, decay: float) -> None:
 
 
 def test_eps_lies_outside_the_bias_correction() -> None:
-    """With a gradient as small as eps the first update is not Adam's of today (algorithms B7)."""
+    """With a gradient as small as eps the first update is not AdamW's (docs/fidelity.md, B7)."""
     moved = {}
     for kind in ("xlm-adam", "adamw"):
         parameter = nn.Parameter(torch.zeros(1, dtype=torch.float64))

@@ -2,8 +2,8 @@
 
     config.json, model.safetensors, tokenizer files  <-->  PretrainedModel
 
-The arithmetic is the original's (algorithms B5), and so is ours: tensors are renamed, and query,
-key and value are one product here. That package is not needed for it.
+The arithmetic is the original's (docs/fidelity.md, B5), and so is ours: tensors are renamed, and
+query, key and value are one product here. The package transformers is not needed for it.
 """
 
 from __future__ import annotations

@@ -129,7 +129,9 @@ def _read_fields(content: bytes, name: str) -> Iterator[tuple[int, list[str]]]:
 
 
 class FastBpeTokenizer(Tokenizer):
-    """XLM's own tokenizer: fastBPE pieces with the ids of the original's dictionary (A11).
+    """XLM's own tokenizer: fastBPE pieces with the ids of the original's dictionary.
+
+    See docs/fidelity.md, A11.
 
     ``<s>`` 0, ``</s>`` 1, ``<pad>`` 2, ``<unk>`` 3, ``<special0..9>`` 4..13 (the mask is
     ``<special1>``, 5), then the vocabulary in file order. As in the original, vocabulary lines that

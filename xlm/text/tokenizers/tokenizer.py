@@ -63,7 +63,7 @@ class Tokenizer(ABC):
 
     @property
     def begin_id(self) -> int:
-        """Opens every sentence; in XLM the end symbol does (algorithms A11)."""
+        """Opens every sentence; in XLM the end symbol does (docs/fidelity.md, A11)."""
         return self.end_id
 
     @property
@@ -117,11 +117,11 @@ class Tokenizer(ABC):
         - ``merged``: the pair as the model's own tasks lay it out, positions run on; of one
           sentence ``< a >``
 
-        In XLM both symbols are ``</s>``, and a merged pair is ``</s> a </s> b </s>`` (algorithms
-        A11, B3); in XLM-R ``<s> a </s></s> b </s>``, in BERT ``[CLS] a [SEP] b [SEP]``. Segment 1
-        opens with the shared end symbol in XLM, as its language does, and after the separators
-        elsewhere. Raises ConfigError for an unknown layout, or one that takes another number of
-        sentences.
+        In XLM both symbols are ``</s>``, and a merged pair is ``</s> a </s> b </s>``
+        (docs/fidelity.md, A11, B3); in XLM-R ``<s> a </s></s> b </s>``, in BERT ``[CLS] a [SEP] b
+        [SEP]``. Segment 1 opens with the shared end symbol in XLM, as its language does, and after
+        the separators elsewhere. Raises ConfigError for an unknown layout, or one for another
+        number of sentences.
         """
         check_layout(layout, pair=second is not None)
         begin, end = np.array([self.begin_id]), np.array([self.end_id])

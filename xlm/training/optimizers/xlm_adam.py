@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class XlmAdam(torch.optim.Optimizer):
-    """The original XLM's Adam (algorithms B7).
+    """The original XLM's Adam (docs/fidelity.md, B7).
 
     - decay: ``p -= lr x weight_decay x p``, before the update
     - update: ``p -= lr x sqrt(1 - beta2^t) / (1 - beta1^t) x m / (sqrt(v) + eps)``
