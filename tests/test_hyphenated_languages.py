@@ -42,8 +42,8 @@ objectives:
     class_path: MaskedLM
     init_args: {pairs: [zh-Hans-en, pt-BR-zh-Hans], tokens: 128, length: 32}
   as_original:
-    class_path: MaskedLM
-    init_args: {pairs: [en-zh-Hans], rows: 4, length: 32, evaluation: code}
+    class_path: OriginalMaskedLM
+    init_args: {pairs: [en-zh-Hans], rows: 4, length: 32, evaluation: original}
   ae: {class_path: Denoising, init_args: {languages: [zh-Hans, pt-BR], tokens: 128, length: 32}}
   mt:
     class_path: Translation

@@ -17,7 +17,7 @@ def watched(
 ) -> tuple[TrainState, list[Verdict]]:
     """Watch these scores at steps 10, 20 and so on, up to the verdict to stop."""
     state = TrainState()
-    watch = Watch(stopping, state, peak_lr)
+    watch = Watch(stopping, state, peak_lr, pairs=set())
     verdicts = []
     for score in scores:
         state.step += 10
@@ -47,10 +47,23 @@ def test_patience_counts_evaluations_without_a_new_best() -> None:
     assert (state.best, state.patience_used) == (1.0, 2)
 
 
+def test_pairs_are_averaged_only_if_there_is_nothing_else() -> None:
+    """A hyphen says nothing: zh-Hans is one language."""
+    figures = {
+        "mlm/zh-Hans": {"nats": 1.0},
+        "mlm/en": {"nats": 3.0},
+        "tlm/en-zh-Hans": {"nats": 9.0},
+    }
+    watch = Watch(Stopping(metric="nats"), TrainState(), 1e-3, pairs={"tlm/en-zh-Hans"})
+    assert watch(figures).streams == ["mlm/zh-Hans", "mlm/en"]
+    del figures["mlm/zh-Hans"], figures["mlm/en"]
+    assert watch(figures).streams == ["tlm/en-zh-Hans"]
+
+
 def test_a_resumed_run_watches_on() -> None:
     stopping = Stopping(metric="nats", patience=2)
     state, _ = watched(stopping, [2.0, 3.0])
-    resumed = Watch(stopping, TrainState.from_json(state.to_json()), 1e-3)
+    resumed = Watch(stopping, TrainState.from_json(state.to_json()), 1e-3, pairs=set())
     assert not resumed.stopped
     assert resumed({"mlm/en": {"nats": 2.5}}) == Outcome(2.5, ["mlm/en"], True, False)
     assert resumed.stopped
