@@ -124,8 +124,8 @@ def match_languages(
     """Return the id of each of the ``wanted`` languages among the ``known`` ones, matched by name.
 
     Known languages that nobody wants are no error. Raises ConfigError for wanted ones that are not
-    known. Its message begins with ``where`` they are missing, lists the known ones, suggests those
-    with the nearest names, and ends with ``otherwise``, the remedy.
+    known: it says ``where`` they are not, which are, which have the nearest names, and
+    what to do ``otherwise``.
     """
     wanted = list(wanted)
     if missing := [name for name in wanted if name not in known]:

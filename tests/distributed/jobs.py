@@ -43,6 +43,7 @@ from xlm.training.distributed import processes
 from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
 from xlm.training.loop import TrainReport, train
+from xlm.training.optimizers.config import Optimizer
 from xlm.training.prefetch import Prefetcher
 
 CLM = CausalLM(languages=["en", "hi"], rows=8, length=12)
@@ -67,9 +68,18 @@ OBJECTIVES = {
 }
 
 
-def _run(folder: str, objectives: str, *, dropout: float = 0.0, **settings: Any) -> Run:
+def _run(
+    folder: str,
+    objectives: str,
+    *,
+    dropout: float = 0.0,
+    optimizer: dict[str, Any] | None = None,
+    **settings: Any,
+) -> Run:
     layers = 1 if "translation" in objectives else 0
     model = tiny.model(num_decoder_layers=layers, dropout=dropout, attention_dropout=dropout)
+    if optimizer is not None:
+        settings["optimizer"] = Optimizer(**optimizer)
     return tiny.recipe(folder, objectives=OBJECTIVES[objectives], model=model, **settings)
 
 

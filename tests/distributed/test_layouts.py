@@ -87,6 +87,23 @@ def test_dropout_does_not_depend_on_the_number_of_processes(pool: Pool, tmp_path
     )
 
 
+@pytest.mark.parametrize("kind", ["muon", "lamb", "xlm-adam"])
+def test_optimizers_do_not_depend_on_the_number_of_processes(
+    pool: Pool, tmp_path: Path, kind: str
+) -> None:
+    """An encoder-decoder, so that every kind of fused matrix is there."""
+    optimizer = {"kind": kind, "weight_decay": 0.01, "max_grad_norm": 1.0}
+    arguments = {"objectives": "translation", "order": "together", "dtype": "float64"}
+    expected, _ = _train(pool, tmp_path, 1, **arguments, optimizer=optimizer)
+    plain, _ = _train(pool, tmp_path / "plain", 1, **arguments)
+    for world in WORLDS[1:]:
+        found, _ = _train(pool, tmp_path, world, **arguments, optimizer=optimizer)
+        for name, tensor in found.items():
+            torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-10)
+    name = "model.decoder.layers.0.cross_attention.key_value.weight"
+    assert not torch.allclose(plain[name], expected[name])
+
+
 def test_losses_in_single_precision(pool: Pool, tmp_path: Path) -> None:
     arguments = {"objectives": "two heads", "order": "together", "dtype": "float32"}
     _, expected = _train(pool, tmp_path, 1, **arguments)

@@ -19,6 +19,8 @@ KINDS = {
     "not fused": Optimizer(fused=False),
     "xlm-adam": Optimizer(kind="xlm-adam", weight_decay=0.1),
     "adafactor": Optimizer(kind="adafactor", weight_decay=0.1, decay_norms_and_biases=False),
+    "lamb": Optimizer(kind="lamb", weight_decay=0.1, decay_norms_and_biases=False),
+    "muon": Optimizer(kind="muon", weight_decay=0.1),
 }
 
 
@@ -26,14 +28,18 @@ class Model(nn.Module):
     def __init__(self, reverse: bool = False) -> None:
         super().__init__()
         torch.manual_seed(0)
-        layers = [("one", nn.Linear(3, 4)), ("two", nn.Linear(4, 4)), ("unused", nn.Linear(2, 2))]
-        for name, layer in reversed(layers) if reverse else layers:
-            self.add_module(name, layer)
-        self.two.weight.data.normal_()
+        parts = [
+            ("one", nn.Linear(3, 4)),
+            ("layers", nn.ModuleList([nn.Linear(4, 4)])),
+            ("unused", nn.Linear(2, 2)),
+        ]
+        for name, part in reversed(parts) if reverse else parts:
+            self.add_module(name, part)
+        self.layers[0].weight.data.normal_()
         self.tied = self.one.weight
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.two(self.one(x)).square().mean()
+        return self.layers[0](self.one(x)).square().mean()
 
 
 def _train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> None:
@@ -47,7 +53,7 @@ def _train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> 
 
 def _build(config: Optimizer, reverse: bool = False) -> tuple[nn.Module, torch.optim.Optimizer]:
     model = Model(reverse)
-    return model, build_optimizer(config, model.named_parameters())
+    return model, build_optimizer(config, model.named_parameters(), peak_lr=0.01)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -56,9 +62,12 @@ def test_training_goes_on_bit_for_bit(tmp_path: Path, kind: str, reverse: bool) 
     model, optimizer = _build(KINDS[kind])
     _train(model, optimizer, range(6))
     tensors, numbers = flatten_optimizer(optimizer, model.named_parameters())
-    moments = {"exp_avg/tied", "exp_avg_sq/two.bias"}
+    moments = {"exp_avg/tied", "exp_avg_sq/layers.0.bias"}
     if kind == "adafactor":  # means over rows and columns of a matrix
-        moments = {"row_var/tied", "col_var/tied", "variance/two.bias"}
+        moments = {"row_var/tied", "col_var/tied", "variance/layers.0.bias"}
+    if kind == "muon":  # no second moment, and no counter, of a matrix
+        moments = {"exp_avg/tied", "exp_avg_sq/layers.0.bias", "momentum/layers.0.weight"}
+        assert "step/layers.0.weight" not in tensors
     assert moments <= tensors.keys()
     assert not any("unused" in name for name in tensors)
     path = save(tmp_path, 6, {"model": model.state_dict(), "optimizer": tensors}, {"o": numbers})
@@ -122,3 +131,26 @@ def test_another_model() -> None:
     wrong = {**tensors, "row_var/tied": torch.zeros(3, 1)}
     with pytest.raises(CheckpointError, match=r"row_var of tied is \[3, 1\] in the checkpoint"):
         restore_optimizer(optimizer, model.named_parameters(), wrong, numbers)
+
+
+@pytest.mark.parametrize(
+    ("writer", "reader"), [("adamw", "muon"), ("muon", "adamw"), ("adafactor", "lamb")]
+)
+def test_another_kind_of_optimizer(writer: str, reader: str) -> None:
+    model, optimizer = _build(KINDS[writer])
+    _train(model, optimizer, range(2))
+    saved = flatten_optimizer(optimizer, model.named_parameters())
+    second, other = _build(KINDS[reader])
+    with pytest.raises(CheckpointError, match="resume with the optimizer.kind that wrote it"):
+        restore_optimizer(other, second.named_parameters(), *saved)
+
+
+def test_kin_of_adam_read_each_other() -> None:
+    model, optimizer = _build(KINDS["adamw"])
+    _train(model, optimizer, range(2))
+    saved = flatten_optimizer(optimizer, model.named_parameters())
+    for kind in ("adam", "not fused", "xlm-adam", "lamb"):
+        second, other = _build(KINDS[kind])
+        restore_optimizer(other, second.named_parameters(), *saved)
+        _train(second, other, range(3, 4))
+        assert other.state[second.tied]["step"] == 3

@@ -8,7 +8,9 @@ from typing import Literal, get_args
 
 from xlm.errors import ConfigError
 
-OptimizerKind = Literal["adam", "adamw", "xlm-adam", "apex-adam", "adafactor"]
+OptimizerKind = Literal["adam", "adamw", "xlm-adam", "apex-adam", "adafactor", "lamb", "muon"]
+
+_ONLY_MUON = ("matrix_lr", "momentum")
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,10 @@ class Optimizer:
     """adam (weight decay as L2 in the gradient), adamw (decoupled; Loshchilov and Hutter 2019),
     xlm-adam (the original XLM's: decoupled decay, eps outside the bias correction),
     apex-adam (NVIDIA apex's FusedAdam, decoupled decay), adafactor (torch's, Shazeer and Stern
-    2018: relative steps of at most the learning rate; betas and eps are not looked at)."""
+    2018: relative steps of at most the learning rate; betas and eps are not looked at),
+    lamb (You et al. 2020: steps in proportion to the size of each tensor, for large batches),
+    muon (Jordan et al. 2024: orthogonal steps for the matrices of the layers, adamw for the
+    rest)."""
     betas: tuple[float, float] = (0.9, 0.98)
     """Decay of the first and the second moment (the XLM paper's commands: 0.9 and 0.98)."""
     eps: float = 1e-8
@@ -27,11 +32,17 @@ class Optimizer:
     weight_decay: float = 0.0
     """Per update, times the learning rate."""
     decay_norms_and_biases: bool = True
-    """Whether tensors of one dimension (norms, biases) decay too, as they do in the original."""
+    """Whether tensors of one dimension (norms, biases) decay too, as they do in the original XLM.
+    lamb: also whether their steps are in proportion to their size."""
     fused: bool = True
     """adam, adamw: one kernel for all tensors, which also skips an update on the device."""
     head_rate: float = 1.0
     """The learning rate of heads is this times that of the model (XLM's XNLI has two rates)."""
+    matrix_lr: float | None = None
+    """muon: the highest learning rate of the matrices; it follows the schedule's shape, and
+    schedule.peak_lr is that of everything else. None: 0.02."""
+    momentum: float | None = None
+    """muon: decay of the average gradient of the matrices. None: 0.95."""
     max_grad_norm: float = 5.0
     """Gradients are clipped to this 2-norm; 0: they are not."""
 
@@ -41,7 +52,24 @@ class Optimizer:
             raise ConfigError(f"optimizer kind {self.kind!r}: choose one of {kinds}")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"optimizer betas {self.betas}: expected two numbers in [0, 1)")
-        for name in ("eps", "weight_decay", "max_grad_norm", "head_rate"):
+        for name in ("eps", "weight_decay", "max_grad_norm", "head_rate", "matrix_lr"):
             value = getattr(self, name)
-            if not (0 <= value < math.inf):
+            if value is not None and not (0 <= value < math.inf):
                 raise ConfigError(f"optimizer {name} {value}: expected a number that is 0 or more")
+        if self.momentum is not None and not (0 <= self.momentum < 1):
+            raise ConfigError(f"optimizer momentum {self.momentum}: expected a number in [0, 1)")
+        self._check_kind()
+
+    def _check_kind(self) -> None:
+        for name in _ONLY_MUON:
+            value = getattr(self, name)
+            if value is not None and self.kind != "muon":
+                raise ConfigError(
+                    f"optimizer {name} {value} with kind {self.kind}: only muon has it; leave it "
+                    "out, or set kind to muon"
+                )
+        if not self.fused and self.kind in ("lamb", "muon"):
+            raise ConfigError(
+                f"optimizer fused false with kind {self.kind}: only adam and adamw have a version "
+                "that is not fused; leave it out"
+            )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from xlm.errors import CheckpointError
+from xlm.training.optimizers.skippable import ADAM_STATE, SkippableOptimizer
 
 
 def flatten_optimizer(
@@ -59,6 +60,7 @@ def restore_optimizer(
     for full_name, tensor in tensors.items():
         key, _, name = full_name.partition("/")
         by_name.setdefault(name, {})[key] = tensor
+    _check_kind(optimizer, by_name, names)
     state: dict[int, dict[str, Any]] = {}
     for index, (name, p) in enumerate(ordered):
         for key, value in by_name.get(name, {}).items():
@@ -84,6 +86,28 @@ def _fits(value: Tensor, parameter: Tensor) -> bool:
     return value.ndim == parameter.ndim and all(
         own in (1, size) for own, size in zip(value.shape, parameter.shape, strict=True)
     )
+
+
+def _check_kind(
+    optimizer: torch.optim.Optimizer,
+    saved: Mapping[str, Mapping[str, Any]],
+    names: Mapping[int, str],
+) -> None:
+    """Raise CheckpointError if another kind of optimizer wrote the state (Adam's kin agree)."""
+    for group in optimizer.param_groups:
+        if isinstance(optimizer, SkippableOptimizer):
+            expected = optimizer.state_names(group)
+        elif isinstance(optimizer, torch.optim.Adam):  # AdamW is a subclass
+            expected = ADAM_STATE
+        else:
+            return
+        for name in (names[id(p)] for p in group["params"]):
+            if saved.get(name) and set(saved[name]) != set(expected):
+                raise CheckpointError(
+                    f"optimizer: {name} has {', '.join(sorted(saved[name]))} in the checkpoint, "
+                    f"this kind of optimizer keeps {', '.join(sorted(expected))}; resume with the "
+                    "optimizer.kind that wrote it"
+                )
 
 
 def _check_names(own: set[str], saved: set[str]) -> None:

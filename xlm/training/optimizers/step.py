@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xlm.training.optimizers.xlm_adam import XlmAdam
+from xlm.training.optimizers.skippable import SkippableOptimizer
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -42,8 +42,8 @@ def guarded_step(optimizer: torch.optim.Optimizer, found_inf: Tensor) -> None:
     """``optimizer.step()``, unless ``found_inf`` (a scalar) is not 0: then nothing changes.
 
     Parameters, moments and step counters stay as they are, bit for bit. The fused optimizers of
-    torch and ``XlmAdam`` decide on the device; for the others (apex, ``fused=False``) the flag is
-    read here, which costs nothing on a CPU and one wait per update on a GPU.
+    torch and those of this package decide on the device; for the others (apex, ``fused=False``)
+    the flag is read here, which costs nothing on a CPU and one wait per update on a GPU.
     """
     if not _skips_on_device(optimizer):
         if not bool(found_inf):
@@ -60,7 +60,7 @@ def guarded_step(optimizer: torch.optim.Optimizer, found_inf: Tensor) -> None:
 
 
 def _skips_on_device(optimizer: torch.optim.Optimizer) -> bool:
-    if isinstance(optimizer, XlmAdam):
+    if isinstance(optimizer, SkippableOptimizer):
         return True
     known = isinstance(optimizer, torch.optim.Adam)  # AdamW is a subclass
     return known and all(group["fused"] for group in optimizer.param_groups)

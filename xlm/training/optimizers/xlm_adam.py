@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from xlm.training.optimizers.skippable import (
+    ADAM_STATE,
+    SkippableOptimizer,
+    update_by_fused_adam,
+)
 
-class XlmAdam(torch.optim.Optimizer):
+_ENDLESS = 1e18
+"""A number of updates after which Adam's bias corrections are 1 to the last bit."""
+
+
+class XlmAdam(SkippableOptimizer):
     """The original XLM's Adam (docs/fidelity.md, B7).
 
     - decay: ``p -= lr x weight_decay x p``, before the update
@@ -27,55 +36,60 @@ class XlmAdam(torch.optim.Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        # capturable: torch then loads step counters as float32 onto the parameters' device.
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(params, {**defaults, "capturable": True})
+        super().__init__(params, defaults)
+        self._histories: dict[Tensor, int] = {}
+        self._new_histories = itertools.count(1)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update of every parameter that has a gradient."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            if parameters:
-                self._update(group, parameters, getattr(self, "found_inf", None))
-        return loss
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what ``state_dict`` returned; waits for the device."""
+        super().load_state_dict(state_dict)
+        self._histories = {p: -int(own["step"]) for p, own in self.state.items() if own}
 
-    def _update(
-        self, group: dict[str, Any], parameters: list[Tensor], found_inf: Tensor | None
-    ) -> None:
-        for p in parameters:
-            if not self.state[p]:
-                self.state[p]["step"] = torch.zeros((), device=p.device)
-                self.state[p]["exp_avg"] = torch.zeros_like(p)
-                self.state[p]["exp_avg_sq"] = torch.zeros_like(p)
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        steps, firsts, seconds = (
-            [self.state[p][name] for p in parameters] for name in ("step", "exp_avg", "exp_avg_sq")
-        )
-        old = [*steps, *firsts, *seconds, *parameters]
-        kept = [tensor.clone() for tensor in old] if found_inf is not None else []
-        beta1, beta2 = group["betas"]
+    def update(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        """Update ``parameters``, those of a group that have a gradient."""
+        for alike in self._by_history(parameters):
+            self._update_alike(group, alike)
+
+    def _update_alike(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        """Update parameters that have seen the same number of updates.
+
+        Torch's kernel adds eps to the corrected root. For a number of updates without end it
+        corrects nothing: the correction comes in through the rate, and eps stays outside.
+        """
+        steps, *moments = self.load_state(parameters, ADAM_STATE)
         torch._foreach_add_(steps, 1)
-        torch._foreach_mul_(firsts, beta1)
-        torch._foreach_add_(firsts, gradients, alpha=1 - beta1)
-        torch._foreach_mul_(seconds, beta2)
-        torch._foreach_addcmul_(seconds, gradients, gradients, value=1 - beta2)
+        lr, (beta1, beta2) = group["lr"], group["betas"]
         # In float64: 1 - beta2^t cancels in float32.
-        times = torch.stack(steps).double()
-        sizes = -group["lr"] * (1 - beta2**times).sqrt() / (1 - beta1**times)
+        num_updates = steps[0].double()
+        rate = lr * (1 - beta2**num_updates).sqrt() / (1 - beta1**num_updates)
         if group["weight_decay"]:
-            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-        denominators = torch._foreach_sqrt(seconds)
-        torch._foreach_add_(denominators, group["eps"])
-        updates = torch._foreach_div(firsts, denominators)
-        torch._foreach_mul_(updates, list(sizes.unbind()))
-        torch._foreach_add_(parameters, updates)
-        if found_inf is not None:
-            # A copy, not arithmetic: 0 x NaN is NaN. This optimizer is for comparisons, not speed.
-            skip = found_inf.ne(0)
-            for tensor, before in zip(old, kept, strict=True):
-                tensor.copy_(torch.where(skip, before, tensor))
+            kept = torch.full_like(rate, 1 - lr * group["weight_decay"])
+            if self.found_inf is not None:
+                kept = torch.where(self.found_inf.ne(0), 1.0, kept)
+            torch._foreach_mul_(parameters, kept.to(parameters[0].dtype))
+        on_cpu = rate.device.type == "cpu"
+        update_by_fused_adam(
+            parameters,
+            (moments[0], moments[1]),
+            [torch.full_like(steps[0], _ENDLESS)] * len(parameters),
+            self.found_inf,
+            lr=float(rate) if on_cpu else rate.float(),
+            betas=group["betas"],
+            eps=group["eps"],
+            weight_decay=0.0,
+        )
+        if self.found_inf is not None:
+            torch._foreach_sub_(steps, [self.found_inf] * len(steps))
+
+    def _by_history(self, parameters: list[Tensor]) -> list[list[Tensor]]:
+        """Group parameters by the updates that they took part in, without asking the device.
+
+        Their counters on the device are then equal, whichever of these updates were skipped.
+        """
+        groups: dict[int, list[Tensor]] = {}
+        for p in parameters:
+            groups.setdefault(self._histories.get(p, 0), []).append(p)
+        for alike in groups.values():
+            self._histories.update(dict.fromkeys(alike, next(self._new_histories)))
+        return list(groups.values())

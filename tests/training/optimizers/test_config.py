@@ -1,0 +1,31 @@
+"""Settings of an optimizer that cannot be meant."""
+
+import pytest
+
+from xlm.errors import ConfigError
+from xlm.training.optimizers.config import Optimizer
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kind": "sgd"}, "'sgd': choose one of adam"),
+        ({"betas": (0.9, 1.0)}, r"betas \(0.9, 1.0\)"),
+        ({"eps": -1.0}, "eps -1.0"),
+        ({"weight_decay": float("nan")}, "weight_decay nan"),
+        ({"max_grad_norm": -5.0}, "max_grad_norm -5.0"),
+        ({"head_rate": -1.0}, "head_rate -1.0"),
+        (
+            {"kind": "muon", "matrix_lr": -0.1},
+            "matrix_lr -0.1: expected a number",
+        ),
+        ({"kind": "muon", "momentum": 1.0}, r"momentum 1.0: expected a number in \[0, 1\)"),
+        ({"matrix_lr": 0.02}, "matrix_lr 0.02 with kind adamw: only muon has it"),
+        ({"kind": "lamb", "momentum": 0.9}, "momentum 0.9 with kind lamb: only muon has it"),
+        ({"kind": "muon", "fused": False}, "fused false with kind muon"),
+        ({"kind": "lamb", "fused": False}, "fused false with kind lamb"),
+    ],
+)
+def test_misfits(settings: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Optimizer(**settings)
