@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 
@@ -16,12 +15,13 @@ class NamedByClassPath:
     """
 
 
-def subclasses(cls: type) -> Iterator[type]:
-    """Yield every class below ``cls``, at any depth."""
+def subclasses(cls: type) -> list[type]:
+    """Return every class below ``cls``, at any depth, once; each before those below it."""
+    found: dict[type, None] = {}
     subclass: type
     for subclass in cls.__subclasses__():
-        yield subclass
-        yield from subclasses(subclass)
+        found |= dict.fromkeys([subclass, *subclasses(subclass)])
+    return list(found)
 
 
 def heir(cls: type, name: str) -> type | None:
