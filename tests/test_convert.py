@@ -8,31 +8,26 @@ import shutil
 import struct
 import subprocess
 import sys
-import types
 import zipfile
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from xlm import convert, sample
+from tests.interchange.original_data import LANGUAGES, learn, lines_of, write_data
+from xlm import convert
 from xlm.__main__ import VERBS, run
-from xlm.convert import Export, Import, export_model, import_corpora, import_model
-from xlm.data.corpora import Corpora
-from xlm.errors import CheckpointError, ConfigError, DataError
+from xlm.convert import Export, Import, export_model, import_model
+from xlm.errors import CheckpointError, ConfigError
 from xlm.interchange import parity as judging
-from xlm.interchange.original.corpora import is_binarized
 from xlm.interchange.parity import TOLERANCE, Parity
 from xlm.model.config import ModelConfig
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
-from xlm.prepare import Aligned, Prepare, Texts, Vocabulary, prepare
 from xlm.text.tokenizers.fastbpe import FastBpeTokenizer
-from xlm.text.tokenizers.learn import learn_fastbpe_tokenizer, learn_sentencepiece
+from xlm.text.tokenizers.learn import learn_sentencepiece
 from xlm.text.tokenizers.tokenizer import Tokenizer
 
 transformers = pytest.importorskip("transformers")
@@ -41,7 +36,6 @@ GOLDEN = Path(os.environ.get("XLM_GOLDEN", Path(__file__).parents[2] / "shared" 
 golden = pytest.mark.skipif(
     not GOLDEN.is_dir(), reason=f"the original's figures are not at {GOLDEN} (set XLM_GOLDEN)"
 )
-LANGUAGES = {"en": 0, "hi": 1, "ne": 2}
 NUM_LINES = 3 * 2 * 20
 """Lines that tokenizers are compared on in these tests."""
 
@@ -58,14 +52,14 @@ def few_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenizer_parity, "_sample_lines", first)
 
 
-def lines_of(name: str) -> list[str]:
-    return sample.path(name).read_text(encoding="utf-8").splitlines()
-
-
 @pytest.fixture(scope="module")
 def fast() -> FastBpeTokenizer:
-    lines = [line for name in LANGUAGES for line in lines_of(f"valid.{name}.txt")]
-    return learn_fastbpe_tokenizer(lines, 250)
+    return learn()
+
+
+@pytest.fixture
+def data(fast: FastBpeTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return write_data(tmp_path, monkeypatch, fast)
 
 
 @pytest.fixture(scope="module")
@@ -365,168 +359,6 @@ def test_the_module_is_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-# Binarized data.
-
-
-def binarize(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: FastBpeTokenizer
-) -> Callable[[str, list[str]], None]:
-    """Write lines as the original's preprocess.py does (docs/fidelity.md, A11): made anew here."""
-    module = types.ModuleType("xlm.data.dictionary")
-    module.Dictionary = type("Dictionary", (), {"__module__": module.__name__})  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    numbers = {piece: at for at, piece in enumerate(tokenizer.pieces)}
-
-    def write(name: str, lines: list[str]) -> None:
-        dictionary = module.Dictionary()
-        dictionary.id2word = dict(enumerate(tokenizer.pieces))
-        dictionary.word2id = numbers
-        dictionary.counts = dict(zip(tokenizer.pieces, tokenizer.counts, strict=True))
-        ids, positions, unknown = [], [], Counter[str]()
-        for line in lines:
-            start = len(ids)
-            for piece in tokenizer.segment.line(line):
-                ids.append(numbers.get(piece, 3))
-                unknown.update([piece] if ids[-1] == 3 else [])
-            positions.append([start, len(ids)])
-            ids.append(1)
-        content = {
-            "dico": dictionary, "sentences": np.array(ids, np.uint16),
-            "positions": np.array(positions, np.int64), "unk_words": dict(unknown),
-        }  # fmt: skip
-        torch.save(content, folder / f"{name}.pth")
-
-    return write
-
-
-@pytest.fixture
-def data(fast: FastBpeTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of the original's data, and beside it the text it was made from."""
-    folder = tmp_path / "data"
-    folder.mkdir()
-    write = binarize(folder, monkeypatch, fast)
-    english, nepali = (lines_of(f"train.{name}.txt")[:40] for name in ("en", "ne"))
-    english[4] = ""
-    for name, lines in (("en", english), ("ne", nepali)):
-        (tmp_path / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        write(f"valid.en-ne.{name}", lines)
-    write("train.ne", nepali)
-    write("train.en.0", english[:15])
-    write("train.en.1", english[15:])
-    (folder / "codes").write_bytes(fast.codes)
-    (folder / "vocab").write_bytes(fast.vocabulary)
-    return folder
-
-
-def same_files(one: Path, other: Path) -> None:
-    """Two folders of corpora are equal byte for byte, but for the account of what was dropped."""
-    names = [
-        sorted(str(p.relative_to(f)) for p in f.rglob("*") if p.is_file()) for f in (one, other)
-    ]
-    assert names[0] == names[1]
-    for name in names[0]:
-        if name.endswith("header.json"):
-            headers = [json.loads((folder / name).read_text()) for folder in (one, other)]
-            for header in headers:
-                header.pop("dropped")
-            assert headers[0] == headers[1], name
-        else:
-            assert (one / name).read_bytes() == (other / name).read_bytes(), name
-
-
-def test_data_is_what_preparing_the_text_makes(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run("import", [str(data), str(tmp_path / "imported")])
-    said = capsys.readouterr().out
-    texts = {name: str(tmp_path / name) for name in ("en", "ne")}
-    prepare(
-        Prepare(
-            folder=str(tmp_path / "prepared"),
-            text=Texts(train=texts),
-            pairs=Aligned(valid={"en-ne": list(texts.values())}),
-            vocabulary=Vocabulary(codes=str(data / "codes"), vocab=str(data / "vocab")),
-            workers=1,
-        )
-    )
-    same_files(tmp_path / "imported", tmp_path / "prepared")
-    corpora = Corpora.open(tmp_path / "imported")
-    assert corpora.languages == {"en": 0, "ne": 1}
-    assert "train en: 39 sentences" in said and "1 dropped (empty)" in said
-    assert "valid en-ne, ne: 39 sentences" in said and "unknown" in said
-    unknown = int(corpora.text("train", "ne").counts[3])
-    assert f"{unknown:,} of them unknown" in said and unknown > 0
-
-
-def test_data_of_languages_with_hyphens(data: Path, tmp_path: Path) -> None:
-    for path in sorted(data.glob("*.pth")):
-        names = {"en-ne": "pt-BR-zh-Hans", "en": "pt-BR", "ne": "zh-Hans"}
-        parts = [names.get(part, part) for part in path.name.split(".")]
-        path.rename(path.with_name(".".join(parts)))
-    run("import", [str(data), str(tmp_path / "imported")])
-    corpora = Corpora.open(tmp_path / "imported")
-    assert corpora.languages == {"pt-BR": 0, "zh-Hans": 1}
-    assert corpora.names("train") == {"texts": ["pt-BR", "zh-Hans"], "pairs": []}
-    assert corpora.pairs("valid", "zh-Hans-pt-BR").languages == ("zh-Hans", "pt-BR")
-    (data / "valid.pt-BR-zh-Hans.zh-Hans.pth").unlink()
-    with pytest.raises(DataError, match="expected pt and BR-zh-Hans or pt-BR and zh-Hans or pt-BR"):
-        import_corpora(Import(source=str(data), folder=str(tmp_path / "half")))
-
-
-@golden
-def test_the_originals_own_data(tmp_path: Path) -> None:
-    source = GOLDEN / "data"
-    files = {"codes": str(source / "codes"), "vocabulary": str(source / "vocab")}
-    found = import_corpora(Import(source=str(source), folder=str(tmp_path / "i"), **files))
-    assert found.unread == ("edge.pth", "train.en.legacy.pth")
-    texts = {split: {} for split in ("train", "valid", "test")}  # type: dict[str, dict[str, str]]
-    pairs = {split: {} for split in texts}  # type: dict[str, dict[str, list[str]]]
-    for split in texts:
-        for name in ("en", "fr", "hi", "en-fr.en", "en-fr.fr", "en-hi.en", "en-hi.hi"):
-            segmented = (source / f"{split}.{name}").read_text(encoding="utf-8")
-            path = tmp_path / f"{split}.{name}"
-            path.write_text(segmented.replace("@@ ", ""), encoding="utf-8")
-            if "-" in name:
-                pairs[split].setdefault(name.split(".")[0], []).append(str(path))
-            else:
-                texts[split][name] = str(path)
-    prepare(
-        Prepare(
-            folder=str(tmp_path / "p"),
-            text=Texts(**texts),
-            pairs=Aligned(**pairs),
-            vocabulary=Vocabulary(codes=files["codes"], vocab=files["vocabulary"]),
-            workers=1,
-        )
-    )
-    same_files(tmp_path / "i", tmp_path / "p")
-
-
-def test_data_that_contradicts_itself(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refused() -> str:
-        with pytest.raises(DataError) as caught:
-            import_corpora(Import(source=str(data), folder=str(tmp_path / "out")))
-        assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".*"))
-        return str(caught.value)
-
-    shutil.copy(data / "train.en.0.pth", data / "train.en.pth")
-    assert "lies beside its own parts (train.en.1.pth)" in refused()
-    (data / "train.en.pth").unlink()
-    side = data / "valid.en-ne.ne.pth"
-    moved = side.rename(tmp_path / "away")
-    assert "expected en and ne: give both sides" in refused()
-    moved.rename(side)
-    other = learn_fastbpe_tokenizer(lines_of("valid.en.txt"), 100)
-    binarize(data, monkeypatch, other)("valid.en", ["a line"])
-    assert "the files before it" in refused() and "valid.en.pth" in refused()
-    (data / "valid.en.pth").unlink()
-    (data / "codes").rename(tmp_path / "codes")
-    with pytest.raises(CheckpointError, match="give codes"):
-        import_corpora(Import(source=str(data), folder=str(tmp_path / "out")))
-
-
 # Hostile files: whatever comes in, one line, nothing run, nothing written outside.
 
 
@@ -697,11 +529,6 @@ def test_the_payloads_would_do_it(mine: Path, tmp_path: Path) -> None:
         path = make(mine, tmp_path / str(at), f"touch {sentinel}")
         torch.load(path / "train.en.pth" if path.is_dir() else path, weights_only=False)
         assert sentinel.exists()
-
-
-def test_a_folder_is_not_taken_for_data() -> None:
-    assert not is_binarized(Path(__file__).parent)
-    assert not is_binarized("nowhere")
 
 
 def test_config_errors_are_errors_of_the_library() -> None:
