@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from tests.training import tiny
+from xlm.run import unigram
+from xlm.run.config import Run, Schedule
 from xlm.run.held_out import HeldOut
 from xlm.run.reporter import Reporter, warn
 from xlm.run.stopping import Outcome, Stopping
@@ -27,6 +31,10 @@ def reporter(tmp_path: Path) -> Iterator[Reporter]:
     trainer.state.step = 4
     with Journal(tmp_path, step=4) as journal:
         yield Reporter(journal, trainer, ceiling=1e6)
+
+
+def watching(folder: Path, metric: str, **settings: Any) -> Run:
+    return tiny.recipe(folder, steps=40, stopping=Stopping(metric=metric), **settings)
 
 
 def records(reporter: Reporter, folder: Path) -> list[dict[str, object]]:
@@ -67,7 +75,7 @@ def test_an_evaluation_is_compared_with_the_best(
     reporter.trainer.state.best, reporter.trainer.state.best_step = best, 3
     outcome = Outcome(2.0, ["mlm/en"], counted, better)
     with caplog.at_level(logging.INFO, "xlm"):
-        reporter.evaluation({"mlm/en": {"nats": 2.0}}, outcome, Stopping(metric="nats"))
+        reporter.evaluation({"mlm/en": {"nats": 2.0}}, outcome, watching(tmp_path, "nats"))
     assert caplog.records[-1].getMessage().strip() == said
     [record] = records(reporter, tmp_path)
     assert record == {
@@ -76,13 +84,63 @@ def test_an_evaluation_is_compared_with_the_best(
 
 
 def test_a_translator_that_copies_is_warned_of(
-    reporter: Reporter, caplog: pytest.LogCaptureFixture
+    reporter: Reporter, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     figures = {"mt/en-hi": {"bleu": 1.0, "copied": 0.9, "empty": 0.0}}
     outcome = Outcome(-1.0, ["mt/en-hi"], True, True)
-    reporter.evaluation(figures, outcome, Stopping(metric="bleu"))
+    reporter.evaluation(figures, outcome, watching(tmp_path, "bleu"))
     [warning] = [line for line in caplog.records if line.levelno == logging.WARNING]
     assert warning.getMessage() == "mt/en-hi: 90% of the translations are their source"
+
+
+def test_a_run_that_does_not_learn_is_warned_of_once(
+    reporter: Reporter, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The unigram model has ln 20 = 3.0 nats."""
+    run, outcome = watching(tmp_path, "nats"), Outcome(3.0, ["mlm/en"], True, True)
+
+    def evaluate(step: int, nats: float) -> list[str]:
+        caplog.clear()
+        reporter.trainer.state.step = step
+        figures = {"mlm/en": {"nats": nats, "unigram_perplexity": 20.0}}
+        with caplog.at_level(logging.INFO, "xlm"):
+            reporter.evaluation(figures, outcome, run)
+        assert any("a unigram model)" in line.getMessage() for line in caplog.records)
+        return [line.getMessage() for line in caplog.records if line.levelno == logging.WARNING]
+
+    assert evaluate(3, 3.5) == []  # less than a tenth of 40 updates
+    assert "(0.504 nats ABOVE a unigram model)" in caplog.text
+    assert evaluate(4, 2.5) == []
+    assert "(0.496 nats below a unigram model)" in caplog.text
+    [warning] = evaluate(5, 3.5)
+    assert warning.startswith("mlm/en: no better than a unigram model after 5 of 40 updates")
+    assert "model.positions rotary" in warning and "peak_lr is 0.005" in warning
+    assert "warm-up" not in warning  # tiny's recipe has none
+    assert evaluate(6, 3.5) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "named", "unnamed"),
+    [
+        ({"positions": "rotary"}, ["rate"], ["positions", "warm-up"]),
+        ({}, ["learned positions", "rate"], ["warm-up"]),
+    ],
+)
+def test_only_causes_that_apply_are_named(
+    tmp_path: Path, settings: dict[str, Any], named: list[str], unnamed: list[str]
+) -> None:
+    run = watching(tmp_path, "nats", model=tiny.model(**settings))
+    line = unigram.warning(run, 9, {"mlm/en": {"nats": 9.0, "unigram_perplexity": 2.0}})
+    assert all(cause in line for cause in named) and not any(cause in line for cause in unnamed)
+    run = dataclasses.replace(run, schedule=Schedule(peak_lr=1e-3, warmup_steps=10))
+    line = unigram.warning(run, 9, {"mlm/en": {"nats": 9.0, "unigram_perplexity": 2.0}})
+    assert line.endswith("a warm-up that has not ended (10 updates)")
+
+
+def test_figures_without_a_unigram_model_are_no_reason_to_warn(tmp_path: Path) -> None:
+    run = watching(tmp_path, "bleu")
+    assert unigram.warning(run, 9, {"mt/en-hi": {"bleu": 0.0}, "nli/en": {"accuracy": 0.0}}) == ""
+    assert unigram.shown({"bleu": 0.0}) == ""
 
 
 def test_the_start_tells_size_and_mixture(

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 
 from xlm.data.mixture import render_table
+from xlm.run import unigram
+from xlm.run.config import Run
 from xlm.run.held_out import Figures, HeldOut
-from xlm.run.stopping import Outcome, Stopping
+from xlm.run.stopping import Outcome
 from xlm.run.translation_checks import translation_warnings
 from xlm.training.distributed.processes import Parallel
 from xlm.training.initialization import InitializationReport, as_record
@@ -36,6 +38,8 @@ class Reporter:
         self.journal = journal
         self.trainer = trainer
         self.ceiling = ceiling
+        self.has_warned = False
+        """Whether it was said that the run does not learn."""
 
     @property
     def step(self) -> int:
@@ -103,13 +107,16 @@ class Reporter:
         for stream_id, own in figures.items():
             self.journal.say(f"  {stream_id:20} " + short(own))
 
-    def evaluation(self, figures: Figures, outcome: Outcome, stopping: Stopping) -> None:
-        """Record held-out figures, and how the watched score compares with the best."""
+    def evaluation(self, figures: Figures, outcome: Outcome, run: Run) -> None:
+        """Record held-out figures, and how the watched score compares with the best.
+
+        Warns, once, if the run has learnt nothing by now.
+        """
         state, journal = self.trainer.state, self.journal
         values = {**figures, "score": outcome.score, "streams": outcome.streams}
         journal.record("valid", state.step, values)
         for stream_id, own in figures.items():
-            journal.say(f"  {stream_id:20} " + short(own))
+            journal.say(f"  {stream_id:20} " + short(own) + unigram.shown(own))
         compared = ""
         if outcome.better:
             compared = " (best)"
@@ -118,10 +125,14 @@ class Reporter:
         elif state.best is not None:
             compared = f" (best {abs(state.best):.4g} at step {state.best_step})"
         journal.say(
-            f"  {stopping.metric} averaged over {', '.join(outcome.streams)}: "
+            f"  {run.stopping.metric} averaged over {', '.join(outcome.streams)}: "
             f"{abs(outcome.score):.4g}{compared}"
         )
         warn(self.trainer.parallel, translation_warnings(figures))
+        stuck = unigram.warning(run, state.step, figures)
+        if stuck and not self.has_warned:
+            self.has_warned = True
+            warn(self.trainer.parallel, [stuck])
 
     def test(self, figures: Figures) -> None:
         """Record the figures of the test split."""

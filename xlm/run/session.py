@@ -66,7 +66,7 @@ class Session:
             return Verdict()
         self.figures = self.measure()
         outcome = self.watch(self.figures)
-        self.reporter.evaluation(self.figures, outcome, self.run.stopping)
+        self.reporter.evaluation(self.figures, outcome, self.run)
         if self.held_out.has("test"):
             averaged = self.run.evaluate_averaged
             self.reporter.test(self.held_out.measure(self.trainer, "test", averaged=averaged))
