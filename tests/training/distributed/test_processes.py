@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from xlm.errors import ConfigError
 from xlm.training.distributed.processes import Parallel
-from xlm.training.distributed.wrap import no_sync, wrap
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -108,7 +106,7 @@ os._exit(0)
 )
 
 
-def _launch(script: str, world: int) -> list[dict[str, Any]]:
+def launch(script: str, world: int) -> list[dict[str, Any]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -134,7 +132,7 @@ def _launch(script: str, world: int) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def two() -> list[dict[str, Any]]:
-    return _launch(SCRIPT.replace("DEVICE", "cpu"), 2)
+    return launch(SCRIPT.replace("DEVICE", "cpu"), 2)
 
 
 def test_what_ranks_tell_each_other(two: list[dict[str, Any]]) -> None:
@@ -201,13 +199,9 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> Parallel:
 
 
 def test_a_single_process_needs_no_group(alone: Parallel) -> None:
-    module = nn.Linear(1, 1)
     assert alone == Parallel(torch.device("cpu"))
-    assert wrap(module, alone, find_unused_parameters=True) is module
     assert not alone.is_wrapped
     assert alone.is_main
-    with no_sync(module, active=True):
-        pass
     assert alone.sum_counts([1, 2]) == [1, 2]
     assert dict(alone.sum_scores({"a": 0.5})) == {"a": 0.5}
     assert alone.broadcast("x") == "x"
@@ -245,11 +239,11 @@ def _check_one_process(result: dict[str, Any]) -> None:
 
 
 def test_torchrun_with_one_process() -> None:
-    (result,) = _launch(SCRIPT.replace("DEVICE", "cpu"), 1)
+    (result,) = launch(SCRIPT.replace("DEVICE", "cpu"), 1)
     _check_one_process(result)
 
 
 @pytest.mark.gpu
 def test_torchrun_with_one_process_on_nccl() -> None:
-    (result,) = _launch(SCRIPT.replace("DEVICE", "cuda"), 1)
+    (result,) = launch(SCRIPT.replace("DEVICE", "cuda"), 1)
     _check_one_process(result)

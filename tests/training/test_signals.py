@@ -1,0 +1,47 @@
+"""Signals that ask a run to stop: what sets the event, and what is as before afterwards."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from xlm.training.signals import STOPPING, stop_on_signals
+
+
+@pytest.mark.parametrize("number", STOPPING)
+def test_a_signal_sets_the_event(number: signal.Signals, caplog: pytest.LogCaptureFixture) -> None:
+    before = [signal.getsignal(each) for each in STOPPING]
+    with stop_on_signals() as stop:
+        assert not stop.is_set()
+        os.kill(os.getpid(), number)
+        assert stop.wait(5)
+    assert [signal.getsignal(each) for each in STOPPING] == before
+    assert f"{number.name}: saving after this step, then stopping" in caplog.text
+
+
+def test_a_second_interrupt_ends_the_program() -> None:
+    with stop_on_signals():
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_handlers_come_back_after_an_error() -> None:
+    before = [signal.getsignal(each) for each in STOPPING]
+    with pytest.raises(RuntimeError), stop_on_signals():
+        raise RuntimeError
+    assert [signal.getsignal(each) for each in STOPPING] == before
+
+
+def test_another_thread_has_no_handlers() -> None:
+    before, found = [signal.getsignal(each) for each in STOPPING], []
+
+    def work() -> None:
+        with stop_on_signals() as stop:
+            found.append((stop.is_set(), [signal.getsignal(each) for each in STOPPING]))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [(False, before)]
