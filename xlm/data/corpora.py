@@ -22,7 +22,8 @@ from xlm.data.pairs import Pairs
 from xlm.errors import DataError
 from xlm.languages import Languages, match_languages, nearest
 from xlm.storage import HEADER, make_folder, read_header, write_json
-from xlm.text import Tokenizer, load_tokenizer
+from xlm.text.tokenizers.loading import load_tokenizer
+from xlm.text.tokenizers.tokenizer import Tokenizer
 
 log = logging.getLogger("xlm")
 

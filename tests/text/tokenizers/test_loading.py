@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from xlm.errors import DataError
-from xlm.text import Tokenizer, load_tokenizer
 from xlm.text.tokenizers.fastbpe import FastBpeTokenizer
 from xlm.text.tokenizers.learn import learn_sentencepiece
+from xlm.text.tokenizers.loading import load_tokenizer
+from xlm.text.tokenizers.tokenizer import Tokenizer
 
 LINES = ["the cat sat on the mat", "नमस्ते संसार", "a dog ran"] * 5
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from xlm.errors import ConfigError
-from xlm.text import Tokenizer
+from xlm.text.tokenizers.tokenizer import Tokenizer
 
 
 class Letters(Tokenizer):
