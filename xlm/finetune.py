@@ -35,7 +35,7 @@ from xlm.storage import make_folder, write_whole
 from xlm.tasks.task import Task
 from xlm.training.initialization import Initialization
 from xlm.training.optimizers.config import Optimizer
-from xlm.training.precision import Precision
+from xlm.training.precision import PrecisionSetting
 from xlm.training.restore import CHECKPOINTS
 from xlm.training.schedule import Schedule
 
@@ -132,8 +132,8 @@ class Finetune:
     """With halve_on_plateau: stop below this rate (mBERT study: 1e-5)."""
     patience: int | None = None
     """Stop after so many evaluations without a new best; null: never."""
-    precision: Precision = "fp32"
-    """fp32, bf16, or fp16 with a dynamic loss scale."""
+    precision: PrecisionSetting = "fp32"
+    """fp32, bf16, fp16 with a dynamic loss scale, or auto: bf16 if the device is faster in it."""
     report_every: int = 50
     """Steps between two lines of the report."""
     keep: bool = True

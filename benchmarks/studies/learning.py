@@ -33,7 +33,7 @@ from xlm.pretrain import MaskedLM, ModelConfig, Optimizer, Run, Schedule, pretra
 from xlm.rng import Random
 from xlm.run.build import build_mixture, held_out_streams, training_streams
 from xlm.run.selection import mean_of
-from xlm.training.precision import Precision, autocast
+from xlm.training.precision import autocast
 
 LANGUAGES = ["en", "hi", "ne"]
 ROWS, LENGTH, MASK_RATE, WARMUP = 32, 64, 0.3, 100
@@ -124,7 +124,7 @@ def peer_model(name: str, corpora: Corpora) -> nn.Module:
     return transformers.ModernBertForMaskedLM(config)
 
 
-def peer_loss(model: nn.Module, batch: Batch, precision: Precision) -> Tensor:
+def peer_loss(model: nn.Module, batch: Batch, precision: str) -> Tensor:
     """Return the summed cross-entropy of a batch's targets."""
     mask = torch.arange(batch.tokens.shape[1]) < batch.lengths[:, None]
     with autocast(torch.device("cpu"), precision):
@@ -179,7 +179,10 @@ def measure(arm: Arm, seed: int, steps: int, folder: Path, corpora: Corpora) -> 
     if arm.peer:
         figures = train_peer(arm, run, corpora)
     else:
-        figures = pretrain(run, corpora).figures
+        result = pretrain(run, corpora)
+        if result.state.step < steps:
+            raise SystemExit(f"stopped at update {result.state.step}; the same command goes on")
+        figures = result.figures
     return {"gain": gains(figures), "seconds": time.process_time() - started, "figures": figures}
 
 

@@ -13,6 +13,7 @@ import torch
 
 from tests.training import tiny
 from xlm.errors import ConfigError
+from xlm.pretrain import pretrain
 from xlm.run.config import read_run
 from xlm.run.folder import ORIGIN, RunFolder, locked
 from xlm.training.distributed.processes import Parallel
@@ -63,6 +64,35 @@ def test_the_end_is_known_by_the_last_line_of_the_journal(tmp_path: Path) -> Non
         assert not folder.has_ended()
         journal.record("end", 3, {})
         assert folder.has_ended()
+
+
+@pytest.mark.parametrize("best", ["bf16", "fp32"])
+def test_auto_is_the_best_precision_of_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best: str
+) -> None:
+    speeds = {"fp32": 1.0, "bf16": 3.0 if best == "bf16" else 1.1}
+    monkeypatch.setattr(
+        "xlm.training.speed.matmul_ceiling", lambda device, precision: speeds[precision]
+    )
+    run, folder = tiny.recipe(tmp_path, precision="auto"), RunFolder(tmp_path, ALONE)
+    assert folder.resolve(run).precision == best
+    assert folder.resolve(dataclasses.replace(run, precision="fp16")).precision == "fp16"
+
+
+def test_a_run_that_is_resumed_keeps_its_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, folder = tiny.recipe(tmp_path, precision="auto", steps=2), RunFolder(tmp_path, ALONE)
+    monkeypatch.setattr("xlm.run.folder.best_precision", lambda device: "bf16")
+    folder.check_same(run, {})
+    pretrain(run, tiny.corpora(20))
+    assert read_run(tmp_path).precision == "bf16"
+    monkeypatch.setattr("xlm.run.folder.best_precision", lambda device: "fp32")
+    assert folder.resolve(run).precision == "bf16"
+    folder.check_same(folder.resolve(run), {})
+    (tmp_path / "config.yaml").write_text("a: [")
+    with pytest.raises(ConfigError, match="config.yaml cannot be read .* or name a precision"):
+        folder.resolve(run)
 
 
 def test_another_recipe_or_origin_is_refused(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from xlm.storage import make_folder, write_whole
 from xlm.tasks import Answering, Classification, Parsing, Ranking, Regression, Tagging
 from xlm.training.initialization import Initialization
 from xlm.training.optimizers.config import Optimizer
-from xlm.training.precision import Precision
+from xlm.training.precision import PrecisionSetting
 from xlm.training.schedule import Schedule
 
 __all__ = [
@@ -86,8 +86,9 @@ class Run:
     """The update rule."""
     schedule: Schedule = field(default_factory=Schedule)
     """The learning rate, a function of the step."""
-    precision: Precision = "fp32"
-    """fp32, bf16, or fp16 with a dynamic loss scale; parameters stay float32."""
+    precision: PrecisionSetting = "fp32"
+    """fp32, bf16, fp16 with a dynamic loss scale, or auto: bf16 if the device is faster in it, else
+    fp32 (a run that is resumed keeps its own). Parameters stay float32."""
     dtype: Literal["float32", "float64"] = "float32"
     """Type of the parameters; float64 is for exact comparisons."""
     average: float = 0.0

@@ -15,17 +15,23 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import torch
+import yaml
 
+from xlm.config import strict_yaml
 from xlm.errors import ConfigError, one_line
 from xlm.model.pretrained import PretrainedModel
 from xlm.run.config import Run, differences, write_run
 from xlm.storage import write_json
 from xlm.training.distributed.processes import Parallel
 from xlm.training.journal import METRICS, Journal, read_metrics
+from xlm.training.precision import Precision
 from xlm.training.restore import CHECKPOINTS
+from xlm.training.speed import best_precision
 
 ORIGIN = "origin.json"
 """What a run was made from, in its folder: a digest of the model and of each file."""
@@ -54,6 +60,32 @@ class RunFolder:
         """Hold the folder, on rank 0; raise ConfigError as ``locked`` does."""
         with locked(self.path) if self.parallel.is_main else nullcontext():
             yield self
+
+    def resolve(self, run: Run) -> Run:
+        """Return ``run`` with a precision in place of ``auto``, the same on every rank.
+
+        It is that of the folder's own run if there is one, else the best of the device.
+        """
+        if run.precision != "auto":
+            return run
+        precision = None
+        if self.parallel.is_main:
+            precision = self._saved_precision() or best_precision(self.parallel.device)
+        return replace(run, precision=self.parallel.broadcast(precision))
+
+    def _saved_precision(self) -> str | None:
+        """Return the precision in config.yaml, None if there is no such file."""
+        try:
+            saved = strict_yaml.load((self.path / "config.yaml").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise ConfigError(
+                f"{self.path / 'config.yaml'} cannot be read ({one_line(error)}): give another "
+                "folder, or name a precision"
+            ) from error
+        precision = saved.get("precision") if isinstance(saved, dict) else None
+        return precision if precision in get_args(Precision) else None
 
     def open_journal(self, run: Run, step: int) -> Journal:
         """Write config.yaml if there is something to train; open the journal at ``step``."""

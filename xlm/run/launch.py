@@ -68,7 +68,7 @@ def train_run(run: Run, corpora: Corpora, parallel: Parallel) -> Result:
         raise ConfigError("folder is empty: name the folder that the run is written to")
     parallel.check_group_size(run.group_size)
     with RunFolder(run.folder, parallel).locked() as folder:
-        return train_in(folder, run, corpora)
+        return train_in(folder, folder.resolve(run), corpora)
 
 
 def train_in(folder: RunFolder, run: Run, corpora: Corpora) -> Result:
@@ -133,6 +133,7 @@ def finish_run(
     """
     parallel.check_group_size(run.group_size)
     with RunFolder(run.folder, parallel).locked() as folder:
+        run = folder.resolve(run)
         _of_main(parallel, lambda: folder.check_same(run, origin))
         history = to_history(_of_main(parallel, lambda: evaluations(folder.path)))
         if history.ended:

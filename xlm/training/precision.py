@@ -15,6 +15,8 @@ from torch import Tensor
 from xlm.errors import CheckpointError, ConfigError
 
 Precision = Literal["fp32", "bf16", "fp16"]
+PrecisionSetting = Literal["auto", "fp32", "bf16", "fp16"]
+"""A precision, or the best one of the device (``xlm.training.speed.best_precision``)."""
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -15,10 +15,14 @@ import torch
 from xlm.batch import Batch
 from xlm.model.config import ModelConfig, flops_per_token
 from xlm.objective import Objective
+from xlm.training.precision import Precision
 
 SIZE = {"cpu": 512, "cuda": 8192}
 LONG = 0.1
 """Seconds: a product that is slower on a CPU (fp16 on most) is measured once."""
+FAST = 1.25
+"""Times float32's speed that bf16 must reach to be chosen; with instructions for it, it is two to
+three times as fast."""
 SLOW = 0.5
 """Half precision below this share of float32's speed is warned of."""
 
@@ -56,6 +60,14 @@ def emulated(device: torch.device, precision: str, ceiling: float) -> str:
         f"this processor multiplies in {precision} at {ceiling / 1e9:.2g} GFLOP/s, in fp32 at "
         f"{single / 1e9:.2g}: it has no instructions for {precision}; train with precision fp32"
     )
+
+
+def best_precision(device: torch.device) -> Precision:
+    """Return bf16 if the device multiplies faster in it than in float32, else fp32."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    faster = matmul_ceiling(device, "bf16") > FAST * matmul_ceiling(device, "fp32")
+    return "bf16" if faster else "fp32"
 
 
 def _wait(device: torch.device) -> None:
