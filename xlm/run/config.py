@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Any, Literal
 
 import yaml
 
-from xlm.config.class_path import without_moved_defaults
 from xlm.config.cli import read, to_yaml
 from xlm.config.hints import check_types
 from xlm.errors import ConfigError
@@ -196,11 +196,11 @@ UNTRAINED = {
 
 
 def differences(saved: str, run: Run, free: Set[str] | None = None) -> list[str]:
-    """What of ``saved`` (a resolved config) ``run`` trains otherwise: ``field now (was then)``.
+    """Return the settings that ``run`` changes of ``saved``, a resolved recipe.
 
     ``free`` are the fields that are not compared (None: those of UNTRAINED).
     """
-    before = _leaves(without_moved_defaults(yaml.safe_load(saved)))
+    before = _leaves(yaml.safe_load(_completed(saved)))
     now = _leaves(yaml.safe_load(to_yaml(run)))
     if free is None:
         free = UNTRAINED - ({"steps"} if run.schedule.needs_total else set())
@@ -212,6 +212,20 @@ def differences(saved: str, run: Run, free: Set[str] | None = None) -> list[str]
         # A total that is given says where the schedule ends, whatever the number of steps.
         and not (name == "steps" and run.schedule.total_steps is not None)
     ]
+
+
+def _completed(saved: str) -> str:
+    """Return a resolved recipe with the defaults of settings that it is too old to have.
+
+    One that is not valid any more is returned as it is.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.yaml"
+        path.write_text(saved, encoding="utf-8")
+        try:
+            return to_yaml(read(Run, path))
+        except ConfigError:
+            return saved
 
 
 def _leaves(tree: Any, path: str = "") -> dict[str, Any]:
