@@ -81,6 +81,10 @@ class Stream(ABC):
     """Whether it is called by a pair of languages."""
     num_rows: int
     """Rows or pairs that an epoch serves."""
+    num_dropped = 0
+    """Rows that are left out."""
+    why_dropped = "are longer than the objective's length"
+    """The reason, as the end of a sentence about the rows that are left out."""
     batches_per_epoch: float
     """How many micro-batches make an epoch; a fraction where batches straddle epochs."""
 

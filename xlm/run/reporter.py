@@ -60,11 +60,10 @@ class Reporter:
         both = (("train", trainer.mixture.streams), ("valid", held_out.streams["valid"]))
         for split, streams in both:
             for stream in itertools.chain(*streams.values()):
-                if num_dropped := getattr(stream, "num_dropped", 0):
-                    why = getattr(stream, "why_dropped", "are longer than the objective's length")
+                if stream.num_dropped:
                     journal.say(
-                        f"{stream.id}, {split}: {num_dropped:,} rows {why} and left out "
-                        f"({stream.num_rows:,} stay)"
+                        f"{stream.id}, {split}: {stream.num_dropped:,} rows {stream.why_dropped} "
+                        f"and left out ({stream.num_rows:,} stay)"
                     )
         journal.record("start", self.step, {"parameters": num})
         if initialized is not None:
