@@ -71,7 +71,7 @@ class Trainer:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What follows from an evaluation."""
+    """The consequences of an evaluation."""
 
     stop: bool = False
     """End the run (early stopping)."""
@@ -81,7 +81,7 @@ class Verdict:
 
 @dataclass
 class TrainReport:
-    """What was summed since the last report, over all ranks."""
+    """Sums over all ranks since the last report."""
 
     step: int
     seconds: float
@@ -102,7 +102,7 @@ class TrainReport:
 
 @dataclass
 class _Sums:
-    """What is added up between two reports; a checkpoint keeps what was not reported yet."""
+    """Sums of this rank between two reports; a checkpoint keeps those not reported yet."""
 
     started: float = field(default_factory=time.perf_counter)
     waited: float = 0.0
@@ -113,7 +113,7 @@ class _Sums:
     flops: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """This rank's sums as plain numbers (waits for the device)."""
+        """Return this rank's sums as plain numbers; waits for the device."""
         return {
             "seconds": time.perf_counter() - self.started,
             "waited": self.waited,
@@ -125,7 +125,7 @@ class _Sums:
 
     @classmethod
     def from_json(cls, of_ranks: list[dict[str, Any]], parallel: Parallel) -> _Sums:
-        """This rank's sums; rank 0 takes all of them where there were other numbers of ranks."""
+        """Return this rank's sums; if the number of ranks has changed, rank 0 takes all of them."""
         if len(of_ranks) != parallel.world:
             mine = of_ranks if parallel.is_main else []
         else:
@@ -207,7 +207,10 @@ def _due(step: int, every: int) -> bool:
 
 
 def _agree(trainer: Trainer, step: Step, stop: bool) -> tuple[dict[str, int], bool]:
-    """Target counts per objective, tokens per stream and the stop flag, summed on the CPU group."""
+    """Return the targets of each objective over all ranks, and whether to stop.
+
+    Also adds the tokens of each stream to the state; all in one sum on the CPU group.
+    """
     names = list(trainer.learner.objectives)
     ids = trainer.mixture.stream_ids
     counts = dict.fromkeys(names, 0)
@@ -224,7 +227,7 @@ def _agree(trainer: Trainer, step: Step, stop: bool) -> tuple[dict[str, int], bo
 
 
 def _update(trainer: Trainer, step: Step, counts: dict[str, int], lr: float, sums: _Sums) -> Tensor:
-    """One update from this rank's micro-batches; returns the gradient's norm, on the device."""
+    """Update from this rank's micro-batches; return the gradient's norm, on the device."""
     for place, micro_batch in enumerate(step.micro_batches):
         synchronize = place == len(step.micro_batches) - 1
         _backward(trainer, micro_batch, counts[micro_batch.objective], synchronize, sums)
@@ -267,7 +270,7 @@ def _backward(
 
 
 def _seed_default_generators(device: torch.device, seed: int) -> None:
-    """Torch's own, which dropout draws from, are keyed like everything random.
+    """Key torch's own generators, which dropout draws from, like everything random.
 
     As ``torch.manual_seed``, which also formats a stack trace for devices that are not in use: 0.7
     ms a call.
@@ -287,7 +290,7 @@ def _settle(trainer: Trainer, sums: _Sums) -> None:
 
 
 def _report(trainer: Trainer, sums: _Sums, lr: float, norm: Tensor) -> TrainReport:
-    """The only place of the loop that waits for the device."""
+    """Return the report; no other part of the loop waits for the device."""
     seconds = time.perf_counter() - sums.started
     names = list(trainer.learner.objectives)
     totals = {name: float(sums.totals[name]) if name in sums.totals else 0.0 for name in names}

@@ -1,4 +1,4 @@
-"""How processes work together: torchrun's environment, one device each, gloo for what is counted.
+"""The processes of a training: torchrun's environment, one device each, gloo for counts.
 
 Tensors of the model travel on the default group (NCCL on GPUs, gloo on CPUs). Counts, metrics and
 flags travel as JSON or int64 on a gloo group of their own, so that no step waits for a device.
@@ -37,7 +37,7 @@ class Parallel:
     """This process among the others. Make it with :meth:`start`, end it with :meth:`close`."""
 
     device: torch.device
-    """Where this process computes."""
+    """The device that this process computes on."""
     world: int = 1
     """Number of processes."""
     rank: int = 0
@@ -62,7 +62,7 @@ class Parallel:
         deterministic: bool = False,
         timeout_seconds: float = 1800.0,
     ) -> Parallel:
-        """From torchrun's environment, or a single process where there is none.
+        """Join the processes of torchrun's environment; without one this process is alone.
 
         ``device`` is "cpu", "cuda" or "auto" (cuda if there is one). ``tf32`` allows products of
         float32 at 10 bits on GPUs; ``deterministic`` makes torch refuse or replace what is not.
@@ -105,11 +105,11 @@ class Parallel:
         """Whether this is the rank that writes files."""
         return self.rank == 0
 
-    # What the ranks tell each other. Everything here is collective: every rank calls it, in the
+    # Messages between the ranks. Everything here is collective: every rank calls it, in the
     # same order, from one thread.
 
     def gather(self, value: Any) -> list[Any]:
-        """The JSON value of every rank, by rank, on every rank (floats come back exactly)."""
+        """Return every rank's JSON value, by rank, on every rank; floats come back exactly."""
         if self.group is None:
             return [value]
         group = self._open_group()
@@ -126,7 +126,7 @@ class Parallel:
         ]
 
     def sum_counts(self, counts: Sequence[int]) -> list[int]:
-        """The sums over ranks, number by number; every rank gives as many."""
+        """Return the sums over ranks, number by number; every rank gives as many."""
         if self.group is None:
             return list(counts)
         total = torch.tensor(list(counts), dtype=torch.int64)
@@ -134,11 +134,11 @@ class Parallel:
         return [int(number) for number in total.tolist()]
 
     def sum_scores(self, scores: Mapping[str, float]) -> Scores:
-        """The sums over ranks, name by name, added in the order of ranks: alike on all, exactly."""
+        """Return the sums by name, added in the order of ranks: equal on all, exactly."""
         return reduce(lambda one, other: one + other, self.gather(dict(scores)), Scores())
 
     def broadcast(self, value: Any) -> Any:
-        """Rank 0's JSON value."""
+        """Return rank 0's JSON value."""
         return self.gather(value if self.rank == 0 else None)[0]
 
     def same_on_all(self, what: str, value: Any) -> None:
@@ -160,7 +160,7 @@ class Parallel:
     # The work.
 
     def share(self, group: Sequence[T]) -> list[T]:
-        """This rank's micro-batches of one group: every ``world``-th, from ``rank`` on.
+        """Return this rank's micro-batches of one group: every ``world``-th, from ``rank`` on.
 
         Raises ConfigError if the world size does not divide the group's.
         """
@@ -181,7 +181,7 @@ class Parallel:
         """Leave the groups and end their threads; nothing collective works after it.
 
         A thread of gloo may free the tensors of a collective long after the collective is over, and
-        needs the interpreter for it: where that was ending meanwhile, processes that had done all
+        needs the interpreter for it: if that was ending meanwhile, processes that had done all
         their work died of SIGABRT ("terminate called without an active exception"). So nothing of
         a group may outlive this, and a group without a holder joins its threads.
         """

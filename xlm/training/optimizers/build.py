@@ -1,4 +1,4 @@
-"""From the settings of an optimizer and a model's parameters to the optimizer."""
+"""The optimizer that a recipe's settings ask for."""
 
 from __future__ import annotations
 

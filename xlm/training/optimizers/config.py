@@ -15,7 +15,7 @@ _ONLY_MUON = ("matrix_lr", "momentum")
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Which optimizer, and its settings; the learning rate is the schedule's."""
+    """The kind of an optimizer and its settings; the learning rate is the schedule's."""
 
     kind: OptimizerKind = "adamw"
     """adam (weight decay as L2 in the gradient), adamw (decoupled; Loshchilov and Hutter 2019),

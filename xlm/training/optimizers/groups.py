@@ -1,4 +1,4 @@
-"""Which parameters share their settings: by name, by shape, and by kind of optimizer."""
+"""Groups of parameters that share their settings, by name, shape and kind of optimizer."""
 
 from __future__ import annotations
 

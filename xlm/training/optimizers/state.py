@@ -15,7 +15,7 @@ from xlm.training.optimizers.skippable import ADAM_STATE, SkippableOptimizer
 def flatten_optimizer(
     optimizer: torch.optim.Optimizer, named_parameters: Iterable[tuple[str, Tensor]]
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The optimizer's state by parameter name: tensors (``exp_avg/NAME``) and JSON values.
+    """Return the optimizer's state by parameter name: tensors (``exp_avg/NAME``) and JSON values.
 
     The tensors are not copied.
     """
@@ -36,7 +36,7 @@ def flatten_optimizer(
 
 
 def _group_state(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> dict[str, Any]:
-    """What a group holds beside settings, which are the recipe's (apex: the step counter)."""
+    """Return the values of a group that are no settings of the recipe (apex: the step counter)."""
     settings = {*optimizer.defaults, "params", "param_names", "rate"}
     extra = {key: value for key, value in group.items() if key not in settings}
     return {k: v.tolist() if isinstance(v, Tensor) else v for k, v in extra.items()}
@@ -48,9 +48,9 @@ def restore_optimizer(
     tensors: Mapping[str, Tensor],
     numbers: Mapping[str, Any],
 ) -> None:
-    """The inverse of :func:`flatten_optimizer`, bit for bit; settings stay as they are.
+    """Restore what :func:`flatten_optimizer` returned, bit for bit; settings stay as they are.
 
-    Raises CheckpointError if the parameters are not those that were saved.
+    Raises CheckpointError if the parameters, or the kind of optimizer, are not those of the state.
     """
     names = {id(p): name for name, p in reversed(list(named_parameters))}
     ordered = [(names[id(p)], p) for group in optimizer.param_groups for p in group["params"]]
@@ -80,7 +80,10 @@ def restore_optimizer(
 
 
 def _fits(value: Tensor, parameter: Tensor) -> bool:
-    """Scalars, the parameter's shape, or (Adafactor) its means over the last axis or another."""
+    """Return whether ``value`` can be state: a scalar, of the parameter's shape, or means of it.
+
+    Adafactor keeps means over the last axis and over the one before it, each of size 1 then.
+    """
     if not value.ndim:
         return True
     return value.ndim == parameter.ndim and all(

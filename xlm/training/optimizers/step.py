@@ -1,4 +1,4 @@
-"""What the loop does with an optimizer, without waiting for the device.
+"""The rate, the clipping and the guarded step of an update, none of which waits for the device.
 
 Gradients are clipped, and an update whose gradient is not finite is skipped, by tensors that stay
 on the device: the step never asks the GPU a question.
@@ -16,7 +16,7 @@ from xlm.training.optimizers.skippable import SkippableOptimizer
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of every group: ``lr`` times its ``rate`` (1 where it has none)."""
+    """Set the learning rate of every group: ``lr`` times its ``rate`` (1 if it has none)."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("rate", 1.0)
 
@@ -39,7 +39,7 @@ def clip_(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
 
 @torch.no_grad()
 def guarded_step(optimizer: torch.optim.Optimizer, found_inf: Tensor) -> None:
-    """``optimizer.step()``, unless ``found_inf`` (a scalar) is not 0: then nothing changes.
+    """Call ``optimizer.step()``, or change nothing if ``found_inf`` (a scalar) is not 0.
 
     Parameters, moments and step counters stay as they are, bit for bit. The fused optimizers of
     torch and those of this package decide on the device; for the others (apex, ``fused=False``)
@@ -49,8 +49,8 @@ def guarded_step(optimizer: torch.optim.Optimizer, found_inf: Tensor) -> None:
         if not bool(found_inf):
             optimizer.step()
         return
-    # What torch.amp.GradScaler sets on an optimizer whose kernel takes the flag, and compares
-    # with 1 in float32.
+    # torch.amp.GradScaler sets these on an optimizer whose kernel takes the flag; the kernel
+    # compares it with 1 in float32.
     guarded: Any = optimizer
     guarded.grad_scale, guarded.found_inf = None, found_inf.ne(0).float()
     try:
