@@ -11,6 +11,7 @@ from xlm.data.corpus import Corpus
 from xlm.data.pairs import Pairs
 from xlm.model.config import ModelConfig
 from xlm.model.transformer import Transformer
+from xlm.rng import Random
 
 TOKENIZER = WordTokenizer(60)
 END, PAD, MASK = TOKENIZER.end_id, TOKENIZER.pad_id, TOKENIZER.mask_id
@@ -54,3 +55,11 @@ def real(batch):
     """``predict`` and ``targets`` without what only fills them."""
     kept = batch.targets != -100
     return batch.predict[kept].tolist(), batch.targets[kept].tolist()
+
+
+def batches_of(objective, own, split, at=0):
+    """Every micro-batch of a pass over a stream, with the stream."""
+    found = objective.streams("o", own, seed=0, split=split)[at]
+    for k in range(found.num_batches):
+        train = split == "train"
+        yield found, objective.collate(found.examples(k), Random(0, k), train=train)
