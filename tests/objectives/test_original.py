@@ -1,4 +1,4 @@
-"""The original's masks, cell by cell in evaluation, by many draws in training; defaults change nothing.
+"""The original's masks: cell by cell in evaluation, by many draws in training.
 
 The figures in tests/golden are the original's own, on ids of toy text.
 """
