@@ -5,15 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import math
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +25,10 @@ from xlm.model.transformer import Transformer
 from xlm.objectives.masked import MaskedLM
 from xlm.pretrain import Result, pretrain
 from xlm.run import build as building
-from xlm.run import launch
 from xlm.run.config import Initialization, Run, Schedule, Stopping, differences, read_run
 from xlm.run.folder import RunFolder
 from xlm.run.session import begin
-from xlm.run.stopping import stopping_score
-from xlm.training import checkpoint, retention
+from xlm.training import checkpoint
 from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
 
@@ -378,105 +371,14 @@ def test_a_last_state_that_is_not_saved_is_an_error(
     disk.full_until = 100
     run = tiny.recipe(tmp_path, objectives=OBSERVED, steps=4)
     if end == "patience":
-        run = changed(run, steps=50, evaluate_every=1, stopping=_worsening(made, monkeypatch, 2))
+        tiny.fake_scores(monkeypatch, *range(1, 60))
+        run = changed(run, steps=50, evaluate_every=1, stopping=Stopping(metric="nats", patience=2))
     elif end == "signal":
         watch = Counted(8, lambda: os.kill(os.getpid(), signal.SIGTERM))
         monkeypatch.setitem(WATCH, "loss", watch)
     with pytest.raises(CheckpointError, match="not saved .*No space left .* make room"):
         pretrain(run, made)
     assert disk.saves and checkpoints(tmp_path) == []
-
-
-# Which state is the best, and when to give up.
-
-
-def _scores(monkeypatch: pytest.MonkeyPatch, *scores: float) -> None:
-    """Evaluations that find these scores, one after the other; a trial of one batch finds 0."""
-    left = iter(scores)
-
-    def found(*_: Any, most_batches: int | None, **__: Any) -> dict[str, dict[str, float]]:
-        if most_batches is not None:
-            return {"mlm/en": {"nats": 0.0}}
-        return {"mlm/en": {"nats": next(left)}, "mlm/hi": {"nats": 1.0}}
-
-    monkeypatch.setattr("xlm.run.held_out.evaluate", found)
-
-
-def _worsening(made: Corpora, monkeypatch: pytest.MonkeyPatch, patience: int) -> Stopping:
-    _scores(monkeypatch, *range(1, 60))
-    return Stopping(metric="nats", patience=patience)
-
-
-def test_best_and_patience(made: Corpora, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The score is the mean over languages: 3, 2, 2.5, 2, then it ends after two without a best."""
-    _scores(monkeypatch, 5.0, 3.0, 4.0, 3.0, 1.0, 9.0, 9.0, 9.0)
-    run = tiny.recipe(
-        tmp_path, steps=50, evaluate_every=2, keep_last=1,
-        stopping=Stopping(metric="nats", patience=2),
-    )  # fmt: skip
-    result = pretrain(run, made)
-    assert result.stopped_early
-    assert (result.state.step, result.state.best, result.state.best_step) == (8, 2.0, 4)
-    assert [line["score"] for line in tiny.journal(tmp_path, "valid").values()] == [3, 2, 2.5, 2]
-    assert tiny.journal(tmp_path, "valid")[2]["streams"] == ["mlm/en", "mlm/hi"]
-    assert checkpoints(tmp_path) == ["step-00000004", "step-00000008"]
-    best = retention.best(tmp_path / "checkpoints")
-    assert best is not None and best.step == 4
-
-    again = pretrain(run, made)  # does not train on behind the user's back
-    assert again.stopped_early and again.state == result.state
-    more = pretrain(changed(run, stopping=Stopping(metric="nats", patience=3)), made)
-    assert (more.state.step, more.state.best, more.state.best_step) == (16, 1.0, 10)
-
-
-def test_patience_survives_a_restart(
-    made: Corpora, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stopping = Stopping(metric="nats", patience=3)
-    _scores(monkeypatch, 1.0, 2.0, 2.0)
-    pretrain(tiny.recipe(tmp_path, steps=3, evaluate_every=1, stopping=stopping), made)
-    _scores(monkeypatch, 2.0, 2.0)
-    result = pretrain(tiny.recipe(tmp_path, steps=9, evaluate_every=1, stopping=stopping), made)
-    assert result.stopped_early and (result.state.step, result.state.best_step) == (4, 1)
-
-
-def test_evaluations_before_a_stage_are_not_counted(
-    made: Corpora, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _scores(monkeypatch, 1.0, 2.0, 9.0, 8.0)
-    stopping = Stopping(metric="nats", patience=1, from_step=3)
-    result = pretrain(tiny.recipe(tmp_path, steps=4, evaluate_every=1, stopping=stopping), made)
-    assert (result.state.step, result.state.best, result.state.best_step) == (4, 4.5, 4)
-
-
-def test_a_score_that_is_no_number_is_never_the_best(
-    made: Corpora, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _scores(monkeypatch, math.nan, 4.0, math.nan)
-    run = tiny.recipe(tmp_path, steps=3, evaluate_every=1)
-    result = pretrain(run, made)
-    assert (result.state.best, result.state.best_step) == (2.5, 2)
-    assert [line["score"] for line in tiny.journal(tmp_path, "valid").values()] == [
-        "inf",
-        2.5,
-        "inf",
-    ]
-
-
-def test_watched_scores_that_do_not_exist(made: Corpora, tmp_path: Path) -> None:
-    run = tiny.recipe(tmp_path, steps=2, evaluate_every=1)
-    with pytest.raises(ConfigError, match="stopping.streams names mlm/fr: evaluated are mlm/en"):
-        pretrain(changed(run, stopping=Stopping(streams=["mlm/fr"])), made)
-    assert not (tmp_path / "config.yaml").exists()  # at the start, not after hours
-    with pytest.raises(ConfigError, match="stopping.metric 'bleu': not a figure of mlm/en"):
-        pretrain(changed(run, stopping=Stopping(metric="bleu")), made)
-    figures = {"mlm/en": {"nats": 1.0}, "tlm/en-hi": {"nats": 4.0}, "mt/en-hi": {"bleu": 3.0}}
-    score = partial(stopping_score, pairs={"tlm/en-hi", "mt/en-hi"})
-    assert score(Stopping(metric="nats"), figures) == (1.0, ["mlm/en"])
-    # more of it is better: the lower, the better, of what is watched
-    assert score(Stopping(metric="bleu"), figures) == (-3.0, ["mt/en-hi"])
-    both = Stopping(metric="nats", streams=["mlm/en", "tlm/en-hi"])
-    assert score(both, figures) == (2.5, ["mlm/en", "tlm/en-hi"])
 
 
 # Settings that only reach torch.
@@ -489,63 +391,3 @@ def test_compile_reaches_the_stacks_that_are_called(made: Corpora, tmp_path: Pat
         called = session.trainer.learner.model.encoder._compiled_call_impl
         assert (called is not None) == compiled
         session.reporter.journal.close()
-
-
-def test_one_run_at_a_time(made: Corpora, tmp_path: Path) -> None:
-    """Of a folder, and of a process, whose torch generators are one for all threads."""
-    run = tiny.recipe(tmp_path, steps=2)
-    script = (
-        "import sys, time; from pathlib import Path; from xlm.run.folder import locked\n"
-        "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
-    )
-    other = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert other.stdout is not None and other.stdout.readline() == "held\n"
-        with pytest.raises(ConfigError, match="is being written by another run"):
-            pretrain(run, made)
-    finally:
-        other.kill()
-        other.wait()
-    errors: list[BaseException] = []
-
-    def again() -> None:
-        try:
-            pretrain(tiny.recipe(tmp_path / "other", steps=1), made)
-        except ConfigError as error:
-            errors.append(error)
-
-    with launch._ALONE:
-        thread = threading.Thread(target=again)
-        thread.start()
-        thread.join()
-    assert "another training is running in this process" in str(errors[0])
-    assert pretrain(run, made).state.step == 2
-
-
-def test_what_is_not_a_number_is_never_the_best(
-    made: Corpora, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _scores(monkeypatch, math.inf, math.nan, 3.0)
-    run = tiny.recipe(tmp_path, steps=6, evaluate_every=2, stopping=Stopping(metric="nats"))
-    state = pretrain(run, made).state
-    assert (state.best, state.best_step) == (2.0, 6)
-
-
-@pytest.mark.parametrize("metric", ["targets", "unigram_perplexity"])
-def test_a_metric_that_is_the_same_for_every_model_is_refused(
-    made: Corpora, tmp_path: Path, metric: str
-) -> None:
-    run = tiny.recipe(tmp_path, steps=2, evaluate_every=2, stopping=Stopping(metric=metric))
-    with pytest.raises(ConfigError, match="does not depend on the model"):
-        pretrain(run, made)
-
-
-@pytest.mark.parametrize(
-    ("metric", "best"), [("accuracy", -0.5), ("f1.PER", -0.5), ("nats", 0.25), ("nats.PER", 0.25)]
-)
-def test_the_best_is_the_highest_of_figures_that_rise(metric: str, best: float) -> None:
-    stopping = Stopping(metric=metric)
-    found = [stopping_score(stopping, {"t/en": {metric: x}}, set())[0] for x in (0.25, 0.5)]
-    assert min(found) == best

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -212,3 +213,15 @@ def journal(folder: Path | str, event: str = "train") -> dict[int, dict[str, Any
         line["step"]: {name: value for name, value in line.items() if name not in clock}
         for line in chosen
     }
+
+
+def fake_scores(monkeypatch: pytest.MonkeyPatch, *scores: float) -> None:
+    """Let evaluations find these scores, one after the other; a trial of one batch finds 0."""
+    left = iter(scores)
+
+    def found(*_: Any, most_batches: int | None, **__: Any) -> dict[str, dict[str, float]]:
+        if most_batches is not None:
+            return {"mlm/en": {"nats": 0.0}}
+        return {"mlm/en": {"nats": next(left)}, "mlm/hi": {"nats": 1.0}}
+
+    monkeypatch.setattr("xlm.run.held_out.evaluate", found)
