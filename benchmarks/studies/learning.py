@@ -6,7 +6,7 @@ Every arm trains the same layers (128 wide, 4 deep) on the same rows (4 times 8 
 update, each 8 of English, Hindi or Nepali) for the same number of updates, MLM with 30 % of the
 tokens as targets, and is measured on the same held-out cells: nats per predicted token *below* the
 unigram model, the mean of the three languages, with a 95 % interval over seeds. ``BERT`` and
-``ModernBERT`` are transformers' own classes of that size, with their own initial weights, trained on
+``ModernBERT`` are transformers' own classes of that size and initialization, trained on
 batches of the same streams. Every arm and seed that is finished is not run again; ``--quick`` tries
 it on the corpus that ships.
 """
