@@ -17,9 +17,12 @@ from xlm.pretrain import Result, pretrain
 from xlm.run import build as building
 from xlm.run.config import Run, Stopping
 from xlm.tasks.heads import Readout
+from xlm.training.distributed.processes import Parallel
 from xlm.training.optimizers.build import build_optimizer
 from xlm.training.optimizers.config import Optimizer
 from xlm.training.optimizers.state import flatten_optimizer, restore_optimizer
+from xlm.training.optimizers.step import set_lr
+from xlm.training.schedule import Schedule
 
 FEATURES = dataclasses.replace(tiny.NLI, readout=Readout(features=True, lstm_size=4, dropout=0.0))
 EMBEDDED = ("words.", "positions.", "languages.", "segments.", "embedding_norm.")
@@ -184,3 +187,20 @@ def test_without_halving_the_rate_stays(
     stopping = dataclasses.replace(HALVING, halve=False, lowest_lr=0.0)
     result = pretrain(recipe(tmp_path, steps=6, evaluate_every=1, stopping=stopping), made)
     assert rates(tmp_path) == pytest.approx([1] * 6) and not result.stopped_early
+
+
+# Muon.
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_muon_has_the_run_s_rates_and_precision(made: Corpora, precision: str) -> None:
+    schedule = Schedule(kind="linear", peak_lr=4e-3, warmup_steps=2)
+    optimizer = Optimizer(kind="muon", matrix_lr=0.03)
+    run = tiny.recipe("", optimizer=optimizer, schedule=schedule, precision=precision)
+    mixture = building.build_mixture(run, building.training_streams(run, made))
+    trainer = building.build_trainer(run, made, mixture, Parallel(torch.device("cpu")))
+    set_lr(trainer.optimizer, trainer.schedule.lr(2))
+    groups = trainer.optimizer.param_groups
+    rates = {group["parts"]: group["lr"] for group in groups}
+    assert rates == pytest.approx({0: 4e-3, 1: 0.03, 3: 0.03})
+    assert {group["bf16"] for group in groups} == {precision == "bf16"}

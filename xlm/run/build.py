@@ -111,7 +111,9 @@ def build_trainer(run: Run, corpora: Corpora, mixture: Mixture, parallel: Parall
     freeze(learner, run.frozen_layers)
     differ = parameter_sets_differ(learner, mixture)
     wrapped = wrap(learner, parallel, find_unused_parameters=differ)
-    optimizer = build_optimizer(run.optimizer, learner.named_parameters(), run.schedule.peak_lr)
+    optimizer = build_optimizer(
+        run.optimizer, learner.named_parameters(), run.schedule.peak_lr, run.precision
+    )
     if run.compile:
         compile_stacks(learner.model)
     named = list(learner.named_parameters())

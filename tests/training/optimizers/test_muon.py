@@ -1,5 +1,6 @@
 """Muon against torch's own, one by one and in parts, and what orthogonal means to it."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -58,12 +59,39 @@ def test_matrices_one_above_the_other_are_torchs_one_by_one(num_parts: int) -> N
     torch.testing.assert_close(whole, torch.cat(parts), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_without_bf16_the_arithmetic_is_the_parameters(
+    dtype: torch.dtype, bound: float, decay: float
+) -> None:
+    """The algorithm written out in float64, for a tall, a wide and a square matrix."""
+    for shape in ((12, 5), (5, 12), (8, 8)):
+        torch.manual_seed(0)
+        p = nn.Parameter(torch.randn(shape).to(dtype))
+        optimizer = Muon([p], lr=0.02, weight_decay=decay, bf16=False)
+        expected, average = p.detach().double().numpy().copy(), np.zeros(shape)
+        for _ in range(20):
+            p.grad = torch.randn_like(p)
+            optimizer.step()
+            gradient = p.grad.double().numpy()
+            average = 0.95 * average + 0.05 * gradient
+            x = 0.95 * average + 0.05 * gradient
+            x = x / np.linalg.norm(x)
+            for _ in range(5):
+                gram = x @ x.T
+                x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+            size = 0.02 * max(1, shape[0] / shape[1]) ** 0.5
+            expected = expected * (1 - 0.02 * decay) - size * x
+        np.testing.assert_allclose(p.detach().double().numpy(), expected, rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("shape", [(24, 24), (48, 24), (24, 48)])
-def test_singular_values_come_near_1(shape: tuple[int, int]) -> None:
+def test_singular_values_come_near_1(shape: tuple[int, int], dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     left, _, right = torch.linalg.svd(torch.randn(3, *shape), full_matrices=False)
     matrices = 100 * left * torch.linspace(0.1, 1, 24) @ right
-    found = orthogonalize(matrices).float()
+    found = orthogonalize(matrices.to(dtype)).float()
     values = torch.linalg.svdvals(found)
     assert 0.6 < values.min() and values.max() < 1.3
     # the singular vectors stay

@@ -20,12 +20,14 @@ def build_optimizer(
     config: Optimizer,
     named_parameters: Iterable[tuple[str, nn.Parameter]],
     peak_lr: float | None = None,
+    precision: str = "fp32",
 ) -> torch.optim.Optimizer:
     """Return the optimizer over the trainable parameters, each once.
 
-    Names that begin with ``heads.`` are those of heads. ``peak_lr`` is the schedule's highest rate,
-    which only Muon needs. The learning rate is 0 until ``set_lr`` sets it. Raises ConfigError if no
-    parameter is trainable, or if apex is asked for and is not there.
+    Names that begin with ``heads.`` are those of heads. Only Muon looks at ``peak_lr``, the
+    schedule's highest rate, and at ``precision``, that of the forward passes. The learning rate is
+    0 until ``set_lr`` sets it. Raises ConfigError if no parameter is trainable, or if apex is asked
+    for and is not there.
     """
     groups = parameter_groups(config, trainable_parameters(named_parameters), peak_lr)
     settings: dict[str, Any] = {"lr": 0.0, "betas": tuple(config.betas), "eps": config.eps}
@@ -45,7 +47,7 @@ def build_optimizer(
             return Lamb(groups, **settings)
         case "muon":
             momentum = MOMENTUM if config.momentum is None else config.momentum
-            return Muon(groups, momentum=momentum, **settings)
+            return Muon(groups, momentum=momentum, bf16=precision == "bf16", **settings)
 
 
 def _apex_adam() -> Callable[..., torch.optim.Optimizer]:
