@@ -58,7 +58,8 @@ def read_fairseq(path: str | Path) -> PretrainedModel:
     outer = prefix.removesuffix("sentence_encoder.")
     names = _names(source, prefix)
     num_layers = _number(settings, "encoder_layers", path)
-    found = take_encoder(source, names, prefix, num_layers)
+    num_heads = _number(settings, "encoder_attention_heads", path)
+    found = take_encoder(source, names, prefix, num_layers, num_heads)
     words = found["encoder.words.weight"]
     tokenizer = read_xlm_roberta(_beside(path), vocab_size=len(words))
     table = found["encoder.positions.weight"]

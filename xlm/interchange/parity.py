@@ -35,6 +35,7 @@ PEERS = {
     "roberta": "RobertaForMaskedLM",
     "camembert": "CamembertForMaskedLM",
     "bert": "BertForMaskedLM",
+    "roformer": "RoFormerForMaskedLM",
 }
 """The class that judges each ``model_type``."""
 _HEADS = ("pred_layer.", "lm_head.", "cls.")
@@ -284,7 +285,7 @@ class _Pair:
         else:
             given["attention_mask"] = inputs.real.long()
             offset = 0 if self.kind == "bert" else pad_id + 1
-        if self.kind == "bert":
+        if self.kind in ("bert", "roformer"):
             given["token_type_ids"] = inputs.segments
         if inputs.positions is not None:
             given["position_ids"] = inputs.positions + offset
@@ -320,8 +321,9 @@ class _Pair:
         if half:
             langs[:, half:] = (langs[:, half:] + 1) % ours.num_languages
             segments[:, half:] = 1 if ours.config.num_segments > 1 else 0
-            positions = torch.arange(shape[1]).repeat(shape[0], 1)
-            positions[:, half:] -= half
+            if self.kind != "roformer":  # which takes none: they run on
+                positions = torch.arange(shape[1]).repeat(shape[0], 1)
+                positions[:, half:] -= half
         size = torch.tensor(lengths)
         tokens[torch.arange(shape[1]) >= size[:, None]] = ours.pad_id
         return _Inputs(name, tokens, size, langs, segments, positions)

@@ -8,7 +8,7 @@ A family's module says what is its own: names, positions, the head, its tokenize
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from xlm.interchange.transformers.files import (
     write_config,
     write_weights,
 )
+from xlm.interchange.transformers.turns import check_sinusoids, sinusoids
 from xlm.model.pretrained import PretrainedModel
 from xlm.storage import write_whole
 from xlm.text.tokenizers import hugging_face, xlm_roberta
@@ -46,7 +47,6 @@ from xlm.text.tokenizers.xlm_roberta import XlmRobertaTokenizer
 
 Kind = HuggingFaceTokenizer | XlmRobertaTokenizer
 
-NAMES = Names()
 _DEFAULTS: dict[str, Any] = {
     # what transformers takes where config.json does not say
     "hidden_act": "gelu",
@@ -56,6 +56,7 @@ _DEFAULTS: dict[str, Any] = {
     "num_hidden_layers": 12,
     "num_attention_heads": 12,
     "tie_word_embeddings": True,
+    "max_position_embeddings": 1536,  # of RoFormer; the others' tables say
 }
 _REFUSED = {
     # setting: the values that are the architecture we have
@@ -63,6 +64,7 @@ _REFUSED = {
     "is_decoder": (None, False),
     "add_cross_attention": (None, False),
     "hidden_act": (None, "gelu", "relu"),
+    "rotary_value": (None, False),
 }
 
 
@@ -78,6 +80,8 @@ class Family:
     """model_type -> its class with a head."""
     bare: Mapping[str, str]
     """model_type -> its class without one."""
+    names: Names = field(default_factory=Names)
+    """Of the encoder's tensors; without positions a format is rotary."""
     head: HeadNames
     positions_after_padding: bool
     """Whether row pad + 1 of the positions is that of the first token."""
@@ -86,6 +90,11 @@ class Family:
     pad_id: int
     """Where config.json does not say."""
     read_tokenizer: Callable[[Path, int], Kind]
+
+    @property
+    def is_rotary(self) -> bool:
+        """Whether queries and keys turn, so that there is no table of positions."""
+        return self.names.positions is None
 
 
 def read_model(folder: str | Path, family: Family) -> PretrainedModel:
@@ -99,10 +108,14 @@ def read_model(folder: str | Path, family: Family) -> PretrainedModel:
     config = read_config(folder)
     _check(config, family, path)
     source = UnreadTensors(folder, read_weights(folder))
-    prefix = source.prefix(NAMES.words)
+    names = family.names
+    prefix = source.prefix(names.words)
     num_layers = _number(config, "num_hidden_layers", path)
+    num_heads = _number(config, "num_attention_heads", path)
     lost: list[str] = []
-    tensors = take_encoder(source, NAMES, prefix, num_layers)
+    tensors = take_encoder(source, names, prefix, num_layers, num_heads)
+    if names.sinusoids is not None and prefix + names.sinusoids in source:
+        check_sinusoids(folder, names.sinusoids, source.take(prefix + names.sinusoids))
     words = tensors["encoder.words.weight"]
     tokenizer = family.read_tokenizer(folder, len(words))
     _cut_positions(tensors, config, family, path, lost)
@@ -145,7 +158,7 @@ def write_model(
     bare = not transformer.config.output_transform
     lost = []
     prefix = "" if bare else family.prefix
-    tensors = give_encoder(transformer, NAMES, prefix)
+    tensors = give_encoder(transformer, family.names, prefix)
     tables, table_lines = _tables(model, family, num_segments)
     tensors |= {prefix + name: tensor for name, tensor in tables.items()}
     lost += table_lines
@@ -172,7 +185,14 @@ def write_model(
 def check_shape(model: PretrainedModel, family: Family, num_segments: int) -> None:
     """Raise ConfigError naming all that the family has no place for, and what to train with."""
     config, name = model.transformer.config, family.name
-    problems = settings_without_place(config)
+    if family.is_rotary:
+        problems = settings_without_place(config, "positions")
+        if config.positions != "rotary":
+            problems.append(f"positions {config.positions} (give rotary)")
+        if config.rotary_base != 10_000.0:
+            problems.append(f"rotary_base {config.rotary_base} (give 10000)")
+    else:
+        problems = settings_without_place(config)
     if config.num_decoder_layers:
         problems.append(f"a decoder (num_decoder_layers {config.num_decoder_layers}: give 0)")
     if model.transformer.encoder.languages is not None:
@@ -197,6 +217,11 @@ def _check(config: Mapping[str, Any], family: Family, path: Path) -> None:
         raise CheckpointError(
             f"{path}: model_type is {kind!r}, expected {' or '.join(family.model_types)}"
         )
+    if config.get("embedding_size") not in (None, config.get("hidden_size")):
+        raise CheckpointError(
+            f"{path}: embedding_size is {config['embedding_size']}, hidden_size "
+            f"{config.get('hidden_size')}: expected embeddings as wide as the layers"
+        )
     for name, allowed in _REFUSED.items():
         if config.get(name) not in allowed:
             expected = " or ".join(str(value) for value in allowed if value is not None)
@@ -210,8 +235,8 @@ def _value(config: Mapping[str, Any], name: str) -> Any:
 
 def _number(config: Mapping[str, Any], name: str, path: Path) -> Any:
     value = _value(config, name)
-    kinds = (int,) if name.startswith("num_") else (int, float)
-    least = 1 if name.startswith("num_") else 0
+    kinds = (int,) if name.startswith(("num_", "max_")) else (int, float)
+    least = 1 if name.startswith(("num_", "max_")) else 0
     if isinstance(value, bool) or not isinstance(value, kinds) or value < least:
         raise CheckpointError(f"{path}: {name} is {value!r}, expected a number from {least} up")
     return value
@@ -223,6 +248,7 @@ def _settings(
     """ModelConfig's fields: sizes from the tensors themselves, the rest from the configuration."""
     words = tensors["encoder.words.weight"]
     segments = tensors.get("encoder.segments.weight")
+    table = tensors.get("encoder.positions.weight")
     inner = tensors["encoder.layers.0.feed_forward.expand.weight"]
     sizes = {"hidden_size": words.shape[1], "intermediate_size": inner.shape[0]}
     for name, found in sizes.items():
@@ -238,7 +264,10 @@ def _settings(
         "language_embeddings": False,
         "num_segments": 0 if segments is None else len(segments),
         "feed_forward": inner.shape[0],
-        "max_positions": len(tensors["encoder.positions.weight"]),
+        "max_positions": _number(config, "max_position_embeddings", path)
+        if table is None
+        else len(table),
+        "positions": "rotary" if table is None else "learned",
         "dropout": float(_number(config, "hidden_dropout_prob", path)),
         "attention_dropout": float(_number(config, "attention_probs_dropout_prob", path)),
         "activation": _value(config, "hidden_act"),
@@ -285,30 +314,37 @@ def _cut_segments(
 def _tables(
     model: PretrainedModel, family: Family, num_segments: int
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """The three tables of embeddings by their names, and what was changed in them."""
-    side, lines = model.transformer.encoder, []
-    assert side.positions is not None, "check_shape sees to that"
-    positions = side.positions.weight.detach()
-    if family.positions_after_padding:
-        offset = model.tokenizer.pad_id + 1
-        unused = positions.new_zeros(offset, positions.shape[1])
-        positions = torch.cat([unused, positions])
-        lines.append(f"rows 0 to {offset - 1} of the positions, which no token has, are zeros")
-    width = positions.shape[1]
+    """The tables of embeddings by their names, and what was changed in them."""
+    lines: list[str] = []
+    side = model.transformer.encoder
+    names, words = family.names, side.words.weight.detach()
+    tables = {names.words: words}
+    if side.positions is not None and names.positions is not None:
+        tables[names.positions] = _position_rows(model, family, lines)
+    elif names.sinusoids is not None:
+        tables[names.sinusoids] = sinusoids(model.transformer.config)
     if side.segments is None:
-        segments = positions.new_zeros(num_segments, width)
+        segments = words.new_zeros(num_segments, words.shape[1])
         lines.append(f"token types: {num_segments} rows of zeros, since the model has none")
     else:
         segments = side.segments.weight.detach()
         if len(segments) < num_segments:  # one row is every token's
             segments = segments[:1].repeat(num_segments, 1)
             lines.append(f"token types: the one row of the model, {num_segments} times")
-    tables = {
-        NAMES.words: side.words.weight.detach(),
-        NAMES.positions: positions,
-        str(NAMES.segments): segments,
-    }
+    tables[str(names.segments)] = segments
     return tables, lines
+
+
+def _position_rows(model: PretrainedModel, family: Family, lines: list[str]) -> Tensor:
+    """Return the table of learned positions as the family has it."""
+    table = model.transformer.encoder.positions
+    assert table is not None, "check_shape sees to that"
+    rows = table.weight.detach()
+    if not family.positions_after_padding:
+        return rows
+    offset = model.tokenizer.pad_id + 1
+    lines.append(f"rows 0 to {offset - 1} of the positions, which no token has, are zeros")
+    return torch.cat([rows.new_zeros(offset, rows.shape[1]), rows])
 
 
 def _config(
@@ -329,12 +365,15 @@ def _config(
         "hidden_act": shape.activation,
         "hidden_dropout_prob": shape.dropout,
         "attention_probs_dropout_prob": shape.attention_dropout,
-        "max_position_embeddings": len(tables[NAMES.positions]),
-        "type_vocab_size": len(tables[str(NAMES.segments)]),
+        "max_position_embeddings": shape.max_positions
+        if family.is_rotary
+        else len(tables[str(family.names.positions)]),
+        "type_vocab_size": len(tables[str(family.names.segments)]),
         "layer_norm_eps": shape.layer_norm_eps,
         "pad_token_id": tokenizer.pad_id,
         "tie_word_embeddings": shape.tied_output,
         **(begin if family.positions_after_padding else {}),
+        **({"embedding_size": shape.dim, "rotary_value": False} if family.is_rotary else {}),
     }
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from xlm.errors import CheckpointError, ConfigError
+from xlm.interchange.transformers.turns import as_halves, as_neighbors
 from xlm.model.config import ModelConfig
 from xlm.model.transformer import Transformer
 
@@ -38,7 +39,10 @@ class Names:
     """A format's names, without the prefix that its encoder has."""
 
     words: str = "embeddings.word_embeddings.weight"
-    positions: str = "embeddings.position_embeddings.weight"
+    positions: str | None = "embeddings.position_embeddings.weight"
+    """None: queries and keys turn, in pairs of neighboring features."""
+    sinusoids: str | None = None
+    """The table of turns that files of a rotary format hold; it is not learned."""
     segments: str | None = "embeddings.token_type_embeddings.weight"
     embedding_norm: str = "embeddings.LayerNorm"
     layer: str = "encoder.layer.{}."
@@ -108,13 +112,17 @@ class UnreadTensors:
 
 
 def take_encoder(
-    source: UnreadTensors, names: Names, prefix: str, num_layers: int
+    source: UnreadTensors, names: Names, prefix: str, num_layers: int, num_heads: int
 ) -> dict[str, Tensor]:
-    """Every tensor of the encoder, by our names; CheckpointError names one that is missing."""
+    """Every tensor of the encoder, by our names; CheckpointError names one that is missing.
+
+    ``num_heads`` is that of the model, for a format whose queries and keys turn in other pairs.
+    """
     found = {
         "words.weight": source.take(prefix + names.words),
-        "positions.weight": source.take(prefix + names.positions),
     }
+    if names.positions is not None:
+        found["positions.weight"] = source.take(prefix + names.positions)
     if names.segments is not None:
         found["segments.weight"] = source.take(prefix + names.segments)
     for part in _PARTS:
@@ -127,9 +135,15 @@ def take_encoder(
             if names.fused is not None and fused in source:
                 together = source.take(fused)
             else:
-                together = torch.cat(
-                    [source.take(f"{theirs}{name}.{part}") for name in names.query_key_value]
-                )
+                parts = [source.take(f"{theirs}{name}.{part}") for name in names.query_key_value]
+                if names.positions is None:
+                    if len(parts[0]) % (2 * num_heads):
+                        raise CheckpointError(
+                            f"{source.path}: queries of {len(parts[0])} features do not turn in "
+                            f"pairs in {num_heads} heads: expected heads of an even width"
+                        )
+                    parts[:2] = [as_halves(tensor, num_heads) for tensor in parts[:2]]
+                together = torch.cat(parts)
             found[f"{ours}attention.query_key_value.{part}"] = together
             for old, new in names.parts.items():
                 found[f"{ours}{new}.{part}"] = source.take(f"{theirs}{old}.{part}")
@@ -144,7 +158,10 @@ def give_encoder(transformer: Transformer, names: Names, prefix: str) -> dict[st
         given[f"{prefix}{names.embedding_norm}.{part}"] = ours[f"embedding_norm.{part}"]
         for at in range(transformer.config.num_layers):
             theirs, own = prefix + names.layer.format(at), f"layers.{at}."
-            together = ours[f"{own}attention.query_key_value.{part}"].chunk(3)
+            together = list(ours[f"{own}attention.query_key_value.{part}"].chunk(3))
+            if names.positions is None:
+                num_heads = transformer.config.num_heads
+                together[:2] = [as_neighbors(tensor, num_heads) for tensor in together[:2]]
             for name, tensor in zip(names.query_key_value, together, strict=True):
                 given[f"{theirs}{name}.{part}"] = tensor.clone()
             for old, new in names.parts.items():
