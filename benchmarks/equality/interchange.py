@@ -355,6 +355,7 @@ def binarized(folder: Path) -> dict[str, Any]:
             "positions": np.array(positions, np.int64), "unk_words": dict(unknown),
         }  # fmt: skip
         torch.save(content, source / f"train.{language}.pth")
+    del sys.modules[module.__name__]  # the reader must not find the class
     import_corpora(Import(source=str(source), folder=str(imported)))
     text = Texts(train={name: f"sample:train.{name}.txt" for name in LANGUAGES})
     vocabulary = Vocabulary(codes=str(source / "codes"), vocab=str(source / "vocab"))

@@ -20,6 +20,7 @@ from torch import nn
 
 from tests.tasks import toys
 from tests.training import tiny
+from xlm import storage
 from xlm.batch import Batch, Loss
 from xlm.config.cli import read
 from xlm.errors import XlmError
@@ -203,7 +204,7 @@ def interrupted(
 
     Returns the digest of weights and averages at the end.
     """
-    checkpoint.sync = lambda path: None  # type: ignore[assignment]  # no power is cut here
+    storage.sync = checkpoint.sync = lambda path: None  # no power is cut here
     settings: dict[str, Any] = {
         "model": tiny.model(dropout=0.1, attention_dropout=0.1),
         "schedule": Schedule(kind="linear", peak_lr=1e-2, warmup_steps=3),
@@ -252,7 +253,7 @@ def _arm(session: Session, kill_at: int, phase: str) -> None:
     elif phase == "before the save":
         checkpoints.save = dying(checkpoints.save, after=False)
     elif phase == "in the save":  # everything is written, nothing has its name yet
-        checkpoint._commit = dying(checkpoint._commit, after=False)
+        checkpoint.replace_folder = dying(checkpoint.replace_folder, after=False)
     else:
         checkpoints.save = dying(checkpoints.save, after=True)
 
