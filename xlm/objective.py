@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +50,10 @@ class Objective(NamedByClassPath, ABC):
         ``model`` is None as long as its shape is not known; ``compiled`` tells whether it will be
         compiled. The message begins with the setting's name.
         """
+
+    def at(self, step: int) -> Self:
+        """Return the objective as it trains at ``step``: settings that change over steps fixed."""
+        return self
 
     @abstractmethod
     def streams(

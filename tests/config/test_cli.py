@@ -178,8 +178,11 @@ MISTAKES = [
     ("--stopping.streams=mlm/en", "expected a list of texts, found 'mlm/en'; write [mlm/en]"),
     ("--stopping.patience=x", "--stopping.patience: expected a whole number or null, found 'x'"),
     ("--objectives.mlm.mask_rat=1", "did you mean --objectives.mlm.mask_rate?"),
-    ("--objectives.mlm.mask_rate=lots", "--objectives.mlm.mask_rate: expected a number, found"),
-    ("--objectives.mlm.mask_rate=0.9", "mask_rate must be in (0, 0.5]: found 0.9"),
+    (
+        "--objectives.mlm.mask_rate=lots",
+        "--objectives.mlm.mask_rate: expected a number or a list of lists of numbers, found",
+    ),
+    ("--objectives.mlm.mask_rate=0.9", "mask_rate must be in (0, 0.8]: found 0.9"),
     ("--objectives.mlm.languages=en", "expected a list of texts, found 'en'; write [en]"),
     ("--objectives.mlm.sampling.alpa=1", "did you mean --objectives.mlm.sampling.alpha?"),
     ("--objectives.mln.rows=1", "nothing is called 'mln': there is mlm; did you mean mlm?"),

@@ -1,7 +1,9 @@
 """MLM and TLM: what is predicted, what the model sees, and what it costs."""
 
+import math
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from tests.objectives.toys import (
     real,
     sentences,
 )
+from tests.training import tiny
 from xlm.batch import IGNORED
 from xlm.data.corpora import Corpora
 from xlm.data.pairs import Pairs
@@ -27,6 +30,9 @@ from xlm.metrics.scores import Scores
 from xlm.objectives.masked import MaskedLM
 from xlm.objectives.original import OriginalMaskedLM
 from xlm.rng import Random
+from xlm.run.build import build_mixture, training_streams
+from xlm.training.distributed.processes import Parallel
+from xlm.training.prefetch import Prefetcher
 
 CORPORA = corpora()
 SEEDS = [0, 1, 2]
@@ -384,11 +390,20 @@ def test_figures_stand_for_all_subwords():
     [
         ({}, "takes either languages or pairs: found languages=\\[\\] and pairs=\\[\\]"),
         ({"languages": ["en"], "pairs": ["en-ne"]}, "list two objectives for both"),
-        ({"languages": ["en"], "mask_rate": 0.0}, r"mask_rate must be in \(0, 0.5\]: found 0.0"),
-        ({"languages": ["en"], "mask_rate": 0.6}, "found 0.6"),
+        ({"languages": ["en"], "mask_rate": 0.0}, r"mask_rate must be in \(0, 0.8\]: found 0.0"),
+        ({"languages": ["en"], "mask_rate": 0.9}, "found 0.9"),
+        ({"languages": ["en"], "mask_rate": [[0, 0.3], [9, 0.9]]}, "found 0.9"),
+        ({"languages": ["en"], "mask_rate": []}, "mask_rate: expected a number or points"),
+        (
+            {"languages": ["en"], "evaluation_mask_rate": 0.6},
+            r"evaluation_mask_rate must be in \(0, 0.5\]: found 0.6",
+        ),
         ({"languages": ["en"], "mask": 0.9}, r"shares that sum to 1: found \(0.9, 0.1, 0.1\)"),
         ({"languages": ["en"], "mask": 1.1, "keep": -0.2}, "shares that sum to 1"),
-        ({"languages": ["en"], "evaluation_folds": 8}, "between 1 and .* = 7: found 8"),
+        (
+            {"languages": ["en"], "evaluation_folds": 8},
+            "between 1 and 7, as each .*: found 8",
+        ),
         ({"languages": ["en"], "evaluation_folds": 0}, "found 0"),
         ({"languages": ["en"], "rows": 0}, "rows must be at least 1: found 0"),
         ({"pairs": ["en-ne"], "layout": "tml"}, "unknown layout 'tml': expected one of"),
@@ -432,3 +447,44 @@ def test_held_out_text_may_be_missing_of_some_languages():
     )
     assert [s.id for s in MLM.streams("mlm", own, seed=0, split="valid")] == ["mlm/ne"]
     assert [s.id for s in MLM.streams("mlm", own, seed=0)] == ["mlm/en", "mlm/ne"]
+
+
+# A rate that changes over the steps.
+
+
+def test_the_rate_of_a_step_is_on_straight_lines_between_points() -> None:
+    objective = MaskedLM(languages=["en"], rows=4, length=16, mask_rate=[[0, 0.3], [100, 0.1]])
+    assert [objective.at(step).mask_rate for step in (0, 25, 100, 900)] == pytest.approx(
+        [0.3, 0.25, 0.1, 0.1]
+    )
+    fixed = replace(objective, mask_rate=0.4)
+    assert fixed.at(7) is fixed
+
+
+@pytest.mark.parametrize(
+    ("settings", "rate", "num_folds"),
+    [
+        ({"mask_rate": 0.3}, 0.3, 3),
+        ({"mask_rate": 0.8}, 0.15, 7),
+        ({"mask_rate": [[0, 0.3], [9, 0.15]]}, 0.15, 7),
+        ({"mask_rate": 0.8, "evaluation_mask_rate": 0.25}, 0.25, 4),
+    ],
+)
+def test_evaluation_is_at_one_rate(settings: dict[str, Any], rate: float, num_folds: int) -> None:
+    objective = MaskedLM(languages=["en"], rows=4, length=16, **settings)
+    assert (objective.evaluation_rate, objective.num_folds) == (rate, num_folds)
+
+
+def test_training_masks_follow_the_step() -> None:
+    made = tiny.corpora()
+    objective = MaskedLM(languages=["en"], rows=8, length=10, mask_rate=[[0, 0.5], [4, 0.1]])
+    run = tiny.recipe("", objectives={"mlm": objective}, steps=5, group_size=1)
+    mixture = build_mixture(run, training_streams(run, made))
+    alone = Parallel(torch.device("cpu"))
+    prefetcher = Prefetcher(mixture, run.objectives, alone, seed=0, first=0, cursors={})
+    try:
+        batches = [prefetcher.next().micro_batches[0].batch for _ in range(5)]
+    finally:
+        prefetcher.close()
+    expected = [math.ceil(rate * 80) for rate in (0.5, 0.4, 0.3, 0.2, 0.1)]
+    assert [batch.count for batch in batches] == pytest.approx(expected, abs=1)

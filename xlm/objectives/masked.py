@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,15 @@ from xlm.data.masking import (
     partition_cells,
     replace_targets,
 )
+from xlm.data.sampling import Piecewise, check_piecewise, piecewise
 from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError
 from xlm.objectives.language_model import LanguageModel
 from xlm.rng import Random
 from xlm.text.tokenizers.tokenizer import Tokenizer
+
+DEFAULT_RATE = 0.15
+MOST_MASKED = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +40,15 @@ class MaskedLM(LanguageModel):
 
     In training the targets are drawn without replacement, with weights that fall with a token's
     frequency, and replaced 80/10/10. In evaluation the cells are split into
-    ``round(1 / mask_rate)`` disjoint sets fixed by the seed, each hidden in turn by the mask
+    ``round(1 / rate)`` disjoint sets fixed by the seed, each hidden in turn by the mask
     symbol: all of them predict every held-out token exactly once, ``evaluation_folds`` of them a
     share. ``OriginalMaskedLM`` draws either as the original XLM does.
     """
 
-    mask_rate: float = 0.15
-    """Share of the tokens (of a pair: of the masked sides) that are predicted."""
+    mask_rate: Piecewise = 0.15
+    """Share of the tokens (of a pair: of the masked sides) that are predicted: a number up to 0.8
+    (Wettig et al. 2023: 0.4 for large models), or points [[step, rate], ...] joined by straight
+    lines (GPT-BERT: from 0.3 down to 0.15)."""
     frequency_exponent: float = 0.5
     """Targets are drawn with weight count**-exponent (paper: 0.5); 0 draws them uniformly."""
     mask: float = 0.8
@@ -55,26 +61,58 @@ class MaskedLM(LanguageModel):
     """Which sentence of a pair is masked in training."""
     evaluation_side: Literal["both", "first", "second"] = "both"
     """Which sentence of a pair is masked in evaluation."""
+    evaluation_mask_rate: float | None = None
+    """Share of the tokens that each evaluation mask hides; null: mask_rate if that is one number of
+    at most 0.5, else 0.15."""
     evaluation_folds: int | None = None
     """How many of the disjoint evaluation masks are used; null: all, so that each token counts."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.mask_rate <= 0.5:
-            raise ConfigError(f"mask_rate must be in (0, 0.5]: found {self.mask_rate}")
+        self._check_rates()
         shares = (self.mask, self.keep, self.random)
         if min(shares) < 0 or abs(sum(shares) - 1) > 1e-9:
             raise ConfigError(f"mask, keep and random must be shares that sum to 1: found {shares}")
         if self.evaluation_folds is not None and not 1 <= self.evaluation_folds <= self.num_folds:
             raise ConfigError(
-                f"evaluation_folds must be between 1 and round(1 / mask_rate) = {self.num_folds}: "
-                f"found {self.evaluation_folds}"
+                f"evaluation_folds must be between 1 and {self.num_folds}, as each mask hides "
+                f"{self.evaluation_rate:g} of the tokens: found {self.evaluation_folds}"
             )
+
+    def _check_rates(self) -> None:
+        check_piecewise(self.mask_rate, "mask_rate")
+        points = self.mask_rate if isinstance(self.mask_rate, list) else [[0, self.mask_rate]]
+        for _, rate in points:
+            if not 0 < rate <= MOST_MASKED:
+                raise ConfigError(f"mask_rate must be in (0, {MOST_MASKED}]: found {rate}")
+        if self.evaluation_mask_rate is not None and not 0 < self.evaluation_mask_rate <= 0.5:
+            raise ConfigError(
+                f"evaluation_mask_rate must be in (0, 0.5]: found {self.evaluation_mask_rate}"
+            )
+
+    def at(self, step: int) -> Self:
+        """Return the objective with the mask rate of ``step``."""
+        if not isinstance(self.mask_rate, list):
+            return self
+        return dataclasses.replace(self, mask_rate=piecewise(self.mask_rate, step))
+
+    @property
+    def rate(self) -> float:
+        """The mask rate, at step 0 if it changes (see ``at``)."""
+        return piecewise(self.mask_rate, 0)
+
+    @property
+    def evaluation_rate(self) -> float:
+        """The share of the tokens that each evaluation mask hides."""
+        if self.evaluation_mask_rate is not None:
+            return self.evaluation_mask_rate
+        given = self.mask_rate
+        return given if not isinstance(given, list) and given <= 0.5 else DEFAULT_RATE
 
     @property
     def num_folds(self) -> int:
         """The number of disjoint masks that held-out cells are split into."""
-        return round(1 / self.mask_rate)
+        return round(1 / self.evaluation_rate)
 
     def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:
         """Return one masked micro-batch; ``train=False`` gives the first evaluation mask."""
@@ -98,11 +136,11 @@ class MaskedLM(LanguageModel):
             yield masked_batch(examples, cells, np.sort(chosen))
 
     def _choose(self, cells: Cells, stream: Stream, random: Random) -> NDArray[np.int64]:
-        """Draw the targets of training: exactly ``mask_rate`` of the real cells, ascending."""
+        """Draw the targets of training: exactly ``rate`` of the real cells, ascending."""
         eligible = self._eligible(cells, self.masked_side, stream.tokenizer)
         scores = self._weights(stream)[cells.tokens.ravel()] * eligible
         num_cells = np.count_nonzero(_of_side(cells, self.masked_side))
-        num_targets = int(np.ceil(self.mask_rate * num_cells))
+        num_targets = int(np.ceil(self.rate * num_cells))
         return np.sort(choose_targets(scores, num_targets, random))
 
     def _weights(self, stream: Stream) -> NDArray[np.float64]:

@@ -145,6 +145,11 @@ class OriginalMaskedLM(OriginalLanguageModel, MaskedLM):
             )
         if self.evaluation == "whole":
             return
+        if isinstance(self.mask_rate, list) or self.evaluation_mask_rate is not None:
+            raise ConfigError(
+                "evaluation original hides mask_rate of the tokens, one number: found mask_rate "
+                f"{self.mask_rate}, evaluation_mask_rate {self.evaluation_mask_rate}"
+            )
         if self.evaluation_side != "both" or self.evaluation_folds is not None:
             raise ConfigError(
                 "evaluation original has one mask, of both sides: found evaluation_side "
@@ -177,7 +182,7 @@ class OriginalMaskedLM(OriginalLanguageModel, MaskedLM):
 
     def _masked_as_original(self, examples: Examples, generator: np.random.RandomState) -> Batch:
         cells = self._cells(examples, train=False)
-        mask = original_evaluation_mask(cells.lengths, self.mask_rate, generator)
+        mask = original_evaluation_mask(cells.lengths, self.rate, generator)
         return masked_batch(examples, cells, np.flatnonzero(mask))
 
     def _choose(self, cells: Cells, stream: Stream, random: Random) -> NDArray[np.int64]:
@@ -188,7 +193,7 @@ class OriginalMaskedLM(OriginalLanguageModel, MaskedLM):
         if not self.predict_end:
             allowed &= cells.tokens != stream.tokenizer.end_id
         weights = self._weights(stream) if self.frequency_exponent else None
-        return choose_targets_as_original(cells.tokens, allowed, weights, self.mask_rate, random)
+        return choose_targets_as_original(cells.tokens, allowed, weights, self.rate, random)
 
     def _weights(self, stream: Stream) -> NDArray[np.float64]:
         counts = self._counts(stream)

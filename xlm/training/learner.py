@@ -53,7 +53,8 @@ def parameter_sets_differ(learner: Learner, mixture: Mixture) -> bool:
         for name, streams in mixture.streams.items():
             for stream in streams:
                 random = Random(0, "probe", stream.id)
-                batch = learner.objectives[name].collate(stream.examples(0), random, train=True)
+                objective = learner.objectives[name].at(0)
+                batch = objective.collate(stream.examples(0), random, train=True)
                 learner(name, batch.to(device)).total.backward()
                 used.append({n for n, p in learner.named_parameters() if p.grad is not None})
                 learner.zero_grad(set_to_none=True)

@@ -103,9 +103,10 @@ class Prefetcher:
         micro_batches = []
         offset = 0
         for group in groups:
+            objective = self._objectives[group.objective].at(number)
             indexed = list(enumerate(group.micro_batches))
             for place, (stream, k) in self._parallel.share(indexed):
-                batch = self._objectives[group.objective].collate(
+                batch = objective.collate(
                     stream.examples(k), Random(self._seed, stream.id, k), train=True
                 )
                 if self._parallel.device.type == "cuda":
