@@ -9,7 +9,7 @@ from torch import Tensor
 
 from xlm.errors import CheckpointError
 from xlm.model.config import ModelConfig
-from xlm.model.positions import rotation
+from xlm.model.positions import angles
 
 BASE = 10_000.0
 """RoFormer's base of wavelengths, which its configuration cannot change."""
@@ -53,5 +53,5 @@ def check_sinusoids(path: str | Path, name: str, table: Tensor) -> None:
 
 
 def _table(num_positions: int, width: int) -> Tensor:
-    turns = rotation(torch.arange(num_positions)[None], width, BASE, torch.float64)
-    return torch.cat([turns.sin[0, 0], turns.cos[0, 0]], dim=-1)
+    turns = angles(torch.arange(num_positions), width, BASE, torch.float64)
+    return torch.cat([turns.sin(), turns.cos()], dim=-1)
