@@ -241,3 +241,11 @@ def test_a_causal_model_of_llama_s_shape_is_transformers_llama():
         ours = model.encoder.get_parameter(here).grad
         theirs = peer.model.get_parameter(there).grad
         assert (ours - theirs).abs().max() <= 1e-5 * max(1.0, float(theirs.abs().max()))
+
+
+@pytest.mark.parametrize("fields", [{"positions": "rotary", "norm": "pre"}, {"qk_norm": True}])
+def test_a_stack_compiles_as_one_graph(fields):
+    model, tokens, lengths = build(**fields), tokens_of(2, 8), torch.tensor([8, 5])
+    expected = model.encode(tokens, lengths)
+    model.encoder.compile(backend="eager", fullgraph=True, dynamic=False)
+    assert torch.equal(model.encode(tokens, lengths), expected)
