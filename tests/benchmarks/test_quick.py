@@ -64,11 +64,11 @@ def test_what_tlm_takes_from_the_other_sentence(
 
 
 def test_what_makes_a_small_model_learn(run_quick: Run, tmp_path: Path) -> None:
-    only = ("learned positions (2019)", "rotary, normal initialization, no", "transformers'")
+    only = ("learned positions (2019)", "rotary-tiny, pre", "transformers'")
     run_quick("studies.learning", "--folder", tmp_path, "--only", *only)
     result = read(tmp_path / "learning.json")
     assert [row["shape"][:11] for row in result["rows"]] == [
-        "learned pos", "rotary, nor", "transformer", "transformer",
+        "learned pos", "rotary-tiny", "transformer", "transformer",
     ]  # fmt: skip
     assert all(float(row["nats below unigram"]) < 0 for row in result["rows"])  # of 4 updates
 
