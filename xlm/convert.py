@@ -98,8 +98,9 @@ def describe(model: PretrainedModel) -> list[str]:
     if config.num_decoder_layers:
         shape += f", decoder of {config.num_decoder_layers} layers"
     kind = type(model.tokenizer).__name__.removesuffix("Tokenizer")
+    positions = "positions" if config.positions == "learned" else f"{config.positions} positions"
     return [
-        f"model: {shape}, {config.max_positions} positions, {num:,} parameters",
+        f"model: {shape}, {config.max_positions} {positions}, {num:,} parameters",
         f"languages: {', '.join(model.languages) or 'not told apart'}{_trained(model)}",
         f"tokenizer: {kind}, {model.tokenizer.vocab_size:,} entries",
     ]

@@ -34,18 +34,18 @@ class Slow:
         normal = (x - mean) / torch.sqrt(variance + self.config.layer_norm_eps)
         return normal * self.weights[name + ".weight"] + self.weights.get(name + ".bias", 0)
 
-    def turned(self, vector, position):
+    def turned(self, vector, position, base):
         """A head's vector, each pair of its features turned by hand."""
         half = len(vector) // 2
         out = vector.clone()
         for k in range(half):
-            angle = int(position) / self.config.rotary_base ** (k / half)
+            angle = int(position) / base ** (k / half)
             one, other = vector[k], vector[half + k]
             out[k] = one * math.cos(angle) - other * math.sin(angle)
             out[half + k] = one * math.sin(angle) + other * math.cos(angle)
         return out
 
-    def heads(self, x, norm, positions):
+    def heads(self, x, norm, positions, base):
         """``[T, D]`` by head, normalized and turned as the configuration says."""
         size = self.config.dim // self.config.num_heads
         found = []
@@ -53,24 +53,28 @@ class Slow:
             head = self.norm(head, norm)
             if positions is not None and self.config.positions == "rotary":
                 head = torch.stack(
-                    [self.turned(*both) for both in zip(head, positions, strict=True)]
+                    [self.turned(*both, base) for both in zip(head, positions, strict=True)]
                 )
             found.append(head)
         return found
 
-    def attend(self, query, key, value, causal, prefix, positions=None):
+    def attend(self, query, key, value, causal, prefix, positions=None, window=None):
         size = self.config.dim // self.config.num_heads
-        queries = self.heads(query, prefix + "query_norm", positions)
-        keys = self.heads(key, prefix + "key_norm", positions)
+        base = self.config.rotary_base if window is None else self.config.local_rotary_base
+        base = base or self.config.rotary_base
+        queries = self.heads(query, prefix + "query_norm", positions, base)
+        keys = self.heads(key, prefix + "key_norm", positions, base)
         out = []
         for at in range(len(query)):
             heads = []
             for head in range(self.config.num_heads):
                 cut = slice(head * size, (head + 1) * size)
-                seen = at + 1 if causal else len(key)
-                scores = keys[head][:seen] @ (queries[head][at] / math.sqrt(size))
+                first, last = 0, at + 1 if causal else len(key)
+                if window is not None:
+                    first, last = max(0, at - window // 2), min(last, at + window // 2 + 1)
+                scores = keys[head][first:last] @ (queries[head][at] / math.sqrt(size))
                 weights = torch.exp(scores) / torch.exp(scores).sum()
-                heads.append((weights[:, None] * value[:seen, cut]).sum(0))
+                heads.append((weights[:, None] * value[first:last, cut]).sum(0))
             out.append(torch.cat(heads))
         return self.linear(torch.stack(out), prefix + "output")
 
@@ -93,7 +97,12 @@ class Slow:
         def look_at_itself(x):
             name = prefix + "attention.query_key_value"
             query, key, value = (self.linear(x, name, part, 3) for part in range(3))
-            return self.attend(query, key, value, causal, prefix + "attention.", positions)
+            number = int(prefix.split(".")[1])
+            local = self.config.window is not None and number % self.config.global_every
+            return self.attend(
+                query, key, value, causal, prefix + "attention.", positions,
+                self.config.window if local else None,
+            )  # fmt: skip
 
         def look_at_source(x):
             query = self.linear(x, prefix + "cross_attention.query")

@@ -99,6 +99,13 @@ def test_a_resolved_config_is_a_valid_config():
             {"dim": 5, "num_layers": 1, "num_heads": 1, "positions": "sinusoidal"},
             ["model.positions", "even", "5"],
         ),
+        ({"preset": "tiny", "window": 1, "global_every": 2}, ["model.window", "1", "2 tokens"]),
+        ({"preset": "tiny", "window": 8}, ["model.window", "model.global_every", "2 or more"]),
+        ({"preset": "tiny", "global_every": 3}, ["model.global_every", "3", "model.window"]),
+        (
+            {"preset": "tiny", "window": 8, "global_every": 2, "local_rotary_base": 9.0},
+            ["model.local_rotary_base", "9.0", "learned"],
+        ),
         ({"preset": "tiny", "rotary_base": 500.0}, ["model.rotary_base", "learned", "500"]),
         ({"preset": "rotary-tiny", "rotary_base": 1.0}, ["model.rotary_base", "above 1"]),
         (
@@ -152,6 +159,16 @@ def test_arithmetic_per_token_is_the_published_table(config, vocab, share, causa
     length = 128 if config.get("dim") == 256 else 256
     found = flops_per_token(ModelConfig(**config), vocab, length, share, causal) / 1e9
     assert found == pytest.approx(gflops, abs=6e-5)
+
+
+def test_a_local_layer_attends_to_its_window():
+    fields = {"dim": 8, "num_layers": 5, "num_heads": 2}
+    whole = flops_per_token(ModelConfig(**fields), 50, 100, 0.5)
+    local = flops_per_token(ModelConfig(**fields, window=9, global_every=3), 50, 100, 0.5)
+    # layers 1, 2 and 4 see 10 tokens of 100: scores and sums of d products each
+    assert whole - local == pytest.approx(3 * 3 * 4 * 90 * 8)
+    short = flops_per_token(ModelConfig(**fields, window=9, global_every=3), 50, 8, 0.5)
+    assert short == flops_per_token(ModelConfig(**fields), 50, 8, 0.5)
 
 
 def test_a_gated_layer_has_three_products():

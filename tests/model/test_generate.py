@@ -138,6 +138,7 @@ SHAPES = [
     {"positions": "sinusoidal", "norm": "pre", "embedding_scale": True},
     {"positions": "rotary", "norm": "pre", "norm_kind": "rms", "qk_norm": True,
      "activation": "swiglu", "biases": False, "output_transform": True},
+    {"positions": "rotary", "window": 4, "global_every": 2, "local_rotary_base": 20.0},
 ]  # fmt: skip
 
 

@@ -244,6 +244,7 @@ def test_a_tied_source_fills_an_output_matrix_of_its_own() -> None:
 MISFITS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"positions": "rotary"}, {}, r"the first is encoder.positions \(learned there, rotary here\)"),
     ({}, {"positions": "sinusoidal"}, r"encoder.positions \(sinusoidal there, learned here\)"),
+    ({"window": 4, "global_every": 2}, {}, r"encoder.window \(None there, 4 here\)"),
     ({"norm": "pre"}, {}, r"encoder.norm \(post there, pre here\)"),
     ({"norm_kind": "rms"}, {}, r"encoder.norm_kind \(layer there, rms here\)"),
     ({"embedding_scale": True}, {}, r"encoder.embedding_scale \(False there, True here\)"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xlm.model.config import ModelConfig
 
-_ONLY: dict[str, str | bool] = {
+_ONLY: dict[str, str | bool | None] = {
     "positions": "learned",
     "norm": "post",
     "norm_kind": "layer",
@@ -12,6 +12,7 @@ _ONLY: dict[str, str | bool] = {
     "biases": True,
     "embedding_norm": True,
     "embedding_scale": False,
+    "window": None,
 }
 """What XLM, BERT, RoBERTa and XLM-R are, all of them."""
 
@@ -32,6 +33,8 @@ def settings_without_place(config: ModelConfig, *allowed: str) -> list[str]:
     return phrases
 
 
-def _said(value: str | bool) -> str:
+def _said(value: str | int | None) -> str:
     """Return a value as a recipe has it."""
+    if value is None:
+        return "null"
     return value if isinstance(value, str) else str(value).lower()

@@ -91,16 +91,18 @@ class SelfAttention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         return self.output(_joined(attention(query, key, value, mask, causal, dropout)))  # type: ignore[no-any-return]
 
-    def step(self, x: Tensor, kept: Tensor, at: int, rotation: Rotation | None = None) -> Tensor:
+    def step(
+        self, x: Tensor, kept: Tensor, at: int, rotation: Rotation | None = None, first: int = 0
+    ) -> Tensor:
         """The next position alone: ``x`` ``[B, 1, D]`` at position ``at`` -> ``[B, 1, D]``.
 
         ``kept`` ``[2, B, H, L, D/H]`` holds key and value of the positions before, keys turned by
-        their own position; those of this one are written into it. ``rotation`` is that of ``at``.
-        In evaluation only: nothing is dropped.
+        their own position; those of this one are written into it. ``rotation`` is that of ``at``,
+        ``first`` the first position in sight. In evaluation only: nothing is dropped.
         """
         query, key, value = self._project(x, rotation)
         kept[0, :, :, at], kept[1, :, :, at] = key[:, :, 0], value[:, :, 0]
-        seen = kept[:, :, :, : at + 1]
+        seen = kept[:, :, :, first : at + 1]
         return self.output(_joined(attention(query, seen[0], seen[1])))  # type: ignore[no-any-return]
 
     def _project(self, x: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:

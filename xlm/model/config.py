@@ -87,6 +87,13 @@ class ModelConfig:
     embedding_noise: float = 0.0
     """Standard deviation of the noise that training adds to each looked-up word, position and
     segment vector (MonoTrans, appendix: 0.075 in fine-tuning)."""
+    window: int | None = None
+    """Tokens in sight of each in a local layer, half on either side (null: every layer sees whole
+    rows; ModernBERT, Warner et al. 2024: 128). Distances are those in the row."""
+    global_every: int = 1
+    """With a window: every so many layers, the first among them, see whole rows (ModernBERT: 3)."""
+    local_rotary_base: float | None = None
+    """Base of local layers (null: rotary_base; ModernBERT has 10,000 there, 160,000 elsewhere)."""
     embedding_norm: bool = True
     """Normalize the sum of the embeddings, as XLM and BERT do."""
     embedding_scale: bool = False
@@ -127,6 +134,10 @@ class ModelConfig:
     def inner_dim(self) -> int:
         """Width inside the feed-forward layers."""
         return self.feed_forward or 4 * self.dim
+
+    def is_local(self, layer: int) -> bool:
+        """Return whether the layer of that number, from 0, sees a window alone."""
+        return self.window is not None and layer % self.global_every != 0
 
     @property
     def gated(self) -> bool:
@@ -208,11 +219,35 @@ class ModelConfig:
                 f"model.rotary_base is {self.rotary_base}, but model.positions is "
                 f"{self.positions}: set it to rotary, or leave the base out"
             )
+        self._check_window()
         if self.fused_layer_norm and (self.norm_kind != "layer" or not self.biases):
             raise ConfigError(
                 "model.fused_layer_norm is a layer normalization with biases: expected "
                 f"model.norm_kind layer and model.biases true, found {self.norm_kind} and "
                 f"{str(self.biases).lower()}"
+            )
+
+    def _check_window(self) -> None:
+        if self.window is None:
+            for name, default in (("global_every", 1), ("local_rotary_base", None)):
+                if getattr(self, name) != default:
+                    raise ConfigError(
+                        f"model.{name} is {getattr(self, name)}, but model.window is not set: no "
+                        "layer is local; give a window, or leave it out"
+                    )
+            return
+        if self.window < 2:
+            raise ConfigError(f"model.window is {self.window}: expected 2 tokens or more")
+        if self.global_every < 2:
+            raise ConfigError(
+                f"model.window is {self.window} and model.global_every {self.global_every}: "
+                "expected global_every 2 or more, or every layer sees whole rows"
+            )
+        base = self.local_rotary_base
+        if base is not None and (self.positions != "rotary" or not base > 1):
+            raise ConfigError(
+                f"model.local_rotary_base is {base} and model.positions {self.positions}: expected "
+                "a base above 1 and rotary positions"
             )
 
 
@@ -245,14 +280,24 @@ def flops_per_token(
     source token's encoder and a target token's decoder, cross-attention included. For an objective
     that uses its encoder alone, give the same config with ``num_decoder_layers=0``.
 
+    A local layer attends to ``window`` + 1 tokens, if its rows are longer.
+
     ``length`` is the attended length (of rows of differing length: sum of squares / sum).
     """
     d = config.dim
     linears = 8 * d * d + (6 if config.gated else 4) * d * config.inner_dim
     causal_attention, full_attention = 2 * length * d, 4 * length * d
-    body = config.num_layers * (linears + (causal_attention if causal else full_attention))
+    attention = causal_attention if causal else full_attention
+    near = 1.0 if config.window is None else min((config.window + 1) / length, 1.0)
+
+    def attending(num_layers: int, whole: float) -> float:
+        num_local = sum(config.is_local(layer) for layer in range(num_layers))
+        return whole * (num_layers - num_local + near * num_local)
+
+    body = config.num_layers * linears + attending(config.num_layers, attention)
     if config.num_decoder_layers:
         cross = 8 * d * d + full_attention
-        body += config.num_decoder_layers * (linears + causal_attention + cross)
+        body += config.num_decoder_layers * (linears + cross)
+        body += attending(config.num_decoder_layers, causal_attention)
         body /= 2
     return 3.0 * (body + predicted_share * 2 * d * vocab_size)

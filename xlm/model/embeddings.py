@@ -78,14 +78,21 @@ class Embeddings(nn.Module):
             x = self.embedding_norm(x)
         return F.dropout(x, self.dropout, self.training)
 
-    def rotation(self, tokens: Tensor, positions: Tensor | None) -> Rotation | None:
-        """Return the turns of queries and keys at int64 ``[B, T]``; None unless rotary."""
-        if self.config.positions != "rotary":
+    def rotation(
+        self, tokens: Tensor, positions: Tensor | None, *, local: bool = False
+    ) -> Rotation | None:
+        """Return the turns of queries and keys at int64 ``[B, T]``; None unless rotary.
+
+        ``local`` layers may have a base of their own.
+        """
+        config = self.config
+        if config.positions != "rotary":
             return None
-        width = self.config.dim // self.config.num_heads
-        return rotation(
-            _running(tokens, positions), width, self.config.rotary_base, self.words.weight.dtype
-        )
+        base = config.rotary_base
+        if local and config.local_rotary_base is not None:
+            base = config.local_rotary_base
+        width = config.dim // config.num_heads
+        return rotation(_running(tokens, positions), width, base, self.words.weight.dtype)
 
 
 def _running(tokens: Tensor, positions: Tensor | None) -> Tensor:

@@ -162,12 +162,18 @@ class CachedDecoder:
         at = torch.full((len(tokens), 1), self._length, device=tokens.device)
         langs = self._langs.repeat_interleave(self._width)[:, None]
         x = self._stack.embed(tokens[:, None], at, langs)
-        rotation = self._stack.rotation(tokens[:, None], at[:1])
+        config = self._stack.config
+        rotations = [
+            self._stack.rotation(tokens[:, None], at[:1], local=local) for local in (False, True)
+        ]
         kept = self._with_room(len(tokens))
         for number, layer in enumerate(self._layers):
+            local = config.is_local(number)
+            first = max(0, self._length - (config.window or 0) // 2) if local else 0
             x = layer.step(
-                x, kept[number], self._length, self._sources[number], self._mask, rotation
-            )
+                x, kept[number], self._length, self._sources[number], self._mask,
+                rotations[local], first,
+            )  # fmt: skip
         self._length += 1
         logits = self._stack.project(self._stack.finish(x)[:, 0])
         # sums of many log-probabilities are compared: not in bfloat16

@@ -105,10 +105,11 @@ class Layer(nn.Module):
         source: tuple[Tensor, Tensor],
         mask: Tensor,
         rotation: Rotation | None = None,
+        first: int = 0,
     ) -> Tensor:
         """The next position of a decoder alone, in evaluation: ``[B x W, 1, D]``, the same back.
 
-        ``kept`` and ``at`` as in ``SelfAttention.step``; ``source`` is what
+        ``kept``, ``at`` and ``first`` as in ``SelfAttention.step``; ``source`` is what
         ``CrossAttention.key_and_value`` gave for ``B`` sources, each that of ``W`` rows in a row.
         """
         assert self.cross_attention is not None and self.cross_attention_norm is not None
@@ -119,7 +120,7 @@ class Layer(nn.Module):
             return look.attend(x.view(len(mask), -1, x.shape[-1]), *source, mask).view_as(x)
 
         x = self._residual(
-            x, self.attention_norm, lambda x: self.attention.step(x, kept, at, rotation)
+            x, self.attention_norm, lambda x: self.attention.step(x, kept, at, rotation, first)
         )
         x = self._residual(x, self.cross_attention_norm, look_together)
         return self._residual(x, self.feed_forward_norm, self.feed_forward)

@@ -71,11 +71,16 @@ class Stack(Embeddings):
         if padded and source is not None and source_lengths is not None:
             source_mask = visible(source_lengths, source.shape[1])
         x = _blanked(self.embed(tokens, positions, langs, segments), blank)
-        rotation = self.rotation(tokens, positions)
+        everywhere = (mask, causal, self.rotation(tokens, positions))
+        nearby = everywhere
+        if self.config.window is not None:
+            band = within(self.config.window, lengths if padded else None, tokens, causal)
+            nearby = (band, False, self.rotation(tokens, positions, local=True))
         if every_layer is not None:
             every_layer.append(x)
-        for layer in self.layers:
-            x = _blanked(layer(x, mask, causal, source, source_mask, rotation), blank)
+        for number, layer in enumerate(self.layers):
+            seen, one_way, rotation = nearby if self.config.is_local(number) else everywhere
+            x = _blanked(layer(x, seen, one_way, source, source_mask, rotation), blank)
             if every_layer is not None:
                 every_layer.append(x)
         if self.final_norm is not None:
@@ -233,6 +238,22 @@ def visible(lengths: Tensor, size: int) -> Tensor:
     The first always may: a softmax over no key at all is not a number, even in an empty row.
     """
     return ~_padding(lengths.clamp(min=1), size)[:, None, None, :]
+
+
+def within(window: int, lengths: Tensor | None, tokens: Tensor, causal: bool) -> Tensor:
+    """Bool ``[B or 1, 1, T, T]``, True at the keys that a query of a local layer may attend.
+
+    ``tokens`` ``[B, T]`` gives size and device; ``lengths`` those of padded rows. Every query sees
+    itself, also one of the padding, as a softmax over no key is not a number.
+    """
+    places = torch.arange(tokens.shape[1], device=tokens.device)
+    distances = places[:, None] - places[None, :]
+    near = distances.abs() <= window // 2
+    if causal:
+        near = near & (distances >= 0)
+    if lengths is None:
+        return near[None, None]
+    return near & visible(lengths, tokens.shape[1]) | (distances == 0)
 
 
 def _blanked(x: Tensor, blank: Tensor | None) -> Tensor:

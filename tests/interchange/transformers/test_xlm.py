@@ -403,6 +403,7 @@ def test_any_tokenizer_json_can_come_in(tmp_path):
         ({"qk_norm": True, "biases": False}, "qk_norm true (give false); biases false (give true)"),
         ({"embedding_norm": False}, "embedding_norm false (give true)"),
         ({"embedding_scale": True}, "embedding_scale true (give false)"),
+        ({"window": 4, "global_every": 2}, "window 4 (give null)"),
         ({"activation": "swiglu"}, "activation swiglu (give gelu)"),
     ],
 )
