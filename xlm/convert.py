@@ -29,7 +29,7 @@ from xlm.storage import atomic_directory, read_json, write_json
 PARITY = "parity.json"
 """Beside every model that a verb has written: what was measured, and what is lost."""
 
-Format = Literal["xlm", "xlm-roberta", "bert", "roformer"]
+Format = Literal["xlm", "xlm-roberta", "bert", "roformer", "modernbert"]
 Writer = Callable[[PretrainedModel, Path], list[str]]
 
 
@@ -60,8 +60,7 @@ class Export:
     folder: str
     """The folder to write; it must not hold anything."""
     format: Format
-    """The shape that the model was trained in: xlm, xlm-roberta, bert, or roformer (which has
-    rotary positions)."""
+    """The shape that the model was trained in: xlm, xlm-roberta, bert, roformer or modernbert."""
     task: str | None = None
     """Fine-tuned models: the task whose head goes too (null: the only one; "": none, the language
     model alone)."""
@@ -191,6 +190,10 @@ def writer(format: Format, causal: bool | None = None) -> Writer:
         from xlm.interchange.transformers.roberta import write_transformers_roberta
 
         return write_transformers_roberta
+    if format == "modernbert":
+        from xlm.interchange.transformers.modernbert import write_transformers_modernbert
+
+        return write_transformers_modernbert
     if format == "roformer":
         from xlm.interchange.transformers.roformer import write_transformers_roformer
 

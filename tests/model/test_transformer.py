@@ -28,7 +28,7 @@ SHAPES = [
      "output_transform": True},
     {"norm_kind": "rms", "activation": "silu", "qk_norm": True},
     {"norm": "pre", "embedding_norm": False, "embedding_scale": True},
-    {"window": 4, "global_every": 2},
+    {"window": 4, "global_every": 2, "norm": "pre", "first_norm": False},
     {"positions": "rotary", "window": 3, "global_every": 2, "local_rotary_base": 20.0},
 ]  # fmt: skip
 """Shapes that together give every field each of its values."""

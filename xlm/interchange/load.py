@@ -2,7 +2,7 @@
 
 model directory    config.json of this library           PretrainedModel.open
 run, checkpoint    checkpoints/step-00001234, config.yaml; without checkpoints its model
-transformers       config.json with model_type           xlm, xlm-roberta, roberta, bert, roformer
+transformers       config.json with model_type           see TRANSFORMERS
 fairseq            model.pt and dict.txt
 the original       a file .pth
 """
@@ -38,6 +38,7 @@ TRANSFORMERS = {
     "roberta": "xlm.interchange.transformers.roberta.read_transformers_roberta",
     "camembert": "xlm.interchange.transformers.roberta.read_transformers_roberta",
     "bert": "xlm.interchange.transformers.bert.read_transformers_bert",
+    "modernbert": "xlm.interchange.transformers.modernbert.read_transformers_modernbert",
     "roformer": "xlm.interchange.transformers.roformer.read_transformers_roformer",
 }
 """The reader of each ``model_type`` of transformers."""

@@ -36,6 +36,7 @@ PEERS = {
     "camembert": "CamembertForMaskedLM",
     "bert": "BertForMaskedLM",
     "roformer": "RoFormerForMaskedLM",
+    "modernbert": "ModernBertForMaskedLM",
 }
 """The class that judges each ``model_type``."""
 _HEADS = ("pred_layer.", "lm_head.", "cls.")
@@ -284,7 +285,7 @@ class _Pair:
             offset = 0
         else:
             given["attention_mask"] = inputs.real.long()
-            offset = 0 if self.kind == "bert" else pad_id + 1
+            offset = 0 if self.kind in ("bert", "modernbert") else pad_id + 1
         if self.kind in ("bert", "roformer"):
             given["token_type_ids"] = inputs.segments
         if inputs.positions is not None:

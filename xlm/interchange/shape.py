@@ -13,6 +13,7 @@ _ONLY: dict[str, str | bool | None] = {
     "embedding_norm": True,
     "embedding_scale": False,
     "window": None,
+    "first_norm": True,
 }
 """What XLM, BERT, RoBERTa and XLM-R are, all of them."""
 

@@ -102,6 +102,9 @@ class ModelConfig:
     norm: Literal["post", "pre"] = "post"
     """Normalize each sum of a part's input and output (post, as in XLM), or each part's input, and
     the last layer's output once more (pre; Xiong et al. 2020, "On Layer Normalization")."""
+    first_norm: bool = True
+    """Pre-norm alone: normalize the input of the first layer's attention too; ModernBERT, whose
+    embeddings are normalized, does not."""
     norm_kind: Literal["layer", "rms"] = "layer"
     """Layer normalization, or the root mean square alone (Zhang and Sennrich 2019)."""
     qk_norm: bool = False
@@ -218,6 +221,11 @@ class ModelConfig:
             raise ConfigError(
                 f"model.rotary_base is {self.rotary_base}, but model.positions is "
                 f"{self.positions}: set it to rotary, or leave the base out"
+            )
+        if not self.first_norm and self.norm != "pre":
+            raise ConfigError(
+                f"model.first_norm is false and model.norm {self.norm}: expected norm pre, whose "
+                "first norm acts on the embeddings"
             )
         self._check_window()
         if self.fused_layer_norm and (self.norm_kind != "layer" or not self.biases):

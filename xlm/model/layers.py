@@ -64,12 +64,13 @@ class OutputTransform(nn.Module):
 class Layer(nn.Module):
     """Self-attention, attention to a source if ``cross``, and a feed-forward part."""
 
-    def __init__(self, config: ModelConfig, *, cross: bool):
+    def __init__(self, config: ModelConfig, *, cross: bool, first: bool = False):
         super().__init__()
         self.dropout = config.dropout
         self.normalizes_input = config.norm == "pre"
         self.attention = SelfAttention(config)
-        self.attention_norm = build_norm(config)
+        normalizes = config.first_norm or not first
+        self.attention_norm = build_norm(config) if normalizes else nn.Identity()
         self.cross_attention = CrossAttention(config) if cross else None
         self.cross_attention_norm = build_norm(config) if cross else None
         self.feed_forward = FeedForward(config)

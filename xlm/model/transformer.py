@@ -38,7 +38,9 @@ class Stack(Embeddings):
     ):
         super().__init__(config, vocab_size=vocab_size, num_languages=num_languages, pad_id=pad_id)
         num_layers = config.num_decoder_layers if cross else config.num_layers
-        self.layers = nn.ModuleList(Layer(config, cross=cross) for _ in range(num_layers))
+        self.layers = nn.ModuleList(
+            Layer(config, cross=cross, first=layer == 0) for layer in range(num_layers)
+        )
         self.final_norm = build_norm(config) if config.norm == "pre" else None
         self.output_transform = OutputTransform(config) if config.output_transform else None
         self.output_bias = nn.Parameter(torch.empty(vocab_size))

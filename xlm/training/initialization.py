@@ -25,7 +25,7 @@ from xlm.training.learner import Learner
 OF_VOCABULARY = ("words.weight", "output_weight", "output_bias")
 """Tensors of a side with a row for each piece."""
 COMPUTED_WITH = (
-    "positions", "rotary_base", "norm", "norm_kind", "embedding_scale", "window",
+    "positions", "rotary_base", "norm", "norm_kind", "first_norm", "embedding_scale", "window",
     "global_every", "local_rotary_base", "num_heads", "activation",
     "layer_norm_eps",
 )  # fmt: skip

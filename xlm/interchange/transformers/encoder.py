@@ -173,7 +173,7 @@ def write_model(
     if transformer.config.embedding_noise:
         lost.append(f"embedding_noise {transformer.config.embedding_noise}, of training alone")
     config = _config(model, family, model_type, tables)
-    files, tokenizer_lines = _tokenizer_files(tokenizer, transformer.config.max_positions)
+    files, tokenizer_lines = tokenizer_files(tokenizer, transformer.config.max_positions)
     lost += tokenizer_lines
     write_weights(folder, tensors)
     for name, content in files.items():
@@ -377,7 +377,8 @@ def _config(
     }
 
 
-def _tokenizer_files(tokenizer: Kind, num_positions: int) -> tuple[dict[str, bytes], list[str]]:
+def tokenizer_files(tokenizer: Kind, num_positions: int) -> tuple[dict[str, bytes], list[str]]:
+    """Return a tokenizer's files by name, and a line for each thing that is lost."""
     if isinstance(tokenizer, XlmRobertaTokenizer):
         return xlm_roberta.transformers_files(tokenizer, num_positions)
     return hugging_face.transformers_files(tokenizer, num_positions)

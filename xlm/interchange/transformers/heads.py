@@ -32,7 +32,7 @@ from xlm.interchange.transformers.files import (
 from xlm.model.pretrained import PretrainedModel
 
 Reads = Literal["sentence", "word", "span"]
-Format = Literal["xlm", "xlm-roberta", "bert", "roformer"]
+Format = Literal["xlm", "xlm-roberta", "bert", "roformer", "modernbert"]
 Write = Callable[[PretrainedModel, Path], list[str]]
 """Writes a body and its tokenizer; returns a line per thing that is lost."""
 
@@ -98,10 +98,10 @@ def write_with_head(
     ``write`` is the writer of ``format``. Raises ConfigError, naming what to train with, where the
     format's class has no such head or no such body.
     """
-    if format == "roformer":
+    if format in ("roformer", "modernbert"):
         raise ConfigError(
-            "the head of a task does not go to RoFormer's classes: export the body alone (task "
-            "empty), or fine-tune a model of XLM's, BERT's or XLM-R's shape"
+            "the head of a task does not go to RoFormer's or ModernBERT's classes: export the body "
+            "alone (task empty), or fine-tune a model of XLM's, BERT's or XLM-R's shape"
         )
     names = _names(format, head)
     if head.causal and format != "xlm":
