@@ -51,7 +51,7 @@ class Objective(NamedByClassPath, ABC):
         compiled. The message begins with the setting's name.
         """
 
-    def at(self, step: int) -> Self:
+    def at_step(self, step: int) -> Self:
         """Return the objective as it trains at ``step``: settings that change over steps fixed."""
         return self
 

@@ -454,11 +454,11 @@ def test_held_out_text_may_be_missing_of_some_languages():
 
 def test_the_rate_of_a_step_is_on_straight_lines_between_points() -> None:
     objective = MaskedLM(languages=["en"], rows=4, length=16, mask_rate=[[0, 0.3], [100, 0.1]])
-    assert [objective.at(step).mask_rate for step in (0, 25, 100, 900)] == pytest.approx(
+    assert [objective.at_step(step).mask_rate for step in (0, 25, 100, 900)] == pytest.approx(
         [0.3, 0.25, 0.1, 0.1]
     )
     fixed = replace(objective, mask_rate=0.4)
-    assert fixed.at(7) is fixed
+    assert fixed.at_step(7) is fixed
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from xlm.data.masking import (
     partition_cells,
     replace_targets,
 )
-from xlm.data.sampling import Piecewise, check_piecewise, piecewise
+from xlm.data.sampling import check_piecewise, piecewise
 from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError
 from xlm.objectives.language_model import LanguageModel
@@ -45,7 +45,7 @@ class MaskedLM(LanguageModel):
     share. ``OriginalMaskedLM`` draws either as the original XLM does.
     """
 
-    mask_rate: Piecewise = 0.15
+    mask_rate: float | list[list[float]] = 0.15
     """Share of the tokens (of a pair: of the masked sides) that are predicted: a number up to 0.8
     (Wettig et al. 2023: 0.4 for large models), or points [[step, rate], ...] joined by straight
     lines (GPT-BERT: from 0.3 down to 0.15)."""
@@ -90,7 +90,7 @@ class MaskedLM(LanguageModel):
                 f"evaluation_mask_rate must be in (0, 0.5]: found {self.evaluation_mask_rate}"
             )
 
-    def at(self, step: int) -> Self:
+    def at_step(self, step: int) -> Self:
         """Return the objective with the mask rate of ``step``."""
         if not isinstance(self.mask_rate, list):
             return self
@@ -98,7 +98,7 @@ class MaskedLM(LanguageModel):
 
     @property
     def rate(self) -> float:
-        """The mask rate, at step 0 if it changes (see ``at``)."""
+        """The mask rate, at step 0 if it changes (see ``at_step``)."""
         return piecewise(self.mask_rate, 0)
 
     @property

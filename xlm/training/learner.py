@@ -53,7 +53,7 @@ def parameter_sets_differ(learner: Learner, mixture: Mixture) -> bool:
         for name, streams in mixture.streams.items():
             for stream in streams:
                 random = Random(0, "probe", stream.id)
-                objective = learner.objectives[name].at(0)
+                objective = learner.objectives[name].at_step(0)
                 batch = objective.collate(stream.examples(0), random, train=True)
                 learner(name, batch.to(device)).total.backward()
                 used.append({n for n, p in learner.named_parameters() if p.grad is not None})

@@ -103,7 +103,7 @@ class Prefetcher:
         micro_batches = []
         offset = 0
         for group in groups:
-            objective = self._objectives[group.objective].at(number)
+            objective = self._objectives[group.objective].at_step(number)
             indexed = list(enumerate(group.micro_batches))
             for place, (stream, k) in self._parallel.share(indexed):
                 batch = objective.collate(
