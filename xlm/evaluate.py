@@ -21,9 +21,10 @@ from xlm.run.build import build_learner, held_out_streams
 from xlm.run.config import read_run
 from xlm.storage import write_whole
 from xlm.tables import aligned
+from xlm.training.curves import plot_curves
 from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
-from xlm.training.journal import METRICS, plot_curves
+from xlm.training.journal import METRICS
 from xlm.training.restore import find_checkpoint, load_weights
 
 COLUMNS = (

@@ -86,7 +86,11 @@ def test_a_run_s_averaged_weights_are_loaded(run: Path, result: Result) -> None:
     assert not model.transformer.training and model.languages == {"en": 0, "ne": 1}
     for name, value in model.transformer.state_dict().items():
         assert torch.equal(value, averages[f"model.{name}"]), name
-    assert model.extra == {"step": best.step, "averaged": True}
+    assert model.extra == {
+        "step": best.step,
+        "averaged": True,
+        "objectives": ["MaskedLM"],
+    }
     assert same(load(best.path), model)
 
 

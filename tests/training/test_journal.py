@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from xlm.errors import ConfigError, DataError
-from xlm.training.journal import METRICS, Journal, plot_curves, read_metrics
+from xlm.training.journal import METRICS, Journal, read_metrics
 
 
 def _run(folder: Path, first: int, last: int) -> None:
@@ -140,24 +140,3 @@ def test_tensorboard_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ConfigError, match="pip install tensorboard"):
         Journal(tmp_path, tensorboard=True)
-
-
-def test_curves(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    for name in ("one", "two"):
-        _run(tmp_path / name, 0, 20)
-    output = tmp_path / "pictures" / "curves.png"
-    plot_curves([tmp_path / "one" / METRICS, tmp_path / "two" / METRICS], output)
-    assert output.read_bytes().startswith(b"\x89PNG")
-    plot_curves(tmp_path / "one" / METRICS, tmp_path / "one.svg")
-    assert "perplexity" in (tmp_path / "one.svg").read_text()
-    with pytest.raises(ConfigError, match="no value is named bleu"):
-        plot_curves(tmp_path / "one" / METRICS, output, figures=["bleu"])
-
-
-def test_curves_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _run(tmp_path, 0, 4)
-    for module in ("matplotlib", "matplotlib.figure", "matplotlib.backends.backend_agg"):
-        monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ConfigError, match="pip install matplotlib"):
-        plot_curves(tmp_path / METRICS, tmp_path / "curves.png")

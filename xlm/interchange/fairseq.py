@@ -16,7 +16,6 @@ from torch import Tensor
 from xlm.errors import CheckpointError
 from xlm.interchange.safe_torch.files import read_torch_file
 from xlm.interchange.transformers.encoder_names import (
-    NO_HEAD,
     STAND_IN,
     HeadNames,
     Names,
@@ -27,6 +26,7 @@ from xlm.interchange.transformers.encoder_names import (
     take_encoder,
     take_head,
 )
+from xlm.model.fill import NO_HEAD
 from xlm.model.pretrained import PretrainedModel
 from xlm.text.tokenizers.xlm_roberta import DICTIONARY_FILE, MODEL_FILE, read_xlm_roberta
 

@@ -24,6 +24,7 @@ from xlm.config import strict_yaml
 from xlm.data.corpora import DESCRIPTION
 from xlm.errors import CheckpointError, ConfigError, first_line, one_line
 from xlm.model.config import ModelConfig
+from xlm.model.fill import OBJECTIVES
 from xlm.model.pretrained import CONFIG, FORMAT, TOKENIZER, PretrainedModel
 from xlm.model.transformer import Transformer
 from xlm.storage import read_json
@@ -157,11 +158,18 @@ def read_checkpoint(
             f"{loaded.path}: its tensors do not fit its config.yaml ({one_line(error)})"
         ) from error
     heads: dict[str, Tensor] = {n: t for n, t in tensors.items() if n.startswith("heads.")}
-    extra = {"step": loaded.step, "averaged": averaged}
+    extra = {"step": loaded.step, "averaged": averaged, OBJECTIVES: _class_names(loaded)}
     return PretrainedModel(
         transformer.eval(), tokenizer, languages, extra, heads, _tasks(loaded, heads),
         source=str(loaded.path),
     )  # fmt: skip
+
+
+def _class_names(loaded: checkpoint.Loaded) -> list[str]:
+    """The classes of a run's objectives, without their modules."""
+    objectives = strict_yaml.load(loaded.text("config.yaml")).get("objectives", {})
+    paths = {str(own.get("class_path", "")) for own in objectives.values()}
+    return sorted({path.rpartition(".")[2] for path in paths if path})
 
 
 def _tasks(loaded: checkpoint.Loaded, heads: Mapping[str, Tensor]) -> str:

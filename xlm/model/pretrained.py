@@ -25,6 +25,8 @@ from xlm.batch import Batch
 from xlm.errors import CheckpointError, ConfigError, one_line
 from xlm.languages import match_languages
 from xlm.model.config import ModelConfig
+from xlm.model.fill import CELLS as FILL_CELLS
+from xlm.model.fill import Candidate, fill
 from xlm.model.generate import Generation
 from xlm.model.tensor_files import read_tensors, write_tensors
 from xlm.model.transformer import Transformer
@@ -195,6 +197,21 @@ class PretrainedModel:
         line, their scores, and what is raised, see ``xlm.model.translation.Translator``.
         """
         return Translator(self, source, target, settings=settings, tokens=tokens).texts(lines)
+
+    def fill(
+        self,
+        texts: Sequence[str],
+        language: str | None = None,
+        top: int = 5,
+        *,
+        tokens: int = FILL_CELLS,
+    ) -> list[list[list[Candidate]]]:
+        """The most probable subwords of each mask (``<mask>`` or ``___``) of each text, in order.
+
+        Of each candidate its text and its probability, best first; ``tokens`` are the cells of a
+        batch. The model must be a masked one; for what is raised, see ``xlm.model.fill.fill``.
+        """
+        return fill(self, texts, language, top=top, tokens=tokens)
 
     def encode(self, batch: Batch, *, causal: bool = False) -> Tensor:
         """The last layer's hidden states ``[B, T, D]`` of a batch, zero at padding."""

@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ class Journal:
         self._file.write(json.dumps(_plain(line), allow_nan=False, ensure_ascii=False) + "\n")
         self._file.flush()
         if self._writer is not None:
-            for name, value in _numbers(values):
+            for name, value in numbers(values):
                 self._writer.add_scalar(f"{event}/{name}", value, step)
 
     def say(self, line: str) -> None:
@@ -126,62 +126,6 @@ def read_metrics(path: Path | str) -> list[dict[str, Any]]:
             f"{path}: cannot be read ({error.strerror}); expected a metrics.jsonl"
         ) from error
     return [_parse(path, number, line) for number, line in enumerate(lines, start=1)]
-
-
-def plot_curves(
-    paths: Path | str | Sequence[Path | str],
-    output: Path | str,
-    figures: Sequence[str] = ("loss", "perplexity"),
-) -> None:
-    """Draw curves over steps into ``output`` (PNG, SVG or PDF by its ending).
-
-    One panel per name in ``figures``, one line per file and value whose path has that name in it
-    (``loss/mlm``, ``mlm/en/perplexity``). Raises ConfigError if matplotlib is missing or nothing
-    has such a name.
-    """
-    paths = [paths] if isinstance(paths, Path | str) else list(paths)
-    panels: dict[str, dict[str, list[tuple[int, float]]]] = {name: {} for name in figures}
-    for path in paths:
-        prefix = f"{Path(path).parent.name}: " if len(paths) > 1 else ""
-        for line in read_metrics(path):
-            for name, value in _numbers(line):
-                for panel in set(name.split("/")) & set(panels):
-                    label = f"{prefix}{line['event']} {name}"
-                    panels[panel].setdefault(label, []).append((line["step"], value))
-    drawn = {panel: lines for panel, lines in panels.items() if lines}
-    if not drawn:
-        raise ConfigError(
-            f"{', '.join(map(str, paths))}: no value is named {' or '.join(figures)}; train for "
-            "at least one report first"
-        )
-    _draw(drawn, Path(output))
-
-
-def _draw(panels: Mapping[str, Mapping[str, list[tuple[int, float]]]], output: Path) -> None:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigError(
-            f"curves need matplotlib ({error}); install it: pip install matplotlib "
-            "(the extra `plot` of this package)"
-        ) from error
-    figure = Figure(figsize=(7 * len(panels), 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, (name, lines) in zip(
-        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
-    ):
-        for label, points in lines.items():
-            marker = "." if len(points) < 30 else ""
-            axes.plot(*zip(*points, strict=True), label=label, marker=marker)
-        axes.set(xlabel="step", ylabel=name, title=name)
-        values = [y for points in lines.values() for _, y in points if math.isfinite(y)]
-        if values and min(values) > 0 and max(values) > 20 * min(values):
-            axes.set_yscale("log")
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(output, dpi=120)
 
 
 def _summary_writer(folder: Path, step: int) -> Any:
@@ -243,11 +187,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+def numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
     """Every number below ``values``, under its path joined by "/"."""
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from _numbers(value, f"{prefix}{name}/")
+            yield from numbers(value, f"{prefix}{name}/")
         elif value in ("nan", "inf", "-inf"):
             yield f"{prefix}{name}", float(value)
         elif isinstance(value, int | float) and not isinstance(value, bool):

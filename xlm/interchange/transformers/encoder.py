@@ -18,7 +18,6 @@ from torch import Tensor
 from xlm.errors import CheckpointError, ConfigError
 from xlm.interchange.shape import settings_without_place
 from xlm.interchange.transformers.encoder_names import (
-    NO_HEAD,
     STAND_IN,
     HeadNames,
     Names,
@@ -39,6 +38,7 @@ from xlm.interchange.transformers.files import (
     write_weights,
 )
 from xlm.interchange.transformers.turns import check_sinusoids, sinusoids
+from xlm.model.fill import NO_HEAD
 from xlm.model.pretrained import PretrainedModel
 from xlm.storage import write_whole
 from xlm.text.tokenizers import hugging_face, xlm_roberta

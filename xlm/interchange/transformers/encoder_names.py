@@ -25,8 +25,6 @@ _LEGACY = {".LayerNorm.gamma": ".LayerNorm.weight", ".LayerNorm.beta": ".LayerNo
 """What files converted from TensorFlow still say."""
 _BUFFERS = (".position_ids", ".token_type_ids", ".version", "._float_tensor")
 """What files keep beside parameters; nothing of it is learnt."""
-NO_HEAD = "no head"
-"""In a model's ``extra``: it came without an output onto the vocabulary, and leaves without one."""
 STAND_IN = (
     "no output onto the vocabulary was in the file: the word embeddings with a bias of 0 stand in "
     "for it, and predict nothing before they are trained"

@@ -21,7 +21,6 @@ from typing import Any, Literal
 from torch import Tensor
 
 from xlm.errors import CheckpointError, ConfigError
-from xlm.interchange.transformers.encoder_names import NO_HEAD
 from xlm.interchange.transformers.files import (
     CONFIG,
     read_config,
@@ -29,6 +28,7 @@ from xlm.interchange.transformers.files import (
     write_config,
     write_weights,
 )
+from xlm.model.fill import NO_HEAD
 from xlm.model.pretrained import PretrainedModel
 
 Reads = Literal["sentence", "word", "span"]
