@@ -5,7 +5,8 @@
 
 A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``. ``TABLES`` has a function for
 NAME where its figures want one of their own; else ``results/NAME.json`` is shown as ``plain`` does.
-Where there is no such file the document says "Not measured yet."
+Where there is no such file the document says "Not measured yet." A name ledger-PAPER stands for the
+comparison with benchmarks/ledger/PAPER.yaml.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.support.ledger_tables import ledger
 from benchmarks.support.markdown_table import Result, markdown
 from benchmarks.support.translation_tables import (
     supervised,
@@ -57,6 +59,8 @@ def rebuilt(text: str, results: Path = RESULTS) -> str:
 
 def render(name: str, results: Path = RESULTS) -> str:
     """What stands between the markers of table ``name``."""
+    if name.startswith("ledger-"):
+        return ledger(name.removeprefix("ledger-"), results)
     make, file = TABLES.get(name, (plain, name))
     path = results / f"{file}.json"
     if not path.exists():

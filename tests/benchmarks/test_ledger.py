@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -216,3 +217,11 @@ def test_order_counts_pairs_on_the_published_side() -> None:
     sure = ledger_tables.sure(rows[0], rows[1:], study)
     assert sure == "3 seeds, 95 % interval over seeds; apart from 1 of 2; tiny"
     assert ledger_tables.sure(rows[3], rows[:3], study) == "3 seeds, no interval; tiny"
+
+
+def test_the_page_says_first_that_our_models_are_tiny() -> None:
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    first = page.split("\n\n")[1]
+    assert "Our models are tiny, and only the order of rows is compared" in first
+    at = [page.index(f"<!-- table: ledger-{name} -->") for name in PAPERS]
+    assert all(one < next_one for one, next_one in pairwise(at))
