@@ -72,7 +72,9 @@ def compared(table: Table, study: Study, results: Path = RESULTS) -> str:
 
 
 def _ours(ours: Measured) -> str:
-    return f"{ours.mean:.1f}" + ("" if ours.interval is None else f" ±{ours.interval:.1f}")
+    num_digits = 1 if abs(ours.mean) >= 10 else 2
+    interval = "" if ours.interval is None else f" ±{ours.interval:.{num_digits}f}"
+    return f"{ours.mean:.{num_digits}f}{interval}"
 
 
 def _unit(table: Table) -> str:
