@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Sets up, then runs the main job on the corpus that ships with the package: a shared vocabulary,
-# binarized corpora, MLM+TLM pretraining, perplexity per language and a picture, all in a folder.
+# binarized corpora, MLM+TLM pretraining, perplexity per language and a picture, all in a folder; at the
+# end a masked sentence of each language, filled in before training and after it.
 #
 #   tools/demo.sh [FOLDER]   default: runs/sample; a run found there is gone on with
 
@@ -18,6 +19,8 @@ start=$SECONDS
 xlm prepare --config recipes/sample/prepare.yaml --folder "$folder/data"
 xlm pretrain --config recipes/sample/pretrain.yaml --data "$folder/data" --folder "$folder"
 xlm evaluate "$folder" --picture "$folder/curves.png"
+printf '\nHeld-out sentences with a word hidden, filled in by random weights and by the trained model:\n'
+python tools/filled.py "$folder"
 echo "install: $install_seconds s, run: $((SECONDS - start)) s"
 
 cat <<END
