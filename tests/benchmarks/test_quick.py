@@ -175,6 +175,13 @@ def test_memory_of_preparing(run_quick: Run, capsys: Output) -> None:
     assert memory.anonymous_kib(0) > 0
 
 
+def test_text_verbs_import_no_torch(run_quick: Run, capsys: Output) -> None:
+    run_quick("speed.imports", "--against", ROOT)
+    (row,) = printed_rows(capsys.readouterr().out)
+    assert (row["module"], row["torch"]) == ("xlm.bleu", "no")
+    assert row["s"] > 0 and row["ratio"] > 0
+
+
 def test_updates_against_transformers(run_quick: Run, capsys: Output) -> None:
     run_quick("speed.speed")
     (row,) = printed_rows(capsys.readouterr().out)
