@@ -3,7 +3,7 @@
     python -m benchmarks.speed.imports --against OLDER_CHECKOUT
 
 Each import is a fresh process, the checkouts in turn; the figure is the median of the processor's
-processor. Verbs over text alone (`xlm bleu`, `xlm prepare`) must not wait for torch.
+seconds. Verbs over text alone (`xlm bleu`, `xlm prepare`) must not wait for torch.
 ``--quick`` imports one module once.
 """
 
@@ -63,7 +63,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="try it; only printed")
     arguments = parser.parse_args()
     modules, rounds = (MODULES[1:2], 1) if arguments.quick else (MODULES, arguments.rounds)
-    rows = [row(name, record.ROOT, arguments.against, rounds) for name in modules]
+    against = arguments.against and arguments.against.resolve()
+    rows = [row(name, record.ROOT, against, rounds) for name in modules]
     for line in rows:
         print(line)
     if not arguments.quick:
