@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from xlm.errors import ConfigError
-from xlm.model.config import PRESETS, ModelConfig, flops_per_token, preset
+from xlm.model.config import _SIZES, ModelConfig, flops_per_token
 from xlm.model.transformer import Transformer
 
 
@@ -23,7 +23,7 @@ from xlm.model.transformer import Transformer
     ],
 )
 def test_presets(name, dim, num_layers, num_heads, num_decoder_layers, language_embeddings):
-    config = PRESETS[name]
+    config = ModelConfig(preset=name)
     assert config.dim == dim
     assert config.num_layers == num_layers
     assert config.num_heads == num_heads
@@ -32,7 +32,6 @@ def test_presets(name, dim, num_layers, num_heads, num_decoder_layers, language_
     assert config.inner_dim == 4 * dim
     assert (config.activation, config.layer_norm_eps) == ("gelu", 1e-12)
     assert (config.dropout, config.attention_dropout) == (0.1, 0.1)
-    assert preset(name) == config
 
 
 @pytest.mark.parametrize(
@@ -40,11 +39,11 @@ def test_presets(name, dim, num_layers, num_heads, num_decoder_layers, language_
     [("rotary-tiny", (128, 4, 4)), ("rotary-small", (256, 6, 4)), ("rotary-base", (768, 12, 12))],
 )
 def test_rotary_presets(name, size):
-    config = PRESETS[name]
+    config = ModelConfig(preset=name)
     assert (config.dim, config.num_layers, config.num_heads) == size
     assert (config.positions, config.norm, config.initialization) == ("rotary", "post", "normal")
     assert (config.output_transform, config.language_embeddings) == (True, False)
-    given = preset(name, positions="learned", language_embeddings=True)
+    given = ModelConfig(preset=name, positions="learned", language_embeddings=True)
     assert (given.positions, given.language_embeddings) == ("learned", True)
 
 
@@ -53,8 +52,8 @@ def test_what_is_given_beats_the_preset():
     assert (config.dim, config.num_layers, config.num_heads) == (256, 6, 8)
     assert config.num_decoder_layers == 0
     assert config.language_embeddings is False
-    assert preset("tiny", dropout=0.0).dropout == 0.0
-    assert preset("tiny", dropout=0.0).dim == 128
+    assert ModelConfig(preset="tiny", dropout=0.0).dropout == 0.0
+    assert ModelConfig(preset="tiny", dropout=0.0).dim == 128
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,11 +66,11 @@ def test_preset_and_size_on_a_command_line():
     parser.add_class_arguments(Settings, "run")
     given = parser.parse_args(["--run.model.preset=xlm-100", "--run.model.num_layers=3"])
     config = parser.instantiate(given).run.model
-    assert config == preset("xlm-100", num_layers=3)
+    assert config == ModelConfig(preset="xlm-100", num_layers=3)
 
 
 def test_a_resolved_config_is_a_valid_config():
-    for config in PRESETS.values():
+    for config in (ModelConfig(preset=name) for name in _SIZES):
         assert ModelConfig(**dataclasses.asdict(config)) == config
 
 
@@ -138,10 +137,10 @@ def test_xlm_15_has_249_million_parameters():
     # performance.md: 249 M with 95,000 words, 39 % of them the tied matrix; and the sum by hand
     by_hand = (95_000 + 512 + 15) * 1024 + 95_000 + 2 * 1024
     by_hand += 12 * (4 * (1024**2 + 1024) + 2 * 4 * 1024**2 + 4096 + 1024 + 4 * 1024)
-    assert num_parameters(PRESETS["xlm-15"], 95_000, 15) == by_hand
+    assert num_parameters(ModelConfig(preset="xlm-15"), 95_000, 15) == by_hand
     assert round(by_hand / 1e6) == 249
     # the XLM-R paper's table 1 gives XLM-100 570 M
-    assert round(num_parameters(PRESETS["xlm-100"], 200_000, 100) / 1e7) == 57
+    assert round(num_parameters(ModelConfig(preset="xlm-100"), 200_000, 100) / 1e7) == 57
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ ALONE = Parallel(torch.device("cpu"))
 def reporter(tmp_path: Path) -> Iterator[Reporter]:
     trainer = tiny.trainer(tiny.recipe(tmp_path, steps=8), tiny.corpora(20), ALONE)
     trainer.state.step = 4
-    with Journal(tmp_path, step=4) as journal:
+    with Journal.open(tmp_path, step=4) as journal:
         yield Reporter(journal, trainer, ceiling=1e6)
 
 

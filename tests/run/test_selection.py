@@ -170,7 +170,7 @@ def test_a_collapse_is_said_where_it_is_one():
 
 
 def test_what_is_no_number_is_never_best(tmp_path: Path):
-    with Journal(tmp_path) as journal:
+    with Journal.open(tmp_path) as journal:
         for step, value in ((10, math.nan), (20, 0.4), (30, -math.inf)):
             journal.record("valid", step, {**figures(en=value), "score": value, "streams": ["x"]})
         journal.record("end", 30, {"seconds": 2.5})
@@ -188,7 +188,7 @@ def test_what_is_no_number_is_never_best(tmp_path: Path):
 
 def test_histories_are_read_as_they_were_written(tmp_path: Path):
     assert read(tmp_path) == History({}, {})
-    with Journal(tmp_path) as journal:
+    with Journal.open(tmp_path) as journal:
         journal.record("start", 0, {"parameters": 5})
         journal.record("train", 5, {"loss": {"nli": 1.0}})
         for step in (10, 20):
@@ -198,7 +198,7 @@ def test_histories_are_read_as_they_were_written(tmp_path: Path):
     assert found.valid == {10: figures(en=0.1), 20: figures(en=0.2)}
     assert found.test == {10: figures(en=0.05), 20: figures(en=0.1)}
     assert not found.ended
-    with Journal(tmp_path, step=20) as journal:
+    with Journal.open(tmp_path, step=20) as journal:
         journal.record("end", 20, {"seconds": 1.0, "averaged": {"valid": figures(en=0.7)}})
     found = read(tmp_path)
     assert found.ended and found.averaged == {"valid": figures(en=0.7)}

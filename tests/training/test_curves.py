@@ -18,7 +18,7 @@ UNIGRAM = {"mlm/en": 140.0, "mlm/zh-Hans": 180.0, "tlm/en-zh-Hans": 160.0, "clm/
 
 def _run(folder: Path, last: int, unigram: dict[str, float] | None = None) -> None:
     """Report every 2 steps, evaluate every 5, as a training run does."""
-    with Journal(folder, progress=False) as journal:
+    with Journal.open(folder, progress=False) as journal:
         for step in range(1, last + 1):
             if step % 2 == 0:
                 journal.record("train", step, {"loss": {"mlm": 10 / step, "tlm": 12 / step}})

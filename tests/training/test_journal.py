@@ -15,7 +15,7 @@ from xlm.training.journal import METRICS, Journal, read_metrics
 
 def _run(folder: Path, first: int, last: int) -> None:
     """Report every 2 steps, evaluate every 5, as a training run does."""
-    with Journal(folder, step=first, progress=False) as journal:
+    with Journal.open(folder, step=first, progress=False) as journal:
         for step in range(first + 1, last + 1):
             if step % 2 == 0:
                 journal.record("train", step, {"loss": {"mlm": 10 / step}})
@@ -41,7 +41,7 @@ def test_power_cut_leaves_zeros(tmp_path: Path) -> None:
     _run(tmp_path, 0, 10)
     whole = (tmp_path / METRICS).read_bytes()
     (tmp_path / METRICS).write_bytes(whole + b"\0" * 100)
-    Journal(tmp_path, step=10).close()
+    Journal.open(tmp_path, step=10).close()
     assert (tmp_path / METRICS).read_bytes() == whole
 
 
@@ -51,7 +51,7 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     for damaged in ("oops\n", '{"event": "train"}\n', "[1]\n"):
         (tmp_path / METRICS).write_text("".join([lines[0], damaged, *lines[1:]]))
         with pytest.raises(DataError, match=r"metrics.jsonl:2: expected a JSON object") as caught:
-            Journal(tmp_path, step=4)
+            Journal.open(tmp_path, step=4)
         assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match="cannot be read"):
         read_metrics(tmp_path / "absent.jsonl")
@@ -59,7 +59,7 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
 
 def test_numbers_that_json_cannot_write(tmp_path: Path) -> None:
     values = {"a": math.nan, "b": {"c": math.inf}, "d": [-math.inf, 0.1], "language": "हिन्दी"}
-    with Journal(tmp_path) as journal:
+    with Journal.open(tmp_path) as journal:
         journal.record("train", 1, values)
 
     def refuse(constant: str) -> None:
@@ -73,7 +73,7 @@ def test_numbers_that_json_cannot_write(tmp_path: Path) -> None:
 
 
 def test_lines_are_there_before_the_end(tmp_path: Path) -> None:
-    journal = Journal(tmp_path)
+    journal = Journal.open(tmp_path)
     journal.record("train", 1, {"loss": 1.0})
     assert len(read_metrics(tmp_path / METRICS)) == 1
     journal.close()
@@ -82,7 +82,7 @@ def test_lines_are_there_before_the_end(tmp_path: Path) -> None:
 
 def test_other_ranks_write_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="xlm")
-    with Journal(tmp_path / "run", active=False, tensorboard=True) as journal:
+    with Journal.open(tmp_path / "run", active=False, tensorboard=True) as journal:
         journal.record("train", 1, {"loss": 1.0})
         journal.say("hello")
         journal.advance(1, loss=1.0)
@@ -94,7 +94,7 @@ def test_lines_go_to_the_log_without_a_terminal(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="xlm")
-    with Journal(tmp_path, total_steps=5) as journal:
+    with Journal.open(tmp_path, total_steps=5) as journal:
         journal.say("step 1: 100 % sure")
         journal.advance(1, loss=2.0)
     assert [record.getMessage() for record in caplog.records] == ["step 1: 100 % sure"]
@@ -105,7 +105,7 @@ def test_a_bar_on_a_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with Journal(tmp_path, step=2, total_steps=5) as journal:
+    with Journal.open(tmp_path, step=2, total_steps=5) as journal:
         journal.advance(5, loss=2.5)
         journal.say("done")
     out, err = capsys.readouterr()
@@ -120,7 +120,7 @@ def test_tensorboard_has_the_same_numbers(tmp_path: Path) -> None:
 import sys, warnings
 from xlm.training.journal import Journal
 assert not any(name.startswith("tensorboard") for name in sys.modules)
-with Journal({str(tmp_path)!r}, tensorboard=True) as journal:
+with Journal.open({str(tmp_path)!r}, tensorboard=True) as journal:
     journal.record("train", 3, {{"loss": {{"mlm": 1.5}}, "lr": float("inf"), "name": "x"}})
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 events = EventAccumulator({str(tmp_path / "tensorboard")!r}); events.Reload()
@@ -139,4 +139,4 @@ print({{tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.
 def test_tensorboard_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ConfigError, match="pip install tensorboard"):
-        Journal(tmp_path, tensorboard=True)
+        Journal.open(tmp_path, tensorboard=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from xlm.errors import ConfigError
@@ -257,15 +257,6 @@ class ModelConfig:
                 f"model.local_rotary_base is {base} and model.positions {self.positions}: expected "
                 "a base above 1 and rotary positions"
             )
-
-
-PRESETS: dict[str, ModelConfig] = {name: ModelConfig(preset=name) for name in _SIZES}
-"""The named configurations of the paper and of the released models, and smaller ones."""
-
-
-def preset(name: str, **changes: Any) -> ModelConfig:
-    """The named configuration with ``changes``; raises ConfigError for an unknown name."""
-    return replace(ModelConfig(preset=name), **changes)
 
 
 def flops_per_token(

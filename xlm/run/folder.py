@@ -92,7 +92,7 @@ class RunFolder:
         main = self.parallel.is_main
         if main and step < run.steps:
             write_run(run, self.path)
-        return Journal(
+        return Journal.open(
             self.path, step=step, total_steps=run.steps, tensorboard=run.tensorboard, active=main
         )
 

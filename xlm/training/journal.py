@@ -25,8 +25,15 @@ _log = logging.getLogger("xlm")
 class Journal:
     """Writes on the rank that is ``active`` (rank 0), and does nothing on the others."""
 
-    def __init__(
-        self,
+    def __init__(self, file: Any = None, writer: Any = None, bar: Any = None) -> None:
+        """Write to what is given; see :meth:`open`."""
+        self._file = file
+        self._writer = writer
+        self._bar = bar
+
+    @classmethod
+    def open(
+        cls,
         folder: Path | str,
         *,
         step: int = 0,
@@ -34,28 +41,26 @@ class Journal:
         tensorboard: bool = False,
         progress: bool = True,
         active: bool = True,
-    ) -> None:
+    ) -> Journal:
         """Open or continue the journal in ``folder`` (made if missing).
 
         ``step``: the run starts or resumes here. ``progress``: show a bar up to ``total_steps``,
         if standard error is a terminal; otherwise :meth:`say` writes lines to the logger "xlm".
         Raises ConfigError if TensorBoard is asked for and missing, DataError for a damaged file.
         """
-        self._file: Any = None
-        self._writer: Any = None
-        self._bar: Any = None
         if not active:
-            return
+            return cls()
         path = Path(folder) / METRICS
         path.parent.mkdir(parents=True, exist_ok=True)
         _cut(path, step)
-        self._file = path.open("a", encoding="utf-8")
-        if tensorboard:
-            self._writer = _summary_writer(path.parent / "tensorboard", step)
+        # before the file is opened: TensorBoard may be missing
+        writer = _summary_writer(path.parent / "tensorboard", step) if tensorboard else None
+        bar = None
         if progress and total_steps is not None and sys.stderr.isatty():
             from tqdm import tqdm
 
-            self._bar = tqdm(total=total_steps, initial=step, unit="step", dynamic_ncols=True)
+            bar = tqdm(total=total_steps, initial=step, unit="step", dynamic_ncols=True)
+        return cls(path.open("a", encoding="utf-8"), writer, bar)
 
     def record(self, event: str, step: int, values: Mapping[str, Any]) -> None:
         """One line ``{"step": ..., "event": ..., **values}``; numbers go to TensorBoard too.
