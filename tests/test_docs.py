@@ -29,6 +29,7 @@ from xlm.config.validation import Checker
 from xlm.convert import Export, Import
 from xlm.errors import ConfigError
 from xlm.evaluate import Evaluate
+from xlm.fill import Fill
 from xlm.finetune import Finetune
 from xlm.model.config import _SIZES, ModelConfig
 from xlm.predict import Predict
@@ -48,6 +49,7 @@ VERBS: dict[str, tuple[type, str]] = {
     "evaluate": (Evaluate, "folder"),
     "finetune": (Finetune, ""),
     "predict": (Predict, "model file"),
+    "fill": (Fill, "model file"),
     "translate": (Translate, "model file"),
     "bleu": (Bleu, "hypotheses references"),
     "import": (Import, "source folder"),

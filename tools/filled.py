@@ -15,6 +15,7 @@ import torch
 
 import xlm
 from xlm.errors import XlmError
+from xlm.fill import shown
 from xlm.model.fill import Candidate
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
@@ -42,12 +43,9 @@ def untrained(model: PretrainedModel) -> PretrainedModel:
     return dataclasses.replace(model, transformer=fresh.eval())
 
 
-def shown(candidates: list[Candidate]) -> str:
+def listed(candidates: list[Candidate]) -> str:
     """Return candidates in a line: text, and the probability in percent."""
-    # a byte of a character is no text
-    texts = [own.text.replace("\ufffd", "") or own.piece for own in candidates]
-    rounded = [f"{own.probability:.1%}" for own in candidates]
-    return ", ".join(f"{text} {share}" for text, share in zip(texts, rounded, strict=True))
+    return ", ".join(f"{shown(own)} {own.probability:.1%}" for own in candidates)
 
 
 def lines(model: PretrainedModel) -> list[str]:
@@ -58,7 +56,7 @@ def lines(model: PretrainedModel) -> list[str]:
         found.append(f"{language}: {text}  ({word})")
         for name, own in (("before", before), ("after", model)):
             ((candidates,),) = own.fill([text], language, top=TOP)
-            found.append(f"    {name:6} {shown(candidates)}")
+            found.append(f"    {name:6} {listed(candidates)}")
     return found
 
 

@@ -16,6 +16,7 @@ VERBS = {
     "evaluate": "measure a run on held-out text, per language",
     "finetune": "fine-tune a model on tasks, and report every language",
     "predict": "write what a fine-tuned model says of each line of a file",
+    "fill": "write the most probable subwords for the masks of lines",
     "translate": "translate the lines of a file or of standard input",
     "bleu": "score translations against references, and systems against each other",
     "import": "bring in a model or binarized data of another library",

@@ -17,17 +17,14 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from xlm.config.cli import run_verb
 from xlm.data.corpora import Corpora
 from xlm.data.row_streams import Row
 from xlm.errors import ConfigError, DataError
 from xlm.interchange.finetuned import FineTuned, open_finetuned
-from xlm.storage import whole_file
 from xlm.text.normalize import normalize
-from xlm.text.pipes import STANDARD, check_output, every_line, to_standard_output
-from xlm.text.readers import MAX_BYTES
+from xlm.text.pipes import STANDARD, check_output, placed_lines, write_answers
 from xlm.training.distributed.devices import usable_device
 
 WINDOW = 1024
@@ -227,16 +224,6 @@ def _placed(lines: Sequence[str]) -> Iterator[Line]:
     return ((line, f"line {number}") for number, line in enumerate(lines, 1))
 
 
-def read_lines(file: str) -> Iterator[Line]:
-    """Every line of a file or of standard input; DataError, with its place, where it is none."""
-    for line in every_line(file, invalid="error"):
-        if line.reason:
-            raise DataError(
-                f"{line.place}: the line is {line.reason} (more than {MAX_BYTES:,} bytes): cut it"
-            )
-        yield line.text, line.place
-
-
 def predict(config: Predict) -> Iterator[str]:
     """The answers to the lines of ``config.file``, in their order, as they are ready.
 
@@ -245,7 +232,7 @@ def predict(config: Predict) -> Iterator[str]:
     predictor = load_task(config.model, config.task, device=config.device, rows=config.rows)
     file = config.file or STANDARD
     window = 1 if file == STANDARD and sys.stdin.isatty() else config.window
-    lines = read_lines(file)
+    lines = placed_lines(file)
     yield from predictor.stream(lines, config.language, window=window, scores=config.scores)
 
 
@@ -253,26 +240,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """``xlm predict``: see ``Predict``."""
 
     def act(config: Predict) -> None:
-        answers = predict(config)
-        if config.output is not None:
-            _write(Path(config.output), _counted(answers))
-            return
-        to_standard_output(answers if sys.stdout.isatty() else _counted(answers))
+        write_answers(predict(config), config.output)
 
     run_verb(Predict, "predict", act, arguments, positional="model file")
-
-
-def _counted(answers: Iterator[str]) -> Iterator[str]:
-    """With a progress bar where standard error is a terminal."""
-    shown: Iterator[str] = iter(tqdm(answers, unit=" lines", disable=not sys.stderr.isatty()))
-    return shown
-
-
-def _write(path: Path, answers: Iterator[str]) -> None:
-    """A line each; the file appears when all are there."""
-    with whole_file(path) as beside, beside.open("wb") as file:
-        for answer in answers:
-            file.write(answer.encode() + b"\n")
 
 
 if __name__ == "__main__":

@@ -71,12 +71,14 @@ def fill(
     *,
     top: int = 5,
     tokens: int = CELLS,
+    places: Sequence[str] | None = None,
 ) -> list[list[list[Candidate]]]:
     """Return the ``top`` most probable subwords of each mask of each text, best first.
 
     A mask is ``<mask>``, or three or more underscores. One beside a space stands for the first
     subword of a word, one beside letters goes on with their word. Special tokens are no candidates,
-    though a part of the probability is theirs. ``tokens`` are the cells of a batch.
+    though a part of the probability is theirs. ``tokens`` are the cells of a batch, ``places`` the
+    names of the texts in errors (None: text 1 and so on).
 
     Raises ConfigError for a model that is known not to be a masked one, a language that is missing
     or that the model does not know, a text without a mask or longer than the model's positions, and
@@ -89,11 +91,14 @@ def fill(
             raise ConfigError(f"{name} is {value}: expected 1 or more")
     check_masked(model)
     model.language_id(language)
-    rows = [_row(model, number, text) for number, text in enumerate(texts, 1)]
+    places = places or [f"text {number}" for number in range(1, len(texts) + 1)]
+    rows = [_row(model, place, text) for place, text in zip(places, texts, strict=True)]
     found: list[list[list[Candidate]]] = [[] for _ in rows]
     for numbers in _batches(rows, tokens):
         batch = model.batch_rows([rows[at] for at in numbers], language)
-        for at, candidates in zip(numbers, _fill_batch(model, batch, numbers, top), strict=True):
+        own_places = [places[at] for at in numbers]
+        filled = _fill_batch(model, batch, own_places, top)
+        for at, candidates in zip(numbers, filled, strict=True):
             found[at] = candidates
     return found
 
@@ -118,22 +123,22 @@ def check_masked(model: Filling) -> None:
         )
 
 
-def _row(model: Filling, number: int, text: str) -> Wrapped:
+def _row(model: Filling, place: str, text: str) -> Wrapped:
     """The text's row of tokens with the mask symbol at its masks."""
     if not isinstance(text, str):
-        raise ConfigError(f"text {number} is {text!r}: expected a string")
+        raise ConfigError(f"{place} is {text!r}: expected a string")
     tokenizer = model.tokenizer
     ids = encode_masked(tokenizer, normalize(text))
     if tokenizer.mask_id not in ids:
         raise ConfigError(
-            f"text {number} has no mask: expected <mask> or ___ where a subword is wanted, found "
+            f"{place} has no mask: expected <mask> or ___ where a subword is wanted, found "
             f"{text[:40]!r}"
         )
     row = tokenizer.wrap(ids)
     longest = model.transformer.config.max_positions
     if len(row.tokens) > longest:
         raise ConfigError(
-            f"text {number} is {len(row.tokens)} tokens long, special ones included: expected at "
+            f"{place} is {len(row.tokens)} tokens long, special ones included: expected at "
             f"most {longest}, the model's positions; shorten it"
         )
     return row
@@ -178,9 +183,9 @@ def _batches(rows: Sequence[Wrapped], tokens: int) -> Iterator[list[int]]:
 
 @torch.inference_mode()
 def _fill_batch(
-    model: Filling, batch: Batch, numbers: Sequence[int], top: int
+    model: Filling, batch: Batch, places: Sequence[str], top: int
 ) -> list[list[list[Candidate]]]:
-    """Return the candidates of each mask of each row; ``numbers`` count the texts from 0."""
+    """Return the candidates of each mask of each row; ``places`` name the rows in errors."""
     transformer, tokenizer = model.transformer, model.tokenizer
     batch = batch.to(next(transformer.parameters()).device)
     hidden = transformer.encode(
@@ -192,13 +197,13 @@ def _fill_batch(
     for row, is_number in zip(rows, probabilities.isfinite().all(1).tolist(), strict=True):
         if not is_number:
             raise CheckpointError(
-                f"the scores for text {numbers[row] + 1} are not numbers: the model's weights are "
+                f"the scores for {places[row]} are not numbers: the model's weights are "
                 "damaged, or fp16 is too narrow for it; try bf16 or fp32"
             )
     special = sorted(tokenizer.special_ids)
     probabilities[:, special] = -1.0  # below any
     best = probabilities.topk(min(top, tokenizer.vocab_size - len(special)))
-    found: list[list[list[Candidate]]] = [[] for _ in numbers]
+    found: list[list[list[Candidate]]] = [[] for _ in places]
     for row, values, ids in zip(rows, best.values.tolist(), best.indices.tolist(), strict=True):
         found[row].append(
             [
