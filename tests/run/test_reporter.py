@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from tests.training import tiny
+from xlm.objectives import CausalLM
 from xlm.run import unigram
 from xlm.run.config import Run, Schedule
 from xlm.run.held_out import HeldOut
@@ -34,7 +35,7 @@ def reporter(tmp_path: Path) -> Iterator[Reporter]:
 
 
 def watching(folder: Path, metric: str, **settings: Any) -> Run:
-    return tiny.recipe(folder, steps=40, stopping=Stopping(metric=metric), **settings)
+    return tiny.recipe(folder, steps=4000, stopping=Stopping(metric=metric), **settings)
 
 
 def records(reporter: Reporter, folder: Path) -> list[dict[str, object]]:
@@ -108,15 +109,15 @@ def test_a_run_that_does_not_learn_is_warned_of_once(
         assert any("a unigram model)" in line.getMessage() for line in caplog.records)
         return [line.getMessage() for line in caplog.records if line.levelno == logging.WARNING]
 
-    assert evaluate(3, 3.5) == []  # less than a tenth of 40 updates
+    assert evaluate(399, 3.5) == []  # less than a tenth of 4,000 updates
     assert "(0.504 nats ABOVE a unigram model)" in caplog.text
-    assert evaluate(4, 2.5) == []
+    assert evaluate(400, 2.5) == []
     assert "(0.496 nats below a unigram model)" in caplog.text
-    [warning] = evaluate(5, 3.5)
-    assert warning.startswith("mlm/en: no better than a unigram model after 5 of 40 updates")
+    [warning] = evaluate(500, 3.5)
+    assert warning.startswith("mlm/en: no better than a unigram model after 500 of 4,000 updates")
     assert "model.positions rotary" in warning and "peak_lr is 0.005" in warning
     assert "warm-up" not in warning  # tiny's recipe has none
-    assert evaluate(6, 3.5) == []
+    assert evaluate(600, 3.5) == []
 
 
 @pytest.mark.parametrize(
@@ -130,16 +131,30 @@ def test_only_causes_that_apply_are_named(
     tmp_path: Path, settings: dict[str, Any], named: list[str], unnamed: list[str]
 ) -> None:
     run = watching(tmp_path, "nats", model=tiny.model(**settings))
-    line = unigram.warning(run, 9, {"mlm/en": {"nats": 9.0, "unigram_perplexity": 2.0}})
+    line = unigram.warning(run, 900, {"mlm/en": {"nats": 9.0, "unigram_perplexity": 2.0}})
     assert all(cause in line for cause in named) and not any(cause in line for cause in unnamed)
-    run = dataclasses.replace(run, schedule=Schedule(peak_lr=1e-3, warmup_steps=10))
-    line = unigram.warning(run, 9, {"mlm/en": {"nats": 9.0, "unigram_perplexity": 2.0}})
-    assert line.endswith("a warm-up that has not ended (10 updates)")
+    run = dataclasses.replace(run, schedule=Schedule(peak_lr=1e-3, warmup_steps=1000))
+    line = unigram.warning(run, 900, {"mlm/en": {"nats": 9.0, "unigram_perplexity": 2.0}})
+    assert line.endswith("a warm-up that has not ended (1,000 updates)")
+
+
+def test_a_few_updates_are_no_reason_to_warn(tmp_path: Path) -> None:
+    figures = {"mlm/en": {"nats": 9.0, "unigram_perplexity": 2.0}}
+    run = dataclasses.replace(watching(tmp_path, "nats"), steps=300)
+    assert unigram.warning(run, 199, figures) == ""
+    assert unigram.warning(run, 200, figures).startswith("mlm/en: no better")
+
+
+def test_positions_are_no_cause_for_a_causal_model(tmp_path: Path) -> None:
+    objectives = {"clm": CausalLM(languages=["en"], rows=4, length=8)}
+    run = watching(tmp_path, "nats", objectives=objectives)
+    line = unigram.warning(run, 900, {"clm/en": {"nats": 9.0, "unigram_perplexity": 2.0}})
+    assert "rate" in line and "positions" not in line
 
 
 def test_figures_without_a_unigram_model_are_no_reason_to_warn(tmp_path: Path) -> None:
     run = watching(tmp_path, "bleu")
-    assert unigram.warning(run, 9, {"mt/en-hi": {"bleu": 0.0}, "nli/en": {"accuracy": 0.0}}) == ""
+    assert unigram.warning(run, 900, {"mt/en-hi": {"bleu": 0.0}, "nli/en": {"accuracy": 0.0}}) == ""
     assert unigram.shown({"bleu": 0.0}) == ""
 
 

@@ -116,7 +116,8 @@ class PretrainedModel:
     def language_id(self, language: str | None) -> int:
         """Return the row of ``language``, 0 for a model without a table of languages.
 
-        Raises ConfigError for a language that the model does not know, and for none.
+        Raises ConfigError for a language that the model does not know, and for none. A model
+        without a table makes no difference between languages: it takes any.
         """
         if not self.has_languages:
             return 0

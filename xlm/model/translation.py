@@ -6,7 +6,7 @@ lines --normalized, encoded, cut--> rows, by length --batches--> generate --> te
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,6 +16,7 @@ import torch
 
 from xlm.batch import Batch
 from xlm.errors import CheckpointError, ConfigError
+from xlm.languages import match_languages
 from xlm.model.generate import Generation, generate
 from xlm.model.transformer import Transformer
 from xlm.rng import key
@@ -60,6 +61,10 @@ class Translating(Protocol):
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of both sides."""
 
+    @property
+    def languages(self) -> Mapping[str, int]:
+        """The id of each language that it knows, by name."""
+
     def language_id(self, language: str | None) -> int:
         """Return the language's row in the table; raise ConfigError or CheckpointError if none."""
 
@@ -70,8 +75,9 @@ class Translating(Protocol):
 class Translator:
     """A model that translates lines from one language into another (the same one is allowed).
 
-    The language names are checked here: a model without a table of languages needs none and takes
-    any. ``n_best`` translations of each line are wanted; a beam may find fewer. ``seed`` is that of
+    The language names are checked here: a model without a table of languages needs none, and writes
+    the language that it was trained to write for such text, which is said as a warning. ``n_best``
+    translations of each line are wanted; a beam may find fewer. ``seed`` is that of
     sampling, which is keyed by the number of the first line of a batch. Raises ConfigError for a
     model that does not translate, a language that is missing or that the model does not know, or
     numbers that do not fit each other.
@@ -112,9 +118,18 @@ class Translator:
         self._source, self._target = source, target
         self._target_id = self._checked("target", target)
         self._checked("source", source)
+        if target is not None and model.transformer.encoder.languages is None:
+            log.warning(
+                "the model has no language vectors, so target %s tells it nothing: it writes the "
+                "language that it was trained to write for such text", target
+            )  # fmt: skip
 
     def _checked(self, side: str, language: str | None) -> int:
         try:
+            if language is not None and self.model.languages:
+                # also if the model has no vectors of them, and would take any name
+                otherwise = "take a model that does"
+                match_languages(self.model.languages, [language], otherwise=otherwise)
             return self.model.language_id(language)
         except ConfigError as error:
             raise ConfigError(f"{side}: {error}") from None

@@ -17,7 +17,7 @@ from xlm.run.held_out import Figures, HeldOut
 from xlm.run.reporter import Reporter, warn
 from xlm.run.start import Start, find_start
 from xlm.run.stopping import Watch, stopping_score
-from xlm.run.translation_checks import check_budget, check_pretrained
+from xlm.run.translation_checks import check_budget, check_pretrained, check_targets
 from xlm.training.initialization import InitializationReport, initialize
 from xlm.training.loop import Trainer, Verdict, train
 from xlm.training.speed import emulated, matmul_ceiling
@@ -88,6 +88,7 @@ def begin(run: Run, corpora: Corpora, folder: RunFolder) -> Session:
     parallel.same_on_all("the resolved config", to_yaml(run))
     mixture = build_mixture(run, training_streams(run, corpora))
     check_budget(run, mixture)
+    check_targets(run, corpora)
     held_out = HeldOut.of(run, corpora)
     trainer = build_trainer(run, corpora, mixture, parallel)
     checkpoints = Checkpoints(folder, run, corpora, trainer, held_out)

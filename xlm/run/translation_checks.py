@@ -57,6 +57,31 @@ def check_budget(run: Run, mixture: Mixture) -> None:
                 )
 
 
+def check_targets(run: Run, corpora: Corpora) -> None:
+    """Raise ConfigError if the decoder cannot know which language to write.
+
+    Only language vectors tell it. Without them, one source language must have one target: two
+    directions of one pair are fine, since the model can tell the source by its text.
+    """
+    if run.shape.language_embeddings and len(corpora.languages) > 1:
+        return
+    targets: dict[str, set[str]] = {}
+    for objective in run.objectives.values():
+        if isinstance(objective, Denoising):
+            for language in objective.languages:
+                targets.setdefault(language, set()).add(language)
+        elif isinstance(objective, Translation | BackTranslation):
+            for pair in map(corpora.languages.pair, objective.pairs):
+                # back-translation learns first -> second from pairs that it makes
+                targets.setdefault(pair.first, set()).add(pair.second)
+    for source, own in targets.items():
+        if len(own) > 1:
+            raise ConfigError(
+                f"text in {source} is to be written in {' and in '.join(sorted(own))}, and the "
+                "model has no language vectors to tell which: set model.language_embeddings true"
+            )
+
+
 def pretrained_figures(
     learner: Learner, run: Run, corpora: Corpora, parallel: Parallel
 ) -> dict[str, dict[str, float]]:

@@ -13,6 +13,8 @@ from xlm.run.config import Run
 
 GRACE = 0.1
 """Share of the updates after which a run should be better than a unigram model."""
+FEW = 200
+"""Updates before which no model is expected to be, and nothing is said."""
 
 
 def nats_below(figures: Mapping[str, float]) -> float | None:
@@ -36,19 +38,21 @@ def shown(figures: Mapping[str, float]) -> str:
 def warning(run: Run, step: int, figures: Mapping[str, Mapping[str, float]]) -> str:
     """Return a line on the streams that have not learnt by ``step``, with the likely causes.
 
-    Empty before a tenth of the updates, or if every stream is better than its unigram model.
+    Empty before a tenth of the updates or ``FEW`` of them, or if every stream is better than its
+    unigram model.
     """
-    if step < GRACE * run.steps:
+    if step < max(GRACE * run.steps, FEW):
         return ""
     leads = {name: nats_below(own) for name, own in figures.items()}
     stuck = [name for name, below in leads.items() if below is not None and not below > 0]
     if not stuck:
         return ""
     causes = []
-    if run.shape.positions == "learned":
+    masked = any(not objective.causal for objective in run.objectives.values())
+    if run.shape.positions == "learned" and masked:
         causes.append(
-            "learned positions, which take hundreds of millions of tokens to be of use (try "
-            "model.positions rotary)"
+            "learned positions, which a masked model takes many millions of tokens to make use of "
+            "(try model.positions rotary)"
         )
     causes.append(f"a rate that does not suit (schedule.peak_lr is {run.schedule.peak_lr:g})")
     if step <= run.schedule.warmup_steps:
