@@ -73,6 +73,13 @@ def test_what_makes_a_small_model_learn(run_quick: Run, tmp_path: Path) -> None:
     assert all(float(row["nats below unigram"]) < 0 for row in result["rows"])  # of 4 updates
 
 
+def test_how_good_the_small_models_are(run_quick: Run, tmp_path: Path) -> None:
+    run_quick("studies.small", "--folder", tmp_path)
+    rows = read(tmp_path / "small.json")["rows"]
+    assert {row["run"] for row in rows} == {"mlm", "mlm+tlm", "clm"}
+    assert all(row["perplexity"] > 0 and row["tokens seen, million"] >= 0 for row in rows)
+
+
 def test_what_other_languages_give_to_nepali(
     run_quick: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
