@@ -358,6 +358,7 @@ TABLES: dict[str, tuple[Callable[[Result], str], str]] = {
     "supervised": (supervised, "supervised"),
     "table3": (table3, "table3"),
     "finetuning_real": (by_start, "finetuning_real"),
+    "finetuning_real_2019": (by_start, "finetuning_real_2019"),
     "freezing": (by_start, "freezing"),
 }
 """By the name in the marker: what makes the table, and the JSON file it is made from."""
