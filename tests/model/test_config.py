@@ -191,3 +191,12 @@ def test_arithmetic_of_an_encoder_decoder_is_counted_product_by_product():
     decoder = 3 * (linears + attending / 2 + linears + attending + feed_forward)
     total = 3 * (encoder + decoder + product_of(rows, d, vocab))
     assert 2 * rows * flops_per_token(config, vocab, rows, 0.5) == pytest.approx(total)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("biases", "no"), ("qk_norm", None), ("window", "8"), ("rotary_base", "x"), ("dim", 64.5)],
+)
+def test_a_value_of_another_type_is_refused(name, value):
+    with pytest.raises(ConfigError, match=f"{name}: expected .*, found"):
+        ModelConfig(**{"preset": "rotary-tiny", name: value})

@@ -104,6 +104,7 @@ def _plural(hint: Any) -> str:
 
 
 def literals(hint: Any) -> list[str]:
+    """Return the words that a type admits, those of each ``Literal`` in a union included."""
     kinds = get_args(hint) if get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     return [str(one) for kind in kinds if get_origin(kind) is Literal for one in get_args(kind)]
 

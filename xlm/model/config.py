@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from xlm.config.hints import check_types
 from xlm.errors import ConfigError
 
 UNSET = 0
@@ -29,15 +30,6 @@ _SIZES: dict[str, dict[str, Any]] = {
     "rotary-small": {"dim": 256, "num_layers": 6, "num_heads": 4, **_ROTARY},
     "rotary-base": {"dim": 768, "num_layers": 12, "num_heads": 12, **_ROTARY},
 }
-
-_WORDS = {
-    "positions": ("learned", "sinusoidal", "rotary"),
-    "norm": ("post", "pre"),
-    "norm_kind": ("layer", "rms"),
-    "activation": ("gelu", "relu", "silu", "geglu", "swiglu"),
-    "initialization": ("xlm", "normal"),
-}
-"""The values of the settings that are words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +122,10 @@ class ModelConfig:
     """Use FusedLayerNorm of NVIDIA apex, which must be installed."""
 
     def __post_init__(self) -> None:
+        try:
+            check_types(self)
+        except ConfigError as error:
+            raise ConfigError(f"model.{error}") from None
         self._fill()
         self._check()
 
@@ -193,11 +189,6 @@ class ModelConfig:
             raise ConfigError(
                 f"model.embedding_noise is {self.embedding_noise}: expected 0 or more"
             )
-        for name, known in _WORDS.items():
-            if getattr(self, name) not in known:
-                raise ConfigError(
-                    f"model.{name} is {getattr(self, name)!r}: expected one of {', '.join(known)}"
-                )
         self._check_combinations()
         if not self.layer_norm_eps > 0:
             raise ConfigError(f"model.layer_norm_eps is {self.layer_norm_eps}: expected above 0")
