@@ -54,9 +54,13 @@ CELLS = ("emb-emb", *(f"{encoder}-{decoder}" for encoder in STARTS for decoder i
 REPEATED = ("none-none", "clm-clm", "mlm-none", "none-mlm", "mlm-mlm")
 """The cells that conclusions rest on: every seed. The others have the first."""
 SECONDS = "seconds.txt"
+SHAPES: dict[str, dict[str, Any]] = {
+    "2019": {},
+    "rotary": {"positions": "rotary", "initialization": "normal"},
+}
 SIZES = ("lines", "shortest", "longest", "words", "most", "merges", "every")
 SETTINGS = (
-    "dim", "layers", "dropout", "rows", "length", "masks", "pretraining_steps", "pretraining_lr",
+    "shape", "dim", "layers", "dropout", "rows", "length", "masks", "pretraining_steps", "pretraining_lr",
     "steps", "lr", "tokens", "num_lengths", "denoising",
 )  # fmt: skip
 FIGURES = ("bleu", "chrf", "copied", "empty")
@@ -84,7 +88,7 @@ def shape(arguments: argparse.Namespace, *, translator: bool) -> ModelConfig:
         dim=arguments.dim, num_layers=arguments.layers, num_heads=4,
         num_decoder_layers=arguments.layers if translator else 0,
         dropout=arguments.dropout if translator else 0.0, attention_dropout=0.0,
-        language_embeddings=translator,
+        language_embeddings=translator, **SHAPES[arguments.shape],
     )  # fmt: skip
 
 
@@ -92,7 +96,10 @@ def common(arguments: argparse.Namespace, steps: int, seed: int, lr: float) -> d
     """What all runs share."""
     return {
         "data": str(arguments.folder / "corpora"), "steps": steps, "seed": seed, "group_size": 1,
-        "optimizer": Optimizer(weight_decay=0.01, max_grad_norm=1.0),
+        "optimizer": Optimizer(
+            kind="muon" if arguments.shape == "rotary" else "adamw",
+            weight_decay=0.01, max_grad_norm=1.0,
+        ),
         "schedule": Schedule(kind="linear", peak_lr=lr, warmup_steps=max(1, steps // 10)),
         "evaluate_every": max(1, steps // 4), "save_every": max(1, steps // 4),
         "report_every": max(1, steps // 20), "keep_last": 1, "tensorboard": False, "device": "cpu",
@@ -297,6 +304,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--words", type=int, default=500, help="that there are, the commonest")
     parser.add_argument("--merges", type=int, default=2000, help="of the vocabulary, a language")
     parser.add_argument("--every", type=int, default=5, help="words that hold one change of order")
+    parser.add_argument("--shape", choices=list(SHAPES), default="rotary")
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--layers", type=int, default=2, help="of encoder and decoder each")
     parser.add_argument("--dropout", type=float, default=0.2, help="of translators")
