@@ -60,8 +60,8 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 SIZES = ("lines", "shortest", "longest", "words", "most", "merges", "every")
 SETTINGS = (
-    "shape", "dim", "layers", "dropout", "rows", "length", "masks", "pretraining_steps", "pretraining_lr",
-    "steps", "lr", "tokens", "num_lengths", "denoising",
+    "shape", "dim", "layers", "dropout", "rows", "length", "masks", "pretraining_steps",
+    "pretraining_lr", "steps", "lr", "tokens", "num_lengths", "denoising",
 )  # fmt: skip
 FIGURES = ("bleu", "chrf", "copied", "empty")
 

@@ -49,6 +49,14 @@ def _pairs(root: Path) -> None:
             for name in files:
                 for language in pair.split("-"):
                     _write(root / f"parallel/{pair}/{name}.{language}", text(split, language)[:60])
+    for language in ("en", "ne"):
+        name = f"parallel/en-ne/train.globalvoices_noisy.{language}"
+        _write(root / name, text("train", language)[60:80])
+    words = [f"{one.split()[0]} {other.split()[0]}" for one, other in zip(
+        text("train", "en")[:20], text("train", "ne")[:20], strict=True
+    )]  # fmt: skip
+    for name in ("ui_terms", "eng_nep"):
+        _write(root / f"dict/{name}.en-ne.txt", words)
 
 
 def _labeled(root: Path, split: str, language: str, lines: list[str]) -> None:
