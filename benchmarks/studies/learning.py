@@ -51,11 +51,17 @@ class Arm:
     shape: dict[str, Any] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=lambda: dict(ADAMW))
     peer: str = ""
+    rows: int = ROWS
+    """Of a micro-batch; with fewer there are more updates, of as many tokens in all."""
+    more: float = 1.0
+    """Times as many tokens as the others have."""
+    mask_rate: float | list[list[float]] = MASK_RATE
 
 
 NORMAL = {"positions": "rotary", "initialization": "normal"}
 TINY = {"preset": "rotary-tiny"}
 MUON = {**ADAMW, "kind": "muon", "matrix_lr": 0.02}
+LEAN = {**NORMAL, "norm": "pre", "language_embeddings": False}
 ARMS = {
     "learned positions (2019)": Arm(1e-3),
     "learned positions, rate 3e-3": Arm(3e-3),
@@ -67,6 +73,16 @@ ARMS = {
     "rotary-tiny": Arm(3e-3, TINY),
     "rotary-tiny, Muon": Arm(4e-3, TINY, MUON),
     "rotary-tiny, pre-norm, Muon": Arm(4e-3, {**TINY, "norm": "pre"}, MUON),
+    "rotary-tiny, an eighth more updates": Arm(3e-3, TINY, more=1.125),
+    "rotary-tiny, LAMB": Arm(1e-2, TINY, {**ADAMW, "kind": "lamb"}),
+    "pre-norm, no output transform, Muon": Arm(4e-3, LEAN, MUON),
+    "the same, QK-norm, half the update, falling mask rate": Arm(
+        4e-3,
+        {**LEAN, "qk_norm": True},
+        MUON,
+        rows=ROWS // 2,
+        mask_rate=[[0, 0.3], [2000, 0.15]],
+    ),
     "transformers' BERT": Arm(1e-3, peer="bert"),
     "transformers' ModernBERT": Arm(1e-3, peer="modernbert"),
 }
@@ -75,9 +91,11 @@ ARMS = {
 def recipe(arm: Arm, seed: int, steps: int, folder: Path) -> Run:
     """Return the run of an arm; for a peer, the run whose batches it takes."""
     mlm = MaskedLM(
-        languages=LANGUAGES, rows=ROWS, length=LENGTH, frequency_exponent=0, mask_rate=MASK_RATE,
+        languages=LANGUAGES, rows=arm.rows, length=LENGTH, frequency_exponent=0,
+        mask_rate=arm.mask_rate,
         evaluation_mask_rate=0.15, evaluation_folds=2,
     )  # fmt: skip
+    steps = round(steps * arm.more * ROWS / arm.rows)
     return Run(
         data="", folder=str(folder), objectives={"mlm": mlm},
         model=ModelConfig(**SHAPE, **arm.shape), steps=steps, seed=seed, group_size=GROUP,
@@ -186,7 +204,7 @@ def measure(arm: Arm, seed: int, steps: int, folder: Path, corpora: Corpora) -> 
         figures = train_peer(arm, run, corpora)
     else:
         result = pretrain(run, corpora)
-        if result.state.step < steps:
+        if result.state.step < run.steps:
             raise SystemExit(f"stopped at update {result.state.step}; the same command goes on")
         figures = result.figures
     return {"gain": gains(figures), "seconds": time.process_time() - started, "figures": figures}

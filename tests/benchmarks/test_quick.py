@@ -73,6 +73,16 @@ def test_what_makes_a_small_model_learn(run_quick: Run, tmp_path: Path) -> None:
     assert all(float(row["nats below unigram"]) < 0 for row in result["rows"])  # of 4 updates
 
 
+def test_what_brings_english_over_to_other_languages(run_quick: Run, tmp_path: Path) -> None:
+    run_quick("studies.transfer", "--folder", tmp_path, "--only", "MLM", "dictionaries too, 64")
+    pieces, *rows = read(tmp_path / "transfer.json")["rows"]
+    assert pieces["pretrained with"] == "tf-idf of shared subwords"
+    assert [row["pretrained with"] for row in rows] == [
+        "MLM", "MLM+TLM", "MLM+TLM, language vectors", "dictionaries too, 64 wide"
+    ]  # fmt: skip
+    assert all(0 <= float(row["tags hi"]) <= 100 and row["seeds"] == 1 for row in rows)
+
+
 def test_how_good_the_small_models_are(run_quick: Run, tmp_path: Path) -> None:
     run_quick("studies.small", "--folder", tmp_path)
     rows = read(tmp_path / "small.json")["rows"]
