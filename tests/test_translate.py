@@ -20,8 +20,10 @@ from xlm.__main__ import run
 from xlm.errors import ConfigError, DataError
 from xlm.model.generate import Generation
 from xlm.model.translation import Translator
+from xlm.text.line_jobs import LineCounts, LineJob
 from xlm.text.pipes import to_standard_output
-from xlm.translate import LineCounts, Translate, _Job, translate, translate_file
+from xlm.text.resuming import Rows
+from xlm.translate import Translate, translate, translate_file
 
 SHORT = Generation(ratio=0, extra=6)
 LINES = [f"{line[:30]} {at}" for at, line in enumerate(SENTENCES[:40])]
@@ -108,14 +110,15 @@ def test_a_pipe_says_what_the_function_says(saved: Path, root: Path, tmp_path: P
 KILLED = """
 import os, signal, sys
 from xlm import translate
-add = translate._Partial.add
+from xlm.text.resuming import Partial
+add = Partial.add
 def adding(partial, rows, job):
     add(partial, rows, job)
     if job.counts.num_lines == 20:
         with open(partial.path, "ab") as file:
             file.write(b"half a li")
         os.kill(os.getpid(), signal.SIGKILL)
-translate._Partial.add = adding
+Partial.add = adding
 translate.main(sys.argv[1:])
 """
 
@@ -151,14 +154,14 @@ def test_a_killed_file_goes_on(
 
 def begun(saved: Path, file: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that was stopped after its first chunk of ten lines."""
-    chunks = _Job.chunks
+    windows = LineJob.windows
 
-    def stopped(job: _Job) -> Iterator[list[str]]:
-        yield next(chunks(job))
+    def stopped(job: LineJob) -> Iterator[Rows]:
+        yield next(windows(job))
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(_Job, "chunks", stopped)
+        patched.setattr(LineJob, "windows", stopped)
         translate_file(settings(saved, file, chunk=10, output=str(output)))
 
 
@@ -188,7 +191,7 @@ def test_what_was_begun_otherwise_is_refused(
     beside.write_text(described)
     before = file.read_bytes()
     file.write_bytes(b"?" + before[1:])
-    refused("the first 10 lines of the input are not those that were translated")
+    refused("the first 10 lines of the input are not those that were read")
     file.write_bytes(before)
     beside.unlink()
     with pytest.raises(DataError, match="nobody knows of what it is: remove it"):

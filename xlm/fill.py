@@ -3,30 +3,31 @@
     lines --window of them--> fill --> a line each, in order, as windows are done
 
 Use as ``xlm.load("runs/sample").fill([...])`` on lists, ``xlm fill MODEL FILE`` or ``python -m
-xlm.fill``. Memory is bounded by the window, however long the input.
+xlm.fill``. Memory is bounded by the window, however long the input, and a file goes on where it was
+killed (``xlm.text.line_jobs``).
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Literal
 
 from xlm.config.cli import run_verb
-from xlm.errors import ConfigError
+from xlm.errors import DataError
 from xlm.interchange.load import load
-from xlm.model.fill import CELLS, Candidate, check_masked, fill
+from xlm.model.asking import CELLS, check_masked
+from xlm.model.digest import identity
+from xlm.model.fill import Beside, Candidate, fill
+from xlm.model.fill_words import Word, fill_words
+from xlm.text.line_jobs import WINDOW, Invalid, LineJob, check_positive
 from xlm.text.normalize import normalize
-from xlm.text.pipes import STANDARD, check_output, placed_lines, write_answers
+from xlm.text.pipes import STANDARD, check_output
+from xlm.text.readers import Line
 from xlm.training.distributed.devices import usable_device
 
-WINDOW = 1000
-"""Lines that are sorted by length together."""
-
-Masks = list[list[Candidate]]
+Masks = Sequence[Sequence[Candidate | Word]]
 """The candidates of each mask of a line."""
 
 
@@ -44,8 +45,20 @@ class Fill:
     """The language of the lines; models without language embeddings need none."""
     top: int = 5
     """Candidates of each mask."""
+    words: int = 1
+    """Above 1: whole words of up to so many subwords, by beam, with the mean probability of their
+    subwords (geometric)."""
+    pairs: bool = False
+    """Each line is a sentence with masks, a tab and its translation, as in TLM; after each mask
+    stands what the model says without the translation."""
+    translation_language: str | None = None
+    """With pairs: the language of the translations."""
+    layout: str | None = None
+    """With pairs: tlm, tlm-run-on or merged, as in training (null: tlm; merged for the tokenizers
+    of XLM-R and BERT)."""
     output: str | None = None
-    """Write here (null: standard output); the file appears when all is done."""
+    """Write here (null: standard output); the file appears when all is done, and a start after a
+    kill goes on with what OUTPUT.partial holds."""
     json: bool = False
     """Write each line as a JSON object with its text and the candidates of its masks."""
     tokens: int = CELLS
@@ -53,15 +66,82 @@ class Fill:
     window: int = WINDOW
     """Lines that are read before the first of them is filled, sorted by length together; 1 at a
     terminal."""
+    invalid: Invalid = "error"
+    """A line that is no UTF-8 or has more than 1 MiB: error ends with its place; empty leaves an
+    empty line in its place, and counts it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA where there is a GPU."""
 
     def __post_init__(self) -> None:
-        for name in ("top", "tokens", "window"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}: expected 1 or more")
+        check_positive(self, "top", "words", "tokens", "window")
         if self.output is not None:
             check_output(self.output, self.file)
+
+
+class _Job(LineJob):
+    """A masked model and the lines that are left."""
+
+    def __init__(self, config: Fill) -> None:
+        self.config, device = config, usable_device(config.device)
+        self.model = model = load(config.model)
+        check_masked(model)
+        model.language_id(config.language)
+        model.transformer.to(device)
+        super().__init__(
+            config.file,
+            self._filled,
+            noun="filling",
+            output=config.output,
+            window=config.window,
+            invalid=config.invalid,
+            identity=lambda: identity(config, model),
+        )
+
+    def _filled(self, lines: Iterator[Line], first: int) -> list[str]:
+        part = list(lines)
+        asked = [line for line in part if normalize(line.text)]
+        self.counts.num_empty += len(part) - len(asked)
+        texts, seconds = [line.text for line in asked], list[str]()
+        if self.config.pairs:
+            parted = [_parted(line) for line in asked]
+            texts, seconds = [one for one, _ in parted], [other for _, other in parted]
+        places = [line.place for line in asked]
+        found = iter(self._candidates(texts, seconds, places))
+        alone = iter(self._candidates(texts, [], places) if self.config.pairs else [])
+        rows = []
+        for line in part:
+            has_text = bool(normalize(line.text))
+            masks = next(found) if has_text else []
+            without = next(alone) if has_text and self.config.pairs else None
+            write = as_json if self.config.json else as_text
+            rows.append(write(line.text, masks, without))
+        return rows
+
+    def _candidates(
+        self, texts: list[str], seconds: list[str], places: list[str]
+    ) -> Sequence[Masks]:
+        config = self.config
+        beside = Beside(seconds, config.translation_language, config.layout) if seconds else None
+        if config.words > 1:
+            return fill_words(
+                self.model, texts, config.language, pieces=config.words, top=config.top,
+                beside=beside, tokens=config.tokens, places=places,
+            )  # fmt: skip
+        return fill(
+            self.model, texts, config.language, top=config.top, beside=beside,
+            tokens=config.tokens, places=places,
+        )  # fmt: skip
+
+
+def _parted(line: Line) -> tuple[str, str]:
+    """Return a sentence and its translation; raise DataError for another number of cells."""
+    cells = line.text.split("\t")
+    if len(cells) != 2:
+        raise DataError(
+            f"{line.place}: found {len(cells)} cells, expected a sentence with masks, a tab and "
+            "its translation"
+        )
+    return cells[0], cells[1]
 
 
 def fill_lines(config: Fill) -> Iterator[str]:
@@ -70,53 +150,51 @@ def fill_lines(config: Fill) -> Iterator[str]:
     A line without text becomes an empty one (in JSON: one without masks). Raises ConfigError,
     DataError or CheckpointError in one line, which names the place of a line that has no mask.
     """
-    device = usable_device(config.device)
-    model = load(config.model)
-    check_masked(model)
-    model.language_id(config.language)
-    model.transformer.to(device)
-    window = 1 if config.file == STANDARD and sys.stdin.isatty() else config.window
-    lines = placed_lines(config.file)
-    while part := list(islice(lines, window)):
-        asked = [(text, place) for text, place in part if normalize(text)]
-        found = fill(
-            model,
-            [text for text, _ in asked],
-            config.language,
-            top=config.top,
-            tokens=config.tokens,
-            places=[place for _, place in asked],
-        )
-        filled = iter(found)
-        for text, _ in part:
-            masks = next(filled) if normalize(text) else []
-            yield as_json(text, masks) if config.json else as_text(masks)
+    yield from _Job(config).rows()
 
 
-def as_text(masks: Masks) -> str:
-    """Return ``the=0.4711 a=0.2433``, and a tab between masks."""
-    return "\t".join(
-        " ".join(f"{shown(own)}={own.probability:.4f}" for own in one) for one in masks
-    )
+def as_text(text: str, masks: Masks, alone: Masks | None = None) -> str:
+    """Return ``the=0.4711 a=0.2433``, and a tab between masks.
+
+    What the model says without a translation follows in parentheses.
+    """
+    cells = [_listed(one) for one in masks]
+    if alone is not None:
+        cells = [f"{c} (alone: {_listed(one)})" for c, one in zip(cells, alone, strict=True)]
+    return "\t".join(cells)
 
 
-def shown(candidate: Candidate) -> str:
-    """Return the candidate's text, or its piece if that is a part of a character alone."""
+def _listed(candidates: Sequence[Candidate | Word]) -> str:
+    return " ".join(f"{shown(own)}={own.probability:.4f}" for own in candidates)
+
+
+def shown(candidate: Candidate | Word) -> str:
+    """Return the candidate's text, or its pieces if that is a part of a character alone."""
     text = candidate.text
-    return text if text and "\ufffd" not in text else candidate.piece
+    if text and "\ufffd" not in text:
+        return text
+    return candidate.piece if isinstance(candidate, Candidate) else "".join(candidate.pieces)
 
 
-def as_json(text: str, masks: Masks) -> str:
+def as_json(text: str, masks: Masks, alone: Masks | None = None) -> str:
     """Return an object with the normalized text and its masks' candidates."""
-    found = [[own._asdict() for own in one] for one in masks]
-    return json.dumps({"text": normalize(text), "masks": found}, ensure_ascii=False)
+    found = {"text": normalize(text), "masks": _plain(masks)}
+    if alone is not None:
+        first, _, second = text.partition("\t")
+        found |= {"text": normalize(first), "translation": normalize(second)}
+        found["alone"] = _plain(alone)
+    return json.dumps(found, ensure_ascii=False)
+
+
+def _plain(masks: Masks) -> list[list[dict[str, object]]]:
+    return [[own._asdict() for own in one] for one in masks]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """``xlm fill``: see ``Fill``."""
 
     def act(config: Fill) -> None:
-        write_answers(fill_lines(config), config.output)
+        _Job(config).write()
 
     run_verb(Fill, "fill", act, arguments, positional="model file")
 

@@ -9,8 +9,8 @@ MODEL FILE`` or ``python -m xlm.predict``. Memory is bounded by the window, howe
 from __future__ import annotations
 
 import contextlib
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,8 +23,11 @@ from xlm.data.corpora import Corpora
 from xlm.data.row_streams import Row
 from xlm.errors import ConfigError, DataError
 from xlm.interchange.finetuned import FineTuned, open_finetuned
+from xlm.model.digest import identity
+from xlm.text.line_jobs import Invalid, LineJob, check_positive
 from xlm.text.normalize import normalize
-from xlm.text.pipes import STANDARD, check_output, placed_lines, write_answers
+from xlm.text.pipes import STANDARD, check_output
+from xlm.text.readers import Line as PlacedLine
 from xlm.training.distributed.devices import usable_device
 
 WINDOW = 1024
@@ -52,21 +55,27 @@ class Predict:
     task: str | None = None
     """The task's name in the recipe (null: the only one)."""
     output: str | None = None
-    """Write here (null: standard output); the file appears when all is done."""
+    """Write here (null: standard output); the file appears when all is done, and a start after a
+    kill goes on with what OUTPUT.partial holds."""
     scores: bool = False
     """Classification: the probability of each class too, after a tab each."""
+    json: bool = False
+    """Write each line as a JSON object with its text, the answer and, with scores, the
+    probabilities."""
     rows: int = 0
     """Rows in a batch (0: as many as in training)."""
     window: int = WINDOW
     """Lines that are read before the first of them is answered; 1 at a terminal."""
+    invalid: Invalid = "error"
+    """A line that is no UTF-8 or has more than 1 MiB: error ends with its place; empty leaves an
+    empty line in its place, and counts it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA where there is a GPU."""
 
     def __post_init__(self) -> None:
-        if self.window < 1 or self.rows < 0:
-            raise ConfigError(
-                f"window {self.window}, rows {self.rows}: expected at least 1, and rows 0 or more"
-            )
+        check_positive(self, "window")
+        if self.rows < 0:
+            raise ConfigError(f"rows is {self.rows}: expected 0 or more")
         if self.output is not None:
             check_output(self.output, self.file or STANDARD)
 
@@ -101,7 +110,7 @@ class Predictor:
 
     def scores(self, lines: Sequence[str], language: str | None = None) -> list[dict[str, float]]:
         """Classification: the probability of each class, by label; {} for an empty line."""
-        found = self._answers(_placed(lines), language, WINDOW, True)
+        found = self.answers(_placed(lines), language, WINDOW, True)
         return [probabilities for _, probabilities in found]
 
     def stream(
@@ -113,11 +122,10 @@ class Predictor:
         scores: bool = False,
     ) -> Iterator[str]:
         """As ``predict``, a window of lines at a time; ``scores`` adds probabilities."""
-        for answer, probabilities in self._answers(lines, language, window, scores):
-            added = [f"{label}={share:.4f}" for label, share in probabilities.items()]
-            yield "\t".join([answer, *added])
+        for answer, probabilities in self.answers(lines, language, window, scores):
+            yield _as_text(answer, probabilities)
 
-    def _answers(
+    def answers(
         self, lines: Iterable[Line], language: str | None, window: int, scores: bool
     ) -> Iterator[tuple[str, dict[str, float]]]:
         if scores and not self.task.classes:
@@ -218,10 +226,56 @@ def load_task(
     return Predictor(open_finetuned(source, task), usable_device(device), rows)
 
 
+def _as_text(answer: str, probabilities: Mapping[str, float]) -> str:
+    """Return the answer, and after a tab each the probability of every class, if there are some."""
+    return "\t".join([answer, *(f"{label}={p:.4f}" for label, p in probabilities.items())])
+
+
 def _placed(lines: Sequence[str]) -> Iterator[Line]:
     if isinstance(lines, str):
         raise ConfigError("lines: found one text, expected a list of lines")
     return ((line, f"line {number}") for number, line in enumerate(lines, 1))
+
+
+class _Job(LineJob):
+    """A fine-tuned model and the lines that are left."""
+
+    def __init__(self, config: Predict) -> None:
+        self.config = config
+        self.predictor = load_task(
+            config.model, config.task, device=config.device, rows=config.rows
+        )
+        model = self.predictor.model
+        super().__init__(
+            config.file or STANDARD,
+            self._predicted,
+            noun="prediction",
+            output=config.output,
+            window=config.window,
+            invalid=config.invalid,
+            identity=lambda: identity(replace(config, file=config.file or STANDARD), model),
+        )
+
+    def _predicted(self, lines: Iterator[PlacedLine], first: int) -> list[str]:
+        config, texts = self.config, list[str]()
+
+        def placed() -> Iterator[Line]:
+            for line in lines:
+                texts.append(line.text)
+                yield line.text, line.place
+
+        answers = self.predictor.answers(placed(), config.language, config.window, config.scores)
+        found = list(answers)
+        self.counts.num_empty += sum(not normalize(text) for text in texts)
+        if not config.json:
+            return [_as_text(answer, shares) for answer, shares in found]
+        return [
+            json.dumps(
+                {"text": text, "answer": answer, **({"scores": shares} if config.scores else {})},
+                ensure_ascii=False,
+            )
+            for text, (answer, shares) in zip(texts, found, strict=True)
+        ]
 
 
 def predict(config: Predict) -> Iterator[str]:
@@ -229,18 +283,14 @@ def predict(config: Predict) -> Iterator[str]:
 
     Raises ConfigError, DataError or CheckpointError in one line.
     """
-    predictor = load_task(config.model, config.task, device=config.device, rows=config.rows)
-    file = config.file or STANDARD
-    window = 1 if file == STANDARD and sys.stdin.isatty() else config.window
-    lines = placed_lines(file)
-    yield from predictor.stream(lines, config.language, window=window, scores=config.scores)
+    yield from _Job(config).rows()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """``xlm predict``: see ``Predict``."""
 
     def act(config: Predict) -> None:
-        write_answers(predict(config), config.output)
+        _Job(config).write()
 
     run_verb(Predict, "predict", act, arguments, positional="model file")
 

@@ -18,8 +18,9 @@ from xlm.errors import CheckpointError, ConfigError
 from xlm.interchange.load import load
 from xlm.interchange.transformers.roformer import write_transformers_roformer
 from xlm.interchange.transformers.xlm import write_transformers_xlm
+from xlm.model.asking import NO_HEAD, OBJECTIVES
 from xlm.model.config import ModelConfig
-from xlm.model.fill import NO_HEAD, OBJECTIVES, Candidate, encode_masked
+from xlm.model.fill import Candidate, encode_masked
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
 from xlm.text.normalize import normalize

@@ -26,7 +26,7 @@ from xlm.interchange.transformers.encoder_names import (
     take_encoder,
     take_head,
 )
-from xlm.model.fill import NO_HEAD
+from xlm.model.asking import NO_HEAD
 from xlm.model.pretrained import PretrainedModel
 from xlm.text.tokenizers.xlm_roberta import DICTIONARY_FILE, MODEL_FILE, read_xlm_roberta
 

@@ -23,8 +23,8 @@ from torch import Tensor
 from xlm.config import strict_yaml
 from xlm.data.corpora import DESCRIPTION
 from xlm.errors import CheckpointError, ConfigError, first_line, one_line
+from xlm.model.asking import OBJECTIVES
 from xlm.model.config import ModelConfig
-from xlm.model.fill import OBJECTIVES
 from xlm.model.pretrained import CONFIG, FORMAT, TOKENIZER, PretrainedModel
 from xlm.model.transformer import Transformer
 from xlm.storage import read_json

@@ -1,30 +1,37 @@
 """Texts with masks filled in by a masked language model: each in its place, in batches by length.
 
 texts --normalized, encoded around the masks--> rows, by length --batches--> softmax --> candidates
+
+Words of several subwords are found in ``fill_words.py``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from xlm.batch import Batch
-from xlm.errors import CheckpointError, ConfigError
-from xlm.model.transformer import Transformer
+from xlm.errors import ConfigError
+from xlm.model.asking import (
+    CELLS,
+    Askable,
+    batches_by_length,
+    check_masked,
+    check_whole_numbers,
+    device_of,
+    places_of,
+    refuse_not_a_number,
+    widened,
+)
+from xlm.text.line_jobs import check_lines
 from xlm.text.normalize import normalize
 from xlm.text.tokenizers.tokenizer import Ids, Tokenizer, Wrapped
 
-CELLS = 2000
-"""Tokens of a batch, padding included."""
-NO_HEAD = "no head"
-"""In a model's ``extra``: it came without an output onto the vocabulary, and leaves without one."""
-OBJECTIVES = "objectives"
-"""In a model's ``extra``: the names of the classes by which a run trained it."""
 _MASK = re.compile("<mask>|___+")
 _STAND_INS = range(0x20B9F, 0x20BB0)
 """Rare letters; one that a text lacks stands for its masks until it is cut into pieces."""
@@ -42,34 +49,23 @@ class Candidate(NamedTuple):
     id: int
 
 
-class Filling(Protocol):
-    """A model with all that is needed to fill masks, such as ``PretrainedModel``."""
+@dataclass(frozen=True)
+class Beside:
+    """A translation beside each text, as in TLM, and how the two are laid out."""
 
-    @property
-    def transformer(self) -> Transformer:
-        """The network."""
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer."""
-
-    @property
-    def extra(self) -> dict[str, Any]:
-        """Where the model comes from."""
-
-    def language_id(self, language: str | None) -> int:
-        """Return the language's row in the table; raise ConfigError if none."""
-
-    def batch_rows(self, rows: Sequence[Wrapped], language: str | None = None) -> Batch:
-        """Return rows that have their special tokens as a batch without targets."""
+    texts: Sequence[str]
+    language: str | None = None
+    layout: str | None = None
+    """As in ``Tokenizer.wrap``; None: ``tlm``, of tokenizers that are not XLM's ``merged``."""
 
 
 def fill(
-    model: Filling,
+    model: Askable,
     texts: Sequence[str],
     language: str | None = None,
     *,
     top: int = 5,
+    beside: Beside | None = None,
     tokens: int = CELLS,
     places: Sequence[str] | None = None,
 ) -> list[list[list[Candidate]]]:
@@ -84,18 +80,13 @@ def fill(
     or that the model does not know, a text without a mask or longer than the model's positions, and
     numbers that are not positive; CheckpointError for scores that are not numbers.
     """
-    if isinstance(texts, str):  # whose letters would pass for texts
-        raise ConfigError(f"texts is the string {texts[:40]!r}: give a list of strings")
-    for name, value in (("top", top), ("tokens", tokens)):
-        if value < 1:
-            raise ConfigError(f"{name} is {value}: expected 1 or more")
-    check_masked(model)
-    model.language_id(language)
-    places = places or [f"text {number}" for number in range(1, len(texts) + 1)]
-    rows = [_row(model, place, text) for place, text in zip(places, texts, strict=True)]
+    check_whole_numbers(top=top, tokens=tokens)
+    rows, places = masked_rows(model, texts, language, beside, places)
     found: list[list[list[Candidate]]] = [[] for _ in rows]
-    for numbers in _batches(rows, tokens):
-        batch = model.batch_rows([rows[at] for at in numbers], language)
+    for numbers in batches_by_length([len(row.tokens) for row in rows], tokens):
+        batch = model.batch_rows(
+            [rows[at] for at in numbers], language, beside.language if beside else None
+        )
         own_places = [places[at] for at in numbers]
         filled = _fill_batch(model, batch, own_places, top)
         for at, candidates in zip(numbers, filled, strict=True):
@@ -103,30 +94,40 @@ def fill(
     return found
 
 
-def check_masked(model: Filling) -> None:
-    """Raise ConfigError if the model is known not to predict masked tokens.
+def masked_rows(
+    model: Askable,
+    texts: Sequence[str],
+    language: str | None,
+    beside: Beside | None,
+    places: Sequence[str] | None,
+) -> tuple[list[Wrapped], Sequence[str]]:
+    """Return the row of tokens of each text with the mask symbol at its masks, and their places.
 
-    Weights do not say by which objective they were trained: a model of unknown origin passes.
+    See ``fill`` for what is raised.
     """
-    expected = "expected a model that was trained with MaskedLM"
-    if model.transformer.decoder is not None:
-        raise ConfigError(f"the model has a decoder, so it translates: {expected}")
-    if model.extra.get(NO_HEAD):
-        raise ConfigError(
-            f"the model came without an output, so it cannot predict tokens: {expected}"
-        )
-    names = model.extra.get(OBJECTIVES) or []
-    if names and all("Causal" in name for name in names):
-        raise ConfigError(
-            f"the model was trained with {', '.join(names)} alone, so it sees nothing behind a "
-            f"mask: {expected}"
-        )
+    check_lines("texts", texts)
+    check_masked(model)
+    model.language_id(language)
+    seconds: Sequence[str | None] = [None] * len(texts)
+    if beside is not None:
+        model.language_id(beside.language or language)
+        check_lines("translations", beside.texts)
+        if len(beside.texts) != len(texts):
+            raise ConfigError(
+                f"{len(beside.texts)} translations beside {len(texts)} texts: give one each"
+            )
+        seconds = beside.texts
+    places = places_of(places, len(texts), "text")
+    layout = beside.layout if beside else None
+    rows = [
+        _row(model, place, text, second, layout)
+        for place, text, second in zip(places, texts, seconds, strict=True)
+    ]
+    return rows, places
 
 
-def _row(model: Filling, place: str, text: str) -> Wrapped:
+def _row(model: Askable, place: str, text: str, second: str | None, layout: str | None) -> Wrapped:
     """The text's row of tokens with the mask symbol at its masks."""
-    if not isinstance(text, str):
-        raise ConfigError(f"{place} is {text!r}: expected a string")
     tokenizer = model.tokenizer
     ids = encode_masked(tokenizer, normalize(text))
     if tokenizer.mask_id not in ids:
@@ -134,7 +135,16 @@ def _row(model: Filling, place: str, text: str) -> Wrapped:
             f"{place} has no mask: expected <mask> or ___ where a subword is wanted, found "
             f"{text[:40]!r}"
         )
-    row = tokenizer.wrap(ids)
+    if second is None:
+        row = tokenizer.wrap(ids)
+    else:
+        if _MASK.search(second):
+            raise ConfigError(
+                f"{place} has a mask in its translation: expected masks in the sentence before it"
+            )
+        is_xlm = tokenizer.begin_id == tokenizer.end_id
+        other = np.array(tokenizer.encode(normalize(second)), dtype=np.int64)
+        row = tokenizer.wrap(ids, other, layout or ("tlm" if is_xlm else "merged"))
     longest = model.transformer.config.max_positions
     if len(row.tokens) > longest:
         raise ConfigError(
@@ -171,35 +181,31 @@ def encode_masked(tokenizer: Tokenizer, line: str) -> Ids:
     return np.array(encoded, dtype=np.int64)
 
 
-def _batches(rows: Sequence[Wrapped], tokens: int) -> Iterator[list[int]]:
-    """Return which rows go together: of like length, the longest first."""
-    order = sorted(range(len(rows)), key=lambda at: -len(rows[at].tokens))
-    start = 0
-    while start < len(order):
-        end = start + max(tokens // len(rows[order[start]].tokens), 1)
-        yield order[start:end]
-        start = end
+def letters_around(text: str) -> list[tuple[bool, bool]]:
+    """Return of each mask whether letters stand right before it, and right after it."""
+    line = normalize(text)
+    return [
+        (line[: own.start()][-1:].isalnum(), line[own.end() :][:1].isalnum())
+        for own in _MASK.finditer(line)
+    ]
 
 
 @torch.inference_mode()
 def _fill_batch(
-    model: Filling, batch: Batch, places: Sequence[str], top: int
+    model: Askable, batch: Batch, places: Sequence[str], top: int
 ) -> list[list[list[Candidate]]]:
     """Return the candidates of each mask of each row; ``places`` name the rows in errors."""
     transformer, tokenizer = model.transformer, model.tokenizer
-    batch = batch.to(next(transformer.parameters()).device)
+    batch = batch.to(device_of(model))
     hidden = transformer.encode(
         batch.tokens, batch.lengths, batch.positions, batch.langs, batch.segments
     )
     cells = batch.tokens.eq(tokenizer.mask_id).flatten().nonzero()[:, 0]
     rows = (cells // batch.tokens.shape[1]).tolist()
-    probabilities = _softmax(transformer.predict(hidden, cells))
+    probabilities = widened(transformer.predict(hidden, cells)).softmax(-1)
     for row, is_number in zip(rows, probabilities.isfinite().all(1).tolist(), strict=True):
         if not is_number:
-            raise CheckpointError(
-                f"the scores for {places[row]} are not numbers: the model's weights are "
-                "damaged, or fp16 is too narrow for it; try bf16 or fp32"
-            )
+            raise refuse_not_a_number(model, places[row])
     special = sorted(tokenizer.special_ids)
     probabilities[:, special] = -1.0  # below any
     best = probabilities.topk(min(top, tokenizer.vocab_size - len(special)))
@@ -212,8 +218,3 @@ def _fill_batch(
             ]
         )
     return found
-
-
-def _softmax(logits: Tensor) -> Tensor:
-    """Return probabilities, in float32 if the logits are in less."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(-1)

@@ -25,12 +25,9 @@ from xlm.batch import Batch
 from xlm.errors import CheckpointError, ConfigError, one_line
 from xlm.languages import match_languages
 from xlm.model.config import ModelConfig
-from xlm.model.fill import CELLS as FILL_CELLS
-from xlm.model.fill import Candidate, fill
-from xlm.model.generate import Generation
 from xlm.model.tensor_files import read_tensors, write_tensors
 from xlm.model.transformer import Transformer
-from xlm.model.translation import CELLS, Translator
+from xlm.model.uses import Uses
 from xlm.storage import make_folder, read_json, write_json, write_whole
 from xlm.text.normalize import normalize
 from xlm.text.tokenizers.loading import load_tokenizer
@@ -44,7 +41,7 @@ HEADS, TASKS = "heads.safetensors", "tasks.yaml"
 
 
 @dataclass(frozen=True)
-class PretrainedModel:
+class PretrainedModel(Uses):
     """A transformer, its tokenizer and its languages: what ``xlm.load`` returns."""
 
     transformer: Transformer
@@ -181,38 +178,6 @@ class PretrainedModel:
             segments=segments, lengths=lengths, rows=torch.arange(len(rows)), predict=nothing,
             targets=nothing,
         )  # fmt: skip
-
-    def translate(
-        self,
-        lines: Sequence[str],
-        *,
-        source: str | None = None,
-        target: str | None = None,
-        settings: Generation | None = None,
-        tokens: int = CELLS,
-    ) -> list[str]:
-        """The best translation of each line, in their order; "" for a line without text.
-
-        ``settings`` are a beam of 5 by default, ``tokens`` cells of a batch. A line that is longer
-        than the model's positions is cut there, and said in the log. For several translations of a
-        line, their scores, and what is raised, see ``xlm.model.translation.Translator``.
-        """
-        return Translator(self, source, target, settings=settings, tokens=tokens).texts(lines)
-
-    def fill(
-        self,
-        texts: Sequence[str],
-        language: str | None = None,
-        top: int = 5,
-        *,
-        tokens: int = FILL_CELLS,
-    ) -> list[list[list[Candidate]]]:
-        """The most probable subwords of each mask (``<mask>`` or ``___``) of each text, in order.
-
-        Of each candidate its text and its probability, best first; ``tokens`` are the cells of a
-        batch. The model must be a masked one; for what is raised, see ``xlm.model.fill.fill``.
-        """
-        return fill(self, texts, language, top=top, tokens=tokens)
 
     def encode(self, batch: Batch, *, causal: bool = False) -> Tensor:
         """The last layer's hidden states ``[B, T, D]`` of a batch, zero at padding."""

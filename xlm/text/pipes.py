@@ -5,13 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import IO
 
-from tqdm import tqdm
-
 from xlm.errors import ConfigError, DataError
-from xlm.storage import whole_file
 from xlm.text.readers import INVALID, MAX_BYTES, TOO_LONG, Line, decode_lines, describe_invalid
 
 STANDARD = "-"
@@ -58,16 +54,6 @@ def stdin_lines(stream: IO[bytes], invalid: str = "drop") -> Iterator[Line]:
         raise DataError("standard input is empty: expected lines of text, or give a file")
 
 
-def placed_lines(file: str) -> Iterator[tuple[str, str]]:
-    """Every line of a file or of standard input and its place; DataError, with it, for no text."""
-    for line in every_line(file, invalid="error"):
-        if line.reason:
-            raise DataError(
-                f"{line.place}: the line is {line.reason} (more than {MAX_BYTES:,} bytes): cut it"
-            )
-        yield line.text, line.place
-
-
 def check_output(output: str, file: str) -> None:
     """Raise ConfigError where ``output`` is ``file`` itself, or named as if it were compressed."""
     both_there = os.path.exists(output) and os.path.exists(file)
@@ -93,20 +79,3 @@ def to_standard_output(lines: Iterable[str]) -> None:
             sys.stdout.buffer.flush()  # whoever feeds lines one by one may wait for it
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def write_answers(answers: Iterable[str], output: str | None) -> None:
-    """Write a line each into ``output``, which appears when all are there, or to standard output.
-
-    There is a bar where standard error is a terminal, unless the answers themselves appear there.
-    """
-    hidden = not sys.stderr.isatty() or (
-        output is None and sys.stdout is not None and sys.stdout.isatty()
-    )
-    counted: Iterable[str] = tqdm(answers, unit=" lines", disable=hidden)
-    if output is None:
-        to_standard_output(counted)
-        return
-    with whole_file(Path(output)) as beside, beside.open("wb") as file:
-        for answer in counted:
-            file.write(answer.encode() + b"\n")

@@ -38,7 +38,7 @@ from xlm.interchange.transformers.files import (
     write_weights,
 )
 from xlm.interchange.transformers.turns import check_sinusoids, sinusoids
-from xlm.model.fill import NO_HEAD
+from xlm.model.asking import NO_HEAD
 from xlm.model.pretrained import PretrainedModel
 from xlm.storage import write_whole
 from xlm.text.tokenizers import hugging_face, xlm_roberta

@@ -28,7 +28,7 @@ from xlm.interchange.transformers.files import (
     write_config,
     write_weights,
 )
-from xlm.model.fill import NO_HEAD
+from xlm.model.asking import NO_HEAD
 from xlm.model.pretrained import PretrainedModel
 
 Reads = Literal["sentence", "word", "span"]

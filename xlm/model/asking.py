@@ -1,0 +1,186 @@
+"""What the uses of a language model share: which model can do what, batches, numbers that are none.
+
+``fill``, ``score`` and ``embed`` ask a model about texts, ``continuation`` lets it write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xlm.batch import Batch
+from xlm.errors import CheckpointError, ConfigError
+from xlm.model.transformer import Transformer
+from xlm.text.tokenizers.tokenizer import Ids, Tokenizer, Wrapped
+
+CELLS = 2000
+"""Tokens of a batch, padding included."""
+NO_HEAD = "no head"
+"""In a model's ``extra``: it came without an output onto the vocabulary, and leaves without one."""
+OBJECTIVES = "objectives"
+"""In a model's ``extra``: the names of the classes by which a run trained it."""
+CAUSAL = "causal"
+"""In the ``extra`` of an imported model: whether it was trained to predict the next token."""
+
+Kind = Literal["masked", "causal", "translator"]
+
+
+class Askable(Protocol):
+    """A model with all that its uses need, such as ``PretrainedModel``."""
+
+    @property
+    def transformer(self) -> Transformer:
+        """The network."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer."""
+
+    @property
+    def languages(self) -> Mapping[str, int]:
+        """The id of each language that it knows, by name."""
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """Where the model comes from."""
+
+    @property
+    def has_languages(self) -> bool:
+        """Whether a language must be named."""
+
+    def language_id(self, language: str | None) -> int:
+        """Return the language's row in the table; raise ConfigError if none."""
+
+    def batch_rows(
+        self,
+        rows: Sequence[Wrapped],
+        language: str | None = None,
+        second_language: str | None = None,
+    ) -> Batch:
+        """Return rows that have their special tokens as a batch without targets."""
+
+
+def kind_of(model: Askable) -> Kind:
+    """Return what the model was trained for; one that does not say is a masked one.
+
+    A model that was trained both ways is causal: of that kind scores are exact.
+    """
+    if model.transformer.decoder is not None:
+        return "translator"
+    names = trained_with(model)
+    if any("Causal" in name for name in names) or (not names and model.extra.get(CAUSAL)):
+        return "causal"
+    return "masked"
+
+
+def trained_with(model: Askable) -> list[str]:
+    """Return the objectives that the model says it was trained with."""
+    return [str(name) for name in model.extra.get(OBJECTIVES) or []]
+
+
+def check_output_layer(model: Askable, expected: str) -> None:
+    """Raise ConfigError for a model that came without an output onto the vocabulary."""
+    if model.extra.get(NO_HEAD):
+        raise ConfigError(
+            f"the model came without an output, so it cannot predict tokens: {expected}"
+        )
+
+
+def check_masked(model: Askable) -> None:
+    """Raise ConfigError if the model is known not to predict masked tokens.
+
+    Weights do not say by which objective they were trained: a model of unknown origin passes.
+    """
+    expected = "expected a model that was trained with MaskedLM"
+    if model.transformer.decoder is not None:
+        raise ConfigError(f"the model has a decoder, so it translates: {expected}")
+    check_output_layer(model, expected)
+    names = trained_with(model)
+    if names and all("Causal" in name for name in names):
+        raise ConfigError(
+            f"the model was trained with {', '.join(names)} alone, so it sees nothing behind a "
+            f"mask: {expected}"
+        )
+    if not names and model.extra.get(CAUSAL):
+        raise ConfigError(f"the model is causal, so it sees nothing behind a mask: {expected}")
+
+
+def check_causal(model: Askable) -> None:
+    """Raise ConfigError if the model is known not to predict the next token."""
+    expected = "expected a model that was trained with CausalLM"
+    if model.transformer.decoder is not None:
+        raise ConfigError(
+            f"the model has a decoder, so it translates: {expected}, or ask it for translations"
+        )
+    check_output_layer(model, expected)
+    names = trained_with(model)
+    if names and not any("Causal" in name for name in names):
+        raise ConfigError(
+            f"the model was trained with {', '.join(names)}, so it never wrote a next token: "
+            f"{expected}, or let it fill masks"
+        )
+    kind = model.extra.get("model_type")
+    if not names and (model.extra.get(CAUSAL) is False or kind is not None):
+        raise ConfigError(
+            f"the model is a masked one ({kind or 'as its config says'}), so it never wrote a next "
+            f"token: {expected}, or let it fill masks"
+        )
+
+
+def check_whole_numbers(**values: int) -> None:
+    """Raise ConfigError for a number below 1."""
+    for name, value in values.items():
+        if value < 1:
+            raise ConfigError(f"{name} is {value}: expected 1 or more")
+
+
+def batches_by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
+    """Yield which rows go together: of like length, the longest first, ``tokens`` cells at most.
+
+    ``lengths`` are those of the rows; a row of length 0 is in no batch, a longer one than
+    ``tokens`` in one by itself.
+    """
+    order = sorted((at for at, own in enumerate(lengths) if own), key=lambda at: -lengths[at])
+    start = 0
+    while start < len(order):
+        end = start + max(tokens // lengths[order[start]], 1)
+        yield order[start:end]
+        start = end
+
+
+def device_of(model: Askable) -> torch.device:
+    """Return where the model's weights are."""
+    return next(model.transformer.parameters()).device
+
+
+def widened(logits: Tensor) -> Tensor:
+    """Return scores in float32 if they are in less."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def refuse_not_a_number(model: Askable, place: str) -> CheckpointError:
+    """Return the error for scores that are not numbers: the line, and the tensor that is to blame.
+
+    ``place`` names the line, such as ``line 3``.
+    """
+    for name, tensor in model.transformer.state_dict().items():
+        if not bool(tensor.isfinite().all()):
+            cause = f"the model's tensor {name} holds values that are not numbers: take another"
+            break
+    else:
+        cause = "its weights are numbers, so the precision is too narrow for it; try bf16 or fp32"
+    return CheckpointError(f"the scores for {place} are not numbers: {cause}")
+
+
+def places_of(places: Sequence[str] | None, number: int, noun: str = "line") -> Sequence[str]:
+    """Return ``places``, or ``line 1`` and so on if there are none."""
+    return places or [f"{noun} {at}" for at in range(1, number + 1)]
+
+
+def cut_ids(ids: Sequence[int], most: int) -> tuple[Ids, bool]:
+    """Return the first ``most`` ids, and whether there were more."""
+    return np.array(ids[:most], dtype=np.int64), len(ids) > most

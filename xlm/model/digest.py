@@ -1,0 +1,44 @@
+"""All that decides what a model says of lines, so that a file can go on only as it was begun."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from typing import Any
+
+import torch
+
+from xlm.model.pretrained import PretrainedModel
+from xlm.text.pipes import STANDARD
+
+_NAMES = ("model", "file", "output")
+"""Settings that name a place, and not what lies there."""
+
+
+def identity(config: Any, model: PretrainedModel) -> dict[str, Any]:
+    """Return the settings of a verb, a dataclass, with its model by digest and its file by path."""
+    settings = dataclasses.asdict(config)
+    for name in _NAMES:
+        settings.pop(name, None)
+    device = next(model.transformer.parameters()).device
+    return {
+        "model": model_digest(model),
+        "tokenizer": model.tokenizer.digest,
+        "file": STANDARD if config.file == STANDARD else os.path.abspath(config.file),
+        **settings,
+        "device": device.type,
+    }
+
+
+def model_digest(model: PretrainedModel) -> str:
+    """Return SHA-256 (hex) of a model's shape, languages, weights and heads."""
+    shape = [dataclasses.asdict(model.transformer.config), model.languages]
+    digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
+    tensors = {**model.transformer.state_dict(), **model.heads}
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(values.numpy())
+    return digest.hexdigest()

@@ -1,0 +1,80 @@
+"""What a model can be asked: the methods of ``PretrainedModel`` that answer texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from xlm.model.asking import CELLS, Askable
+from xlm.model.fill import Beside, Candidate, fill
+from xlm.model.fill_words import Word, fill_words
+from xlm.model.generate import Generation
+from xlm.model.translation import CELLS as SOURCE_CELLS
+from xlm.model.translation import Translator
+
+
+class Uses:
+    """The base of ``PretrainedModel``: each method takes texts and answers them in their order."""
+
+    def translate(
+        self: Askable,
+        lines: Sequence[str],
+        *,
+        source: str | None = None,
+        target: str | None = None,
+        settings: Generation | None = None,
+        tokens: int = SOURCE_CELLS,
+    ) -> list[str]:
+        """Return the best translation of each line; "" for a line without text.
+
+        ``settings`` are a beam of 5 by default, ``tokens`` cells of a batch. A line that is longer
+        than the model's positions is cut there, and said in the log. For several translations of a
+        line, their scores, and what is raised, see ``xlm.model.translation.Translator``.
+        """
+        return Translator(self, source, target, settings=settings, tokens=tokens).texts(lines)
+
+    def fill(
+        self: Askable,
+        texts: Sequence[str],
+        language: str | None = None,
+        top: int = 5,
+        *,
+        translations: Sequence[str] | None = None,
+        translation_language: str | None = None,
+        layout: str | None = None,
+        tokens: int = CELLS,
+    ) -> list[list[list[Candidate]]]:
+        """Return the most probable subwords of each mask (``<mask>`` or ``___``) of each text.
+
+        Of each candidate its text and its probability, best first. ``translations`` stand beside
+        the texts as in TLM; ``tokens`` are the cells of a batch. The model must be a masked one;
+        for what is raised, see ``xlm.model.fill.fill``.
+        """
+        beside = _beside(translations, translation_language, layout)
+        return fill(self, texts, language, top=top, beside=beside, tokens=tokens)
+
+    def fill_words(
+        self: Askable,
+        texts: Sequence[str],
+        language: str | None = None,
+        top: int = 5,
+        *,
+        pieces: int = 3,
+        translations: Sequence[str] | None = None,
+        translation_language: str | None = None,
+        layout: str | None = None,
+        tokens: int = CELLS,
+    ) -> list[list[list[Word]]]:
+        """Return the best words of up to ``pieces`` subwords for each mask of each text.
+
+        As ``fill``; see ``xlm.model.fill_words.fill_words``.
+        """
+        beside = _beside(translations, translation_language, layout)
+        return fill_words(
+            self, texts, language, pieces=pieces, top=top, beside=beside, tokens=tokens
+        )
+
+
+def _beside(
+    translations: Sequence[str] | None, language: str | None, layout: str | None
+) -> Beside | None:
+    return None if translations is None else Beside(translations, language, layout)
