@@ -31,7 +31,8 @@ from xlm.errors import ConfigError
 from xlm.evaluate import Evaluate
 from xlm.fill import Fill
 from xlm.finetune import Finetune
-from xlm.model.config import _SIZES, ModelConfig
+from xlm.model.config import ModelConfig
+from xlm.model.presets import PRESETS
 from xlm.predict import Predict
 from xlm.prepare import Prepare
 from xlm.run.config import Run
@@ -321,7 +322,7 @@ def test_the_architecture_names_every_module_and_no_other() -> None:
 
 def test_every_preset_layout_and_schedule_is_described() -> None:
     training, data = text_of("docs/training.md"), text_of("docs/data.md")
-    for name in _SIZES:
+    for name in PRESETS:
         config = ModelConfig(preset=name)
         (line,) = [x for x in training.splitlines() if x.startswith("| `") and f"`{name}`" in x]
         cells = [cell.strip() for cell in line.split("|")[2:-1]]

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from xlm.errors import ConfigError
-from xlm.model.config import _SIZES, ModelConfig, flops_per_token
+from xlm.model.config import ModelConfig, flops_per_token
+from xlm.model.presets import PRESETS
 from xlm.model.transformer import Transformer
 
 
@@ -47,6 +48,53 @@ def test_rotary_presets(name, size):
     assert (given.positions, given.language_embeddings) == ("learned", True)
 
 
+@pytest.mark.parametrize(
+    "name, size",
+    [
+        ("modernbert-tiny", (128, 4, 4, 192)),
+        ("modernbert-small", (256, 7, 4, 384)),
+        ("modernbert-base", (768, 22, 12, 1152)),
+        ("modernbert-large", (1024, 28, 16, 2624)),
+    ],
+)
+def test_modernbert_presets(name, size):
+    """Sizes of base and large as published (Warner et al. 2024, section 2.1.4)."""
+    config = ModelConfig(preset=name)
+    assert (config.dim, config.num_layers, config.num_heads, config.feed_forward) == size
+    assert not config.is_local(0) and not config.is_local(config.num_layers - 1)
+    base = ModelConfig(preset="modernbert-base")
+    for field in dataclasses.fields(config):
+        if field.name not in ("preset", "dim", "num_layers", "num_heads", "feed_forward"):
+            assert getattr(config, field.name) == getattr(base, field.name), field.name
+
+
+@pytest.mark.parametrize(
+    "given, window, bases, first_norm",
+    [
+        ({}, 128, (160_000.0, 10_000.0), False),
+        ({"global_every": 1}, None, (160_000.0, None), False),
+        ({"window": 16, "local_rotary_base": 50.0}, 16, (160_000.0, 50.0), False),
+        ({"positions": "learned"}, 128, (10_000.0, None), False),
+        ({"norm": "post"}, 128, (160_000.0, 10_000.0), True),
+    ],
+)
+def test_what_of_a_preset_needs_another_value_is_left_out(given, window, bases, first_norm):
+    config = ModelConfig(preset="modernbert-tiny", **given)
+    assert (config.window, config.first_norm) == (window, first_norm)
+    assert (config.rotary_base, config.local_rotary_base) == bases
+    assert (config.activation, config.biases, config.dropout) == ("geglu", False, 0.0)
+    assert ModelConfig(**dataclasses.asdict(config)) == config
+
+
+def test_null_is_not_given():
+    nothing = {
+        field.name: None for field in dataclasses.fields(ModelConfig) if field.default is None
+    }
+    assert len(nothing) > 15
+    for name in ("tiny", "rotary-tiny", "modernbert-tiny"):
+        assert ModelConfig(**{**nothing, "preset": name}) == ModelConfig(preset=name)
+
+
 def test_what_is_given_beats_the_preset():
     config = ModelConfig(preset="mt-6", dim=256, num_decoder_layers=0, language_embeddings=False)
     assert (config.dim, config.num_layers, config.num_heads) == (256, 6, 8)
@@ -70,7 +118,7 @@ def test_preset_and_size_on_a_command_line():
 
 
 def test_a_resolved_config_is_a_valid_config():
-    for config in (ModelConfig(preset=name) for name in _SIZES):
+    for config in (ModelConfig(preset=name) for name in PRESETS):
         assert ModelConfig(**dataclasses.asdict(config)) == config
 
 
@@ -79,7 +127,11 @@ def test_a_resolved_config_is_a_valid_config():
     [
         ({"preset": "xlm-16"}, ["xlm-16", "xlm-15", "tiny"]),
         ({"dim": 100, "num_layers": 1, "num_heads": 3}, ["100", "not divisible", "3"]),
-        ({"num_layers": 1, "num_heads": 3}, ["model.dim", "preset"]),
+        ({"num_layers": 1, "num_heads": 3}, ["model.dim is missing", "preset"]),
+        ({"preset": "tiny", "dim": 0}, ["model.dim is 0", "null"]),
+        ({"preset": "tiny", "num_layers": 0}, ["model.num_layers is 0", "null"]),
+        ({"preset": "tiny", "num_heads": 0}, ["model.num_heads is 0", "null"]),
+        ({"preset": "mt-6", "num_decoder_layers": -1}, ["model.num_decoder_layers", "-1"]),
         ({"preset": "tiny", "num_layers": -2}, ["model.num_layers", "-2"]),
         ({"preset": "tiny", "feed_forward": -1}, ["model.feed_forward", "-1"]),
         ({"preset": "tiny", "max_positions": 0}, ["model.max_positions"]),
@@ -195,7 +247,15 @@ def test_arithmetic_of_an_encoder_decoder_is_counted_product_by_product():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("biases", "no"), ("qk_norm", None), ("window", "8"), ("rotary_base", "x"), ("dim", 64.5)],
+    [
+        ("biases", "no"),
+        ("qk_norm", None),
+        ("window", "8"),
+        ("rotary_base", "x"),
+        ("dim", 64.5),
+        ("dim", "64"),
+        ("biases", 1),
+    ],
 )
 def test_a_value_of_another_type_is_refused(name, value):
     with pytest.raises(ConfigError, match=f"{name}: expected .*, found"):

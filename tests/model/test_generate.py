@@ -139,6 +139,7 @@ SHAPES = [
     {"positions": "rotary", "norm": "pre", "norm_kind": "rms", "qk_norm": True,
      "activation": "swiglu", "biases": False, "output_transform": True},
     {"positions": "rotary", "window": 4, "global_every": 2, "local_rotary_base": 20.0},
+    {"shared_words": True, "positions": "rotary"},
 ]  # fmt: skip
 
 

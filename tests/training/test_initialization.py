@@ -215,6 +215,39 @@ def test_a_side_that_nothing_is_given_for_stays_new() -> None:
         start(learner(), there, there, BOTH)
 
 
+# One table of words for both sides.
+
+
+SHARED = shape(num_decoder_layers=2, shared_words=True)
+
+
+@pytest.mark.parametrize("there", [shape(), SHARED])
+def test_a_shared_table_starts_from_the_encoder_s(there: ModelConfig) -> None:
+    own, other = learner(SHARED), source(there)
+    report = start(own, other, other, BOTH)
+    assert own.model.decoder is not None
+    assert torch.equal(own.model.decoder.words.weight, other.transformer.encoder.words.weight)
+    assert all("cross_attention" in name for name in report.left) and not report.unused
+
+
+def test_a_table_of_its_own_starts_from_a_shared_one() -> None:
+    own, other = learner(shape(num_decoder_layers=2)), source(SHARED)
+    start(own, other, other, BOTH)
+    for side in ("encoder", "decoder"):
+        words = own.model.state_dict()[f"{side}.words.weight"]
+        assert torch.equal(words, other.transformer.encoder.words.weight)
+
+
+def test_two_tables_do_not_fit_a_shared_one() -> None:
+    own, other = learner(SHARED), source(shape(num_decoder_layers=2))
+    with pytest.raises(ConfigError, match=r"decoder.words.weight \(\[24, 16\] there, not in"):
+        start(own, other, other, BOTH)
+    report = start(own, other, other, dataclasses.replace(BOTH, partial=True))
+    assert report.unused == {"there: decoder.words.weight": "nothing in the model takes it"}
+    with pytest.raises(ConfigError, match="words are the encoder's too .*give initialize.encoder"):
+        start(own, None, other, Initialization(decoder="there"))
+
+
 # Settings.
 
 

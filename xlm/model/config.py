@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from xlm.config.hints import check_types
 from xlm.errors import ConfigError
+from xlm.model.presets import PRESETS
 
-UNSET = 0
-UNSET_DECODER = -1
-
-_ROTARY: dict[str, Any] = {
-    "positions": "rotary",
-    "initialization": "normal",
-    "output_transform": True,
-    "language_embeddings": False,
+_T = TypeVar("_T")
+if TYPE_CHECKING:
+    Filled = Annotated[_T, "null only until the preset or the default has filled it"]
+else:
+    Filled = _T | None
+_UNSET: Any = None
+_DEFAULTS: dict[str, Any] = {
+    "num_decoder_layers": 0,
+    "language_embeddings": True,
+    "max_positions": 512,
+    "positions": "learned",
+    "rotary_base": 10_000.0,
+    "dropout": 0.1,
+    "attention_dropout": 0.1,
+    "global_every": 1,
+    "norm": "post",
+    "first_norm": True,
+    "activation": "gelu",
+    "biases": True,
+    "initialization": "xlm",
+    "output_transform": False,
+    "layer_norm_eps": 1e-12,
 }
-_SIZES: dict[str, dict[str, Any]] = {
-    # XLM section 5.1; the 17- and 100-language models as released, without language embeddings
-    "xlm-15": {"dim": 1024, "num_layers": 12, "num_heads": 8},
-    "xlm-17": {"dim": 1280, "num_layers": 16, "num_heads": 16, "language_embeddings": False},
-    "xlm-100": {"dim": 1280, "num_layers": 16, "num_heads": 16, "language_embeddings": False},
-    "mt-6": {"dim": 1024, "num_layers": 6, "num_heads": 8, "num_decoder_layers": 6},
-    "base": {"dim": 768, "num_layers": 12, "num_heads": 12},
-    "tiny": {"dim": 128, "num_layers": 4, "num_heads": 4},
-    # for little text: 2019's layers, but positions that are learned within a million tokens
-    "rotary-tiny": {"dim": 128, "num_layers": 4, "num_heads": 4, **_ROTARY},
-    "rotary-small": {"dim": 256, "num_layers": 6, "num_heads": 4, **_ROTARY},
-    "rotary-base": {"dim": 768, "num_layers": 12, "num_heads": 12, **_ROTARY},
-}
+"""The values of fields that neither the user nor the preset gives: XLM's architecture of 2019."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,80 +47,92 @@ class ModelConfig:
     """
 
     preset: str | None = None
-    """Named shape (xlm-15, xlm-17, xlm-100, mt-6, base, tiny, rotary-tiny, rotary-small,
-    rotary-base) for those of the fields dim, num_layers, num_heads, num_decoder_layers,
-    language_embeddings, positions, initialization and output_transform that are not given."""
-    dim: int = UNSET
-    """Width of the hidden states; a multiple of num_heads (0: the preset's)."""
-    num_layers: int = UNSET
-    """Layers of the encoder (0: the preset's)."""
-    num_heads: int = UNSET
-    """Attention heads of each layer (0: the preset's)."""
-    num_decoder_layers: int = UNSET_DECODER
-    """Layers of the decoder; 0 is an encoder alone (-1: the preset's, else 0)."""
-    language_embeddings: bool | None = None
+    """Named shape, for the fields that are not given (null): xlm-15, xlm-17, xlm-100, mt-6, base,
+    tiny; rotary-tiny, rotary-small, rotary-base; modernbert-tiny, modernbert-small,
+    modernbert-base, modernbert-large."""
+    dim: Filled[int] = _UNSET
+    """Width of the hidden states; a multiple of num_heads (null: the preset's)."""
+    num_layers: Filled[int] = _UNSET
+    """Layers of the encoder (null: the preset's)."""
+    num_heads: Filled[int] = _UNSET
+    """Attention heads of each layer (null: the preset's)."""
+    num_decoder_layers: Filled[int] = _UNSET
+    """Layers of the decoder; 0 is an encoder alone (null: the preset's, else 0)."""
+    shared_words: bool = False
+    """One table of words for encoder and decoder, stored once ("Attention Is All You Need", section
+    3.4); the original XLM has two. Each side's output bias is its own."""
+    language_embeddings: Filled[bool] = _UNSET
     """Add a learned vector per language to each token; with a single language there is none
     (null: the preset's, else true)."""
     num_segments: int = 0
     """Rows of a table of segments (token types) that is added too: BERT has 2, XLM-R 1, XLM none;
     with 1 every token gets the same row."""
     feed_forward: int | None = None
-    """Width inside the feed-forward layers (null: 4 x dim)."""
-    max_positions: int = 512
-    """Rows of the table of learned positions; whatever the positions, no row may be longer."""
-    positions: Literal["learned", "sinusoidal", "rotary"] | None = None
+    """Width inside the feed-forward layers (null: the preset's, else 4 x dim)."""
+    max_positions: Filled[int] = _UNSET
+    """Rows of the table of learned positions; whatever the positions, no row may be longer (null:
+    the preset's, else 512)."""
+    positions: Filled[Literal["learned", "sinusoidal", "rotary"]] = _UNSET
     """How a token's place is told (null: the preset's, else learned). learned: a table, as in XLM
     and BERT. sinusoidal: fixed vectors ("Attention Is All You Need", section 3.5). rotary: queries
     and keys of self-attention turn by their place (RoFormer, Su et al. 2021), which small models
     learn to use far earlier."""
-    rotary_base: float = 10_000.0
-    """Base of the rotary wavelengths (RoFormer: 10,000); larger for rows of thousands of tokens."""
-    dropout: float = 0.1
-    """Probability of dropping a cell of the embeddings and of each sub-layer's output."""
-    attention_dropout: float = 0.1
-    """Probability of dropping an attention weight; 0 is faster."""
+    rotary_base: Filled[float] = _UNSET
+    """Base of the rotary wavelengths, larger for rows of thousands of tokens (null: the preset's,
+    else 10,000 as in RoFormer)."""
+    dropout: Filled[float] = _UNSET
+    """Probability of dropping a cell of the embeddings and of each sub-layer's output (null: the
+    preset's, else 0.1)."""
+    attention_dropout: Filled[float] = _UNSET
+    """Probability of dropping an attention weight; 0 is faster (null: the preset's, else 0.1)."""
     embedding_noise: float = 0.0
     """Standard deviation of the noise that training adds to each looked-up word, position and
     segment vector (MonoTrans, appendix: 0.075 in fine-tuning)."""
     window: int | None = None
-    """Tokens in sight of each in a local layer, half on either side (null: every layer sees whole
-    rows; ModernBERT, Warner et al. 2024: 128). Distances are those in the row."""
-    global_every: int = 1
-    """With a window: every so many layers, the first among them, see whole rows (ModernBERT: 3)."""
+    """Tokens in sight of each in a local layer, half on either side (null: the preset's, else every
+    layer sees whole rows; ModernBERT, Warner et al. 2024: 128). Distances are those in the row."""
+    global_every: Filled[int] = _UNSET
+    """With a window: every so many layers, the first among them, see whole rows (ModernBERT: 3);
+    1 is a preset's shape without its window (null: the preset's, else 1)."""
     local_rotary_base: float | None = None
-    """Base of local layers (null: rotary_base; ModernBERT has 10,000 there, 160,000 elsewhere)."""
+    """Base of local layers (null: the preset's, else rotary_base; ModernBERT has 10,000 there,
+    160,000 elsewhere)."""
     embedding_norm: bool = True
     """Normalize the sum of the embeddings, as XLM and BERT do."""
     embedding_scale: bool = False
     """Multiply word vectors by sqrt(dim) before anything is added to them ("Attention Is All You
     Need", section 3.4)."""
-    norm: Literal["post", "pre"] = "post"
+    norm: Filled[Literal["post", "pre"]] = _UNSET
     """Normalize each sum of a part's input and output (post, as in XLM), or each part's input, and
-    the last layer's output once more (pre; Xiong et al. 2020, "On Layer Normalization")."""
-    first_norm: bool = True
+    the last layer's output once more (pre; Xiong et al. 2020, "On Layer Normalization"; null: the
+    preset's, else post)."""
+    first_norm: Filled[bool] = _UNSET
     """Pre-norm alone: normalize the input of the first layer's attention too; ModernBERT, whose
-    embeddings are normalized, does not."""
+    embeddings are normalized, does not (null: the preset's, else true)."""
     norm_kind: Literal["layer", "rms"] = "layer"
     """Layer normalization, or the root mean square alone (Zhang and Sennrich 2019)."""
     qk_norm: bool = False
     """Normalize queries and keys within each head (Henry et al. 2020; Dehghani et al. 2023,
     section 2), which stands higher learning rates."""
-    activation: Literal["gelu", "relu", "silu", "geglu", "swiglu"] = "gelu"
+    activation: Filled[Literal["gelu", "relu", "silu", "geglu", "swiglu"]] = _UNSET
     """Inside the feed-forward layers; GELU is the exact one (erf). geglu and swiglu multiply it by
-    a second product of the input, which adds half again to these layers (Shazeer 2020)."""
-    biases: bool = True
-    """Biases of linear layers and layer normalizations; the output bias is there in any case."""
-    initialization: Literal["xlm", "normal"] | None = None
+    a second product of the input, which adds half again to these layers (Shazeer 2020; null: the
+    preset's, else gelu)."""
+    biases: Filled[bool] = _UNSET
+    """Biases of linear layers and layer normalizations; the output bias is there in any case (null:
+    the preset's, else true)."""
+    initialization: Filled[Literal["xlm", "normal"]] = _UNSET
     """First values (null: the preset's, else xlm). xlm: the original's. normal: tables 0.02,
     matrices sqrt(2 / (5 dim)) (Nguyen and Salazar 2019), those that end a part of a layer divided
     by the root of the number of parts (GPT-2), the output transform's the identity, biases 0."""
     tied_output: bool = True
     """The output matrix is the word embeddings; the output bias is always its own."""
-    output_transform: bool | None = None
+    output_transform: Filled[bool] = _UNSET
     """A linear layer, the activation and a normalization before the projection onto the
     vocabulary, as BERT and XLM-R have and XLM has not (null: the preset's, else false)."""
-    layer_norm_eps: float = 1e-12
-    """Added to the variance, or to the mean square, in each normalization."""
+    layer_norm_eps: Filled[float] = _UNSET
+    """Added to the variance, or to the mean square, in each normalization (null: the preset's, else
+    1e-12)."""
     fused_layer_norm: bool = False
     """Use FusedLayerNorm of NVIDIA apex, which must be installed."""
 
@@ -144,31 +159,35 @@ class ModelConfig:
         return self.activation in ("geglu", "swiglu")
 
     def _fill(self) -> None:
-        if self.preset is not None and self.preset not in _SIZES:
-            expected = ", ".join(_SIZES)
+        if self.preset is not None and self.preset not in PRESETS:
+            expected = ", ".join(PRESETS)
             raise ConfigError(f"unknown model preset {self.preset!r}: expected one of {expected}")
-        sizes = _SIZES.get(self.preset, {}) if self.preset else {}
-
-        def fill(name: str, unset: Any, otherwise: Any) -> None:
-            if getattr(self, name) == unset:
-                object.__setattr__(self, name, sizes.get(name, otherwise))
-
-        for name in ("dim", "num_layers", "num_heads"):
-            fill(name, UNSET, UNSET)
-        fill("num_decoder_layers", UNSET_DECODER, 0)
-        fill("language_embeddings", None, True)
-        fill("positions", None, "learned")
-        fill("initialization", None, "xlm")
-        fill("output_transform", None, False)
+        values = {**_DEFAULTS, **(PRESETS[self.preset] if self.preset else {})}
+        # what of a preset goes with another value than the given one is left out
+        without: list[str] = []
+        if self.global_every == 1:
+            without += ["window", "local_rotary_base"]
+        if self.positions not in (None, "rotary"):
+            without += ["rotary_base", "local_rotary_base"]
+        if self.norm not in (None, "pre"):
+            without += ["first_norm"]
+        values |= {name: _DEFAULTS.get(name) for name in without}
+        for name, value in values.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
 
     def _check(self) -> None:
-        for name in ("dim", "num_layers", "num_heads", "max_positions", "inner_dim"):
-            value = getattr(self, name)
-            if value < 1:
-                field = "feed_forward" if name == "inner_dim" else name
+        for name in ("dim", "num_layers", "num_heads"):
+            if getattr(self, name) is None:
                 raise ConfigError(
-                    f"model.{field} is {value}: expected at least 1; give it, or name a preset "
-                    f"({', '.join(_SIZES)})"
+                    f"model.{name} is missing: give it, or name a preset ({', '.join(PRESETS)})"
+                )
+        for name in ("dim", "num_layers", "num_heads", "max_positions", "feed_forward"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(
+                    f"model.{name} is {value}: expected at least 1; leave it out (null) for the "
+                    "preset's"
                 )
         if self.num_segments < 0:
             raise ConfigError(f"model.num_segments is {self.num_segments}: expected 0 or more")

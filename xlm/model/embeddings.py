@@ -22,12 +22,27 @@ class Embeddings(nn.Module):
     have in every checkpoint (``encoder.words.weight``). Only learned positions are a table.
     """
 
-    def __init__(self, config: ModelConfig, *, vocab_size: int, num_languages: int, pad_id: int):
+    words: nn.Embedding
+    """The table of words, the other side's if it is given."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        vocab_size: int,
+        num_languages: int,
+        pad_id: int,
+        words: nn.Embedding | None = None,
+    ):
         super().__init__()
         self.config = config
         self.dropout, self.noise = config.dropout, config.embedding_noise
-        # no gradient reaches the row of padding through the lookup (but it does when tied)
-        self.words = nn.Embedding(vocab_size, config.dim, padding_idx=pad_id)
+        if words is None:
+            # no gradient reaches the row of padding through the lookup (but it does when tied)
+            self.words = nn.Embedding(vocab_size, config.dim, padding_idx=pad_id)
+        else:
+            # no part of this module: a shared table has one name, and is stored once
+            object.__setattr__(self, "words", words)
         learned = config.positions == "learned"
         self.positions = nn.Embedding(config.max_positions, config.dim) if learned else None
         with_languages = config.language_embeddings and num_languages > 1

@@ -35,8 +35,11 @@ class Stack(Embeddings):
         num_languages: int,
         pad_id: int,
         cross: bool,
+        words: nn.Embedding | None = None,
     ):
-        super().__init__(config, vocab_size=vocab_size, num_languages=num_languages, pad_id=pad_id)
+        super().__init__(
+            config, vocab_size=vocab_size, num_languages=num_languages, pad_id=pad_id, words=words
+        )
         num_layers = config.num_decoder_layers if cross else config.num_layers
         self.layers = nn.ModuleList(
             Layer(config, cross=cross, first=layer == 0) for layer in range(num_layers)
@@ -106,6 +109,8 @@ class Stack(Embeddings):
 class Transformer(nn.Module):
     """An encoder, or an encoder and a decoder with its own tables (docs/fidelity.md, A5).
 
+    With ``shared_words`` the decoder's table of words is the encoder's: one parameter, of one name.
+
     ``vocab_size``, ``num_languages`` and ``pad_id`` are the data's. The encoder of an
     encoder-decoder keeps its output too, so that one model also learns MLM; an objective that does
     not use a part leaves its parameters without a gradient.
@@ -124,17 +129,19 @@ class Transformer(nn.Module):
         self.num_languages = num_languages
         self.pad_id = pad_id
 
-        def stack(cross: bool) -> Stack:
+        def stack(cross: bool, words: nn.Embedding | None = None) -> Stack:
             return Stack(
                 config,
                 vocab_size=vocab_size,
                 num_languages=num_languages,
                 pad_id=pad_id,
                 cross=cross,
+                words=words,
             )
 
         self.encoder = stack(cross=False)
-        self.decoder = stack(cross=True) if config.num_decoder_layers else None
+        shared = self.encoder.words if config.shared_words else None
+        self.decoder = stack(cross=True, words=shared) if config.num_decoder_layers else None
         self.initialize()
 
     def initialize(self) -> None:

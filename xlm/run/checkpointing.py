@@ -11,12 +11,13 @@ import torch
 from xlm.config.cli import to_yaml
 from xlm.data.corpora import Corpora
 from xlm.errors import CheckpointError, DataError
-from xlm.interchange.load import MODEL, read_checkpoint
+from xlm.interchange.load import MODEL, checkpoint_shape, read_checkpoint
 from xlm.run.config import Run, differences
 from xlm.run.folder import RunFolder
 from xlm.run.held_out import Figures, HeldOut
 from xlm.run.reporter import warn
 from xlm.training import checkpoint, retention
+from xlm.training.initialization import COMPUTED_WITH
 from xlm.training.loop import Trainer
 from xlm.training.optimizers.state import flatten_optimizer, restore_optimizer
 from xlm.training.restore import find_checkpoint, load_weights
@@ -87,7 +88,7 @@ class Checkpoints:
         """Fill the trainer from a checkpoint of this run.
 
         Logs a warning if results cannot be equal bit for bit, or if the recipe has changed. Raises
-        CheckpointError if tokenizer or tensors do not fit.
+        CheckpointError if tokenizer, tensors or what is computed with them do not fit.
         """
         trainer, saved = self.trainer, loaded.state
         if saved["tokenizer"] != self.corpora.tokenizer.digest:
@@ -96,6 +97,7 @@ class Checkpoints:
                 f"{self.corpora.tokenizer.digest[:12]}: give the data it was trained on, or "
                 "another folder"
             )
+        self._check_shape(loaded)
         warn(trainer.parallel, self._changes(loaded))
         self.before = saved.get("before", {})
         load_weights(trainer.learner, loaded, "model")
@@ -117,6 +119,21 @@ class Checkpoints:
         if trainer.scaler is not None:
             trainer.scaler.load_state_dict(restored.scaler)
         trainer.restore_counters()
+
+    def _check_shape(self, loaded: checkpoint.Loaded) -> None:
+        """Raise CheckpointError if equal tensors would compute something else than they did."""
+        was = checkpoint_shape(loaded)
+        changed = [
+            f"model.{name} {getattr(self.run.shape, name)} (was {getattr(was, name)})"
+            for name in COMPUTED_WITH
+            if getattr(self.run.shape, name) != getattr(was, name)
+        ]
+        if changed:
+            raise CheckpointError(
+                f"{loaded.path} is of another model: the recipe has {', '.join(changed)}; resume "
+                "with the recipe that wrote it, or give another folder, where initialize.partial "
+                "takes its weights nonetheless"
+            )
 
     def _changes(self, loaded: checkpoint.Loaded) -> list[str]:
         """Return a line for each difference between the saved run and this one."""

@@ -185,8 +185,19 @@ def _sides(
             f"initialize.decoder is {settings.decoder}, the model has no decoder: set "
             "model.num_decoder_layers, or leave it out"
         )
+    if encoder is None and learner.model.config.shared_words:
+        raise ConfigError(
+            f"initialize.decoder is {settings.decoder}, and its words are the encoder's too "
+            "(model.shared_words true): give initialize.encoder, or set shared_words to false"
+        )
     sides: list[tuple[Side, PretrainedModel | None]] = [("encoder", encoder)]
     return sides + ([("decoder", decoder)] if learner.model.decoder is not None else [])
+
+
+def _tensors(model: Transformer, side: Side) -> dict[str, Tensor]:
+    """Return the tensors of a side by name, a table of words that is the other side's too."""
+    stack = getattr(model, side)
+    return {"words.weight": stack.words.weight.detach(), **stack.state_dict()}
 
 
 class _Filling:
@@ -205,7 +216,7 @@ class _Filling:
         self.tokenizer, self.languages = tokenizer, languages
         there = source.transformer
         self.there: Side = "decoder" if side == "decoder" and there.decoder else "encoder"
-        self.theirs: dict[str, Tensor] = getattr(there, self.there).state_dict()
+        self.theirs = _tensors(there, self.there)
         self.own: dict[str, Tensor] = getattr(model, side).state_dict()
         self.values: dict[str, Tensor] = {}
         self.copied: dict[str, str] = {}
@@ -224,6 +235,8 @@ class _Filling:
             self._one(name, own, vocabulary)
         if self.settings.only == "all":
             for name in self.theirs.keys() - self.own.keys():
+                if name == "words.weight" and not self._has_words_of_its_own():
+                    continue  # the encoder's table, which is this side's too
                 self.misfits[name] = f"{list(self.theirs[name].shape)} there, not in the model"
         if self.misfits and not self.settings.partial:
             first, reason = next(iter(self.misfits.items()))
@@ -245,6 +258,11 @@ class _Filling:
         report.notes.extend(
             f"{self.side}: reading {self.pretrained.source}: {line}" for line in lost
         )
+
+    def _has_words_of_its_own(self) -> bool:
+        """Return whether this side of the source has another table of words than its encoder."""
+        there = self.pretrained.transformer
+        return self.there == "decoder" and not there.config.shared_words
 
     def _one(self, name: str, own: Tensor, vocabulary: VocabularyMap | None) -> None:
         origin = name

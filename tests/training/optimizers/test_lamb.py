@@ -21,11 +21,21 @@ def _parameters() -> list[nn.Parameter]:
     return parameters
 
 
-def test_twenty_updates_of_an_independent_package() -> None:
-    timm = pytest.importorskip("timm.optim", reason="needs timm, an independent LAMB")
-    ours, theirs = _parameters(), _parameters()
-    optimizer = Lamb(ours, lr=0.02, weight_decay=0.01)
-    other = timm.Lamb(theirs, lr=0.02, weight_decay=0.01, eps=1e-6, max_grad_norm=None)
+@pytest.mark.parametrize(
+    ("betas", "decay"),
+    [
+        # that package follows an older version of the paper, without bias corrections: they cancel
+        # in the ratio if nothing decays, and are 1 if nothing is averaged
+        ((0.9, 0.999), 0.0),
+        ((0.0, 0.0), 0.1),
+    ],
+)
+def test_twenty_updates_of_an_independent_package(betas: tuple[float, float], decay: float) -> None:
+    package = pytest.importorskip("pytorch_optimizer", reason="needs an independent LAMB")
+    ours, theirs = ([p for p in _parameters() if p.any()] for _ in range(2))
+    settings = {"lr": 0.02, "betas": betas, "weight_decay": decay, "eps": 1e-12}
+    optimizer = Lamb(ours, **settings)
+    other = package.Lamb(theirs, weight_decouple=False, adam_debias=True, **settings)
     for _ in range(20):
         for p, q in zip(ours, theirs, strict=True):
             p.grad = torch.randn_like(p)
@@ -33,7 +43,34 @@ def test_twenty_updates_of_an_independent_package() -> None:
         optimizer.step()
         other.step()
     for p, expected in zip(ours, theirs, strict=True):
+        assert not torch.allclose(p, torch.zeros(()))
         torch.testing.assert_close(p, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
+def test_twenty_updates_of_the_algorithm_written_out(
+    dtype: torch.dtype, bound: float, decay: float
+) -> None:
+    """Algorithm 2 of the paper (You et al. 2020) in float64, a parameter of zeros among them."""
+    ours = [nn.Parameter(p.detach().to(dtype)) for p in _parameters()]
+    optimizer = Lamb(ours, lr=0.02, weight_decay=decay)
+    expected = [p.detach().double().numpy().copy() for p in ours]
+    moments = [[np.zeros_like(p), np.zeros_like(p)] for p in expected]
+    for t in range(1, 21):
+        for p in ours:
+            p.grad = torch.randn_like(p)
+        optimizer.step()
+        for p, x, (m, v) in zip(ours, expected, moments, strict=True):
+            assert p.grad is not None
+            gradient = p.grad.double().numpy()
+            m[:] = 0.9 * m + 0.1 * gradient
+            v[:] = 0.999 * v + 0.001 * gradient**2
+            u = m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.999**t)) + 1e-6) + decay * x
+            ratio = np.linalg.norm(x) / np.linalg.norm(u) if x.any() else 1.0
+            x -= 0.02 * ratio * u
+    for p, value in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(p.detach().double().numpy(), value, rtol=0, atol=bound)
 
 
 def test_a_step_is_in_proportion_to_the_size() -> None:
