@@ -64,9 +64,10 @@ def console_script(root: Path, cwd: Path, *arguments: str) -> subprocess.Complet
     )
 
 
-def figures_of(folder: Path) -> dict[str, dict[str, float]]:
+def figures_of(folder: Path, code: Path) -> dict[str, dict[str, float]]:
     """What ``xlm evaluate`` writes of the run, which is what the run saw at its end."""
-    evaluate.main([str(folder / "run"), f"--json={folder / 'f.json'}", "--which=latest"])
+    flags = [f"--json={folder / 'f.json'}", "--which=latest", f"--trust={code}"]
+    evaluate.main([str(folder / "run"), *flags])
     figures: dict[str, dict[str, float]] = json.loads((folder / "f.json").read_text())["figures"]
     lines = read_metrics(folder / "run/metrics.jsonl")
     last = [line for line in lines if line["event"] == "valid"][-1]
@@ -96,7 +97,7 @@ def test_an_objective(
     (outside / "replaced_token.py").write_text(source)
     done = console_script(root, outside, "pretrain", "--config=recipe.yaml")
     assert done.returncode == 0, done.stderr
-    figures = figures_of(outside)
+    figures = figures_of(outside, root / "tests/extending")
     assert set(figures) == {"mine/en", "mine/ne", "mlm/en"}
     assert 0 < figures["mine/ne"]["nats"] < 1 and figures["mine/ne"]["correct"] > 0.6
     with pytest.raises(SystemExit):
@@ -135,7 +136,7 @@ def test_a_task(root: Path, outside: Path, debug_data: Path) -> None:
     )  # fmt: skip
     (outside / "recipe.yaml").write_text(recipe)
     pretrain.main(["--config=recipe.yaml"])
-    figures = figures_of(outside)
+    figures = figures_of(outside, root / "tests/extending")
     assert 0 < figures["mine/en"]["squared_error"] < 1
     assert set(figures) == {"mine/en", "mlm/en"}
     (outside / "tune.yaml").write_text(TUNE)
@@ -147,3 +148,30 @@ def test_a_task(root: Path, outside: Path, debug_data: Path) -> None:
 def test_each_is_one_short_file(root: Path, source: str) -> None:
     text = (root / "tests/extending" / source).read_text()
     assert len(text.splitlines()) < 80
+
+
+def test_a_class_that_came_with_a_run_is_imported_if_it_is_trusted(
+    root: Path, tmp_path: Path, debug_data: Path
+) -> None:
+    """Evaluating from the very folder that is measured, where the code lies too."""
+    source = (root / "tests/extending/replaced_token.py").read_text()
+    (tmp_path / "replaced_token.py").write_text(source)
+    (tmp_path / "recipe.yaml").write_text(
+        RECIPE.format(
+            data=debug_data,
+            class_path="replaced_token.ReplacedToken",
+            metric="nats",
+            arguments="languages: [en, ne], rate: 0.3",
+            watched="mine/en, mine/ne",
+        )  # fmt: skip
+    )
+    done = console_script(root, tmp_path, "pretrain", "--config=recipe.yaml", "--steps=2")
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "replaced_token.py").open("a") as file:
+        file.write("\nopen('ran', 'w').close()\n")
+    refused = console_script(root, tmp_path, "evaluate", "run")
+    assert refused.returncode == 2 and "say --trust FOLDER" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1 and not (tmp_path / "ran").exists()
+    done = console_script(root, tmp_path, "evaluate", "run", "--trust=.")
+    assert done.returncode == 0, done.stderr
+    assert "mine/ne" in done.stdout and (tmp_path / "ran").exists()

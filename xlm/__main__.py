@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
@@ -36,8 +35,6 @@ def main() -> None:
     """Run ``xlm VERB ...``."""
     verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if verb in VERBS:
-        # As with `python -m`, a recipe may name a class of a file that lies here.
-        sys.path.append(os.getcwd())
         run(verb, sys.argv[2:])
         return
     lines = [f"  {name:10} {what}" for name, what in VERBS.items()]

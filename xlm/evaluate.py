@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from xlm.config.cli import run_verb
+from xlm.config.trust import Trust
 from xlm.data.corpora import Corpora
 from xlm.errors import ConfigError, DataError, XlmError
 from xlm.run.build import build_learner, held_out_streams
@@ -51,6 +52,9 @@ class Evaluate:
     """Write the figures into this file too."""
     picture: str | None = None
     """Draw the curves of metrics.jsonl into this PNG, SVG or PDF."""
+    trust: str | None = None
+    """The folder of objectives of your own that the run names; none is imported unless it lies
+    here. Code of strangers runs with your rights: read it first."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA where there is a GPU."""
 
@@ -62,7 +66,7 @@ def evaluate_run(config: Evaluate) -> dict[str, Any]:
     or CheckpointError in one line.
     """
     loaded = find_checkpoint(config.folder, config.which)
-    run = read_run(loaded.path)
+    run = read_run(loaded.path, Trust(config.trust))
     corpora = Corpora.open(config.data or run.data, languages=loaded.state["languages"])
     if loaded.state["tokenizer"] != corpora.tokenizer.digest:
         raise DataError(

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from xlm.config.cli import run_verb
+from xlm.config.trust import Trust
 from xlm.data.corpora import Corpora
 from xlm.data.row_streams import Row
 from xlm.errors import ConfigError, DataError
@@ -71,6 +72,9 @@ class Predict:
     empty line in its place, and counts it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA where there is a GPU."""
+    trust: str | None = None
+    """The folder of tasks of your own that the model names; none is imported unless it lies here.
+    Code of strangers runs with your rights: read it first."""
 
     def __post_init__(self) -> None:
         check_positive(self, "window")
@@ -218,12 +222,14 @@ def load_task(
     *,
     device: Literal["auto", "cpu", "cuda"] = "cpu",
     rows: int = 0,
+    trust: str | None = None,
 ) -> Predictor:
     """The fine-tuned model at ``source``, ready to predict; see ``open_finetuned`` for errors.
 
     ``task`` is its name (None: the only one), ``rows`` those in a batch (0: as in training).
+    A task of your own is found if its module is imported already, or lies in the folder ``trust``.
     """
-    return Predictor(open_finetuned(source, task), usable_device(device), rows)
+    return Predictor(open_finetuned(source, task, Trust(trust)), usable_device(device), rows)
 
 
 def _as_text(answer: str, probabilities: Mapping[str, float]) -> str:
@@ -243,7 +249,7 @@ class _Job(LineJob):
     def __init__(self, config: Predict) -> None:
         self.config = config
         self.predictor = load_task(
-            config.model, config.task, device=config.device, rows=config.rows
+            config.model, config.task, device=config.device, rows=config.rows, trust=config.trust
         )
         model = self.predictor.model
         super().__init__(

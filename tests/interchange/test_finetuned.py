@@ -76,12 +76,12 @@ def test_the_folder_of_a_run_without_checkpoints(tmp_path: Path) -> None:
 
 
 HOSTILE = {
-    "xlm_hostile.Task": "'xlm_hostile.Task', and only classes of xlm.tasks are imported",
-    "xlm.tasks.xlm_hostile.Task.run": "only classes of xlm.tasks are imported",
-    "os.system": "'os.system', and only classes of xlm.tasks",
-    "xlm.tasks.classification.os.system": "only classes of xlm.tasks",
-    "xlm.tasks.Nothing": "only classes of xlm.tasks",
-    "xlm.tasks..task.Task": "only classes of xlm.tasks",
+    "xlm_hostile.Task": "'xlm_hostile.Task': only classes of xlm.objectives and xlm.tasks are",
+    "xlm.tasks.xlm_hostile.Task.run": "only classes of xlm.objectives and xlm.tasks are imported",
+    "os.system": "'os.system' is no Task",
+    "xlm.tasks.classification.os.system": "only classes of xlm.objectives and xlm.tasks are",
+    "xlm.tasks.Nothing": "has no Nothing",
+    "xlm.tasks..task.Task": "only classes of xlm.objectives and xlm.tasks are imported",
     "xlm.tasks.nothing.Nothing": "nothing",
     "xlm.tasks.classification.Nothing": "has no Nothing",
     "xlm.tasks.heads.Readout": "is no Task",
@@ -111,8 +111,8 @@ DAMAGED = {
     "python object": (lambda text: "!!python/object/apply:os.system ['true']", "is no YAML"),
     "a list": (lambda text: "[1, 2]", "names no objectives"),
     "empty": (lambda text: "", "names no objectives"),
-    "no settings": (lambda text: "objectives: {nli: }", "only classes of xlm.tasks"),
-    "a text": (lambda text: "objectives: {nli: nli}", "only classes of xlm.tasks"),
+    "no settings": (lambda text: "objectives: {nli: }", "expected {class_path"),
+    "a text": (lambda text: "objectives: {nli: nli}", "unknown class 'nli'"),
     "another name": (lambda text: text.replace("  nli:", "  mli:"), "no head of a task"),
     "an unknown field": (lambda text: text.replace("_words", "_word"), "did you mean"),
     "another type": (lambda text: text.replace("rows: 4", "rows: four"), "expected a whole number"),
@@ -229,6 +229,6 @@ def test_heads_of_other_classes_stay_behind(exported: Path, tmp_path: Path) -> N
     named = Export(
         source=str(tmp_path / "mine"), folder=str(tmp_path / "n"), format="xlm", task="nli"
     )
-    with pytest.raises(ConfigError, match="only classes of xlm.tasks"):
+    with pytest.raises(ConfigError, match="only classes of xlm.objectives and xlm.tasks"):
         export_model(named)
     assert not (tmp_path / "n").exists()

@@ -6,6 +6,7 @@ string under the field. The last word wins: default, ``--config`` file, flag.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -22,6 +23,7 @@ from jsonargparse import ArgumentParser, set_dumper, set_loader, set_parsing_set
 
 from xlm.config.class_path import NamedByClassPath, without_moved_defaults
 from xlm.config.strict_yaml import dump, load
+from xlm.config.trust import Trust
 from xlm.config.validation import Checker
 from xlm.errors import ConfigError, XlmError, one_line
 
@@ -59,13 +61,20 @@ def parser(cls: type, verb: str, positional: str = "") -> ArgumentParser:
     return made
 
 
-def parse(cls: type[Config], verb: str, arguments: Sequence[str], positional: str = "") -> Config:
+def parse(
+    cls: type[Config],
+    verb: str,
+    arguments: Sequence[str],
+    positional: str = "",
+    trust: Trust | None = None,
+) -> Config:
     """An instance of the dataclass ``cls`` from flags; the first bare words are ``positional``.
 
     These are names of fields with spaces between. A field of texts with the metadata ``repeated``
-    takes a flag for each of them too. Raises ConfigError, in one line, for a key, a type or a value
-    that does not fit.
+    takes a flag for each of them too. ``trust`` decides which classes may be named (None: any, as
+    in a recipe). Raises ConfigError, in one line, for a key, a type or a value that does not fit.
     """
+    trust = trust or Trust.of_recipe()
     given = list(arguments)
     for at, (name, word) in enumerate(zip(positional.split(), arguments, strict=False)):
         if word.startswith("-") and word != "-":
@@ -73,7 +82,7 @@ def parse(cls: type[Config], verb: str, arguments: Sequence[str], positional: st
         given[at] = f"--{name}={word}"
     flags = _gathered(cls, list(_flags(verb, given)))
     _once(flags)
-    _check(cls, flags)
+    _check(cls, flags, trust)
     made = parser(cls, verb, positional)
     given = [f"--{name}" if value is None else f"--{name}={value}" for name, value in flags]
     settings = made.parse_args(given)
@@ -120,11 +129,15 @@ def _once(flags: Sequence[tuple[str, str | None]]) -> None:
         values[name] = value
 
 
-def _check(cls: type, flags: Sequence[tuple[str, str | None]]) -> None:
+def _check(cls: type, flags: Sequence[tuple[str, str | None]], trust: Trust) -> None:
     """Raises ConfigError for a key or a value that does not fit, and says where it is."""
     if any(name == "help" or name.endswith(".help") for name, _ in flags):
+        for name, value in flags:
+            if name.endswith(".help") and value is not None and "." in value:
+                with contextlib.suppress(ImportError, AttributeError):  # jsonargparse says so
+                    trust.find(value)
         return
-    checker = Checker(cls)
+    checker = Checker(cls, trust)
     for name, value in flags:
         if name == "config":
             if value is None:
@@ -159,9 +172,13 @@ def _flags(verb: str, arguments: Sequence[str]) -> Iterator[tuple[str, str | Non
             yield name, left.popleft()
 
 
-def read(cls: type[Config], path: Path) -> Config:
-    """An instance of the dataclass ``cls`` from a YAML file."""
-    return parse(cls, path.name, ["--config", str(path)])
+def read(cls: type[Config], path: Path, trust: Trust | None = None) -> Config:
+    """An instance of the dataclass ``cls`` from a YAML file.
+
+    ``trust`` decides which classes are imported for it (None: those of this library; any that the
+    program has imported may be named).
+    """
+    return parse(cls, path.name, ["--config", str(path)], trust=trust or Trust())
 
 
 def to_yaml(config: Any) -> str:

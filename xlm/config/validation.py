@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import importlib
 import inspect
+import sys
 import types
 import typing
 from collections import defaultdict
@@ -31,6 +31,7 @@ from xlm.config.hints import (
     literals,
     renamed,
 )
+from xlm.config.trust import Trust, Untrusted
 from xlm.errors import ConfigError
 
 MOST_LISTED = 16
@@ -60,11 +61,12 @@ class Checker:
     """Checks what is written for the dataclass ``cls``, files first, then flags.
 
     A field whose type is an abstract dataclass takes ``{class_path: NAME, init_args: {...}}``, the
-    name of a subclass that is imported or a dotted path.
+    name of a subclass that is imported or a dotted path, which ``trust`` has to allow.
     """
 
-    def __init__(self, cls: type):
+    def __init__(self, cls: type, trust: Trust | None = None):
         self.cls = cls
+        self.trust = trust or Trust()
         self._classes: dict[tuple[str, ...], type] = {}
         self._given: dict[tuple[str, ...], set[str]] = defaultdict(set)
         self._places: dict[tuple[str, ...], tuple[_Place, yaml.Node | None]] = {}
@@ -172,7 +174,7 @@ class Checker:
             self._check_fields(parts["init_args"][1], cls, place)
 
     def _choose(self, node: yaml.Node, base: Any, place: _Place) -> None:
-        self._classes[place.path] = _resolve(str(node.value), base, place, node)
+        self._classes[place.path] = _resolve(str(node.value), base, place, node, self.trust)
         self._places[place.path] = place, node if place.file else None
 
     def _known_class(self, place: _Place) -> type:
@@ -213,7 +215,7 @@ class Checker:
         return f"; did you mean --{found[0]}?" if found else _close(name, paths, "--")
 
 
-def _resolve(name: str, base: Any, place: _Place, node: yaml.Node | None) -> type:
+def _resolve(name: str, base: Any, place: _Place, node: yaml.Node | None, trust: Trust) -> type:
     """The concrete subclass of ``base`` called ``name``, or at that dotted path."""
     classes = {cls.__name__: cls for cls in subclasses(base) if not inspect.isabstract(cls)}
     if name in classes:
@@ -223,11 +225,13 @@ def _resolve(name: str, base: Any, place: _Place, node: yaml.Node | None) -> typ
         place.refuse(node, f"unknown class {name!r}{close or ':'} {_expected_class(base)}")
     module, _, attribute = name.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        found = trust.find(name)
+    except Untrusted as refusal:
+        place.refuse(node, f"class_path {name!r}: {refusal}")
     except ImportError as error:
         place.refuse(node, f"class_path {name!r}: {error}; is its folder on PYTHONPATH?")
     except AttributeError:
-        having = vars(importlib.import_module(module))
+        having = vars(sys.modules[module])
         there = [own for own, value in having.items() if _is(value, base)]
         close = _close(attribute, there) or f": expected {' or '.join(there) or 'another module'}"
         place.refuse(node, f"class_path {name!r}: {module} has no {attribute}{close}")

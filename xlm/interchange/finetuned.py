@@ -4,13 +4,14 @@
     run, checkpoint    its tensors and config.yaml
     transformers       a class with a head that we know
 
-tasks.yaml comes with a model, perhaps from a stranger: only classes of ``xlm.tasks`` are imported.
+tasks.yaml comes with a model, perhaps from a stranger: ``xlm.config.trust`` decides which classes
+it may name.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from xlm.config import strict_yaml
 from xlm.config.cli import parse
+from xlm.config.trust import Trust, Untrusted, is_own
 from xlm.errors import CheckpointError, ConfigError, XlmError, one_line
 from xlm.interchange.load import fetch, load
 from xlm.interchange.transformers.heads import read_head
@@ -31,7 +33,6 @@ from xlm.tasks.task import Task
 
 FOREIGN = "task"
 """The name of the task of a model that was fine-tuned with transformers."""
-_OWN = re.compile(r"xlm\.tasks\.[a-z_]+\.[A-Z][A-Za-z]+")
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,14 @@ class _Saved:
     task: Task
 
 
-def open_finetuned(source: str | Path, task: str | None = None) -> FineTuned:
+def open_finetuned(
+    source: str | Path, task: str | None = None, trust: Trust | None = None
+) -> FineTuned:
     """The fine-tuned model at ``source``, which is anything that ``xlm.load`` takes.
 
     ``task`` is its name; None: the only one there is. Raises ConfigError for a model that was not
-    fine-tuned, a task that it does not have, and a class outside ``xlm.tasks``; CheckpointError or
-    DataError for files that are damaged.
+    fine-tuned, a task that it does not have, and a class that ``trust`` (None: the least) does not
+    allow; CheckpointError or DataError for files that are damaged.
     """
     path = Path(source).expanduser()
     if not path.exists():
@@ -65,10 +68,12 @@ def open_finetuned(source: str | Path, task: str | None = None) -> FineTuned:
     model = load(path)
     if not model.heads and (path / CONFIG).is_file() and "model_type" in read_json(path / CONFIG):
         return _open_foreign(model, path, str(source), task)
-    return with_task(model, str(source), task)
+    return with_task(model, str(source), task, trust)
 
 
-def with_task(model: PretrainedModel, source: str, task: str | None = None) -> FineTuned:
+def with_task(
+    model: PretrainedModel, source: str, task: str | None = None, trust: Trust | None = None
+) -> FineTuned:
     """A model of ours with the head of a task; raises as ``open_finetuned``."""
     saved = _saved_tasks(model, source)
     if not saved:
@@ -83,7 +88,8 @@ def with_task(model: PretrainedModel, source: str, task: str | None = None) -> F
         raise ConfigError(f"{source} has no task {name!r}: it has {', '.join(saved)}")
     own = f"heads.{name}."
     tensors = {n.removeprefix(own): t for n, t in model.heads.items() if n.startswith(own)}
-    return _built(model, name, _parsed(saved[name], name, source), tensors, source)
+    made = _parsed(saved[name], name, source, trust or Trust())
+    return _built(model, name, made, tensors, source)
 
 
 def chosen_task(model: PretrainedModel, source: str, task: str | None) -> FineTuned | None:
@@ -126,20 +132,29 @@ def _saved_tasks(model: PretrainedModel, source: str) -> dict[str, Any]:
 
 
 def _is_ours(settings: Any) -> bool:
-    """Whether the settings of a task name a class of ``xlm.tasks``."""
-    path = settings.get("class_path") if isinstance(settings, Mapping) else None
-    return isinstance(path, str) and _OWN.fullmatch(path) is not None
+    """Return whether the settings of a task name a class of this library."""
+    path = _class_path(settings)
+    with suppress(ImportError, AttributeError):
+        return is_own(path) and isinstance(Trust().find(path), type)
+    return False
 
 
-def _parsed(settings: Any, name: str, source: str) -> Task:
-    if not _is_ours(settings):
-        found = settings.get("class_path") if isinstance(settings, Mapping) else settings
-        raise ConfigError(
-            f"{source}: the task {name} is of {str(found)[:80]!r}, and only classes of xlm.tasks "
-            "are imported for a model: import your own, and give it to xlm.predict.Predictor"
-        )
+def _class_path(settings: Any) -> Any:
+    return settings.get("class_path") if isinstance(settings, Mapping) else settings
+
+
+def _parsed(settings: Any, name: str, source: str, trust: Trust) -> Task:
+    path = str(_class_path(settings))
     try:
-        return parse(_Saved, TASKS, [f"--task={strict_yaml.dump(dict(settings))}"]).task
+        if "." in path:
+            trust.find(path)
+    except Untrusted as refusal:
+        raise ConfigError(f"{source}: the task {name} is of {path[:80]!r}: {refusal}") from None
+    except (ImportError, AttributeError, ValueError):
+        pass  # said below, with what was expected
+    try:
+        given = [f"--task={strict_yaml.dump(settings)}"]
+        return parse(_Saved, TASKS, given, trust=trust).task
     except (XlmError, ValueError) as error:
         line = one_line(error).removeprefix("--")
         raise CheckpointError(f"{source}: its {TASKS}, {name}: {line}") from None

@@ -12,6 +12,7 @@ import yaml
 
 from xlm.config.cli import read, to_yaml
 from xlm.config.hints import check_types
+from xlm.config.trust import Trust
 from xlm.errors import ConfigError
 from xlm.model.config import ModelConfig
 from xlm.objective import Objective
@@ -171,10 +172,10 @@ class Run:
         return self.model
 
 
-def read_run(path: Path | str) -> Run:
-    """The run of a recipe, or of the resolved config in a run's folder."""
+def read_run(path: Path | str, trust: Trust | None = None) -> Run:
+    """Return the run of a recipe or of a run's folder; ``trust`` as in ``xlm.config.cli.read``."""
     path = Path(path)
-    return read(Run, path / "config.yaml" if path.is_dir() else path)
+    return read(Run, path / "config.yaml" if path.is_dir() else path, trust)
 
 
 def write_run(run: Run, folder: Path) -> str:

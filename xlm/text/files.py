@@ -183,11 +183,13 @@ def _open_dataset(
                 data_files={split: name},
                 split=split,
                 streaming=streaming,
+                trust_remote_code=False,
                 **({"delimiter": "\t"} if kind == "tsv" else {}),
             )
         return datasets.load_dataset(
-            name, config, split=split, revision=revision, streaming=streaming
-        )
+            name, config, split=split, revision=revision, streaming=streaming,
+            trust_remote_code=False,  # a data set that is a program is refused
+        )  # fmt: skip
     except DataError:
         raise
     except Exception as error:  # the hub, the network, a missing split, a foreign format ...
