@@ -7,13 +7,13 @@ xlm.bleu``. Files are aligned line by line: empty lines count.
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from xlm import strict_json
 from xlm.config.cli import run_verb
 from xlm.errors import ConfigError, DataError
 from xlm.metrics.translation import (
@@ -204,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         result = score_files(config)
         sys.stdout.write(report(result) + "\n")
         if config.json is not None:
-            write_whole(config.json, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+            write_whole(config.json, strict_json.dumps(result, indent=1) + "\n")
 
     run_verb(Bleu, "bleu", act, arguments, positional="hypotheses references")
 

@@ -25,6 +25,15 @@ class TrainingError(XlmError):
     """A run that cannot go on: losses that are no longer finite, a rank that disagrees."""
 
 
+MOST_FOREIGN = 200
+"""Characters of foreign text that a message shows at most."""
+
+
+def clipped(text: str, most: int = MOST_FOREIGN) -> str:
+    """Return ``text``, cut after ``most`` characters with dots to say so."""
+    return text if len(text) <= most else text[:most] + "..."
+
+
 def one_line(error: BaseException, most: int | None = None) -> str:
     """Return an error's message in one line, cut after ``most`` characters.
 

@@ -6,7 +6,6 @@ Use as ``xlm.evaluate.evaluate_run(Evaluate(...))``, ``xlm evaluate RUN`` or
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from xlm import strict_json
 from xlm.config.cli import run_verb
 from xlm.config.trust import Trust
 from xlm.data.corpora import Corpora
@@ -125,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for line in against_unigram(result["figures"]):
             sys.stdout.write(line + "\n")
         if config.json:
-            write_whole(config.json, json.dumps(result, indent=1) + "\n")
+            write_whole(config.json, strict_json.dumps(result, indent=1) + "\n")
         if config.picture:
             _draw(Path(config.folder), config.picture)
             sys.stdout.write(f"curves: {config.picture}\n")

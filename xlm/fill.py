@@ -9,11 +9,11 @@ killed (``xlm.text.line_jobs``).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from xlm import strict_json
 from xlm.config.cli import run_verb
 from xlm.errors import DataError
 from xlm.interchange.load import load
@@ -183,7 +183,7 @@ def as_json(text: str, masks: Masks, alone: Masks | None = None) -> str:
         first, _, second = text.partition("\t")
         found |= {"text": normalize(first), "translation": normalize(second)}
         found["alone"] = _plain(alone)
-    return json.dumps(found, ensure_ascii=False)
+    return strict_json.dumps(found)
 
 
 def _plain(masks: Masks) -> list[list[dict[str, object]]]:

@@ -8,7 +8,6 @@ folder; a call that was interrupted goes on where it stopped.
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import os
 import shutil
@@ -19,7 +18,7 @@ from itertools import product
 from pathlib import Path
 from typing import Literal
 
-from xlm import sample
+from xlm import sample, strict_json
 from xlm.config.cli import run_verb, to_yaml
 from xlm.config.hints import check_types
 from xlm.data.corpora import Corpora
@@ -199,7 +198,7 @@ def finetune(config: Finetune) -> FinetuneReport:
             histories.setdefault(cell, {})[seed] = history
         report = summarize(histories, chooses, metrics(config, tasks))
         if parallel.is_main:
-            text = json.dumps(report.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
+            text = strict_json.dumps(report.to_json(), indent=1)
             write_whole(Path(config.folder) / REPORT, text + "\n", error=ConfigError)
     return report
 

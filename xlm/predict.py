@@ -9,7 +9,6 @@ MODEL FILE`` or ``python -m xlm.predict``. Memory is bounded by the window, howe
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from xlm import strict_json
 from xlm.config.cli import run_verb
 from xlm.config.trust import Trust
 from xlm.data.corpora import Corpora
@@ -276,9 +276,8 @@ class _Job(LineJob):
         if not config.json:
             return [_as_text(answer, shares) for answer, shares in found]
         return [
-            json.dumps(
-                {"text": text, "answer": answer, **({"scores": shares} if config.scores else {})},
-                ensure_ascii=False,
+            strict_json.dumps(
+                {"text": text, "answer": answer, **({"scores": shares} if config.scores else {})}
             )
             for text, (answer, shares) in zip(texts, found, strict=True)
         ]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import shutil
+import stat
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from xlm.errors import CheckpointError, DataError, XlmError, one_line
+from xlm import strict_json
+from xlm.errors import CheckpointError, DataError, XlmError
+from xlm.strict_json import JsonError
 
 HEADER = "header.json"
 CHUNK = 1 << 16
@@ -197,8 +199,11 @@ def write_json(
     sort_keys: bool = False,
     error: type[XlmError] = DataError,
 ) -> None:
-    """Write ``content`` as indented JSON, which appears whole or not at all; see ``whole_file``."""
-    text = json.dumps(dict(content), indent=indent, sort_keys=sort_keys, ensure_ascii=False)
+    """Write ``content`` as indented JSON, which appears whole or not at all; see ``whole_file``.
+
+    Numbers that are not finite are null.
+    """
+    text = strict_json.dumps(content, indent=indent, sort_keys=sort_keys)
     write_whole(path, text + "\n", error=error)
 
 
@@ -208,18 +213,41 @@ def read_json(path: Path | str, *, error: type[XlmError] = CheckpointError) -> d
     Raises ``error`` if the file is missing, larger than ``MAX_JSON`` or no JSON object.
     """
     path = Path(path)
+    content: Any
     try:
-        size = path.stat().st_size
-        if size > MAX_JSON:
-            raise error(f"{path}: {size:,} bytes, expected a JSON file of at most {MAX_JSON:,}")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as refused:
-        raise error(f"{path}: cannot be read ({refused.strerror})") from refused
-    except (ValueError, RecursionError) as damage:
-        raise error(f"{path}: is no JSON ({one_line(damage)})") from damage
+        content = strict_json.parse(read_file(path, MAX_JSON, error=error))
+    except JsonError as damage:
+        raise error(f"{path}{damage.suffix}: is no JSON ({damage})") from None
     if not isinstance(content, dict):
         raise error(f"{path}: expected a JSON object, found {type(content).__name__}")
     return content
+
+
+def read_file(path: Path | str, most: int, *, error: type[XlmError] = CheckpointError) -> bytes:
+    """Return the bytes of a regular file of at most ``most`` bytes; raise ``error`` otherwise.
+
+    A pipe, from which nothing may ever come, and a device, which may never end, are refused.
+    """
+    if "\0" in str(path):
+        raise error(f"{str(path)!r}: cannot be read (a NUL is no part of a name)")
+    try:
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):
+            raise error(f"{path}: is {kind_of(found.st_mode)}: expected a file")
+        if found.st_size > most:
+            raise error(f"{path}: {found.st_size:,} bytes, expected a file of at most {most:,}")
+        return Path(path).read_bytes()
+    except OSError as refused:
+        raise error(f"{path}: cannot be read ({refused.strerror})") from refused
+
+
+def kind_of(mode: int) -> str:
+    """Return the noun for a thing of a file system, such as "a named pipe", by ``st_mode``."""
+    kinds = {
+        stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket", stat.S_IFREG: "a file",
+    }  # fmt: skip
+    return kinds.get(stat.S_IFMT(mode), "no file")
 
 
 def read_header(path: Path, what: str, keys: tuple[str, ...], version: int) -> dict[str, Any]:

@@ -193,7 +193,7 @@ MISTAKES = [
     ("--group_size=0", "group_size must be at least 1: found 0"),
     ("--config=nowhere.yaml", "nowhere.yaml: No such file or directory: expected a YAML file"),
     ("--config", "--config: expected a YAML file, found nothing"),
-    ("--config=.", ".: Is a directory: expected a YAML file"),
+    ("--config=.", ".: is a folder: expected a YAML file"),
 ]
 
 

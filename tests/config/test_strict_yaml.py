@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tests.config.command_line import RECIPE, run
 from xlm.config import strict_yaml
 from xlm.config.cli import parse, read, to_yaml
+from xlm.errors import ConfigError
 from xlm.evaluate import Evaluate
 from xlm.objectives.masked import MaskedLM
 
@@ -53,3 +55,55 @@ def test_text_that_looks_like_something_else_is_written_in_quotes(here: Path, te
             parse(Evaluate, "evaluate", [f"--folder={text}", f"--json={text}", "--print_config"])
         sys.stdout.close()
     assert read(Evaluate, Path("printed.yaml")) == config
+
+
+NESTED = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("[" * 100_000, 1, "nest"),
+        ("[" * 2_000 + "]" * 2_000, 0, "nest too deep"),
+        ("a: " + "9" * 5000, 1, "a number of 5,000 digits"),
+        ("a: 0x" + "f" * 5000, 1, "a number of 5,002 digits"),
+        (NESTED, 6, "more than 1,000,000 values, aliases written out"),
+        ("a: &a [*a]", 1, "an alias stands inside what it names"),
+        ("a: &a {<<: *a}", 1, "an alias stands inside what it names"),
+        ("[a, b]: 1", 1, "a list or a mapping stands where a key was expected"),
+        ("k" * 999 + ": 1\n" + "k" * 999 + ": 2", 2, "is there twice"),
+        ("a: b\0c", 0, "the character"),
+        ("a: !!int x", 1, "does not fit its tag"),
+        ("a: !!timestamp x", 1, "does not fit its tag"),
+        ("a: !!set [x]", 1, "does not fit its tag"),
+        ("a: !!python/object:os.system x", 1, "could not determine a constructor"),
+        ("".join(f"k{at}: 1\n" for at in range(30_000)) + "k7: 1", 30001, "k7 is there twice"),
+    ],
+)  # fmt: skip
+def test_what_is_no_recipe_is_refused_at_once(
+    tmp_path: Path, text: str, line: int, message: str
+) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    place = f"{path}:{line}: " if line else f"{path}: "
+    start = time.monotonic()
+    with pytest.raises(ConfigError, match=message) as caught:
+        strict_yaml.compose_file(str(path))
+    assert str(caught.value).startswith(place) and len(str(caught.value)) < 300 + len(str(path))
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("path", ["missing", ".", "/dev/zero", "a\0b"])
+def test_what_is_no_file_is_refused(tmp_path: Path, path: str) -> None:
+    with pytest.raises(ConfigError, match="expected a YAML file"):
+        strict_yaml.compose_file(str(tmp_path / path))
+
+
+def test_large_recipes_mean_the_same() -> None:
+    text = "".join(f"k{at}: no\nn{at}: 0x1F\nl{at}: [yes, 1e3, ~, 010]\n" for at in range(4_000))
+    found = strict_yaml.load(text)
+    assert len(text) > strict_yaml.LARGE
+    assert (found["k7"], found["n7"], found["l7"]) == ("no", 31, ["yes", 1e3, None, 10])

@@ -67,7 +67,7 @@ def test_numbers_that_json_cannot_write(tmp_path: Path) -> None:
 
     line = (tmp_path / METRICS).read_text(encoding="utf-8")
     assert json.loads(line, parse_constant=refuse) == {
-        "step": 1, "event": "train", "a": "nan", "b": {"c": "inf"}, "d": ["-inf", 0.1],
+        "step": 1, "event": "train", "a": None, "b": {"c": None}, "d": [None, 0.1],
         "language": "हिन्दी",
     }  # fmt: skip
 

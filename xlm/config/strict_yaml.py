@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from collections.abc import Hashable
-from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 
-from xlm.errors import ConfigError
+from xlm.errors import MOST_FOREIGN, ConfigError, clipped, one_line
+from xlm.storage import kind_of
+
+MAX_YAML = 1 << 22
+"""Bytes; recipes and the ``config.yaml`` of runs are a thousandth of it."""
+LARGE = 1 << 16
+"""Characters; more than any recipe by hand."""
+MOST_VALUES = 1_000_000
+"""Keys and values of a document, aliases written out."""
+MOST_SHOWN = 80
+"""Characters of a key."""
+MOST_DIGITS = 4000
+"""Of a whole number; Python refuses to read 4,301."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -21,18 +34,29 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers = {}
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
-        names = [key.value for key, _ in node.value]
-        for at, (key, _) in enumerate(node.value):
-            if key.value in names[:at]:
+        names: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
                 raise yaml.MarkedYAMLError(
-                    problem=f"{key.value} is there twice", problem_mark=key.start_mark
+                    problem="a list or a mapping stands where a key was expected",
+                    problem_mark=key.start_mark,
                 )
+            if key.value in names:
+                raise yaml.MarkedYAMLError(
+                    problem=f"{clipped(key.value, MOST_SHOWN)} is there twice",
+                    problem_mark=key.start_mark,
+                )
+            names.add(key.value)
         self.flatten_mapping(node)
         return {str(k.value): self.construct_object(v, deep=deep) for k, v in node.value}
 
     def construct_int(self, node: Any) -> int:
         """Decimal, whatever zeros it starts with, or hexadecimal."""
         text = str(node.value).replace("_", "")
+        if len(text) > MOST_DIGITS:
+            raise yaml.MarkedYAMLError(
+                problem=f"a number of {len(text):,} digits", problem_mark=node.start_mark
+            )
         return int(text, 16 if "x" in text else 10)
 
 
@@ -52,6 +76,13 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
 
 
+class _LargeLoader(getattr(yaml, "CBaseLoader", yaml.BaseLoader)):  # type: ignore[misc]
+    """Composes ten times as fast, where PyYAML has its C library; for other messages' sake only
+    what is large."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
 class _Dumper(yaml.SafeDumper):
     """Puts in quotes what either version of YAML would take for something else than text."""
 
@@ -66,7 +97,8 @@ class _Dumper(yaml.SafeDumper):
 
 def load(text: str) -> Any:
     """The value of a YAML document; raises yaml.YAMLError."""
-    return yaml.load(text, _Loader)
+    node = compose(text)
+    return None if node is None else value(node)
 
 
 def dump(value: Any) -> str:
@@ -76,35 +108,104 @@ def dump(value: Any) -> str:
 
 
 def compose(text: str) -> yaml.Node | None:
-    """The nodes of a YAML document, which know their lines; None where it is empty."""
-    node: yaml.Node | None = yaml.compose(text, _Loader)
+    """The nodes of a YAML document, which know their lines; None where it is empty.
+
+    Raises yaml.YAMLError for one that is none, nests too deep, or whose aliases would repeat parts
+    of it until they fill the memory.
+    """
+    try:
+        loader = _LargeLoader if len(text) > LARGE else _Loader
+        node: yaml.Node | None = yaml.compose(text, loader)
+        if node is not None:
+            _check_size(node, {}, set())
+    except (RecursionError, MemoryError):
+        raise yaml.YAMLError("lists or mappings nest too deep") from None
     return node
 
 
+def _check_size(node: yaml.Node, sizes: dict[int, int], above: set[int]) -> int:
+    """Return how many values a node is, aliases written out; raise yaml.YAMLError if too many."""
+    if id(node) in above:
+        raise yaml.MarkedYAMLError(
+            problem="an alias stands inside what it names", problem_mark=node.start_mark
+        )
+    if id(node) in sizes or isinstance(node, yaml.ScalarNode):
+        return sizes.get(id(node), 1)
+    pairs = isinstance(node, yaml.MappingNode)
+    children = [part for pair in node.value for part in pair] if pairs else node.value
+    size = 1 + sum(_check_size(child, sizes, above | {id(node)}) for child in children)
+    if size > MOST_VALUES:
+        raise yaml.MarkedYAMLError(
+            problem=f"more than {MOST_VALUES:,} values, aliases written out",
+            problem_mark=node.start_mark,
+        )
+    sizes[id(node)] = size
+    return size
+
+
 def value(node: yaml.Node) -> Any:
-    """What ``load`` would make of a node."""
-    return _Loader("").construct_document(node)
+    """What ``load`` would make of a node; raises yaml.YAMLError."""
+    try:
+        return _Loader("").construct_document(node)
+    except (RecursionError, MemoryError):
+        raise yaml.YAMLError("lists or mappings nest too deep") from None
+    except (ValueError, TypeError, AttributeError, LookupError):
+        raise yaml.MarkedYAMLError(
+            problem="a value does not fit its tag, such as !!int", problem_mark=node.start_mark
+        ) from None
 
 
 def compose_file(path: str) -> yaml.Node | None:
     """The nodes of a file; raises ConfigError, with file and line, where it is no YAML."""
+    return compose_text(read_text(path), path)
+
+
+def read_text(path: str) -> str:
+    """Return the text of a YAML file, which is UTF-8 whatever the locale.
+
+    A pipe, such as ``<(sed ... recipe.yaml)``, is read to its end. Raises ConfigError if the file
+    cannot be read, is another thing than a file or a pipe, or is too large for a recipe.
+    """
+    if "\0" in path:
+        raise ConfigError(f"{path!r}: a NUL is no part of a name: expected a YAML file")
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-        load(text)  # for keys that are there twice
-        return compose(text)
+        mode = os.stat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+            raise ConfigError(f"{path}: is {kind_of(mode)}: expected a YAML file")
+        with open(path, "rb") as file:
+            content = file.read(MAX_YAML + 1)
+        if len(content) > MAX_YAML:
+            raise ConfigError(f"{path}: more than {MAX_YAML:,} bytes: expected a YAML file")
+        return content.decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}: expected a YAML file") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: no UTF-8 ({error.reason}): expected a YAML file") from None
+        advice = "; it looks like UTF-16: convert it" if b"\0" in content[:1024] else ""
+        raise ConfigError(
+            f"{path}: no UTF-8 ({error.reason}){advice}: expected a YAML file"
+        ) from None
+
+
+def compose_text(text: str, path: str) -> yaml.Node | None:
+    """``compose_file`` of a text that was read from ``path``."""
+    try:
+        node = compose(text)
+        if node is not None:
+            value(node)  # for keys that are there twice
+        return node
     except yaml.YAMLError as error:
         _refuse(path, error)
 
 
 def _refuse(path: str, error: yaml.YAMLError) -> NoReturn:
+    if isinstance(error, yaml.reader.ReaderError):
+        raise ConfigError(
+            f"{path}: no valid YAML: the character {chr(error.character)!r} at {error.position:,}"
+        ) from None
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
-        raise ConfigError(f"{path}: no valid YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{path}: no valid YAML: {one_line(error, MOST_FOREIGN)}") from None
     mark = error.problem_mark
-    problem = error.problem or "cannot be read"
+    problem = clipped(error.problem or "cannot be read")
     if "\\t" in problem:
         problem += "; indent with spaces, not with tabs"
     raise ConfigError(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -22,6 +21,7 @@ from typing import get_args
 import torch
 import yaml
 
+from xlm import strict_json
 from xlm.config import strict_yaml
 from xlm.errors import ConfigError, one_line
 from xlm.model.pretrained import PretrainedModel
@@ -112,7 +112,7 @@ class RunFolder:
             return
         try:
             changed = differences(config.read_text(encoding="utf-8"), run, UNMEASURED)
-            before = json.loads(noted.read_text(encoding="utf-8"))
+            before = strict_json.parse(noted.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or one_line(error)
             raise ConfigError(

@@ -15,6 +15,7 @@ from typing import Any
 
 from xlm.errors import ConfigError
 from xlm.metrics.scores import rises
+from xlm.strict_json import finite
 from xlm.tables import aligned
 from xlm.training.journal import METRICS, read_metrics
 
@@ -28,7 +29,7 @@ _T975 = (
 """Student's t, 97.5 %, for 1 to 20 degrees of freedom."""
 _NORMAL = 1.959963984540054
 _NUMBERS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
-"""As the journal writes what JSON cannot."""
+"""As journals had numbers that are not finite before they were null."""
 
 RULES = ("chosen", "target", "last", "averaged")
 """Whose weights are reported: those best in the languages that choose, best in the language itself,
@@ -83,19 +84,12 @@ def to_history(lines: Sequence[Mapping[str, Any]]) -> History:
 
 
 def _read(value: Any) -> Any:
-    """Figures with numbers for what the journal wrote as text."""
+    """Figures as the journal has them, with nan for those that were not finite."""
     if isinstance(value, Mapping):
         return {name: _read(own) for name, own in value.items()}
+    if value is None:
+        return math.nan
     return _NUMBERS.get(value, value) if isinstance(value, str) else value
-
-
-def _written(value: Any) -> Any:
-    """The other way."""
-    if isinstance(value, Mapping):
-        return {name: _written(own) for name, own in value.items()}
-    if isinstance(value, list):
-        return [_written(own) for own in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @dataclass(frozen=True)
@@ -152,8 +146,8 @@ class FinetuneReport:
     """Training time of all runs together."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; numbers that are not finite become text."""
-        written: dict[str, Any] = _written(asdict(self))
+        """Plain JSON values; None for numbers that are not finite."""
+        written: dict[str, Any] = finite(asdict(self))
         return written
 
 

@@ -19,8 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol
 
+from xlm import strict_json
 from xlm.errors import ConfigError, DataError
-from xlm.storage import refusing, whole_file, write_json
+from xlm.storage import MAX_JSON, read_file, refusing, whole_file, write_json
 
 log = logging.getLogger("xlm")
 
@@ -131,7 +132,7 @@ class Partial:
         if os.path.getsize(self.path) <= len(self._head):
             return {}  # begun anew, or killed before the first window was there
         try:
-            found = json.loads(self.beside.read_text(encoding="utf-8"))
+            found = strict_json.parse(read_file(self.beside, MAX_JSON, error=DataError))
             was, done = dict(found["of"]), dict(found["done"])
             if found["format"] != self._format or not {"lines", "bytes", "written"} <= set(done):
                 raise ValueError(f"format {found['format']!r}, expected {self._format!r}")

@@ -6,16 +6,16 @@ is that of a run that was never interrupted.
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from xlm import strict_json
 from xlm.errors import ConfigError, DataError
 from xlm.storage import write_whole
+from xlm.strict_json import is_whole
 
 METRICS = "metrics.jsonl"
 
@@ -65,13 +65,12 @@ class Journal:
     def record(self, event: str, step: int, values: Mapping[str, Any]) -> None:
         """One line ``{"step": ..., "event": ..., **values}``; numbers go to TensorBoard too.
 
-        Values may be nested mappings. Numbers that are not finite, which JSON cannot write, become
-        the strings "nan", "inf" and "-inf".
+        Values may be nested mappings. Numbers that are not finite are null.
         """
         if self._file is None:
             return
         line = {"step": step, "event": event, **values}
-        self._file.write(json.dumps(_plain(line), allow_nan=False, ensure_ascii=False) + "\n")
+        self._file.write(strict_json.dumps(line) + "\n")
         self._file.flush()
         if self._writer is not None:
             for name, value in numbers(values):
@@ -164,15 +163,15 @@ def _cut(path: Path, step: int) -> None:
 
 def _is_whole(line: bytes) -> bool:
     try:
-        return line.endswith(b"\n") and isinstance(json.loads(line), dict)
+        return line.endswith(b"\n") and isinstance(strict_json.parse(line), dict)
     except ValueError:
         return False
 
 
 def _parse(path: Path | str, number: int, line: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(line)
-        if isinstance(value, dict) and isinstance(value.get("step"), int):
+        value = strict_json.parse(line)
+        if isinstance(value, dict) and is_whole(value.get("step")):
             return value
     except ValueError:
         pass
@@ -181,23 +180,12 @@ def _parse(path: Path | str, number: int, line: bytes) -> dict[str, Any]:
     )
 
 
-def _plain(value: Any) -> Any:
-    """The value with numbers that JSON cannot write as strings."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
-
-
 def numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
     """Every number below ``values``, under its path joined by "/"."""
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from numbers(value, f"{prefix}{name}/")
-        elif value in ("nan", "inf", "-inf"):
+        elif value in ("nan", "inf", "-inf"):  # as journals had them before they were null
             yield f"{prefix}{name}", float(value)
         elif isinstance(value, int | float) and not isinstance(value, bool):
             yield f"{prefix}{name}", float(value)

@@ -304,7 +304,7 @@ def test_roles_may_have_other_names(saved, tmp_path):
         ({"vocab__txt": b"[PAD]\n\xff\n"}, "vocab.txt: is not UTF-8"),
         ({"vocab__json": b"[]", "merges__txt": b""}, "merges.txt, or vocab.json beside it"),
         ({"vocab__json": b'{"a": 0}', "merges__txt": b""}, "vocab.json has no <s>, </s>"),
-        ({"vocab__txt": b"a\n", "tokenizer_config__json": b"{"}, "config.json: is no JSON"),
+        ({"vocab__txt": b"a\n", "tokenizer_config__json": b"{"}, "config.json:1: is no JSON"),
         ({"vocab__txt": b"a\n", "tokenizer_config__json": b"3"}, "expected a JSON object, found"),
     ],
 )

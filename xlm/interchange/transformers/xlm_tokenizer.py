@@ -14,7 +14,9 @@ from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any
 
+from xlm import strict_json
 from xlm.errors import ConfigError, DataError
+from xlm.strict_json import JsonError
 from xlm.text.tokenizers.fastbpe import END, INSIDE, SPECIALS, FastBpeTokenizer
 
 PIECES, MERGES, SETTINGS = "vocab.json", "merges.txt", "tokenizer_config.json"
@@ -271,9 +273,11 @@ def _read_merges(path: Path) -> bytes:
 def _read_object(path: Path) -> tuple[dict[str, Any], str]:
     try:
         text = _read(path).decode()
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is no JSON ({' '.join(str(error).split())})") from None
+        content = strict_json.parse(text)
+    except JsonError as error:
+        raise DataError(f"{path}{error.suffix}: is no JSON ({error})") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is no UTF-8 ({error.reason} at byte {error.start})") from None
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected a JSON object, found {type(content).__name__}")
     return content, text

@@ -9,13 +9,15 @@ Tagged sentences and trees are read by ``tagged_files``, questions by ``question
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xlm.errors import ConfigError, DataError
+from xlm import strict_json
+from xlm.errors import ConfigError, DataError, clipped
+from xlm.strict_json import JsonError, is_number
 from xlm.text import files
 from xlm.text.normalize import normalize
 from xlm.text.readers import DATASETS, EMPTY, ReadReport, decode_lines, parse_dataset
@@ -214,10 +216,15 @@ def _tsv_cells(
 
 def _header(place: str, cells: Sequence[str], asked: Sequence[Column]) -> dict[Column, int]:
     names = [cell.strip() for cell in cells]
+    if twice := [str(column) for column in asked if names.count(str(column)) > 1]:
+        raise DataError(
+            f"{place}: the header has {clipped(twice[0])} twice, expected columns whose names "
+            "differ: which of the two is meant? Rename one"
+        )
     missing = [str(column) for column in asked if column not in names]
     if missing:
         raise DataError(
-            f"{place}: found the columns {', '.join(names)[:200]}, expected a header with "
+            f"{place}: found the columns {clipped(', '.join(names))}, expected a header with "
             f"{', '.join(map(str, asked))}: {', '.join(missing)} is missing"
         )
     return {column: names.index(str(column)) for column in asked}
@@ -241,8 +248,8 @@ def filled_lines(source: str, report: ReadReport) -> Iterator[tuple[str, str]]:
 def parse_object(text: str, place: str) -> dict[str, Any]:
     """A line of JSONL. Raises DataError where it is no JSON object."""
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        value = strict_json.parse(text)
+    except JsonError as error:
         raise DataError(f"{place}: found no JSON ({error}), expected one object a line") from None
     if not isinstance(value, dict):
         raise DataError(f"{place}: found JSON of {type(value).__name__}, expected an object")
@@ -254,7 +261,9 @@ def value_of(row: Mapping[str, Any], column: Column, place: str) -> str:
     if isinstance(column, int):
         raise ConfigError(f"{place}: column {column}: expected a name, this source has names")
     value = row.get(column)
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if not isinstance(value, str) and not is_number(value):
         found = f"{type(value).__name__} in {column!r}" if column in row else ", ".join(row)
-        raise DataError(f"{place}: found {found}, expected text in the column {column!r}")
+        raise DataError(f"{place}: found {clipped(found)}, expected text in the column {column!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise DataError(f"{place}: found {value} in {column!r}, expected a finite number or text")
     return str(value)

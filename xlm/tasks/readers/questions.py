@@ -11,7 +11,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from xlm.errors import ConfigError, DataError
+from xlm import strict_json
+from xlm.errors import ConfigError, DataError, clipped
+from xlm.strict_json import JsonError, is_whole
 from xlm.text import files
 from xlm.text.normalize import normalize
 from xlm.text.readers import DATASETS, ReadReport, parse_dataset
@@ -106,8 +108,9 @@ def read_questions(
         yield question
     if wanted is not None and wanted - titles:
         raise ConfigError(
-            f"{source}: found no article {sorted(wanted - titles)[0]!r}, expected titles such as "
-            f"{', '.join(sorted(titles)[:3])}"
+            f"{source}: found no article {clipped(repr(sorted(wanted - titles)[0]))}, expected "
+            "titles such as "
+            f"{clipped(', '.join(sorted(titles)[:3]))}"
         )
     if not seen:
         raise DataError(f"{source}: found no question, expected at least one")
@@ -119,15 +122,15 @@ def _stands(answer: GoldAnswer, context: str) -> bool:
 
 def _question(found: _Found, language: str, labeled: bool) -> Question:
     where = found.place
-    if not isinstance(found.id, str | int) or not isinstance(found.question, str):
+    if not (isinstance(found.id, str) or is_whole(found.id)) or not isinstance(found.question, str):
         raise DataError(f"{where}: found no text in id or question, expected both")
     answers: list[GoldAnswer] = []
     for answer in (found.answers or []) if labeled and not found.impossible else []:
         text, start = answer.get("text"), answer.get("answer_start")
-        if not isinstance(text, str) or not text.strip() or not isinstance(start, int):
+        if not isinstance(text, str) or not text.strip() or not is_whole(start):
             raise DataError(
-                f"{where}: found an answer {text!r} at {start!r}, expected text and the number of "
-                "its first character"
+                f"{where}: found an answer {clipped(repr(text))} at {clipped(repr(start))}, "
+                "expected text and the number of its first character"
             )
         answers.append(GoldAnswer(text, start))
     if found.impossible and found.answers:
@@ -148,14 +151,11 @@ def _question(found: _Found, language: str, labeled: bool) -> Question:
 def _file_questions(path: str) -> Iterator[_Found]:
     text = _read(path)
     try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
+        data = strict_json.parse(text)
+    except JsonError as error:
         raise DataError(
-            f"{path}:{error.lineno}: found no JSON ({error.msg} in column {error.colno}), expected "
-            "a file in SQuAD's format"
+            f"{path}{error.suffix}: found no JSON ({error}), expected a file in SQuAD's format"
         ) from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: found no JSON that can be read: {error}") from None
     lines = _lines_of_ids(text)
     for index, article in enumerate(_list(data, "data", path)):
         at = f"{path}: data[{index}]"
@@ -169,7 +169,9 @@ def _file_questions(path: str) -> Iterator[_Found]:
                 if not isinstance(row, Mapping):
                     raise DataError(f"{own}.qas: found {type(row).__name__}, expected an object")
                 line = lines.get(str(row.get("id")), 0)
-                place = f"{path}{f':{line}' if line else ''}: question {row.get('id')}"
+                place = (
+                    f"{path}{f':{line}' if line else ''}: question {clipped(str(row.get('id')))}"
+                )
                 yield _Found(
                     id=row.get("id"),
                     question=row.get("question"),
@@ -235,9 +237,9 @@ def _read(path: str) -> str:
 def _dataset_questions(source: str) -> Iterator[_Found]:
     name, settings = parse_dataset(source)
     for number, row in enumerate(files.dataset_rows(name, **settings), 1):
-        place = f"{DATASETS}{name}:{number}: question {row.get('id')}"
+        place = f"{DATASETS}{name}:{number}: question {clipped(str(row.get('id')))}"
         if not isinstance(row.get("context"), str):
-            raise DataError(f"{place}: found {', '.join(row)}, expected text in 'context'")
+            raise DataError(f"{place}: found {clipped(', '.join(row))}, expected text in 'context'")
         answers = _answers(row.get("answers"), place)
         impossible = not answers  # v2.0 on the hub marks them by an empty list alone
         yield _Found(

@@ -18,6 +18,7 @@ from typing import Any
 
 from tokenizers import Tokenizer as Backend
 
+from xlm import strict_json
 from xlm.errors import DataError, one_line
 from xlm.text.tokenizers.hugging_face_files import (
     CONFIG_FILE,
@@ -241,7 +242,7 @@ def contained(content: bytes) -> Iterator[None]:
 
 def _parse(content: bytes) -> tuple[dict[str, Any], Backend]:
     """The description, and the tokenizer as it stands in the file."""
-    description = json.loads(content)
+    description = strict_json.parse(content)
     if dropout := description["model"].get("dropout"):
         raise DataError(
             f"the BPE model has dropout {dropout} and segments at random: set it to null"

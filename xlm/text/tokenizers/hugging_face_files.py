@@ -8,7 +8,6 @@ vocab.json, merges.txt               (RoBERTa) --> tokenizer.json
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ import tokenizers
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
-from xlm.errors import DataError, one_line
+from xlm import strict_json
+from xlm.errors import DataError, clipped, one_line
 from xlm.storage import read_json
 from xlm.text.tokenizers.tokenizer import Tokenizer
 
@@ -85,7 +85,9 @@ def _number_lines(vocabulary: bytes, path: str | Path) -> dict[str, int]:
         for number, line in enumerate(io.TextIOWrapper(io.BytesIO(vocabulary), encoding="utf-8")):
             piece = line.rstrip("\n")
             if piece in ids:
-                raise DataError(f"{path}:{number + 1}: {piece!r} is there already: expected once")
+                raise DataError(
+                    f"{path}:{number + 1}: {clipped(repr(piece))} is there already: expected once"
+                )
             ids[piece] = number
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 ({error})") from None
@@ -95,9 +97,9 @@ def _number_lines(vocabulary: bytes, path: str | Path) -> dict[str, int]:
 def byte_level_json(vocabulary: bytes, merges: bytes, path: str | Path = "merges.txt") -> bytes:
     """RoBERTa's tokenizer.json from its ``vocab.json`` and ``merges.txt``; raises DataError."""
     try:
-        ids = {str(piece): int(at) for piece, at in json.loads(vocabulary).items()}
+        ids = {str(piece): int(at) for piece, at in strict_json.parse(vocabulary).items()}
         rules = [tuple(line.split(" ")) for line in merges.decode().split("\n")]
-    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+    except (ValueError, AttributeError, TypeError) as error:
         raise DataError(f"{path}, or vocab.json beside it: {one_line(error, most=300)}") from None
     pairs = [(rule[0], rule[1]) for rule in rules if len(rule) == 2 and rule[0] != "#version:"]
     specials = ["<s>", "</s>", "<pad>", "<unk>", "<mask>"]
@@ -137,7 +139,7 @@ def config_json(tokenizer: Tokenizer, name: str, num_positions: int) -> bytes:
         "model_input_names": inputs,
         **{f"{role}_token": tokenizer.pieces[at] for role, at in ids.items()},
     }
-    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+    return (strict_json.dumps(content, indent=2) + "\n").encode()
 
 
 def read_settings(path: Path) -> dict[str, Any]:

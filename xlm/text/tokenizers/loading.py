@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from xlm.errors import DataError
+from xlm import strict_json
+from xlm.errors import DataError, clipped
+from xlm.storage import MAX_JSON, read_file
+from xlm.strict_json import JsonError
 from xlm.text.tokenizers import fastbpe, hugging_face, sentencepiece, xlm_roberta
 from xlm.text.tokenizers.tokenizer import FORMAT, SETTINGS_FILE, Tokenizer
 
@@ -22,20 +24,21 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
     folder = Path(folder)
     at = folder / SETTINGS_FILE
     try:
-        description: dict[str, Any] = json.loads(at.read_bytes())
+        description: dict[str, Any] = strict_json.parse(_read(at))
         expected_format, kind = description["format"], description["kind"]
         for name in description["files"]:
             if name in ("", ".", "..") or Path(name).name != name:
                 raise ValueError(f"file {name!r}: expected the name of a file beside it")
-        files = {name: (folder / name).read_bytes() for name in description["files"]}
+        files = {name: _read(folder / name) for name in description["files"]}
         settings, expected = description["settings"], description["digest"]
-    except OSError as error:
+    except DataError:
+        raise
+    except JsonError as error:
+        raise DataError(f"{at}{error.suffix}: is no description of a tokenizer ({error})") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{error.filename}: {error.strerror}: expected a tokenizer folder with {SETTINGS_FILE} "
-            "and the files it names"
+            f"{at}: is no description of a tokenizer ({clipped(repr(error))})"
         ) from None
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(f"{at}: is no description of a tokenizer ({error!r})") from None
     if expected_format != FORMAT:
         raise DataError(f"{at}: has format {expected_format!r}, expected {FORMAT}")
     for name, content in files.items():
@@ -43,6 +46,15 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
     tokenizer = _build(kind, settings, files, at)
     _compare(folder, tokenizer.digest, expected)
     return tokenizer
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_file(path, MAX_JSON, error=DataError)
+    except DataError as error:
+        raise DataError(
+            f"{error}: expected a tokenizer folder with {SETTINGS_FILE} and the files it names"
+        ) from None
 
 
 def _compare(path: Path, found: str, expected: str) -> None:
