@@ -24,7 +24,9 @@ from typing import Any
 import xlm
 from benchmarks.studies.finetuning_real import parts_of_speech
 from benchmarks.studies.learning import kept
-from benchmarks.support import downstream, retrieval, toy
+from benchmarks.support import downstream, toy
+from xlm.analysis import retrieval
+from xlm.analysis.states import sentence_states
 from xlm.data.corpora import Corpora
 from xlm.finetune import Finetune
 from xlm.interchange.load import MODEL
@@ -165,17 +167,16 @@ def found(model: xlm.PretrainedModel, data: Path, most: int) -> dict[str, Any]:
         paths = [data / f"parallel/{pair}/{split}.{language}" for language in languages]
         if not paths[0].exists():
             continue
-        pairs = retrieval.read_pairs(*paths, most)
+        lines = [path.read_text(encoding="utf-8").split("\n") for path in paths]
+        pairs = retrieval.distinct(*lines, most)
         sides = [
-            retrieval.sentence_states(model, lines, language)
-            for lines, language in zip((pairs.first, pairs.second), languages, strict=True)
+            sentence_states(model, own, language)
+            for own, language in zip((pairs.first, pairs.second), languages, strict=True)
         ]
-        layer, share = retrieval.best_layer(*sides, pairs)
-        pieces = retrieval.piece_vectors(
-            model.tokenizer, pairs.first[pairs.odd], pairs.second[pairs.odd]
-        )
+        layer, share = retrieval.best_layer(*sides)
+        pieces = retrieval.piece_vectors(model.tokenizer, pairs.first[1::2], pairs.second[1::2])
         figures[name] = {
-            "accuracy": share, "layer": layer, "rows": len(pairs.first[pairs.odd]),
+            "accuracy": share.value, "layer": layer, "rows": share.num,
             "tf-idf": retrieval.accuracy(*pieces, center=False),
         }  # fmt: skip
     return figures

@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from xlm.batch import Batch
 from xlm.errors import ConfigError
 from xlm.model.config import ModelConfig
+from xlm.model.pooling import Pooling, pool
 from xlm.model.transformer import Transformer
-
-Pooling = Literal["first", "max", "mean"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,16 +106,6 @@ class Reader(nn.Module):
             self.lstm(packed)[0], batch_first=True, total_length=batch.tokens.shape[1]
         )
         return padded
-
-
-def pool(states: Tensor, lengths: Tensor, pooling: Pooling) -> Tensor:
-    """``[B, T, W]`` to ``[B, W]``; padding is never looked at. ``lengths`` int64 ``[B]``."""
-    if pooling == "first":
-        return states[:, 0]
-    real = (torch.arange(states.shape[1], device=states.device) < lengths[:, None])[:, :, None]
-    if pooling == "max":
-        return states.masked_fill(~real, float("-inf")).amax(1)
-    return (states * real).sum(1) / lengths[:, None].to(states.dtype)
 
 
 class SentenceHead(nn.Module):

@@ -1,0 +1,56 @@
+"""Nearest neighbors against a sort of all products."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from xlm.analysis import neighbors
+from xlm.analysis.neighbors import hits_within, nearest, own_places, reciprocal_ranks, unit
+
+
+def by_hand(x, y, k):
+    product = (torch.from_numpy(x) @ torch.from_numpy(y).T).numpy()
+    order = np.argsort(-product, axis=1, kind="stable")[:, :k]
+    return order, np.take_along_axis(product, order, axis=1)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_neighbors_are_those_of_a_sort(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(seed)
+    num, others, k = draw.integers(1, 40), draw.integers(1, 2500), draw.integers(1, 7)
+    x = draw.integers(-3, 4, size=(num, 6)).astype(np.float32)  # small integers: many ties
+    y = draw.integers(-3, 4, size=(others, 6)).astype(np.float32)
+    if seed % 2:
+        x, y = x + draw.normal(size=x.shape).astype(np.float32), np.ascontiguousarray(y) * 1.1
+    if seed % 3:
+        monkeypatch.setattr(neighbors, "TILE_BYTES", 4 * others * 7)  # several tiles
+    order, scores = by_hand(x, y, k)
+    own = nearest(x, y, k)
+    assert own.ids.shape == (num, min(k, others))
+    np.testing.assert_allclose(own.scores, scores, atol=1e-4)
+    if not seed % 2:
+        assert np.array_equal(own.ids, order)
+
+
+def test_all_rows_may_be_equal() -> None:
+    same = np.ones((3000, 2), np.float32)
+    assert np.array_equal(nearest(same[:2], same, 3).ids, [[0, 1, 2]] * 2)
+
+
+def test_places_count_what_scores_higher_and_the_same() -> None:
+    x = np.array([[1.0, 0], [0, 1], [1, 1]], np.float32)
+    y = np.array([[1.0, 0], [1, 0], [1, 0]], np.float32)
+    places = own_places(x, y)
+    assert places.above.tolist() == [0, 0, 0] and places.tied.tolist() == [3, 3, 3]
+    np.testing.assert_allclose(hits_within(places, 1), 1 / 3)
+    np.testing.assert_allclose(hits_within(places, 2), 2 / 3)
+    np.testing.assert_allclose(reciprocal_ranks(places), (1 + 1 / 2 + 1 / 3) / 3)
+    far = own_places(np.array([[0, 1.0]] * 2, np.float32), np.array([[0, 1], [0, 2.0]], np.float32))
+    assert far.above.tolist() == [1, 0]
+    assert reciprocal_ranks(far).tolist() == [0.5, 1.0]
+
+
+def test_rows_of_zeros_stay() -> None:
+    np.testing.assert_allclose(unit(np.array([[3.0, 4], [0, 0]])), [[0.6, 0.8], [0, 0]], atol=1e-7)

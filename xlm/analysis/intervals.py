@@ -1,0 +1,187 @@
+"""Figures: a value, its 95 % interval, the number of items behind it, and its nulls.
+
+Shares have Wilson's interval, correlations Fisher's, other means the percentile bootstrap over
+sentences. A value that is not defined is None and has a reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from xlm.rng import Part, Random
+
+Z95 = 1.959963984540054
+"""The normal deviate that 2.5 % exceed."""
+NUM_RESAMPLES = 1000
+"""Resamples of a bootstrap."""
+_CELLS = 1 << 22
+"""Indices that a bootstrap draws at a time."""
+
+
+@dataclass(frozen=True)
+class Null:
+    """The worth of a figure if nothing was learned."""
+
+    value: float | None
+    """The mean of it if it is drawn many times; None if it is not defined."""
+    low: float | None = None
+    high: float | None = None
+    """The ends of the range that holds 95 % of it."""
+    p: float | None = None
+    """Share of the permutations whose value is at least the observed one."""
+    reason: str = ""
+    """Why there is no value."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its interval and its nulls."""
+
+    value: float | None
+    """None if it is not defined; never NaN."""
+    low: float | None = None
+    high: float | None = None
+    """The ends of its 95 % interval; None if there is none for this kind of figure."""
+    num: int = 0
+    """How many items it is made from."""
+    nulls: Mapping[str, Null] = field(default_factory=dict)
+    reason: str = ""
+    """Why there is no value."""
+
+    def beside(self, **nulls: Null) -> Estimate:
+        """Return the same figure with further nulls."""
+        return replace(self, nulls={**self.nulls, **nulls})
+
+    def as_null(self) -> Null:
+        """Return this figure, of a model that learned nothing, as another figure's null."""
+        return Null(self.value, self.low, self.high, reason=self.reason)
+
+    def leaves(self, name: str) -> bool | None:
+        """Return whether the figure lies outside its null ``name``; None if that cannot be said.
+
+        Of a null that was permuted, p < .05 or a value outside its band says so; of another, its
+        range and the interval of the figure share no point.
+        """
+        null = self.nulls.get(name)
+        if null is None or null.value is None or self.value is None:
+            return None
+        low = null.value if null.low is None else null.low
+        high = null.value if null.high is None else null.high
+        if null.p is not None:
+            return null.p < 0.05 or self.value < low
+        own_low = self.value if self.low is None else self.low
+        own_high = self.value if self.high is None else self.high
+        return own_low > high or own_high < low
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values for JSON; what is not given is left out, the value never."""
+        nulls = {name: _given(vars(null)) for name, null in self.nulls.items()}
+        return {**_given({k: v for k, v in vars(self).items() if k != "nulls"}), "nulls": nulls}
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in values.items() if k == "value" or (v is not None and v != "")}
+
+
+def undefined(reason: str, num: int = 0) -> Estimate:
+    """Return an estimate without a value."""
+    return Estimate(None, num=num, reason=reason)
+
+
+def share(hits: float, num: int) -> Estimate:
+    """Return ``hits`` of ``num`` with Wilson's interval; hits that are shared may be fractions."""
+    if num < 1:
+        return undefined("no items")
+    low, high = wilson(hits / num, num)
+    return Estimate(hits / num, low, high, num)
+
+
+def wilson(value: float, num: int, z: float = Z95) -> tuple[float, float]:
+    """Return Wilson's score interval of a share ``value`` of ``num`` items (Wilson 1927)."""
+    middle = value + z * z / (2 * num)
+    half = z * math.sqrt(value * (1 - value) / num + z * z / (4 * num * num))
+    scale = 1 + z * z / num
+    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+
+
+def correlation(value: float | None, num: int, *, ranks: bool = False) -> Estimate:
+    """Return a correlation over ``num`` items with Fisher's interval.
+
+    ``ranks``: of Spearman's, whose standard error is wider by √(1 + r²/2) (Bonett and Wright 2000).
+    """
+    if value is None:
+        return undefined("one side does not vary", num)
+    if num < 4:
+        return Estimate(value, num=num)
+    if abs(value) >= 1:
+        return Estimate(value, value, value, num)
+    error = math.sqrt((1 + value * value / 2 if ranks else 1.0) / (num - 3))
+    middle = math.atanh(value)
+    return Estimate(value, math.tanh(middle - Z95 * error), math.tanh(middle + Z95 * error), num)
+
+
+def mean(values: ArrayLike, *address: Part) -> Estimate:
+    """Return the mean of ``[n]`` with a bootstrap interval drawn at ``address``."""
+    own = np.asarray(values, dtype=np.float64)
+    if not len(own):
+        return undefined("no items")
+    return ratio(own[:, None], lambda means: means[:, 0], *address)
+
+
+def ratio(
+    values: ArrayLike,
+    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    *address: Part,
+) -> Estimate:
+    """Return a statistic of the column means of ``[n, k]``, with a bootstrap interval over rows.
+
+    ``statistic`` maps column means ``[R, k]`` to ``[R]``; NaN stands for what is not defined.
+    Resamples in which it is not defined have no part in the interval.
+    """
+    own = np.asarray(values, dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = float(statistic(own.mean(0, keepdims=True))[0])
+        if not math.isfinite(value):
+            return undefined("its denominator is 0", len(own))
+        drawn = statistic(resampled_means(own, *address))
+    drawn = drawn[np.isfinite(drawn)]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Estimate(value, float(low), float(high), len(own))
+
+
+def resampled_means(
+    values: NDArray[np.float64], *address: Part, num: int = NUM_RESAMPLES
+) -> NDArray[np.float64]:
+    """Return the column means of ``num`` resamples of the rows of ``[n, k]``: ``[num, k]``.
+
+    They are drawn with replacement at ``address``: equal addresses and numbers of rows draw the
+    same rows.
+    """
+    size = len(values)
+    random = Random("bootstrap", *address)
+    found = np.empty((num, values.shape[1]))
+    at_a_time = max(1, _CELLS // size)
+    for start in range(0, num, at_a_time):
+        own = min(at_a_time, num - start)
+        rows = random.integers(own * size, size).reshape(own, size)
+        rows += np.arange(own)[:, None] * size
+        weights = np.bincount(rows.ravel(), minlength=own * size).reshape(own, size)
+        found[start : start + own] = weights @ values / size
+    return found
+
+
+def paired(first: ArrayLike, second: ArrayLike, *address: Part) -> Estimate:
+    """Return the mean of ``first`` less ``second`` on the same items ``[n]``, by the bootstrap."""
+    return mean(np.asarray(first, np.float64) - np.asarray(second, np.float64), *address)
+
+
+def mean_of(estimates: Sequence[Estimate]) -> float | None:
+    """Return the mean of the values that are defined; None if none is."""
+    values = [own.value for own in estimates if own.value is not None]
+    return sum(values) / len(values) if values else None

@@ -1,0 +1,136 @@
+"""Exact nearest neighbors by inner product, in tiles of bounded memory and without an index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Vectors = NDArray[np.float32]
+TILE_BYTES = 1 << 26
+"""Memory of a tile of inner products: 64 MiB."""
+_GROUP = 64
+"""Columns whose largest value is looked at before they are."""
+
+Adjust = Callable[[Tensor, slice], Tensor]
+"""Makes scores of a tile of inner products ``[t, M]`` and the rows of x that it is of."""
+
+
+class Nearest(NamedTuple):
+    """The nearest rows of y for each row of x, nearest first; of equal ones the first in y."""
+
+    ids: NDArray[np.int64]
+    """``[N, k]``."""
+    scores: Vectors
+    """``[N, k]``."""
+
+
+class Places(NamedTuple):
+    """The place of row i of y among all rows of y for row i of x."""
+
+    above: NDArray[np.int64]
+    """How many rows of y score higher, ``[N]``."""
+    tied: NDArray[np.int64]
+    """How many score the same, itself included, ``[N]``."""
+
+
+def unit(vectors: NDArray[np.floating]) -> Vectors:
+    """Return the rows of ``[N, D]`` at length 1, computed in float64; a row of zeros stays."""
+    own = np.asarray(vectors, dtype=np.float64)
+    norms = np.sqrt(np.einsum("nd,nd->n", own, own))[:, None]
+    return np.asarray(own / np.where(norms > 0, norms, 1.0), dtype=np.float32)
+
+
+def centered(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the rows of ``[N, D]`` less their mean, in float64."""
+    own = np.asarray(vectors, dtype=np.float64)
+    return np.asarray(own - own.mean(0))
+
+
+def tiles(x: Vectors, y: Vectors) -> Iterator[tuple[slice, Tensor]]:
+    """Yield the inner products of consecutive rows of x ``[N, D]`` with all of y ``[M, D]``."""
+    left, right = (
+        torch.from_numpy(np.ascontiguousarray(x)),
+        torch.from_numpy(np.ascontiguousarray(y)),
+    )
+    rows = max(1, TILE_BYTES // (4 * max(1, len(y))))
+    product = torch.empty(min(rows, len(x)), len(y))
+    for start in range(0, len(x), rows):
+        own = slice(start, min(start + rows, len(x)))
+        tile = product[: own.stop - own.start]
+        torch.mm(left[own], right.T, out=tile)
+        yield own, tile
+
+
+def nearest(x: Vectors, y: Vectors, k: int, adjust: Adjust | None = None) -> Nearest:
+    """Return the ``k`` rows of y with the largest inner product for each row of x, exactly.
+
+    x float32 ``[N, D]``, y ``[M, D]``; k is at most M. ``adjust`` turns products into other scores.
+    """
+    k = min(k, len(y))
+    ids = np.empty((len(x), k), dtype=np.int64)
+    scores = np.empty((len(x), k), dtype=np.float32)
+    for rows, tile in tiles(x, y):
+        made = tile if adjust is None else adjust(tile, rows)
+        best, at = _largest(made, k)
+        ids[rows], scores[rows] = at.numpy(), best.numpy()
+    return Nearest(ids, scores)
+
+
+def _largest(tile: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the k largest values of each row and their columns, equal ones by column.
+
+    The k largest lie in the k groups of columns with the largest maxima, which are found without a
+    selection among all columns. Rows in which values tie are sorted in full.
+    """
+    num_columns = tile.shape[1]
+    if num_columns <= 4 * _GROUP * (k + 1):
+        most = min(k + 1, num_columns)
+        values, columns = tile.topk(most, dim=1)
+    else:
+        whole = num_columns - num_columns % _GROUP
+        maxima = tile[:, :whole].reshape(len(tile), -1, _GROUP).amax(2)
+        groups = maxima.topk(k + 1, dim=1).indices
+        candidates = (groups[:, :, None] * _GROUP + torch.arange(_GROUP)).flatten(1)
+        rest = torch.arange(whole, num_columns).expand(len(tile), -1)
+        candidates = torch.cat([candidates, rest], 1)
+        values, at = tile.gather(1, candidates).topk(k + 1, dim=1)
+        columns = candidates.gather(1, at)
+    tied = (values[:, 1:] == values[:, :-1]).any(1).nonzero()[:, 0]
+    for row in tied.tolist():
+        order = tile[row].sort(descending=True, stable=True)
+        values[row], columns[row] = (
+            order.values[: values.shape[1]],
+            order.indices[: values.shape[1]],
+        )
+    return values[:, :k], columns[:, :k]
+
+
+def own_places(x: Vectors, y: Vectors, adjust: Adjust | None = None) -> Places:
+    """Return where row i of y comes among all rows of y for row i of x, for every i.
+
+    x and y float32 ``[N, D]``; scores as in ``nearest``.
+    """
+    above, tied = np.empty(len(x), np.int64), np.empty(len(x), np.int64)
+    for rows, tile in tiles(x, y):
+        made = tile if adjust is None else adjust(tile, rows)
+        own = made[torch.arange(len(made)), torch.arange(rows.start, rows.stop)][:, None]
+        above[rows] = (made > own).sum(1).numpy()
+        tied[rows] = (made == own).sum(1).numpy()
+    return Places(above, tied)
+
+
+def hits_within(places: Places, k: int) -> NDArray[np.float64]:
+    """Return for each row the chance to be among the first k if ties are broken at random."""
+    return np.clip((k - places.above) / places.tied, 0.0, 1.0)
+
+
+def reciprocal_ranks(places: Places) -> NDArray[np.float64]:
+    """Return for each row the mean of 1 / place over the places that ties leave open."""
+    most = int((places.above + places.tied).max(initial=0))
+    harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, most + 1))])
+    return np.asarray((harmonic[places.above + places.tied] - harmonic[places.above]) / places.tied)

@@ -1,0 +1,78 @@
+"""Figures of a model that learned nothing: random weights, permuted rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from xlm.analysis.intervals import Null
+from xlm.model.pretrained import PretrainedModel
+from xlm.model.transformer import Transformer
+from xlm.rng import Part, Random
+
+NUM_PERMUTATIONS = 200
+UNTRAINED = "random weights"
+"""The ``source`` of a model without training."""
+
+
+def untrained(model: PretrainedModel, seed: int) -> PretrainedModel:
+    """Return a model of the same shape, vocabulary and languages with first values of ``seed``.
+
+    The state of torch's generators stays as it is.
+    """
+    own = model.transformer
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = Transformer(
+            own.config, vocab_size=own.vocab_size, num_languages=own.num_languages,
+            pad_id=own.pad_id,
+        )  # fmt: skip
+    device = next(own.parameters()).device
+    return replace(model, transformer=fresh.to(device).eval(), source=UNTRAINED, heads={})
+
+
+def permutations(
+    num_rows: int, *address: Part, groups: ArrayLike | None = None, num: int = NUM_PERMUTATIONS
+) -> Iterator[NDArray[np.int64]]:
+    """Yield ``num`` permutations of ``range(num_rows)`` drawn at ``address``.
+
+    With ``groups`` (``[num_rows]``) rows only change places with rows of their own group.
+    """
+    labels = np.zeros(num_rows, np.int64) if groups is None else np.asarray(groups)
+    random = Random("permutation", *address)
+    places = np.argsort(labels, kind="stable")
+    for _ in range(num):
+        drawn = np.lexsort((random.words(num_rows), labels))
+        permutation = np.empty(num_rows, np.int64)
+        permutation[places] = drawn
+        yield permutation
+
+
+def permuted(
+    observed: float | None,
+    measure: Callable[[NDArray[np.int64]], float | None],
+    num_rows: int,
+    *address: Part,
+    groups: ArrayLike | None = None,
+    num: int = NUM_PERMUTATIONS,
+) -> Null:
+    """Return the null of ``measure`` over permutations of one side's rows.
+
+    ``measure`` takes the permutation. p = (1 + permutations that reach ``observed``) / (num + 1).
+    """
+    drawn = [measure(own) for own in permutations(num_rows, *address, groups=groups, num=num)]
+    return of_draws(observed, [own for own in drawn if own is not None])
+
+
+def of_draws(observed: float | None, drawn: list[float]) -> Null:
+    """Return the null that values drawn under it make."""
+    if not drawn:
+        return Null(None, reason="not defined for any permutation")
+    values = np.array(drawn)
+    low, high = np.quantile(values, [0.025, 0.975])
+    p = None if observed is None else (1 + int((values >= observed).sum())) / (len(values) + 1)
+    return Null(float(values.mean()), float(low), float(high), p)

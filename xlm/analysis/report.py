@@ -1,0 +1,91 @@
+"""Results of an analysis: figures with labels, tables of examples, notes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from xlm.analysis.intervals import Estimate
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One estimate and what it is of."""
+
+    measure: str
+    """Such as ``centered @1``."""
+    estimate: Estimate
+    layer: int | None = None
+    """The layer of states; None if it is of none."""
+    of: str = ""
+    """The text, language, pair or matrix."""
+    model: str = ""
+    """The name of the model, or of the two that are compared."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values for JSON, without what is empty."""
+        named = {"model": self.model, "of": self.of, "measure": self.measure, "layer": self.layer}
+        kept = {name: value for name, value in named.items() if value not in (None, "")}
+        return {**kept, **self.estimate.as_json()}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text: sentences with what was found for them, pieces, confusion."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass
+class Analysis:
+    """All that one analysis found."""
+
+    name: str
+    """As in ``only``."""
+    figures: list[Figure] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What a reader must know: rows left out, nulls that were not asked for."""
+
+    def add(
+        self,
+        estimates: Mapping[str, Estimate],
+        *,
+        layer: int | None = None,
+        of: str = "",
+        model: str = "",
+    ) -> None:
+        """Add the estimates of one layer, each under its measure."""
+        self.figures += [Figure(name, own, layer, of, model) for name, own in estimates.items()]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "figures": [own.as_json() for own in self.figures],
+            "tables": [
+                {"title": t.title, "columns": list(t.columns), "rows": [list(r) for r in t.rows]}
+                for t in self.tables
+            ],
+            "notes": list(self.notes),
+        }
+
+
+def leaves_in_words(estimate: Estimate) -> str:
+    """Return whether a figure leaves each of its nulls, in words."""
+    words = []
+    for name, null in estimate.nulls.items():
+        left = estimate.leaves(name)
+        if left is None:
+            words.append(f"{name}: {null.reason or 'cannot be said'}")
+        else:
+            below = (
+                left
+                and estimate.value is not None
+                and null.value is not None
+                and estimate.value < null.value
+            )
+            words.append(f"{'below' if below else 'above' if left else 'within'} {name}")
+    return ", ".join(words)

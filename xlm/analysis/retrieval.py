@@ -1,0 +1,307 @@
+"""Retrieval of translations by nearest neighbors, and mining of pairs.
+
+Cosine of rows i of x and y, which translate each other; scored raw, with each side centered, with
+CSLS (Lample et al. 2018, equation 2) and with the margins of Artetxe and Schwenk (2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from xlm.analysis import intervals
+from xlm.analysis.intervals import Estimate, Null, undefined
+from xlm.analysis.neighbors import (
+    Adjust,
+    Vectors,
+    centered,
+    hits_within,
+    nearest,
+    own_places,
+    reciprocal_ranks,
+    unit,
+)
+from xlm.analysis.nulls import of_draws, permutations
+from xlm.errors import DataError
+from xlm.text.normalize import normalize
+from xlm.text.tokenizers.tokenizer import Tokenizer
+
+CUTS = (1, 5, 10)
+CSLS_NEIGHBORS = 10
+MARGIN_NEIGHBORS = 4
+FEWEST_ROWS = 4
+MOST_LEXICAL = 20_000
+"""Rows up to which pieces are counted in dense arrays."""
+CHOSEN = "centered @1"
+"""The measure by which a layer is chosen."""
+Scored = tuple[Vectors, Vectors, Adjust | None, Adjust | None]
+"""Unit vectors of both sides, and how cosines become scores forth and back."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Translations of each other, line by line, each text once."""
+
+    first: list[str]
+    second: list[str]
+    num_repeated: int = 0
+    """Pairs left out because a side of them was there before."""
+    num_empty: int = 0
+    """Pairs left out because a side of them is empty."""
+
+
+def distinct(first: Sequence[str], second: Sequence[str], most: int | None = None) -> Pairs:
+    """Return the first ``most`` pairs neither side of which was there before or is empty.
+
+    Lines are normalized. Raises DataError for sides of unequal length and for fewer than 4 rows.
+    """
+    if len(first) != len(second):
+        raise DataError(
+            f"{len(first):,} and {len(second):,} lines: expected two sides of the same number of "
+            "lines; check where they went apart"
+        )
+    seen: tuple[set[str], set[str]] = (set(), set())
+    kept: list[tuple[str, str]] = []
+    num_repeated = num_empty = 0
+    for raw in zip(first, second, strict=True):
+        pair = (normalize(raw[0]), normalize(raw[1]))
+        if not all(pair):
+            num_empty += 1
+        elif pair[0] in seen[0] or pair[1] in seen[1]:
+            num_repeated += 1
+        else:
+            kept.append(pair)
+        for line, own in zip(pair, seen, strict=True):
+            own.add(line)
+        if most is not None and len(kept) == most:
+            break
+    if len(kept) < FEWEST_ROWS:
+        raise DataError(
+            f"{len(kept)} different pairs of {len(first):,} lines: expected {FEWEST_ROWS} or more"
+        )
+    return Pairs([one for one, _ in kept], [two for _, two in kept], num_repeated, num_empty)
+
+
+def scorings(x: NDArray[np.floating], y: NDArray[np.floating]) -> dict[str, Scored | str]:
+    """Return how each scoring scores rows of x ``[N, D]`` and y; a text says why one cannot."""
+    raw = unit(x), unit(y)
+    middle = unit(centered(x)), unit(centered(y))
+    found: dict[str, Scored | str] = {"raw": (*raw, None, None), "centered": (*middle, None, None)}
+    found["CSLS"] = _less_neighborhoods(raw, CSLS_NEIGHBORS, 2.0, 1.0)
+    found["distance margin"] = _less_neighborhoods(raw, MARGIN_NEIGHBORS, 1.0, 0.5)
+    found["centered distance margin"] = _less_neighborhoods(middle, MARGIN_NEIGHBORS, 1.0, 0.5)
+    found["ratio margin"] = _over_neighborhoods(raw, MARGIN_NEIGHBORS)
+    return found
+
+
+def neighborhoods(x: Vectors, y: Vectors, k: int) -> tuple[Vectors, Vectors]:
+    """Return the mean of the k largest cosines of each row of x in y ``[N]`` and of y in x."""
+    return (
+        nearest(x, y, k).scores.mean(1, dtype=np.float64).astype(np.float32),
+        nearest(y, x, k).scores.mean(1, dtype=np.float64).astype(np.float32),
+    )
+
+
+def _less_neighborhoods(
+    sides: tuple[Vectors, Vectors], k: int, product: float, share: float
+) -> Scored:
+    of_x, of_y = (torch.from_numpy(own) for own in neighborhoods(*sides, k))
+
+    def less(own: Tensor, others: Tensor) -> Adjust:
+        return lambda tile, rows: product * tile - share * own[rows, None] - share * others[None, :]
+
+    return (*sides, less(of_x, of_y), less(of_y, of_x))
+
+
+def _over_neighborhoods(sides: tuple[Vectors, Vectors], k: int) -> Scored | str:
+    arrays = neighborhoods(*sides, k)
+    if num := _num_not_positive(*arrays):
+        total = len(arrays[0]) * len(arrays[1])
+        return f"{num:,} of {total:,} denominators are 0 or less"
+    of_x, of_y = (torch.from_numpy(own) for own in arrays)
+
+    def over(own: Tensor, others: Tensor) -> Adjust:
+        return lambda tile, rows: 2 * tile / (own[rows, None] + others[None, :])
+
+    return (*sides, over(of_x, of_y), over(of_y, of_x))
+
+
+def _num_not_positive(of_x: Vectors, of_y: Vectors) -> int:
+    """Return for how many pairs the sum of their neighborhoods is 0 or less."""
+    rising = np.sort(of_y)
+    return int(np.searchsorted(rising, -of_x, side="right").sum())
+
+
+def retrieval(
+    x: NDArray[np.floating], y: NDArray[np.floating], *, seed: int = 0
+) -> dict[str, Estimate]:
+    """Return the figures of retrieval among rows ``[N, D]`` of x and y that translate each other.
+
+    Keys are a scoring and a figure, ``centered @1``, of both directions' mean; ``, forth`` and
+    ``, back`` follow for one. Ties share a hit. Nulls: ``chance`` and, for shares, ``permuted``.
+    Raises DataError for arrays of different lengths or fewer than 4 rows.
+    """
+    if len(x) != len(y) or len(x) < FEWEST_ROWS:
+        raise DataError(
+            f"{len(x)} rows beside {len(y)}: expected as many, and {FEWEST_ROWS} or more"
+        )
+    found: dict[str, Estimate] = {}
+    for name, scored in scorings(x, y).items():
+        if isinstance(scored, str):
+            for figure in (*(f"@{cut}" for cut in CUTS), "reciprocal rank"):
+                found[f"{name} {figure}"] = undefined(scored, len(x))
+        else:
+            found.update(_figures(name, scored, seed))
+    return found
+
+
+def _figures(name: str, scored: Scored, seed: int) -> dict[str, Estimate]:
+    one, two, forth, back = scored
+    num = len(one)
+    places = own_places(one, two, forth), own_places(two, one, back)
+    ids = nearest(one, two, max(CUTS), forth).ids, nearest(two, one, max(CUTS), back).ids
+    drawn = _permuted_hits(*ids, seed)
+    found = {}
+    for cut in CUTS:
+        hits = [hits_within(own, cut) for own in places]
+        chance = Null(min(1.0, cut / num))
+        both = intervals.mean((hits[0] + hits[1]) / 2, seed)
+        found[f"{name} @{cut}"] = both.beside(
+            chance=chance, permuted=of_draws(both.value, drawn[cut])
+        )
+        for way, own in zip(("forth", "back"), hits, strict=True):
+            estimate = intervals.share(float(own.sum()), num)
+            found[f"{name} @{cut}, {way}"] = estimate.beside(chance=chance)
+    ranks = [reciprocal_ranks(own) for own in places]
+    chance = Null(float((1 / np.arange(1, num + 1)).mean()))
+    named = {"": (ranks[0] + ranks[1]) / 2, ", forth": ranks[0], ", back": ranks[1]}
+    for way, values in named.items():
+        estimate = intervals.mean(values, seed)
+        found[f"{name} reciprocal rank{way}"] = estimate.beside(chance=chance)
+    return found
+
+
+def _permuted_hits(
+    forth: NDArray[np.int64], back: NDArray[np.int64], seed: int
+) -> dict[int, list[float]]:
+    """Return the share of hits, mean of both ways, under each permutation of the second side."""
+    drawn: dict[int, list[float]] = {cut: [] for cut in CUTS}
+    for permutation in permutations(len(forth), seed, "retrieval"):
+        inverse = np.argsort(permutation)
+        ahead, behind = forth == permutation[:, None], back == inverse[:, None]
+        for cut in CUTS:
+            hits = ahead[:, :cut].any(1).mean() + behind[:, :cut].any(1).mean()
+            drawn[cut].append(float(hits) / 2)
+    return drawn
+
+
+def accuracy(x: NDArray[np.floating], y: NDArray[np.floating], *, center: bool = True) -> float:
+    """Return the share of rows whose nearest row translates them, the mean of both directions."""
+    one, two = (unit(centered(own) if center else own) for own in (x, y))
+    hits = [hits_within(own_places(*own), 1) for own in ((one, two), (two, one))]
+    return float((hits[0] + hits[1]).mean() / 2)
+
+
+def best_layer(
+    x: Sequence[NDArray[np.floating]], y: Sequence[NDArray[np.floating]]
+) -> tuple[int, Estimate]:
+    """Return the layer with the best centered accuracy on even rows, and that on odd rows."""
+    chosen = [accuracy(one[::2], two[::2]) for one, two in zip(x, y, strict=True)]
+    layer = max(range(len(chosen)), key=lambda at: chosen[at])
+    one, two = (unit(centered(own[layer][1::2])) for own in (x, y))
+    hits = [hits_within(own_places(*own), 1) for own in ((one, two), (two, one))]
+    estimate = intervals.mean((hits[0] + hits[1]) / 2)
+    return layer, estimate.beside(chance=Null(1 / len(one)))
+
+
+def piece_vectors(
+    tokenizer: Tokenizer, first: Sequence[str], second: Sequence[str]
+) -> tuple[Vectors, Vectors]:
+    """Return vectors of piece counts × ln(2n / lines that have the piece), float32 ``[n, P]``.
+
+    Only pieces that occur have a column.
+    """
+    encoded = [tokenizer.encode_lines([normalize(t) for t in side]) for side in (first, second)]
+    used = sorted({piece for side in encoded for ids in side for piece in ids})
+    column = np.zeros(tokenizer.vocab_size, dtype=np.int64)
+    column[used] = np.arange(len(used))
+    counts = np.zeros((2, len(first), len(used)), dtype=np.float32)
+    for side, lines in zip(counts, encoded, strict=True):
+        for row, ids in zip(side, lines, strict=True):
+            np.add.at(row, column[ids], 1.0)
+    documents = (counts > 0).sum((0, 1))
+    weighted = counts * np.log(2 * len(first) / documents).astype(np.float32)
+    return weighted[0], weighted[1]
+
+
+def lexical(tokenizer: Tokenizer, first: Sequence[str], second: Sequence[str]) -> dict[str, Null]:
+    """Return the raw figures of retrieval by pieces that both sides share, as nulls by figure."""
+    if len(first) > MOST_LEXICAL:
+        return {}
+    one, two = (unit(own) for own in piece_vectors(tokenizer, first, second))
+    figures = _figures("", (one, two, None, None), 0)
+    return {name.strip(): own.as_null() for name, own in figures.items()}
+
+
+class Mined(NamedTuple):
+    """Pairs of rows by falling score, each row at most once."""
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    scores: Vectors
+
+
+def mine(x: NDArray[np.floating], y: NDArray[np.floating], k: int = MARGIN_NEIGHBORS) -> Mined:
+    """Return the best pairs of both directions by the distance margin of ``[N, D]``, ``[M, D]``."""
+    one, two, forth, back = _less_neighborhoods((unit(x), unit(y)), k, 1.0, 0.5)
+    ahead, behind = nearest(one, two, 1, forth), nearest(two, one, 1, back)
+    first = np.concatenate([np.arange(len(one)), behind.ids[:, 0]])
+    second = np.concatenate([ahead.ids[:, 0], np.arange(len(two))])
+    scores = np.concatenate([ahead.scores[:, 0], behind.scores[:, 0]])
+    used: tuple[set[int], set[int]] = (set(), set())
+    kept = []
+    for at in np.lexsort((second, first, -scores)).tolist():
+        own = int(first[at]), int(second[at])
+        if own[0] not in used[0] and own[1] not in used[1]:
+            kept.append(at)
+            used[0].add(own[0])
+            used[1].add(own[1])
+    return Mined(first[kept], second[kept], scores[kept])
+
+
+class MiningScores(NamedTuple):
+    """Precision, recall and F1 if all pairs down to each of the mined are taken."""
+
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    f1: NDArray[np.float64]
+
+    @property
+    def best(self) -> int:
+        """The place of the best F1."""
+        return int(self.f1.argmax())
+
+
+def score_mined(mined: Mined, gold: Mapping[int, int]) -> MiningScores:
+    """Return the scores of mined pairs at every threshold; ``gold`` maps rows of x to rows of y.
+
+    Pairs of equal scores are taken together. Raises DataError if there is no gold pair or none
+    mined.
+    """
+    if not gold or not len(mined.first):
+        raise DataError("mining without a pair to find: expected at least one")
+    right = np.array(
+        [gold.get(int(i)) == int(j) for i, j in zip(mined.first, mined.second, strict=True)]
+    )
+    hits = np.cumsum(right)
+    last = np.searchsorted(-mined.scores, -mined.scores, side="right") - 1
+    hits, taken = hits[last], last + 1
+    precision, recall = hits / taken, hits / len(gold)
+    f1 = 2 * hits / (taken + len(gold))
+    return MiningScores(precision, recall, f1)

@@ -1,0 +1,217 @@
+"""States of sentences and words, layer by layer: 0 is the embeddings, l the output of layer l.
+
+lines --normalize, encode, cut--> rows --by length, encode_layers--> cells --pool--> [N, D] a layer
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from xlm.errors import CheckpointError, ConfigError
+from xlm.model.fill import OBJECTIVES
+from xlm.model.pooling import Pooling, pool
+from xlm.model.pretrained import PretrainedModel
+from xlm.text.normalize import normalize
+from xlm.text.tokenizers.tokenizer import Ids, Tokenizer
+
+States = NDArray[np.float32]
+WINDOW = 10_000
+"""Lines that are sorted by length together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """The way from the states of a sentence to one vector."""
+
+    pooling: Pooling = "mean"
+    """The mean or the maximum of its cells, or the first hidden state."""
+    specials: bool = False
+    """Whether the special tokens around the sentence count among its cells, as they do in XTREME
+    and sentence-transformers. Those that the text itself spells always count."""
+    tokens: int = 4000
+    """Cells of a batch, padding included."""
+
+    def __post_init__(self) -> None:
+        if self.tokens < 1:
+            raise ConfigError(f"tokens is {self.tokens}: expected 1 or more")
+
+
+class Words(NamedTuple):
+    """A sentence of words as pieces."""
+
+    ids: Ids
+    """int64 ``[n]``, without special tokens."""
+    word: NDArray[np.int64]
+    """The word of each piece, rising, ``[n]``."""
+
+
+def is_causal(model: PretrainedModel) -> bool:
+    """Return whether all objectives that the model is known to come from are causal."""
+    names = model.extra.get(OBJECTIVES) or []
+    return bool(names) and all("Causal" in name for name in names)
+
+
+def num_layers(model: PretrainedModel) -> int:
+    """Return how many layers of states the encoder has, the embeddings among them."""
+    return model.transformer.config.num_layers + 1
+
+
+def longest(model: PretrainedModel) -> int:
+    """Return how many pieces of a sentence the model's positions hold."""
+    return model.transformer.config.max_positions - model.tokenizer.num_specials("xlm", pair=False)
+
+
+def encode_lines(model: PretrainedModel, lines: Sequence[str]) -> tuple[list[Ids], int]:
+    """Return the ids of each line, normalized and cut at the model's positions.
+
+    The number of lines that were cut comes with them.
+    """
+    most = longest(model)
+    encoded = model.tokenizer.encode_lines([normalize(line) for line in lines])
+    rows = [np.array(ids[:most], dtype=np.int64) for ids in encoded]
+    return rows, sum(len(ids) > most for ids in encoded)
+
+
+def encode_words(tokenizer: Tokenizer, words: Sequence[str]) -> Words:
+    """Return the pieces of ``words`` joined by spaces, each with the word that it begins in.
+
+    Words are normalized; one of which nothing is left has no piece.
+    """
+    line, ends = "", []
+    for word in map(normalize, words):
+        line += (" " if line and word else "") + word
+        ends.append(len(line))
+    ids, spans = tokenizer.encode_spans(line) if line else ([], [])
+    starts = [first + len(line[first:end]) - len(line[first:end].lstrip()) for first, end in spans]
+    own = np.searchsorted(np.array(ends), np.array(starts, dtype=np.int64), side="right")
+    return Words(np.array(ids, dtype=np.int64), np.minimum(own, max(len(words) - 1, 0)))
+
+
+@torch.inference_mode()
+def layer_batches(
+    model: PretrainedModel, rows: Sequence[Ids], language: str | None, *, tokens: int
+) -> Iterator[tuple[list[int], Tensor, list[Tensor]]]:
+    """Yield batches of rows of like length: their numbers, lengths ``[B]``, states by layer.
+
+    Rows get their special tokens here; states are float32 ``[B, T, D]`` on the model's device.
+    Raises CheckpointError, which names the layer, for states that are not numbers.
+    """
+    device, causal = next(model.transformer.parameters()).device, is_causal(model)
+    order = sorted(range(len(rows)), key=lambda at: -len(rows[at]))
+    specials = model.tokenizer.num_specials("xlm", pair=False)
+    start = 0
+    while start < len(order):
+        size = max(1, tokens // (len(rows[order[start]]) + specials))
+        own = order[start : start + size]
+        start += size
+        batch = model.batch_rows([model.tokenizer.wrap(rows[at]) for at in own], language)
+        batch = batch.to(device)
+        layers = [
+            states.float()
+            for states in model.transformer.encode_layers(
+                batch.tokens, batch.lengths, batch.positions, batch.langs, batch.segments,
+                causal=causal,
+            )
+        ]  # fmt: skip
+        for layer, states in enumerate(layers):
+            if not bool(states.isfinite().all()):
+                raise CheckpointError(
+                    f"{model.source}: states of layer {layer} are not numbers: the weights are "
+                    "damaged, or overflowed where they were made"
+                )
+        yield own, batch.lengths, layers
+
+
+def sentence_states(
+    model: PretrainedModel,
+    lines: Sequence[str],
+    language: str | None = None,
+    reading: Reading | None = None,
+    *,
+    folder: Path | None = None,
+) -> list[States]:
+    """Return by layer one vector for each line, float32 ``[N, D]``.
+
+    Lines that do not fit the model's positions are cut there; the mean and the maximum of a line
+    without text are 0. With ``folder`` the arrays are mapped files there, so that memory does not
+    grow with the lines. Raises ConfigError for a language that the model does not know.
+    """
+    reading = reading or Reading()
+    shape = (len(lines), model.transformer.config.dim)
+    layers = [_array(folder, layer, shape) for layer in range(num_layers(model))]
+    ends = 0 if reading.specials else 1
+    for start in range(0, len(lines), WINDOW):
+        rows, _ = encode_lines(model, lines[start : start + WINDOW])
+        for own, lengths, states in layer_batches(model, rows, language, tokens=reading.tokens):
+            places = start + np.array(own)
+            empty = torch.tensor([not len(rows[at]) for at in own], device=lengths.device)
+            for kept, layer in zip(layers, states, strict=True):
+                pooled = pool(layer, lengths, reading.pooling, ends=ends)
+                if reading.pooling != "first":
+                    pooled = pooled.masked_fill(empty[:, None], 0.0)
+                kept[places] = pooled.cpu().numpy()
+    return layers
+
+
+def _array(folder: Path | None, layer: int, shape: tuple[int, int]) -> States:
+    if folder is None or not shape[0]:
+        return np.zeros(shape, dtype=np.float32)
+    folder.mkdir(parents=True, exist_ok=True)
+    made: States = np.lib.format.open_memmap(
+        folder / f"layer-{layer}.npy", mode="w+", dtype=np.float32, shape=shape
+    )
+    return made
+
+
+def piece_states(
+    model: PretrainedModel, rows: Sequence[Ids], language: str | None = None, *, tokens: int = 4000
+) -> list[States]:
+    """Return for each row the states of its pieces in all layers, float32 ``[L + 1, n, D]``.
+
+    Rows are ids without special tokens that fit the model's positions.
+    """
+    found: list[States] = [np.zeros(0, dtype=np.float32)] * len(rows)
+    for own, _, layers in layer_batches(model, rows, language, tokens=tokens):
+        stacked = torch.stack(layers, 1).cpu().numpy()
+        for at, states in zip(own, stacked, strict=True):
+            found[at] = states[:, 1 : 1 + len(rows[at])].copy()
+    return found
+
+
+def word_states(
+    states: States, word: NDArray[np.int64], reduce: Literal["mean", "first"] = "mean"
+) -> tuple[States, NDArray[np.int64]]:
+    """Return the states ``[L + 1, W, D]`` of the words that have pieces, and which words they are.
+
+    ``states`` ``[L + 1, n, D]`` are those of pieces, ``word`` ``[n]`` the word of each, rising.
+    """
+    there, first, sizes = np.unique(word, return_index=True, return_counts=True)
+    if reduce == "first":
+        return states[:, first], there
+    sums = np.add.reduceat(states, first, axis=1, dtype=np.float64)
+    return (sums / sizes[:, None]).astype(np.float32), there
+
+
+def table_vectors(model: PretrainedModel, words: Sequence[str]) -> tuple[States, NDArray[np.bool_]]:
+    """Return the mean of the rows of the word table for the pieces of each word, ``[N, D]``.
+
+    The second array ``[N]`` is False for words of which a piece is unknown or nothing is left.
+    """
+    table = model.transformer.encoder.words.weight.detach().float().cpu().numpy()
+    vectors = np.zeros((len(words), table.shape[1]), dtype=np.float32)
+    usable = np.zeros(len(words), dtype=bool)
+    encoded = model.tokenizer.encode_lines([normalize(word) for word in words])
+    for at, ids in zip(count(), encoded, strict=False):
+        if ids and model.tokenizer.unk_id not in ids:
+            vectors[at] = table[ids].mean(0, dtype=np.float64)
+            usable[at] = True
+    return vectors, usable
