@@ -240,7 +240,7 @@ BROKEN = {
     ("settings", "message"),
     [
         ({"text": {"en": "nowhere.txt"}}, "nowhere.txt does not exist: expected a text file"),
-        ({"text": {"en": "."}}, "is a directory: expected a text file"),
+        ({"text": {"en": "."}}, "holds files with different endings"),
         ({"text": {"en": "empty.txt"}}, "empty.txt is empty: expected lines of text"),
         ({"text": {"en": "blank.txt"}}, "language 'en' has no usable line of text"),
         ({"text": {"en": "invalid.txt"}}, "invalid.txt:2: byte 0xff at offset 4 of the line is no"),
@@ -248,7 +248,8 @@ BROKEN = {
         ({"pairs": {"en-ne": ["short.txt", "ne.txt"]}}, "short.txt has 2 lines and ne.txt has 4"),
         ({"pairs": {"en-ne": ["en.txt", "gone.txt"]}}, "gone.txt does not exist"),
         ({"pairs": {"en": ["en.txt", "ne.txt"]}}, "pairs.train.en: expected LANG-LANG with two"),
-        ({"pairs": {"en-ne": ["en.txt"]}}, "expected LANG-LANG with two sources, found .'en.txt'"),
+        ({"pairs": {"en-ne": ["en.txt"]}}, "en.txt holds no text of both languages"),
+        ({"pairs": {"en-ne": []}}, "with two sources, or one that holds both sides, found"),
         ({"text": {"a/b": "en.txt"}}, "a language cannot be called 'a/b'"),
         ({"text": {"": "en.txt"}}, "a language cannot be called ''"),
         ({"text": {"..": "en.txt"}}, "a language cannot be called '..'"),

@@ -2,92 +2,44 @@
 
     source -> raw lines -> decode -> normalize -> kept | dropped  (ReadReport counts both)
 
-A source is a string: the path of a text file (plain, ``.gz``, ``.zst``, ``.bz2``, ``.xz``), or
-``datasets:NAME_OR_PATH?split=train&column=text&config=...`` for anything that Hugging Face
-``datasets`` reads. Everything streams: memory is bounded by ``max_bytes``, however long a line is.
+A source is a string: the path of a text file (plain, ``.gz``, ``.zst``, ``.bz2``, ``.xz``), of a
+file with columns (``corpus.jsonl?column=text``, Parquet, tables), of a folder or a pattern of
+these, or ``datasets:NAME_OR_PATH?split=train&column=text&config=...`` for anything that Hugging
+Face ``datasets`` reads. Everything streams: memory is bounded by ``max_bytes``, however long a line
+is.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import parse_qsl
 
 from xlm.errors import ConfigError, DataError
-from xlm.text import files
+from xlm.text import bitext, files
+from xlm.text.columns import NAMED_ONLY, Row, open_rows
 from xlm.text.normalize import normalize
+from xlm.text.read_report import EMPTY, EMPTY_FILE, INVALID, TOO_LONG, Line, ReadReport
+from xlm.text.sources import ending, find_files, split_settings
+
+__all__ = [
+    "INVALID",
+    "MAX_BYTES",
+    "TOO_LONG",
+    "Line",
+    "ReadReport",
+    "decode_lines",
+    "describe_invalid",
+    "open_bitext",
+    "open_lines",
+    "open_pairs",
+    "parse_dataset",
+    "read_lines",
+]
 
 MAX_BYTES = 1 << 20
 DATASETS = "datasets:"
-
-EMPTY = "empty"
-INVALID = "invalid UTF-8"
-TOO_LONG = "too long"
-_SPECIAL = re.compile(r"<(?:s|/s|pad|unk|mask|special[0-9])>")
-
-
-@dataclass
-class ReadReport:
-    """What was read, kept and dropped; the first place of each reason."""
-
-    num_read: int = 0
-    """Lines (or pairs of lines) read."""
-    num_kept: int = 0
-    """Lines (or pairs) passed on."""
-    dropped: dict[str, int] = field(default_factory=dict)
-    """Lines (or pairs) dropped, by reason."""
-    num_spelling_specials: int = 0
-    """Kept lines that spell a special token (``</s>``, ``<mask>`` ...): segmented as plain text."""
-    first: dict[str, str] = field(default_factory=dict)
-    """``file:line`` where each reason was met first."""
-
-    def keep(self, place: str, *texts: str) -> None:
-        """Count a line or pair that is kept."""
-        self.num_read += 1
-        self.num_kept += 1
-        if any("<" in text and _SPECIAL.search(text) for text in texts):
-            self.num_spelling_specials += 1
-            self.first.setdefault("special", place)
-
-    def drop(self, reason: str, place: str) -> None:
-        """Count a line or pair that is dropped."""
-        self.num_read += 1
-        self.dropped[reason] = self.dropped.get(reason, 0) + 1
-        self.first.setdefault(reason, place)
-
-    def add(self, other: ReadReport) -> None:
-        """Add the counts of ``other``; its first places are taken where there is none yet."""
-        self.num_read += other.num_read
-        self.num_kept += other.num_kept
-        self.num_spelling_specials += other.num_spelling_specials
-        for reason, number in other.dropped.items():
-            self.dropped[reason] = self.dropped.get(reason, 0) + number
-        self.first = {**other.first, **self.first}
-
-    def describe(self) -> str:
-        """One line for a person: numbers, reasons, and where each was met first."""
-        parts = [f"{self.num_read:,} lines read, {self.num_kept:,} kept"]
-        for reason, number in self.dropped.items():
-            parts.append(f"{number:,} dropped ({reason}; first at {self.first[reason]})")
-        if self.num_spelling_specials:
-            parts.append(
-                f"{self.num_spelling_specials:,} kept as plain text though they spell a special "
-                f"token (first at {self.first['special']})"
-            )
-        return "; ".join(parts)
-
-
-class Line(NamedTuple):
-    """One line of a source: its text, or the reason why it has none."""
-
-    text: str
-    reason: str
-    """Empty when the line is kept."""
-    place: str
-    """``file:line``."""
 
 
 def open_lines(
@@ -95,10 +47,12 @@ def open_lines(
 ) -> Iterator[str]:
     """Return the normalized, non-empty lines of a source, counted in ``report``.
 
-    A source is the path of a text file or ``datasets:NAME``, a data set on the hub or a local
-    folder or file (json, csv, parquet, arrow, text); no code that comes with one is ever run. A
-    line ends at ``\\n`` and nowhere else. Lines longer than ``max_bytes`` (UTF-8, without the
-    ``\\n``) are dropped, and with ``invalid="drop"`` those that are not valid UTF-8.
+    A source is the path of a text file, of JSON lines, Parquet or a table with ``?column=NAME``, of
+    a TMX file with ``?language=NAME``, of a folder or a pattern (their files in the order of their
+    names), or ``datasets:NAME``, a data set on the hub or a local folder or file (json, csv,
+    parquet, arrow, text); no code that comes with one is ever run. A line ends at ``\\n`` and
+    nowhere else; a cell of several lines is as many lines. Lines longer than ``max_bytes`` (UTF-8,
+    without the ``\\n``) are dropped, and with ``invalid="drop"`` those that are not valid UTF-8.
 
     Raises DataError, with file, line and byte, for invalid UTF-8 (``invalid="error"``), for a file
     that is missing, empty, a directory, truncated or damaged; ConfigError for an unknown setting.
@@ -130,39 +84,133 @@ def open_pairs(
     invalid: str = "error",
     max_bytes: int = MAX_BYTES,
 ) -> Iterator[tuple[str, str]]:
-    """Aligned lines of two sources (a cell of a data set is one line here); see ``open_lines``.
+    """Aligned lines of two sources (a cell of a file or data set is one line); see ``open_lines``.
 
     A pair is dropped, and counted once, when either side is. For a data set with one column of
     translations, name the two sides ``column=translation.en`` and ``column=translation.ne``.
-    Raises DataError with both numbers of lines where they differ.
+    Raises DataError with both numbers of lines, or of files, if they differ.
     """
-    left = _scan(first, invalid, max_bytes, whole_cells=True)
-    right = _scan(second, invalid, max_bytes, whole_cells=True)
+    left, right = _parts(str(first)), _parts(str(second))
+    if len(left) != len(right):
+        raise DataError(
+            f"{first} has {len(left)} files and {second} has {len(right)}: expected as many, "
+            "aligned with each other in the order of their names"
+        )
+    for names in zip(left, right, strict=True):
+        yield from _aligned(names, report, invalid, max_bytes)
+
+
+def open_bitext(
+    source: str,
+    languages: tuple[str, str],
+    report: ReadReport,
+    *,
+    invalid: str = "error",
+    max_bytes: int = MAX_BYTES,
+) -> Iterator[tuple[str, str]]:
+    """Aligned lines of one source that holds both sides, in the order of ``languages``.
+
+    That is a TMX file, a table of two columns, JSON lines or Parquet with
+    ``?columns=FIRST,SECOND``, or a folder, name or pattern of files ``NAME.en`` and ``NAME.ne``;
+    see ``xlm.text.bitext``. Pairs are dropped, and errors raised, as by ``open_pairs``.
+    """
+    rows = bitext.both_sides(source, languages, invalid)
+    if rows is None:
+        for names in bitext.moses_files(source, languages):
+            yield from _aligned(names, report, invalid, max_bytes)
+        return
+    for several in rows:
+        yield from _keep_pairs(_sides(several, max_bytes), report)
+
+
+def _aligned(
+    names: Sequence[str], report: ReadReport, invalid: str, max_bytes: int
+) -> Iterator[tuple[str, str]]:
+    left, right = (_scan_part(name, invalid, max_bytes, whole_cells=True) for name in names)
     counts = [0, 0]
-    for one, two in zip_longest(left, right):
-        counts = [counts[0] + (one is not None), counts[1] + (two is not None)]
-        if counts[0] != counts[1]:
-            continue  # only to count what is left of the longer side
+
+    def both() -> Iterator[tuple[Line, Line]]:
+        for one, two in zip_longest(left, right):
+            counts[:] = [counts[0] + (one is not None), counts[1] + (two is not None)]
+            if counts[0] == counts[1]:  # otherwise only to count what is left of the longer side
+                yield one, two
+
+    yield from _keep_pairs(both(), report)
+    if counts[0] != counts[1]:
+        raise DataError(
+            f"{names[0]} has {counts[0]:,} lines and {names[1]} has {counts[1]:,}: expected "
+            "aligned files with the same number of lines; check where they went apart"
+        )
+
+
+def _sides(rows: Iterable[Row], max_bytes: int) -> Iterator[tuple[Line, Line]]:
+    for row in rows:
+        if row.reason:
+            yield Line("", row.reason, row.place), Line("", row.reason, row.place)
+        else:
+            first, second = (_cell(cell, row.place, max_bytes) for cell in row.cells)
+            yield first, second
+
+
+def _keep_pairs(rows: Iterable[tuple[Line, Line]], report: ReadReport) -> Iterator[tuple[str, str]]:
+    for one, two in rows:
         worst = one if one.reason else two
         if worst.reason:
             report.drop(worst.reason, worst.place)
         else:
             report.keep(one.place, one.text, two.text)
             yield one.text, two.text
-    if counts[0] != counts[1]:
-        raise DataError(
-            f"{first} has {counts[0]:,} lines and {second} has {counts[1]:,}: expected aligned "
-            "files with the same number of lines; check where they went apart"
+
+
+def _scan(source: str, invalid: str, max_bytes: int) -> Iterator[Line]:
+    parts = _parts(str(source))
+    if len(parts) == 1:
+        yield from _scan_part(parts[0], invalid, max_bytes)
+        return
+    for part in parts:
+        is_empty = True
+        for line in _scan_part(part, invalid, max_bytes, may_be_empty=True):
+            is_empty = False
+            yield line
+        if is_empty:
+            yield Line("", EMPTY_FILE, part)
+
+
+def _parts(source: str) -> list[str]:
+    """The files of a source, each with the settings of all."""
+    if source.startswith(DATASETS):
+        return [source]
+    path, settings = split_settings(source, ("column", "language"))
+    query = "?" + "&".join(f"{key}={value}" for key, value in settings.items()) if settings else ""
+    return [name + query for name in find_files(path)]
+
+
+def _scan_part(
+    source: str,
+    invalid: str,
+    max_bytes: int,
+    whole_cells: bool = False,
+    may_be_empty: bool = False,
+) -> Iterator[Line]:
+    if source.startswith(DATASETS):
+        name, settings = parse_dataset(source, "column")
+        cells = files.dataset_cells(name, **settings)
+        return _scan_cells(f"{DATASETS}{name}", cells, max_bytes, whole_cells)
+    path, settings = split_settings(source, ("column", "language"))
+    kind = ending(path)
+    if kind == ".tmx" and set(settings) == {"language"}:
+        rows = bitext.one_side(path, settings["language"])
+        return _scan_rows(path, rows, max_bytes, True, may_be_empty)
+    if set(settings) == {"column"}:
+        rows = open_rows(path, [settings["column"]], invalid)
+        return _scan_rows(path, rows, max_bytes, whole_cells, may_be_empty)
+    if settings or kind in (*NAMED_ONLY, ".tmx"):
+        wanted = "language=NAME" if kind == ".tmx" else "column=NAME"
+        raise ConfigError(
+            f"{source}: found {'&'.join(settings) or 'no setting'}, expected {path}?{wanted}, "
+            "which says whose text is read"
         )
-
-
-def _scan(source: str, invalid: str, max_bytes: int, whole_cells: bool = False) -> Iterator[Line]:
-    source = str(source)
-    if not source.startswith(DATASETS):
-        return _scan_file(source, invalid, max_bytes)
-    name, settings = parse_dataset(source, "column")
-    cells = files.dataset_cells(name, **settings)
-    return _scan_cells(f"{DATASETS}{name}", cells, max_bytes, whole_cells)
+    return _scan_file(path, invalid, max_bytes, may_be_empty)
 
 
 def parse_dataset(source: str, *columns: str) -> tuple[str, dict[str, Any]]:
@@ -185,14 +233,21 @@ def parse_dataset(source: str, *columns: str) -> tuple[str, dict[str, Any]]:
     return name, {**settings, "streaming": streaming}
 
 
-def _scan_file(path: str, invalid: str, max_bytes: int) -> Iterator[Line]:
-    for line in decode_lines(path, invalid, max_bytes, hint=", or drop such lines (invalid: drop)"):
+def _scan_file(
+    path: str, invalid: str, max_bytes: int, may_be_empty: bool = False
+) -> Iterator[Line]:
+    hint = ", or drop such lines (invalid: drop)"
+    for line in decode_lines(path, invalid, max_bytes, hint, may_be_empty):
         text = normalize(line.text)
         yield Line(text, line.reason or ("" if text else EMPTY), line.place)
 
 
 def decode_lines(
-    path: str, invalid: str = "error", max_bytes: int = MAX_BYTES, hint: str = ""
+    path: str,
+    invalid: str = "error",
+    max_bytes: int = MAX_BYTES,
+    hint: str = "",
+    may_be_empty: bool = False,
 ) -> Iterator[Line]:
     """Every line of a file as it is, not normalized; see ``open_lines`` for what is raised.
 
@@ -209,7 +264,7 @@ def decode_lines(
             if invalid == "error":
                 raise DataError(describe_invalid(place, error, hint)) from None
             yield Line("", INVALID, place)
-    if not number:
+    if not number and not may_be_empty:
         raise DataError(f"{path} is empty: expected lines of text")
 
 
@@ -225,19 +280,40 @@ def describe_invalid(place: str, error: UnicodeDecodeError, hint: str = "") -> s
     )
 
 
+def _scan_rows(
+    name: str, rows: Iterable[Row], max_bytes: int, whole_cells: bool, may_be_empty: bool
+) -> Iterator[Line]:
+    """Lines of rows of one cell."""
+    is_empty = True
+    for row in rows:
+        is_empty = False
+        if row.reason:
+            yield Line("", row.reason, row.place)
+            continue
+        for text in _cell_lines(row.cells[0], whole_cells):
+            yield _cell(text, row.place, max_bytes)
+    if is_empty and not may_be_empty:
+        raise DataError(f"{name} is empty: expected rows of text")
+
+
+def _cell_lines(cell: str, whole_cells: bool) -> list[str]:
+    return [cell] if whole_cells or not cell else cell.split("\n")
+
+
+def _cell(text: str, place: str, max_bytes: int) -> Line:
+    if len(text) > max_bytes or len(text.encode("utf-8", "surrogatepass")) > max_bytes:
+        return Line("", TOO_LONG, place)
+    text = normalize(text)
+    return Line(text, "" if text else EMPTY, place)
+
+
 def _scan_cells(
     name: str, cells: Iterator[str | None], max_bytes: int, whole_cells: bool
 ) -> Iterator[Line]:
     """Lines of the cells of a column; a cell that holds several lines is as many lines."""
     number = 0
     for number, cell in enumerate(cells, 1):
-        place = f"{name}:{number}"
-        lines = [cell or ""] if whole_cells or not cell else cell.split("\n")
-        for text in lines:
-            if len(text) > max_bytes or len(text.encode("utf-8", "surrogatepass")) > max_bytes:
-                yield Line("", TOO_LONG, place)
-                continue
-            text = normalize(text)
-            yield Line(text, "" if text else EMPTY, place)
+        for text in _cell_lines(cell or "", whole_cells):
+            yield _cell(text, f"{name}:{number}", max_bytes)
     if not number:
         raise DataError(f"{name} is empty: expected rows of text")

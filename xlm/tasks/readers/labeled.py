@@ -20,7 +20,8 @@ from xlm.errors import ConfigError, DataError, clipped
 from xlm.strict_json import JsonError, is_number
 from xlm.text import files
 from xlm.text.normalize import normalize
-from xlm.text.readers import DATASETS, EMPTY, ReadReport, decode_lines, parse_dataset
+from xlm.text.read_report import EMPTY
+from xlm.text.readers import DATASETS, ReadReport, decode_lines, parse_dataset
 
 Column = str | int
 

@@ -1,0 +1,1 @@
+"""Text to corpora: settings, the reading of sources, the vocabulary."""

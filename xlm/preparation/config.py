@@ -1,0 +1,166 @@
+"""``Prepare``: which text becomes corpora, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from xlm.errors import ConfigError
+from xlm.languages import LanguagePair, Languages
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Texts:
+    """Where the text of each language lies.
+
+    A source is a file of one sentence a line (plain, .gz, .zst, .bz2, .xz), a folder or pattern of
+    files, a file with columns (``corpus.jsonl?column=text``, also .parquet, .tsv, .csv),
+    ``datasets:NAME?split=train`` for anything Hugging Face datasets reads, or ``sample:NAME`` for
+    the corpus that ships with xlm.
+    """
+
+    train: dict[str, str] = field(default_factory=dict)
+    """Training text: a source per language."""
+    valid: dict[str, str] = field(default_factory=dict)
+    """Held-out text that a run is evaluated on while it trains."""
+    test: dict[str, str] = field(default_factory=dict)
+    """Held-out text for the end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aligned:
+    """Where aligned sentences lie: two sources a pair, line i with line i, or one with both sides.
+
+    One source is a TMX file, a table of two columns, ``pairs.jsonl?columns=FIRST,SECOND`` (also
+    .parquet), or a folder or name of files ``NAME.en`` and ``NAME.ne``, as Moses and OPUS have.
+    """
+
+    train: dict[str, list[str]] = field(default_factory=dict)
+    """Training pairs, such as {en-ne: [train.en, train.ne]} or {en-ne: [OPUS/Tatoeba]}."""
+    valid: dict[str, list[str]] = field(default_factory=dict)
+    """Held-out pairs for evaluation while training."""
+    test: dict[str, list[str]] = field(default_factory=dict)
+    """Held-out pairs for the end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """The shared subword vocabulary: learnt, or taken from somewhere."""
+
+    kind: Literal["unigram", "bpe", "fastbpe"] = "unigram"
+    """SentencePiece unigram or BPE (with byte fallback), or fastBPE codes."""
+    size: int = 8000
+    """Entries, special symbols included (fastbpe: number of merges)."""
+    alpha: float = 0.5
+    """Sentences are drawn with q ~ p**alpha of the languages' sentence counts (XLM section 3.1)."""
+    num_draws: int = 1_000_000
+    """Sentences drawn; with less text every language's share is scaled to what there is."""
+    folder: str | None = None
+    """Take the tokenizer of prepared text, a model directory, a run's folder, or anything else that
+    xlm.load takes, instead of learning one."""
+    codes: str | None = None
+    """Existing fastBPE codes (with vocab)."""
+    vocab: str | None = None
+    """Existing fastBPE vocabulary, `token count` a line."""
+    model: str | None = None
+    """Existing SentencePiece model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepare:
+    """Learn a vocabulary and binarize text into a folder of memory-mapped corpora."""
+
+    folder: str
+    """The folder to write; it must not hold another preparation (see replace)."""
+    text: Texts = field(default_factory=Texts)
+    """Text of each language."""
+    pairs: Aligned = field(default_factory=Aligned)
+    """Aligned sentences of language pairs."""
+    languages: list[str] = field(default_factory=list)
+    """Languages, such as [en, zh-Hans]: needed only for a pair that may be read in two ways, such
+    as en-zh-Hans, if one of its languages has no text of its own."""
+    vocabulary: Vocabulary = field(default_factory=Vocabulary)
+    """The shared subword vocabulary."""
+    root: str = "."
+    """Relative sources start here."""
+    max_sentences: dict[str, int] = field(default_factory=dict)
+    """Use only the first so many training sentences of a language (or pairs of a pair)."""
+    max_valid_sentences: int | None = None
+    """Use only the first so many sentences of each validation text, which is read often."""
+    invalid: Literal["error", "drop"] = "error"
+    """What to do with a line that is not UTF-8: stop, or drop and count it."""
+    max_bytes: int = 1 << 20
+    """Longer lines are dropped, and counted."""
+    workers: int | None = None
+    """Processes that tokenize; null: one a core."""
+    seed: int = 0
+    """Keys the draw of sentences that the vocabulary is learnt on."""
+    replace: bool = False
+    """Replace a preparation that is there already."""
+
+    def __post_init__(self) -> None:
+        if not any(getattr(part, s) for part in (self.text, self.pairs) for s in SPLITS):
+            raise ConfigError(
+                "nothing to prepare: give text.train or pairs.train at least one source"
+            )
+        for split in SPLITS:
+            for pair, sources in getattr(self.pairs, split).items():
+                if not LanguagePair.readings(pair) or len(sources) not in (1, 2):
+                    raise ConfigError(
+                        f"pairs.{split}.{pair}: expected LANG-LANG with two sources, or one that "
+                        f"holds both sides, found {sources}"
+                    )
+        self._check_languages()
+        self._check_numbers()
+
+    def _check_languages(self) -> None:
+        """Raise ConfigError for a pair that cannot be read, and for a language without text."""
+        named = {language for split in SPLITS for language in getattr(self.text, split)}
+        known = self.known
+        for pair in self._pairs():
+            try:
+                named |= set(known.pair(pair))
+            except ConfigError as error:
+                raise ConfigError(f"pairs: {error}; list its languages in languages") from None
+        if unused := [name for name in self.languages if name not in named]:
+            raise ConfigError(
+                f"languages has {', '.join(unused)}, of which there is neither text nor a pair: "
+                f"expected some of {', '.join(sorted(named))}"
+            )
+
+    def _check_numbers(self) -> None:
+        trained = [*self.text.train, *self.pairs.train]
+        if strange := sorted(set(self.max_sentences) - set(trained)):
+            raise ConfigError(
+                f"max_sentences names {', '.join(strange)}: training text is of "
+                f"{', '.join(trained) or 'nothing'}"
+            )
+        numbers: dict[str, int | None] = {
+            "max_valid_sentences": self.max_valid_sentences,
+            "workers": self.workers,
+            "max_bytes": self.max_bytes,
+            **{f"max_sentences.{name}": most for name, most in self.max_sentences.items()},
+        }
+        for name, number in numbers.items():
+            if number is not None and number < 1:
+                raise ConfigError(f"{name} must be at least 1: found {number}")
+
+    @property
+    def known(self) -> Languages:
+        """Every language that is named, numbered in alphabetical order."""
+        named = {*self.languages}
+        named |= {language for split in SPLITS for language in getattr(self.text, split)}
+        for readings in map(LanguagePair.readings, self._pairs()):
+            named |= set(readings[0]) if len(readings) == 1 else set()
+        return Languages(named)
+
+    def _pairs(self) -> list[str]:
+        return [pair for split in SPLITS for pair in getattr(self.pairs, split)]
+
+    def limit(self, split: str, name: str) -> int | None:
+        """How many sentences of a language, or pairs of a pair, are used; None: all."""
+        if split == "train":
+            return self.max_sentences.get(name)
+        return self.max_valid_sentences if split == "valid" else None

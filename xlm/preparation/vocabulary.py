@@ -1,0 +1,87 @@
+"""The tokenizer of a preparation: taken from somewhere, or learned on its training text."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from xlm.errors import ConfigError, DataError
+from xlm.preparation.config import Prepare
+from xlm.preparation.reading import open_split_lines, open_split_pairs
+from xlm.text.readers import ReadReport
+from xlm.text.tokenizers.learn import learn_fastbpe_tokenizer, learn_sentencepiece, sample_lines
+from xlm.text.tokenizers.tokenizer import Tokenizer
+
+log = logging.getLogger("xlm")
+
+
+def find_tokenizer(config: Prepare) -> Tokenizer:
+    """The tokenizer that the vocabulary settings name, or one learnt on the training text."""
+    wanted = config.vocabulary
+    given = {n: getattr(wanted, n) for n in ("folder", "model", "codes", "vocab")}
+    if len({name for name, path in given.items() if path is not None} - {"vocab"}) > 1:
+        raise ConfigError(
+            "vocabulary takes one of folder, model, or codes with vocab: found "
+            + ", ".join(f"{name} {path}" for name, path in given.items() if path is not None)
+        )
+    if wanted.folder is not None:
+        from xlm.interchange.load import open_tokenizer  # imports torch
+
+        return open_tokenizer(wanted.folder)
+    if wanted.model is not None:
+        from xlm.text.tokenizers.sentencepiece import SentencePieceTokenizer
+
+        return SentencePieceTokenizer(_bytes(wanted.model))
+    if wanted.codes is not None or wanted.vocab is not None:
+        if wanted.codes is None or wanted.vocab is None:
+            raise ConfigError("vocabulary.codes and vocabulary.vocab go together: one is missing")
+        from xlm.text.tokenizers.fastbpe import FastBpeTokenizer
+
+        return FastBpeTokenizer(_bytes(wanted.codes), _bytes(wanted.vocab))
+    sources = _vocabulary_sources(config)
+    if not sources:
+        raise ConfigError(
+            "no training text to learn a vocabulary from: give text.train or pairs.train, or take "
+            "a vocabulary that is there (vocabulary.folder, model, codes)"
+        )
+    lines = sample_lines(
+        sources,
+        alpha=wanted.alpha,
+        num_draws=wanted.num_draws,
+        seed=config.seed,
+    )
+    log.info("learning a vocabulary of %d (%s)", wanted.size, wanted.kind)
+    if wanted.kind == "fastbpe":
+        return learn_fastbpe_tokenizer(lines, wanted.size)
+    return learn_sentencepiece(lines, wanted.size, kind=wanted.kind)
+
+
+def _bytes(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+
+
+def _vocabulary_sources(config: Prepare) -> dict[str, list[Callable[[], Iterator[str]]]]:
+    """Every language's training text, sides of pairs included, as functions that open it anew."""
+    sources: dict[str, list[Callable[[], Iterator[str]]]] = {}
+    for language, source in config.text.train.items():
+        sources[language] = [partial(_training_lines, config, language, source)]
+    for pair, sides in config.pairs.train.items():
+        for side, language in enumerate(config.known.pair(pair)):
+            # A language's own text says how it is written; its sides of pairs may repeat it.
+            if language not in config.text.train:
+                opened = partial(_training_side, config, pair, sides, side)
+                sources.setdefault(language, []).append(opened)
+    return sources
+
+
+def _training_lines(config: Prepare, language: str, source: str) -> Iterator[str]:
+    return open_split_lines(config, "train", language, source)[0]
+
+
+def _training_side(config: Prepare, pair: str, sources: Sequence[str], side: int) -> Iterator[str]:
+    return (row[side] for row in open_split_pairs(config, "train", pair, sources, ReadReport()))

@@ -1,0 +1,87 @@
+"""Lines as a source gives them, and an account of which were kept."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+EMPTY = "empty"
+INVALID = "invalid UTF-8"
+TOO_LONG = "too long"
+EMPTY_FILE = "empty file"
+
+MAX_EXAMPLES = 5
+"""Dropped lines that are kept as examples, for each reason."""
+MAX_EXAMPLE = 200
+"""Characters of an example."""
+_SPECIAL = re.compile(r"<(?:s|/s|pad|unk|mask|special[0-9])>")
+
+
+class Line(NamedTuple):
+    """One line of a source: its text, or the reason why it has none."""
+
+    text: str
+    reason: str
+    """Empty when the line is kept."""
+    place: str
+    """``file:line``."""
+
+
+@dataclass
+class ReadReport:
+    """What was read, kept and dropped; the first place of each reason."""
+
+    num_read: int = 0
+    """Lines (or pairs of lines) read."""
+    num_kept: int = 0
+    """Lines (or pairs) passed on."""
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Lines (or pairs) dropped, by reason."""
+    num_spelling_specials: int = 0
+    """Kept lines that spell a special token (``</s>``, ``<mask>`` ...): segmented as plain text."""
+    first: dict[str, str] = field(default_factory=dict)
+    """``file:line`` where each reason was met first."""
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    """``file:line: text`` of the first dropped lines that have text, by reason."""
+
+    def keep(self, place: str, *texts: str) -> None:
+        """Count a line or pair that is kept."""
+        self.num_read += 1
+        self.num_kept += 1
+        if any("<" in text and _SPECIAL.search(text) for text in texts):
+            self.num_spelling_specials += 1
+            self.first.setdefault("special", place)
+
+    def drop(self, reason: str, place: str, *texts: str) -> None:
+        """Count a line or pair that is dropped; its ``texts``, if it has any, are an example."""
+        self.num_read += 1
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+        self.first.setdefault(reason, place)
+        shown = self.examples.setdefault(reason, []) if texts else []
+        if texts and len(shown) < MAX_EXAMPLES:
+            shown.append(f"{place}: " + " ||| ".join(text[:MAX_EXAMPLE] for text in texts))
+
+    def add(self, other: ReadReport) -> None:
+        """Add the counts of ``other``; its first places are taken where there is none yet."""
+        self.num_read += other.num_read
+        self.num_kept += other.num_kept
+        self.num_spelling_specials += other.num_spelling_specials
+        for reason, number in other.dropped.items():
+            self.dropped[reason] = self.dropped.get(reason, 0) + number
+        self.first = {**other.first, **self.first}
+        for reason, shown in other.examples.items():
+            own = self.examples.setdefault(reason, [])
+            own += shown[: MAX_EXAMPLES - len(own)]
+
+    def describe(self) -> str:
+        """One line for a person: numbers, reasons, and where each was met first."""
+        parts = [f"{self.num_read:,} lines read, {self.num_kept:,} kept"]
+        for reason, number in self.dropped.items():
+            parts.append(f"{number:,} dropped ({reason}; first at {self.first[reason]})")
+        if self.num_spelling_specials:
+            parts.append(
+                f"{self.num_spelling_specials:,} kept as plain text though they spell a special "
+                f"token (first at {self.first['special']})"
+            )
+        return "; ".join(parts)
