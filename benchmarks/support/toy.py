@@ -155,7 +155,8 @@ def models(folder: Path) -> Path:
         pretrain(
             Run(
                 data=str(prepared), folder=str(folder / name), objectives=own,
-                model=ModelConfig(dim=32, num_layers=2, num_heads=2), steps=12, group_size=1,
+                model=ModelConfig(preset="rotary-tiny", dim=32, num_layers=2, num_heads=2),
+                steps=12, group_size=1,
                 schedule=Schedule(kind="constant", peak_lr=1e-3, warmup_steps=0),
                 evaluate_every=12, save_every=12, tensorboard=False, device="cpu",
             )

@@ -10,7 +10,7 @@ import argparse
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +78,23 @@ def source_of(models: Path, start: str, starts: Iterable[str]) -> str:
 def settings(
     arguments: argparse.Namespace, model: str, start: str, steps: int, num_evaluations: int = 4
 ) -> Figures:
-    """Fields of a run of ``steps`` updates: both halves start from ``model``, or have its shape."""
+    """Fields of a run of ``steps`` updates: both halves start from ``model``, or have its shape.
+
+    A model that tells no languages apart gets vectors of languages, which start at their mean, for
+    a translator of both directions has to be told the language that it is to write.
+    """
     each = max(1, steps // num_evaluations)
+    shape = xlm.load(model).transformer.config
     return {
         "initialize": Initialization(
-            encoder=model, decoder=model, only="nothing" if start == NONE else "all"
+            encoder=model, decoder=model, only="nothing" if start == NONE else "all",
+            new_languages="refuse" if shape.language_embeddings else "mean",
+        ),
+        "model": replace(
+            shape, language_embeddings=True, num_decoder_layers=shape.num_layers, preset=None
         ),
         "changes": Changes(dropout=arguments.dropout),
+        "precision": "auto",
         "steps": steps,
         "seed": arguments.seed,
         "group_size": 1,
@@ -96,7 +106,7 @@ def settings(
         "keep_last": 1,
         "tensorboard": False,
         "device": "cpu",
-    }
+    }  # fmt: skip
 
 
 def trained(run: Run) -> Path:
