@@ -115,8 +115,12 @@ def test_words_are_means_of_their_pieces_or_the_first() -> None:
         assert np.array_equal(firsts[:, at], states[:, places[0]])
 
 
-def test_a_words_vector_is_the_mean_of_its_rows_of_the_table() -> None:
+def test_a_words_vector_is_the_mean_of_its_rows_of_the_table(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model = tiny()
+    unknown = model.tokenizer.encode("\u4e2d")[-1]
+    monkeypatch.setattr(model.tokenizer, "unk_id", unknown)
     vectors, usable = table_vectors(model, ["water", "\u4e2d", ""])
     rows = model.transformer.encoder.words.weight.detach().numpy()
     ids = model.tokenizer.encode("water")

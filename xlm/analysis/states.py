@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xlm.errors import CheckpointError, ConfigError
-from xlm.model.fill import OBJECTIVES
+from xlm.model.asking import OBJECTIVES
 from xlm.model.pooling import Pooling, pool
 from xlm.model.pretrained import PretrainedModel
 from xlm.text.normalize import normalize
