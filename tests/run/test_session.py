@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,47 @@ def test_best_and_patience(made: Corpora, tmp_path: Path, monkeypatch: pytest.Mo
     assert again.stopped_early and again.state == result.state
     more = pretrain(dataclasses.replace(run, stopping=Stopping(metric="nats", patience=3)), made)
     assert (more.state.step, more.state.best, more.state.best_step) == (16, 1.0, 10)
+
+
+@pytest.mark.parametrize("killed", ["before best.json", "before pruning"])
+def test_a_best_is_not_forgotten_by_a_kill(
+    made: Corpora, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: str
+) -> None:
+    """Scores 3, 2, 4 ...: killed right after the checkpoint of step 4, the best, was written."""
+    watched = Stopping(metric="nats", streams=["mlm/en"])
+    run = tiny.recipe(
+        tmp_path / "run", steps=10, evaluate_every=2, save_every=2, keep_last=1, stopping=watched
+    )
+    name = "note_best" if killed == "before best.json" else "prune"
+    really = getattr(retention, name)
+
+    def kill(folder: Path, *rest: object, **more: object) -> object:
+        if (folder / "step-00000004").exists():
+            raise KeyboardInterrupt
+        return really(folder, *rest, **more)
+
+    tiny.fake_scores(monkeypatch, 3.0, 2.0)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(retention, name, kill)
+        pretrain(run, made)
+    tiny.fake_scores(monkeypatch, *[4.0] * 3)
+    result = pretrain(run, made)
+    assert (result.state.best, result.state.best_step) == (2.0, 4)
+    assert checkpoints(tmp_path / "run") == ["step-00000004", "step-00000010"]
+    left = json.loads((tmp_path / "run/model/config.json").read_text())
+    assert left["extra"]["step"] == 4
+
+
+def test_the_best_of_another_metric_is_forgotten(
+    made: Corpora, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An accuracy enters with its sign changed: no perplexity could ever be lower."""
+    accuracy = Stopping(metric="accuracy")
+    pretrain(tiny.recipe(tmp_path, steps=2, evaluate_every=2, stopping=accuracy), made)
+    result = pretrain(tiny.recipe(tmp_path, steps=4, evaluate_every=2), made)
+    assert result.state.best is not None and result.state.best > 1
+    assert result.state.best_step == 4
+    assert "stopping.metric was accuracy, now it is" in caplog.text
 
 
 def test_patience_survives_a_restart(

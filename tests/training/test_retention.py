@@ -1,5 +1,6 @@
 """What pruning may and may not remove, whatever happened before."""
 
+import json
 import os
 import shutil
 import tempfile
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from xlm.errors import CheckpointError
 from xlm.training.checkpoint import latest, load, save
-from xlm.training.retention import BEST, best, best_step, mark_best, prune
+from xlm.training.retention import BEST, best, best_step, mark_best, note_best, prune
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +75,48 @@ def test_best_that_is_unknown(tmp_path: Path) -> None:
     mark_best(tmp_path, 9, 1.0)
     with pytest.raises(CheckpointError, match="step-00000009"):
         best(tmp_path)
+
+
+def _of_run(folder: Path, step: int, best: int | None, score: float = 1.0) -> Path:
+    """The checkpoint of a run that had its best score at the step ``best``."""
+    state = {"best_step": best, "best": None if best is None else score}
+    return save(folder, step, {"model": {"a": torch.zeros(2)}}, {"train_state": state})
+
+
+def test_the_states_say_which_one_is_the_best(tmp_path: Path) -> None:
+    """A kill between the checkpoint of a new best and best.json leaves the old name there."""
+    for step, best_until in ((1, None), (2, 2), (3, 2), (4, 4), (5, 4)):
+        trusted = _of_run(tmp_path, step, best_until, 10.0 - step)
+    mark_best(tmp_path, 2, 8.0)
+    assert best_step(tmp_path) == 4
+    prune(tmp_path, 1, trusted=trusted, best=4)
+    assert _steps(tmp_path) == [4, 5]
+    assert note_best(tmp_path) == 4
+    assert json.loads((tmp_path / BEST).read_text()) == {"step": 4, "score": 6.0}
+    (tmp_path / BEST).write_text("{")
+    assert best_step(tmp_path) == 4 and note_best(tmp_path) == 4
+    assert json.loads((tmp_path / BEST).read_text())["step"] == 4
+
+
+def test_a_best_that_was_never_saved_leaves_the_one_before(tmp_path: Path) -> None:
+    for step, best_until in ((2, 2), (3, 2), (5, 4), (6, 4)):  # step 4 met a full disk
+        trusted = _of_run(tmp_path, step, best_until)
+    assert best_step(tmp_path) == 2
+    prune(tmp_path, 1, trusted=trusted, best=4)
+    assert _steps(tmp_path) == [2, 6]
+
+
+def test_newer_checkpoints_that_were_passed_over_are_left_alone(tmp_path: Path) -> None:
+    """Step 8 calls itself the best, but is damaged: the run went on from 2, whose best is 1."""
+    for step, best_until in ((1, 1), (2, 1), (8, 8), (9, 8)):
+        path = _of_run(tmp_path, step, best_until)
+        if step > 2:
+            content = bytearray((path / "model.safetensors").read_bytes())
+            content[-1] ^= 1
+            (path / "model.safetensors").write_bytes(content)
+    trusted = _of_run(tmp_path, 3, 1)
+    prune(tmp_path, 1, trusted=trusted, best=1)
+    assert _steps(tmp_path) == [1, 3, 8, 9]
 
 
 def test_mark_best_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

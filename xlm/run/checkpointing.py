@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from contextlib import suppress
 from typing import Any
 
 import torch
 
+from xlm.config import strict_yaml
 from xlm.config.cli import to_yaml
 from xlm.data.corpora import Corpora
 from xlm.errors import CheckpointError, DataError
@@ -80,9 +82,9 @@ class Checkpoints:
             texts={"config.yaml": to_yaml(self.run)},
             directories={"tokenizer": self.corpora.tokenizer.save},
         )
-        if train_state.best_step == train_state.step and train_state.best is not None:
-            retention.mark_best(folder, train_state.step, train_state.best)
-        retention.prune(folder, self.run.keep_last, trusted=path)
+        with suppress(CheckpointError):  # a note for people: the states say which one is the best
+            retention.note_best(folder)
+        retention.prune(folder, self.run.keep_last, trusted=path, best=train_state.best_step)
 
     def resume(self, loaded: checkpoint.Loaded) -> None:
         """Fill the trainer from a checkpoint of this run.
@@ -119,6 +121,7 @@ class Checkpoints:
         if trainer.scaler is not None:
             trainer.scaler.load_state_dict(restored.scaler)
         trainer.restore_counters()
+        self._forget_another_score(loaded)
 
     def _check_shape(self, loaded: checkpoint.Loaded) -> None:
         """Raise CheckpointError if equal tensors would compute something else than they did."""
@@ -134,6 +137,24 @@ class Checkpoints:
                 "with the recipe that wrote it, or give another folder, where initialize.partial "
                 "takes its weights nonetheless"
             )
+
+    def _forget_another_score(self, loaded: checkpoint.Loaded) -> None:
+        """Forget the best score if it is of another metric or of other streams than are watched."""
+        state, now = self.trainer.state, self.run.stopping
+        was = strict_yaml.load(loaded.text("config.yaml")).get("stopping") or {}
+        changed = [
+            n for n in ("metric", "streams") if was.get(n, getattr(now, n)) != getattr(now, n)
+        ]
+        if changed and state.best is not None:
+            warn(
+                self.trainer.parallel,
+                [
+                    f"stopping.{changed[0]} was {was[changed[0]]}, now it is "
+                    f"{getattr(now, changed[0])}: the best of step {state.best_step} is forgotten, "
+                    "as the two cannot be compared"
+                ],
+            )
+            state.best, state.best_step, state.patience_used = None, None, 0
 
     def _changes(self, loaded: checkpoint.Loaded) -> list[str]:
         """Return a line for each difference between the saved run and this one."""
@@ -187,6 +208,8 @@ class Checkpoints:
                 )
                 model.save_pretrained(folder)
                 line = f"the model of step {best.step} is in {folder}, for xlm.load"
+                if self.trainer.state.best_step not in (None, best.step):
+                    line += f" (the best, of step {self.trainer.state.best_step}, was not saved)"
             except (CheckpointError, DataError) as error:
                 failure = str(error)
         if failure := parallel.broadcast(failure):
