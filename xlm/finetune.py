@@ -43,7 +43,7 @@ log = logging.getLogger("xlm")
 REPORT = "report.json"
 SHARED = (
     "group_size", "optimizer", "precision", "average", "frozen_layers", "report_every",
-    "tensorboard", "device",
+    "tensorboard", "device", "restart",
 )  # fmt: skip
 """Settings of each run that are those of the call."""
 RECIPE = "finetune.yaml"
@@ -139,6 +139,8 @@ class Finetune:
     """Keep the fine-tuned models; false: figures alone (a grid of large models fills a disk)."""
     tensorboard: bool = False
     """Write TensorBoard files too."""
+    restart: bool = False
+    """Begin a run again at step 0 where there are checkpoints and none of them can be read."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA where there is a GPU."""
 

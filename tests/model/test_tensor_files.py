@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 
 from xlm.errors import CheckpointError
-from xlm.model.tensor_files import read_tensors, write_tensors
+from xlm.model.tensor_files import check_finite, not_finite, read_tensors, write_tensors
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64])
@@ -61,3 +61,21 @@ def test_what_was_there_stays_if_writing_fails(tmp_path: Path) -> None:
         write_tensors(path, {"a": shared, "b": shared})
     assert path.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("value", "what"), [(float("nan"), "NaN"), (float("inf"), "infinity"), (-float("inf"), "inf")]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_tensor_that_is_not_finite_is_named(
+    value: float, what: str, dtype: torch.dtype
+) -> None:
+    tensors = {"ids": torch.arange(3), "none": torch.zeros(0, dtype=dtype)}
+    assert not_finite(tensors) == "" and not_finite({}) == ""
+    tensors["a.weight"] = torch.ones(5, 1000, dtype=dtype)
+    check_finite("here", tensors)
+    tensors["a.weight"][3, 7] = tensors["a.weight"][4, 7] = value
+    found = not_finite(tensors)
+    assert found.startswith(f"the tensor a.weight holds {what}") and "2 of 5,000 values" in found
+    with pytest.raises(CheckpointError, match="here: the tensor a.weight holds"):
+        check_finite("here", tensors)

@@ -14,9 +14,12 @@ import pytest
 import torch
 
 import xlm
+from tests.training import tiny
+from xlm.convert import Export, export_model
 from xlm.data.corpora import Corpora
-from xlm.errors import ConfigError, DataError
+from xlm.errors import CheckpointError, ConfigError, DataError
 from xlm.evaluate import Evaluate, evaluate_run
+from xlm.model.tensor_files import read_tensors, write_tensors
 from xlm.objectives.causal import CausalLM
 from xlm.objectives.masked import MaskedLM
 from xlm.prepare import Aligned, Prepare, Texts, Vocabulary, prepare
@@ -24,7 +27,7 @@ from xlm.pretrain import Result, pretrain
 from xlm.run.config import Initialization, ModelConfig, Run, Schedule, Translation, read_run
 from xlm.run.folder import RunFolder
 from xlm.run.session import Session, begin
-from xlm.training import checkpoint
+from xlm.training import checkpoint, loop
 from xlm.training.distributed.processes import Parallel
 from xlm.training.journal import read_metrics
 
@@ -279,3 +282,132 @@ def test_languages_that_a_checkpoint_does_not_know(old: Result, more: str) -> No
         ConfigError, match="not know the language ne: it knows en, hi; .*give the data"
     ):
         pretrain(run)
+
+
+# Where there are checkpoints, and none of them can be read.
+
+
+def damage_all(folder: Path) -> int:
+    """Cut the weights of every checkpoint by a byte; return how many there were."""
+    files = list(folder.glob("checkpoints/step-*/model.safetensors"))
+    for file in files:
+        file.write_bytes(file.read_bytes()[:-1])
+    return len(files)
+
+
+def test_no_sound_checkpoint_is_not_step_0(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = tiny.corpora(40)
+    run = tiny.recipe(tmp_path / "run", steps=6, save_every=2, evaluate_every=2)
+    whole = pretrain(run, made)
+    metrics = (run.folder / Path("metrics.jsonl")).read_bytes()
+    assert damage_all(Path(run.folder)) == 2
+    with pytest.raises(CheckpointError) as caught:
+        pretrain(run, made)
+    line = str(caught.value)
+    assert "of its checkpoints (2) none can be read, the newest as " in line
+    assert "step-00000006/model.safetensors: has " in line and "--restart true" in line
+    assert (run.folder / Path("metrics.jsonl")).read_bytes() == metrics
+
+    again = pretrain(dataclasses.replace(run, restart=True), made)
+    assert tiny.digest(dict(again.learner.named_parameters())) == tiny.digest(
+        dict(whole.learner.named_parameters())
+    )
+    aside = Path(run.folder) / "before-restart-1"
+    assert (aside / "metrics.jsonl").read_bytes() == metrics
+    assert len(list(aside.glob("checkpoints/step-*"))) == 2
+    assert "before-restart-1 now" in caplog.text
+    # with a sound one it says nothing, whatever the recipe insists on
+    assert pretrain(dataclasses.replace(run, steps=8, restart=True), made).state.step == 8
+    assert not (Path(run.folder) / "before-restart-2").exists()
+
+
+def test_metrics_of_saved_steps_are_never_cut_to_nothing(tmp_path: Path) -> None:
+    """The checkpoints lie on a disk that is not there today."""
+    made = tiny.corpora(40)
+    run = tiny.recipe(tmp_path / "run", steps=4, save_every=2)
+    pretrain(run, made)
+    metrics = (tmp_path / "run/metrics.jsonl").read_bytes()
+    (tmp_path / "run/checkpoints").rename(tmp_path / "elsewhere")
+    pretrain(run, made)
+    assert (tmp_path / "run/before-restart-1/metrics.jsonl").read_bytes() == metrics
+
+
+# Weights that are not finite.
+
+
+def test_weights_that_are_not_finite_replace_no_good_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """From step 5 on a weight is NaN, so that each update is skipped; steps 1 to 4 were good."""
+    made = tiny.corpora(40)
+    run = tiny.recipe(tmp_path, steps=8, save_every=1, keep_last=2, report_every=50)
+    update = loop._update
+
+    def broken(trainer: loop.Trainer, *rest: Any) -> torch.Tensor:
+        if trainer.state.step == 4:
+            with torch.no_grad():
+                trainer.learner.model.encoder.words.weight[0, 0] = math.nan
+        return update(trainer, *rest)
+
+    monkeypatch.setattr(loop, "_update", broken)
+    with pytest.raises(
+        CheckpointError, match="step 8 is not saved: in its model the tensor model."
+    ):
+        pretrain(run, made)
+    assert sorted(p.name for p in (tmp_path / "checkpoints").glob("step-*")) == [
+        "step-00000003", "step-00000004",
+    ]  # fmt: skip
+    assert "holds NaN (not finite are 1 of" in caplog.text
+
+
+def test_nothing_is_pruned_while_updates_are_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tiny.corpora(40)
+    run = tiny.recipe(tmp_path, steps=6, save_every=1, keep_last=1)
+    clip = loop.clip_
+
+    def clipped(parameters: Any, most: float) -> torch.Tensor:
+        norm = clip(parameters, most)
+        return norm * math.nan if (tmp_path / "checkpoints/step-00000002").exists() else norm
+
+    monkeypatch.setattr(loop, "clip_", clipped)
+    assert pretrain(run, made).state.skipped == 4
+    steps = sorted(int(p.name[5:]) for p in (tmp_path / "checkpoints").glob("step-*"))
+    assert steps == [2, 3, 4, 5, 6]
+
+
+def test_a_model_with_a_weight_that_is_not_finite_is_refused(tmp_path: Path) -> None:
+    run = Run(
+        data=text(tmp_path / "data", "en"), folder=str(tmp_path / "run"), model=MODEL, steps=1,
+        objectives={"mlm": MaskedLM(languages=["en"], rows=2, length=16)}, group_size=1,
+    )  # fmt: skip
+    pretrain(run)
+    for name in ("model", "averaged"):
+        shutil.copytree(tmp_path / "run/model", tmp_path / name)
+    file = tmp_path / "model/model.safetensors"
+    tensors = read_tensors(file)
+    tensors["encoder.layers.0.feed_forward.contract.weight"][1, 1] = math.nan
+    write_tensors(file, tensors)
+    named = r"tensor encoder.layers.0.feed_forward.contract.weight holds NaN \(not finite are 1 of"
+    with pytest.raises(CheckpointError, match=named):
+        xlm.load(tmp_path / "model")
+    with pytest.raises(CheckpointError, match=named):
+        export_model(
+            Export(source=str(tmp_path / "model"), folder=str(tmp_path / "o"), format="xlm")
+        )
+    assert not (tmp_path / "o").exists()
+    loaded = checkpoint.latest(tmp_path / "run/checkpoints").loaded
+    assert loaded is not None
+    state = loaded.tensors("model")
+    state["model.encoder.words.weight"][0, 0] = math.inf
+    again = {"model": state}
+    others = {"directories": {"tokenizer": loaded.directory("tokenizer")}}
+    texts = {"config.yaml": loaded.text("config.yaml")}
+    checkpoint.save(loaded.path.parent, 1, again, loaded.state, texts, **others)
+    with pytest.raises(
+        CheckpointError, match="the tensor model.encoder.words.weight holds infinity"
+    ):
+        evaluate_run(Evaluate(folder=str(tmp_path / "run"), device="cpu"))

@@ -26,6 +26,7 @@ from xlm.errors import CheckpointError, ConfigError, first_line, one_line
 from xlm.model.asking import OBJECTIVES
 from xlm.model.config import ModelConfig
 from xlm.model.pretrained import CONFIG, FORMAT, TOKENIZER, PretrainedModel
+from xlm.model.tensor_files import check_finite
 from xlm.model.transformer import Transformer
 from xlm.storage import read_json
 from xlm.text.tokenizers.loading import load_tokenizer
@@ -75,8 +76,19 @@ def load(
     ``codes`` and ``vocabulary`` are the files of an original ``.pth``; ``which`` is the checkpoint
     of a run's folder (averaged weights where the run kept some). No file can run code. Raises
     ConfigError for a source that is nothing known, CheckpointError or DataError for one that is
-    damaged, each in one line.
+    damaged or holds a weight that is not finite, each in one line.
     """
+    model = _opened(source, codes, vocabulary, which)
+    check_finite(model.source, {**model.transformer.state_dict(), **model.heads})
+    return model
+
+
+def _opened(
+    source: str | Path,
+    codes: str | Path | None,
+    vocabulary: str | Path | None,
+    which: Literal["best", "latest"],
+) -> PretrainedModel:
     path, given = Path(source).expanduser(), {"codes": codes, "vocabulary": vocabulary}
     if path.suffix in (".pth", ".pt") and not path.exists():
         raise ConfigError(f"{source} does not exist: expected {EXPECTED}")

@@ -27,6 +27,29 @@ def read_tensors(path: str | Path, *, device: torch.device | str = "cpu") -> dic
     return {name: tensor.clone() for name, tensor in mapped.items()}
 
 
+def not_finite(tensors: Mapping[str, Tensor]) -> str:
+    """Say which tensor is the first to hold a value that is not finite; "" if none does.
+
+    Waits for the device once if every tensor is finite.
+    """
+    floating = {name: own.detach() for name, own in tensors.items() if own.is_floating_point()}
+    if not floating or bool(torch.stack([own.isfinite().all() for own in floating.values()]).all()):
+        return ""
+    name, tensor = next((n, own) for n, own in floating.items() if not own.isfinite().all())
+    what = "NaN" if tensor.isnan().any() else "infinity"
+    wrong = int((~tensor.isfinite()).sum())
+    return f"the tensor {name} holds {what} (not finite are {wrong:,} of {tensor.numel():,} values)"
+
+
+def check_finite(where: object, tensors: Mapping[str, Tensor]) -> None:
+    """Raise CheckpointError, naming ``where`` and the first tensor, if one is not finite."""
+    if found := not_finite(tensors):
+        raise CheckpointError(
+            f"{where}: {found}: training diverged, or the file was damaged; take another "
+            "checkpoint, or a copy"
+        )
+
+
 def write_tensors(
     path: str | Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str] | None = None
 ) -> None:

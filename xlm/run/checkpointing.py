@@ -14,6 +14,7 @@ from xlm.config.cli import to_yaml
 from xlm.data.corpora import Corpora
 from xlm.errors import CheckpointError, DataError
 from xlm.interchange.load import MODEL, checkpoint_shape, read_checkpoint
+from xlm.model.tensor_files import not_finite
 from xlm.run.config import Run, differences
 from xlm.run.folder import RunFolder
 from xlm.run.held_out import Figures, HeldOut
@@ -66,6 +67,12 @@ class Checkpoints:
         tensors = {"model": dict(trainer.learner.state_dict()), "optimizer": moments}
         if trainer.averaged is not None:
             tensors["averaged"] = trainer.averaged.state_dict()
+        for name, own in tensors.items():
+            if found := not_finite(own):
+                raise CheckpointError(
+                    f"step {train_state.step} is not saved: in its {name} {found}; earlier "
+                    "checkpoints are intact: go on from one with a lower learning rate"
+                )
         state = {
             "train_state": train_state.to_json(),
             "optimizer": numbers,
@@ -84,7 +91,10 @@ class Checkpoints:
         )
         with suppress(CheckpointError):  # a note for people: the states say which one is the best
             retention.note_best(folder)
-        retention.prune(folder, self.run.keep_last, trusted=path, best=train_state.best_step)
+        if (
+            not train_state.skipped_in_a_row
+        ):  # while updates are skipped, older weights may be needed
+            retention.prune(folder, self.run.keep_last, trusted=path, best=train_state.best_step)
 
     def resume(self, loaded: checkpoint.Loaded) -> None:
         """Fill the trainer from a checkpoint of this run.

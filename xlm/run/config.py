@@ -108,6 +108,9 @@ class Run:
     """Steps between two checkpoints; the last step is always saved."""
     keep_last: int = 2
     """Checkpoints that are kept, beside the best."""
+    restart: bool = False
+    """Begin again at step 0 where there are checkpoints and none of them can be read: they and the
+    metrics are put aside. Otherwise that is refused."""
     initialize: Initialization | None = None
     """The weights to start from (--initialize.help lists its fields); null: random ones."""
     frozen_layers: int | None = None
@@ -191,7 +194,7 @@ def write_run(run: Run, folder: Path) -> str:
 
 UNTRAINED = {
     "data", "folder", "steps", "stopping", "report_every", "evaluate_every", "save_every",
-    "evaluate_test", "keep_last", "initialize", "tensorboard", "device",
+    "evaluate_test", "keep_last", "restart", "initialize", "tensorboard", "device",
 }  # fmt: skip
 """Fields that may change when a run goes on: they do not change what an update does."""
 

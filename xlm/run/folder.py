@@ -6,15 +6,19 @@ origin.json    digests of what a fine-tuning run started from
 metrics.jsonl, tensorboard/    the journal
 checkpoints/   step-00001234, best.json
 model/         the best weights, for `xlm.load`
+before-restart-1/    what was there before the run began again at step 0
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import get_args
 
@@ -24,21 +28,27 @@ import yaml
 from xlm import strict_json
 from xlm.config import strict_yaml
 from xlm.errors import ConfigError, one_line
+from xlm.interchange.load import MODEL
 from xlm.model.pretrained import PretrainedModel
 from xlm.run.config import Run, differences, write_run
-from xlm.storage import write_json
+from xlm.storage import refusing, write_json
 from xlm.training.distributed.processes import Parallel
 from xlm.training.journal import METRICS, Journal, read_metrics
 from xlm.training.precision import Precision
 from xlm.training.restore import CHECKPOINTS
 from xlm.training.speed import best_precision
 
+log = logging.getLogger("xlm")
+
 ORIGIN = "origin.json"
 """What a run was made from, in its folder: a digest of the model and of each file."""
+ASIDE = "before-restart"
+"""The folders, numbered from 1, of what a run left before it began again."""
 MOST_SHOWN = 3
 """Differences that a message lists."""
 UNMEASURED = {
-    "folder", "model", "report_every", "save_every", "keep_last", "tensorboard", "device",
+    "folder", "model", "report_every", "save_every", "keep_last", "restart", "tensorboard",
+    "device",
 }  # fmt: skip
 """Fields that do not change what a finished run has measured; its shape is that of its origin."""
 
@@ -88,13 +98,39 @@ class RunFolder:
         return precision if precision in get_args(Precision) else None
 
     def open_journal(self, run: Run, step: int) -> Journal:
-        """Write config.yaml if there is something to train; open the journal at ``step``."""
+        """Write config.yaml if there is something to train; open the journal at ``step``.
+
+        Metrics that tell of saved steps are put aside, not cut, if the run begins at step 0.
+        """
         main = self.parallel.is_main
+        if main and step == 0 and self._last_step() > (run.save_every or run.steps):
+            self.put_aside()
         if main and step < run.steps:
             write_run(run, self.path)
         return Journal.open(
             self.path, step=step, total_steps=run.steps, tensorboard=run.tensorboard, active=main
         )
+
+    def _last_step(self) -> int:
+        """Return the last step that the metrics tell of, 0 if there are none."""
+        if not (self.path / METRICS).exists():
+            return 0
+        return max((line["step"] for line in read_metrics(self.path / METRICS)), default=0)
+
+    def put_aside(self) -> None:
+        """Move what a run left into a folder ``before-restart-N``; rank 0 alone does it."""
+        if not self.parallel.is_main:
+            return
+        taken = [path.name for path in self.path.glob(f"{ASIDE}-*")]
+        aside = self.path / next(
+            name for number in count(1) if (name := f"{ASIDE}-{number}") not in taken
+        )
+        with refusing(aside, ConfigError, place="folder"):
+            aside.mkdir()
+            for name in (CHECKPOINTS, METRICS, "tensorboard", MODEL):
+                if os.path.lexists(self.path / name):
+                    os.rename(self.path / name, aside / name)
+        log.warning("what the run left before it begins again at step 0 is in %s now", aside)
 
     def has_ended(self) -> bool:
         """Return whether the metrics say that the run ended, on every rank.

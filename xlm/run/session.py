@@ -84,6 +84,8 @@ def begin(run: Run, corpora: Corpora, folder: RunFolder) -> Session:
     """
     started, parallel = time.monotonic(), folder.parallel
     start = find_start(run, corpora)
+    if start.resumed is None and start.skipped:
+        folder.put_aside()
     run, corpora = start.run, start.corpora
     parallel.same_on_all("the resolved config", to_yaml(run))
     mixture = build_mixture(run, training_streams(run, corpora))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xlm.data.corpora import Corpora
+from xlm.errors import CheckpointError
 from xlm.interchange.load import checkpoint_shape, load
 from xlm.languages import match_languages
 from xlm.model.config import ModelConfig
@@ -41,11 +42,18 @@ def find_start(run: Run, corpora: Corpora) -> Start:
     """The start of ``run``: its newest sound checkpoint, else the sources of ``run.initialize``.
 
     Only the first start needs the sources: later ones find shape and languages in the checkpoint.
-    Raises ConfigError for languages that the checkpoint or source does not know.
+    Raises ConfigError for languages that the checkpoint or source does not know, CheckpointError if
+    there are checkpoints and none can be read, unless ``run.restart`` insists.
     """
     found = checkpoint.latest(Path(run.folder) / CHECKPOINTS)
     if found.loaded is not None:
         return _resumed(run, corpora, found.loaded, found.skipped)
+    if found.skipped and not run.restart:
+        raise CheckpointError(
+            f"{run.folder}: of its checkpoints ({len(found.skipped)}) none can be read, the newest "
+            f"as {found.skipped[0]}; restore one from a copy, or say --restart true to begin again "
+            "at step 0 (nothing is removed: what is there is put aside)"
+        )
     settings = run.initialize
     if settings is None:
         changed = dataclasses.replace(run, model=run.changes.applied(run.shape))

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 from xlm.errors import CheckpointError
+from xlm.model.tensor_files import check_finite
 from xlm.training import checkpoint, retention
 from xlm.training.learner import Learner
 
@@ -27,6 +28,7 @@ def load_weights(learner: Learner, loaded: checkpoint.Loaded, name: str) -> None
             f"{loaded.path}: {len(wrong)} tensors do not fit the recipe's model, the first is "
             f"{wrong[0]}; resume with the recipe that wrote it, or give another folder"
         )
+    check_finite(loaded.path, tensors)
     learner.load_state_dict(tensors)
 
 
