@@ -35,6 +35,7 @@ from xlm.model.config import ModelConfig
 from xlm.model.presets import PRESETS
 from xlm.predict import Predict
 from xlm.prepare import Prepare
+from xlm.reproduce import Reproduce
 from xlm.run.config import Run
 from xlm.text.tokenizers.tokenizer import LAYOUTS
 from xlm.training.journal import read_metrics
@@ -53,6 +54,7 @@ VERBS: dict[str, tuple[type, str]] = {
     "fill": (Fill, "model file"),
     "translate": (Translate, "model file"),
     "bleu": (Bleu, "hypotheses references"),
+    "reproduce": (Reproduce, "study"),
     "import": (Import, "source folder"),
     "export": (Export, "source folder"),
 }

@@ -18,6 +18,7 @@ VERBS = {
     "fill": "write the most probable subwords for the masks of lines",
     "translate": "translate the lines of a file or of standard input",
     "bleu": "score translations against references, and systems against each other",
+    "reproduce": "repeat a study of the papers on your own text, and write its page",
     "import": "bring in a model or binarized data of another library",
     "export": "write a model as a directory of transformers",
 }

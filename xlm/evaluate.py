@@ -19,13 +19,15 @@ from xlm.config.trust import Trust
 from xlm.data.corpora import Corpora
 from xlm.errors import ConfigError, DataError, XlmError
 from xlm.run.build import build_learner, held_out_streams
-from xlm.run.config import read_run
+from xlm.run.config import Run, read_run
 from xlm.storage import write_whole
 from xlm.tables import aligned
+from xlm.training.checkpoint import Loaded
 from xlm.training.curves import plot_curves
 from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
 from xlm.training.journal import METRICS
+from xlm.training.learner import Learner
 from xlm.training.restore import find_checkpoint, load_weights
 
 COLUMNS = (
@@ -74,12 +76,7 @@ def evaluate_run(config: Evaluate) -> dict[str, Any]:
             f"{loaded.state['tokenizer'][:12]}: prepare the text with vocabulary.folder set to the "
             "data that the run was trained on"
         )
-    learner = build_learner(run, corpora)
-    load_weights(learner, loaded, "model")
-    if config.averaged and loaded.has_tensors("averaged"):
-        averages = loaded.tensors("averaged")
-        own = learner.state_dict()
-        learner.load_state_dict({n: averages.get(n, value) for n, value in own.items()})
+    learner = open_learner(loaded, run, corpora, averaged=config.averaged)
     streams = held_out_streams(run, corpora, config.split)
     if not any(streams.values()):
         there = [name for part in corpora.names(config.split).values() for name in part]
@@ -99,6 +96,20 @@ def evaluate_run(config: Evaluate) -> dict[str, Any]:
         "split": config.split,
         "figures": figures,
     }
+
+
+def open_learner(loaded: Loaded, run: Run, corpora: Corpora, *, averaged: bool = True) -> Learner:
+    """Return model and heads with a checkpoint's weights, the averaged ones if there are some.
+
+    Raises CheckpointError if the tensors do not fit ``run`` and ``corpora``.
+    """
+    learner = build_learner(run, corpora)
+    load_weights(learner, loaded, "model")
+    if averaged and loaded.has_tensors("averaged"):
+        averages = loaded.tensors("averaged")
+        own = learner.state_dict()
+        learner.load_state_dict({n: averages.get(n, value) for n, value in own.items()})
+    return learner
 
 
 def table(figures: Mapping[str, Mapping[str, float]]) -> str:

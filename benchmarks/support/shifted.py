@@ -6,9 +6,7 @@ the special tokens.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +15,7 @@ from xlm.data.corpora import Corpora
 from xlm.data.corpus import Corpus
 from xlm.data.pairs import Pairs
 from xlm.errors import ConfigError
+from xlm.reproduce.shifted import ShiftedTokenizer
 from xlm.rng import Random
 from xlm.text.tokenizers.fastbpe import END, INSIDE, FastBpeTokenizer
 from xlm.text.tokenizers.learn import learn_sentencepiece
@@ -67,36 +66,6 @@ def check_twins(tokenizer: Tokenizer, lines: Iterable[str]) -> int:
             raise ConfigError(f"ids of {line[:60]!r} are not shifted: {second} for {first}")
         num += len(first)
     return num
-
-
-class ShiftedTokenizer(Tokenizer):
-    """``base`` for ids below its vocabulary, the same shifted for those above."""
-
-    def __init__(self, base: Tokenizer):
-        self.base = base
-        self.first_ordinary = max(base.special_ids) + 1
-        self.shift = base.vocab_size - self.first_ordinary
-        self.vocab_size = base.vocab_size + self.shift
-        self.end_id, self.pad_id = base.end_id, base.pad_id
-        self.unk_id, self.mask_id = base.unk_id, base.mask_id
-        self.special_ids = base.special_ids
-
-    @property
-    def digest(self) -> str:
-        return hashlib.sha256(f"shifted {self.base.digest}".encode()).hexdigest()
-
-    def encode(self, text: str) -> list[int]:
-        return self.base.encode(text)
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return self.base.decode([i if i < self.base.vocab_size else i - self.shift for i in ids])
-
-    def save(self, folder: Path) -> None:
-        self.base.save(folder)
-
-    def shifted(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The same text in the second language."""
-        return np.where(ids >= self.first_ordinary, ids + self.shift, ids)
 
 
 def crops(

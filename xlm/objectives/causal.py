@@ -8,14 +8,13 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor
 
-from xlm.batch import Batch, Loss
+from xlm.batch import Batch
 from xlm.data.collate import Cells
 from xlm.data.streams import Examples
 from xlm.errors import ConfigError
 from xlm.model.transformer import Transformer
-from xlm.objective import cross_entropy_loss
 from xlm.objectives.language_model import LanguageModel
 from xlm.rng import Random
 
@@ -37,13 +36,12 @@ class CausalModel(LanguageModel):
         """True: a position sees only those before it."""
         return True
 
-    def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
-        """Return the summed cross-entropy over the predicted cells; only these are projected."""
+    def logits(self, model: Transformer, batch: Batch) -> Tensor:
+        """Return the scores of all pieces for the predicted cells, ``[N, V]``."""
         if self.part == "encoder":
-            return super().loss(model, head, batch)
+            return super().logits(model, batch)
         hidden = model.decode(batch.tokens, batch.lengths, None, None, batch.positions, batch.langs)
-        logits = model.predict(hidden, batch.predict, side="decoder")
-        return cross_entropy_loss(logits, batch, with_scores=not model.training)
+        return model.predict(hidden, batch.predict, side="decoder")
 
     def _shifted(self, examples: Examples, cells: Cells, train: bool) -> Batch:
         """Return the batch that predicts all of a row but its first token."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from xlm.batch import IGNORED, Batch, Loss
 from xlm.data.collate import Cells, pad_pairs, pad_text
@@ -132,8 +132,8 @@ class LanguageModel(Objective):
         """Return the padded rows of a micro-batch, nothing masked or shifted yet."""
         return pad_pairs(examples, self.layout) if self.pairs else pad_text(examples)
 
-    def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
-        """Return the summed cross-entropy over the predicted cells; only these are projected."""
+    def logits(self, model: Transformer, batch: Batch) -> Tensor:
+        """Return the scores of all pieces for the predicted cells, ``[N, V]``."""
         hidden = model.encode(
             batch.tokens,
             batch.lengths,
@@ -143,7 +143,11 @@ class LanguageModel(Objective):
             causal=self.causal,
             padded=int(batch.num_tokens) < batch.tokens.numel(),
         )
-        logits = model.predict(hidden, batch.predict)
+        return model.predict(hidden, batch.predict)
+
+    def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
+        """Return the summed cross-entropy over the predicted cells; only these are projected."""
+        logits = self.logits(model, batch)
         return cross_entropy_loss(logits, batch, with_scores=not model.training)
 
     def baseline(self, stream: Stream, batch: Batch) -> dict[str, float]:
