@@ -23,6 +23,7 @@ from xlm.preparation.config import SPLITS, Aligned, Prepare, Texts, Vocabulary
 from xlm.preparation.reading import open_split_lines, open_split_pairs
 from xlm.preparation.vocabulary import find_tokenizer
 from xlm.storage import atomic_directory
+from xlm.text.kept_pipes import kept_pipes
 from xlm.text.readers import ReadReport
 from xlm.text.tokenizers.tokenizer import Tokenizer
 
@@ -39,8 +40,8 @@ def prepare(config: Prepare) -> Corpora:
     """
     folder = Path(config.folder)
     _check_folder(folder, config.replace)
-    with atomic_directory(folder, replace=config.replace) as staging:
-        tokenizer = find_tokenizer(config)
+from xlm.text.kept_pipes import kept_pipes
+from xlm.text.readers import ReadReport
         tokenizer.save(staging / "tokenizer")
         workers = config.workers or len(os.sched_getaffinity(0))
         for split in SPLITS:

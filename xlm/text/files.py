@@ -1,84 +1,17 @@
-"""Bytes from files of every compression and cells from Hugging Face ``datasets``, as they are."""
+"""Cells and rows of Hugging Face ``datasets``; local files are cut as they are by their path."""
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import io
-import lzma
-import sys
-import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from xlm.errors import DataError, first_line
+from xlm.text.local_rows import KINDS, kind_of, local_rows
+from xlm.text.raw import COMPRESSED, raw_lines
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
-_BUFFER = 1 << 18
-_WINDOW = zstd.DecompressionParameter.window_log_max
-_ANY_WINDOW = {int(_WINDOW): _WINDOW.bounds()[1]}
-"""Reads files of ``zstd --long=31`` too; the default refuses windows above 128 MiB."""
-_BUILDERS = {"jsonl": "json", "txt": "text", "tsv": "csv"}
-
-
-def raw_lines(path: str, max_bytes: int) -> Iterator[bytes | None]:
-    """The lines of a file without their ``\\n``; None for one of more than ``max_bytes``.
-
-    A byte order mark at the start of the file is left out. Raises DataError for a file that is
-    missing, a directory, truncated or damaged.
-    """
-    number = 0
-    try:
-        with _open(path) as stream:
-            start = stream.peek(3)[:3]
-            if start == b"\xef\xbb\xbf":
-                stream.read(3)
-            while line := stream.readline(max_bytes + 1):
-                number += 1
-                if line.endswith(b"\n"):
-                    yield line[:-1]
-                elif len(line) <= max_bytes:
-                    yield line
-                else:
-                    _skip_line(stream)
-                    yield None
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, zstd.ZstdError) as error:
-        raise DataError(_describe(path, number, error)) from None
-
-
-def _skip_line(stream: io.BufferedReader) -> None:
-    while piece := stream.readline(_BUFFER):
-        if piece.endswith(b"\n"):
-            return
-
-
-def _open(path: str) -> io.BufferedReader:
-    suffix = Path(path).suffix
-    if suffix == ".gz":
-        return io.BufferedReader(cast(Any, gzip.open(path)), _BUFFER)
-    if suffix == ".bz2":
-        return io.BufferedReader(cast(Any, bz2.open(path)), _BUFFER)
-    if suffix == ".xz":
-        return io.BufferedReader(cast(Any, lzma.open(path)), _BUFFER)
-    if suffix == ".zst":
-        return io.BufferedReader(cast(Any, zstd.open(path, options=_ANY_WINDOW)), _BUFFER)
-    return cast(io.BufferedReader, open(path, "rb", buffering=_BUFFER))
-
-
-def _describe(path: str, number: int, error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return f"{path} does not exist: expected a text file"
-    if isinstance(error, IsADirectoryError):
-        return f"{path} is a directory: expected a text file"
-    after = f"{path}:{number + 1}"
-    if isinstance(error, EOFError):
-        return f"{after}: the compressed file is truncated: fetch or write it again"
-    return f"{after}: cannot be read ({first_line(error)}): fetch or write it again"
+__all__ = ["COMPRESSED", "dataset_cells", "dataset_rows", "raw_lines"]
 
 
 def dataset_cells(
@@ -171,26 +104,63 @@ def _open_dataset(
         if (path / "state.json").exists() or (path / "dataset_dict.json").exists():
             saved: Any = datasets.load_from_disk(name)
             return saved if isinstance(saved, datasets.Dataset) else saved[split]
-        if path.is_file():
-            if split != "train":
-                raise DataError(
-                    f"datasets:{name} is a file, whose one split is train: found split={split}; "
-                    "leave it out"
-                )
-            kind = path.name.removesuffix(".gz").rpartition(".")[2]
-            return datasets.load_dataset(
-                _BUILDERS.get(kind, kind),
-                data_files={split: name},
-                split=split,
-                streaming=streaming,
-                trust_remote_code=False,
-                **({"delimiter": "\t"} if kind == "tsv" else {}),
+        if path.is_file() and split != "train":
+            raise DataError(
+                f"datasets:{name} is a file, whose one split is train: found split={split}; leave "
+                "it out"
             )
+        if path.is_file():
+            return _open_file(datasets, name, streaming)
+        if path.is_dir() and (found := _own_files(datasets, name, config, split)):
+            return Rows(*found)
         return datasets.load_dataset(
-            name, config, split=split, revision=revision, streaming=streaming,
-            trust_remote_code=False,  # a data set that is a program is refused
-        )  # fmt: skip
+            name, config, split=split, revision=revision, streaming=streaming
+        )
     except DataError:
         raise
     except Exception as error:  # the hub, the network, a missing split, a foreign format ...
         raise DataError(f"datasets:{name}: cannot be opened: {first_line(error)}") from error
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of local files that are cut here, with the attributes of a data set."""
+
+    paths: list[str]
+    kind: str
+    column_names: None = None
+    features: None = None
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return local_rows(self.paths, self.kind)
+
+
+def _open_file(datasets: Any, name: str, streaming: bool) -> Any:
+    kind = kind_of(name)
+    if kind in KINDS:
+        return Rows([name], kind)
+    if kind not in ("json", "parquet", "arrow"):
+        raise DataError(
+            f"datasets:{name}: a file .{kind} is none that is read: expected an ending of "
+            f"{', '.join((*KINDS, 'json', 'parquet', 'arrow'))}, compressed or not"
+        )
+    return datasets.load_dataset(
+        kind, data_files={"train": name}, split="train", streaming=streaming
+    )
+
+
+def _own_files(
+    datasets: Any, folder: str, config: str | None, split: str
+) -> tuple[list[str], str] | None:
+    """The files of a folder's split and their kind; None for what ``datasets`` is to read."""
+    builder = datasets.load_dataset_builder(folder, config)
+    chosen = builder.config.data_files or {}
+    paths = [str(path) for path in chosen.get(split, ())]
+    kinds = {kind_of(path) for path in paths}
+    if (
+        len(kinds) != 1
+        or not kinds <= set(KINDS)
+        or not all(Path(path).is_file() for path in paths)
+    ):
+        return None
+    return paths, kinds.pop()

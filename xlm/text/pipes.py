@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import IO
 
 from xlm.errors import ConfigError, DataError
+from xlm.text import containers
 from xlm.text.readers import INVALID, MAX_BYTES, TOO_LONG, Line, decode_lines, describe_invalid
 
 STANDARD = "-"
@@ -38,6 +39,8 @@ def stdin_lines(stream: IO[bytes], invalid: str = "drop") -> Iterator[Line]:
         number += 1
         place = f"{STDIN}:{number}"
         is_whole = raw.endswith(b"\n")
+        if number == 1:
+            _check_start(raw)
         raw = raw.removesuffix(b"\n")
         if len(raw) > MAX_BYTES:
             while not is_whole and (rest := stream.readline(MAX_BYTES)):
@@ -52,6 +55,14 @@ def stdin_lines(stream: IO[bytes], invalid: str = "drop") -> Iterator[Line]:
             yield Line("", INVALID, place)
     if not number:
         raise DataError("standard input is empty: expected lines of text, or give a file")
+
+
+def _check_start(first: bytes) -> None:
+    """Raise DataError if the first line shows that standard input is no text in UTF-8."""
+    if packed := containers.compression(first):
+        raise DataError(f"standard input is {packed}: unpack it first, or give the file's name")
+    if found := containers.problem(first):
+        raise DataError(f"standard input {found}")
 
 
 def check_output(output: str, file: str) -> None:

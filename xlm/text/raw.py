@@ -1,0 +1,108 @@
+"""The lines of a file as bytes, unpacked, whatever its name promises."""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import gzip
+import io
+import lzma
+import sys
+import zlib
+from collections.abc import Iterator
+from typing import Any, cast
+
+from xlm.errors import DataError, first_line
+from xlm.text import containers
+from xlm.text.kept_pipes import open_once
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+_BUFFER = 1 << 18
+_WINDOW = zstd.DecompressionParameter.window_log_max
+_ANY_WINDOW = {int(_WINDOW): _WINDOW.bounds()[1]}
+"""Reads files of ``zstd --long=31`` too; the default refuses windows above 128 MiB."""
+COMPRESSED = tuple(containers.COMPRESSIONS)
+"""Endings of files that are read compressed."""
+
+
+def raw_lines(path: str, max_bytes: int) -> Iterator[bytes | None]:
+    """The lines of a file without their ``\\n``; None for one of more than ``max_bytes``.
+
+    A byte order mark at the start of the file is left out. Compression is known by the first bytes,
+    whatever the name is. A pipe is read once, unless ``kept_pipes`` is in force. Raises DataError
+    for a file that is missing, a directory, truncated, damaged or an archive, for text in UTF-16,
+    and for text whose lines end with carriage returns alone.
+    """
+    number = 0
+    if "\0" in path:
+        raise DataError(f"{path!r}: a NUL is no part of a name: expected a text file")
+    try:
+        with contextlib.ExitStack() as stack:
+            stream = _open(path, stack)
+            start = stream.peek(containers.START)[: containers.START]
+            if found := containers.problem(start):
+                raise DataError(f"{path} {found}")
+            if start.startswith(b"\xef\xbb\xbf"):
+                stream.read(3)
+            while line := stream.readline(max_bytes + 1):
+                number += 1
+                if line.endswith(b"\n"):
+                    yield line[:-1]
+                elif len(line) <= max_bytes:
+                    yield line
+                else:
+                    _skip_line(stream)
+                    yield None
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, zstd.ZstdError) as error:
+        raise DataError(_describe(path, number, error)) from None
+
+
+def _skip_line(stream: io.BufferedReader) -> None:
+    while piece := stream.readline(_BUFFER):
+        if piece.endswith(b"\n"):
+            return
+
+
+def _open(path: str, stack: contextlib.ExitStack) -> io.BufferedReader:
+    """The unpacked bytes of a file; what is opened for them is closed by ``stack``."""
+    stored = stack.enter_context(io.BufferedReader(cast(Any, open_once(path)), _BUFFER))
+    found = containers.compression(start := stored.peek(16)[:16])
+    if not found and start and (promised := containers.promised(path)):
+        raise DataError(
+            f"{path} is named like a file of {promised}, which it is not: rename it, or fetch it "
+            "again"
+        )
+    if not found:
+        return stored
+    unpacked = stack.enter_context(_unpacked(stored, found))
+    stream = stack.enter_context(io.BufferedReader(unpacked, _BUFFER))
+    if twice := containers.compression(stream.peek(16)[:16]):
+        raise DataError(f"{path} holds {twice} inside of {found}: unpack it once")
+    return stream
+
+
+def _unpacked(stored: io.BufferedReader, kind: str) -> Any:
+    if kind == "gzip":
+        return gzip.GzipFile(fileobj=stored)
+    if kind == "bzip2":
+        return bz2.BZ2File(stored)
+    if kind == "xz":
+        return lzma.LZMAFile(stored)
+    return zstd.ZstdFile(stored, options=_ANY_WINDOW)
+
+
+def _describe(path: str, number: int, error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{path} does not exist: expected a text file"
+    if isinstance(error, IsADirectoryError):
+        return f"{path} is a directory: expected a text file"
+    if isinstance(error, PermissionError):
+        return f"{path} may not be read by you: expected a text file"
+    after = f"{path}:{number + 1}"
+    if isinstance(error, EOFError):
+        return f"{after}: the compressed file is truncated: fetch or write it again"
+    return f"{after}: cannot be read ({first_line(error)}): fetch or write it again"
