@@ -40,8 +40,8 @@ def prepare(config: Prepare) -> Corpora:
     """
     folder = Path(config.folder)
     _check_folder(folder, config.replace)
-from xlm.text.kept_pipes import kept_pipes
-from xlm.text.readers import ReadReport
+    with kept_pipes(), atomic_directory(folder, replace=config.replace) as staging:
+        tokenizer = find_tokenizer(config)
         tokenizer.save(staging / "tokenizer")
         workers = config.workers or len(os.sched_getaffinity(0))
         for split in SPLITS:

@@ -112,7 +112,7 @@ def tmx_rows(path: str, pair: tuple[str, str]) -> Iterator[Row]:
     """
     reader = _Units(pair)
     number = both = 0
-    for number, raw in enumerate(files.raw_lines(path, MAX_ROW), 1):
+    for number, raw in enumerate(files.raw_lines(path, MAX_ROW, any_encoding=True), 1):
         if raw is None:
             raise DataError(f"{path}:{number}: a line of more than {MAX_ROW:,} bytes: break it")
         try:

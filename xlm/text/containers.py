@@ -47,17 +47,18 @@ def promised(path: str) -> str:
     return COMPRESSIONS.get(Path(path).suffix.lower(), "")
 
 
-def problem(start: bytes) -> str:
+def problem(start: bytes, *, any_encoding: bool = False) -> str:
     """Return why a file that begins with ``start`` is no text in UTF-8; empty if it may be.
 
     ``start`` is what the file holds, already unpacked: the first ``START`` bytes or all there are.
+    ``any_encoding`` leaves UTF-16 and the ends of lines to the reader.
     """
     for magic, name in _OTHERS.items():
         if start.startswith(magic) and (not magic.isascii() or not _is_utf8(start)):
             return f"is {name}, expected text: unpack or convert it, and give the text"
     if _is_tar(start):
         return "is a tar archive, expected text: unpack it (tar -xf), and give the files in it"
-    return _encoding(start) or _line_ends(start)
+    return "" if any_encoding else _encoding(start) or _line_ends(start)
 
 
 def _is_utf8(start: bytes) -> bool:

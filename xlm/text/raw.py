@@ -29,13 +29,14 @@ COMPRESSED = tuple(containers.COMPRESSIONS)
 """Endings of files that are read compressed."""
 
 
-def raw_lines(path: str, max_bytes: int) -> Iterator[bytes | None]:
+def raw_lines(path: str, max_bytes: int, *, any_encoding: bool = False) -> Iterator[bytes | None]:
     """The lines of a file without their ``\\n``; None for one of more than ``max_bytes``.
 
     A byte order mark at the start of the file is left out. Compression is known by the first bytes,
-    whatever the name is. A pipe is read once, unless ``kept_pipes`` is in force. Raises DataError
-    for a file that is missing, a directory, truncated, damaged or an archive, for text in UTF-16,
-    and for text whose lines end with carriage returns alone.
+    whatever the name is. ``any_encoding`` is for files that name their own, as XML does. A pipe is
+    read once, unless ``kept_pipes`` is in force. Raises DataError for a file that is missing, a
+    directory, truncated, damaged or an archive, for text in UTF-16, and for text whose lines end
+    with carriage returns alone.
     """
     number = 0
     if "\0" in path:
@@ -44,7 +45,7 @@ def raw_lines(path: str, max_bytes: int) -> Iterator[bytes | None]:
         with contextlib.ExitStack() as stack:
             stream = _open(path, stack)
             start = stream.peek(containers.START)[: containers.START]
-            if found := containers.problem(start):
+            if found := containers.problem(start, any_encoding=any_encoding):
                 raise DataError(f"{path} {found}")
             if start.startswith(b"\xef\xbb\xbf"):
                 stream.read(3)
