@@ -48,7 +48,7 @@ class Trial:
         """The settings that ``Cell.run`` takes."""
         return Training(
             model={**MODELS[self.shape], "dropout": self.dropout},
-            optimizer={"kind": self.optimizer, **ADAMW},
+            optimizer={**ADAMW, "kind": self.optimizer},
             alone=self.rate, beside=self.rate, first=self.first, share=self.share,
         )  # fmt: skip
 

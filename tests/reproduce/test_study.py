@@ -15,6 +15,7 @@ from tests.reproduce.conftest import settings
 from xlm.errors import ConfigError
 from xlm.reproduce import Reproduce, main, reproduce
 from xlm.reproduce import study as module
+from xlm.reproduce.claims import claimed
 from xlm.reproduce.page import verdict
 
 Study = tuple[Reproduce, dict[str, Any]]
@@ -110,6 +111,19 @@ def test_an_interrupted_study_is_continued(
     assert trained == ["ne", "ne+en", "interrupted", "ne+hi", "ne+en+hi"]
     assert "2 of 4 models are finished already" in caplog.text
     assert re.search(r"4 of 4: ne\+en\+hi, 40 sentences, .* about 0 s left", caplog.text)
+
+
+def test_a_model_of_another_process_is_left_to_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = settings(tmp_path, shifted_seeds=[], sizes=[])
+    with caplog.at_level("INFO"), claimed(tmp_path / "models/rotary/ne+hi-40-0") as is_mine:
+        assert is_mine
+        with claimed(tmp_path / "models/rotary/ne+hi-40-0") as too:
+            assert not too
+        assert list(reproduce(config)["shapes"]["rotary"]) == ["ne", "ne+en", "ne+en+hi"]
+    assert "other processes train 1 models" in caplog.text
+    assert reproduce(config)["finished"] == 4
 
 
 def test_a_model_that_was_killed_is_continued_from_its_checkpoint(

@@ -5,19 +5,19 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from xlm.config.cli import run_verb
 from xlm.reproduce.cells import Cell, planned
+from xlm.reproduce.claims import claimed, taking_turns
 from xlm.reproduce.config import Reproduce
 from xlm.reproduce.page import page
 from xlm.reproduce.summary import summarize
-from xlm.reproduce.text import open_text
-from xlm.reproduce.training import Result, finished, train
-from xlm.run.folder import locked
+from xlm.reproduce.text import StudyText, open_text
+from xlm.reproduce.training import Result, finished, folder_of, train
 from xlm.storage import write_json, write_whole
 
 log = logging.getLogger("xlm.reproduce")
@@ -30,46 +30,78 @@ def reproduce(config: Reproduce) -> dict[str, Any]:
     """Run a study in ``config.folder``, or continue it, and return its figures.
 
     They are in ``STUDY.json`` and ``STUDY.html`` there, which are written anew as models are done.
-    Raises ConfigError, DataError, CheckpointError or TrainingError, each in one line.
+    Several processes may run one study: each takes a model that no other has. Raises ConfigError,
+    DataError, CheckpointError or TrainingError, each in one line.
     """
     folder = Path(config.folder)
-    with locked(folder), _heard():
-        text = open_text(config)
+    with _heard():
+        with taking_turns(folder):
+            text = open_text(config)
         plan = planned(config, text)
-        done: dict[Cell, Result] = {}
-        for cell in plan:
-            if (result := finished(config, cell, text)) is not None:
-                done[cell] = result
-        left = [cell for cell in plan if cell not in done]
+        done = _newly_finished(config, plan, text, {})
+        before = set(done)
         if done:
             log.info("%d of %d models are finished already", len(done), len(plan))
         started = drawn = time.monotonic()
         try:
-            for number, cell in enumerate([] if config.report else left, 1):
-                done[cell] = train(config, cell, text)
-                log.info("%s", _progress(done, left, number, started))
+            while not config.report and (cell := _train_next(config, plan, text, done)) is not None:
+                log.info("%s", _progress(plan, done, before, cell, started))
                 if time.monotonic() - drawn > PAUSE:
                     _write(config, plan, done)
                     drawn = time.monotonic()
         finally:
             figures = _write(config, plan, done)
+        if not config.report and len(done) < len(plan):
+            log.info("other processes train %d models", len(plan) - len(done))
         log.info("page: %s", folder / f"{config.study}.html")
     return figures
 
 
+def _newly_finished(
+    config: Reproduce, plan: Sequence[Cell], text: StudyText, done: Mapping[Cell, Result]
+) -> dict[Cell, Result]:
+    """Return what was measured of the models that are finished and not in ``done``."""
+    looked = {cell: finished(config, cell, text) for cell in plan if cell not in done}
+    return {cell: result for cell, result in looked.items() if result is not None}
+
+
+def _train_next(
+    config: Reproduce, plan: Sequence[Cell], text: StudyText, done: dict[Cell, Result]
+) -> Cell | None:
+    """Train the first model that is neither finished nor another process's, and return it.
+
+    ``done`` gets it, and those that other processes finished. None if there is nothing left to do.
+    """
+    done |= _newly_finished(config, plan, text, done)
+    for cell in plan:
+        if cell in done:
+            continue
+        with claimed(folder_of(config, cell)) as is_mine:
+            if is_mine and finished(config, cell, text) is None:
+                done[cell] = train(config, cell, text)
+                return cell
+    done |= _newly_finished(config, plan, text, done)
+    return None
+
+
 def _progress(
-    done: Mapping[Cell, Result], left: Sequence[Cell], number: int, started: float
+    plan: Sequence[Cell],
+    done: Mapping[Cell, Result],
+    before: Set[Cell],
+    cell: Cell,
+    started: float,
 ) -> str:
-    """Return a line on the model that was just finished, and the time that the others may take."""
-    cell = left[number - 1]
+    """Return a line on the model that was just finished, and the time that the others may take.
+
+    ``before`` are the models that were finished when the clock showed ``started``.
+    """
     nats = done[cell]["tests"]["test"]["nats"]
     spent = time.monotonic() - started
-    rate = spent / sum(_cost(own, done) for own in left[:number])
-    remaining = rate * sum(_cost(own, done) for own in left[number:])
-    total = len(done) + len(left) - number
+    rate = spent / sum(_cost(own, done) for own in done if own not in before)
+    remaining = rate * sum(_cost(own, done) for own in plan if own not in done)
     return (
-        f"{len(done)} of {total}: {cell.row}, {cell.sentences:,} sentences, shape {cell.shape}, "
-        f"seed {cell.seed}: {nats:.3f} nats a subword of test text; "
+        f"{len(done)} of {len(plan)}: {cell.row}, {cell.sentences:,} sentences, "
+        f"shape {cell.shape}, seed {cell.seed}: {nats:.3f} nats a subword of test text; "
         f"{_minutes(spent)} gone, about {_minutes(remaining)} left"
     )
 
@@ -102,8 +134,9 @@ def _minutes(seconds: float) -> str:
 def _write(config: Reproduce, plan: Sequence[Cell], done: Mapping[Cell, Result]) -> dict[str, Any]:
     figures = summarize(config, plan, done)
     folder = Path(config.folder)
-    write_json(folder / f"{config.study}.json", figures)
-    write_whole(folder / f"{config.study}.html", page(figures))
+    with taking_turns(folder):
+        write_json(folder / f"{config.study}.json", figures)
+        write_whole(folder / f"{config.study}.html", page(figures))
     return figures
 
 
