@@ -15,8 +15,6 @@ import pytest
 
 from benchmarks.equality import fastbpe_equality
 from benchmarks.speed import allocator, finetuning_speed, memory, translation_speed
-from benchmarks.studies import nepali
-from xlm.__main__ import run as run_verb
 from xlm.text.tokenizers.fastbpe import Segmenter
 
 ROOT = Path(__file__).parents[2]
@@ -91,28 +89,27 @@ def test_how_good_the_small_models_are(run_quick: Run, tmp_path: Path) -> None:
 
 
 def test_what_other_languages_give_to_nepali(
-    run_quick: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+    run_quick: Run, tmp_path: Path, capsys: Output
 ) -> None:
-    def in_this_process(verb: str, *words: str) -> None:
-        run_verb(verb, list(words))
-
-    monkeypatch.setattr(nepali, "run", in_this_process)
-    words = ("--folder", tmp_path, "--parallel", 1)
-    run_quick("studies.nepali", *words)
-    result = read(tmp_path / "nepali.json")
+    run_quick("studies.nepali", "--folder", tmp_path)
+    result = read(tmp_path / "recorded" / "nepali.json")
     assert result["command"].startswith("python -m benchmarks.studies.nepali --quick")
-    assert {name: len(own["search"]) for name, own in result["rows"].items()} == {
-        "ne": 2,
-        "ne+hi": 1,
-    }
-    for own in result["rows"].values():
-        perplexities = [run["valid_perplexity"] for run in own["search"]]
-        assert own["chosen"]["valid_perplexity"] == min(perplexities)
-        assert own["test"]["ne"]["perplexity"] > 1 and own["tokens_until_best"]["clm/ne"] >= 0
-    assert "From best to worst" in capsys.readouterr().out
-    (tmp_path / "nepali.png").unlink()
-    run_quick("studies.nepali", *words, "--report")
-    assert (tmp_path / "nepali.png").exists()
+    assert list(result["shapes"]["rotary"]) == ["ne", "ne+en", "ne+hi", "ne+en+hi", "ne+hi shifted"]
+    assert result["finished"] == result["planned"] == 5
+    said = capsys.readouterr().out
+    assert "| rotary | ne+hi | 1 of 1 |" in said
+    assert "- `ne+hi`, rotary positions, small normal first values:" in said
+
+
+def test_how_the_rows_of_nepali_are_trained_best(
+    run_quick: Run, tmp_path: Path, capsys: Output
+) -> None:
+    run_quick("studies.nepali_search", "--folder", tmp_path, "--only", "rotary-ne-")
+    rows = read(tmp_path / "nepali_search.json")["rows"]
+    assert {row["row"] for row in rows} == {"ne"}
+    nats = [row["validation nats"] for row in rows]
+    assert len(nats) > 1 and nats == sorted(nats)
+    assert "| validation nats |" in capsys.readouterr().out
 
 
 def test_starts_are_compared_on_real_text(run_quick: Run, tmp_path: Path, capsys: Output) -> None:
