@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -150,6 +151,18 @@ def batches_by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]
         end = start + max(tokens // lengths[order[start]], 1)
         yield order[start:end]
         start = end
+
+
+@contextmanager
+def evaluating(transformer: Transformer) -> Iterator[None]:
+    """Put a model into evaluation mode, without gradients, while the block lasts."""
+    was_training = transformer.training
+    transformer.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        transformer.train(was_training)
 
 
 def device_of(model: Askable) -> torch.device:

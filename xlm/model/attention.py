@@ -92,18 +92,28 @@ class SelfAttention(nn.Module):
         return self.output(_joined(attention(query, key, value, mask, causal, dropout)))  # type: ignore[no-any-return]
 
     def step(
-        self, x: Tensor, kept: Tensor, at: int, rotation: Rotation | None = None, first: int = 0
+        self,
+        x: Tensor,
+        kept: Tensor,
+        at: int,
+        rotation: Rotation | None = None,
+        first: int = 0,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """The next position alone: ``x`` ``[B, 1, D]`` at position ``at`` -> ``[B, 1, D]``.
 
         ``kept`` ``[2, B, H, L, D/H]`` holds key and value of the positions before, keys turned by
         their own position; those of this one are written into it. ``rotation`` is that of ``at``,
-        ``first`` the first position in sight. In evaluation only: nothing is dropped.
+        ``first`` the first position in sight. In evaluation only: nothing is dropped. At position
+        0, ``x`` may be ``[B, T, D]``, the first ``T`` positions together, each of which sees those
+        before it, of local layers as ``mask`` says.
         """
         query, key, value = self._project(x, rotation)
-        kept[0, :, :, at], kept[1, :, :, at] = key[:, :, 0], value[:, :, 0]
-        seen = kept[:, :, :, first : at + 1]
-        return self.output(_joined(attention(query, seen[0], seen[1])))  # type: ignore[no-any-return]
+        end = at + x.shape[1]
+        kept[0, :, :, at:end], kept[1, :, :, at:end] = key, value
+        seen = kept[:, :, :, first:end]
+        causal = x.shape[1] > 1 and mask is None
+        return self.output(_joined(attention(query, seen[0], seen[1], mask, causal)))  # type: ignore[no-any-return]
 
     def _project(self, x: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
         """Return query, key and value, ``[B, H, T, D/H]`` each, normalized before they turn."""

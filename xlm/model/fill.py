@@ -24,6 +24,7 @@ from xlm.model.asking import (
     check_masked,
     check_whole_numbers,
     device_of,
+    evaluating,
     places_of,
     refuse_not_a_number,
     widened,
@@ -190,25 +191,25 @@ def letters_around(text: str) -> list[tuple[bool, bool]]:
     ]
 
 
-@torch.inference_mode()
 def _fill_batch(
     model: Askable, batch: Batch, places: Sequence[str], top: int
 ) -> list[list[list[Candidate]]]:
     """Return the candidates of each mask of each row; ``places`` name the rows in errors."""
     transformer, tokenizer = model.transformer, model.tokenizer
     batch = batch.to(device_of(model))
-    hidden = transformer.encode(
-        batch.tokens, batch.lengths, batch.positions, batch.langs, batch.segments
-    )
     cells = batch.tokens.eq(tokenizer.mask_id).flatten().nonzero()[:, 0]
     rows = (cells // batch.tokens.shape[1]).tolist()
-    probabilities = widened(transformer.predict(hidden, cells)).softmax(-1)
+    with evaluating(transformer):
+        hidden = transformer.encode(
+            batch.tokens, batch.lengths, batch.positions, batch.langs, batch.segments
+        )
+        probabilities = widened(transformer.predict(hidden, cells)).softmax(-1)
     for row, is_number in zip(rows, probabilities.isfinite().all(1).tolist(), strict=True):
         if not is_number:
             raise refuse_not_a_number(model, places[row])
-    special = sorted(tokenizer.special_ids)
-    probabilities[:, special] = -1.0  # below any
-    best = probabilities.topk(min(top, tokenizer.vocab_size - len(special)))
+    special = torch.zeros(tokenizer.vocab_size, dtype=torch.bool, device=probabilities.device)
+    special[sorted(tokenizer.special_ids)] = True
+    best = probabilities.masked_fill(special, -1.0).topk(min(top, int((~special).sum())))
     found: list[list[list[Candidate]]] = [[] for _ in places]
     for row, values, ids in zip(rows, best.values.tolist(), best.indices.tolist(), strict=True):
         found[row].append(

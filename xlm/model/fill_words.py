@@ -23,6 +23,7 @@ from xlm.model.asking import (
     batches_by_length,
     check_whole_numbers,
     device_of,
+    evaluating,
     refuse_not_a_number,
     widened,
 )
@@ -184,7 +185,6 @@ def _longer(
                 yield _Word(word.slot, (*word.ids, piece), word.total + value)
 
 
-@torch.inference_mode()
 def _log_probabilities(
     model: Askable,
     rows: Sequence[Wrapped],
@@ -194,9 +194,10 @@ def _log_probabilities(
 ) -> Tensor:
     """Return the log-probabilities ``[B, V]`` of one cell of each row."""
     batch = model.batch_rows(rows, language, second).to(device_of(model))
-    hidden = model.transformer.encode(
-        batch.tokens, batch.lengths, batch.positions, batch.langs, batch.segments
-    )
     flat = torch.arange(len(rows)) * batch.tokens.shape[1] + torch.tensor(cells)
-    logits = model.transformer.predict(hidden, flat.to(hidden.device))
-    return widened(logits).log_softmax(-1)
+    with evaluating(model.transformer):
+        hidden = model.transformer.encode(
+            batch.tokens, batch.lengths, batch.positions, batch.langs, batch.segments
+        )
+        logits = model.transformer.predict(hidden, flat.to(hidden.device))
+        return widened(logits).log_softmax(-1)

@@ -1,6 +1,6 @@
 """Generation: greedy, sampled and by beam search, with keys and values kept (docs/fidelity.md, B9).
 
-    encode once -> CachedDecoder: one position a step -> hypotheses, best first
+    encode once -> CachedStack: one position a step -> hypotheses, best first
 
 A hypothesis is ``</s> t </s>``. Its score is the sum of its tokens' log-probabilities, the final
 ``</s>`` included, divided by its length (the first symbol counted, the final one not) to the power
@@ -21,11 +21,8 @@ from torch import Tensor
 
 from xlm.batch import Batch
 from xlm.errors import ConfigError
-from xlm.model.layers import Layer
-from xlm.model.transformer import Transformer, visible
-
-GROWTH = 16
-"""Room for keys and values is made for so many positions at a time."""
+from xlm.model.cached import CachedStack, decoder_of
+from xlm.model.transformer import Transformer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +115,7 @@ def generate(
         memory = model.encode(
             source.tokens, source.lengths, source.positions, source.langs, source.segments
         )
-        decoder = CachedDecoder(model, memory, source.lengths, langs, settings.beam)
+        decoder = decoder_of(model, memory, source.lengths, langs, settings.beam)
         search = _search_beam if settings.beam > 1 else _follow_one
         return search(decoder, limits, end_id, settings)
 
@@ -131,85 +128,6 @@ def _evaluating(model: Transformer) -> Iterator[None]:
         yield
     finally:
         model.train(was_training)
-
-
-class CachedDecoder:
-    """A decoder that is given one token a row and keeps keys and values of those before.
-
-    ``R = B x W`` rows: ``W`` hypotheses of each of ``B`` sources, next to each other.
-    """
-
-    def __init__(
-        self, model: Transformer, memory: Tensor, lengths: Tensor, langs: Tensor, width: int
-    ) -> None:
-        """``memory`` ``[B, S, D]`` as ``encode`` returned it, ``lengths`` and ``langs`` ``[B]``."""
-        assert model.decoder is not None
-        self.pad_id = model.pad_id
-        self._stack, self._width, self._langs = model.decoder, width, langs
-        self._layers = [layer for layer in model.decoder.layers if isinstance(layer, Layer)]
-        self._sources = [
-            layer.cross_attention.key_and_value(memory)
-            for layer in self._layers
-            if layer.cross_attention is not None
-        ]
-        self._mask = visible(lengths, memory.shape[1])
-        self._kept: Tensor | None = None
-        self._spare: Tensor | None = None
-        self._length = 0
-
-    def step(self, tokens: Tensor) -> Tensor:
-        """Logits ``[R, V]`` of the tokens after ``tokens`` (int64 ``[R]``)."""
-        at = torch.full((len(tokens), 1), self._length, device=tokens.device)
-        langs = self._langs.repeat_interleave(self._width)[:, None]
-        x = self._stack.embed(tokens[:, None], at, langs)
-        config = self._stack.config
-        rotations = [
-            self._stack.rotation(tokens[:, None], at[:1], local=local) for local in (False, True)
-        ]
-        kept = self._with_room(len(tokens))
-        for number, layer in enumerate(self._layers):
-            local = config.is_local(number)
-            first = max(0, self._length - (config.window or 0) // 2) if local else 0
-            x = layer.step(
-                x, kept[number], self._length, self._sources[number], self._mask,
-                rotations[local], first,
-            )  # fmt: skip
-        self._length += 1
-        logits = self._stack.project(self._stack.finish(x)[:, 0])
-        # sums of many log-probabilities are compared: not in bfloat16
-        return logits if logits.dtype == torch.float64 else logits.float()
-
-    def _with_room(self, num_rows: int) -> Tensor:
-        """Keys and values, ``[layers, 2, R, H, L, D/H]``, with room for one position more."""
-        if self._kept is None or self._kept.shape[4] <= self._length:
-            key = self._sources[0][0]  # of the type that autocast gives
-            num_heads, width = key.shape[1], key.shape[3]
-            size = (len(self._layers), 2, num_rows, num_heads, self._length + GROWTH, width)
-            grown = key.new_empty(size)
-            if self._kept is not None:
-                grown[:, :, :, :, : self._length] = self._kept
-            self._kept = grown
-        return self._kept
-
-    def follow(self, rows: Tensor, sources: Tensor | None = None) -> None:
-        """Go on from what was kept of ``rows`` (int64 ``[R']``, indices of rows), in that order.
-
-        ``sources`` (int64, ascending) are the only ones that are left, if some are done.
-        """
-        kept = self._kept
-        if kept is not None:
-            size = (*kept.shape[:2], len(rows), *kept.shape[3:])
-            if self._spare is None or self._spare.shape != size:
-                self._spare = kept.new_empty(size)
-            # in turn into two buffers: memory that is new at each step costs more than the copy
-            torch.index_select(kept, 2, rows, out=self._spare)
-            self._kept, self._spare = self._spare, kept
-        if sources is not None:
-            self._sources = [
-                (key.index_select(0, sources), value.index_select(0, sources))
-                for key, value in self._sources
-            ]
-            self._mask, self._langs = self._mask[sources], self._langs[sources]
 
 
 class _Finished:
@@ -252,7 +170,7 @@ class _Finished:
 
 
 def _follow_one(
-    decoder: CachedDecoder, limits: Tensor, end_id: int, settings: Generation
+    decoder: CachedStack, limits: Tensor, end_id: int, settings: Generation
 ) -> Generated:
     """One hypothesis a row: the likeliest token, or a drawn one, at each step."""
     finished = _Finished(limits, 1, decoder.pad_id, end_id)
@@ -280,7 +198,7 @@ def _follow_one(
 
 
 def _search_beam(
-    decoder: CachedDecoder, limits: Tensor, end_id: int, settings: Generation
+    decoder: CachedStack, limits: Tensor, end_id: int, settings: Generation
 ) -> Generated:
     """The original's beam search, all rows at once; what is done leaves the batch."""
     width, penalty = settings.beam, settings.length_penalty

@@ -103,27 +103,33 @@ class Layer(nn.Module):
         x: Tensor,
         kept: Tensor,
         at: int,
-        source: tuple[Tensor, Tensor],
-        mask: Tensor,
+        source: tuple[Tensor, Tensor] | None = None,
+        source_mask: Tensor | None = None,
         rotation: Rotation | None = None,
         first: int = 0,
+        mask: Tensor | None = None,
     ) -> Tensor:
-        """The next position of a decoder alone, in evaluation: ``[B x W, 1, D]``, the same back.
+        """The next position of a causal row alone, in evaluation: ``[B x W, 1, D]``, the same back.
 
-        ``kept``, ``at`` and ``first`` as in ``SelfAttention.step``; ``source`` is what
-        ``CrossAttention.key_and_value`` gave for ``B`` sources, each that of ``W`` rows in a row.
+        ``kept``, ``at``, ``first`` and ``mask`` as in ``SelfAttention.step``; ``source`` is what
+        ``CrossAttention.key_and_value`` gave for ``B`` sources, each that of ``W`` rows in a row;
+        without one there is no cross-attention.
         """
-        assert self.cross_attention is not None and self.cross_attention_norm is not None
-        look = self.cross_attention
-
-        def look_together(x: Tensor) -> Tensor:
-            # the rows of a source look at it together: it is neither copied nor masked for each
-            return look.attend(x.view(len(mask), -1, x.shape[-1]), *source, mask).view_as(x)
-
         x = self._residual(
-            x, self.attention_norm, lambda x: self.attention.step(x, kept, at, rotation, first)
+            x,
+            self.attention_norm,
+            lambda x: self.attention.step(x, kept, at, rotation, first, mask),
         )
-        x = self._residual(x, self.cross_attention_norm, look_together)
+        if source is not None:
+            assert source_mask is not None
+            assert self.cross_attention is not None and self.cross_attention_norm is not None
+            look, rows = self.cross_attention, len(source_mask)
+
+            def look_together(x: Tensor) -> Tensor:
+                # the rows of a source look at it together: it is neither copied nor masked for each
+                return look.attend(x.view(rows, -1, x.shape[-1]), *source, source_mask).view_as(x)
+
+            x = self._residual(x, self.cross_attention_norm, look_together)
         return self._residual(x, self.feed_forward_norm, self.feed_forward)
 
     def _residual(self, x: Tensor, norm: nn.Module, part: Callable[[Tensor], Tensor]) -> Tensor:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from xlm.model.asking import CELLS, Askable
 from xlm.model.fill import Beside, Candidate, fill
 from xlm.model.fill_words import Word, fill_words
 from xlm.model.generate import Generation
+from xlm.model.score import LineScore, Scoring, score
 from xlm.model.translation import CELLS as SOURCE_CELLS
 from xlm.model.translation import Translator
 
@@ -72,6 +74,27 @@ class Uses:
         return fill_words(
             self, texts, language, pieces=pieces, top=top, beside=beside, tokens=tokens
         )
+
+    def score(
+        self: Askable,
+        lines: Sequence[str],
+        language: str | None = None,
+        *,
+        sources: Sequence[str] | None = None,
+        source_language: str | None = None,
+        settings: Scoring | None = None,
+        tokens: int = CELLS,
+    ) -> list[LineScore]:
+        """Return the nats of each line, with its subwords, words, characters and bytes.
+
+        Causal models and translators (given ``sources``) exactly, masked ones by
+        pseudo-log-likelihood. ``settings`` say more (their languages are left out for those given
+        here); for what is raised, see ``xlm.model.score.score``.
+        """
+        settings = replace(
+            settings or Scoring(), language=language, source_language=source_language
+        )
+        return score(self, lines, settings, sources=sources, tokens=tokens)
 
 
 def _beside(

@@ -1,0 +1,134 @@
+"""A causal stack that is given tokens step by step and keeps keys and values of those before.
+
+first tokens together, then one token a row and step --> logits of the next token
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from xlm.model.layers import Layer
+from xlm.model.transformer import Stack, Transformer, visible, within
+
+GROWTH = 16
+"""Room for keys and values is made for so many positions at a time."""
+
+
+class CachedStack:
+    """An encoder that is read as a causal model, or a decoder with its sources.
+
+    ``R = B x W`` rows: ``W`` hypotheses of each of ``B`` texts, next to each other. ``langs`` are
+    the languages ``[B]``, ``sources`` the keys and values of each layer's sources with their mask.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        langs: Tensor,
+        *,
+        width: int = 1,
+        sources: list[tuple[Tensor, Tensor]] | None = None,
+        mask: Tensor | None = None,
+    ) -> None:
+        self.pad_id = int(stack.words.padding_idx or 0)
+        self._stack, self._width, self._langs = stack, width, langs
+        self._layers = [layer for layer in stack.layers if isinstance(layer, Layer)]
+        self._sources, self._mask = sources, mask
+        self._kept: Tensor | None = None
+        self._spare: Tensor | None = None
+        self._length = 0
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Return the logits ``[R, V]`` of the tokens after ``tokens`` (int64 ``[R]``).
+
+        At first ``tokens`` may be ``[R, T]``, the first ``T`` of each row.
+        """
+        tokens = tokens[:, None] if tokens.ndim == 1 else tokens
+        num = tokens.shape[1]
+        at = torch.arange(self._length, self._length + num, device=tokens.device)
+        at = at.expand(len(tokens), num)
+        langs = self._langs.repeat_interleave(self._width)[:, None].expand_as(tokens)
+        x = self._stack.embed(tokens, at, langs)
+        config = self._stack.config
+        rotations = [self._stack.rotation(tokens, at[:1], local=local) for local in (False, True)]
+        band = None
+        if config.window is not None and num > 1:
+            band = within(config.window, None, tokens, True)
+        kept = self._with_room(x, num)
+        for number, layer in enumerate(self._layers):
+            local = config.is_local(number)
+            first = max(0, self._length - (config.window or 0) // 2) if local else 0
+            source = self._sources[number] if self._sources is not None else None
+            x = layer.step(
+                x, kept[number], self._length, source, self._mask, rotations[local], first,
+                band if local else None,
+            )  # fmt: skip
+        self._length += num
+        logits = self._stack.project(self._stack.finish(x)[:, -1])
+        # sums of many log-probabilities are compared: not in bfloat16
+        return logits if logits.dtype == torch.float64 else logits.float()
+
+    def _with_room(self, x: Tensor, num: int) -> Tensor:
+        """Return keys and values, ``[layers, 2, R, H, L, D/H]``, with room for ``num`` more."""
+        if self._kept is None or self._kept.shape[4] < self._length + num:
+            config, device = self._stack.config, x.device
+            dtype = x.dtype
+            if torch.is_autocast_enabled(device.type):
+                dtype = torch.get_autocast_dtype(device.type)
+            num_heads = config.num_heads
+            size = (
+                len(self._layers), 2, len(x), num_heads, self._length + num - 1 + GROWTH,
+                config.dim // num_heads,
+            )  # fmt: skip
+            grown = torch.empty(size, dtype=dtype, device=device)
+            if self._kept is not None:
+                grown[:, :, :, :, : self._length] = self._kept[:, :, :, :, : self._length]
+            self._kept = grown
+        return self._kept
+
+    def follow(self, rows: Tensor, sources: Tensor | None = None) -> None:
+        """Go on from what was kept of ``rows`` (int64 ``[R']``, indices of rows), in that order.
+
+        ``sources`` (int64, ascending) are the only texts that are left, if some are done.
+        """
+        kept = self._kept
+        if kept is not None:
+            size = (*kept.shape[:2], len(rows), *kept.shape[3:])
+            if self._spare is None or self._spare.shape != size:
+                self._spare = kept.new_empty(size)
+            # in turn into two buffers: memory that is new at each step costs more than the copy
+            torch.index_select(kept, 2, rows, out=self._spare)
+            self._kept, self._spare = self._spare, kept
+        if sources is not None:
+            self._langs = self._langs[sources]
+            if self._sources is not None and self._mask is not None:
+                self._sources = [
+                    (key.index_select(0, sources), value.index_select(0, sources))
+                    for key, value in self._sources
+                ]
+                self._mask = self._mask[sources]
+
+    def widen(self, width: int) -> None:
+        """Follow ``width`` hypotheses of each text from here on, all alike so far."""
+        rows = torch.arange(len(self._langs), device=self._langs.device)
+        self.follow(rows.repeat_interleave(width))
+        self._width = width
+
+
+def decoder_of(
+    model: Transformer, memory: Tensor, lengths: Tensor, langs: Tensor, width: int
+) -> CachedStack:
+    """Return a model's decoder with its sources.
+
+    ``memory`` ``[B, S, D]`` as ``encode`` returned it, ``lengths`` and ``langs`` ``[B]``, ``width``
+    hypotheses of each source.
+    """
+    assert model.decoder is not None
+    sources = [
+        layer.cross_attention.key_and_value(memory)
+        for layer in model.decoder.layers
+        if isinstance(layer, Layer) and layer.cross_attention is not None
+    ]
+    mask = visible(lengths, memory.shape[1])
+    return CachedStack(model.decoder, langs, width=width, sources=sources, mask=mask)

@@ -1,0 +1,295 @@
+"""Score lines of text by a model: nats, perplexities and bits of each, to rank or filter a corpus.
+
+    lines --window of them--> score --> a row of numbers each, in order, as windows are done
+
+Use as ``xlm.load("runs/sample").score([...])`` on lists, ``xlm score MODEL FILE`` or ``python -m
+xlm.score``. Memory is bounded by the window, however long the input (sorting keeps two numbers a
+line), and a file goes on where it was killed (``xlm.text.line_jobs``).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import tempfile
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from xlm.config.cli import run_verb
+from xlm.errors import ConfigError, DataError
+from xlm.interchange.load import load
+from xlm.model.asking import CELLS, Kind
+from xlm.model.digest import identity
+from xlm.model.score import MEASURES, LineScore, Scoring, check_scoring, score
+from xlm.text.line_jobs import WINDOW, Invalid, LineCounts, LineJob, check_positive
+from xlm.text.normalize import normalize
+from xlm.text.pipes import STANDARD, check_output, to_standard_output
+from xlm.text.readers import Line
+from xlm.training.distributed.devices import usable_device
+from xlm.training.precision import Precision, autocast
+
+log = logging.getLogger("xlm")
+
+COLUMNS = ("line", *LineScore._fields, "perplexity", "word_perplexity", "text")
+"""Of a row, with tabs between."""
+_UNITS = LineScore._fields
+_BAR = 40
+"""Characters of the longest bar of the histogram."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Write how well a model expects each line: nats, subwords, words, characters, perplexities."""
+
+    model: str
+    """A causal or masked language model or a translator: a run's folder, a checkpoint, a model
+    directory, or a transformers folder or hub name."""
+    file: str = STANDARD
+    """The lines: a text file, plain or .gz, .zst, .bz2, .xz (-: standard input)."""
+    language: str | None = None
+    """The language of the lines; models without language embeddings need none."""
+    pairs: bool = False
+    """Each line is a sentence, a tab and its translation, which is scored given the sentence: for
+    translators, and models that were trained on pairs (TLM)."""
+    source_language: str | None = None
+    """With pairs: the language of the sentences before the tab."""
+    kind: Kind | None = None
+    """masked, causal or translator (null: as the model says; masked if it says nothing)."""
+    ends: bool | None = None
+    """Score the end of each line too (null: causal models and translators do, masked ones do
+    not)."""
+    folds: int | None = None
+    """Masked models: hide every n-th subword at once, which reads a line n times instead of once a
+    subword, and overestimates its nats (null: one subword at a time)."""
+    layout: str | None = None
+    """With pairs and no translator: tlm, tlm-run-on or merged, as in training (null: tlm; merged
+    for the tokenizers of XLM-R and BERT)."""
+    by: Literal["nats", "perplexity", "word_perplexity", "bits_per_character", "bits_per_byte"] = (
+        "nats"
+    )
+    """The measure of sort and keep_below; nats are those of a subword."""
+    sort: bool = False
+    """Write the lowest first, when all are scored."""
+    keep_below: float | None = None
+    """Write the lines themselves, and only those below so much; a histogram of what stays and what
+    goes is written to standard error."""
+    output: str | None = None
+    """Write here (null: standard output); the file appears when all is done, and a start after a
+    kill goes on with what OUTPUT.partial holds."""
+    json: bool = False
+    """Write each line as a JSON object instead of numbers with tabs between."""
+    tokens: int = CELLS
+    """Tokens of a batch, padding included."""
+    window: int = WINDOW
+    """Lines that are read before the first of them is scored, sorted by length together; 1 at a
+    terminal."""
+    invalid: Invalid = "error"
+    """A line that is no UTF-8 or has more than 1 MiB: error ends with its place; empty leaves an
+    empty line in its place, and counts it."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: CUDA where there is a GPU."""
+    precision: Precision = "fp32"
+    """fp32, bf16 or fp16 (autocast)."""
+
+    def __post_init__(self) -> None:
+        check_positive(self, "tokens", "window")
+        if self.keep_below is not None and self.json:
+            raise ConfigError("keep_below writes the lines themselves: leave json out")
+        if self.output is not None:
+            check_output(self.output, self.file)
+
+    def scoring(self) -> Scoring:
+        """Return how lines are scored."""
+        return Scoring(
+            language=self.language, source_language=self.source_language, kind=self.kind,
+            ends=self.ends, folds=self.folds, layout=self.layout,
+        )  # fmt: skip
+
+
+@dataclass
+class _Counts(LineCounts):
+    """Counts of lines; in ``sums`` the units of the text, lines kept, and lines by bin."""
+
+    def describe(self, max_length: int | None, num_new: int, seconds: float) -> str:
+        """Return a line of counts, then one of the figures of the whole text."""
+        units = [int(self.sums.get(name, 0)) for name in _UNITS[1:]]
+        total = LineScore(self.sums.get("nats", 0.0), *units)
+        figures = ", ".join(
+            f"{name.replace('_', ' ')} {own(total):,.4g}" for name, own in MEASURES.items()
+        )
+        return f"{super().describe(max_length, num_new, seconds)}; all together: {figures}"
+
+
+class _Job(LineJob):
+    """A model and the lines that are left."""
+
+    def __init__(self, config: Score) -> None:
+        self.config, self.scoring = config, config.scoring()
+        self.device = usable_device(config.device)
+        self.model = model = load(config.model)
+        check_scoring(model, self.scoring, given_sources=config.pairs)
+        model.transformer.to(self.device)
+        super().__init__(
+            config.file,
+            self._scored,
+            noun="scoring",
+            output=config.output,
+            window=config.window,
+            invalid=config.invalid,
+            identity=lambda: identity(config, model),
+            counts=_Counts(),
+        )
+
+    def _scored(self, lines: Iterator[Line], first: int) -> list[str]:
+        config, part = self.config, list(lines)
+        texts, sources = [line.text for line in part], None
+        if config.pairs:
+            parted = [_parted(line) for line in part]
+            sources, texts = [one for one, _ in parted], [other for _, other in parted]
+        with autocast(self.device, config.precision):
+            found = score(
+                self.model, texts, self.scoring, sources=sources, tokens=config.tokens,
+                places=[line.place for line in part],
+            )  # fmt: skip
+        rows = []
+        for at, (line, text, own) in enumerate(zip(part, texts, found, strict=True)):
+            measure = MEASURES[config.by](own)
+            self._count(own, text, measure)
+            if config.keep_below is None:
+                rows.append((measure, (as_json if config.json else as_row)(first + at, own, text)))
+            elif measure < config.keep_below:
+                rows.append((measure, line.text))
+        return [f"{measure!r}\t{row}" if config.sort else row for measure, row in rows]
+
+    def _count(self, own: LineScore, text: str, measure: float) -> None:
+        self.counts.add(own._asdict())
+        if not normalize(text):
+            self.counts.num_empty += 1
+        elif self.config.keep_below is not None:
+            kept = measure < self.config.keep_below
+            self.counts.add({f"{'kept' if kept else 'gone'} {_bin(self.config.by, measure)}": 1})
+
+    def finish(self) -> LineCounts:
+        """Write all, sorted if wanted; then the histogram into the log. Return the counts."""
+        config = self.config
+        if not config.sort:
+            self.write()
+        elif config.output is None:
+            to_standard_output(_sorted(self.rows()))
+        else:
+            self.write(_sort_file)
+        if config.keep_below is not None:
+            log.info("%s", histogram(self.counts.sums, config.by, config.keep_below))
+        return self.counts
+
+
+def _parted(line: Line) -> tuple[str, str]:
+    """Return the two sentences of a line; two empty ones if it has no text."""
+    cells = line.text.split("\t")
+    if len(cells) == 1 and not normalize(line.text):
+        return "", ""
+    if len(cells) != 2:
+        raise DataError(
+            f"{line.place}: found {len(cells)} cells, expected a sentence, a tab and its "
+            "translation"
+        )
+    return cells[0], cells[1]
+
+
+def as_row(number: int, own: LineScore, text: str) -> str:
+    """Return the columns ``COLUMNS``; a line without text has zeros and no perplexities."""
+    figures = [f"{own.perplexity:.6g}", f"{own.word_perplexity:.6g}"] if own.subwords else ["", ""]
+    cells = [number, f"{own.nats:.6f}", *own[1:], *figures, normalize(text)]
+    return "\t".join(str(cell) for cell in cells)
+
+
+def as_json(number: int, own: LineScore, text: str) -> str:
+    """Return an object with the columns and all measures; those of no text are null."""
+    values = {name: measure(own) for name, measure in MEASURES.items()}
+    values["nats_per_subword"] = values.pop("nats")
+    measures = {n: value if math.isfinite(value) else None for n, value in values.items()}
+    found = {"line": number, **own._asdict(), **measures, "text": normalize(text)}
+    return json.dumps(found, ensure_ascii=False)
+
+
+def _sorted(rows: Iterable[str]) -> Iterator[str]:
+    """Yield rows by the number before their first tab, NaN last; they wait in a file meanwhile."""
+    keys, places = array("d"), array("q")
+    with tempfile.TemporaryFile() as spooled:
+        for row in rows:
+            key, _, rest = row.partition("\t")
+            keys.append(float(key))
+            places.append(spooled.tell())
+            spooled.write(rest.encode() + b"\n")
+        order = np.argsort(np.array(keys), kind="stable")
+        for at in order.tolist():
+            spooled.seek(places[at])
+            yield spooled.readline().removesuffix(b"\n").decode()
+
+
+def _sort_file(written: Path, output: Path) -> None:
+    """Write the rows of a file in the order of their keys."""
+    with written.open(encoding="utf-8", newline="\n") as rows, output.open("wb") as file:
+        for row in _sorted(row.removesuffix("\n") for row in rows):
+            file.write(row.encode() + b"\n")
+
+
+def _bin(by: str, measure: float) -> int:
+    """Return the bin of a measure: halves of nats and bits, doublings of perplexities."""
+    if by.endswith("perplexity"):
+        return math.floor(math.log2(measure)) if math.isfinite(measure) else 1024
+    return math.floor(measure * 2)
+
+
+def histogram(sums: Mapping[str, float], by: str, keep_below: float) -> str:
+    """Return how many lines were kept and how many went, by their measure: lines for a person."""
+    parts: dict[str, dict[int, int]] = {"kept": {}, "gone": {}}
+    for name, number in sums.items():
+        side, _, own_bin = name.partition(" ")
+        if side in parts and own_bin:
+            parts[side][int(own_bin)] = int(number)
+    most = max((num for own in parts.values() for num in own.values()), default=1)
+    totals = {side: sum(own.values()) for side, own in parts.items()}
+    lines = []
+    for side, relation in (("kept", "below"), ("gone", "not below")):
+        lines.append(f"{side} {totals[side]:,} lines, {by} {relation} {keep_below:g}:")
+        for at, num in sorted(parts[side].items()):
+            edges = (
+                (2.0**at, 2.0 ** (at + 1)) if by.endswith("perplexity") else (at / 2, at / 2 + 0.5)
+            )
+            bar = "#" * max(1, round(_BAR * num / most))
+            lines.append(f"  {edges[0]:10,.4g} to {edges[1]:10,.4g} {num:12,} {bar}")
+    return "\n".join(lines)
+
+
+def score_lines(config: Score) -> Iterator[str]:
+    """Yield what ``xlm score`` writes, row by row; see ``Score``.
+
+    Raises ConfigError, DataError or CheckpointError in one line.
+    """
+    rows = _Job(config).rows()
+    yield from _sorted(rows) if config.sort else rows
+
+
+def score_file(config: Score) -> LineCounts:
+    """Write ``config.output``, or go on with it, or standard output; return the counts."""
+    return _Job(config).finish()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """``xlm score``: see ``Score``."""
+
+    def act(config: Score) -> None:
+        score_file(config)
+
+    run_verb(Score, "score", act, arguments, positional="model file")
+
+
+if __name__ == "__main__":
+    main()
