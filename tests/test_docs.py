@@ -31,12 +31,14 @@ from xlm.errors import ConfigError
 from xlm.evaluate import Evaluate
 from xlm.fill import Fill
 from xlm.finetune import Finetune
+from xlm.generate import Generate
 from xlm.model.config import ModelConfig
 from xlm.model.presets import PRESETS
 from xlm.predict import Predict
 from xlm.prepare import Prepare
 from xlm.reproduce import Reproduce
 from xlm.run.config import Run
+from xlm.score import Score
 from xlm.text.tokenizers.tokenizer import LAYOUTS
 from xlm.training.journal import read_metrics
 from xlm.training.schedule import ScheduleKind
@@ -52,6 +54,8 @@ VERBS: dict[str, tuple[type, str]] = {
     "finetune": (Finetune, ""),
     "predict": (Predict, "model file"),
     "fill": (Fill, "model file"),
+    "generate": (Generate, "model file"),
+    "score": (Score, "model file"),
     "translate": (Translate, "model file"),
     "bleu": (Bleu, "hypotheses references"),
     "reproduce": (Reproduce, "study"),

@@ -182,8 +182,7 @@ def writer(format: Format, causal: bool | None = None) -> Writer:
         from xlm.interchange.transformers.xlm import write_transformers_xlm
 
         def write_xlm(model: PretrainedModel, folder: Path) -> list[str]:
-            chosen = bool(model.extra.get("causal", False)) if causal is None else causal
-            return write_transformers_xlm(model, folder, causal=chosen)
+            return write_transformers_xlm(model, folder, causal=causal)
 
         return write_xlm
     if format == "xlm-roberta":

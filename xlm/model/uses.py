@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from xlm.model.asking import CELLS, Askable
+from xlm.model.continuation import Writing, write
 from xlm.model.fill import Beside, Candidate, fill
 from xlm.model.fill_words import Word, fill_words
 from xlm.model.generate import Generation
@@ -74,6 +75,22 @@ class Uses:
         return fill_words(
             self, texts, language, pieces=pieces, top=top, beside=beside, tokens=tokens
         )
+
+    def generate(
+        self: Askable,
+        prompts: Sequence[str],
+        language: str | None = None,
+        *,
+        settings: Writing | None = None,
+        seed: int = 0,
+    ) -> list[str]:
+        """Return each prompt with what a causal model adds to it; "" is written from nothing.
+
+        ``settings`` are greedy by default. The random numbers of sampling are addressed by ``seed``
+        and the number of the prompt. For scores, and what is raised, see
+        ``xlm.model.continuation.write``.
+        """
+        return [one.text for one in write(self, prompts, language, settings, seed=seed)]
 
     def score(
         self: Askable,

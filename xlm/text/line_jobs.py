@@ -75,7 +75,8 @@ class LineJob:
     UTF-8 or too long raises DataError with its place, or, with ``invalid`` ``"empty"``, is answered
     as an empty one. ``noun`` is what is made, such as ``"translation"``, and ``identity`` gives
     all that decides it: a file that goes on must have been begun with the same. Lines are cut at
-    ``max_length`` tokens, as the closing line of the log says.
+    ``max_length`` tokens, as the closing line of the log says. ``source`` are lines in place of
+    those of the file.
     """
 
     def __init__(
@@ -90,18 +91,20 @@ class LineJob:
         identity: Callable[[], Mapping[str, Any]] = dict,
         counts: LineCounts | None = None,
         max_length: int | None = None,
+        source: Iterator[Line] | None = None,
     ) -> None:
         self.file, self.answer, self.noun, self.output = file, answer, noun, output
         self.window, self.invalid, self.identity = window, invalid, identity
         self.counts, self.max_length = counts or LineCounts(), max_length
         self.digest = hashlib.sha256()
         """Of the lines that were read."""
-        self._lines = every_line(file)
+        self._lines = every_line(file) if source is None else source
+        self._at_once = source is None and is_terminal(file)
 
     def windows(self) -> Iterator[Rows]:
         """Yield the rows of each window; then write the counts into the log."""
         counts, begun, start = self.counts, self.counts.num_lines, time.perf_counter()
-        num_lines = 1 if is_terminal(self.file) else self.window
+        num_lines = 1 if self._at_once else self.window
         with tqdm(unit=" lines", initial=begun, disable=self._hides_progress()) as bar:
             while True:
                 first = counts.num_lines + 1

@@ -32,6 +32,7 @@ from xlm.interchange.transformers.xlm_tensors import (
     sort_out,
     take_tied_copy,
 )
+from xlm.model.asking import kind_of
 from xlm.model.config import ModelConfig
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
@@ -127,12 +128,12 @@ def write_transformers_xlm(
 ) -> list[str]:
     """Write the directory of an ``XLMWithLMHeadModel``; a line per thing that is lost or changed.
 
-    ``causal`` (None: what the model was when it was read, else False) is an argument of ``encode``
+    ``causal`` (None: what the model says of itself, else False) is an argument of ``encode``
     here and part of the configuration there. Raises ConfigError naming all that has no place there.
     """
     _refuse(model)
     folder = Path(folder)
-    causal = bool(model.extra.get("causal", False)) if causal is None else causal
+    causal = kind_of(model) == "causal" if causal is None else causal
     languages = _named_languages(model)
     files, lost = _tokenizer_files(model, languages)
     _refuse_remains(folder, files)

@@ -1,0 +1,223 @@
+"""Let a causal language model write: lines continued, or written from nothing.
+
+    lines --window of them--> write --> a text each, in order, as windows are done
+
+Use as ``xlm.load("runs/clm").generate([...])`` on lists, ``xlm generate MODEL FILE`` or ``python -m
+xlm.generate``. Memory is bounded by the window, however long the input, and a file goes on where it
+was killed (``xlm.text.line_jobs``). On a terminal a text appears as it is written.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from xlm.config.cli import run_verb
+from xlm.errors import ConfigError
+from xlm.interchange.load import load
+from xlm.model.asking import check_causal
+from xlm.model.continuation import ROWS, Writing, Written, write
+from xlm.model.digest import identity
+from xlm.text.line_jobs import WINDOW, Invalid, LineCounts, LineJob, check_positive
+from xlm.text.normalize import normalize
+from xlm.text.pipes import STANDARD, check_output
+from xlm.text.readers import Line
+from xlm.training.distributed.devices import usable_device
+from xlm.training.precision import Precision, autocast
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate:
+    """Continue each line by a causal language model, or write lines from nothing."""
+
+    model: str
+    """A causal language model: a run's folder, a checkpoint, a model directory, or a transformers
+    folder or hub name."""
+    file: str = STANDARD
+    """The beginnings, a line each: a text file, plain or .gz, .zst, .bz2, .xz (-: standard input).
+    A line without text stays empty."""
+    lines: int = 0
+    """Write so many lines from nothing; no file is read (0: continue those of file)."""
+    language: str | None = None
+    """The language to write; models without language embeddings need none."""
+    length: int = 50
+    """Subwords that are added to a line at most."""
+    sample: bool | None = None
+    """Draw each subword instead of taking the likeliest (null: with lines, or where one of the next
+    three is given)."""
+    temperature: float = 1.0
+    """With sample: what logits are divided by; below 1 likely subwords are favored."""
+    top_k: int = 0
+    """With sample: draw among so many most probable subwords (0: all)."""
+    top_p: float = 1.0
+    """With sample: draw among the fewest most probable subwords that have this share together."""
+    repetition_penalty: float = 1.0
+    """Above 1: make subwords of the text so far less likely."""
+    beam: int = 1
+    """Hypotheses that are followed at once."""
+    length_penalty: float = 1.0
+    """Exponent of the number of added subwords that a hypothesis's score is divided by."""
+    early_stopping: bool = False
+    """With beam: stop when there are as many finished hypotheses as the beam."""
+    seed: int = 0
+    """Of sampling; a line's random numbers depend on it and on the number of the line alone."""
+    output: str | None = None
+    """Write here (null: standard output); the file appears when all is done, and a start after a
+    kill goes on with what OUTPUT.partial holds."""
+    json: bool = False
+    """Write each line as a JSON object with its prompt, text, score and number of added
+    subwords."""
+    rows: int = ROWS
+    """Lines that are continued together."""
+    window: int = WINDOW
+    """Lines that are read before the first of them is continued, sorted by length together; 1 at a
+    terminal."""
+    invalid: Invalid = "error"
+    """A line that is no UTF-8 or has more than 1 MiB: error ends with its place; empty leaves an
+    empty line in its place, and counts it."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: CUDA where there is a GPU."""
+    precision: Precision = "fp32"
+    """fp32, bf16 or fp16 (autocast)."""
+
+    def __post_init__(self) -> None:
+        check_positive(self, "rows", "window")
+        if self.lines < 0:
+            raise ConfigError(f"lines is {self.lines}: expected 0 or more")
+        if self.lines and self.file != STANDARD:
+            raise ConfigError(
+                f"lines is {self.lines}, which writes from nothing, and file is {self.file}: give "
+                "one of the two"
+            )
+        self.writing()
+        if self.output is not None:
+            check_output(self.output, self.file)
+
+    def writing(self) -> Writing:
+        """Return how lines are continued."""
+        asks = (self.temperature, self.top_k, self.top_p) != (1.0, 0, 1.0)
+        sample = self.sample
+        if sample is None:
+            sample = asks or (self.lines > 0 and self.beam == 1)
+        return Writing(
+            length=self.length, sample=sample, temperature=self.temperature, top_k=self.top_k,
+            top_p=self.top_p, repetition_penalty=self.repetition_penalty, beam=self.beam,
+            length_penalty=self.length_penalty, early_stopping=self.early_stopping,
+        )  # fmt: skip
+
+
+class _Job(LineJob):
+    """A causal model and the lines that are left."""
+
+    def __init__(self, config: Generate) -> None:
+        self.config, self.writing = config, config.writing()
+        self.device = usable_device(config.device)
+        self.model = model = load(config.model)
+        check_causal(model)
+        model.language_id(config.language)
+        model.transformer.to(self.device)
+        nothing = (Line("", "", f"line {at}") for at in range(1, config.lines + 1))
+        self.is_shown = _is_shown(config)
+        super().__init__(
+            config.file,
+            self._written,
+            noun="generation",
+            output=config.output,
+            window=1 if self.is_shown else config.window,
+            invalid=config.invalid,
+            identity=lambda: identity(config, model),
+            max_length=model.transformer.config.max_positions,
+            source=nothing if config.lines else None,
+        )
+
+    def _written(self, lines: Iterator[Line], first: int) -> list[str]:
+        config, part = self.config, list(lines)
+        asked = [at for at, line in enumerate(part) if config.lines or normalize(line.text)]
+        self.counts.num_empty += len(part) - len(asked)
+        rows = [_row(line.text, None, config.json) for line in part]
+        screen = _Screen() if self.is_shown else None
+        with autocast(self.device, config.precision):
+            found = write(
+                self.model,
+                [part[at].text for at in asked],
+                config.language,
+                self.writing,
+                seed=config.seed,
+                numbers=[first + at for at in asked],
+                rows=config.rows,
+                places=[part[at].place for at in asked],
+                show=screen,
+            )
+        for at, one in zip(asked, found, strict=True):
+            rows[at] = _row(part[at].text, one, config.json)
+            self.counts.num_cut += one.is_cut
+        if screen is None:
+            return rows
+        for row in rows:
+            screen.finish(row)
+        return []
+
+
+class _Screen:
+    """A terminal on which a text appears as it is written."""
+
+    def __init__(self) -> None:
+        self._text = ""
+
+    def __call__(self, text: str) -> None:
+        """Show what is new of a text; the first bytes of a character wait for the rest."""
+        text = text.rstrip("\ufffd")
+        if text.startswith(self._text):
+            sys.stdout.write(text[len(self._text) :])
+            sys.stdout.flush()
+            self._text = text
+
+    def finish(self, text: str) -> None:
+        """Show the rest of a text and end its line."""
+        again = "" if text.startswith(self._text) else "\n"
+        rest = text if again else text[len(self._text) :]
+        sys.stdout.write(f"{again}{rest}\n")
+        sys.stdout.flush()
+
+
+def _is_shown(config: Generate) -> bool:
+    """Return whether texts appear as they are written: on a terminal, greedy or drawn."""
+    on_terminal = sys.stdout is not None and sys.stdout.isatty()
+    return on_terminal and config.output is None and not config.json and config.beam == 1
+
+
+def _row(prompt: str, one: Written | None, as_json: bool) -> str:
+    """Return a text, or an object with it; of a line without text an empty one."""
+    if not as_json:
+        return one.text if one else ""
+    found = {"prompt": normalize(prompt), **(one or Written("", 0.0, 0, False, False))._asdict()}
+    return json.dumps(found, ensure_ascii=False)
+
+
+def generate_lines(config: Generate) -> Iterator[str]:
+    """Yield what ``xlm generate`` writes, line by line, as windows are done; see ``Generate``.
+
+    Raises ConfigError, DataError or CheckpointError in one line.
+    """
+    yield from _Job(config).rows()
+
+
+def generate_file(config: Generate) -> LineCounts:
+    """Write ``config.output``, or go on with it, or standard output; return the counts."""
+    return _Job(config).write()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """``xlm generate``: see ``Generate``."""
+
+    def act(config: Generate) -> None:
+        generate_file(config)
+
+    run_verb(Generate, "generate", act, arguments, positional="model file")
+
+
+if __name__ == "__main__":
+    main()
