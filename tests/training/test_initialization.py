@@ -23,10 +23,10 @@ from xlm.text.tokenizers.tokenizer import Tokenizer
 from xlm.training.initialization import (
     Initialization,
     InitializationReport,
-    as_record,
     initialize,
     model_languages,
 )
+from xlm.training.initialization_report import InitializationReport, as_record
 from xlm.training.learner import Learner
 
 SOURCE = Initialization(encoder="there")

@@ -16,7 +16,7 @@ from xlm.run.held_out import Figures, HeldOut
 from xlm.run.stopping import Outcome
 from xlm.run.translation_checks import translation_warnings
 from xlm.training.distributed.processes import Parallel
-from xlm.training.initialization import InitializationReport, as_record
+from xlm.training.initialization_report import InitializationReport, as_record
 from xlm.training.journal import Journal, short
 from xlm.training.loop import Trainer, TrainReport
 

@@ -18,7 +18,8 @@ from xlm.run.reporter import Reporter, warn
 from xlm.run.start import Start, find_start
 from xlm.run.stopping import Watch, stopping_score
 from xlm.run.translation_checks import check_budget, check_pretrained, check_targets
-from xlm.training.initialization import InitializationReport, initialize
+from xlm.training.initialization import initialize
+from xlm.training.initialization_report import InitializationReport
 from xlm.training.loop import Trainer, Verdict, train
 from xlm.training.speed import emulated, matmul_ceiling
 

@@ -1,0 +1,67 @@
+"""An account of the tensors of a model that starts from others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class InitializationReport:
+    """What became of every tensor."""
+
+    copied: dict[str, str] = field(default_factory=dict)
+    """Tensor of the learner: the tensor it was taken from."""
+    left: dict[str, str] = field(default_factory=dict)
+    """Tensor of the learner that keeps its own initialization: why."""
+    unused: dict[str, str] = field(default_factory=dict)
+    """Tensor of a source (``SOURCE: NAME``) that nothing was taken from: why."""
+    notes: list[str] = field(default_factory=list)
+    """What was done beside copying: rows cut, averaged or added."""
+
+    def lines(self) -> list[str]:
+        """The account in lines; tensors with the same reason share one."""
+        lines = [f"initialized {len(self.copied)} tensors", *self.notes]
+        for what, tensors in (("initialization kept", self.left), ("not used", self.unused)):
+            reasons: dict[str, list[str]] = {}
+            for name, reason in tensors.items():
+                reasons.setdefault(reason, []).append(name)
+            for reason, names in reasons.items():
+                lines.append(f"{what} ({reason}): {', '.join(_short(names))}")
+        return lines
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    """Names of tensors; those that differ in their layer alone as one, ``layers.0-3.norm``."""
+    layers: dict[str, list[int]] = {}
+    for name in names:
+        found = re.search(r"layers\.(\d+)\.", name)
+        pattern = re.sub(r"layers\.\d+\.", "layers.*.", name)
+        layers.setdefault(pattern, []).extend([int(found[1])] if found else [])
+    return [
+        pattern.replace("layers.*.", f"layers.{_ranges(numbers)}.") if numbers else pattern
+        for pattern, numbers in layers.items()
+    ]
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """``0-3,5`` of 0, 1, 2, 3 and 5."""
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ",".join(str(p[0]) if len(p) == 1 else f"{p[0]}-{p[-1]}" for p in parts)
+
+
+def as_record(report: InitializationReport) -> dict[str, Any]:
+    """The report for ``metrics.jsonl``."""
+    return {
+        "notes": report.notes,
+        "copied": report.copied,
+        "left": report.left,
+        "unused": report.unused,
+    }
