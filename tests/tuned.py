@@ -41,13 +41,21 @@ TASKS: dict[str, Task] = {
     ),
     "quiz": Answering(files=FILES, length=40, longest_question=12, stride=10, rows=4),
 }
-SHAPES = ("xlm", "xlm-roberta", "bert")
+SHAPES = ("xlm", "xlm-roberta", "bert", "roformer", "modernbert")
 _OF_BERT = {"language_embeddings": False, "output_transform": True}
+_FIELDS: dict[str, dict[str, Any]] = {
+    "xlm": {},
+    "xlm-roberta": {**_OF_BERT, "num_segments": 1},
+    "bert": {**_OF_BERT, "num_segments": 2},
+    "roformer": {**_OF_BERT, "num_segments": 2, "positions": "rotary"},
+    "modernbert": {"preset": "modernbert-tiny", "feed_forward": 48, "window": 8, "global_every": 2},
+}
+"""What of a body's shape is an architecture's own."""
 
 
 @functools.cache
 def tokenizer(shape: str) -> Tokenizer:
-    """fastBPE, XLM-R's unigram model or WordPiece, learnt on the sample."""
+    """fastBPE, XLM-R's unigram model or (in the other shapes) WordPiece, learnt on the sample."""
     if shape == "xlm":
         return learn_fastbpe_tokenizer(list(peers.lines()), 400)
     if shape == "xlm-roberta":
@@ -66,8 +74,7 @@ def body(shape: str = "xlm", strength: float = 1.0, **changes: Any) -> Pretraine
     With more ``strength`` of the layers the first state depends more on the words behind it.
     """
     sizes: dict[str, Any] = {"dim": 32, "num_layers": 2, "num_heads": 4, "max_positions": 64}
-    if shape != "xlm":
-        sizes |= {**_OF_BERT, "num_segments": 2 if shape == "bert" else 1}
+    sizes |= _FIELDS[shape]
     languages = LANGUAGES if shape == "xlm" else {}
     own = tokenizer(shape)
     with torch.random.fork_rng(devices=[]):
@@ -105,6 +112,15 @@ def tuned(
         heads |= {f"heads.{name}.{own}": tensor for own, tensor in head.state_dict().items()}
     saved = to_yaml({"objectives": chosen})
     return PretrainedModel(model.transformer, model.tokenizer, model.languages, {}, heads, saved)
+
+
+def kind_of(shape: str, name: str) -> str:
+    """What transformers' class for the task of that name has before its last layer."""
+    if shape == "modernbert":
+        return "transform"
+    if name not in ("nli", "likeness", "pages"):
+        return "linear"
+    return {"xlm": "linear", "roformer": "dense"}.get(shape, "tanh")
 
 
 def with_readout(name: str, **fields: Any) -> Task:

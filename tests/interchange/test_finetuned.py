@@ -177,9 +177,7 @@ def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_verb_writes_the_only_head_and_measures_it(
     shape: Any, name: str, exported: Path, tmp_path: Path
 ) -> None:
-    sentences = name in ("nli", "likeness")
-    kind = "tanh" if sentences and shape != "xlm" else "linear"
-    task = tuned.with_readout(name, kind=kind)
+    task = tuned.with_readout(name, kind=tuned.kind_of(shape, name))
     tuned.tuned(shape=shape, tasks={"own": task}).save_pretrained(tmp_path / "one")
     config = Export(source=str(tmp_path / "one"), folder=str(tmp_path / "out"), format=shape)
     result = export_model(config)

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -77,6 +78,8 @@ KINDS = {
     "mean": Readout(pooling="mean"),
     "tanh": Readout(kind="tanh", pooling="first"),
     "tanh max": Readout(kind="tanh", pooling="max"),
+    "dense": Readout(kind="dense"),
+    "transform": Readout(kind="transform", pooling="mean"),
     "mmte": Readout(kind="feed-forward", pooling="max", size=11),
     "features": Readout(features=True, lstm_size=5),
     "features mean": Readout(features=True, pooling="mean", kind="feed-forward"),
@@ -152,7 +155,40 @@ def test_pooling_never_looks_at_padding(drawn):
 # Words.
 
 
-@pytest.mark.parametrize("kind", ["linear", "tanh", "feed-forward"])
+def gelu(x):
+    return x * np.vectorize(math.erf)(x / math.sqrt(2)) / 2 + x / 2
+
+
+def normalized(layer, x):
+    return linear_like(layer, (x - x.mean()) / np.sqrt(x.var() + layer.eps))
+
+
+def linear_like(layer, x):
+    return x * layer.weight.detach().numpy() + layer.bias.detach().numpy()
+
+
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+@pytest.mark.parametrize("kind", ["dense", "transform"])
+def test_heads_of_roformer_and_modernbert(kind, pooling):
+    """A layer with the model's activation, which ModernBERT normalizes."""
+    model, shape = network()
+    head = made(SentenceHead, Readout(kind=kind, pooling=pooling), shape).eval()
+    dense = head.after.dense if kind == "transform" else head.after[1]
+    for row, length in enumerate(LENGTHS):
+        states = toys.alone(model, batch().tokens[row, :length].tolist(), language=1)
+        hidden = gelu(linear(dense, states[0] if pooling == "first" else states.mean(0)))
+        if kind == "transform":
+            hidden = normalized(head.after.norm, hidden)
+        expected = linear(head.output, hidden)
+        assert np.allclose(expected, head(model, batch())[row].detach())
+
+
+def test_a_transform_is_as_wide_as_the_model():
+    with pytest.raises(ConfigError, match="readout.kind is transform, .*readout.features"):
+        Readout(kind="transform", features=True)
+
+
+@pytest.mark.parametrize("kind", ["linear", "tanh", "dense", "transform", "feed-forward"])
 def test_words_are_read_at_their_cells(kind):
     model, shape = network()
     whole = batch()
@@ -162,9 +198,11 @@ def test_words_are_read_at_their_cells(kind):
     for cell, scores in zip(whole.predict.tolist(), found, strict=True):
         row, place = divmod(cell, 9)
         x = toys.alone(model, whole.tokens[row, : LENGTHS[row]].tolist(), language=1)[place]
-        if kind != "linear":
+        if kind == "transform":
+            x = normalized(head.hidden.norm, gelu(linear(head.hidden.dense, x)))
+        elif kind != "linear":
             x = linear(head.hidden[0], x)
-            x = np.tanh(x) if kind == "tanh" else np.maximum(x, 0)
+            x = {"tanh": np.tanh, "dense": gelu}.get(kind, lambda x: np.maximum(x, 0))(x)
             assert len(x) == (13 if kind == "feed-forward" else 16)
         assert np.allclose(linear(head.output, x), scores.detach())
 

@@ -18,11 +18,14 @@ from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
 from xlm.objective import Objective
 from xlm.objectives.masked import MaskedLM
+from xlm.tasks.classification import Classification
+from xlm.tasks.heads import Readout
+from xlm.tasks.tagging import Tagging
+from xlm.tasks.task import Files
 from xlm.text.tokenizers.fastbpe import FastBpeTokenizer
 from xlm.text.tokenizers.tokenizer import Tokenizer
 from xlm.training.initialization import (
     Initialization,
-    InitializationReport,
     initialize,
     model_languages,
 )
@@ -327,6 +330,32 @@ def test_a_longer_table_of_positions_is_cut() -> None:
     rows = there.transformer.encoder.positions.weight[:20]
     assert torch.equal(own.model.state_dict()["encoder.positions.weight"], rows)
     assert "encoder: positions: the first 20 of the source's 32 rows" in report.notes
+
+
+@pytest.mark.parametrize("kind", ["transform", "dense"])
+def test_a_transform_before_a_new_classifier_starts_as_the_source_s(kind: Any) -> None:
+    """As transformers' classes of ModernBERT do; their last layer is new."""
+    config = shape(output_transform=True)
+    words = Tagging(files=Files(train={"en": "x"}), tags=["a", "b"], readout=Readout(kind=kind))
+    sentences = Classification(
+        files=Files(train={"en": "x"}), labels=["a", "b"], readout=Readout(kind=kind)
+    )
+    own = learner(config, objectives={"pos": words, "nli": sentences})
+    there = source(config)
+    with torch.no_grad():
+        for parameter in there.transformer.encoder.output_transform.parameters():  # type: ignore[union-attr]
+            parameter.add_(1.0)
+    report = start(own, there)
+    heads = {name: value for name, value in own.state_dict().items() if name.startswith("heads.")}
+    theirs = there.transformer.encoder.state_dict()
+    for head in ("heads.pos.hidden", "heads.nli.after"):
+        for part in ("dense.weight", "dense.bias", "norm.weight", "norm.bias"):
+            if kind == "transform":
+                assert torch.equal(heads[f"{head}.{part}"], theirs[f"output_transform.{part}"])
+                assert report.copied[f"{head}.{part}"] == f"encoder.output_transform.{part}"
+    left = {name for name, reason in report.left.items() if reason == "a new head"}
+    last = {f"heads.{task}.output.{part}" for task in ("pos", "nli") for part in ("weight", "bias")}
+    assert left == (last if kind == "transform" else set(heads))
 
 
 # Vocabulary.

@@ -18,7 +18,7 @@ from xlm.model.config import ModelConfig
 from xlm.model.norms import build_norm
 from xlm.model.positions import Rotation
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "relu": F.relu,
     "silu": F.silu,
@@ -33,7 +33,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.activation, self.gated = _ACTIVATIONS[config.activation], config.gated
+        self.activation, self.gated = ACTIVATIONS[config.activation], config.gated
         inner = config.inner_dim * (2 if self.gated else 1)
         self.expand = nn.Linear(config.dim, inner, bias=config.biases)
         self.contract = nn.Linear(config.inner_dim, config.dim, bias=config.biases)
@@ -53,7 +53,7 @@ class OutputTransform(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.dense = nn.Linear(config.dim, config.dim, bias=config.biases)
-        self.activation = _ACTIVATIONS[config.activation]
+        self.activation = ACTIVATIONS[config.activation]
         self.norm = build_norm(config)
 
     def forward(self, x: Tensor) -> Tensor:

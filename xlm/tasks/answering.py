@@ -24,6 +24,7 @@ from xlm.errors import ConfigError, DataError
 from xlm.metrics.answers import Rules, answer_figures, answer_scores, normalize_answer
 from xlm.metrics.scores import Scores
 from xlm.model.config import ModelConfig
+from xlm.model.layers import OutputTransform
 from xlm.model.transformer import Transformer
 from xlm.objective import sum_cross_entropy
 from xlm.rng import Random
@@ -81,7 +82,7 @@ class Answering(Task):
 
     def __post_init__(self) -> None:
         Task.__post_init__(self)
-        self.readout.check_cells("Answering", kinds=False)
+        self.readout.check_cells("Answering", "transform")
         for name in ("longest_question", "longest_answer"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1: found {getattr(self, name)}")
@@ -245,17 +246,19 @@ class Answering(Task):
 
 
 class SpanHead(nn.Module):
-    """A linear layer to two scores a cell; -inf at padding."""
+    """A linear layer to two scores a cell, perhaps after a transform; -inf at padding."""
 
     def __init__(self, readout: Readout, config: ModelConfig):
         super().__init__()
         self.reader = Reader(readout, config)
+        transforms = readout.kind == "transform"
+        self.hidden = OutputTransform(config) if transforms else nn.Identity()
         self.dropout = nn.Dropout(readout.dropout)
         self.output = nn.Linear(self.reader.width, 2)
 
     def forward(self, model: Transformer, batch: Batch) -> Tensor:
         """``[B, T, 2]``."""
-        scores: Tensor = self.output(self.dropout(self.reader(model, batch)))
+        scores: Tensor = self.output(self.dropout(self.hidden(self.reader(model, batch))))
         places = torch.arange(batch.tokens.shape[1], device=scores.device)
         return scores.masked_fill((places >= batch.lengths[:, None])[..., None], float("-inf"))
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from xlm.batch import Batch
 from xlm.errors import ConfigError
 from xlm.model.config import ModelConfig
+from xlm.model.layers import ACTIVATIONS, OutputTransform
 from xlm.model.pooling import Pooling, pool
 from xlm.model.transformer import Transformer
 
@@ -26,10 +27,12 @@ from xlm.model.transformer import Transformer
 class Readout:
     """What is put on the encoder, and how the encoder is read."""
 
-    kind: Literal["linear", "tanh", "feed-forward"] = "linear"
+    kind: Literal["linear", "tanh", "dense", "transform", "feed-forward"] = "linear"
     """linear (XLM, mBERT study); tanh (a linear layer and tanh before it, as BERT's and XLM-R's
-    classes in transformers have); feed-forward (MMTE: a layer of ``size`` before the pooling, and
-    for sentences one after it)."""
+    classes in transformers have); dense (the same with the model's activation, as RoFormer's has);
+    transform (a linear layer, the model's activation and a normalization, as ModernBERT's have: a
+    copy of the model's output transform at first); feed-forward (MMTE: a layer of ``size`` before
+    the pooling, and for sentences one after it)."""
     pooling: Pooling | None = None
     """Sentences: the first hidden state, or the maximum or mean over the real ones; null: the
     first, and with features the maximum (mBERT study, section 5)."""
@@ -58,16 +61,23 @@ class Readout:
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"readout.dropout must be in [0, 1): found {self.dropout}")
 
-    def check_cells(self, task: str, *, kinds: bool) -> None:
+        if self.features and self.kind == "transform":
+            raise ConfigError(
+                "readout.kind is transform, which is as wide as the model, and readout.features "
+                "true, whose states are an LSTM's: choose one of the two"
+            )
+
+    def check_cells(self, task: str, *kinds: str) -> None:
         """Raise ConfigError for a pooling, which a task on cells has not, and for another kind
-        than linear where ``kinds`` is false."""
+        than linear and ``kinds``."""
         if self.pooling is not None:
             raise ConfigError(
                 f"readout.pooling is {self.pooling}: {task} reads cells, pools none; leave it out"
             )
-        if self.kind != "linear" and not kinds:
+        if self.kind not in ("linear", *kinds):
+            others = f"; {' or '.join(kinds)} is possible" if kinds else ""
             raise ConfigError(
-                f"readout.kind is {self.kind}: {task} has a scorer of its own; leave it out"
+                f"readout.kind is {self.kind}: {task} has a scorer of its own; leave it out{others}"
             )
 
 
@@ -108,6 +118,25 @@ class Reader(nn.Module):
         return padded
 
 
+class Activation(nn.Module):
+    """The activation of a model's layers, without their gates."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.function = ACTIVATIONS[config.activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape, and the same back."""
+        return self.function(x)
+
+
+def _activation(readout: Readout, config: ModelConfig) -> nn.Module:
+    """Return what follows a head's hidden layer."""
+    if readout.kind == "dense":
+        return Activation(config)
+    return nn.Tanh() if readout.kind == "tanh" else nn.ReLU()
+
+
 class SentenceHead(nn.Module):
     """One vector a row, ``[B, outputs]``."""
 
@@ -122,9 +151,11 @@ class SentenceHead(nn.Module):
             self.before = nn.Sequential(nn.Linear(width, readout.size), nn.ReLU())
             self.after = nn.Sequential(nn.Linear(readout.size, readout.size), nn.ReLU())
             width = readout.size
-        elif readout.kind == "tanh":
+        elif readout.kind == "transform":
+            self.after = OutputTransform(config)
+        elif readout.kind != "linear":
             self.after = nn.Sequential(
-                nn.Dropout(readout.dropout), nn.Linear(width, width), nn.Tanh()
+                nn.Dropout(readout.dropout), nn.Linear(width, width), _activation(readout, config)
             )
         self.dropout = nn.Dropout(readout.dropout)
         self.output = nn.Linear(width, num_outputs)
@@ -145,10 +176,11 @@ class WordHead(nn.Module):
         self.reader = Reader(readout, config)
         self.hidden: nn.Module = nn.Identity()
         width = self.reader.width
-        if readout.kind != "linear":
+        if readout.kind == "transform":
+            self.hidden = OutputTransform(config)
+        elif readout.kind != "linear":
             size = readout.size if readout.kind == "feed-forward" else width
-            activation = nn.ReLU() if readout.kind == "feed-forward" else nn.Tanh()
-            self.hidden = nn.Sequential(nn.Linear(width, size), activation)
+            self.hidden = nn.Sequential(nn.Linear(width, size), _activation(readout, config))
             width = size
         self.dropout = nn.Dropout(readout.dropout)
         self.output = nn.Linear(width, num_outputs)

@@ -81,7 +81,7 @@ class Parsing(Task):
 
     def __post_init__(self) -> None:
         Task.__post_init__(self)
-        self.readout.check_cells("Parsing", kinds=False)
+        self.readout.check_cells("Parsing")
         for name in ("arc_size", "label_size", "upos_size", "longest_words", "train_length"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1: found {getattr(self, name)}")

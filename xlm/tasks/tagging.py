@@ -64,7 +64,7 @@ class Tagging(Task):
 
     def __post_init__(self) -> None:
         Task.__post_init__(self)
-        self.readout.check_cells("Tagging", kinds=True)
+        self.readout.check_cells("Tagging", "tanh", "dense", "transform", "feed-forward")
         if not 0 <= self.context < self.length - 2:
             raise ConfigError(
                 f"context must be below length - 2 = {self.length - 2}: found {self.context}"

@@ -6,6 +6,7 @@ starts from an encoder keeps its own cross-attention (XLM section 5.2; docs/fide
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -30,6 +31,8 @@ COMPUTED_WITH = (
     "layer_norm_eps",
 )  # fmt: skip
 """What of a shape no tensor shows, and yet decides what the tensors compute."""
+_OF_TRANSFORM = re.compile(r"^heads\..*\.(?:after|hidden)\.((?:dense|norm)\.(?:weight|bias))$")
+"""Names of the tensors of a transform in the heads of ``xlm.tasks``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,12 +319,22 @@ def _take_heads(
     report: InitializationReport,
     values: dict[str, Tensor],
 ) -> None:
-    """Heads whose names and shapes are equal; the others are new."""
-    heads = source.heads if source is not None and settings.only == "all" else {}
+    """Heads whose names and shapes are equal; the others are new, but for a transform.
+
+    A transform before a new classifier starts as the source's before its output, as in
+    transformers' ModernBERT.
+    """
+    whole = source is not None and settings.only == "all"
+    heads = source.heads if source is not None and whole else {}
+    encoder = source.transformer.encoder.state_dict() if source is not None and whole else {}
     for name, own in learner.state_dict().items():
         if not name.startswith("heads."):
             continue
-        if name not in heads:
+        part = _OF_TRANSFORM.search(name)
+        there = f"output_transform.{part[1]}" if part else ""
+        if name not in heads and there in encoder and encoder[there].shape == own.shape:
+            values[name], report.copied[name] = encoder[there], f"encoder.{there}"
+        elif name not in heads:
             report.left[name] = "a new head"
         elif heads[name].shape != own.shape:
             report.left[name] = f"{list(heads[name].shape)} there, {list(own.shape)} here"

@@ -43,15 +43,22 @@ CLASSES = {
     ("bert", "nli"): "BertForSequenceClassification",
     ("bert", "names"): "BertForTokenClassification",
     ("bert", "quiz"): "BertForQuestionAnswering",
+    ("roformer", "nli"): "RoFormerForSequenceClassification",
+    ("roformer", "names"): "RoFormerForTokenClassification",
+    ("roformer", "quiz"): "RoFormerForQuestionAnswering",
+    ("modernbert", "nli"): "ModernBertForSequenceClassification",
+    ("modernbert", "names"): "ModernBertForTokenClassification",
+    ("modernbert", "quiz"): "ModernBertForQuestionAnswering",
 }
-BODIES = ("transformer.", "bert.", "roberta.")
+BODIES = ("transformer.", "bert.", "roberta.", "roformer.", "model.")
 SENTENCES = ("nli", "likeness", "pages")
 
 
 def fitting(shape: str, name: str, **readout: Any) -> FineTuned:
     """A random model with a head that the class of transformers has."""
-    kind = "tanh" if shape != "xlm" and name in SENTENCES else "linear"
-    task = tuned.with_readout(name, **{"kind": kind, "dropout": 0.3, **readout})
+    task = tuned.with_readout(
+        name, **{"kind": tuned.kind_of(shape, name), "dropout": 0.3, **readout}
+    )
     return with_task(tuned.tuned(shape=shape, tasks={name: task}), "here")
 
 
@@ -79,7 +86,7 @@ def difference(found: FineTuned, peer: Any, shape: str) -> float:
     assert len(set(batch.lengths.tolist())) > 1, "nothing is padded"
     real = torch.arange(batch.tokens.shape[1]) < batch.lengths[:, None]
     batch = replace(batch, predict=real.flatten().nonzero()[:, 0])
-    inputs = peers.feed(batch, token_types=shape == "bert")
+    inputs = peers.feed(batch, token_types=shape in ("bert", "roformer"))
     if shape == "xlm":
         inputs["langs"] = batch.langs
     given = peer(**inputs)
@@ -141,15 +148,18 @@ def test_rates_of_dropout_are_those_of_training(shape: str, tmp_path: Path) -> N
         for name, module in peer.named_modules()
         if isinstance(module, torch.nn.Dropout) and not name.startswith(BODIES)
     ]
-    assert [module.p for module in heads] == [0.3]
+    assert [module.p for module in heads] == [0.1 if shape == "roformer" else 0.3]
     before = "training it further: the dropout before the layer with tanh is not there"
     assert (before in said) == (shape == "bert")
     said = written(fitting(shape, "names"), shape, tmp_path / "names")
-    rate = opened(tmp_path / "names", AUTO["names"]).dropout.p
+    peer = opened(tmp_path / "names", AUTO["names"])
+    rate = (peer.drop if shape == "modernbert" else peer.dropout).p
     other = "training it further: dropout 0.3 before the last layer is the model's 0.1 there"
-    assert (rate, other in said) == ((0.1, True) if shape == "xlm" else (0.3, False))
+    of_body = shape in ("xlm", "roformer")
+    assert (rate, other in said) == ((0.1, True) if of_body else (0.3, False))
     said = written(fitting(shape, "quiz"), shape, tmp_path / "quiz")
-    assert "training it further: dropout 0.3 before the last layer is none there" in said
+    none = "training it further: dropout 0.3 before the last layer is none there"
+    assert (none in said) == (shape != "modernbert")
 
 
 def test_a_causal_task_goes_to_xlm_alone(tmp_path: Path) -> None:
@@ -160,7 +170,7 @@ def test_a_causal_task_goes_to_xlm_alone(tmp_path: Path) -> None:
     assert difference(found, peer, "xlm") <= TOLERANCE
     back = open_finetuned(tmp_path / "causal")
     assert back.task.readout.causal
-    for shape in ("xlm-roberta", "bert"):
+    for shape in tuned.SHAPES[1:]:
         with pytest.raises(
             ConfigError, match=r"causally.*readout.causal false, or export it as xlm"
         ):
@@ -171,6 +181,10 @@ def test_a_causal_task_goes_to_xlm_alone(tmp_path: Path) -> None:
 REFUSED = {
     "linear to XLM-R": ("xlm-roberta", {"kind": "linear"}, "XLMRoberta.* has a layer .*kind tanh"),
     "linear to BERT": ("bert", {"kind": "linear"}, "has a layer with tanh .*readout.kind tanh"),
+    "tanh to RoFormer": ("roformer", {"kind": "tanh"}, "with the model's activation .*kind dense"),
+    "linear to ModernBERT": ("modernbert", {"kind": "linear"}, "a normalization .*kind transform"),
+    "mean to RoFormer": ("roformer", {"pooling": "mean"}, "pooling mean .*readout.pooling first"),
+    "max to ModernBERT": ("modernbert", {"pooling": "max"}, "pooling max .*readout.pooling first"),
     "tanh to XLM": ("xlm", {"kind": "tanh"}, "has no layer with tanh .*readout.kind linear"),
     "mean": ("xlm", {"pooling": "mean"}, "with readout.pooling mean .*pooling first"),
     "feed-forward": ("xlm", {"kind": "feed-forward"}, "readout.kind feed-forward .*linear or tanh"),
@@ -205,7 +219,18 @@ def test_a_body_of_another_shape_is_refused_by_its_own_writer(tmp_path: Path) ->
         written(replace(found, model=deep), "bert", tmp_path)
 
 
-@pytest.mark.parametrize("shape", ["xlm-roberta", "bert"])
+def test_modernbert_reads_the_mean_too(tmp_path: Path) -> None:
+    found = fitting("modernbert", "nli", pooling="mean")
+    written(found, "modernbert", tmp_path)
+    peer = opened(tmp_path, AUTO["nli"])
+    assert peer.config.classifier_pooling == "mean"
+    assert difference(found, peer, "modernbert") <= TOLERANCE
+    back = open_finetuned(tmp_path)
+    assert back.task.readout.pooling == "mean"
+    assert difference(back, peer, "modernbert") <= TOLERANCE
+
+
+@pytest.mark.parametrize("shape", ["xlm-roberta", "bert", "roformer", "modernbert"])
 def test_a_bare_body_goes_too(shape: str, tmp_path: Path) -> None:
     """Its output has no transform, as after fine-tuning a model that came without an output."""
     plain = tuned.body(shape, output_transform=False)
@@ -216,21 +241,26 @@ def test_a_bare_body_goes_too(shape: str, tmp_path: Path) -> None:
     assert not any("output bias" in line for line in lost)
 
 
-@pytest.mark.parametrize("kind", ["XLMRoberta", "Roberta", "Camembert", "Bert", "XLM"])
+KINDS = ["XLMRoberta", "Roberta", "Camembert", "Bert", "XLM", "RoFormer", "ModernBert"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "end", ["SequenceClassification", "TokenClassification", "QuestionAnswering"]
 )
 def test_heads_that_transformers_made(kind: str, end: str, tmp_path: Path) -> None:
     """A classifier of the hub, say: read here, the same scores."""
     name = {"Q": "quiz", "T": "names", "S": "nli"}[end[0]]
-    shape = {"Bert": "bert", "XLM": "xlm"}.get(kind, "xlm-roberta")
+    shape = {"Bert": "bert", "XLM": "xlm", "RoFormer": "roformer", "ModernBert": "modernbert"}.get(
+        kind, "xlm-roberta"
+    )
     end += "Simple" if (kind, end[0]) == ("XLM", "Q") else ""
     peer = foreign(kind, end, shape, tmp_path)
     found = open_finetuned(tmp_path)
     if name != "quiz":
         labels = found.task.labels if name == "nli" else found.task.tags  # type: ignore[attr-defined]
         assert labels == ["alpha", "beta", "gamma"]
-        assert found.task.readout.dropout == (0.1 if kind == "XLM" else 0.25)
+        assert found.task.readout.dropout == (0.1 if kind in ("XLM", "RoFormer") else 0.25)
     assert difference(found, peer, shape) <= TOLERANCE
     assert not any("head" in line for line in found.model.extra["lost"])
 
@@ -244,11 +274,15 @@ def foreign(kind: str, end: str, shape: str, folder: Path, **changes: Any) -> An
         settings = {}
     own = json.loads((folder / "config.json").read_text())
     sizes = {**peers.SIZES, "vocab_size": own["vocab_size"], "classifier_dropout": 0.25}
-    sizes |= {"max_position_embeddings": 80, "type_vocab_size": 2 if shape == "bert" else 1}
+    sizes |= {"max_position_embeddings": 80, "type_vocab_size": 1 + (shape in ("bert", "roformer"))}
     if kind == "XLM":
         sizes = {name: own[name] for name in (*OF_XLM, "vocab_size", "max_position_embeddings")}
+    if kind == "ModernBert":
+        sizes |= {"pad_token_id": own["pad_token_id"], "local_attention": 8}
     config = getattr(transformers, f"{kind}Config")(**{**sizes, **settings, **changes})
-    peer = peers.shake(getattr(transformers, f"{kind}For{end}")(config))
+    peer = getattr(transformers, f"{kind}For{end}")(config)
+    kept = {n: p.clone() for n, p in peer.named_parameters() if "embed_positions" in n}  # sinusoids
+    peers.shake(peer).load_state_dict(kept, strict=False)
     peer.save_pretrained(folder)
     return peer
 
@@ -263,6 +297,7 @@ OF_XLM = (
     "eos_token_id", "pad_token_id",
 )  # fmt: skip
 WRONG = {
+    "a pooling": ("modernbert", {"classifier_pooling": "max"}, "is 'max', expected 'cls' or"),
     "many labels": ("xlm", {"problem_type": "multi_label_classification"}, "multi_label"),
     "mean": ("xlm", {"summary_type": "mean"}, "summary_type is 'mean', expected 'first'"),
     "activation": ("xlm", {"summary_activation": "tanh"}, "is 'tanh', expected None"),

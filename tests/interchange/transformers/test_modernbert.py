@@ -4,13 +4,16 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.interchange import peers
 from tests.interchange.peers import TOLERANCE
 from xlm.convert import Export, export_model
 from xlm.errors import CheckpointError, ConfigError, DataError
 from xlm.interchange.load import load
+from xlm.interchange.transformers.files import read_config
 from xlm.interchange.transformers.modernbert import (
+    _settings,
     read_transformers_modernbert,
     write_transformers_modernbert,
 )
@@ -29,7 +32,7 @@ SHAPE = {
 }  # fmt: skip
 
 
-def ours(tokenizer=None, **changes):
+def ours(tokenizer=None, noise=0.1, **changes):
     """A random model of ModernBERT's shape, away from its first values."""
     tokenizer = tokenizer or learn_sentencepiece(peers.lines(), 700)
     torch.manual_seed(0)
@@ -39,7 +42,7 @@ def ours(tokenizer=None, **changes):
     )  # fmt: skip
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += 0.1 * torch.randn_like(parameter)
+            parameter += noise * torch.randn_like(parameter)
     return PretrainedModel(model.eval(), tokenizer, {}, {})
 
 
@@ -182,9 +185,55 @@ def test_settings_without_a_counterpart_are_refused(setting, value, words, tmp_p
         read_transformers_modernbert(tmp_path)
 
 
-def test_a_model_without_an_output_is_refused(tmp_path):
+def test_a_model_without_an_output_gets_a_stand_in_and_leaves_without_one(tmp_path):
+    write_transformers_modernbert(ours(), tmp_path / "whole")
+    config = transformers.AutoConfig.from_pretrained(tmp_path / "whole")
+    peer = peers.shake(transformers.ModernBertModel(config))
+    peer.save_pretrained(tmp_path / "bare")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / "bare" / name).write_bytes((tmp_path / "whole" / name).read_bytes())
+    found = load(tmp_path / "bare")
+    assert any("no output onto the vocabulary" in line for line in found.extra["lost"])
+    given = running(found)
+    real = peers.feed(given, token_types=False)["attention_mask"].bool()
+    with torch.no_grad():
+        theirs = peer(**peers.feed(given, token_types=False)).last_hidden_state[real]
+        assert (found.encode(given)[real] - theirs).abs().max() <= TOLERANCE
+    write_transformers_modernbert(found, tmp_path / "out")
+    again, info = transformers.AutoModel.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert type(again) is transformers.ModernBertModel
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    for name, tensor in peer.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
+
+
+def test_a_model_without_words_is_refused(tmp_path):
     write_transformers_modernbert(ours(), tmp_path)
-    config = transformers.AutoConfig.from_pretrained(tmp_path)
-    transformers.ModernBertModel(config).save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match="expected a ModernBertForMaskedLM"):
+    tensors = load_file(tmp_path / "model.safetensors")
+    del tensors["model.embeddings.tok_embeddings.weight"]
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="with embeddings.tok_embeddings.weight; found"):
         read_transformers_modernbert(tmp_path)
+
+
+def test_a_preset_is_transformers_default(tmp_path):
+    """ModernBERT-base, field by field, and a small one by value in rows longer than the window."""
+    described = transformers.ModernBertConfig().to_dict()
+    (tmp_path / "config.json").write_text(json.dumps({**described, "model_type": "modernbert"}))
+    preset = ModelConfig(preset="modernbert-base")
+    found = _settings(read_config(tmp_path), tmp_path / "config.json")
+    assert found == {name: getattr(preset, name) for name in found}
+
+    model = ours(noise=0.05, **dict.fromkeys(SHAPE, None), preset="modernbert-tiny")
+    assert model.transformer.config == ModelConfig(preset="modernbert-tiny")
+    write_transformers_modernbert(model, tmp_path / "out")
+    peer = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path / "out").eval()
+    tokens = torch.randint(10, 700, (2, 200), generator=torch.Generator().manual_seed(0))
+    lengths = torch.tensor([200, 150])
+    real = torch.arange(200) < lengths[:, None]
+    with torch.no_grad():
+        hidden = model.transformer.encode(tokens, lengths)
+        mine = model.transformer.predict(hidden, real.flatten().nonzero()[:, 0])
+        theirs = peer(input_ids=tokens, attention_mask=real.long()).logits[real]
+    assert (mine - theirs).abs().max() <= TOLERANCE
+    assert theirs.std() > 0.5

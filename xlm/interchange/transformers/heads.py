@@ -3,10 +3,10 @@
     a body, written by its family's module --write_with_head--> the same folder with a head
     a folder with a head --read_head--> TaskHead
 
-    reads      XLM                          RoBERTa, XLM-R, CamemBERT     BERT
-    sentence   linear on the first state    dropout, dense, tanh, linear  dense, tanh, linear
-    word       linear                       linear                        linear
-    span       linear to two scores         the same                      the same
+    reads      XLM      RoBERTa, XLM-R, CamemBERT, BERT   RoFormer      ModernBERT
+    sentence   linear   dense, tanh, linear               dense, gelu   dense, gelu, norm, linear
+    word       linear   linear                            linear        the same
+    span       linear   linear                            linear        the same
 
 The body is read and written by its family's module; what a task makes of a head is the task's.
 """
@@ -32,6 +32,8 @@ from xlm.model.asking import NO_HEAD
 from xlm.model.pretrained import PretrainedModel
 
 Reads = Literal["sentence", "word", "span"]
+HeadKind = Literal["linear", "tanh", "dense", "transform"]
+"""As in ``xlm.tasks.heads.Readout``."""
 Format = Literal["xlm", "xlm-roberta", "bert", "roformer", "modernbert"]
 Write = Callable[[PretrainedModel, Path], list[str]]
 """Writes a body and its tokenizer; returns a line per thing that is lost."""
@@ -42,21 +44,36 @@ _STEMS = {
     "roberta": "Roberta",
     "camembert": "Camembert",
     "bert": "Bert",
+    "roformer": "RoFormer",
+    "modernbert": "ModernBert",
 }
 _ENDS: dict[Reads, str] = {
     "sentence": "ForSequenceClassification",
     "word": "ForTokenClassification",
     "span": "ForQuestionAnswering",
 }
-_PREFIX = {"xlm": "transformer.", "bert": "bert."}
+_PREFIX = {
+    "xlm": "transformer.",
+    "bert": "bert.",
+    "roformer": "roformer.",
+    "modernbert": "model.",
+}
 _ROBERTA = "roberta."
 """The prefix of every other family."""
-_VOCABULARY = ("pred_layer.", "lm_head.", "cls.")
+_VOCABULARY = ("pred_layer.", "lm_head.", "cls.", "head.", "decoder.")
 _OF_THE_OUTPUT = ("the output bias:", "generate() of transformers")
 """How a body's writer begins what it says of an output that is left out here."""
 _GENERATION = "generation_config.json"
-_DENSE = {"xlm": "", "bert": "bert.pooler.dense"}
+_KINDS: dict[str, HeadKind] = {"xlm": "linear", "roformer": "dense", "modernbert": "transform"}
+"""Of sentences, and of ModernBERT's words and spans too; tanh elsewhere."""
+_DENSE = {"bert": "bert.pooler.dense", "modernbert": "head.dense"}
 _DENSE_ELSEWHERE = "classifier.dense"
+_NORM = "head.norm"
+_LAYERS = {"tanh": "tanh", "dense": "the model's activation",
+           "transform": "the model's activation and a normalization"}  # fmt: skip
+"""What follows the layer before a head's last one."""
+_POOLINGS = {"first": "cls", "mean": "mean"}
+"""ModernBERT's names of how a sentence is read."""
 _SUMMARY = {
     "summary_type": "first",
     "summary_use_proj": True,
@@ -74,12 +91,18 @@ class TaskHead:
     """sentence: the first hidden state; word: each one; span: each one, as first and as last."""
     output: Mapping[str, Tensor]
     """The last layer: ``weight`` ``[K, D]`` and ``bias`` ``[K]``."""
+    kind: HeadKind = "linear"
+    """What stands before it."""
     dense: Mapping[str, Tensor] = field(default_factory=dict)
-    """A layer before it, with tanh: ``[D, D]`` and ``[D]``; empty where there is none."""
+    """A layer before it: ``[D, D]`` and ``[D]``; empty if linear, and perhaps without a bias."""
+    norm: Mapping[str, Tensor] = field(default_factory=dict)
+    """transform: the normalization after it, ``[D]`` each, perhaps without a bias."""
+    pooling: Literal["first", "mean"] = "first"
+    """sentence: the state that is read."""
     labels: tuple[str, ...] = ()
     """The name of each output, in order; empty for a number, and for spans."""
     dropout: float = 0.0
-    """Before the last layer (and before ``dense``), in training."""
+    """Before the last layer (and before ``dense``, unless that is a transform), in training."""
     causal: bool = False
     """Whether the encoder is read causally."""
 
@@ -98,11 +121,6 @@ def write_with_head(
     ``write`` is the writer of ``format``. Raises ConfigError, naming what to train with, where the
     format's class has no such head or no such body.
     """
-    if format in ("roformer", "modernbert"):
-        raise ConfigError(
-            "the head of a task does not go to RoFormer's or ModernBERT's classes: export the body "
-            "alone (task empty), or fine-tune a model of XLM's, BERT's or XLM-R's shape"
-        )
     names = _names(format, head)
     if head.causal and format != "xlm":
         raise ConfigError(
@@ -150,10 +168,11 @@ def read_head(folder: str | Path) -> TaskHead | None:
     path = folder / CONFIG
     _check_settings(config, kind, reads, path)
     tensors = read_weights(folder)
-    layers: dict[str, dict[str, Tensor]] = {"dense": {}, "output": {}}
-    names = {"output": _output_name(kind, reads), "dense": _dense_name(kind, reads)}
-    for layer, name in names.items():
-        for part in ("weight", "bias") if name else ():
+    head_kind = _kind(kind, reads)
+    layers: dict[str, dict[str, Tensor]] = {"norm": {}, "dense": {}, "output": {}}
+    for layer, name in _layers(kind, reads).items():
+        parts = ["weight", "bias"] if layer == "output" or head_kind != "transform" else ["weight"]
+        for part in parts:
             if f"{name}.{part}" not in tensors:
                 raise CheckpointError(f"{folder}: has no tensor {name}.{part}, which {found} has")
             layers[layer][part] = tensors[f"{name}.{part}"]
@@ -161,14 +180,36 @@ def read_head(folder: str | Path) -> TaskHead | None:
     return TaskHead(
         reads=reads,
         output=layers["output"],
+        kind=head_kind,
         dense=layers["dense"],
+        norm=layers["norm"],
+        pooling=_pooling(config, kind, reads),
         labels=_labels(config, reads, len(layers["output"]["bias"]), path),
         dropout=_dropout(config, kind, reads, path),
         causal=bool(config.get("causal", False)),
     )
 
 
+def _layers(kind: str, reads: Reads) -> dict[str, str]:
+    """The name of each layer of a head in files of that ``model_type``."""
+    names = {"output": _output_name(kind, reads)}
+    head_kind = _kind(kind, reads)
+    if head_kind != "linear":
+        names["dense"] = _DENSE.get(kind, _DENSE_ELSEWHERE)
+    if head_kind == "transform":
+        names["norm"] = _NORM
+    return names
+
+
+def _kind(kind: str, reads: Reads) -> HeadKind:
+    """Return what a class has before its last layer."""
+    found = _KINDS.get(kind, "tanh")
+    return found if reads == "sentence" or found == "transform" else "linear"
+
+
 def _output_name(kind: str, reads: Reads) -> str:
+    if kind == "modernbert":
+        return "classifier"
     if reads == "span":
         return "qa_outputs"
     if reads == "word" or kind == "bert":
@@ -176,20 +217,30 @@ def _output_name(kind: str, reads: Reads) -> str:
     return "sequence_summary.summary" if kind == "xlm" else "classifier.out_proj"
 
 
-def _dense_name(kind: str, reads: Reads) -> str:
-    return _DENSE.get(kind, _DENSE_ELSEWHERE) if reads == "sentence" else ""
+def _pooling(config: Mapping[str, Any], kind: str, reads: Reads) -> Literal["first", "mean"]:
+    """Return how ModernBERT reads a sentence; every other class reads the first state."""
+    if kind != "modernbert" or reads != "sentence":
+        return "first"
+    return "mean" if config.get("classifier_pooling", "cls") == "mean" else "first"
 
 
 def _names(kind: str, head: TaskHead) -> dict[str, str]:
     """The name of each layer of the head; ConfigError where the class has another."""
-    dense = _dense_name(kind, head.reads)
-    if bool(head.dense) != bool(dense):
-        has, expected = ("a", "tanh") if dense else ("no", "linear")
+    expected, name = _kind(kind, head.reads), class_name(kind, head.reads)
+    if head.kind != expected:
+        has = f"no layer with {_LAYERS[head.kind]}" if expected == "linear" else (
+            f"a layer with {_LAYERS[expected]}"
+        )  # fmt: skip
         raise ConfigError(
-            f"the head cannot become that of {class_name(kind, head.reads)}, which has {has} layer "
-            f"with tanh before its last one: fine-tune with readout.kind {expected}"
+            f"the head cannot become that of {name}, which has {has} before its last one: "
+            f"fine-tune with readout.kind {expected}"
         )
-    return {"output": _output_name(kind, head.reads), **({"dense": dense} if dense else {})}
+    if head.pooling != "first" and kind != "modernbert":
+        raise ConfigError(
+            f"the head with readout.pooling {head.pooling} cannot become that of {name}, which "
+            "reads the first state: fine-tune with readout.pooling first"
+        )
+    return _layers(kind, head.reads)
 
 
 def _settings(
@@ -208,8 +259,15 @@ def _settings(
         settings["problem_type"] = choice
     there = f"training it further: dropout {head.dropout:g} before the last layer is"
     general = model.transformer.config.dropout
-    if head.reads == "span":
+    if kind == "modernbert":
+        settings |= {
+            "classifier_dropout": head.dropout,
+            "classifier_pooling": _POOLINGS[head.pooling],
+        }
+    elif head.reads == "span":
         lines += [f"{there} none there"] if head.dropout else []
+    elif kind == "roformer":
+        lines += [f"{there} the model's {general:g} there"] if head.dropout != general else []
     elif kind != "xlm":
         settings["classifier_dropout"] = head.dropout
         if kind == "bert" and head.dense and head.dropout:
@@ -234,6 +292,12 @@ def _check_settings(config: Mapping[str, Any], kind: str, reads: Reads, path: Pa
             f"{path}: problem_type is multi_label_classification, which gives a text any number of "
             "labels: our Classification gives it one"
         )
+    if (kind, reads) == ("modernbert", "sentence"):
+        pooling = config.get("classifier_pooling", "cls")
+        if pooling not in _POOLINGS.values():
+            raise CheckpointError(
+                f"{path}: classifier_pooling is {pooling!r}, expected 'cls' or 'mean'"
+            )
     if (kind, reads) != ("xlm", "sentence"):
         return
     for name, expected in _SUMMARY.items():
@@ -249,7 +313,7 @@ def _check_shapes(
 ) -> None:
     width = config.get("emb_dim", config.get("hidden_size"))
     num = len(layers["output"]["bias"]) if layers["output"]["bias"].ndim else 0
-    sizes = {"output": [num, width], "dense": [width, width]}
+    sizes = {"output": [num, width], "dense": [width, width], "norm": [width]}
     for layer, parts in layers.items():
         for part, tensor in parts.items():
             expected = sizes[layer] if part == "weight" else sizes[layer][:1]
@@ -262,11 +326,15 @@ def _check_shapes(
 
 def _dropout(config: Mapping[str, Any], kind: str, reads: Reads, path: Path) -> float:
     """The rate before the last layer, by transformers' rules and defaults."""
-    if reads == "span":
+    if reads == "span" and kind != "modernbert":
         return 0.0
     general = "dropout" if kind == "xlm" else "hidden_dropout_prob"
     names = [general]
-    if kind != "xlm":
+    if kind == "modernbert":
+        names = ["classifier_dropout"]
+    elif kind == "roformer":
+        names = [general]
+    elif kind != "xlm":
         names = ["classifier_dropout", general]
     elif reads == "sentence":
         names = ["summary_first_dropout"]
@@ -277,7 +345,7 @@ def _dropout(config: Mapping[str, Any], kind: str, reads: Reads, path: Path) -> 
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
             raise CheckpointError(f"{path}: {name} is {rate!r}, expected a probability below 1")
         return float(rate)
-    return 0.1
+    return 0.0 if kind == "modernbert" else 0.1
 
 
 def _labels(config: Mapping[str, Any], reads: Reads, num: int, path: Path) -> tuple[str, ...]:

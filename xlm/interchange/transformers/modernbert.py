@@ -17,7 +17,7 @@ from torch import Tensor
 
 from xlm.errors import CheckpointError, ConfigError
 from xlm.interchange.transformers.encoder import Kind, tokenizer_files
-from xlm.interchange.transformers.encoder_names import build
+from xlm.interchange.transformers.encoder_names import STAND_IN, build, stand_in
 from xlm.interchange.transformers.files import (
     CONFIG,
     read_config,
@@ -26,13 +26,18 @@ from xlm.interchange.transformers.files import (
     write_weights,
 )
 from xlm.interchange.transformers.sentencepiece_json import sentencepiece_json
+from xlm.model.asking import NO_HEAD
 from xlm.model.pretrained import PretrainedModel
 from xlm.storage import write_whole
 from xlm.text.tokenizers.hugging_face import from_json, read_hugging_face
 from xlm.text.tokenizers.sentencepiece import SentencePieceTokenizer
 
 MODEL_TYPE = "modernbert"
-MASKED = "ModernBertForMaskedLM"
+MASKED, BARE = "ModernBertForMaskedLM", "ModernBertModel"
+_PREFIX = "model."
+"""Of the encoder's tensors, beside a head."""
+_WITH_OUTPUT = ("head.", "decoder.")
+"""How the names of an output onto the vocabulary begin, and some of those of classifiers."""
 _NAMES = {
     "model.embeddings.tok_embeddings.weight": "words.weight",
     "model.embeddings.norm.weight": "embedding_norm.weight",
@@ -90,33 +95,43 @@ _REFUSED: dict[str, Any] = {
 
 
 def read_transformers_modernbert(folder: str | Path) -> PretrainedModel:
-    """Return a ``ModernBertForMaskedLM`` such as ModernBERT's or mmBERT's, in evaluation mode.
+    """Return a model such as ModernBERT's or mmBERT's, whatever its head, in evaluation mode.
 
-    Raises CheckpointError for settings that we have no counterpart for, and for tensors that are
-    missing or do not fit; DataError for its tokenizer.
+    Classifiers are left out, and a model without an output onto the vocabulary gets a stand-in:
+    both stand in ``extra["lost"]``. Raises CheckpointError for settings that we have no counterpart
+    for, and for tensors that are missing or do not fit; DataError for its tokenizer.
     """
     folder = Path(folder)
     config = read_config(folder)
     settings = _settings(config, folder / CONFIG)
     found = read_weights(folder)
+    has_output = "decoder.bias" in found
     tensors: dict[str, Tensor] = {}
     others = []
     for name, tensor in found.items():
-        ours = _our_name(name)
+        of_output = name.startswith(_WITH_OUTPUT)
+        known = name if of_output or name.startswith(_PREFIX) else _PREFIX + name
+        ours = None if of_output and not has_output else _our_name(known)
         if ours is None:
             others.append(name)
         elif name != "decoder.weight" or not settings["tied_output"]:
             tensors[f"encoder.{ours}"] = tensor
-    if "encoder.words.weight" not in tensors or "encoder.output_bias" not in tensors:
+    if "encoder.words.weight" not in tensors:
         raise CheckpointError(
-            f"{folder}: expected a {MASKED}, with model.embeddings.tok_embeddings.weight and "
-            f"decoder.bias; found {', '.join(sorted(found)[:4])}"
+            f"{folder}: expected a ModernBERT model, with embeddings.tok_embeddings.weight; found "
+            f"{', '.join(sorted(found)[:4])}"
         )
+    lost = [f"heads that this model does not have: {', '.join(sorted(others)[:4])}"]
+    lost = lost if others else []
+    extra: dict[str, Any] = {"format": f"transformers {MODEL_TYPE}"}
+    if not has_output:
+        extra[NO_HEAD] = True
+        settings |= {"output_transform": False, "tied_output": True}
+        tensors |= stand_in(tensors["encoder.words.weight"])
+        lost.append(STAND_IN)
     tokenizer = read_hugging_face(folder, vocab_size=len(tensors["encoder.words.weight"]))
     model = build(folder, settings, tensors, tokenizer.pad_id)
-    lost = [f"heads that this model does not have: {', '.join(sorted(others)[:4])}"]
-    extra = {"format": f"transformers {MODEL_TYPE}", "lost": lost if others else []}
-    return PretrainedModel(model, tokenizer, {}, extra)
+    return PretrainedModel(model, tokenizer, {}, {**extra, "lost": lost})
 
 
 def write_transformers_modernbert(model: PretrainedModel, folder: str | Path) -> list[str]:
@@ -147,6 +162,13 @@ def write_transformers_modernbert(model: PretrainedModel, folder: str | Path) ->
         _their_name(name): tensor.detach()
         for name, tensor in model.transformer.encoder.state_dict().items()
     }
+    if not shape.output_transform:
+        lost.append("the output bias: the model came without an output and leaves without one")
+        tensors = {
+            name.removeprefix(_PREFIX): tensor
+            for name, tensor in tensors.items()
+            if not name.startswith(_WITH_OUTPUT)
+        }
     write_weights(folder, tensors)
     for name, written in files.items():
         write_whole(folder / name, written, error=CheckpointError)
@@ -232,6 +254,7 @@ def _refuse(model: PretrainedModel) -> None:
         f"{name} {getattr(config, name)} (give {only})"
         for name, only in _ONLY.items()
         if getattr(config, name) != only
+        and not (name == "output_transform" and model.extra.get(NO_HEAD))
     ]
     if model.transformer.encoder.languages is not None:
         problems.append("a table of languages (language_embeddings true: give false)")
@@ -250,7 +273,7 @@ def _config(model: PretrainedModel) -> dict[str, Any]:
     local = shape.rotary_base if shape.local_rotary_base is None else shape.local_rotary_base
     return {
         **_REFUSED,
-        "architectures": [MASKED],
+        "architectures": [MASKED if shape.output_transform else BARE],
         "model_type": MODEL_TYPE,
         "dtype": str(model.transformer.encoder.words.weight.dtype).removeprefix("torch."),
         "vocab_size": model.transformer.vocab_size,

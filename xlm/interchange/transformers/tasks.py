@@ -6,12 +6,13 @@ Task + its module --to_task_head--> TaskHead --from_task_head--> Task + tensors
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal, NoReturn
 
 from torch import Tensor, nn
 
 from xlm.batch import Batch
 from xlm.errors import ConfigError
-from xlm.interchange.transformers.heads import Reads, TaskHead
+from xlm.interchange.transformers.heads import HeadKind, Reads, TaskHead
 from xlm.model.transformer import Transformer
 from xlm.tasks.answering import Answering
 from xlm.tasks.classification import Classification
@@ -22,6 +23,8 @@ from xlm.tasks.task import NO_FILES, Task
 
 _OUTPUT, _DENSE = "output", "after.1"
 """The names of the two layers in the modules of ``xlm.tasks.heads``."""
+_TRANSFORM = {"sentence": "after", "word": "hidden", "span": "hidden"}
+"""The name of a transform there, by what is read."""
 
 
 def to_task_head(task: Task, module: nn.Module) -> TaskHead:
@@ -35,8 +38,8 @@ def to_task_head(task: Task, module: nn.Module) -> TaskHead:
         labels = tuple(task.labels) if isinstance(task, Classification) else ()
     elif isinstance(task, Tagging):
         labels = tuple(task.tags)
-        if readout.kind != "linear":
-            _refuse(task, f"readout.kind {readout.kind}", "readout.kind linear")
+        if readout.kind not in ("linear", "transform"):
+            _refuse(task, f"readout.kind {readout.kind}", "readout.kind linear or transform")
     elif not isinstance(task, Answering):
         raise ConfigError(
             f"{type(task).__name__} cannot go to transformers, which has classes for "
@@ -44,17 +47,31 @@ def to_task_head(task: Task, module: nn.Module) -> TaskHead:
         )
     if readout.features:
         _refuse(task, "readout.features true", "readout.features false")
-    if isinstance(module, SentenceHead) and module.pooling != "first":
-        _refuse(task, f"readout.pooling {module.pooling}", "readout.pooling first")
+    pooling: Literal["first", "mean"] = "first"
+    if isinstance(module, SentenceHead):
+        if module.pooling == "max":
+            _refuse(task, "readout.pooling max", "readout.pooling first")
+        pooling = module.pooling
     if readout.kind == "feed-forward":
         _refuse(task, "readout.kind feed-forward", "readout.kind linear or tanh")
     tensors = module.state_dict()
-    parts = ("weight", "bias")
-    with_dense = f"{_DENSE}.weight" in tensors
+    reads = _reads(task)
+    names = _layers(readout.kind, reads)
+    found = {
+        layer: {
+            part: tensors[f"{name}.{part}"]
+            for part in ("weight", "bias")
+            if f"{name}.{part}" in tensors
+        }
+        for layer, name in names.items()
+    }
     return TaskHead(
-        reads=_reads(task),
-        output={part: tensors[f"{_OUTPUT}.{part}"] for part in parts},
-        dense={part: tensors[f"{_DENSE}.{part}"] for part in parts if with_dense},
+        reads=reads,
+        output=found["output"],
+        kind=readout.kind,
+        dense=found.get("dense", {}),
+        norm=found.get("norm", {}),
+        pooling=pooling,
         labels=labels,
         dropout=readout.dropout,
         causal=readout.causal,
@@ -67,8 +84,9 @@ def from_task_head(head: TaskHead, max_positions: int) -> tuple[Task, dict[str, 
     Rows are as long as the task's are by default, or as the model's positions allow.
     """
     readout = Readout(
-        kind="tanh" if head.dense else "linear", dropout=head.dropout, causal=head.causal
-    )
+        kind=head.kind, dropout=head.dropout, causal=head.causal,
+        pooling="mean" if head.pooling == "mean" else None,
+    )  # fmt: skip
     task: Task
     if head.reads == "sentence" and head.labels:
         task = Classification(
@@ -91,9 +109,20 @@ def from_task_head(head: TaskHead, max_positions: int) -> tuple[Task, dict[str, 
             files=NO_FILES, readout=readout, length=length, longest_question=question,
             stride=min(Answering.stride, (length - question) // 2),
         )  # fmt: skip
-    tensors = {f"{_OUTPUT}.{part}": tensor for part, tensor in head.output.items()}
-    tensors |= {f"{_DENSE}.{part}": tensor for part, tensor in head.dense.items()}
+    tensors = {
+        f"{name}.{part}": tensor
+        for layer, name in _layers(head.kind, head.reads).items()
+        for part, tensor in getattr(head, layer).items()
+    }
     return task, tensors
+
+
+def _layers(kind: HeadKind, reads: Reads) -> dict[str, str]:
+    """Return the name of each layer of a head in the modules of ``xlm.tasks.heads``."""
+    if kind == "transform":
+        own = _TRANSFORM[reads]
+        return {"output": _OUTPUT, "dense": f"{own}.dense", "norm": f"{own}.norm"}
+    return {"output": _OUTPUT} if kind == "linear" else {"output": _OUTPUT, "dense": _DENSE}
 
 
 def scores_of(task: Task, module: nn.Module) -> Callable[[Transformer, Batch], Tensor]:
@@ -114,7 +143,7 @@ def _reads(task: Task) -> Reads:
     return "span" if isinstance(task, Answering) else "sentence"
 
 
-def _refuse(task: Task, found: str, expected: str) -> None:
+def _refuse(task: Task, found: str, expected: str) -> NoReturn:
     raise ConfigError(
         f"{type(task).__name__} with {found} cannot go to transformers, which has no such head: "
         f"fine-tune with {expected}, or keep the model in xlm's own format"
