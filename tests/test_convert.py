@@ -321,6 +321,12 @@ def test_what_is_in_the_way_is_refused(
         assert str(folder) in said and "Traceback" not in said
         fails(capsys, "import", mine, folder)
     assert [path.name for path in taken.iterdir()] == ["thesis.txt"]
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "free").symlink_to(tmp_path / "scratch")
+    export_model(
+        Export(source=str(mine), folder=str(tmp_path / "free"), format="xlm", parity=False)
+    )
+    assert (tmp_path / "free").is_symlink() and (tmp_path / "scratch/config.json").exists()
     assert "has no causal models" in fails(
         capsys, "export", mine, tmp_path / "out", "--format=bert", "--causal=true"
     )

@@ -24,7 +24,7 @@ from xlm.interchange.parity import TOLERANCE, Parity, TaskScores, compare_bits, 
 from xlm.interchange.transformers.heads import class_name, write_with_head
 from xlm.interchange.transformers.tasks import scores_of, to_task_head
 from xlm.model.pretrained import CONFIG, PretrainedModel
-from xlm.storage import atomic_directory, read_json, write_json
+from xlm.storage import atomic_directory, read_json, target_of, write_json
 
 PARITY = "parity.json"
 """Beside every model that a verb has written: what was measured, and what is lost."""
@@ -204,15 +204,16 @@ def writer(format: Format, causal: bool | None = None) -> Writer:
 
 def check_folder(folder: str | Path) -> None:
     """Refuse to write over anything; an empty folder makes room. Raises ConfigError."""
-    path = Path(folder)
-    if path.is_symlink() or (path.exists() and not path.is_dir()):
-        raise ConfigError(f"{path} is there and is no folder: give another name")
+    path = target_of(folder)
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"{folder} is there and is no folder: give another name")
     if path.is_dir():
         try:
             path.rmdir()
         except OSError:
             raise ConfigError(
-                f"{path} is not empty: give a folder that is, or a new name; nothing is overwritten"
+                f"{folder} is not empty: give a folder that is, or a new name; nothing is "
+                "overwritten"
             ) from None
 
 

@@ -22,7 +22,7 @@ from xlm.errors import ConfigError
 from xlm.preparation.config import SPLITS, Aligned, Prepare, Texts, Vocabulary
 from xlm.preparation.reading import open_split_lines, open_split_pairs
 from xlm.preparation.vocabulary import find_tokenizer
-from xlm.storage import atomic_directory
+from xlm.storage import atomic_directory, target_of
 from xlm.text.kept_pipes import kept_pipes
 from xlm.text.readers import ReadReport
 from xlm.text.tokenizers.tokenizer import Tokenizer
@@ -51,7 +51,8 @@ def prepare(config: Prepare) -> Corpora:
 
 
 def _check_folder(folder: Path, replace: bool) -> None:
-    """Refuse early what must not be overwritten; an empty folder may be there."""
+    """Refuse early what must not be overwritten; an empty folder may be there, or a link to one."""
+    folder = target_of(folder)
     if (folder / DESCRIPTION).exists():
         if not replace:
             raise ConfigError(

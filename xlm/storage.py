@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from xlm import strict_json
+from xlm import disk, strict_json
 from xlm.errors import CheckpointError, DataError, XlmError
 from xlm.strict_json import JsonError
 
@@ -26,10 +25,6 @@ CHUNK = 1 << 16
 MAX_JSON = 1 << 28
 """Bytes; the largest vocabulary in JSON is a tenth of it."""
 
-_DISK_ERRORS = {
-    errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ENOTDIR,
-    errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG,
-}  # fmt: skip
 _LOCK = ".lock"
 
 
@@ -40,15 +35,15 @@ def atomic_directory(path: Path | str, *, replace: bool = False) -> Iterator[Pat
     It is filled beside its target as ``.NAME.writing``; every file is flushed to the disk first.
     What a crashed writer left there is removed by the next one; a writer still alive holds a lock.
 
-    Raises DataError if ``path`` exists and is not to be replaced, if another process is writing it,
-    or if the disk is full or read-only.
+    A link stays: the folder appears where it leads. Raises DataError if ``path`` exists and is not
+    to be replaced, if another process is writing it, or if the disk refuses.
     """
-    path = Path(path)
+    path = target_of(path)
     staging = path.with_name(f".{path.name}.writing")
     replaced = path.with_name(f".{path.name}.replaced")
-    with refusing(path, DataError, None, "folder"):
+    with refusing(path, DataError, place="folder"):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with refusing(path, DataError, _DISK_ERRORS, "folder"):
+    with refusing(path, DataError, place="folder", inside=staging):
         _recover(path, replaced)
         if path.exists() and not replace:
             raise DataError(f"{path} already exists: remove it, or ask for it to be replaced")
@@ -89,7 +84,7 @@ def whole_file(path: Path | str, *, error: type[XlmError] = DataError) -> Iterat
     Raises ``error`` if the folder is missing, ``path`` is a folder, or the disk refuses.
     """
     path = Path(path)
-    with refusing(path, error, _DISK_ERRORS):
+    with refusing(path, error):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if path.exists() and not path.is_file():
@@ -100,7 +95,7 @@ def whole_file(path: Path | str, *, error: type[XlmError] = DataError) -> Iterat
     with refusing(path, error):
         beside.write_bytes(b"")
     try:
-        with refusing(path, error, _DISK_ERRORS):
+        with refusing(path, error, inside=beside):
             yield beside
         with refusing(path, error):
             sync(beside)
@@ -120,26 +115,37 @@ def write_whole(
 
 def make_folder(folder: Path | str, *, error: type[XlmError] = DataError) -> None:
     """Make ``folder`` and those above it; raise ``error`` if one cannot be made."""
-    with refusing(Path(folder), error, None, "folder"):
-        Path(folder).mkdir(parents=True, exist_ok=True)
+    with refusing(Path(folder), error, place="folder"):
+        target_of(folder).mkdir(parents=True, exist_ok=True)
+
+
+def target_of(path: Path | str) -> Path:
+    """Return the path that a link leads to, there or not yet; any other path as it is."""
+    return Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
 
 
 @contextlib.contextmanager
 def refusing(
     path: Path,
     error: type[XlmError] = DataError,
-    numbers: Collection[int] | None = None,
+    *,
     place: str = "file",
+    inside: Path | None = None,
 ) -> Iterator[None]:
-    """Raise ``error`` for an OSError of writing ``path``; if ``numbers`` are given, for these."""
+    """Raise ``error`` for an OSError of writing ``path``.
+
+    If ``inside`` is given, the block does other things too: an error of a file that lies elsewhere
+    is not of this writing, and is left as it is.
+    """
     try:
         yield
     except OSError as refused:
-        if numbers is not None and refused.errno not in numbers:
+        named = Path(os.fsdecode(refused.filename or path))
+        beside = {path, path.with_name(f".{path.name}.replaced"), inside}
+        if inside is not None and not beside & {named, *named.parents}:
             raise
-        full = refused.errno in (errno.ENOSPC, errno.EDQUOT)
-        advice = "free or choose a disk" if full else f"choose another {place}"
-        raise error(f"cannot write {path}: {refused.strerror}; {advice}") from refused
+        what = refused.strerror or refused
+        raise error(f"cannot write {path}: {what}; {disk.advice(refused, place)}") from refused
 
 
 def _recover(path: Path, replaced: Path) -> None:
@@ -156,7 +162,7 @@ def _claimed(staging: Path) -> Iterator[None]:
     staging.mkdir(exist_ok=True)
     with open(staging / _LOCK, "a") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            disk.lock(lock)
         except BlockingIOError:
             raise DataError(
                 f"{staging} is being written by another process: wait for it, or end it"
@@ -183,12 +189,8 @@ def _flush(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Make a file or a folder survive a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    """Make a file or a folder survive a power cut; see ``xlm.disk.flush``."""
+    disk.flush(path)
 
 
 def write_json(
@@ -291,5 +293,4 @@ def map_array(path: Path, dtype: DTypeLike, num: int) -> NDArray[Any]:
         )
     if num == 0:  # an empty file cannot be mapped
         return np.empty(0, dtype=dtype)
-    # The base class: a memmap costs at every slice what its subclass bookkeeping costs.
-    return np.memmap(path, dtype=dtype, mode="r", shape=(num,)).view(np.ndarray)
+    return np.frombuffer(disk.map_file(path, expected), dtype=dtype)

@@ -287,8 +287,8 @@ def test_an_interruption_and_a_full_disk_are_one_line(
     Path("r.yaml").write_text(RECIPE)
     for action, status, line in (
         (interrupted, 130, "xlm pretrain: interrupted\n"),
-        (full, 2, "xlm pretrain: metrics.jsonl: No space left on device; give another file or "
-         "folder\n"),
+        (full, 2, "xlm pretrain: metrics.jsonl: No space left on device; free or choose a "
+         "disk\n"),
     ):  # fmt: skip
         with pytest.raises(SystemExit) as caught:
             run_verb(Run, "pretrain", action, ["--config=r.yaml"])

@@ -1,11 +1,14 @@
 """The journal: valid JSON whatever the numbers, and the same file after any interruption."""
 
+import errno
 import json
 import logging
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -140,3 +143,78 @@ def test_tensorboard_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ConfigError, match="pip install tensorboard"):
         Journal.open(tmp_path, tensorboard=True)
+
+
+class FullDisk:
+    """Lets a file's writes fail, after a part of a line, while it is full."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.is_full = file, True
+
+    def write(self, data: memoryview) -> int:
+        if not self.is_full:
+            return self.file.write(data)
+        if len(data) > 5:
+            return self.file.write(data[:5])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def fileno(self) -> int:
+        return self.file.fileno()
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def test_a_disk_that_is_full_for_a_while_loses_no_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Journal.open(tmp_path) as journal:
+        journal.record("train", 1, {"loss": 1.0})
+        disk = journal._file._file = FullDisk(journal._file._file)
+        for step in (2, 3):
+            journal.record("train", step, {"loss": 0.5})
+            assert [line["step"] for line in read_metrics(tmp_path / METRICS)] == [1]
+        disk.is_full = False
+        journal.record("train", 4, {"loss": 0.2})
+    assert [line["step"] for line in read_metrics(tmp_path / METRICS)] == [1, 2, 3, 4]
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2 and "No space left on device; free or choose a disk" in said[0]
+    assert "is written again" in said[1]
+
+
+def test_a_disk_that_stays_full_is_said_at_the_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Journal.open(tmp_path) as journal:
+        journal.record("train", 1, {"loss": 1.0})
+        journal._file._file = FullDisk(journal._file._file)
+        journal.record("train", 2, {"loss": 0.5})
+    assert len(read_metrics(tmp_path / METRICS)) == 1
+    assert "lacks 1 lines, which the disk refused" in caplog.text
+
+
+def test_a_tensorboard_that_cannot_be_written_ends_no_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Writer:
+        def add_scalar(self, *_: object) -> None:
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    with Journal.open(tmp_path) as journal:
+        journal._writer = Writer()
+        for step in (1, 2):
+            journal.record("train", step, {"loss": 1.0})
+    assert len(read_metrics(tmp_path / METRICS)) == 2
+    assert caplog.text.count("TensorBoard's files cannot be written") == 1
+
+
+def test_lines_after_the_step_are_cut_without_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Journal.open(tmp_path) as journal:
+        for step in (1, 2, 3):
+            journal.record("train", step, {"loss": 1.0})
+    monkeypatch.setattr(os, "replace", None)  # no second file is written
+    with Journal.open(tmp_path, step=2):
+        pass
+    assert [line["step"] for line in read_metrics(tmp_path / METRICS)] == [1, 2]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import json
 import logging
 import re
@@ -21,11 +20,12 @@ from typing import Any, NoReturn, TypeVar, cast
 import yaml
 from jsonargparse import ArgumentParser, set_dumper, set_loader, set_parsing_settings
 
+from xlm import disk
 from xlm.config.class_path import NamedByClassPath, without_moved_defaults
 from xlm.config.strict_yaml import dump, load
 from xlm.config.trust import Trust
 from xlm.config.validation import Checker
-from xlm.errors import ConfigError, XlmError, one_line
+from xlm.errors import ConfigError, XlmError, clipped, one_line
 
 set_parsing_settings(
     docstring_parse_attribute_docstrings=True,
@@ -36,12 +36,6 @@ set_loader("yaml", lambda text: without_moved_defaults(load(text)), (yaml.YAMLEr
 set_dumper("yaml", dump)
 
 Config = TypeVar("Config")
-
-_USERS_ERRORS = {
-    errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENOSPC,
-    errno.ENOTDIR, errno.EPERM, errno.EROFS,
-}  # fmt: skip
-"""What a file system answers to a wrong place or a full disk; any other error is our bug."""
 
 
 class _Parser(ArgumentParser):
@@ -220,10 +214,10 @@ def run_verb(
         sys.stderr.write(f"xlm {verb}: {one_line(error)}\n")
         raise SystemExit(2) from None
     except OSError as error:
-        if error.errno not in _USERS_ERRORS:
+        if error.errno not in disk.ADVICE:
             raise
-        where = error.filename or "standard output"
-        sys.stderr.write(f"xlm {verb}: {where}: {error.strerror}; give another file or folder\n")
+        where = clipped(str(error.filename or "standard output"))
+        sys.stderr.write(f"xlm {verb}: {where}: {error.strerror}; {disk.advice(error)}\n")
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         sys.stderr.write(f"xlm {verb}: interrupted\n")

@@ -11,7 +11,6 @@ before-restart-1/    what was there before the run began again at step 0
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
@@ -25,13 +24,13 @@ from typing import get_args
 import torch
 import yaml
 
-from xlm import strict_json
+from xlm import disk, strict_json
 from xlm.config import strict_yaml
 from xlm.errors import ConfigError, one_line
 from xlm.interchange.load import MODEL
 from xlm.model.pretrained import PretrainedModel
 from xlm.run.config import Run, differences, write_run
-from xlm.storage import refusing, write_json
+from xlm.storage import refusing, target_of, write_json
 from xlm.training.distributed.processes import Parallel
 from xlm.training.journal import METRICS, Journal, read_metrics
 from xlm.training.precision import Precision
@@ -184,16 +183,16 @@ def origin_of(model: PretrainedModel, files: Iterable[str]) -> dict[str, str]:
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder; raise ConfigError if another process does, or if it cannot be made."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        target_of(folder).mkdir(parents=True, exist_ok=True)
         file = (folder / ".lock").open("w")
     except OSError as error:
         raise ConfigError(
-            f"folder {folder} cannot be written ({error.strerror}); give another"
+            f"folder {folder} cannot be written ({error.strerror}); {disk.advice(error, 'folder')}"
         ) from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            disk.lock(file)
+        except BlockingIOError as error:
             raise ConfigError(
                 f"{folder} is being written by another run: wait for it, or give another folder"
             ) from error

@@ -9,7 +9,6 @@ A window counts once the file beside says so, which is replaced after the window
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import hashlib
 import json
 import logging
@@ -19,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol
 
-from xlm import strict_json
+from xlm import disk, strict_json
 from xlm.errors import ConfigError, DataError
 from xlm.storage import MAX_JSON, read_file, refusing, whole_file, write_json
 
@@ -74,8 +73,8 @@ class Partial:
         with refusing(self.output):
             self._file: IO[bytes] = open(self.path, "a+b")  # closed on leaving
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            disk.lock(self._file)
+        except BlockingIOError:
             self._file.close()
             raise DataError(
                 f"{self.path} is being written by another process: wait for it, or give another "

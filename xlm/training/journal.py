@@ -7,12 +7,14 @@ is that of a run that was never interrupted.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from xlm import strict_json
+from xlm import disk, strict_json
 from xlm.errors import ConfigError, DataError
 from xlm.storage import write_whole
 from xlm.strict_json import is_whole
@@ -20,6 +22,50 @@ from xlm.strict_json import is_whole
 METRICS = "metrics.jsonl"
 
 _log = logging.getLogger("xlm")
+
+
+class _Lines:
+    """Lines at the end of a file; those that the disk refuses wait, and are tried again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("ab", buffering=0)
+        self._waiting: list[bytes] = []
+
+    def add(self, line: str) -> None:
+        """Append a line, or say once that the disk refuses it."""
+        had_failed = bool(self._waiting)
+        self._waiting.append(line.encode() + b"\n")
+        refused = self._write()
+        if refused and not had_failed:
+            _log.warning(
+                "%s: cannot be written (%s; %s): the run goes on, and its lines are tried again",
+                self._path, refused.strerror, disk.advice(refused),
+            )  # fmt: skip
+        elif had_failed and not refused:
+            _log.warning("%s: is written again, with the lines that had waited", self._path)
+
+    def _write(self) -> OSError | None:
+        """Write what waits, all or nothing; return the error if there is one."""
+        size = os.fstat(self._file.fileno()).st_size
+        left = memoryview(b"".join(self._waiting))
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as refused:
+            with suppress(OSError):  # of a part of a line the next start gets rid
+                os.ftruncate(self._file.fileno(), size)
+            return refused
+        self._waiting.clear()
+        return None
+
+    def close(self) -> None:
+        """Close the file; say how many lines it lacks, if some are still refused."""
+        if self._waiting and self._write():
+            _log.warning(
+                "%s: lacks %d lines, which the disk refused", self._path, len(self._waiting)
+            )
+        self._file.close()
 
 
 class Journal:
@@ -60,21 +106,28 @@ class Journal:
             from tqdm import tqdm
 
             bar = tqdm(total=total_steps, initial=step, unit="step", dynamic_ncols=True)
-        return cls(path.open("a", encoding="utf-8"), writer, bar)
+        return cls(_Lines(path), writer, bar)
 
     def record(self, event: str, step: int, values: Mapping[str, Any]) -> None:
         """One line ``{"step": ..., "event": ..., **values}``; numbers go to TensorBoard too.
 
-        Values may be nested mappings. Numbers that are not finite are null.
+        Values may be nested mappings. Numbers that are not finite are null. A disk that refuses
+        ends no run: the line waits for the next one, and that is said.
         """
         if self._file is None:
             return
         line = {"step": step, "event": event, **values}
-        self._file.write(strict_json.dumps(line) + "\n")
-        self._file.flush()
+        self._file.add(strict_json.dumps(line))
         if self._writer is not None:
-            for name, value in numbers(values):
-                self._writer.add_scalar(f"{event}/{name}", value, step)
+            try:
+                for name, value in numbers(values):
+                    self._writer.add_scalar(f"{event}/{name}", value, step)
+            except OSError as refused:
+                self._writer = None
+                _log.warning(
+                    "TensorBoard's files cannot be written (%s): none are from here on",
+                    refused.strerror,
+                )
 
     def say(self, line: str) -> None:
         """One line for the person who watches: above the bar, or to the logger "xlm"."""
@@ -93,7 +146,8 @@ class Journal:
         """Close what is open; calling it twice does no harm."""
         for thing in (self._file, self._writer, self._bar):
             if thing is not None:
-                thing.close()
+                with suppress(OSError):  # of TensorBoard's files; `_Lines` raises none
+                    thing.close()
         self._file = self._writer = self._bar = None
 
     def __enter__(self) -> Journal:
@@ -157,7 +211,9 @@ def _cut(path: Path, step: int) -> None:
         if _parse(path, number, line)["step"] <= step
     ]
     content = b"".join(kept)
-    if len(content) != path.stat().st_size:
+    if lines[: len(kept)] == kept:
+        os.truncate(path, len(content))  # no room is needed, as on a full disk there is none
+    else:
         write_whole(path, content)
 
 
