@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xlm.metrics.agreement import pearson, spearman
 from xlm.rng import Part, Random
 
 Z95 = 1.959963984540054
@@ -124,6 +125,14 @@ def correlation(value: float | None, num: int, *, ranks: bool = False) -> Estima
     error = math.sqrt((1 + value * value / 2 if ranks else 1.0) / (num - 3))
     middle = math.atanh(value)
     return Estimate(value, math.tanh(middle - Z95 * error), math.tanh(middle + Z95 * error), num)
+
+
+def correlated(one: ArrayLike, two: ArrayLike, *, ranks: bool = False) -> Estimate:
+    """Return Pearson's correlation of two arrays ``[n]``, or Spearman's if ``ranks``."""
+    left, right = np.asarray(one, np.float64), np.asarray(two, np.float64)
+    if len(left) < 2 or len(np.unique(left)) < 2 or len(np.unique(right)) < 2:
+        return correlation(None, len(left))
+    return correlation((spearman if ranks else pearson)(left, right), len(left), ranks=ranks)
 
 
 def mean(values: ArrayLike, *address: Part) -> Estimate:

@@ -1,0 +1,108 @@
+"""Words against hand-made vectors and a planted map."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from xlm.analysis.lexicon import (
+    Entries,
+    file_lookup,
+    orthogonal_map,
+    phrase_vectors,
+    similarity,
+    translation_after_map,
+    usable_entries,
+    word_pairs,
+    word_translation,
+)
+from xlm.errors import DataError
+
+DRAW = np.random.default_rng(0)
+
+
+def planted(num: int = 2000, width: int = 60, noise: float = 0.05) -> Entries:
+    """Vectors of words and, turned and with noise, of their translations."""
+    x = DRAW.normal(size=(num, width)).astype(np.float32)
+    turn, _ = np.linalg.qr(DRAW.normal(size=(width, width)))
+    y = (x @ turn + noise * DRAW.normal(size=x.shape)).astype(np.float32)
+    words = [str(at) for at in range(num)]
+    return Entries(words, x, words, y, [[at] for at in range(num)], num)
+
+
+def test_a_planted_map_is_found() -> None:
+    entries = planted()
+    before, after = word_translation(entries), translation_after_map(entries)
+    for way in ("nearest", "CSLS"):
+        assert before[f"raw {way} P@1"].value <= 0.01
+        assert after[f"raw {way} P@1"].value == 1
+    assert after["raw nearest P@1"].num == 1000
+    assert after["raw nearest P@1"].nulls["permuted"].p == 1 / 201
+    assert before["raw nearest P@1"].nulls["chance"].value == pytest.approx(1 / 2000)
+
+
+def test_the_map_is_scipys() -> None:
+    linalg = pytest.importorskip("scipy.linalg", reason="scipy is the reference")
+    x, y = DRAW.normal(size=(2, 30, 5))
+    np.testing.assert_allclose(orthogonal_map(x, y), linalg.orthogonal_procrustes(x, y)[0])
+
+
+def test_any_translation_counts_and_words_without_vectors_are_said() -> None:
+    vectors = {
+        "a": [1, 0, 0], "b": [0, 1, 0], "c": [0, 0, 1],
+        "x": [1, 0.1, 0], "y": [0.9, 0, 0], "z": [0, 0.1, 1], "w": [0, 1, 1],
+    }  # fmt: skip
+    look = file_lookup({word: np.array(own, np.float32) for word, own in vectors.items()})
+    dictionary = {"a": ["z", "y"], "b": ["x"], "c": ["missing"], "d": ["x"]}
+    entries = usable_entries(dictionary, ["w", "x"], look, look)
+    assert entries.sources == ["a", "b"] and entries.candidates == ["z", "y", "x", "w"]
+    assert entries.gold == [[0, 1], [2]]
+    assert (entries.coverage.value, entries.coverage.num) == (0.5, 4)
+    own = word_translation(entries)
+    assert own["raw nearest P@1"].value == 0.5  # y for a; b is nearest to w
+    assert own["raw nearest P@5"].value == 1
+    assert own["raw nearest P@1"].nulls["chance"].value == pytest.approx((2 / 4 + 1 / 4) / 2)
+    with pytest.raises(DataError, match="no entry of 1 is usable: 0 source words"):
+        usable_entries({"d": ["x"]}, [], look, look)
+
+
+def test_csls_by_hand() -> None:
+    entries = planted(40, 4, noise=1.0)
+    unit = [v / np.linalg.norm(v, axis=1, keepdims=True) for v in (entries.x, entries.y)]
+    cosines = unit[0] @ unit[1].T
+    scores = 2 * cosines - np.sort(cosines, axis=0)[-10:].mean(0)[None, :]
+    expected = (scores.argmax(1) == np.arange(40)).mean()
+    assert word_translation(entries)["raw CSLS P@1"].value == pytest.approx(expected)
+
+
+def test_pairs_of_words_by_hand() -> None:
+    x, y = DRAW.normal(size=(2, 30, 4)).astype(np.float32)
+    own = word_pairs(x, y)
+    cosines = [a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in zip(x, y, strict=True)]
+    assert own["cosine"].value == pytest.approx(np.mean(cosines), abs=1e-6)
+    distances = np.linalg.norm(x - y, axis=1)
+    assert own["L2"].value == pytest.approx(distances.mean(), abs=1e-6)
+    norm = np.linalg.norm(np.concatenate([x, y]), axis=1).mean()
+    assert own["L2 / norm"].value == pytest.approx(distances.mean() / norm, abs=1e-6)
+    near = word_pairs(x, x + 0.01)
+    assert near["cosine"].nulls["permuted"].p == near["L2"].nulls["permuted"].p == 1 / 201
+    assert 0.02 < own["L2"].nulls["permuted"].p < 0.98
+
+
+def test_scores_of_people() -> None:
+    stats = pytest.importorskip("scipy.stats", reason="scipy is the reference")
+    x, y = DRAW.normal(size=(2, 50, 4)).astype(np.float32)
+    cosines = (x * y).sum(1) / np.linalg.norm(x, axis=1) / np.linalg.norm(y, axis=1)
+    scores = cosines + 0.2 * DRAW.normal(size=50)
+    own = similarity(x, y, scores.tolist())
+    assert own["Pearson"].value == pytest.approx(stats.pearsonr(cosines, scores)[0], abs=1e-6)
+    assert own["Spearman"].value == pytest.approx(stats.spearmanr(cosines, scores)[0], abs=1e-6)
+    assert own["Pearson"].nulls["permuted"].p == 1 / 201
+    assert similarity(x, y, [1.0] * 50)["Pearson"].value is None
+
+
+def test_a_phrase_is_the_mean_of_its_words() -> None:
+    look = file_lookup({"new": np.ones(2, np.float32), "york": np.zeros(2, np.float32)})
+    vectors, there = phrase_vectors(look, ["New York", "new", "new town"])
+    np.testing.assert_allclose(vectors[:2], [[0.5, 0.5], [1, 1]])
+    assert there.tolist() == [True, True, False]

@@ -1,0 +1,205 @@
+"""How states lie in their space: anisotropy, IsoScore, and what of their scatter is language.
+
+Anisotropy is the mean cosine of two sentences (Ethayarajh 2019); IsoScore is that of Rudman et al.
+(2022). Separability parts the scatter of k languages × n translated sentences into language,
+sentence and rest, which add up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from xlm.analysis import intervals
+from xlm.analysis.intervals import Estimate, undefined
+from xlm.analysis.neighbors import nearest, unit
+from xlm.analysis.nulls import of_draws, permutations
+from xlm.errors import DataError
+
+
+def mean_cosine(x: ArrayLike) -> float | None:
+    """Return the mean cosine of all pairs of different rows of ``[n, D]``.
+
+    None for fewer than 2 rows. Closed: (‖Σu‖² - n) / (n (n - 1)) over unit rows u.
+    """
+    rows = _units(x)
+    if len(rows) < 2:
+        return None
+    total = rows.sum(0)
+    own = float(np.einsum("nd,nd->", rows, rows))
+    return (float(total @ total) - own) / (len(rows) * (len(rows) - 1))
+
+
+def largest_share(x: ArrayLike) -> float | None:
+    """Return the largest share of one dimension in the mean cosine of ``[n, D]``.
+
+    The part of dimension d is (Σu_d)² - Σu_d². None if the mean cosine is 0 or less.
+    """
+    rows = _units(x)
+    parts = rows.sum(0) ** 2 - (rows**2).sum(0)
+    total = float(parts.sum())
+    return float(parts.max()) / total if total > 0 else None
+
+
+def effective_rank(x: ArrayLike) -> float | None:
+    """Return exp of the entropy of the covariance's spectrum, 1 to D (Roy and Vetterli 2007)."""
+    spectrum = covariance_spectrum(x)
+    total = spectrum.sum()
+    if total <= 0:
+        return None
+    shares = spectrum[spectrum > 0] / total
+    return math.exp(-float((shares * np.log(shares)).sum()))
+
+
+def isoscore(x: ArrayLike) -> float | None:
+    """Return the IsoScore of ``[n, D]``: 1 if every dimension is used alike, 0 if only one is."""
+    spectrum = covariance_spectrum(x)
+    size, norm = len(spectrum), float(np.sqrt((spectrum**2).sum()))
+    if size < 2 or norm <= 0:
+        return None
+    defect = np.linalg.norm(math.sqrt(size) * spectrum / norm - 1)
+    defect /= math.sqrt(2 * (size - math.sqrt(size)))
+    used = (size - defect**2 * (size - math.sqrt(size))) ** 2 / size**2
+    return float((size * used - 1) / (size - 1))
+
+
+def covariance_spectrum(x: ArrayLike) -> NDArray[np.float64]:
+    """Return the eigenvalues of the covariance of ``[n, D]``, falling, ``[D]``; none below 0."""
+    rows = np.asarray(x, dtype=np.float64)
+    rows = rows - rows.mean(0)
+    values = np.linalg.eigvalsh(rows.T @ rows / max(1, len(rows) - 1))[::-1]
+    return np.asarray(np.maximum(values, 0.0))
+
+
+def _units(x: ArrayLike) -> NDArray[np.float64]:
+    rows = np.asarray(x, dtype=np.float64)
+    norms = np.sqrt((rows**2).sum(1, keepdims=True))
+    return np.asarray(rows / np.where(norms > 0, norms, 1.0))
+
+
+def anisotropy(x: ArrayLike, *, seed: int = 0) -> dict[str, Estimate]:
+    """Return the figures of one language's states ``[n, D]`` in one layer.
+
+    The mean cosine has an interval, of each row's mean cosine with the others by the bootstrap.
+    """
+    rows = _units(x)
+    num = len(rows)
+    found = {"mean cosine": undefined("fewer than 2 rows", num)}
+    if num > 1:
+        of_rows = (rows @ rows.sum(0) - (rows**2).sum(1)) / (num - 1)
+        found["mean cosine"] = intervals.mean(of_rows, seed)
+    measures = {
+        "largest share of a dimension": (largest_share, "the mean cosine is not above 0"),
+        "effective rank": (effective_rank, "the rows do not vary"),
+        "IsoScore": (isoscore, "the rows do not vary"),
+    }
+    for name, (measure, reason) in measures.items():
+        value = measure(x)
+        found[name] = undefined(reason, num) if value is None else Estimate(value, num=num)
+    return found
+
+
+class Scatter(NamedTuple):
+    """Parts of the summed squared distance of all states to their mean; the three add up to it."""
+
+    language: float
+    sentence: float
+    rest: float
+
+    @property
+    def total(self) -> float:
+        """The whole."""
+        return self.language + self.sentence + self.rest
+
+
+def scatter(x: ArrayLike) -> Scatter:
+    """Return the parts of the scatter of ``[k, n, D]``: n sentences in k languages each."""
+    states = np.asarray(x, dtype=np.float64)
+    if states.ndim != 3 or min(states.shape[:2]) < 2:
+        raise DataError(
+            f"states of shape {states.shape}: expected 2 languages or more, of 2 sentences or more"
+        )
+    num_languages, num_sentences, _ = states.shape
+    states = states - states.mean((0, 1))
+    language = num_sentences * float((states.mean(1) ** 2).sum())
+    sentence = num_languages * float((states.mean(0) ** 2).sum())
+    return Scatter(language, sentence, float((states**2).sum()) - language - sentence)
+
+
+def separability(x: ArrayLike, *, seed: int = 0) -> dict[str, Estimate]:
+    """Return the share of the scatter that is language, sentence, and sentence without language.
+
+    ``x`` ``[k, n, D]``. The null ``permuted`` of the last two lets the sentences of each further
+    language change places.
+    """
+    states = np.asarray(x, dtype=np.float64)
+    own = scatter(states)
+    num = states.shape[0] * states.shape[1]
+    if own.total <= 0:
+        return {name: undefined("the states do not vary", num) for name in ("language", "sentence")}
+    drawn: list[Scatter] = []
+    orders = [
+        permutations(states.shape[1], seed, "separability", at) for at in range(1, len(states))
+    ]
+    for chosen in zip(*orders, strict=True):
+        others = [side[order] for side, order in zip(states[1:], chosen, strict=True)]
+        drawn.append(scatter(np.stack([states[0], *others])))
+    found = {"language": Estimate(own.language / own.total, num=num)}
+    value = own.sentence / own.total
+    null = of_draws(value, [part.sentence / part.total for part in drawn])
+    found["sentence"] = Estimate(value, num=num, nulls={"permuted": null})
+    left = own.sentence + own.rest
+    if left <= 1e-12 * own.total:
+        found["sentence without language"] = undefined("all of the scatter is language", num)
+        return found
+    value = own.sentence / left
+    null = of_draws(value, [part.sentence / (part.sentence + part.rest) for part in drawn])
+    found["sentence without language"] = Estimate(value, num=num, nulls={"permuted": null})
+    return found
+
+
+def label_separation(x: ArrayLike, labels: Sequence[str], *, seed: int = 0) -> dict[str, Estimate]:
+    """Return how far labels part the rows of ``[n, D]``, with permuted labels as the null.
+
+    ``between``: the share of the scatter between the means of labels; ``neighbor``: the share of
+    rows whose nearest other row, by cosine, has their label.
+    """
+    rows = np.asarray(x, dtype=np.float64)
+    rows = rows - rows.mean(0)
+    _, own = np.unique(np.asarray(labels), return_inverse=True)
+    total = float((rows**2).sum())
+    if len(rows) < 2 or total <= 0:
+        return {name: undefined("the rows do not vary") for name in ("between", "neighbor")}
+    closest = _closest(unit(np.asarray(x)))
+    counts = np.bincount(own)
+
+    def between(given: NDArray[np.int64]) -> float:
+        sums = np.zeros((len(counts), rows.shape[1]))
+        np.add.at(sums, given, rows)
+        return float(((sums**2).sum(1) / counts).sum()) / total
+
+    def neighbor(given: NDArray[np.int64]) -> float:
+        return float((given[closest] == given).mean())
+
+    value = between(own)
+    drawn = [own[order] for order in permutations(len(rows), seed, "labels")]
+    found = {
+        "between": Estimate(
+            value, num=len(rows), nulls={"permuted": of_draws(value, [between(d) for d in drawn])}
+        )
+    }
+    hits = intervals.share(float((own[closest] == own).sum()), len(rows))
+    null = of_draws(hits.value, [neighbor(d) for d in drawn])
+    found["neighbor"] = hits.beside(permuted=null)
+    return found
+
+
+def _closest(rows: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return the nearest other row of each row, of equal ones the first."""
+    ids = nearest(rows, rows, 2).ids
+    own = np.arange(len(rows))
+    return np.where(ids[:, 0] == own, ids[:, 1], ids[:, 0])

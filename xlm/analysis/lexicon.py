@@ -1,0 +1,251 @@
+"""Words of two languages: translation by nearest vectors, and similarity against people's scores.
+
+Precision as in MUSE (Lample et al. 2018), but over all entries that are usable, with their share
+said: MUSE drops those with unknown words. Similarity as in Table 5 of the XLM paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from xlm.analysis import intervals
+from xlm.analysis.intervals import Estimate, Null, undefined
+from xlm.analysis.neighbors import Vectors, centered, nearest, unit
+from xlm.analysis.nulls import of_draws, permutations
+from xlm.analysis.retrieval import CSLS_NEIGHBORS, CUTS, neighborhoods
+from xlm.analysis.states import States
+from xlm.errors import DataError
+
+Lookup = Callable[[Sequence[str]], tuple[States, NDArray[np.bool_]]]
+"""Vectors ``[N, D]`` of words, and which of them have one."""
+
+
+@dataclass(frozen=True)
+class Entries:
+    """The usable part of a dictionary: source words with the places of their translations."""
+
+    sources: list[str]
+    x: States
+    """Vectors of the source words, ``[N, D]``."""
+    candidates: list[str]
+    y: States
+    """Vectors of the candidates, ``[M, D]``."""
+    gold: list[list[int]]
+    """The candidates that translate each source word, any of which counts."""
+    num_words: int
+    """Source words of the dictionary, usable or not."""
+
+    @property
+    def coverage(self) -> Estimate:
+        """The share of source words that are usable."""
+        return intervals.share(len(self.sources), self.num_words)
+
+    def part(self, rows: Sequence[int]) -> Entries:
+        """Return the entries of some source words, all candidates beside them."""
+        return Entries(
+            [self.sources[at] for at in rows], self.x[list(rows)], self.candidates, self.y,
+            [self.gold[at] for at in rows], len(rows),
+        )  # fmt: skip
+
+
+def usable_entries(
+    dictionary: Mapping[str, Sequence[str]],
+    common: Sequence[str],
+    source: Lookup,
+    target: Lookup,
+) -> Entries:
+    """Return the entries with a vector of the source word and of a translation.
+
+    Candidates are the dictionary's targets and the ``common`` words of the target language. Raises
+    DataError, with the coverage, if there is none.
+    """
+    sources = list(dictionary)
+    vectors, known = source(sources)
+    words = list(dict.fromkeys([w for own in dictionary.values() for w in own] + list(common)))
+    others, usable = target(words)
+    candidates = [word for word, there in zip(words, usable, strict=True) if there]
+    place = {word: at for at, word in enumerate(candidates)}
+    gold = [[place[w] for w in own if w in place] for own in dictionary.values()]
+    rows = [at for at, own in enumerate(gold) if known[at] and own]
+    if not rows:
+        raise DataError(
+            f"no entry of {len(sources):,} is usable: {int(known.sum()):,} source words have a "
+            f"vector, {sum(map(bool, gold)):,} a translation with one; give a dictionary of words "
+            "that the model's pieces spell"
+        )
+    return Entries(
+        [sources[at] for at in rows], vectors[rows], candidates, others[usable],
+        [gold[at] for at in rows], len(sources),
+    )  # fmt: skip
+
+
+def word_translation(entries: Entries, *, seed: int = 0) -> dict[str, Estimate]:
+    """Return P@1, @5 and @10 of nearest neighbors and of CSLS, raw and with each side centered.
+
+    The null ``permuted`` gives each source word the translations of another; ``chance`` is the
+    mean share of candidates that translate a word.
+    """
+    found: dict[str, Estimate] = {}
+    for name, (x, y) in {
+        "raw": (unit(entries.x), unit(entries.y)),
+        "centered": (unit(centered(entries.x)), unit(centered(entries.y))),
+    }.items():
+        found.update(_precisions(f"{name} nearest", nearest(x, y, max(CUTS)).ids, entries, seed))
+        found.update(_precisions(f"{name} CSLS", _by_csls(x, y), entries, seed))
+    return found
+
+
+def _by_csls(x: Vectors, y: Vectors) -> NDArray[np.int64]:
+    """Return the candidates by 2cos - r: of a row of x, its own neighborhood changes no order."""
+    _, of_y = neighborhoods(x, y, CSLS_NEIGHBORS)
+    less = torch.from_numpy(of_y)[None, :]
+    return nearest(x, y, max(CUTS), lambda tile, rows: 2 * tile - less).ids
+
+
+def _precisions(
+    name: str, ids: NDArray[np.int64], entries: Entries, seed: int
+) -> dict[str, Estimate]:
+    first = _first_hits(ids, entries.gold)
+    num = len(ids)
+    sizes = np.array([len(own) for own in entries.gold])
+    drawn: dict[int, list[float]] = {cut: [] for cut in CUTS}
+    for order in permutations(num, seed, "words"):
+        places = _first_hits(ids, [entries.gold[at] for at in order])
+        for cut in CUTS:
+            drawn[cut].append(float((places < cut).mean()))
+    found = {}
+    for cut in CUTS:
+        own = intervals.share(int((first < cut).sum()), num)
+        chance = Null(float(np.minimum(1.0, cut * sizes / len(entries.y)).mean()))
+        null = of_draws(own.value, drawn[cut])
+        found[f"{name} P@{cut}"] = own.beside(chance=chance, permuted=null)
+    return found
+
+
+def _first_hits(ids: NDArray[np.int64], gold: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    """Return the place of the first candidate that is right, the width of ``ids`` if none is."""
+    width = ids.shape[1]
+    found = np.full(len(ids), width)
+    for row, own in enumerate(gold):
+        hits = np.isin(ids[row], own)
+        if hits.any():
+            found[row] = hits.argmax()
+    return found
+
+
+def orthogonal_map(x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the orthogonal ``W [D, D]`` with the least ‖x W - y‖_F (Schönemann 1966)."""
+    left, _, right = np.linalg.svd(np.asarray(x, np.float64).T @ np.asarray(y, np.float64))
+    return np.asarray(left @ right)
+
+
+def translation_after_map(entries: Entries, *, seed: int = 0) -> dict[str, Estimate]:
+    """Return ``word_translation`` of odd entries after a map that was learned on even ones.
+
+    The map is the orthogonal one of unit vectors, each source word with each of its translations.
+    """
+    learned, tested = (entries.part(range(start, len(entries.sources), 2)) for start in (0, 1))
+    if not learned.sources or not tested.sources:
+        return {"raw nearest P@1": undefined("fewer than 2 entries")}
+    pairs = [(row, at) for row, own in enumerate(learned.gold) for at in own]
+    x, y = unit(entries.x), unit(entries.y)
+    one = unit(learned.x)[[row for row, _ in pairs]]
+    own = orthogonal_map(one, y[[at for _, at in pairs]])
+    mapped = np.asarray(x @ own, dtype=np.float32)
+    turned = Entries(
+        entries.sources, mapped, entries.candidates, y, entries.gold, entries.num_words
+    ).part(range(1, len(entries.sources), 2))
+    return word_translation(turned, seed=seed)
+
+
+def word_pairs(x: States, y: States, *, seed: int = 0) -> dict[str, Estimate]:
+    """Return how near the vectors of paired words lie, ``[N, D]`` each (XLM Table 5).
+
+    The mean cosine, the mean L2 distance, and that distance over the mean norm of all vectors. The
+    null ``permuted`` pairs the same words at random.
+    """
+    one, two = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    norm = float(np.linalg.norm(np.concatenate([one, two]), axis=1).mean()) if len(one) else 0.0
+    left, right = unit(one).astype(np.float64), unit(two).astype(np.float64)
+    cosines = (left * right).sum(1)
+    distances = np.linalg.norm(one - two, axis=1)
+    orders = list(permutations(len(one), seed, "pairs")) if len(one) else []
+    drawn = {
+        "cosine": [float((left * right[order]).sum(1).mean()) for order in orders],
+        "L2": [float(np.linalg.norm(one - two[order], axis=1).mean()) for order in orders],
+    }
+    found = {}
+    for name, values in {"cosine": cosines, "L2": distances}.items():
+        own = intervals.mean(values, seed)
+        found[name] = own.beside(permuted=_both_sides(own.value, drawn[name], name == "cosine"))
+    if norm > 0:
+        own = intervals.mean(distances / norm, seed)
+        scaled = [value / norm for value in drawn["L2"]]
+        found["L2 / norm"] = own.beside(permuted=_both_sides(own.value, scaled, False))
+    else:
+        found["L2 / norm"] = undefined("all vectors are 0", len(one))
+    return found
+
+
+def _both_sides(observed: float | None, drawn: list[float], larger_is_nearer: bool) -> Null:
+    """Return the null; p counts permutations that lie at least as near as the pairs."""
+    null = of_draws(observed, drawn)
+    if larger_is_nearer or observed is None or not drawn:
+        return null
+    p = (1 + sum(value <= observed for value in drawn)) / (len(drawn) + 1)
+    return Null(null.value, null.low, null.high, p)
+
+
+def similarity(
+    x: States, y: States, scores: Sequence[float], *, seed: int = 0
+) -> dict[str, Estimate]:
+    """Return the correlations of the cosines of pairs ``[N, D]`` with people's scores ``[N]``."""
+    cosines = (unit(x).astype(np.float64) * unit(y)).sum(1)
+    gold = np.asarray(scores, np.float64)
+    found = {}
+    for name, ranks in (("Pearson", False), ("Spearman", True)):
+        own = intervals.correlated(cosines, gold, ranks=ranks)
+        if own.value is not None:
+            drawn = [
+                intervals.correlated(cosines, gold[order], ranks=ranks).value
+                for order in permutations(len(gold), seed, "scores")
+            ]
+            null = of_draws(own.value, [value for value in drawn if value is not None])
+            own = own.beside(permuted=null)
+        found[name] = own
+    return found
+
+
+def phrase_vectors(lookup: Lookup, phrases: Sequence[str]) -> tuple[States, NDArray[np.bool_]]:
+    """Return the mean of the vectors of each phrase's words ``[N, D]``, and which have them all."""
+    words = sorted({word for phrase in phrases for word in phrase.split()})
+    place = {word: at for at, word in enumerate(words)}
+    vectors, usable = lookup(words)
+    found = np.zeros((len(phrases), vectors.shape[1]), dtype=np.float32)
+    there = np.zeros(len(phrases), dtype=bool)
+    for at, phrase in enumerate(phrases):
+        rows = [place[word] for word in phrase.split()]
+        if rows and usable[rows].all():
+            found[at], there[at] = vectors[rows].mean(0, dtype=np.float64), True
+    return found, there
+
+
+def file_lookup(vectors: Mapping[str, NDArray[np.float32]]) -> Lookup:
+    """Return a lookup of the words of a ``.vec`` file, as they are or in small letters."""
+    width = len(next(iter(vectors.values())))
+
+    def look(words: Sequence[str]) -> tuple[States, NDArray[np.bool_]]:
+        found = np.zeros((len(words), width), dtype=np.float32)
+        usable = np.zeros(len(words), dtype=bool)
+        for at, word in enumerate(words):
+            own = vectors.get(word, vectors.get(word.lower()))
+            if own is not None:
+                found[at], usable[at] = own, True
+        return found, usable
+
+    return look
