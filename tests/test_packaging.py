@@ -90,7 +90,7 @@ def test_dependencies_are_those_agreed_on(project: dict[str, Any]) -> None:
         "tqdm backports.zstd sacrebleu".split()
     )
     extras = table["optional-dependencies"]
-    assert set(extras) == {"hf", "plot", "dev"}
+    assert set(extras) == {"hf", "plot", "analysis", "dev"}
     everything = names(table["dependencies"]).union(*map(names, extras.values()))
     assert not everything & {"apex", "fastBPE", "fastbpe"}
     assert extras["plot"] == [name for name in extras["dev"] if name in extras["plot"]]
