@@ -257,9 +257,9 @@ BROKEN = {
         ({}, "nothing to prepare: give text.train or pairs.train at least one source"),
         (
             {"text": {"en": "en.txt"}, "vocabulary": {"size": 100000}},
-            "vocab_size 100000: the text gives at most",
+            "vocabulary.size 100000: the text gives at most",
         ),
-        ({"text": {"en": "en.txt"}, "vocabulary": {"size": 5}}, "vocab_size 5: .* raise it"),
+        ({"text": {"en": "en.txt"}, "vocabulary": {"size": 5}}, "vocabulary.size 5: .* raise it"),
         ({"text": {"en": "en.txt"}, "vocabulary": {"folder": "gone"}}, "gone does not exist"),
         ({"text": {"en": "en.txt"}, "vocabulary": {"model": "gone"}}, "gone: No such file"),
         ({"text": {"en": "en.txt"}, "vocabulary": {"model": "en.txt"}}, "no SentencePiece model"),

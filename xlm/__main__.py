@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 
 from xlm import __version__
+from xlm.config.console import console, say
+from xlm.errors import clipped
 
 VERBS = {
     "prepare": "learn a vocabulary and binarize text into a folder of corpora",
@@ -51,15 +53,15 @@ def main() -> None:
             "`torchrun --nproc_per_node=8 -m xlm.pretrain --config RECIPE.yaml`.",
         ]
     )
-    if verb == "--version":
-        sys.stdout.write(f"xlm {__version__}\n")
-        return
-    if verb in ("-h", "--help"):
-        sys.stdout.write(usage + "\n")
+    if verb in ("-h", "--help", "--version"):
+        with console():
+            say(f"xlm {__version__}" if verb == "--version" else usage)
         return
     close = difflib.get_close_matches(verb, VERBS, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    sys.stderr.write(f"xlm: unknown verb {verb!r}: expected one of {', '.join(VERBS)}{hint}\n")
+    sys.stderr.write(
+        f"xlm: unknown verb {clipped(repr(verb))}: expected one of {', '.join(VERBS)}{hint}\n"
+    )
     raise SystemExit(2)
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from xlm import strict_json
 from xlm.config.cli import run_verb
+from xlm.config.console import say
 from xlm.errors import ConfigError, DataError
 from xlm.metrics.translation import (
     SEED,
@@ -202,9 +202,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     def act(config: Bleu) -> None:
         result = score_files(config)
-        sys.stdout.write(report(result) + "\n")
         if config.json is not None:
             write_whole(config.json, strict_json.dumps(result, indent=1) + "\n")
+        say(report(result))
 
     run_verb(Bleu, "bleu", act, arguments, positional="hypotheses references")
 

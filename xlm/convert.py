@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from xlm.config.cli import run_verb
+from xlm.config.console import say
 from xlm.errors import ConfigError, XlmError
 from xlm.interchange.finetuned import FineTuned, chosen_task
 from xlm.interchange.load import fetch, load
@@ -240,7 +241,7 @@ def _write_parity(folder: Path, source: str, parity: Parity, lost: Sequence[str]
 
 def _say(verb: str, result: Converted) -> None:
     """Print what was done; exit with 1 where the two differ, or nobody can open what we wrote."""
-    sys.stdout.write("".join(f"{line}\n" for line in result.describe()))
+    say("\n".join(result.describe()))
     if verb == "export" and not result.parity.opened:
         sys.stderr.write(f"xlm export: {result.folder} was written, but transformers rejects it\n")
         raise SystemExit(1)
@@ -250,7 +251,7 @@ def _say(verb: str, result: Converted) -> None:
             f"more than {TOLERANCE:g} (see {PARITY})\n"
         )
         raise SystemExit(1)
-    sys.stdout.write(f"written: {result.folder}\n")
+    say(f"written: {result.folder}")
 
 
 def import_corpora(config: Import) -> ImportedCorpora:
@@ -274,8 +275,8 @@ def import_main(arguments: Sequence[str] | None = None) -> None:
         if is_binarized(config.source):
             result = import_corpora(config)
             lines = ["binarized data of the original", *result.describe()]
-            sys.stdout.write("".join(f"{line}\n" for line in lines))
-            sys.stdout.write(f"written: {result.folder}\n")
+            say("\n".join(lines))
+            say(f"written: {result.folder}")
         else:
             _say("import", import_model(config))
 

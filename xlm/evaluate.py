@@ -7,7 +7,6 @@ Use as ``xlm.evaluate.evaluate_run(Evaluate(...))``, ``xlm evaluate RUN`` or
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Literal
 
 from xlm import strict_json
 from xlm.config.cli import run_verb
+from xlm.config.console import say
 from xlm.config.trust import Trust
 from xlm.data.corpora import Corpora
 from xlm.errors import ConfigError, DataError, XlmError
@@ -131,15 +131,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         result = evaluate_run(config)
         if os.environ.get("RANK", "0") != "0":
             return
-        sys.stdout.write(f"{config.folder} {result['checkpoint']}, {result['split']} text\n")
-        sys.stdout.write(table(result["figures"]) + "\n")
-        for line in against_unigram(result["figures"]):
-            sys.stdout.write(line + "\n")
         if config.json:
             write_whole(config.json, strict_json.dumps(result, indent=1) + "\n")
+        say(f"{config.folder} {result['checkpoint']}, {result['split']} text")
+        say(table(result["figures"]))
+        for line in against_unigram(result["figures"]):
+            say(line)
         if config.picture:
             _draw(Path(config.folder), config.picture)
-            sys.stdout.write(f"curves: {config.picture}\n")
+            say(f"curves: {config.picture}")
 
     run_verb(Evaluate, "evaluate", act, arguments, positional="folder")
 

@@ -11,7 +11,6 @@ import dataclasses
 import logging
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -20,6 +19,7 @@ from typing import Literal
 
 from xlm import sample, strict_json
 from xlm.config.cli import run_verb, to_yaml
+from xlm.config.console import say
 from xlm.config.hints import check_types
 from xlm.data.corpora import Corpora
 from xlm.errors import ConfigError
@@ -369,8 +369,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         report = finetune(config)
         if os.environ.get("RANK", "0") != "0":
             return
-        sys.stdout.write(render(report) + "\n")
-        sys.stdout.write(f"report: {Path(config.folder) / REPORT}\n")
+        say(render(report))
+        say(f"report: {Path(config.folder) / REPORT}")
 
     run_verb(Finetune, "finetune", act, arguments)
 

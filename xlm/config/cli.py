@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import os
 import re
 import sys
 from collections import deque
@@ -18,10 +19,12 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
 import yaml
-from jsonargparse import ArgumentParser, set_dumper, set_loader, set_parsing_settings
+from jsonargparse import ArgumentParser, Namespace, set_dumper, set_loader, set_parsing_settings
 
 from xlm import disk
 from xlm.config.class_path import NamedByClassPath, without_moved_defaults
+from xlm.config.console import console
+from xlm.config.places import Written
 from xlm.config.strict_yaml import dump, load
 from xlm.config.trust import Trust
 from xlm.config.validation import Checker
@@ -68,6 +71,17 @@ def parse(
     takes a flag for each of them too. ``trust`` decides which classes may be named (None: any, as
     in a recipe). Raises ConfigError, in one line, for a key, a type or a value that does not fit.
     """
+    return parse_placed(cls, verb, arguments, positional, trust)[0]
+
+
+def parse_placed(
+    cls: type[Config],
+    verb: str,
+    arguments: Sequence[str],
+    positional: str = "",
+    trust: Trust | None = None,
+) -> tuple[Config, Written]:
+    """``parse``, and where everything was written."""
     trust = trust or Trust.of_recipe()
     given = list(arguments)
     for at, (name, word) in enumerate(zip(positional.split(), arguments, strict=False)):
@@ -76,18 +90,39 @@ def parse(
         given[at] = f"--{name}={word}"
     flags = _gathered(cls, list(_flags(verb, given)))
     _once(flags)
-    _check(cls, flags, trust)
+    checker = Checker(cls, trust)
+    _check(checker, flags)
     made = parser(cls, verb, positional)
-    given = [f"--{name}" if value is None else f"--{name}={value}" for name, value in flags]
-    settings = made.parse_args(given)
+    # jsonargparse would read files by the locale's encoding, and pipes again
+    texts = [(name, checker.texts.get(value or "", value)) for name, value in flags]
+    settings = made.parse_args(
+        [f"--{name}" if text is None else f"--{name}={text}" for name, text in texts]
+    )
+    settings = _at_home(settings)
     try:
         config = made.instantiate(settings)
+        made_one = cls(**{f.name: config[f.name] for f in dataclasses.fields(cast(Any, cls))})
     except ValueError as error:
         # of `Dataclass | None` jsonargparse tells that null does not fit either
         if isinstance(ours := _innermost(error), ConfigError):
-            raise ours from None
+            raise checker.located(ours, settings) from None
         raise
-    return cls(**{f.name: config[f.name] for f in dataclasses.fields(cast(Any, cls))})
+    return made_one, checker.written
+
+
+def _at_home(value: Any) -> Any:
+    """Settings with the home folder for a ``~`` at the start of a path, also of ``datasets:``."""
+    if isinstance(value, str):
+        prefix = "datasets:" if value.startswith("datasets:~") else ""
+        path = value[len(prefix) :]
+        return prefix + os.path.expanduser(path) if re.match(r"~[\w-]*(?:/|$)", path) else value
+    if isinstance(value, Namespace):
+        for name, own in vars(value).items():
+            vars(value)[name] = _at_home(own)
+        return value
+    if isinstance(value, dict):
+        return {name: _at_home(own) for name, own in value.items()}
+    return [_at_home(own) for own in value] if isinstance(value, list) else value
 
 
 def _innermost(error: BaseException) -> BaseException:
@@ -123,15 +158,14 @@ def _once(flags: Sequence[tuple[str, str | None]]) -> None:
         values[name] = value
 
 
-def _check(cls: type, flags: Sequence[tuple[str, str | None]], trust: Trust) -> None:
+def _check(checker: Checker, flags: Sequence[tuple[str, str | None]]) -> None:
     """Raises ConfigError for a key or a value that does not fit, and says where it is."""
     if any(name == "help" or name.endswith(".help") for name, _ in flags):
         for name, value in flags:
             if name.endswith(".help") and value is not None and "." in value:
                 with contextlib.suppress(ImportError, AttributeError):  # jsonargparse says so
-                    trust.find(value)
+                    checker.trust.find(value)
         return
-    checker = Checker(cls, trust)
     for name, value in flags:
         if name == "config":
             if value is None:
@@ -208,9 +242,15 @@ def run_verb(
 ) -> None:
     """Parse, act, and turn what a user can mend into one line and exit status 2."""
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    given = sys.argv[1:] if arguments is None else arguments
+    written = Written()
     try:
-        action(parse(cls, verb, sys.argv[1:] if arguments is None else arguments, positional))
+        with console():
+            config, written = parse_placed(cls, verb, given, positional)
+            action(config)
     except XlmError as error:
+        if isinstance(error, ConfigError):
+            error = written.locate_later(error)
         sys.stderr.write(f"xlm {verb}: {one_line(error)}\n")
         raise SystemExit(2) from None
     except OSError as error:
@@ -218,6 +258,14 @@ def run_verb(
             raise
         where = clipped(str(error.filename or "standard output"))
         sys.stderr.write(f"xlm {verb}: {where}: {error.strerror}; {disk.advice(error)}\n")
+        raise SystemExit(2) from None
+    except UnicodeEncodeError as error:
+        if error.encoding == sys.getfilesystemencoding() == "utf-8":
+            raise
+        sys.stderr.write(
+            f"xlm {verb}: the locale's encoding {error.encoding} lacks characters of "
+            f"{clipped(repr(error.object))}: set LC_ALL=C.UTF-8 or PYTHONUTF8=1\n"
+        )
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         sys.stderr.write(f"xlm {verb}: interrupted\n")

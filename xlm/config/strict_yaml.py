@@ -101,9 +101,12 @@ def load(text: str) -> Any:
     return None if node is None else value(node)
 
 
-def dump(value: Any) -> str:
-    """A YAML document that ``load`` takes back, and so does every other reader of YAML."""
-    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+def dump(value: Any, *, ascii: bool = False) -> str:
+    """A YAML document that ``load`` takes back, and so does every other reader of YAML.
+
+    With ``ascii`` every other character is escaped.
+    """
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=not ascii)
     return text
 
 

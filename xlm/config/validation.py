@@ -9,14 +9,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+import os
 import sys
 import types
 import typing
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 import yaml
 
@@ -31,30 +31,11 @@ from xlm.config.hints import (
     literals,
     renamed,
 )
+from xlm.config.places import Place, Written, locate
 from xlm.config.trust import Trust, Untrusted
 from xlm.errors import ConfigError
 
 MOST_LISTED = 16
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where something was written: a key of a file, or a flag."""
-
-    path: tuple[str, ...] = ()
-    file: str = ""
-    """Empty: a flag."""
-
-    def below(self, name: str) -> _Place:
-        return _Place((*self.path, name), self.file)
-
-    def refuse(self, node: yaml.Node | None, problem: str) -> NoReturn:
-        """Raise the ConfigError that begins with file, line and key, or with the flag."""
-        key = ".".join(self.path)
-        if not self.file:
-            raise ConfigError(f"--{key}: {problem}")
-        line = f":{node.start_mark.line + 1}" if node is not None else ""
-        raise ConfigError(f"{self.file}{line}: {key + ': ' if key else ''}{problem}")
 
 
 class Checker:
@@ -69,7 +50,10 @@ class Checker:
         self.trust = trust or Trust()
         self._classes: dict[tuple[str, ...], type] = {}
         self._given: dict[tuple[str, ...], set[str]] = defaultdict(set)
-        self._places: dict[tuple[str, ...], tuple[_Place, yaml.Node | None]] = {}
+        self._places: dict[tuple[str, ...], tuple[Place, yaml.Node | None]] = {}
+        self.written = Written()
+        self.texts: dict[str, str] = {}
+        """The content of every file in ASCII, by its path: a pipe can be read once."""
 
     def file(self, path: str | Path) -> None:
         """Raises ConfigError, with file and line, for what cannot be in the YAML file ``path``."""
@@ -77,7 +61,7 @@ class Checker:
 
     def flag(self, name: str, text: str | None) -> None:
         """Raises ConfigError unless ``--NAME=TEXT`` (no text: nothing follows) is a field."""
-        place, hint = _Place(), self.cls
+        place, hint = Place(), self.cls
         for part in name.removesuffix("+").split("."):
             if _is_open(hint):
                 hint = self._known_class(place)
@@ -90,7 +74,7 @@ class Checker:
         if text is None:
             place.refuse(None, f"expected {describe(hint)}, found nothing; write --{name}=VALUE")
         below = given(hint)
-        if dataclasses.is_dataclass(below) and not _is_open(below) and Path(text).is_file():
+        if dataclasses.is_dataclass(below) and not _is_open(below) and _is_file(text):
             self._file(text, below, place.path)
             return
         try:
@@ -98,6 +82,10 @@ class Checker:
         except yaml.YAMLError:
             node = yaml.ScalarNode("tag:yaml.org,2002:str", text)
         self._check(node or yaml.ScalarNode("tag:yaml.org,2002:null", ""), hint, place)
+
+    def located(self, error: ConfigError, settings: Any) -> ConfigError:
+        """Return the error that ``settings``, checked here, gave with the place of its cause."""
+        return locate(error, self.cls, settings, self.written, self._classes.get)
 
     def finish(self) -> None:
         """Raises ConfigError where a field without a default was given nowhere."""
@@ -120,13 +108,14 @@ class Checker:
             raise ConfigError(f"{what} missing: give it in the file of --config, or as {flags}")
 
     def _file(self, path: str, hint: Any, below: tuple[str, ...]) -> None:
-        place = _Place(below, path)
+        place = Place(below, path)
         node = strict_yaml.compose_file(path)
         if node is None:
             place.refuse(None, f"is empty: expected {_keys(hint)}")
+        self.texts[path] = strict_yaml.dump(_value(node), ascii=True)
         self._check(node, hint, place)
 
-    def _check(self, node: yaml.Node, hint: Any, place: _Place) -> None:
+    def _check(self, node: yaml.Node, hint: Any, place: Place) -> None:
         if given(hint) is not hint:
             if _value(node) is None:
                 return
@@ -137,12 +126,14 @@ class Checker:
             self._check_fields(node, hint, place)
         elif get_origin(hint) is dict and isinstance(node, yaml.MappingNode):
             for key, value in node.value:
-                self._check(value, get_args(hint)[1], place.below(str(key.value)))
+                below = place.below(str(key.value))
+                self.written.note(below, key)
+                self._check(value, get_args(hint)[1], below)
         elif not fits(value := _value(node), hint):
             found = _show(node, value)
             place.refuse(node, f"expected {describe(hint)}, found {found}{_advice(node, hint)}")
 
-    def _check_fields(self, node: yaml.Node, cls: Any, place: _Place) -> None:
+    def _check_fields(self, node: yaml.Node, cls: Any, place: Place) -> None:
         if not isinstance(node, yaml.MappingNode):
             found = _show(node, _value(node))
             place.refuse(node, f"expected {_keys(cls)}, found {found}")
@@ -152,7 +143,7 @@ class Checker:
                 hint = self._descend(cls, name, place, key)
                 self._check(value, hint, place.below(name))
 
-    def _check_class(self, node: yaml.Node, base: Any, place: _Place) -> None:
+    def _check_class(self, node: yaml.Node, base: Any, place: Place) -> None:
         if isinstance(node, yaml.ScalarNode):
             self._choose(node, base, place)
             return
@@ -173,11 +164,11 @@ class Checker:
         if "init_args" in parts:
             self._check_fields(parts["init_args"][1], cls, place)
 
-    def _choose(self, node: yaml.Node, base: Any, place: _Place) -> None:
+    def _choose(self, node: yaml.Node, base: Any, place: Place) -> None:
         self._classes[place.path] = _resolve(str(node.value), base, place, node, self.trust)
         self._places[place.path] = place, node if place.file else None
 
-    def _known_class(self, place: _Place) -> type:
+    def _known_class(self, place: Place) -> type:
         if place.path not in self._classes:
             *above, name = place.path
             siblings = [path[-1] for path in self._classes if list(path[:-1]) == above]
@@ -189,14 +180,16 @@ class Checker:
             )
         return self._classes[place.path]
 
-    def _descend(self, hint: Any, name: str, place: _Place, key: yaml.Node | None = None) -> Any:
+    def _descend(self, hint: Any, name: str, place: Place, key: yaml.Node | None = None) -> Any:
         """The type of ``name`` below a dataclass or mapping; raises ConfigError if there is none"""
         if get_origin(hint) is dict:
+            self.written.note(place.below(name), key)
             return get_args(hint)[1]
         hint = given(hint)
         known = hints(hint) if dataclasses.is_dataclass(hint) else {}
         if name in known:
             self._given[place.path].add(name)
+            self.written.note(place.below(name), key)
             return known[name]
         if place.file:
             close = _close(name, known) or self._elsewhere(name)
@@ -215,7 +208,7 @@ class Checker:
         return f"; did you mean --{found[0]}?" if found else _close(name, paths, "--")
 
 
-def _resolve(name: str, base: Any, place: _Place, node: yaml.Node | None, trust: Trust) -> type:
+def _resolve(name: str, base: Any, place: Place, node: yaml.Node | None, trust: Trust) -> type:
     """The concrete subclass of ``base`` called ``name``, or at that dotted path."""
     classes = {cls.__name__: cls for cls in subclasses(base) if not inspect.isabstract(cls)}
     if name in classes:
@@ -242,11 +235,16 @@ def _resolve(name: str, base: Any, place: _Place, node: yaml.Node | None, trust:
     return typing.cast(type, found)
 
 
+def _is_file(text: str) -> bool:
+    """Whether a text is the path of a file or a pipe; one with a NUL is none."""
+    return "\0" not in text and os.path.exists(text) and not os.path.isdir(text)
+
+
 def _is(value: Any, base: Any) -> bool:
     return isinstance(value, type) and issubclass(value, base)
 
 
-def _is_settled(cls: Any, name: str, node: yaml.Node, place: _Place) -> bool:
+def _is_settled(cls: Any, name: str, node: yaml.Node, place: Place) -> bool:
     """Whether a key is a setting that ``cls`` gave to a subclass, at its default: nothing is to do.
 
     Raises ConfigError, naming the subclass, for another value: this class cannot do as it says.

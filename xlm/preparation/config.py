@@ -8,6 +8,10 @@ from typing import Literal
 from xlm.errors import ConfigError
 from xlm.languages import LanguagePair, Languages
 
+LEAST_COVERAGE = 0.98
+"""SentencePiece takes no less."""
+LARGEST = 1 << 31
+"""Of a vocabulary: ids are 32 bits wide."""
 SPLITS = ("train", "valid", "test")
 
 
@@ -57,6 +61,9 @@ class Vocabulary:
     """Sentences are drawn with q ~ p**alpha of the languages' sentence counts (XLM section 3.1)."""
     num_draws: int = 1_000_000
     """Sentences drawn; with less text every language's share is scaled to what there is."""
+    character_coverage: float = 1.0
+    """unigram, bpe: share of the text's characters that get an entry of their own; the rest, the
+    rarest, are written as bytes. 0.9995 is usual for Chinese and Japanese."""
     folder: str | None = None
     """Take the tokenizer of prepared text, a model directory, a run's folder, or anything else that
     xlm.load takes, instead of learning one."""
@@ -66,6 +73,24 @@ class Vocabulary:
     """Existing fastBPE vocabulary, `token count` a line."""
     model: str | None = None
     """Existing SentencePiece model."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.size < LARGEST:
+            raise ConfigError(f"size must be from 1 to {LARGEST - 1:,}: found {self.size}")
+        if self.num_draws < 1:
+            raise ConfigError(f"num_draws must be at least 1: found {self.num_draws}")
+        if not 0 <= self.alpha <= 100:
+            raise ConfigError(f"alpha must be from 0 to 100: found {self.alpha}")
+        if not LEAST_COVERAGE <= self.character_coverage <= 1:
+            raise ConfigError(
+                f"character_coverage must be from {LEAST_COVERAGE} to 1: found "
+                f"{self.character_coverage}"
+            )
+        if self.kind == "fastbpe" and self.character_coverage != 1:
+            raise ConfigError(
+                f"character_coverage is {self.character_coverage}, but fastbpe learns from every "
+                "character: leave it out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +136,11 @@ class Prepare:
                     raise ConfigError(
                         f"pairs.{split}.{pair}: expected LANG-LANG with two sources, or one that "
                         f"holds both sides, found {sources}"
+                    )
+                if any(one == two for one, two in LanguagePair.readings(pair)):
+                    raise ConfigError(
+                        f"pairs.{split}.{pair}: a language with itself is no pair: expected two "
+                        "languages, such as en-ne"
                     )
         self._check_languages()
         self._check_numbers()

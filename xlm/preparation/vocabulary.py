@@ -55,7 +55,9 @@ def find_tokenizer(config: Prepare) -> Tokenizer:
     log.info("learning a vocabulary of %d (%s)", wanted.size, wanted.kind)
     if wanted.kind == "fastbpe":
         return learn_fastbpe_tokenizer(lines, wanted.size)
-    return learn_sentencepiece(lines, wanted.size, kind=wanted.kind)
+    return learn_sentencepiece(
+        lines, wanted.size, kind=wanted.kind, character_coverage=wanted.character_coverage
+    )
 
 
 def _bytes(path: str) -> bytes:

@@ -47,13 +47,13 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.kind not in get_args(ScheduleKind):
             kinds = ", ".join(get_args(ScheduleKind))
-            raise ConfigError(f"schedule kind {self.kind!r}: choose one of {kinds}")
+            raise ConfigError(f"kind {self.kind!r}: expected one of {kinds}")
         for name in ("peak_lr", "warmup_init_lr", "final_lr"):
             value = getattr(self, name)
             if not (0 <= value < math.inf):
-                raise ConfigError(f"schedule {name} {value}: expected a number that is 0 or more")
+                raise ConfigError(f"{name} must be a number that is 0 or more: found {value}")
         if self.warmup_steps < 0:
-            raise ConfigError(f"schedule warmup_steps {self.warmup_steps}: expected 0 or more")
+            raise ConfigError(f"warmup_steps must be 0 or more: found {self.warmup_steps}")
         self._check_kind()
         if self.total_steps is not None:
             self._check_total(self.total_steps)
@@ -61,13 +61,13 @@ class Schedule:
     def _check_kind(self) -> None:
         if self.kind == "inverse-sqrt" and self.warmup_steps < 1:
             raise ConfigError(
-                "schedule inverse-sqrt with warmup_steps 0: the rate is measured in warm-ups; "
-                "set warmup_steps to 1 or more"
+                "warmup_steps is 0: the rate of inverse-sqrt is measured in warm-ups; set it to 1 "
+                "or more"
             )
         if self.kind == "wsd" and self.decay_steps < 1:
             raise ConfigError(
-                f"schedule wsd with decay_steps {self.decay_steps}: set it to the length of the "
-                "last part, 1 or more"
+                f"decay_steps is {self.decay_steps}: the schedule wsd needs the length of its last "
+                "part, 1 or more"
             )
         if self.kind == "cosine" and self.period is not None:
             for name, value, good in (
@@ -77,7 +77,7 @@ class Schedule:
             ):
                 if not good:
                     raise ConfigError(
-                        f"schedule cosine with {name} {value}: expected period >= 1, "
+                        f"{name} is {value}: the schedule cosine expects period >= 1, "
                         "period_factor >= 1 and 0 < shrink <= 1"
                     )
 
@@ -85,8 +85,9 @@ class Schedule:
         needed = self.warmup_steps + (self.decay_steps if self.kind == "wsd" else 0)
         if self.needs_total and total < max(needed, 1):
             raise ConfigError(
-                f"schedule {self.kind} with total_steps {total}: warm-up and decay alone take "
-                f"{needed}; train longer or shorten them"
+                f"total_steps is {total}, but warmup_steps"
+                f"{' and decay_steps' if self.kind == 'wsd' else ''} of the schedule {self.kind} "
+                f"take {needed}; train longer (steps) or shorten them"
             )
 
     @property

@@ -112,12 +112,12 @@ def test_learning_is_deterministic(kind: str, capfd: pytest.CaptureFixture[str])
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 def test_sizes_that_cannot_be(kind: str, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(
-        ConfigError, match=r"vocab_size 5000: the text gives at most (\d+)"
+        ConfigError, match=r"vocabulary.size 5000: the text gives at most (\d+)"
     ) as caught:
         learn_sentencepiece(LINES, 5000, kind=kind)
     largest = int(str(caught.value).split("at most ")[1].split(":")[0])
     assert learn_sentencepiece(LINES, largest, kind=kind).vocab_size == largest
-    with pytest.raises(ConfigError, match=r"vocab_size 20: .* alone are \d+"):
+    with pytest.raises(ConfigError, match=r"vocabulary.size 20: .* alone are \d+"):
         learn_sentencepiece(LINES, 20, kind=kind)
     assert capfd.readouterr() == ("", "")
 
@@ -132,3 +132,15 @@ def test_refusals() -> None:
 def test_without_byte_fallback() -> None:
     tokenizer = learn_sentencepiece(LINES, 60, byte_fallback=False)
     assert tokenizer.unk_id in tokenizer.encode("🦜")
+
+
+def test_rare_characters_are_bytes_below_full_coverage() -> None:
+    rare = [chr(0x4E00 + at) for at in range(20)]
+    lines = [*["abcd dcba bcda cabd adbc"] * 600, *(f"abcd {character}" for character in rare)]
+    full = learn_sentencepiece(lines, 288)
+    cut = learn_sentencepiece(lines, 270, character_coverage=0.998)
+    for character in rare:
+        text = f"abcd {character}"
+        assert full.decode(full.encode(text)) == cut.decode(cut.encode(text)) == text
+    num_bytes = [len(cut.encode(one)) - len(full.encode(one)) for one in rare]
+    assert sum(extra >= 2 for extra in num_bytes) >= 10 and max(num_bytes) == 3 - 1

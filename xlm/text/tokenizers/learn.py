@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from sentencepiece import SentencePieceTrainer
 
-from xlm.errors import ConfigError, DataError, one_line
+from xlm.errors import ConfigError, DataError, clipped, one_line
 from xlm.rng import Permutation
 from xlm.text.readers import ReadReport, open_lines
 from xlm.text.tokenizers.learn_fastbpe import (
@@ -145,8 +145,8 @@ def learn_sentencepiece(
 
     Ids as in XLM: ``<s>`` 0, ``</s>`` 1, ``<pad>`` 2, ``<unk>`` 3, ``<mask>`` 4; then 256 bytes
     (with ``byte_fallback``) and the pieces. ``character_coverage`` is the share of the text's
-    characters that get a piece of their own. Lines should be normalized; the same lines give the
-    same model, byte for byte.
+    characters that get a piece of their own, 0.98 or more. Lines should be normalized; the same
+    lines give the same model, byte for byte.
     Raises ConfigError for a size that the text cannot give, with the largest or smallest possible.
     """
     if kind not in ("unigram", "bpe"):
@@ -185,11 +185,12 @@ def _explain(vocab_size: int, error: RuntimeError) -> ConfigError:
     message = one_line(error)
     if found := re.search(r"set it to a value <= (\d+)", message):
         return ConfigError(
-            f"vocab_size {vocab_size}: the text gives at most {found[1]}: lower it or add text"
+            f"vocabulary.size {vocab_size}: the text gives at most {found[1]}: lower it or add text"
         )
     if found := re.search(r"required_chars\. \d+ vs (\d+)", message):
         return ConfigError(
-            f"vocab_size {vocab_size}: the characters, bytes and special tokens alone are "
-            f"{found[1]}: raise it, or lower character_coverage"
+            f"vocabulary.size {vocab_size}: the characters, bytes and special tokens alone are "
+            f"{found[1]}: raise it to more than that"
         )
-    return ConfigError(f"vocab_size {vocab_size}: SentencePiece refuses: {message}")
+    refused = clipped(message)
+    return ConfigError(f"vocabulary.size {vocab_size}: SentencePiece refuses: {refused}")
