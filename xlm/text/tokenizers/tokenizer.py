@@ -13,13 +13,15 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xlm.errors import ConfigError
 from xlm.storage import make_folder, write_json, write_whole
+from xlm.text.rules import RulesByLanguage, as_json, normalize_by
 
 Ids = NDArray[np.int64]
 
@@ -58,6 +60,9 @@ class Tokenizer(ABC):
     """Every id that is no piece of text; never a target chosen by frequency."""
     counts: Sequence[int] | None = None
     """How often each id was seen where the vocabulary was made; None where nobody knows."""
+    rules: RulesByLanguage = MappingProxyType({})
+    """How text was normalized by language before it was encoded; kept with the tokenizer, not part
+    of its digest."""
     num_separators: int = 1
     """End symbols between the sentences of a merged pair."""
 
@@ -70,6 +75,13 @@ class Tokenizer(ABC):
     @abstractmethod
     def digest(self) -> str:
         """SHA-256 (hex) of all that decides the ids: tokenizers that agree on it are the same."""
+
+    def normalize(self, text: str, language: str | None = None) -> str:
+        """Return any text as the model's text was normalized; ``encode`` takes what this returns.
+
+        Raises ConfigError if that depends on a language and none is given.
+        """
+        return normalize_by(self.rules, text, language)
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
@@ -169,11 +181,13 @@ def write_tokenizer(
     make_folder(folder)
     for name, content in files.items():
         write_whole(folder / name, content)
-    description = {
+    description: dict[str, Any] = {
         "format": FORMAT,
         "kind": kind,
         "settings": dict(settings),
         "digest": tokenizer.digest,
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
+    if rules := as_json(tokenizer.rules):
+        description["normalization"] = rules
     write_json(folder / SETTINGS_FILE, description, indent=2)
