@@ -90,10 +90,11 @@ def test_dependencies_are_those_agreed_on(project: dict[str, Any]) -> None:
         "tqdm backports.zstd sacrebleu".split()
     )
     extras = table["optional-dependencies"]
-    assert set(extras) == {"hf", "plot", "analysis", "dev"}
+    assert set(extras) == {"hf", "plot", "analysis", "words", "indic", "clean", "wiki", "dev"}
     everything = names(table["dependencies"]).union(*map(names, extras.values()))
     assert not everything & {"apex", "fastBPE", "fastbpe"}
-    assert extras["plot"] == [name for name in extras["dev"] if name in extras["plot"]]
+    for extra in ("plot", "words", "indic", "clean", "wiki"):  # tests need them all
+        assert extras[extra] == [name for name in extras["dev"] if name in extras[extra]]
 
 
 def test_every_module_has_a_floor(project: dict[str, Any], root: Path) -> None:

@@ -19,7 +19,7 @@ from xlm import prepare as module
 from xlm.config.cli import read, to_yaml
 from xlm.data.corpora import Corpora
 from xlm.errors import ConfigError, DataError
-from xlm.prepare import Aligned, Prepare, Texts, Vocabulary, prepare
+from xlm.prepare import Aligned, Prepare, Rules, Texts, Vocabulary, prepare
 
 EN = ["the cat sat on the mat", "a dog barked", "the dog saw the cat", "it was late"]
 NE = ["बिरालो चकटीमा बस्यो", "कुकुर भुक्यो", "कुकुरले बिरालो देख्यो", "ढिलो भएको थियो"]
@@ -428,3 +428,48 @@ def test_the_verb_shows_what_there_is(
     assert capsys.readouterr().err == (
         "xlm prepare: gone.txt does not exist: expected a text file\n"
     )
+
+
+# Normalization by language.
+
+
+def test_rules_are_applied_and_kept_with_the_tokenizer() -> None:
+    rules = {"en": Rules(lowercase=True), "*": Rules(indic="canonical")}
+    write("en.txt", ["The CAT", "A dog"])
+    write("ne.txt", ["क\u200dख", "गर्\u200dयो"])
+    both = Texts(train={"en": "en.txt", "ne": "ne.txt"})
+    found = made(text=both, normalization=rules)
+    assert texts(found, "train", "en") == ["the cat", "a dog"]
+    assert texts(found, "train", "ne") == ["कख", "गर्\u200dयो"]
+    again = Corpora.open("data")
+    assert again.tokenizer.rules == rules
+    assert again.tokenizer.normalize(" The CAT", "en") == "the cat"
+    with pytest.raises(ConfigError, match="name the language"):
+        again.tokenizer.normalize("x")
+    # whoever takes the tokenizer takes its rules
+    taken = made(folder="data2", text=both, vocabulary=Vocabulary(folder="data"))
+    assert texts(taken, "train", "en") == ["the cat", "a dog"] and taken.tokenizer.rules == rules
+    with pytest.raises(ConfigError, match="leave normalization out"):
+        made(folder="data3", text=both, vocabulary=Vocabulary(folder="data"),
+             normalization={"en": Rules(strip_accents=True)})  # fmt: skip
+    plain = made(folder="data4", text=both)
+    assert "normalization" not in json.loads(Path("data4/corpora.json").read_text())
+    with pytest.raises(DataError, match="was made by tokenizer"):
+        Corpora.open("data", plain.tokenizer)
+    same_ids = Corpora.open("data").tokenizer
+    same_ids.rules = {}
+    with pytest.raises(DataError, match="data was normalized by the rules .*lowercase"):
+        Corpora.open("data", same_ids)
+
+
+def test_a_pair_that_a_rule_empties_is_counted() -> None:
+    write("en.txt", ["a", "b"])
+    write("ne.txt", ["\u200d", "ख"])
+    rules = {"ne": Rules(indic="indic-nlp")}
+    found = made(pairs=Aligned(train={"en-ne": ["en.txt", "ne.txt"]}), normalization=rules)
+    assert len(found.pairs("train", "en-ne")) == 1
+
+
+def test_rules_of_a_language_that_is_not_prepared() -> None:
+    with pytest.raises(ConfigError, match="normalization names fr: expected some of en, or"):
+        Prepare(folder="x", text=Texts(train={"en": "a"}), normalization={"fr": Rules()})

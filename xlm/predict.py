@@ -29,6 +29,7 @@ from xlm.text.line_jobs import Invalid, LineJob, check_positive
 from xlm.text.normalize import normalize
 from xlm.text.pipes import STANDARD, check_output
 from xlm.text.readers import Line as PlacedLine
+from xlm.text.tokenizers.tokenizer import Tokenizer
 from xlm.training.distributed.devices import usable_device
 
 WINDOW = 1024
@@ -138,7 +139,8 @@ class Predictor:
                 "of a whole line: leave it out"
             )
         corpora, name = self._corpora(language)
-        for part in self._windows(lines, window):
+        tokenizer = self.model.tokenizer.in_language(language)
+        for part in self._windows(lines, window, tokenizer):
             answers = self._of_window(part, corpora, name, scores)
             for at in range(len(part.lines)):
                 yield answers.get(at, ("", {}))
@@ -153,11 +155,11 @@ class Predictor:
         assert language is not None
         return Corpora(self.model.tokenizer, self.model.languages), language
 
-    def _windows(self, lines: Iterable[Line], most: int) -> Iterator[_Window]:
+    def _windows(self, lines: Iterable[Line], most: int, tokenizer: Tokenizer) -> Iterator[_Window]:
         window = _Window()
         for line in lines:
             if normalize(line[0]):
-                self._add(window, line)
+                self._add(window, line, tokenizer)
             window.lines.append(line)
             if len(window.lines) >= most or window.num_tokens >= WINDOW_TOKENS:
                 yield window
@@ -165,12 +167,12 @@ class Predictor:
         if window.lines:
             yield window
 
-    def _add(self, window: _Window, line: Line) -> None:
+    def _add(self, window: _Window, line: Line, tokenizer: Tokenizer) -> None:
         """The rows of a line, its example numbered among those that are asked."""
         text, place = line
         self.task.check_line(text, place)
         example = self.task.unlabeled(text, place)
-        rows = self.task.rows_of(example, len(window.asked), self.model.tokenizer)
+        rows = self.task.rows_of(example, len(window.asked), tokenizer)
         most = self.transformer.config.max_positions
         if not rows or max(len(row.wrapped.tokens) for row in rows) > most:
             found = f"a row of more than {most} tokens" if rows else "nothing"

@@ -25,9 +25,10 @@ from xlm.preparation.vocabulary import find_tokenizer
 from xlm.storage import atomic_directory, target_of
 from xlm.text.kept_pipes import kept_pipes
 from xlm.text.readers import ReadReport
+from xlm.text.rules import Rules
 from xlm.text.tokenizers.tokenizer import Tokenizer
 
-__all__ = ["Aligned", "Prepare", "Texts", "Vocabulary", "main", "prepare"]
+__all__ = ["Aligned", "Prepare", "Rules", "Texts", "Vocabulary", "main", "prepare"]
 
 log = logging.getLogger("xlm")
 
@@ -41,7 +42,7 @@ def prepare(config: Prepare) -> Corpora:
     folder = Path(config.folder)
     _check_folder(folder, config.replace)
     with kept_pipes(), atomic_directory(folder, replace=config.replace) as staging:
-        tokenizer = find_tokenizer(config)
+        config, tokenizer = find_tokenizer(config)
         tokenizer.save(staging / "tokenizer")
         workers = config.workers or len(os.sched_getaffinity(0))
         for split in SPLITS:

@@ -65,13 +65,16 @@ def test_parquet_text_and_saved(tmp_path: Path) -> None:
 def test_pairs_of_one_column(folder: Path) -> None:
     report = ReadReport()
     sides = [f"datasets:{folder}?column=translation.{language}" for language in ("en", "ne")]
-    assert list(open_pairs(*sides, report)) == [("one", "एक"), ("two", "दुई")]
+    assert list(open_pairs(sides, ("en", "ne"), report)) == [("one", "एक"), ("two", "दुई")]
     assert report.dropped == {"empty": 1}
 
 
 def test_a_cell_of_a_pair_is_one_line(folder: Path) -> None:
     source = f"datasets:{folder}"
-    assert list(open_pairs(source, source, ReadReport()))[1] == ("two lines", "two lines")
+    assert list(open_pairs([source] * 2, ("en", "ne"), ReadReport()))[1] == (
+        "two lines",
+        "two lines",
+    )
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ def test_pairs(tmp_path: Path) -> None:
     first = write(tmp_path, "a\n\nc\nd <pad>\n", "first")
     second = write(tmp_path, "A\nB\n \t\nD", "second.txt")
     report = ReadReport()
-    assert list(open_pairs(first, second, report)) == [("a", "A"), ("d <pad>", "D")]
+    assert list(open_pairs([first, second], ("en", "ne"), report)) == [("a", "A"), ("d <pad>", "D")]
     assert (report.num_read, report.num_kept, report.dropped) == (4, 2, {"empty": 2})
     assert report.first["empty"] == f"{first}:2"
     assert report.num_spelling_specials == 1
@@ -182,7 +182,7 @@ def test_pairs(tmp_path: Path) -> None:
 def test_unequal_pairs(tmp_path: Path, swap: bool) -> None:
     paths = [write(tmp_path, "a\nb\nc\nd\ne\n", "long"), write(tmp_path, "A\nB\n", "short")]
     with pytest.raises(DataError) as caught:
-        list(open_pairs(*(reversed(paths) if swap else paths), ReadReport()))
+        list(open_pairs(paths[::-1] if swap else paths, ("en", "ne"), ReadReport()))
     message = str(caught.value)
     assert f"{paths[0]} has 5" in message and f"{paths[1]} has 2" in message
 

@@ -15,7 +15,7 @@ from pyarrow import parquet
 from xlm import sample
 from xlm.errors import ConfigError, DataError
 from xlm.prepare import Aligned, Prepare, Texts, Vocabulary, prepare
-from xlm.text.readers import ReadReport, open_bitext, open_lines, open_pairs
+from xlm.text.readers import ReadReport, open_lines, open_pairs
 from xlm.text.sources import find_files, split_settings
 
 EN = ['A "quoted" word, a comma', "x < y & z", "l'été, 3 %", "again"]
@@ -137,9 +137,7 @@ def read(source: str, **settings: str) -> tuple[list[str], ReadReport]:
 
 def read_pairs(sources: list[str], report: ReadReport | None = None) -> list[tuple[str, str]]:
     report = ReadReport() if report is None else report
-    if len(sources) == 1:
-        return list(open_bitext(sources[0], ("en", "ne"), report))
-    return list(open_pairs(*sources, report))
+    return list(open_pairs(sources, ("en", "ne"), report))
 
 
 def test_the_same_text_through_every_reader() -> None:

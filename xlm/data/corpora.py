@@ -22,6 +22,7 @@ from xlm.data.pairs import Pairs
 from xlm.errors import DataError
 from xlm.languages import Languages, match_languages, nearest
 from xlm.storage import HEADER, make_folder, read_header, write_json
+from xlm.text.rules import as_json
 from xlm.text.tokenizers.loading import load_tokenizer
 from xlm.text.tokenizers.tokenizer import Tokenizer
 
@@ -84,6 +85,7 @@ class Corpora:
         if tokenizer is None:
             tokenizer = load_tokenizer(folder / "tokenizer")
         check_digest(folder, description["tokenizer"], tokenizer)
+        _check_rules(folder, description.get("normalization", {}), tokenizer)
         corpora = cls(tokenizer, description["languages"], where=str(folder))
         if languages:
             corpora = corpora.renumbered(languages)
@@ -207,14 +209,24 @@ class Corpora:
         )
 
 
+def _check_rules(folder: Path, found: Any, tokenizer: Tokenizer) -> None:
+    if found != as_json(tokenizer.rules):
+        raise DataError(
+            f"{folder} was normalized by the rules {found}, the tokenizer given has "
+            f"{as_json(tokenizer.rules)}: prepare the text again with that tokenizer"
+        )
+
+
 def write_header(
     folder: Path | str, tokenizer: Tokenizer, languages: Mapping[str, int] | Iterable[str]
 ) -> None:
     """Write ``folder``'s ``corpora.json``; the corpora and the tokenizer are written apart."""
-    content = {
+    content: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "tokenizer": tokenizer.digest,
         "languages": dict(Languages(languages)),
     }
+    if rules := as_json(tokenizer.rules):
+        content["normalization"] = rules
     make_folder(folder)
     write_json(Path(folder) / DESCRIPTION, content)

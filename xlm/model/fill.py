@@ -120,17 +120,25 @@ def masked_rows(
         seconds = beside.texts
     places = places_of(places, len(texts), "text")
     layout = beside.layout if beside else None
+    others = beside.language or language if beside else language
     rows = [
-        _row(model, place, text, second, layout)
+        _row(model, place, (text, language), (second, others), layout)
         for place, text, second in zip(places, texts, seconds, strict=True)
     ]
     return rows, places
 
 
-def _row(model: Askable, place: str, text: str, second: str | None, layout: str | None) -> Wrapped:
-    """The text's row of tokens with the mask symbol at its masks."""
+def _row(
+    model: Askable,
+    place: str,
+    first: tuple[str, str | None],
+    beside: tuple[str | None, str | None],
+    layout: str | None,
+) -> Wrapped:
+    """The row of tokens of a text and its language, with the mask symbol at its masks."""
     tokenizer = model.tokenizer
-    ids = encode_masked(tokenizer, normalize(text))
+    (text, language), (second, other_language) = first, beside
+    ids = encode_masked(tokenizer, _normalized(tokenizer, text, language))
     if tokenizer.mask_id not in ids:
         raise ConfigError(
             f"{place} has no mask: expected <mask> or ___ where a subword is wanted, found "
@@ -144,7 +152,9 @@ def _row(model: Askable, place: str, text: str, second: str | None, layout: str 
                 f"{place} has a mask in its translation: expected masks in the sentence before it"
             )
         is_xlm = tokenizer.begin_id == tokenizer.end_id
-        other = np.array(tokenizer.encode(normalize(second)), dtype=np.int64)
+        other = np.array(
+            tokenizer.encode(tokenizer.normalize(second, other_language)), dtype=np.int64
+        )
         row = tokenizer.wrap(ids, other, layout or ("tlm" if is_xlm else "merged"))
     longest = model.transformer.config.max_positions
     if len(row.tokens) > longest:
@@ -153,6 +163,20 @@ def _row(model: Askable, place: str, text: str, second: str | None, layout: str 
             f"most {longest}, the model's positions; shorten it"
         )
     return row
+
+
+def _normalized(tokenizer: Tokenizer, text: str, language: str | None) -> str:
+    """The text in its normal form; the rules of its language leave the masks alone."""
+    line = normalize(text)
+    if not tokenizer.rules:
+        return line
+    own = tokenizer.in_language(language)
+    stretches = re.split(f"({_MASK.pattern})", line)
+    words: list[str] = []
+    for stretch, mask in zip(stretches[::2], [*stretches[1::2], ""], strict=True):
+        before, after = " " * stretch.startswith(" "), " " * stretch.endswith(" ")
+        words += [before, own.normalize(stretch), after, mask]
+    return normalize("".join(words))
 
 
 def encode_masked(tokenizer: Tokenizer, line: str) -> Ids:

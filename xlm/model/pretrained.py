@@ -29,9 +29,8 @@ from xlm.model.tensor_files import read_tensors, write_tensors
 from xlm.model.transformer import Transformer
 from xlm.model.uses import Uses
 from xlm.storage import make_folder, read_json, write_json, write_whole
-from xlm.text.normalize import normalize
 from xlm.text.tokenizers.loading import load_tokenizer
-from xlm.text.tokenizers.tokenizer import Tokenizer, Wrapped
+from xlm.text.tokenizers.tokenizer import Ids, Tokenizer, Wrapped
 
 FORMAT = "xlm-pretrain model"
 FORMAT_VERSION = 1
@@ -143,14 +142,18 @@ class PretrainedModel(Uses):
             if isinstance(given, str):  # whose letters would pass for lines
                 raise ConfigError(f"{what} is the string {given[:40]!r}: give a list of strings")
         layout = layout or ("xlm" if seconds is None else "merged")
-        encoded = [np.array(self.tokenizer.encode(normalize(line)), np.int64) for line in lines]
+        encoded = self._encoded(lines, language)
         if seconds is None:
             rows = [self.tokenizer.wrap(first, None, layout) for first in encoded]
         else:
-            others = [np.array(self.tokenizer.encode(normalize(s)), np.int64) for s in seconds]
+            others = self._encoded(seconds, second_language or language)
             pairs = zip(encoded, others, strict=True)
             rows = [self.tokenizer.wrap(first, second, layout) for first, second in pairs]
         return self.batch_rows(rows, language, second_language)
+
+    def _encoded(self, lines: Sequence[str], language: str | None) -> list[Ids]:
+        tokenizer = self.tokenizer.in_language(language)
+        return [np.array(tokenizer.encode(tokenizer.normalize(line)), np.int64) for line in lines]
 
     def batch_rows(
         self,

@@ -160,10 +160,11 @@ class Translator:
             raise ConfigError(f"lines is the string {lines[:40]!r}: give a list of strings")
         rows: list[Ids] = []
         cut: set[int] = set()
+        tokenizer = self.model.tokenizer.in_language(self._source)
         for number, line in enumerate(lines):
             if not isinstance(line, str):
                 raise ConfigError(f"line {first + number} is {line!r}: expected a string")
-            ids = self.model.tokenizer.encode(normalize(line))
+            ids = tokenizer.encode(tokenizer.normalize(line))
             if len(ids) > self.max_length:
                 cut.add(number)
             rows.append(np.array(ids[: self.max_length], dtype=np.int64))

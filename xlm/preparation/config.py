@@ -7,6 +7,7 @@ from typing import Literal
 
 from xlm.errors import ConfigError
 from xlm.languages import LanguagePair, Languages
+from xlm.text.rules import ANY, Rules
 
 LEAST_COVERAGE = 0.98
 """SentencePiece takes no less."""
@@ -108,6 +109,9 @@ class Prepare:
     as en-zh-Hans, if one of its languages has no text of its own."""
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
     """The shared subword vocabulary."""
+    normalization: dict[str, Rules] = field(default_factory=dict)
+    """Rules of normalization by language beyond the one normal form, "*" for languages that are
+    not named; kept with the tokenizer, so that a model reads later text in the same way."""
     root: str = "."
     """Relative sources start here."""
     max_sentences: dict[str, int] = field(default_factory=dict)
@@ -143,6 +147,11 @@ class Prepare:
                         "languages, such as en-ne"
                     )
         self._check_languages()
+        if strange := sorted(set(self.normalization) - {*self.known, ANY}):
+            raise ConfigError(
+                f"normalization names {', '.join(strange)}: expected some of "
+                f"{', '.join(self.known)}, or {ANY!r} for all others"
+            )
         self._check_numbers()
 
     def _check_languages(self) -> None:

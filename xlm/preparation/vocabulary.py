@@ -2,24 +2,48 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from xlm.errors import ConfigError, DataError
-from xlm.preparation.config import Prepare
+from xlm.preparation.config import Prepare, Vocabulary
 from xlm.preparation.reading import open_split_lines, open_split_pairs
 from xlm.text.readers import ReadReport
+from xlm.text.rules import ANY, as_json
 from xlm.text.tokenizers.learn import learn_fastbpe_tokenizer, learn_sentencepiece, sample_lines
 from xlm.text.tokenizers.tokenizer import Tokenizer
 
 log = logging.getLogger("xlm")
 
 
-def find_tokenizer(config: Prepare) -> Tokenizer:
-    """The tokenizer that the vocabulary settings name, or one learnt on the training text."""
-    wanted = config.vocabulary
+def find_tokenizer(config: Prepare) -> tuple[Prepare, Tokenizer]:
+    """Return the tokenizer that the settings name, or one learned on the training text.
+
+    The rules of normalization that a tokenizer comes with are filled into the settings; ConfigError
+    if the recipe has others.
+    """
+    tokenizer = _given_tokenizer(config.vocabulary)
+    if tokenizer is None:
+        tokenizer = _learn(config)
+    elif tokenizer.rules:
+        wanted = as_json(config.normalization)
+        if wanted and wanted != as_json(tokenizer.rules):
+            raise ConfigError(
+                f"the tokenizer's text was normalized by {as_json(tokenizer.rules)}, the recipe "
+                f"asks for {wanted}: leave normalization out, or learn a vocabulary"
+            )
+        known = {*config.known, ANY}
+        own = {name: rules for name, rules in tokenizer.rules.items() if name in known}
+        return dataclasses.replace(config, normalization=own), tokenizer
+    tokenizer.rules = {name: own for name, own in config.normalization.items() if own.active}
+    return config, tokenizer
+
+
+def _given_tokenizer(wanted: Vocabulary) -> Tokenizer | None:
+    """The tokenizer that the settings name; None if one is to be learned."""
     given = {n: getattr(wanted, n) for n in ("folder", "model", "codes", "vocab")}
     if len({name for name, path in given.items() if path is not None} - {"vocab"}) > 1:
         raise ConfigError(
@@ -40,6 +64,12 @@ def find_tokenizer(config: Prepare) -> Tokenizer:
         from xlm.text.tokenizers.fastbpe import FastBpeTokenizer
 
         return FastBpeTokenizer(_bytes(wanted.codes), _bytes(wanted.vocab))
+    return None
+
+
+def _learn(config: Prepare) -> Tokenizer:
+    """A tokenizer learned on the training text."""
+    wanted = config.vocabulary
     sources = _vocabulary_sources(config)
     if not sources:
         raise ConfigError(

@@ -121,6 +121,11 @@ class Answering(Task):
 
     def rows_of(self, example: Any, number: int, tokenizer: Tokenizer) -> list[Row]:
         """A question with each window of its paragraph."""
+        if tokenizer.rules:
+            raise ConfigError(
+                "the model's text was normalized by rules of its language, which move the places "
+                "of answers: take a model without them, or normalize the questions beforehand"
+            )
         asked = encode(tokenizer, example.question)[: self.longest_question]
         ids, characters = align(tokenizer, example.context)  # kept for the next question on it
         room = self.length - len(asked) - tokenizer.num_specials("merged", pair=True)

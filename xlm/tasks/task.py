@@ -21,7 +21,6 @@ from xlm.model.config import ModelConfig
 from xlm.objective import Objective, check_length, check_num_lengths
 from xlm.rng import Permutation
 from xlm.tasks.heads import Readout
-from xlm.text.normalize import normalize
 from xlm.text.tokenizers.tokenizer import Ids, Tokenizer
 
 
@@ -197,10 +196,11 @@ class Task(Objective):
         num = len(examples)
         numbers = self._chosen(num, language, seed) if split == "train" else range(num)
         groups = self.grouped(examples)
+        tokenizer = corpora.tokenizer.in_language(language)
         rows = [
             replace(row, group=groups[number])
             for number in numbers
-            for row in self.rows_of(examples[number], number, corpora.tokenizer)
+            for row in self.rows_of(examples[number], number, tokenizer)
         ]
         if not rows:
             raise DataError(
@@ -240,7 +240,7 @@ class Task(Objective):
 
 def encode(tokenizer: Tokenizer, text: str) -> Ids:
     """Ids of any text: normalized, without special tokens."""
-    ids: NDArray[np.int64] = np.array(tokenizer.encode(normalize(text)), dtype=np.int64)
+    ids: NDArray[np.int64] = np.array(tokenizer.encode(tokenizer.normalize(text)), dtype=np.int64)
     return ids
 
 

@@ -31,11 +31,14 @@ __all__ = [
     "ReadReport",
     "decode_lines",
     "describe_invalid",
-    "open_bitext",
+    "keep_lines",
+    "keep_pairs",
     "open_lines",
     "open_pairs",
     "parse_dataset",
     "read_lines",
+    "scan_lines",
+    "scan_pairs",
 ]
 
 MAX_BYTES = 1 << 20
@@ -57,39 +60,55 @@ def open_lines(
     Raises DataError, with file, line and byte, for invalid UTF-8 (``invalid="error"``), for a file
     that is missing, empty, a directory, truncated or damaged; ConfigError for an unknown setting.
     """
-    return _keep(_scan(source, invalid, max_bytes), report)
+    return keep_lines(scan_lines(source, invalid, max_bytes), report)
 
 
 def read_lines(
     path: str, *, report: ReadReport, invalid: str = "error", max_bytes: int = MAX_BYTES
 ) -> Iterator[str]:
     """``open_lines`` of a text file, whatever its name looks like."""
-    return _keep(_scan_file(str(path), invalid, max_bytes), report)
+    return keep_lines(_scan_file(str(path), invalid, max_bytes), report)
 
 
-def _keep(lines: Iterable[Line], report: ReadReport) -> Iterator[str]:
+def keep_lines(lines: Iterable[Line], report: ReadReport) -> Iterator[str]:
+    """Return the text of the lines that have no reason to be dropped, all counted in ``report``."""
     for line in lines:
         if line.reason:
-            report.drop(line.reason, line.place)
+            report.drop(line.reason, line.place, *filter(None, [line.text]))
         else:
             report.keep(line.place, line.text)
             yield line.text
 
 
 def open_pairs(
-    first: str,
-    second: str,
+    sources: Sequence[str],
+    languages: tuple[str, str],
     report: ReadReport,
     *,
     invalid: str = "error",
     max_bytes: int = MAX_BYTES,
 ) -> Iterator[tuple[str, str]]:
-    """Aligned lines of two sources (a cell of a file or data set is one line); see ``open_lines``.
+    """Aligned lines of two sources, or of one that holds both sides, in the order of ``languages``.
 
-    A pair is dropped, and counted once, when either side is. For a data set with one column of
-    translations, name the two sides ``column=translation.en`` and ``column=translation.ne``.
-    Raises DataError with both numbers of lines, or of files, if they differ.
+    A cell of a file or data set is one line. For a data set with one column of translations, name
+    the two sides ``column=translation.en`` and ``column=translation.ne``. One source is a TMX file,
+    a table of two columns, JSON lines or Parquet with ``?columns=FIRST,SECOND``, or a folder, name
+    or pattern of files ``NAME.en`` and ``NAME.ne``; see ``xlm.text.bitext``.
+
+    A pair is dropped, and counted once, when either side is. Raises DataError with both numbers of
+    lines, or of files, if they differ; otherwise see ``open_lines``.
     """
+    return keep_pairs(scan_pairs(sources, languages, invalid, max_bytes), report)
+
+
+def scan_pairs(
+    sources: Sequence[str], languages: tuple[str, str], invalid: str, max_bytes: int
+) -> Iterator[tuple[Line, Line]]:
+    """Every pair of lines; see ``open_pairs``."""
+    if len(sources) == 1:
+        yield from _scan_bitext(sources[0], languages, invalid, max_bytes)
+        return
+    first, second = sources
     left, right = _parts(str(first)), _parts(str(second))
     if len(left) != len(right):
         raise DataError(
@@ -97,45 +116,28 @@ def open_pairs(
             "aligned with each other in the order of their names"
         )
     for names in zip(left, right, strict=True):
-        yield from _aligned(names, report, invalid, max_bytes)
+        yield from _aligned(names, invalid, max_bytes)
 
 
-def open_bitext(
-    source: str,
-    languages: tuple[str, str],
-    report: ReadReport,
-    *,
-    invalid: str = "error",
-    max_bytes: int = MAX_BYTES,
-) -> Iterator[tuple[str, str]]:
-    """Aligned lines of one source that holds both sides, in the order of ``languages``.
-
-    That is a TMX file, a table of two columns, JSON lines or Parquet with
-    ``?columns=FIRST,SECOND``, or a folder, name or pattern of files ``NAME.en`` and ``NAME.ne``;
-    see ``xlm.text.bitext``. Pairs are dropped, and errors raised, as by ``open_pairs``.
-    """
+def _scan_bitext(
+    source: str, languages: tuple[str, str], invalid: str, max_bytes: int
+) -> Iterator[tuple[Line, Line]]:
     rows = bitext.both_sides(source, languages, invalid)
     if rows is None:
         for names in bitext.moses_files(source, languages):
-            yield from _aligned(names, report, invalid, max_bytes)
+            yield from _aligned(names, invalid, max_bytes)
         return
     for several in rows:
-        yield from _keep_pairs(_sides(several, max_bytes), report)
+        yield from _sides(several, max_bytes)
 
 
-def _aligned(
-    names: Sequence[str], report: ReadReport, invalid: str, max_bytes: int
-) -> Iterator[tuple[str, str]]:
+def _aligned(names: Sequence[str], invalid: str, max_bytes: int) -> Iterator[tuple[Line, Line]]:
     left, right = (_scan_part(name, invalid, max_bytes, whole_cells=True) for name in names)
     counts = [0, 0]
-
-    def both() -> Iterator[tuple[Line, Line]]:
-        for one, two in zip_longest(left, right):
-            counts[:] = [counts[0] + (one is not None), counts[1] + (two is not None)]
-            if counts[0] == counts[1]:  # otherwise only to count what is left of the longer side
-                yield one, two
-
-    yield from _keep_pairs(both(), report)
+    for one, two in zip_longest(left, right):
+        counts = [counts[0] + (one is not None), counts[1] + (two is not None)]
+        if counts[0] == counts[1]:  # otherwise only to count what is left of the longer side
+            yield one, two
     if counts[0] != counts[1]:
         raise DataError(
             f"{names[0]} has {counts[0]:,} lines and {names[1]} has {counts[1]:,}: expected "
@@ -152,17 +154,20 @@ def _sides(rows: Iterable[Row], max_bytes: int) -> Iterator[tuple[Line, Line]]:
             yield first, second
 
 
-def _keep_pairs(rows: Iterable[tuple[Line, Line]], report: ReadReport) -> Iterator[tuple[str, str]]:
+def keep_pairs(rows: Iterable[tuple[Line, Line]], report: ReadReport) -> Iterator[tuple[str, str]]:
+    """Return the pairs of which neither side is to be dropped, all counted in ``report``."""
     for one, two in rows:
         worst = one if one.reason else two
         if worst.reason:
-            report.drop(worst.reason, worst.place)
+            texts = (one.text, two.text) if worst.text else ()
+            report.drop(worst.reason, worst.place, *texts)
         else:
             report.keep(one.place, one.text, two.text)
             yield one.text, two.text
 
 
-def _scan(source: str, invalid: str, max_bytes: int) -> Iterator[Line]:
+def scan_lines(source: str, invalid: str, max_bytes: int) -> Iterator[Line]:
+    """Every line of a source, normalized; see ``open_lines``."""
     parts = _parts(str(source))
     if len(parts) == 1:
         yield from _scan_part(parts[0], invalid, max_bytes)

@@ -32,7 +32,7 @@ _JOINERS = re.compile(f"{_JOINER}+")
 _VOWEL_SIGNS = "\u093a\u093b\u093e-\u094c\u094e\u094f\u0955-\u0957\u0962\u0963"
 _LATE_NUKTA = re.compile(f"([{_VOWEL_SIGNS}\u0901-\u0903]+)(\u093c+)")
 _NUKTAS = re.compile("\u093c{2,}")
-_BAR = re.compile("(?<=[\u0900-\u0963\u0966-\u097f ])[|](?= |$)")
+_BAR = re.compile("(?<=[\u0900-\u0963\u0966-\u097f])( ?)[|](?= |$)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +151,7 @@ def canonical_indic(text: str) -> str:
     text = _LATE_NUKTA.sub(r"\2\1", text)
     text = _NUKTAS.sub("\u093c", text)
     text = _JOINERS.sub(_meaningful_joiner, text)
-    return _BAR.sub("\u0964", text)
+    return _BAR.sub("\\1\u0964", text)
 
 
 def _meaningful_joiner(found: re.Match[str]) -> str:

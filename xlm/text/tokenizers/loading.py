@@ -11,6 +11,7 @@ from xlm import strict_json
 from xlm.errors import DataError, clipped
 from xlm.storage import MAX_JSON, read_file
 from xlm.strict_json import JsonError
+from xlm.text.rules import from_json
 from xlm.text.tokenizers import fastbpe, hugging_face, sentencepiece, xlm_roberta
 from xlm.text.tokenizers.tokenizer import FORMAT, SETTINGS_FILE, Tokenizer
 
@@ -44,6 +45,8 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
     for name, content in files.items():
         _compare(folder / name, hashlib.sha256(content).hexdigest(), description["files"][name])
     tokenizer = _build(kind, settings, files, at)
+    if "normalization" in description:
+        tokenizer.rules = from_json(description["normalization"], str(at))
     _compare(folder, tokenizer.digest, expected)
     return tokenizer
 

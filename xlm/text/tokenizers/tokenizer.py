@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from xlm.errors import ConfigError
 from xlm.storage import make_folder, write_json, write_whole
-from xlm.text.rules import RulesByLanguage, as_json, normalize_by
+from xlm.text.rules import ANY, RulesByLanguage, as_json, normalize_by, rules_of
 
 Ids = NDArray[np.int64]
 
@@ -82,6 +82,15 @@ class Tokenizer(ABC):
         Raises ConfigError if that depends on a language and none is given.
         """
         return normalize_by(self.rules, text, language)
+
+    def in_language(self, language: str | None) -> Tokenizer:
+        """Return this tokenizer with the rules of one language for all text; see ``normalize``."""
+        if not self.rules:
+            return self
+        same = object.__new__(type(self))  # a copy would load the model again
+        same.__dict__.update(self.__dict__)
+        same.rules = {ANY: rules_of(self.rules, language)}
+        return same
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
