@@ -13,7 +13,7 @@ import pytest
 import sentencepiece
 import torch
 from tokenizers import Tokenizer as Backend
-from tokenizers import models, normalizers, pre_tokenizers, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from xlm import sample
 from xlm.batch import Batch
@@ -70,6 +70,38 @@ def wordpieces(lowercase: bool = False) -> bytes:
     backend.train_from_iterator(lines(), trainer)
     ids = backend.get_vocab()
     return "".join(f"{piece}\n" for piece in sorted(ids, key=ids.__getitem__)).encode()
+
+
+GEMMA_PAIRS = {
+    # both are met: the template of the model's authors, and that of transformers' own class
+    "shared": "<bos> $A <eos> $B:1 <eos>:1",
+    "apart": "<bos> $A <eos> <bos>:1 $B:1 <eos>:1",
+}
+
+
+@functools.cache
+def gemma(pair: str = "apart") -> bytes:
+    """A tokenizer.json of mmBERT's kind: Gemma's BPE with a metaspace and bytes, and a mask."""
+    specials = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
+    letters = [f"<0x{byte:02X}>" for byte in range(256)]
+    backend = Backend(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    backend.normalizer = normalizers.Replace(" ", "\u2581")
+    backend.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=900, special_tokens=specials + letters, show_progress=False, max_token_length=12
+    )
+    backend.train_from_iterator(lines(), trainer)
+    backend.post_processor = processors.TemplateProcessing(
+        single="<bos> $A <eos>", pair=GEMMA_PAIRS[pair],
+        special_tokens=[("<eos>", 1), ("<bos>", 2)],
+    )  # fmt: skip
+    description = json.loads(backend.to_str())
+    added = description["added_tokens"]
+    description["added_tokens"] = [token for token in added if token["content"] in specials]
+    return json.dumps(description).encode()
 
 
 def write(folder: Path, **files: bytes | dict[str, Any]) -> Path:

@@ -128,6 +128,49 @@ def test_transformers_own_folder_comes_in(tmp_path):
     assert peers.difference(found, peer, running(found), token_types=False) <= TOLERANCE
 
 
+@pytest.mark.parametrize("pair", peers.GEMMA_PAIRS)
+def test_a_model_of_mmbert_s_kind_comes_in_and_leaves_as_it_came(pair, tmp_path):
+    """One rotary base for all layers, and Gemma's tokenizer with a mask."""
+    folder = peers.write(
+        tmp_path / "theirs", tokenizer__json=peers.gemma(pair),
+        tokenizer_config__json={
+            "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<bos>",
+            "eos_token": "<eos>", "cls_token": "<bos>", "sep_token": "<eos>",
+            "pad_token": "<pad>", "unk_token": "<unk>", "mask_token": "<mask>",
+        },
+    )  # fmt: skip
+    config = transformers.ModernBertConfig(
+        **peers.SIZES, vocab_size=960, local_attention=16, max_position_embeddings=100,
+        pad_token_id=0, bos_token_id=2, eos_token_id=1, cls_token_id=1, sep_token_id=1,
+        rope_parameters={
+            kind: {"rope_type": "default", "rope_theta": 160_000.0}
+            for kind in ("full_attention", "sliding_attention")
+        },
+    )  # fmt: skip
+    peer = peers.shake(transformers.ModernBertForMaskedLM(config))
+    peer.save_pretrained(folder)
+    found = load(folder)
+    assert found.transformer.vocab_size == 960 and found.transformer.config.window == 16
+    assert found.transformer.config.local_rotary_base == 160_000.0
+    assert peers.difference(found, peer, running(found), token_types=False) <= TOLERANCE
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    batch = peers.batch(found)
+    expected = theirs(
+        [peers.lines()[at] for at in (0, 310, 620)], [peers.lines()[at] for at in (5, 320, 621)]
+    )["input_ids"]
+    for row, ids in enumerate(expected):
+        assert batch.tokens[row, : len(ids)].tolist() == ids
+    assert found.fill(["The ___ is cold."], top=3)
+
+    for out in ("first", "second"):
+        write_transformers_modernbert(found, tmp_path / out)
+        found = load(tmp_path / out)
+    assert peers.contents(tmp_path / "first") == peers.contents(tmp_path / "second")
+    assert (tmp_path / "second/tokenizer.json").read_bytes() == peers.gemma(pair)
+    fill = transformers.pipeline("fill-mask", str(tmp_path / "second"))
+    assert len(fill(f"Rice is {fill.tokenizer.mask_token} here.")) == 5
+
+
 def test_the_verb_measures_parity(tmp_path):
     ours().save_pretrained(tmp_path / "model")
     done = export_model(

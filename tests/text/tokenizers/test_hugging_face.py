@@ -76,6 +76,14 @@ def saved(tmp_path_factory):
     byte_level(folder / "from-merges")
     roberta = transformers.RobertaTokenizer.from_pretrained(folder / "from-merges")
     roberta.save_pretrained(folder / "roberta")
+    for pair in peers.GEMMA_PAIRS:
+        peers.write(
+            folder / f"gemma-{pair}", tokenizer__json=peers.gemma(pair), tokenizer_config__json={
+                "tokenizer_class": "PreTrainedTokenizerFast", "cls_token": "<bos>",
+                "sep_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>",
+                "mask_token": "<mask>", "bos_token": "<bos>", "eos_token": "<eos>",
+            },
+        )  # fmt: skip
     return folder
 
 
@@ -97,6 +105,8 @@ KINDS = {
     "bert": transformers.BertTokenizer,
     "xlm-roberta": transformers.XLMRobertaTokenizer,
     "roberta": transformers.RobertaTokenizer,
+    "gemma-shared": transformers.PreTrainedTokenizerFast,  # mmBERT's
+    "gemma-apart": transformers.PreTrainedTokenizerFast,
 }
 
 
@@ -132,7 +142,8 @@ def test_layouts_are_those_of_its_class(kind, saved):
         alone = ours.wrap(a, None, "merged")
         assert alone.tokens.tolist() == theirs(first)["input_ids"]
         assert len(alone.tokens) == len(a) + ours.num_specials("merged", pair=False)
-    assert ours.num_separators == (1 if kind == "bert" else 2)
+    assert ours.num_separators == (2 if "roberta" in kind else 1)
+    assert ours.begins_again == (kind == "gemma-apart")
 
 
 def test_bert_and_xlm_r_written_out(saved):
@@ -142,6 +153,9 @@ def test_bert_and_xlm_r_written_out(saved):
     assert ours.segments.tolist() == [0, 0, 0, 0, 1, 1]
     ours = read_hugging_face(saved / "xlm-roberta").wrap(a, b, "merged")
     assert ours.tokens.tolist() == [0, 100, 101, 2, 2, 102, 2]  # <s> a </s></s> b </s>
+    ours = read_hugging_face(saved / "gemma-apart").wrap(a, b, "merged")
+    assert ours.tokens.tolist() == [2, 100, 101, 1, 2, 102, 1]  # <bos> a <eos> <bos> b <eos>
+    assert ours.segments.tolist() == [0, 0, 0, 0, 1, 1, 1]
 
 
 def test_vocab_json_and_merges_txt(saved):
@@ -179,7 +193,7 @@ def test_decoding_leaves_specials_out(kind, saved):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_saved_and_sent_to_a_worker_it_is_the_same(kind, saved, tmp_path):
-    ours = read_hugging_face(saved / kind, vocab_size=800)
+    ours = read_hugging_face(saved / kind, vocab_size=1000)
     ours.save(tmp_path)
     for copy in (load_tokenizer(tmp_path), pickle.loads(pickle.dumps(ours))):
         assert type(copy) is HuggingFaceTokenizer

@@ -46,8 +46,9 @@ MAX_UNUSED = 1 << 20
 class HuggingFaceTokenizer(Tokenizer):
     """A ``tokenizer.json`` and the ids of its special tokens by role.
 
-    ``num_separators`` end symbols stand between the sentences of a pair, and ``num_segments`` (1 or
-    2) token types tell them apart. ``vocab_size`` may exceed what the file knows: the rest are rows
+    ``num_separators`` end symbols stand between the sentences of a pair, of which the second opens
+    with a begin symbol too if ``begins_again``, and ``num_segments`` (1 or 2) token types tell them
+    apart. ``vocab_size`` may exceed what the file knows: the rest are rows
     of a model that no text has. Raises DataError for bytes that are no such tokenizer, one that
     segments at random, or ids that it does not know.
     """
@@ -64,17 +65,20 @@ class HuggingFaceTokenizer(Tokenizer):
         num_separators: int,
         num_segments: int = 2,
         vocab_size: int = 0,
+        begins_again: bool = False,
     ):
         self.content = content
         self._begin_id, self.end_id, self.pad_id = begin_id, end_id, pad_id
         self.unk_id, self.mask_id = unk_id, mask_id
         self.num_separators, self.num_segments = num_separators, num_segments
+        self.begins_again = begins_again
         with contained(content):
             self._fill(vocab_size)
         self.settings = {
             "begin_id": begin_id, "end_id": end_id, "pad_id": pad_id, "unk_id": unk_id,
             "mask_id": mask_id, "num_separators": num_separators, "num_segments": num_segments,
             "vocab_size": self.vocab_size,
+            **({"begins_again": True} if begins_again else {}),
         }  # fmt: skip
         self._digest = hashlib.sha256(
             f"hugging-face\n{sorted(self.settings.items())}\n".encode() + content
@@ -144,7 +148,7 @@ def check_unused(vocab_size: int, num_known: int) -> None:
         )
 
 
-def _rebuild(content: bytes, settings: dict[str, int]) -> HuggingFaceTokenizer:
+def _rebuild(content: bytes, settings: dict[str, Any]) -> HuggingFaceTokenizer:
     return HuggingFaceTokenizer(content, **settings)
 
 
@@ -186,7 +190,8 @@ def from_json(
 
     ``roles``: ``pad_token`` and so on, strings or objects with a ``content``, as in
     tokenizer_config.json; those not named go by their usual names. Raises DataError for a layout
-    that is not ``begin a end.. b end``, or a role that no token has.
+    that is neither ``begin a end.. b end`` nor ``begin a end begin b end``, or a role that no token
+    has.
     """
     with contained(content):
         _, backend = _parse(content)
@@ -194,18 +199,21 @@ def from_json(
         backend.no_truncation()
         pair = backend.encode("", "", add_special_tokens=True)
     ids = [at for at, special in zip(pair.ids, pair.special_tokens_mask, strict=True) if special]
-    if len(ids) < 3 or len(set(ids[1:])) != 1:
+    begins_again = len(ids) == 4 and ids[:2] == ids[2:] and ids[0] != ids[1]
+    if not begins_again and (len(ids) < 3 or len(set(ids[1:])) != 1):
         names = " ".join(str(backend.id_to_token(at)) for at in ids) or "nothing"
         raise DataError(
             f"an empty pair becomes {names}: expected a begin symbol and two or more end symbols, "
-            f"as BERT's and RoBERTa's templates (post_processor) have them"
+            f"as BERT's and RoBERTa's templates (post_processor) have them, or both twice, as "
+            f"Gemma's"
         )
     found = {f"{role}_id": _find(backend, role, roles) for role in ROLES}
     return HuggingFaceTokenizer(
         content,
         begin_id=ids[0],
         end_id=ids[-1],
-        num_separators=len(ids) - 2,
+        num_separators=1 if begins_again else len(ids) - 2,
+        begins_again=begins_again,
         num_segments=max(pair.type_ids) + 1,
         vocab_size=vocab_size,
         **found,

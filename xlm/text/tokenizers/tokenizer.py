@@ -65,6 +65,8 @@ class Tokenizer(ABC):
     of its digest."""
     num_separators: int = 1
     """End symbols between the sentences of a merged pair."""
+    begins_again: bool = False
+    """Whether the second sentence of a merged pair opens with the begin symbol, as the first."""
 
     @property
     def begin_id(self) -> int:
@@ -140,9 +142,9 @@ class Tokenizer(ABC):
 
         In XLM both symbols are ``</s>``, and a merged pair is ``</s> a </s> b </s>``
         (docs/fidelity.md, A11, B3); in XLM-R ``<s> a </s></s> b </s>``, in BERT ``[CLS] a [SEP] b
-        [SEP]``. Segment 1 opens with the shared end symbol in XLM, as its language does, and after
-        the separators elsewhere. Raises ConfigError for an unknown layout, or one for another
-        number of sentences.
+        [SEP]``, in Gemma's tokenizers ``<bos> a <eos> <bos> b <eos>``. Segment 1 opens with the
+        shared end symbol in XLM, as its language does, and after the end symbols elsewhere. Raises
+        ConfigError for an unknown layout, or one for another number of sentences.
         """
         check_layout(layout, pair=second is not None)
         begin, end = np.array([self.begin_id]), np.array([self.end_id])
@@ -150,7 +152,8 @@ class Tokenizer(ABC):
             parts, opens = [begin, first, end], len(first) + 2
         elif layout == "merged":
             separators = np.repeat(end, self.num_separators)
-            parts = [begin, first, separators, second, end]
+            again = begin if self.begins_again else begin[:0]
+            parts = [begin, first, separators, again, second, end]
             opens = 1 + len(first) + (0 if self.begin_id == self.end_id else len(separators))
         else:
             parts, opens = [begin, first, end, begin, second, end], len(first) + 2
@@ -166,7 +169,7 @@ class Tokenizer(ABC):
         check_layout(layout, pair=pair)
         if not pair:
             return 2
-        return 2 + self.num_separators if layout == "merged" else 4
+        return 2 + self.num_separators + self.begins_again if layout == "merged" else 4
 
 
 def check_layout(layout: str, *, pair: bool) -> None:
