@@ -41,6 +41,7 @@ TRANSFORMERS = {
     "camembert": "xlm.interchange.transformers.roberta.read_transformers_roberta",
     "bert": "xlm.interchange.transformers.bert.read_transformers_bert",
     "modernbert": "xlm.interchange.transformers.modernbert.read_transformers_modernbert",
+    "eurobert": "xlm.interchange.transformers.eurobert.read_transformers_eurobert",
     "roformer": "xlm.interchange.transformers.roformer.read_transformers_roformer",
 }
 """The reader of each ``model_type`` of transformers."""

@@ -37,10 +37,13 @@ PEERS = {
     "bert": "BertForMaskedLM",
     "roformer": "RoFormerForMaskedLM",
     "modernbert": "ModernBertForMaskedLM",
+    "eurobert": "EuroBertForMaskedLM",
 }
 """The class that judges each ``model_type``."""
 _HEADS = ("pred_layer.", "lm_head.", "cls.")
 _ROWS, _LENGTH = 4, 24
+_LONGEST = 1024
+"""Tokens of the longest row that is compared: eager attention takes memory by its square."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,7 +288,7 @@ class _Pair:
             offset = 0
         else:
             given["attention_mask"] = inputs.real.long()
-            offset = 0 if self.kind in ("bert", "modernbert") else pad_id + 1
+            offset = 0 if self.kind in ("bert", "modernbert", "eurobert") else pad_id + 1
         if self.kind in ("bert", "roformer"):
             given["token_type_ids"] = inputs.segments
         if inputs.positions is not None:
@@ -304,7 +307,8 @@ class _Pair:
             pairs = self._draw("pairs", [length - row for row in range(_ROWS)], random, half)
             yield pairs
         if most > length:
-            yield self._draw("a whole window", [most], random)
+            name = "a whole window" if most <= _LONGEST else f"a row of {_LONGEST}"
+            yield self._draw(name, [min(most, _LONGEST)], random)
 
     def _draw(
         self, name: str, lengths: Sequence[int], random: torch.Generator, half: int = 0

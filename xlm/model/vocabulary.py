@@ -18,7 +18,7 @@ from xlm.errors import ConfigError
 from xlm.text.tokenizers.tokenizer import Tokenizer
 
 MOST_SHOWN = 3
-ROLES = ("begin_id", "end_id", "pad_id", "unk_id", "mask_id")
+ROLES = ("end_id", "begin_id", "pad_id", "unk_id", "mask_id")
 
 STARTS = ("\u2581", "\u0120")
 """What a piece at a word's start begins with: of SentencePiece, of byte-level BPE."""
@@ -108,8 +108,9 @@ def extend_vocabulary(here: Tokenizer, there: Tokenizer) -> VocabularyMap:
             "or learn the new vocabulary in the source's way"
         )
     known = {piece: at for at, piece in enumerate(there.pieces) if at not in there.special_ids}
-    # where one symbol has two roles here and there are two there, it is the end symbol
-    roles = {getattr(here, role): getattr(there, role) for role in ROLES}
+    roles: dict[int, int] = {}
+    for role in ROLES:  # a symbol of several roles here goes by the first of them
+        roles.setdefault(getattr(here, role), getattr(there, role))
     named = {there.pieces[at]: at for at in there.special_ids}
     kept: dict[int, int] = {}
     new: dict[int, tuple[int, ...]] = {}

@@ -189,12 +189,13 @@ def from_json(
     """A tokenizer.json, its layout from its own template, pad, unk and mask as ``roles`` name them.
 
     ``roles``: ``pad_token`` and so on, strings or objects with a ``content``, as in
-    tokenizer_config.json; those not named go by their usual names. Raises DataError for a layout
+    tokenizer_config.json; those not named go by their usual names. A tokenizer that knows every
+    text needs no token for the unknown one: padding stands in. Raises DataError for a layout
     that is neither ``begin a end.. b end`` nor ``begin a end begin b end``, or a role that no token
     has.
     """
     with contained(content):
-        _, backend = _parse(content)
+        description, backend = _parse(content)
         backend.no_padding()
         backend.no_truncation()
         pair = backend.encode("", "", add_special_tokens=True)
@@ -207,7 +208,12 @@ def from_json(
             f"as BERT's and RoBERTa's templates (post_processor) have them, or both twice, as "
             f"Gemma's"
         )
-    found = {f"{role}_id": _find(backend, role, roles) for role in ROLES}
+    found = {f"{role}_id": _find(backend, role, roles) for role in ROLES if role != "unk"}
+    needs_unknown = description["model"].get("unk_token") is not None
+    if needs_unknown or token_name(roles, "unk_token") or _has_any(backend, ROLES["unk"]):
+        found["unk_id"] = _find(backend, "unk", roles)
+    else:
+        found["unk_id"] = found["pad_id"]
     return HuggingFaceTokenizer(
         content,
         begin_id=ids[0],
@@ -279,6 +285,10 @@ def _inert(description: Mapping[str, Any], specials: set[str]) -> Backend:
 
 def _renamed(name: str, specials: set[str]) -> str:
     return INERT + name if name in specials else name
+
+
+def _has_any(backend: Backend, names: Sequence[str]) -> bool:
+    return any(backend.token_to_id(name) is not None for name in names)
 
 
 def _find(backend: Backend, role: str, roles: Mapping[str, Any]) -> int:
