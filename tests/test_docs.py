@@ -27,6 +27,7 @@ from xlm.bleu import Bleu
 from xlm.config.cli import parse, parser
 from xlm.config.validation import Checker
 from xlm.convert import Export, Import
+from xlm.embed import Embed
 from xlm.errors import ConfigError
 from xlm.evaluate import Evaluate
 from xlm.fill import Fill
@@ -39,6 +40,7 @@ from xlm.prepare import Prepare
 from xlm.reproduce import Reproduce
 from xlm.run.config import Run
 from xlm.score import Score
+from xlm.search import Search
 from xlm.text.tokenizers.tokenizer import LAYOUTS
 from xlm.training.journal import read_metrics
 from xlm.training.schedule import ScheduleKind
@@ -56,6 +58,8 @@ VERBS: dict[str, tuple[type, str]] = {
     "fill": (Fill, "model file"),
     "generate": (Generate, "model file"),
     "score": (Score, "model file"),
+    "embed": (Embed, "model file output"),
+    "search": (Search, "index queries"),
     "translate": (Translate, "model file"),
     "bleu": (Bleu, "hypotheses references"),
     "reproduce": (Reproduce, "study"),

@@ -20,6 +20,8 @@ VERBS = {
     "fill": "write the most probable subwords for the masks of lines",
     "generate": "let a causal language model write, from nothing or from the beginnings of lines",
     "score": "write how well a model expects each line: nats and perplexities",
+    "embed": "write a vector for each line",
+    "search": "find the lines of an index whose vectors are nearest to those of queries",
     "translate": "translate the lines of a file or of standard input",
     "bleu": "score translations against references, and systems against each other",
     "reproduce": "repeat a study of the papers on your own text, and write its page",

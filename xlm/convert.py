@@ -11,9 +11,9 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from xlm.config.cli import run_verb
 from xlm.config.console import say
@@ -24,13 +24,15 @@ from xlm.interchange.original.corpora import ImportedCorpora, import_binarized, 
 from xlm.interchange.parity import TOLERANCE, Parity, TaskScores, compare_bits, measure
 from xlm.interchange.transformers.heads import class_name, write_with_head
 from xlm.interchange.transformers.tasks import scores_of, to_task_head
+from xlm.model.embed import EMBEDDING, Embedding
+from xlm.model.pooling import Pooling
 from xlm.model.pretrained import CONFIG, PretrainedModel
 from xlm.storage import atomic_directory, read_json, target_of, write_json
 
 PARITY = "parity.json"
 """Beside every model that a verb has written: what was measured, and what is lost."""
 
-Format = Literal["xlm", "xlm-roberta", "bert", "roformer", "modernbert"]
+Format = Literal["xlm", "xlm-roberta", "bert", "roformer", "modernbert", "sentence-transformers"]
 Writer = Callable[[PretrainedModel, Path], list[str]]
 
 
@@ -61,12 +63,18 @@ class Export:
     folder: str
     """The folder to write; it must not hold anything."""
     format: Format
-    """The shape that the model was trained in: xlm, xlm-roberta, bert, roformer or modernbert."""
+    """The shape that the model was trained in: xlm, xlm-roberta, bert, roformer or modernbert; or
+    sentence-transformers, whichever of these it is, with what makes its states a vector."""
     task: str | None = None
     """Fine-tuned models: the task whose head goes too (null: the only one; "": none, the language
     model alone)."""
     causal: bool | None = None
     """xlm only: a causal model (null: as the model says of itself, else masked)."""
+    pooling: Pooling | None = None
+    """sentence-transformers only: mean, max or first (null: as the model says of itself, else
+    mean)."""
+    normalize: bool | None = None
+    """sentence-transformers only: vectors of length 1 (null: as the model says, else true)."""
     parity: bool = True
     """Compare with what transformers loads, where it is installed; needs the model twice in
     memory."""
@@ -146,9 +154,17 @@ def export_model(config: Export) -> Converted:
         raise ConfigError(
             f"causal is for format xlm: {config.format} has no causal models; leave it out"
         )
+    to_vectors = config.format == "sentence-transformers"
+    if not to_vectors and (config.pooling is not None or config.normalize is not None):
+        raise ConfigError(
+            f"pooling and normalize are for format sentence-transformers, found {config.format}: "
+            "leave them out"
+        )
     check_folder(config.folder)
     model = load(config.source)
-    tuned = chosen_task(model, config.source, config.task)
+    if to_vectors:
+        model = _with_vectors(model, config)
+    tuned = chosen_task(model, config.source, "" if to_vectors else config.task)
     with atomic_directory(config.folder) as staging:
         if tuned is None:
             lost, scores = writer(config.format, config.causal)(model, staging), None
@@ -157,6 +173,17 @@ def export_model(config: Export) -> Converted:
         parity = measure(model, staging, scores) if config.parity else Parity()
         _write_parity(staging, config.source, parity, lost)
     return Converted(model, Path(config.folder), tuple(lost), parity)
+
+
+def _with_vectors(model: PretrainedModel, config: Export) -> PretrainedModel:
+    """Return the model, saying how it makes vectors."""
+    if config.task:
+        raise ConfigError(
+            f"task is {config.task}, but sentence-transformers takes no head: leave it out"
+        )
+    own = Embedding(pooling=config.pooling, normalize=config.normalize).settled(model)
+    said = {"pooling": own.pooling, "normalize": own.normalize, "length": own.length}
+    return replace(model, extra={**model.extra, EMBEDDING: said})
 
 
 def _write_task(tuned: FineTuned, config: Export, folder: Path) -> tuple[list[str], TaskScores]:
@@ -168,6 +195,7 @@ def _write_task(tuned: FineTuned, config: Export, folder: Path) -> tuple[list[st
             f"readout.causal {head.causal}: leave it out"
         )
     write = writer(config.format, head.causal)
+    assert config.format != "sentence-transformers", "which takes no task"
     lost = write_with_head(tuned.model, head, folder, config.format, write)
     scores = TaskScores(
         class_name(read_json(folder / CONFIG)["model_type"], head.reads),
@@ -186,6 +214,15 @@ def writer(format: Format, causal: bool | None = None) -> Writer:
             return write_transformers_xlm(model, folder, causal=causal)
 
         return write_xlm
+    if format == "sentence-transformers":
+        from xlm.interchange.transformers import sentence_transformers
+
+        def write_vectors(model: PretrainedModel, folder: Path) -> list[str]:
+            return sentence_transformers.write_sentence_transformers(
+                model, folder, lambda name: writer(cast(Format, name))
+            )
+
+        return write_vectors
     if format == "xlm-roberta":
         from xlm.interchange.transformers.roberta import write_transformers_roberta
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from xlm.analysis import neighbors
-from xlm.analysis.neighbors import hits_within, nearest, own_places, reciprocal_ranks, unit
+from xlm.analysis.neighbors import (
+    hits_within,
+    nearest,
+    nearest_in_blocks,
+    own_places,
+    reciprocal_ranks,
+    unit,
+)
 
 
 def by_hand(x, y, k):
@@ -54,3 +63,17 @@ def test_places_count_what_scores_higher_and_the_same() -> None:
 
 def test_rows_of_zeros_stay() -> None:
     np.testing.assert_allclose(unit(np.array([[3.0, 4], [0, 0]])), [[0.6, 0.8], [0, 0]], atol=1e-7)
+
+
+def test_blocks_of_a_mapped_file_find_the_same(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    y = random.integers(-3, 4, (1000, 5)).astype(np.float16)  # of few values, so that many tie
+    np.save(tmp_path / "y.npy", y)
+    mapped = np.load(tmp_path / "y.npy", mmap_mode="r")
+    x = random.integers(-3, 4, (40, 5)).astype(np.float32)
+    for k in (1, 7, 30):
+        order = np.argsort(-(x @ y.astype(np.float32).T), axis=1, kind="stable")[:, :k]
+        for block in (10, 333, 5000):
+            found = nearest_in_blocks(x, mapped, k, block)
+            assert found.ids.tolist() == order.tolist()
+            assert nearest(x, y.astype(np.float32), k).ids.tolist() == order.tolist()

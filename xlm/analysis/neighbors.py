@@ -13,6 +13,8 @@ from torch import Tensor
 Vectors = NDArray[np.float32]
 TILE_BYTES = 1 << 26
 """Memory of a tile of inner products: 64 MiB."""
+BLOCK = 1 << 16
+"""Rows of y that are looked at together."""
 _GROUP = 64
 """Columns whose largest value is looked at before they are."""
 
@@ -81,11 +83,29 @@ def nearest(x: Vectors, y: Vectors, k: int, adjust: Adjust | None = None) -> Nea
     return Nearest(ids, scores)
 
 
+def nearest_in_blocks(x: Vectors, y: Vectors, k: int, block: int = BLOCK) -> Nearest:
+    """Return what ``nearest`` does, with no more than ``block`` rows of y in memory at a time.
+
+    So y may be a mapped file of any size, which is read once for each call.
+    """
+    ids = np.zeros((len(x), 0), dtype=np.int64)
+    scores = np.zeros((len(x), 0), dtype=np.float32)
+    for start in range(0, len(y), block):
+        own = np.array(y[start : start + block], dtype=np.float32)
+        found = nearest(x, own, k)
+        ids = np.concatenate([ids, found.ids + start], axis=1)
+        scores = np.concatenate([scores, found.scores], axis=1)
+        # stable: of equal ones the first in y
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        ids, scores = np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
+    return Nearest(ids, scores)
+
+
 def _largest(tile: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return the k largest values of each row and their columns, equal ones by column.
 
     The k largest lie in the k groups of columns with the largest maxima, which are found without a
-    selection among all columns. Rows in which values tie are sorted in full.
+    selection among all columns. Where values tie, all as large as the last of them are sorted.
     """
     num_columns = tile.shape[1]
     if num_columns <= 4 * _GROUP * (k + 1):
@@ -102,11 +122,10 @@ def _largest(tile: Tensor, k: int) -> tuple[Tensor, Tensor]:
         columns = candidates.gather(1, at)
     tied = (values[:, 1:] == values[:, :-1]).any(1).nonzero()[:, 0]
     for row in tied.tolist():
-        order = tile[row].sort(descending=True, stable=True)
-        values[row], columns[row] = (
-            order.values[: values.shape[1]],
-            order.indices[: values.shape[1]],
-        )
+        there = (tile[row] >= values[row, -1]).nonzero()[:, 0]
+        order = tile[row, there].sort(descending=True, stable=True)
+        values[row] = order.values[: values.shape[1]]
+        columns[row] = there[order.indices[: values.shape[1]]]
     return values[:, :k], columns[:, :k]
 
 

@@ -23,8 +23,10 @@ from torch import Tensor
 from xlm.config import strict_yaml
 from xlm.data.corpora import DESCRIPTION
 from xlm.errors import CheckpointError, ConfigError, first_line, one_line
+from xlm.interchange.transformers.sentence_transformers import read_embedding
 from xlm.model.asking import OBJECTIVES
 from xlm.model.config import ModelConfig
+from xlm.model.embed import EMBEDDING
 from xlm.model.pretrained import CONFIG, FORMAT, TOKENIZER, PretrainedModel
 from xlm.model.tensor_files import check_finite
 from xlm.model.transformer import Transformer
@@ -57,8 +59,9 @@ MODEL = "model"
 
 HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
 HUB_FILES = [
-    "*.json", "tokenizer/*", "merges.txt", "vocab.txt", "codes", "vocab", "sentencepiece.*",
-    "*.model", "dict.txt", "model*.safetensors", "heads.safetensors", "tasks.yaml",
+    "*.json", "1_Pooling/*", "tokenizer/*", "merges.txt", "vocab.txt", "codes", "vocab",
+    "sentencepiece.*", "*.model", "dict.txt", "model*.safetensors", "heads.safetensors",
+    "tasks.yaml",
 ]  # fmt: skip
 """What is fetched from the hub: no picture, no other framework's weights."""
 HUB_PICKLED = ["pytorch_model*.bin", "model.pt"]
@@ -222,7 +225,7 @@ def _read_folder(folder: Path, source: str) -> PretrainedModel:
             return PretrainedModel.open(folder)
         kind = described.get("model_type")
         if kind in TRANSFORMERS:
-            return _reader(TRANSFORMERS[kind])(folder)
+            return _with_embedding(_reader(TRANSFORMERS[kind])(folder), folder)
         raise ConfigError(
             f"{folder / CONFIG}: found format {described.get('format')!r} and model_type {kind!r}, "
             f"expected the format {FORMAT!r} or a model_type of {', '.join(TRANSFORMERS)}"
@@ -234,6 +237,12 @@ def _read_folder(folder: Path, source: str) -> PretrainedModel:
     found = ", ".join(names[:MOST_LISTED]) or "nothing"
     what = "prepared text" if (folder / DESCRIPTION).exists() else "no model"
     raise ConfigError(f"{source} holds {what} ({found}{more}): expected {EXPECTED}")
+
+
+def _with_embedding(model: PretrainedModel, folder: Path) -> PretrainedModel:
+    """Return the model with how it makes vectors, if its folder is one of sentence-transformers."""
+    said = read_embedding(folder)
+    return replace(model, extra={**model.extra, EMBEDDING: said}) if said else model
 
 
 def _reader(dotted: str) -> Callable[..., PretrainedModel]:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from xlm.model.asking import CELLS, Askable
 from xlm.model.continuation import Writing, write
+from xlm.model.embed import Embedding, embed
 from xlm.model.fill import Beside, Candidate, fill
 from xlm.model.fill_words import Word, fill_words
 from xlm.model.generate import Generation
+from xlm.model.pooling import Pooling
 from xlm.model.score import LineScore, Scoring, score
 from xlm.model.translation import CELLS as SOURCE_CELLS
 from xlm.model.translation import Translator
@@ -112,6 +117,25 @@ class Uses:
             settings or Scoring(), language=language, source_language=source_language
         )
         return score(self, lines, settings, sources=sources, tokens=tokens)
+
+    def embed(
+        self: Askable,
+        lines: Sequence[str],
+        language: str | None = None,
+        *,
+        layer: int | None = None,
+        pooling: Pooling | None = None,
+        normalize: bool | None = None,
+        tokens: int = CELLS,
+    ) -> NDArray[np.float32]:
+        """Return a vector for each line, float32 ``[N, D]``; zeros for a line without text.
+
+        Without ``layer`` of the last one; the mean of a line's states at length 1, unless the model
+        came from sentence-transformers and says otherwise. A line that is longer than the model's
+        positions is cut there. For what is raised, see ``xlm.model.embed.embed``.
+        """
+        settings = Embedding(layer=layer, pooling=pooling, normalize=normalize)
+        return embed(self, lines, language, settings, tokens=tokens).vectors
 
 
 def _beside(

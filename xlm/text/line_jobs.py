@@ -122,11 +122,16 @@ class LineJob:
             assert not isinstance(rows, bytes)
             yield from rows
 
-    def write(self, convert: Convert | None = None, head: bytes = b"") -> LineCounts:
+    def write(
+        self,
+        convert: Convert | None = None,
+        head: bytes = b"",
+        last_head: Callable[[], bytes] | None = None,
+    ) -> LineCounts:
         """Write all into ``output``, or go on with it, or to standard output; return the counts.
 
-        The file appears when all is done, ``convert`` making it of what was written (see
-        ``Partial``).
+        The file appears when all is done, ``convert`` making it of what was written. It begins
+        with ``head``, which ``last_head`` replaces at the end (see ``Partial``).
         """
         if self.output is None:
             to_standard_output(self.rows())
@@ -142,7 +147,7 @@ class LineJob:
             partial.resume(self)
             for rows in self.windows():
                 partial.add(rows, self)
-            partial.finish(convert)
+            partial.finish(convert, last_head() if last_head else None)
         return self.counts
 
     def skip(self, num_lines: int) -> int:

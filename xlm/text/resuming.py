@@ -174,9 +174,17 @@ class Partial:
         content = {"format": self._format, "of": self.identity, "done": done}
         write_json(self.beside, content)
 
-    def finish(self, convert: Convert | None = None) -> None:
-        """Let the output appear: what was written, or what ``convert`` makes of it."""
+    def finish(self, convert: Convert | None = None, head: bytes | None = None) -> None:
+        """Let the output appear: what was written, or what ``convert`` makes of it.
+
+        ``head`` replaces the first bytes, as many as were there.
+        """
         self._file.flush()
+        if head is not None:
+            assert len(head) == len(self._head)
+            with refusing(self.output), self.path.open("r+b") as file:
+                file.write(head)
+                os.fsync(file.fileno())
         if convert is None:
             with refusing(self.output):
                 os.replace(self.path, self.output)

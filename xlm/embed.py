@@ -1,0 +1,182 @@
+"""Write a vector for each line of text, in order.
+
+    lines --window of them--> embed --> rows of a .npy or Parquet file, as windows are done
+
+Use as ``xlm.load("runs/sample").embed([...])`` on lists, ``xlm embed MODEL FILE OUTPUT`` or
+``python -m xlm.embed``. Memory is bounded by the window, however long the input, and a file goes on
+where it was killed (``xlm.text.line_jobs``). ``xlm search`` searches the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from xlm.config.cli import run_verb
+from xlm.interchange.load import load
+from xlm.model.asking import CELLS
+from xlm.model.digest import identity, model_digest
+from xlm.model.embed import Embedding, embed
+from xlm.model.pooling import Pooling
+from xlm.text.line_jobs import WINDOW, Invalid, LineCounts, LineJob, check_positive
+from xlm.text.normalize import normalize
+from xlm.text.pipes import STANDARD, check_output
+from xlm.text.readers import Line
+from xlm.text.resuming import Rows
+from xlm.text.vector_files import (
+    HEAD,
+    NPY,
+    check_name,
+    npy_head,
+    write_description,
+    write_parquet,
+)
+from xlm.training.distributed.devices import usable_device
+from xlm.training.precision import Precision, autocast
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embed:
+    """Write a vector for each line: the states of a layer, pooled over the line's tokens."""
+
+    model: str
+    """Any model: a run's folder, a checkpoint, a model directory, or a transformers or
+    sentence-transformers folder or hub name."""
+    file: str = STANDARD
+    """The lines: a text file, plain or .gz, .zst, .bz2, .xz (-: standard input)."""
+    language: str | None = None
+    """The language of the lines; models without language embeddings need none."""
+    layer: int | None = None
+    """The layer whose states are taken; 0 is the embeddings (null: the last)."""
+    pooling: Pooling | None = None
+    """mean, max or first, over a line's tokens (null: as the model says, else mean)."""
+    normalize: bool | None = None
+    """Vectors of length 1 (null: as the model says, else true)."""
+    length: int | None = None
+    """Tokens of a line that are read, special ones included (null: the model's positions)."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """Of the file's numbers."""
+    output: str | None = None
+    """Write here, .npy or .parquet; the file appears when all is done, and a start after a kill
+    goes on with what OUTPUT.partial holds. Beside it OUTPUT.json says how it was made (null: rows
+    of JSON to standard output)."""
+    tokens: int = CELLS
+    """Tokens of a batch, padding included."""
+    window: int = WINDOW
+    """Lines that are read before the first of them is written, sorted by length together; 1 at a
+    terminal."""
+    invalid: Invalid = "error"
+    """A line that is no UTF-8 or has more than 1 MiB: error ends with its place; empty leaves a
+    vector of zeros in its place, and counts it."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: CUDA where there is a GPU."""
+    precision: Precision = "fp32"
+    """fp32, bf16 or fp16 (autocast)."""
+
+    def __post_init__(self) -> None:
+        check_positive(self, "tokens", "window")
+        self.embedding()
+        if self.output is not None:
+            check_name(self.output)
+            check_output(self.output, self.file)
+
+    def embedding(self) -> Embedding:
+        """Return how a line becomes a vector."""
+        return Embedding(
+            layer=self.layer, pooling=self.pooling, normalize=self.normalize, length=self.length
+        )
+
+
+class _Job(LineJob):
+    """A model and the lines that are left."""
+
+    def __init__(self, config: Embed) -> None:
+        self.config, self.device = config, usable_device(config.device)
+        self.model = model = load(config.model)
+        model.language_id(config.language)
+        self.settings = config.embedding().settled(model)
+        self.width = model.transformer.config.dim
+        model.transformer.to(self.device)
+        super().__init__(
+            config.file,
+            self._embedded,
+            noun="embedding",
+            output=config.output,
+            window=config.window,
+            invalid=config.invalid,
+            identity=lambda: identity(config, model),
+            max_length=self.settings.length,
+        )
+
+    def _embedded(self, lines: Iterator[Line], first: int) -> Rows:
+        config, part = self.config, list(lines)
+        texts = [line.text for line in part]
+        with autocast(self.device, config.precision):
+            found = embed(
+                self.model, texts, config.language, self.settings, tokens=config.tokens,
+                places=[line.place for line in part],
+            )  # fmt: skip
+        self.counts.num_empty += sum(not normalize(text) for text in texts)
+        self.counts.num_cut += found.num_cut
+        vectors = found.vectors.astype(config.dtype)
+        if config.output is not None:
+            return vectors.tobytes()
+        return [json.dumps([round(value, 6) for value in row]) for row in vectors.tolist()]
+
+    def finish(self) -> LineCounts:
+        """Write all, and how it was made beside; return the counts."""
+        config = self.config
+        if config.output is None:
+            return self.write()
+        empty = npy_head(0, self.width, config.dtype)
+        if Path(config.output).suffix == NPY:
+            counts = self.write(
+                head=empty,
+                last_head=lambda: npy_head(self.counts.num_lines, self.width, config.dtype),
+            )
+        else:
+            counts = self.write(
+                lambda raw, output: write_parquet(raw, self.width, config.dtype, output), empty
+            )
+        assert len(empty) == HEAD
+        settings = self.settings
+        write_description(
+            config.output,
+            {
+                "model": os.path.abspath(config.model)
+                if os.path.exists(config.model)
+                else config.model,
+                "digest": model_digest(self.model),
+                "lines": counts.num_lines,
+                "width": self.width,
+                "language": config.language,
+                "layer": settings.layer,
+                "pooling": settings.pooling,
+                "normalize": settings.normalize,
+                "length": settings.length,
+                "file": STANDARD if config.file == STANDARD else os.path.abspath(config.file),
+            },
+        )
+        return counts
+
+
+def embed_file(config: Embed) -> LineCounts:
+    """Write ``config.output``, or go on with it, or standard output; return the counts."""
+    return _Job(config).finish()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """``xlm embed``: see ``Embed``."""
+
+    def act(config: Embed) -> None:
+        embed_file(config)
+
+    run_verb(Embed, "embed", act, arguments, positional="model file output")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""The lines of a file by their number, whatever way it is stored."""
+
+from __future__ import annotations
+
+import tempfile
+from array import array
+from types import TracebackType
+
+from xlm.errors import DataError
+from xlm.text.pipes import every_line
+
+
+class LineStore:
+    """The lines of a text file, compressed or not, from number 0; they lie in a temporary file.
+
+    Memory is 8 bytes a line. Use it as a context: the temporary file goes with it.
+    """
+
+    def __init__(self, file: str) -> None:
+        self._name, self._places = file, array("q")
+        self._stored = tempfile.TemporaryFile()
+        for line in every_line(file):
+            self._places.append(self._stored.tell())
+            self._stored.write(line.text.encode() + b"\n")
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, number: int) -> str:
+        """Return a line as it is; raise DataError if there are fewer."""
+        if not 0 <= number < len(self):
+            raise DataError(f"{self._name} has {len(self):,} lines, expected more than {number:,}")
+        self._stored.seek(self._places[number])
+        return self._stored.readline().removesuffix(b"\n").decode()
+
+    def __enter__(self) -> LineStore:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stored.close()
