@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from xlm.errors import DataError
 from xlm.metrics.scores import Scores
-from xlm.metrics.spans import Span, entity_spans, repair, span_figures, span_scores
+from xlm.metrics.spans import Span, as_iob2, entity_spans, repair, span_figures, span_scores
 
 KINDS = ["PER", "LOC", "ORG-X"]
 TAGS = ["O", "B", "I"] + [f"{mark}-{kind}" for mark in "BI" for kind in KINDS]
@@ -133,3 +133,34 @@ def test_tags_of_another_scheme_are_refused(tag):
 def test_lengths_must_agree():
     with pytest.raises(DataError, match="1 predicted tags for a sentence of 2 words"):
         span_scores(["O", "O"], ["O"])
+
+
+@pytest.mark.parametrize("marks", ["BIES", "BILU", "BMES"])
+def test_every_scheme_means_the_same_spans(marks):
+    begin, inside, last, single = marks
+    if marks == "BILU":
+        last, single = "L", "U"
+    spans = [("PER", 1), ("LOC", 3), ("PER", 2), ("LOC", 1), ("LOC", 4)]
+    tags, expected, at = [], [], 0
+    for kind, length in spans:
+        inner = [f"{inside}-{kind}"] * (length - 2)
+        tags += (
+            [f"{single}-{kind}"] if length == 1 else [f"{begin}-{kind}", *inner, f"{last}-{kind}"]
+        )
+        expected.append(Span(kind, at, at + length))
+        at += length + 1
+        tags.append("O")
+    assert entity_spans(as_iob2(tags)) == expected
+    assert as_iob2(as_iob2(tags)) == as_iob2(tags)
+
+
+@given(sequences)
+def test_iob_stays_as_it_is(tags):
+    assert as_iob2(tags) == tags
+
+
+def test_iob1_means_the_same_spans():
+    tags = ["I-PER", "I-PER", "B-PER", "O", "I-LOC", "I-PER"]
+    assert entity_spans(tags) == [
+        Span("PER", 0, 2), Span("PER", 2, 3), Span("LOC", 4, 5), Span("PER", 5, 6)
+    ]  # fmt: skip

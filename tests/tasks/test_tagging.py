@@ -233,11 +233,11 @@ def test_a_tag_that_is_not_listed_is_named_with_its_sentence(task):
 
 
 def test_entities_of_another_scheme_are_named_with_their_sentence(tmp_path):
-    path = toys.write(tmp_path / "a.tsv", [("a", "O"), (), ("b", "S-PER")])
+    path = toys.write(tmp_path / "a.tsv", [("a", "O"), (), ("b", "X-PER")])
     task = Tagging(files=Files(train={"en": path}), spans=True)
-    with pytest.raises(DataError, match="a.tsv:3: the tag 'S-PER' is not of the scheme BIO: .*; "):
+    with pytest.raises(DataError, match="a.tsv:3: the tag 'X-PER' is not of the scheme BIO: .*; "):
         task.resolved()
-    assert replace(task, spans=False).resolved().tags == ["O", "S-PER"]
+    assert replace(task, spans=False).resolved().tags == ["O", "X-PER"]
 
 
 def test_wikiann_s_language_is_checked(tmp_path):

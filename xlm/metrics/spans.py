@@ -25,6 +25,22 @@ class Span(NamedTuple):
     end: int
 
 
+_MARKS = {"S": "B", "U": "B", "E": "I", "L": "I", "M": "I"}
+"""Marks of IOBES, BILOU and BMES, as IOB2 has them."""
+
+
+def as_iob2(tags: Sequence[str]) -> list[str]:
+    """Return tags of IOBES, BILOU or BMES as IOB2; other tags stay as they are.
+
+    A single word (S, U) begins an entity, a last one (E, L) and a middle one (M) are inside.
+    """
+    found = []
+    for tag in tags:
+        mark, dash, kind = tag.partition("-")
+        found.append(f"{_MARKS[mark]}-{kind}" if dash and mark in _MARKS else tag)
+    return found
+
+
 def repair(tags: Sequence[str]) -> list[str]:
     """``tags`` as valid IOB2: an ``I-`` that continues no span of its type becomes ``B-``.
 

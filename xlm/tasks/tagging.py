@@ -20,7 +20,7 @@ from xlm.data.row_streams import Row, RowStream
 from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError, DataError
 from xlm.metrics.scores import Scores
-from xlm.metrics.spans import repair, span_figures, span_scores
+from xlm.metrics.spans import as_iob2, repair, span_figures, span_scores
 from xlm.model.config import ModelConfig
 from xlm.model.transformer import Transformer
 from xlm.objective import cross_entropy_loss
@@ -78,7 +78,7 @@ class Tagging(Task):
         """The sentences of a file, relabelled; DataError, with its line, for a tag not listed."""
         spoken = language if self.format == "wikiann" else ""
         sentences = [
-            replace(sentence, tags=tuple(self._renamed(tag) for tag in sentence.tags))
+            replace(sentence, tags=tuple(self._renamed(tag) for tag in self._marked(sentence.tags)))
             for sentence in read_tagged(path, self.format, language=spoken)
         ]
         known = set(self.tags)
@@ -91,6 +91,10 @@ class Tagging(Task):
                     f"one of {', '.join(self.tags)}; name it in relabel"
                 )
         return sentences
+
+    def _marked(self, tags: Sequence[str]) -> Sequence[str]:
+        """Tags of entities as IOB2 has them, also out of files in IOBES, BILOU or BMES."""
+        return as_iob2(tags) if self.spans else tags
 
     def _check_scheme(self, tags: Sequence[str], where: str) -> None:
         try:

@@ -99,8 +99,23 @@ def test_an_index_that_does_not_fit_its_shards(tmp_path, where, expected):
     assert expected in message(read_weights, tmp_path)
 
 
+def test_torch_weights_in_several_files(tmp_path):
+    parts = {"pytorch_model-00001-of-00002.bin": ["a.weight"]}
+    parts["pytorch_model-00002-of-00002.bin"] = sorted(set(TENSORS) - {"a.weight"})
+    for file, names in parts.items():
+        torch.save({name: TENSORS[name] for name in names}, tmp_path / file)
+    where = {name: file for file, names in parts.items() for name in names}
+    index = {"metadata": {"total_size": 1}, "weight_map": where}
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    found = read_weights(tmp_path)
+    assert found.keys() == TENSORS.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in TENSORS.items())
+    (tmp_path / "pytorch_model-00002-of-00002.bin").unlink()
+    assert "pytorch_model-00002-of-00002.bin" in message(read_weights, tmp_path)
+
+
 def test_damage_and_absence_are_named(tmp_path):
-    assert "has no model.safetensors" in message(read_weights, tmp_path)
+    assert "expected weights in model.safetensors, " in message(read_weights, tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"\xff" * 40)
     assert "model.safetensors: cannot be read" in message(read_weights, tmp_path)
 

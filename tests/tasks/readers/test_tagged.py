@@ -172,3 +172,33 @@ def test_data_sets(tmp_path):
     datasets.Dataset.from_dict(short).save_to_disk(str(tmp_path / "short"))
     with pytest.raises(DataError, match=r":1: found 2, 1 cells in tokens, ner_tags"):
         sentences(f"datasets:{tmp_path / 'short'}")
+
+
+@pytest.mark.parametrize(
+    ("format", "text", "words", "num_comments"),
+    [
+        # MultiCoNER and UNER: comments with as many columns as words
+        ("conll", "# id 4a1 domain=news\nMaya _ _ B-PER\nlives _ _ O\n", "Maya lives", 1),
+        ("conll", "# newdoc\n# id = 1\n# text = a b c d\nMaya\tO\n", "Maya", 3),
+        ("conll", "# O\nMeToo B-MISC\n", "# MeToo", 0),
+        ("conll", "# SYM\nMeToo NN\n", "# MeToo", 0),
+        ("conll", "#MeToo B-MISC\n# O\n", "#MeToo #", 0),
+        ("conll", "a O\n# O\n", "a #", 0),
+        ("conll", "#\tx\na\ty\n", "# a", 0),
+        ("tsv", "# a comment\n#\tSYM\nx\tNN\n", "# x", 1),
+        ("tsv", "#global.columns=ID FORM\n\nx\tNN\n", "x", 1),
+        ("wikiann", "# a comment\nen:#\tO\nen:x\tO\n", "# x", 1),
+    ],
+)
+def test_comments_are_no_words(tmp_path, format, text, words, num_comments):
+    path = write(tmp_path / "a", text)
+    report = ReadReport()
+    found = list(read_tagged(path, format, report=report))
+    assert " ".join(found[0].words) == words
+    assert report.dropped.get("comment", 0) == num_comments and report.num_kept == 1
+
+
+def test_comments_alone_are_no_sentence(tmp_path):
+    path = write(tmp_path / "a", "# only\n# comments\n\n# here\n")
+    with pytest.raises(DataError, match="found no sentence"):
+        list(read_tagged(path, "tsv"))

@@ -230,3 +230,27 @@ def test_every_word_of_the_sample_as_fastbpe_segments_it(tmp_path: Path) -> None
         segment = Segmenter(codes, entries)
         theirs = fastBPE.fastBPE(str(tmp_path / "codes"), path).apply(words)
         assert [" ".join(segment(word)) for word in words] == theirs
+
+
+def test_codes_of_subword_nmt_are_the_same() -> None:
+    pairs = [line.rpartition(b" ")[0] for line in CODES.splitlines()]
+    codes = b"#version: 0.2\n" + b"\n".join(pairs) + b"\r\n"
+    assert VOCABULARY is not None
+    ours, theirs = FastBpeTokenizer(CODES, VOCABULARY), FastBpeTokenizer(codes, VOCABULARY)
+    for item in GOLDEN["items"]:
+        assert ours.encode(item["text"]) == theirs.encode(item["text"])
+    assert theirs.codes == b"".join(pair + b" 0\n" for pair in pairs)
+
+
+@pytest.mark.parametrize(
+    ("codes", "message"),
+    [
+        (b"#version: 0.1\na b\n", "codes:1: found codes of subword-nmt 0.1, expected 0.2"),
+        (b"#version: 0.2\na b</w>\na b c\n", "codes:3: found 'a b c', expected 'left right'"),
+        (b"#version: 0.2\n\xc4\xa0 t\nh e\n", "codes:1: no merge ends with </w>"),
+        (b"a b\n", "codes:1: found 'a b', expected 'left right count' of fastBPE, or '#version"),
+    ],
+)
+def test_codes_of_others_are_named(codes: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        FastBpeTokenizer(codes, b"a 1\n")

@@ -1,7 +1,7 @@
 """The files of a transformers model directory, read and written without that package.
 
     config.json
-    model.safetensors, or model.safetensors.index.json and its shards, or pytorch_model.bin
+    model.safetensors or pytorch_model.bin, or either in several files with its .index.json
 
 What stands in them is the business of the module of each architecture.
 """
@@ -9,13 +9,13 @@ What stands in them is the business of the module of each architecture.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from xlm.errors import CheckpointError
+from xlm.errors import CheckpointError, clipped
 from xlm.model.tensor_files import read_tensors, write_tensors
 from xlm.storage import make_folder, read_json, write_json
 
@@ -23,6 +23,8 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 TORCH_WEIGHTS = "pytorch_model.bin"
+TORCH_INDEX = "pytorch_model.bin.index.json"
+MOST_LISTED = 8
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
@@ -46,18 +48,25 @@ def write_config(folder: str | Path, config: Mapping[str, Any], name: str = CONF
 def read_weights(folder: str | Path) -> dict[str, Tensor]:
     """Every tensor by its name, on the CPU, in the precision it was saved in.
 
-    Safetensors where there are any, else ``pytorch_model.bin`` through the one reader of foreign
-    torch files, which runs no code. Raises CheckpointError where files are missing or damaged, or
-    an index names a file outside the folder.
+    Safetensors if there are any, else ``pytorch_model.bin`` (in one file or several) through the
+    one reader of foreign torch files, which runs no code. Raises CheckpointError where files are
+    missing or damaged, or an index names a file outside the folder.
     """
     folder = Path(folder)
     if (folder / WEIGHTS).exists():
         return read_tensors(folder / WEIGHTS)
     if (folder / INDEX).exists():
-        return _read_shards(folder)
+        return _read_shards(folder / INDEX, read_tensors)
     if (folder / TORCH_WEIGHTS).exists():
         return _read_torch(folder / TORCH_WEIGHTS)
-    raise CheckpointError(f"{folder}: has no {WEIGHTS}, {INDEX} or {TORCH_WEIGHTS}: expected one")
+    if (folder / TORCH_INDEX).exists():
+        return _read_shards(folder / TORCH_INDEX, _read_torch)
+    names = sorted(path.name for path in folder.iterdir())
+    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    raise CheckpointError(
+        f"{folder}: expected weights in {WEIGHTS}, {INDEX}, {TORCH_WEIGHTS} or {TORCH_INDEX}, "
+        f"found {', '.join(names[:MOST_LISTED])}{more}"
+    )
 
 
 def write_weights(folder: str | Path, tensors: Mapping[str, Tensor]) -> None:
@@ -70,25 +79,29 @@ def write_weights(folder: str | Path, tensors: Mapping[str, Tensor]) -> None:
     write_tensors(Path(folder) / WEIGHTS, on_cpu, metadata={"format": "pt"})
 
 
-def _read_shards(folder: Path) -> dict[str, Tensor]:
-    path = folder / INDEX
+def _read_shards(path: Path, read: Callable[[Path], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Every tensor of the files that the index at ``path`` names."""
     where = read_json(path).get("weight_map")
     if not isinstance(where, dict) or not where:
         raise CheckpointError(f"{path}: has no weight_map: expected tensor names and their files")
     for name, file in where.items():
         if not isinstance(file, str) or not re.fullmatch(r"[\w-][\w.-]*", file):
             raise CheckpointError(
-                f"{path}: {name} is said to be in {file!r}: expected the name of a file beside it"
+                f"{path}: {clipped(name)} is said to be in {clipped(repr(file))}: expected the "
+                "name of a file beside it"
             )
     tensors: dict[str, Tensor] = {}
     for file in sorted(set(where.values())):
-        shard = read_tensors(folder / file)
+        shard = read(path.with_name(file))
         if twice := sorted(set(shard) & set(tensors)):
-            raise CheckpointError(f"{folder / file}: holds {twice[0]}, as another shard does")
+            raise CheckpointError(
+                f"{path.with_name(file)}: holds {clipped(twice[0])}, as another file does"
+            )
         tensors |= shard
     if missing := sorted(set(where) - set(tensors)):
         raise CheckpointError(
-            f"{path}: {missing[0]} is not in {where[missing[0]]} ({len(missing)} such tensors)"
+            f"{path}: {clipped(missing[0])} is not in {where[missing[0]]} ({len(missing)} such "
+            "tensors)"
         )
     return tensors
 

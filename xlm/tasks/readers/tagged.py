@@ -6,7 +6,7 @@ lines --blank lines--> blocks --columns--> words and tags, or words, parts of sp
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,7 +17,10 @@ from xlm.text.readers import DATASETS, ReadReport, decode_lines, parse_dataset
 
 FORMATS = ("tsv", "conll", "wikiann", "conllu")
 DOCUMENT_START = "-DOCSTART-"
+COMMENT = "comment"
+NO_SENTENCE = "found no sentence, expected words on lines of their own"
 
+_TAG = re.compile(r"[BIESLUM]-\S+|[A-Z]{1,6}\$?")
 _MULTIWORD = re.compile(r"[0-9]+-[0-9]+")
 _EMPTY_NODE = re.compile(r"[0-9]+\.[0-9]+")
 
@@ -67,7 +70,8 @@ def read_tagged(
 
     ``tsv``: a word, a tab, its tag. ``conll``: columns parted by tabs, or else by white space, of
     which ``word_column`` and ``tag_column`` (from 0, or from -1 backwards) are taken; lines
-    ``-DOCSTART-`` are dropped, and counted in ``report``. ``wikiann``: ``language:word``, a tab, a
+    ``-DOCSTART-`` and comments (lines with ``#`` in front of a sentence that are no word with a
+    tag) are dropped, and counted in ``report``. ``wikiann``: ``language:word``, a tab, a
     tag; with ``language`` any other is an error. ``conllu``: see ``read_trees``; the tags are the
     universal parts of speech. Blank lines part sentences. Raises ConfigError for another format;
     DataError, with file and line, for a line of another width than the first, a word or tag that is
@@ -83,7 +87,12 @@ def read_tagged(
         yield from _tagged_dataset(source, language, report)
     else:
         width = 2 if format != "conll" else 0
+        is_empty = True
         for block in _blocks(source, report, comments=False):
+            block = _without_comments(block, format, width, tag_column, report)
+            if not block:
+                continue
+            is_empty = False
             rows = [_split(line, format) for line in block]
             width = width or len(rows[0])
             spoken = language
@@ -97,6 +106,8 @@ def read_tagged(
                 spoken,
                 report,
             )
+        if is_empty:
+            raise DataError(f"{source}: {NO_SENTENCE}")
 
 
 def read_trees(
@@ -208,7 +219,38 @@ def _blocks(source: str, report: ReadReport, *, comments: bool) -> Iterator[list
         num += 1
         yield block
     if not num:
-        raise DataError(f"{source}: found no sentence, expected words on lines of their own")
+        raise DataError(f"{source}: {NO_SENTENCE}")
+
+
+def _without_comments(
+    block: list[_Line], format: str, width: int, tag: int, report: ReadReport
+) -> list[_Line]:
+    """The lines of a sentence, without the comments that stand in front of it."""
+    num = next((at for at, line in enumerate(block) if not line.text.startswith("#")), len(block))
+    words = block[num:]
+    width = len(_split(words[0], format)) if words else width
+    rows = [cells for line in words if len(cells := _split(line, format)) == width]
+    tags = {cells[tag] for cells in rows if -width <= tag < width}
+    kept: list[_Line] = []
+    for line in block[:num]:
+        if kept or (format != "wikiann" and _is_tagged(line, format, width, tag, tags)):
+            kept.append(line)
+        else:
+            report.drop(COMMENT, line.place)
+    return kept + words
+
+
+def _is_tagged(line: _Line, format: str, width: int, tag: int, tags: Collection[str]) -> bool:
+    """Whether a line that begins with ``#`` is a word with a tag, and no comment.
+
+    It has as many columns as the words below, and tabs between them or a tag that is one of theirs
+    or looks like one.
+    """
+    cells = _split(line, format)
+    width = width or len(cells)
+    if len(cells) != width or width < 2 or not -width <= tag < width:
+        return False
+    return "\t" in line.text or cells[tag] in tags or bool(_TAG.fullmatch(cells[tag]))
 
 
 def _split(line: _Line, format: str) -> list[str]:

@@ -23,6 +23,8 @@ CODES_FILE = "codes"
 VOCABULARY_FILE = "vocab"
 END = "</w>"
 """Closes the last symbol of a word, in the codes."""
+SUBWORD_NMT = b"#version:"
+"""How the codes of subword-nmt begin."""
 INSIDE = "@@"
 """Closes every piece but the last of a word, in the vocabulary and in segmented text."""
 SPECIALS = ("<s>", "</s>", "<pad>", "<unk>", *(f"<special{k}>" for k in range(10)))
@@ -47,7 +49,10 @@ class Segmenter:
         for number, fields in _read_fields(codes, "codes"):
             if len(fields) != 3 or not fields[2].isdecimal():
                 found = " ".join(fields)[:80]
-                raise DataError(f"codes:{number}: found {found!r}, expected 'left right count'")
+                raise DataError(
+                    f"codes:{number}: found {found!r}, expected 'left right count' of fastBPE, or "
+                    "'#version: 0.2' and lines 'left right' of subword-nmt"
+                )
             pair = (fields[0], fields[1])
             self._ranks[pair] = len(self._ranks)
             self._parts[fields[0] + fields[1]] = pair
@@ -116,6 +121,36 @@ class Segmenter:
                 pending += [(parts[1], is_last), (parts[0], False)]
 
 
+def from_subword_nmt(codes: bytes) -> bytes:
+    """Return the codes of subword-nmt 0.2 as fastBPE has them; other codes as they are.
+
+    Both segment alike. fastBPE's lines have a count, which means nothing when codes are applied and
+    is 0 here. Raises DataError, with the line, for merges of another program under that header.
+    """
+    header, _, rest = codes.partition(b"\n")
+    if not header.startswith(SUBWORD_NMT):
+        return codes
+    version = header.removeprefix(SUBWORD_NMT).split()
+    if version != [b"0.2"]:
+        raise DataError(
+            f"codes:1: found codes of subword-nmt {header[10:40].decode(errors='replace')}, "
+            "expected 0.2, whose </w> belongs to the last letter: learn them anew"
+        )
+    lines = [line.rstrip(b"\r ") for line in rest.split(b"\n")]
+    for number, line in enumerate(lines, 2):
+        if line and len(line.split(b" ")) != 2:
+            found = line[:80].decode(errors="replace")
+            raise DataError(
+                f"codes:{number}: found {found!r}, expected 'left right' of subword-nmt"
+            )
+    if not any(line.endswith(END.encode()) for line in lines):
+        raise DataError(
+            f"codes:1: no merge ends with {END}: expected codes of subword-nmt or fastBPE, not the "
+            "merges.txt of a byte-level tokenizer, whose folder vocabulary.folder takes"
+        )
+    return b"".join(line + b" 0\n" for line in lines if line)
+
+
 def _read_fields(content: bytes, name: str) -> Iterator[tuple[int, list[str]]]:
     """Number and fields of each line, separated by U+0020 alone: a no-break space is a symbol."""
     lines = content.split(b"\n")
@@ -149,6 +184,7 @@ class FastBpeTokenizer(Tokenizer):
                 f"max_vocab {max_vocab}: expected 0 (no limit) or more than the {len(SPECIALS)} "
                 "special tokens, which it includes"
             )
+        codes = from_subword_nmt(codes)
         self.codes, self.vocabulary = codes, vocabulary
         self.settings = {"max_vocab": max_vocab, "min_count": min_count}
         self.segment = Segmenter(codes, vocabulary)
