@@ -268,3 +268,20 @@ def test_it_runs_as_a_program_and_says_what_sacrebleu_says(files: Path) -> None:
         assert f"{one['confidence_mean']:.2f} ± {one['confidence_var']:.2f}" in line
         for key in ("nrefs", "bs", "seed", "case", "eff", "version"):
             assert f"{key}:{one[key]}" in line
+
+
+def test_text_without_spaces_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = "我今天早上在河边散步。\n孩子们在学校里学习唱歌。\n雨下了三天三夜。\n"
+    (tmp_path / "r").write_text(lines, encoding="utf-8")
+    (tmp_path / "h").write_text(lines.replace("里", ""), encoding="utf-8")
+    files = {"hypotheses": str(tmp_path / "h"), "references": str(tmp_path / "r"), "resamples": 0}
+    found = score_files(Bleu(**files))
+    assert (
+        "tok:zh" in found["scores"]["bleu"]["signature"] and found["scores"]["bleu"]["score"] > 80
+    )
+    assert found["notes"] == ["BLEU's words are sacreBLEU's zh, chosen by text without spaces"]
+    by_language = score_files(Bleu(**files, language="zh-Hans"))
+    assert by_language["scores"] == found["scores"]
+    by_words = score_files(Bleu(**files, tokenize="13a"))
+    assert by_words["scores"]["bleu"]["score"] < 50
+    assert "is written without spaces" in by_words["notes"][0]

@@ -10,7 +10,7 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from xlm import strict_json
 from xlm.config.cli import run_verb
@@ -18,13 +18,13 @@ from xlm.config.console import say
 from xlm.errors import ConfigError, DataError
 from xlm.metrics.translation import (
     SEED,
-    Tokenization,
     copied_tokens,
     copy_rate,
     corpus_scores,
     empty_rate,
     paired_bootstrap,
 )
+from xlm.metrics.words import Tokenization, Words, choose_words, script_words
 from xlm.storage import write_whole
 from xlm.tables import aligned
 from xlm.text.readers import MAX_BYTES, decode_lines
@@ -53,9 +53,12 @@ class Bleu:
     """What was translated: which share was copied from it?"""
     json: str | None = None
     """Write the figures into this file too."""
-    tokenize: Tokenization = "13a"
+    tokenize: Literal[Tokenization, "auto"] = "auto"
     """How sacreBLEU's BLEU parts text into words: 13a, intl (by Unicode's classes), zh (Chinese),
-    char (every character), none (between white space)."""
+    ja-mecab, ko-mecab, flores200 (subwords, which sacreBLEU fetches), char (every character), none
+    (between white space); auto: by the language, or by the script of the references."""
+    language: str | None = None
+    """The language of the translations, such as zh, for tokenize: auto."""
     resamples: int = 1000
     """Resamples of the lines for intervals and for the paired bootstrap (0: no intervals)."""
     seed: int = SEED
@@ -88,10 +91,12 @@ def score_files(config: Bleu) -> dict[str, Any]:
         _check_aligned(config.source, sources, config.hypotheses, hypotheses)
         rates["copied_lines"] = copy_rate(sources, hypotheses)
         rates["copied_tokens"] = copied_tokens(sources, hypotheses)
+    tokenize, note = _words(config, references)
+    notes += [note] if note else []
     scores = corpus_scores(
         hypotheses,
         references,
-        tokenize=config.tokenize,
+        tokenize=tokenize,
         num_resamples=config.resamples,
         seed=config.seed,
     )
@@ -107,7 +112,7 @@ def score_files(config: Bleu) -> dict[str, Any]:
         compared = paired_bootstrap(
             systems,
             references,
-            tokenize=config.tokenize,
+            tokenize=tokenize,
             num_resamples=config.resamples,
             seed=config.seed,
         )
@@ -116,6 +121,20 @@ def score_files(config: Bleu) -> dict[str, Any]:
             for path, own in compared.items()
         }
     return result
+
+
+def _words(config: Bleu, references: Sequence[str]) -> Words:
+    """BLEU's tokenizer, and what is to be said of it."""
+    found = choose_words(config.language, references)
+    if config.tokenize == "auto":
+        return found
+    if config.tokenize in ("13a", "intl", "none") and script_words(references) != "13a":
+        return Words(
+            config.tokenize,
+            f"{config.references} is written without spaces, and tokenize {config.tokenize} parts "
+            f"words there: BLEU is near 0 for any translation; try {found.tokenize}",
+        )
+    return Words(config.tokenize, "")
 
 
 def read_lines(path: str) -> list[str]:

@@ -13,18 +13,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import get_args
 
 from sacrebleu.metrics.base import Metric
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.significance import PairedTest, Result
 
-from xlm.errors import ConfigError, DataError
-
-Tokenization = Literal["13a", "intl", "zh", "char", "none"]
-"""Words of sacreBLEU: as mteval-v13a parts them, by Unicode's classes, Chinese by its characters,
-every character one, between white space."""
+from xlm.errors import ConfigError, DataError, first_line
+from xlm.metrics.words import Tokenization
 
 SEED = 12345
 """sacreBLEU's own, so that intervals are those of its command line."""
@@ -249,8 +246,14 @@ def _metrics(tokenize: Tokenization) -> dict[str, Metric]:
         raise ConfigError(
             f"tokenize {tokenize!r}: expected one of {', '.join(get_args(Tokenization))}"
         )
-    # force: no warning, at each pass, that text looks tokenized
-    return {"BLEU": BLEU(tokenize=tokenize, force=True), "chrF2": CHRF()}
+    try:
+        # force: no warning, at each pass, that text looks tokenized
+        return {"BLEU": BLEU(tokenize=tokenize, force=True), "chrF2": CHRF()}
+    except (ImportError, RuntimeError, OSError) as error:  # a package, a dictionary, a download
+        raise ConfigError(
+            f"tokenize {tokenize}: sacreBLEU cannot use it here ({first_line(error)}); install "
+            "what it needs, or choose char"
+        ) from None
 
 
 def _scores(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -12,10 +14,13 @@ from xlm.batch import Batch
 from xlm.data.sentence_streams import PairStream
 from xlm.data.streams import Stream
 from xlm.metrics.translation import copied_tokens, copy_rate, corpus_scores, empty_rate
+from xlm.metrics.words import choose_words
 from xlm.model.generate import Generation, generate
 from xlm.model.transformer import Transformer
 from xlm.text.normalize import normalize
 from xlm.text.tokenizers.fastbpe import UNKNOWN
+
+log = logging.getLogger("xlm")
 
 
 def decode(model: Transformer, batch: Batch, settings: Generation) -> Tensor:
@@ -35,10 +40,17 @@ def hypotheses(stream: Stream, batch: Batch, outputs: Tensor) -> dict[int, Any]:
     return found
 
 
+@cache
+def _say(stream_id: str, note: str, signature: str) -> None:
+    """Log what BLEU's figures depend on, once."""
+    log.info("%s: BLEU is %s%s", stream_id, signature, f" ({note})" if note else "")
+
+
 def translation_figures(stream: Stream, predictions: Mapping[int, Any]) -> dict[str, float]:
     """Return BLEU and chrF (0 to 100), and rates (0 to 1) that expose a broken translator.
 
-    ``bleu`` and ``chrf`` are sacreBLEU's with their defaults, ``tokenized_bleu`` is that of
+    ``bleu`` and ``chrf`` are sacreBLEU's with their defaults, BLEU with the tokenizer of the target
+    language; the signature is logged once. ``tokenized_bleu`` is that of
     multi-bleu.perl, all of text that the tokenizer put together again, the references' too.
     ``copied`` is the share of translations that are their source, ``copied_tokens`` that of their
     words, ``empty`` the share of empty ones, ``length_ratio`` words over the references'.
@@ -55,7 +67,9 @@ def translation_figures(stream: Stream, predictions: Mapping[int, Any]) -> dict[
     )
     references = [line.replace(UNKNOWN, "<unk>") for line in references]
     found = [normalize(decode_ids(predictions[row])) for row in rows]
-    scores = corpus_scores(found, references)
+    words = choose_words(stream.languages[1], references)
+    scores = corpus_scores(found, references, tokenize=words.tokenize)
+    _say(stream.id, words.note, scores.bleu.signature)
     figures = {
         "bleu": scores.bleu.score,
         "chrf": scores.chrf.score,
