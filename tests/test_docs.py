@@ -24,6 +24,7 @@ import pytest
 from benchmarks.support import tables
 from xlm.__main__ import run as run_verb
 from xlm.bleu import Bleu
+from xlm.check import Check
 from xlm.config.cli import parse, parser
 from xlm.config.validation import Checker
 from xlm.convert import Export, Import
@@ -55,6 +56,7 @@ VERBS: dict[str, tuple[type, str]] = {
     "evaluate": (Evaluate, "folder"),
     "finetune": (Finetune, ""),
     "predict": (Predict, "model file"),
+    "check": (Check, "path"),
     "fill": (Fill, "model file"),
     "generate": (Generate, "model file"),
     "score": (Score, "model file"),

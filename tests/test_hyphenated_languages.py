@@ -11,6 +11,7 @@ import xlm
 from tests.data.fakes import WordTokenizer
 from xlm import evaluate, finetune, predict, prepare, pretrain, translate
 from xlm.data.corpora import Corpora, write_header
+from xlm.digests import sealed
 from xlm.errors import ConfigError
 from xlm.prepare import Aligned, Prepare, Texts
 
@@ -175,7 +176,7 @@ def test_names_that_cannot_be_told_apart_are_refused_when_corpora_are_opened(
     with pytest.raises(ConfigError, match="en-hi is called like the pair of en and hi"):
         write_header(tmp_path, WordTokenizer(), ["en", "hi", "en-hi"])
     write_header(tmp_path, WordTokenizer(), ["en", "hi", "en-x"])
-    content = (tmp_path / "corpora.json").read_text()
-    (tmp_path / "corpora.json").write_text(content.replace("en-x", "en-hi"))
+    content = json.loads((tmp_path / "corpora.json").read_text().replace("en-x", "en-hi"))
+    (tmp_path / "corpora.json").write_text(json.dumps(sealed(content)))
     with pytest.raises(ConfigError, match="en-hi is called like the pair of en and hi"):
         Corpora.open(tmp_path, WordTokenizer())

@@ -25,6 +25,7 @@ VERBS = {
     "translate": "translate the lines of a file or of standard input",
     "bleu": "score translations against references, and systems against each other",
     "reproduce": "repeat a study of the papers on your own text, and write its page",
+    "check": "verify prepared text, a run, a model or a recipe: every hash and number",
     "import": "bring in a model or binarized data of another library",
     "export": "write a model as a directory of transformers",
 }

@@ -6,6 +6,7 @@ Use as ``xlm.evaluate.evaluate_run(Evaluate(...))``, ``xlm evaluate RUN`` or
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from xlm.config.cli import run_verb
 from xlm.config.console import say
 from xlm.config.trust import Trust
 from xlm.data.corpora import Corpora
+from xlm.data.verification import verify_corpora
 from xlm.errors import ConfigError, DataError, XlmError
 from xlm.run.build import build_learner, held_out_streams
 from xlm.run.config import Run, read_run
@@ -29,6 +31,8 @@ from xlm.training.evaluation import evaluate
 from xlm.training.journal import METRICS
 from xlm.training.learner import Learner
 from xlm.training.restore import find_checkpoint, load_weights
+
+log = logging.getLogger("xlm")
 
 COLUMNS = (
     "nats", "perplexity", "word_perplexity", "bits_per_character", "bits_per_byte", "accuracy",
@@ -76,6 +80,7 @@ def evaluate_run(config: Evaluate) -> dict[str, Any]:
             f"{loaded.state['tokenizer'][:12]}: prepare the text with vocabulary.folder set to the "
             "data that the run was trained on"
         )
+    verify_held_out(corpora, config.split)
     learner = open_learner(loaded, run, corpora, averaged=config.averaged)
     streams = held_out_streams(run, corpora, config.split)
     if not any(streams.values()):
@@ -110,6 +115,18 @@ def open_learner(loaded: Loaded, run: Run, corpora: Corpora, *, averaged: bool =
         own = learner.state_dict()
         learner.load_state_dict({n: averages.get(n, value) for n, value in own.items()})
     return learner
+
+
+def verify_held_out(corpora: Corpora, split: str) -> None:
+    """Verify the held-out text by its hashes, and the counts of the training text.
+
+    Raises DataError for a file that is not what was written.
+    """
+    assert corpora.folder is not None
+    found = verify_corpora(corpora.folder, splits=[split])
+    verify_corpora(corpora.folder, splits=["train"], arrays=["counts.bin"])
+    if line := found.line(corpora.folder):
+        log.warning("%s", line)
 
 
 def table(figures: Mapping[str, Mapping[str, float]]) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from xlm import disk, strict_json
+from xlm.digests import is_sealed
 from xlm.errors import CheckpointError, DataError, XlmError
 from xlm.strict_json import JsonError
 
@@ -255,7 +256,8 @@ def kind_of(mode: int) -> str:
 def read_header(path: Path, what: str, keys: tuple[str, ...], version: int) -> dict[str, Any]:
     """Return the JSON object at ``path``, of this ``format_version`` and with these ``keys``.
 
-    Raises DataError, which names the file, if it is none.
+    One that has hashes is verified by its own. Raises DataError, which names the file, if it is
+    none or was changed.
     """
     if path.parent.exists() and not path.parent.is_dir():
         raise DataError(f"no {what} at {path.parent}: it is not a folder")
@@ -273,6 +275,11 @@ def read_header(path: Path, what: str, keys: tuple[str, ...], version: int) -> d
     missing = [key for key in keys if key not in content]
     if missing:
         raise DataError(f"{path} lacks {', '.join(missing)}: it is no {what}; prepare it again")
+    if ("files" in content or "digest" in content) and not is_sealed(content):
+        raise DataError(
+            f"{path} was changed after it was written (its digest differs): restore it, or prepare "
+            "it again"
+        )
     return content
 
 

@@ -14,7 +14,7 @@ from xlm.config.cli import parse, read, to_yaml
 from xlm.errors import ConfigError
 from xlm.model.config import ModelConfig
 from xlm.objectives import CausalLM, CausalTLM, MaskedLM, OriginalMaskedLM, Translation
-from xlm.run.config import Run, differences
+from xlm.run.config import Run, differences, read_run
 
 SHARED = {
     "stream_layout": "paper", "pair_order": "buckets", "longest_side": None,
@@ -118,3 +118,21 @@ def test_the_heir_is_a_class_below() -> None:
     assert heir(OriginalMaskedLM, "masks") is heir(Translation, "masks") is None
     assert not is_moved_default(OriginalMaskedLM, "masks", "exact")
     assert not is_moved_default(MaskedLM, "predict_end", 1), "1 is no true"
+
+
+def test_a_run_of_an_older_version_is_read_in_the_words_of_today(tmp_path: Path) -> None:
+    """In a run's folder, whose files nobody should edit; the same file as a recipe is refused."""
+    own = as_before(run_of(MaskedLM), masks="code", pair_order="code-unsorted", evaluation="code")
+    path = written({**own, "order": "code"}, tmp_path)
+    with pytest.raises(ConfigError):
+        read(Run, path)
+    run = read_run(tmp_path)
+    objective = run.objectives["o"]
+    assert type(objective) is OriginalMaskedLM and run.order == "original"
+    assert (objective.masks, objective.pair_order) == ("original", "original-unsorted")
+    assert objective.evaluation == "original"
+    assert differences(path.read_text(encoding="utf-8"), run) == []
+    assert differences(path.read_text(encoding="utf-8"), replace(run, seed=7)) == ["seed 7 (was 0)"]
+    path.write_text(path.read_text().replace("\norder: code", "\norder: cod"))
+    with pytest.raises(ConfigError, match=rf"^{path}:\d+: order: "):
+        read_run(tmp_path)

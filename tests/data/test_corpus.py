@@ -98,6 +98,10 @@ def test_a_header_that_does_not_fit_is_one_line(tmp_path):
     file = tmp_path / "ne" / "header.json"
     header = json.loads(file.read_text())
 
+    def old(content):
+        """As a version wrote it whose headers had no hashes."""
+        return json.dumps({k: v for k, v in content.items() if k not in ("files", "digest")})
+
     def error(content):
         file.write_text(content)
         with pytest.raises(DataError) as caught:
@@ -111,11 +115,15 @@ def test_a_header_that_does_not_fit_is_one_line(tmp_path):
         json.dumps({**header, "format_version": 2})
     )
     assert "lacks tokens" in error(json.dumps({k: v for k, v in header.items() if k != "tokens"}))
-    assert "dtype uint8" in error(json.dumps({**header, "dtype": "uint8"}))
-    assert "counts.bin has" in error(json.dumps({**header, "vocab_size": 9}))
-    assert "offsets.bin runs from 0 to 9, expected 0 to 8" in error(
-        json.dumps({**header, "tokens": 8})
+    assert "dtype uint8" in error(old({**header, "dtype": "uint8"}))
+    assert "counts.bin has" in error(old({**header, "vocab_size": 9}))
+    assert "offsets.bin runs from 0 to 9, expected 0 to 8" in error(old({**header, "tokens": 8}))
+    assert "header.json was changed after it was written" in error(
+        json.dumps({**header, "words": 77})
     )
+    assert "was changed" in error(json.dumps({k: v for k, v in header.items() if k != "digest"}))
+    file.write_text(old(header))
+    Corpus.open(tmp_path / "ne")
     with pytest.raises(DataError, match="no corpus at"):
         Corpus.open(tmp_path / "none")
     with pytest.raises(DataError, match="not a folder"):
@@ -139,7 +147,7 @@ def test_ids_outside_the_vocabulary_are_refused(tmp_path):
     assert id_type(200) == np.uint16
 
 
-def test_a_damaged_id_on_disk_is_one_line(tmp_path):
+def test_a_damaged_id_on_disk_is_one_line(tmp_path, monkeypatch):
     """Its size is right: found where it is read, whichever way."""
     with CorpusWriter(tmp_path / "en", language="en", tokenizer=TOKENIZER) as writer:
         ids = np.array([20, 21, 1, 22, 1])
@@ -148,6 +156,9 @@ def test_a_damaged_id_on_disk_is_one_line(tmp_path):
     content = np.fromfile(path, np.uint16)
     content[3] = 200
     content.tofile(path)
+    with pytest.raises(DataError, match="ids.bin holds the id 200, its vocabulary ends with 199"):
+        Corpus.open(tmp_path / "en", TOKENIZER)
+    monkeypatch.setattr("xlm.data.corpus.CHECKED_AT_OPENING", 0)  # as of a large corpus
     corpus = Corpus.open(tmp_path / "en", TOKENIZER)
     assert corpus[0].tolist() == [20, 21]
     reads = [lambda: corpus[1], lambda: corpus.sentences(np.array([0, 1]))]

@@ -1,6 +1,7 @@
 """Everything that one tokenizer made of one collection of text: a folder, or the same in memory.
 
-corpora.json                      format version, tokenizer's digest, languages and their ids
+corpora.json                      format version, tokenizer's digest, languages and their ids, the
+                                  SHA-256 of the tokenizer's files and of each header
 tokenizer/
 {train,valid,test}/en/            a Corpus
 {train,valid,test}/en-hi/         Pairs (the two names in alphabetical order)
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 
 from xlm.data.corpus import Corpus, check_digest
 from xlm.data.pairs import Pairs
+from xlm.digests import check_digest as check_file
+from xlm.digests import digests, sealed
 from xlm.errors import DataError
 from xlm.languages import Languages, match_languages, nearest
 from xlm.storage import HEADER, make_folder, read_header, write_json
@@ -31,6 +34,10 @@ log = logging.getLogger("xlm")
 FORMAT_VERSION = 1
 DESCRIPTION = "corpora.json"
 SPLITS = ("train", "valid", "test")
+_RESTORE = (
+    "restore it, prepare the text again, or, if you changed it on purpose, "
+    "xlm check FOLDER --accept true"
+)
 
 Key = tuple[str, str]
 """A split and a language or a pair."""
@@ -86,6 +93,8 @@ class Corpora:
             tokenizer = load_tokenizer(folder / "tokenizer")
         check_digest(folder, description["tokenizer"], tokenizer)
         _check_rules(folder, description.get("normalization", {}), tokenizer)
+        for name, digest in description.get("files", {}).items():
+            check_file(folder / name, digest, DataError, _RESTORE)
         corpora = cls(tokenizer, description["languages"], where=str(folder))
         if languages:
             corpora = corpora.renumbered(languages)
@@ -115,6 +124,11 @@ class Corpora:
         same = copy.copy(self)
         same.languages = Languages(languages)
         return same
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that the corpora were opened from; None if they were made in memory."""
+        return self._folder
 
     def text(self, split: str, language: str) -> Corpus:
         """The text of ``language``; DataError listing what there is where it is missing."""
@@ -196,7 +210,15 @@ class Corpora:
         found = opened[key]
         if found is None:
             assert self._folder is not None
-            found = opened[key] = kind.open(self._folder / key[0] / key[1], self.tokenizer)
+            path = self._folder / key[0] / key[1]
+            found = kind.open(path, self.tokenizer)
+            named = found.language if isinstance(found, Corpus) else "-".join(found.languages)
+            if named != key[1]:
+                raise DataError(
+                    f"{path} holds {named}, as its {HEADER} says: the folder was renamed or "
+                    f"exchanged; expected {key[1]}: {_RESTORE}"
+                )
+            opened[key] = found
         return found
 
     def _refuse(self, what: str, split: str, name: str, having: Mapping[Key, object]) -> NoReturn:
@@ -220,13 +242,21 @@ def _check_rules(folder: Path, found: Any, tokenizer: Tokenizer) -> None:
 def write_header(
     folder: Path | str, tokenizer: Tokenizer, languages: Mapping[str, int] | Iterable[str]
 ) -> None:
-    """Write ``folder``'s ``corpora.json``; the corpora and the tokenizer are written apart."""
+    """Write ``folder``'s ``corpora.json``; the corpora and the tokenizer are written before it.
+
+    Corpora that come later are opened too, but nobody notices if one takes another's place.
+    """
+    folder = Path(folder)
+    make_folder(folder)
+    small = [*folder.glob(f"*/*/{HEADER}"), *folder.glob("tokenizer/*")]
     content: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "tokenizer": tokenizer.digest,
         "languages": dict(Languages(languages)),
+        "files": digests(
+            folder, (path.relative_to(folder).as_posix() for path in small if path.is_file())
+        ),
     }
     if rules := as_json(tokenizer.rules):
         content["normalization"] = rules
-    make_folder(folder)
-    write_json(Path(folder) / DESCRIPTION, content)
+    write_json(folder / DESCRIPTION, sealed(content))

@@ -4,13 +4,15 @@ ids.bin      uint16 (vocabulary of at most 65,536) or uint32, every sentence fol
              end symbol
 offsets.bin  int64 [sentences + 1]: sentence i is ids[offsets[i] : offsets[i + 1] - 1]
 counts.bin   int64 [vocab_size]: how often each id occurs
-header.json  format version, language, tokenizer's digest, sizes, what was dropped
+header.json  format version, language, tokenizer's digest, sizes, what was dropped, the SHA-256
+             of each file and of itself
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -18,12 +20,16 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from xlm.digests import sealed
 from xlm.errors import DataError
 from xlm.metrics.scores import TextSize
-from xlm.storage import HEADER, atomic_directory, map_array, read_header, write_json
+from xlm.storage import CHUNK, HEADER, atomic_directory, map_array, read_header, write_json
 from xlm.text.tokenizers.tokenizer import Ids, Tokenizer
 
 FORMAT_VERSION = 1
+FILES = ("ids.bin", "offsets.bin", "counts.bin")
+CHECKED_AT_OPENING = 1 << 22
+"""Tokens; the structure of a larger corpus is checked by ``xlm.data.verification`` alone."""
 _SIZES = ("sentences", "tokens", "words", "characters", "bytes")
 _KEYS = ("language", "dtype", "vocab_size", "tokenizer", "dropped", *_SIZES)
 
@@ -63,9 +69,9 @@ class Corpus:
 
     @classmethod
     def open(cls, path: Path | str, tokenizer: Tokenizer | None = None) -> Corpus:
-        """Map the corpus in folder ``path``; nothing is read but its header.
+        """Map the corpus in folder ``path``; of a large one nothing is read but its header.
 
-        Raises DataError where a file is missing, truncated or of another format, and where
+        Raises DataError if a file is missing, truncated, damaged or of another format, or if
         ``tokenizer`` is given and is not the one that made the ids.
         """
         path = Path(path)
@@ -85,7 +91,7 @@ class Corpus:
                 f"{path / 'offsets.bin'} runs from {offsets[0]} to {offsets[-1]}, "
                 f"expected 0 to {size.tokens}: prepare it again"
             )
-        return cls(
+        corpus = cls(
             map_array(path / "ids.bin", dtype, size.tokens),
             offsets,
             map_array(path / "counts.bin", np.int64, header["vocab_size"]),
@@ -95,6 +101,40 @@ class Corpus:
             dropped=header["dropped"],
             where=path / "ids.bin",
         )
+        if size.tokens <= CHECKED_AT_OPENING:
+            corpus.check_structure()
+        return corpus
+
+    def check_structure(self, tick: Callable[[], None] = lambda: None) -> None:
+        """Raise DataError unless the arrays fit each other: what a damage without hashes shows.
+
+        Sentences follow each other and end with one symbol, and the counts are those of the ids.
+        Reads everything; ``tick`` is called now and then.
+        """
+        folder = Path(self._where).parent
+        for start in range(0, len(self.offsets) - 1, CHUNK):
+            part = self.offsets[start : start + CHUNK + 1]
+            if (np.diff(part) < 1).any():
+                raise DataError(
+                    f"{folder / 'offsets.bin'}: the sentences from {start} on do not follow each "
+                    "other: the file was damaged; prepare the text again"
+                )
+            ends = self.ids[part[1:] - 1]
+            if (ends != self.ids[self.offsets[1] - 1]).any():
+                raise DataError(
+                    f"{self._where}: a sentence from {start} on has no end symbol: the file or "
+                    "offsets.bin was damaged; prepare the text again"
+                )
+            tick()
+        counts = np.zeros_like(self.counts)
+        for start in range(0, len(self.ids), 1 << 22):
+            counts += count_ids(self.tokens(slice(start, start + (1 << 22))), len(counts))
+            tick()
+        if wrong := np.flatnonzero(counts != self.counts).tolist():
+            raise DataError(
+                f"{self._where} has the id {wrong[0]} {counts[wrong[0]]} times, counts.bin says "
+                f"{self.counts[wrong[0]]}: one of the two was damaged; prepare the text again"
+            )
 
     @classmethod
     def from_sentences(
@@ -218,9 +258,11 @@ class CorpusWriter:
     def __enter__(self) -> CorpusWriter:
         with contextlib.ExitStack() as stack:
             self._folder = stack.enter_context(atomic_directory(self._path, replace=self._replace))
-            self._ids: BinaryIO = stack.enter_context(open(self._folder / "ids.bin", "wb"))
-            self._offsets: BinaryIO = stack.enter_context(open(self._folder / "offsets.bin", "wb"))
-            self._offsets.write(np.zeros(1, dtype=np.int64).tobytes())
+            self._files: dict[str, BinaryIO] = {
+                name: stack.enter_context(open(self._folder / name, "wb")) for name in FILES
+            }
+            self._digests = {name: hashlib.sha256() for name in FILES}
+            self._write("offsets.bin", np.zeros(1, dtype=np.int64).tobytes())
             stack.push(self._finish)
             self._stack = stack.pop_all()
         return self
@@ -239,9 +281,9 @@ class CorpusWriter:
         ``text_size`` is theirs; its sentences and tokens are recomputed.
         """
         self._counts += count_ids(ids, self._vocab_size)
-        self._ids.write(ids.astype(id_type(self._vocab_size), copy=False).tobytes())
+        self._write("ids.bin", ids.astype(id_type(self._vocab_size), copy=False).tobytes())
         offsets = self._size.tokens + np.cumsum(lengths, dtype=np.int64)
-        self._offsets.write(offsets.tobytes())
+        self._write("offsets.bin", offsets.tobytes())
         self._size += TextSize(
             len(lengths), len(ids), text_size.words, text_size.characters, text_size.bytes
         )
@@ -254,7 +296,7 @@ class CorpusWriter:
     ) -> None:
         if kind is not None:
             return
-        (self._folder / "counts.bin").write_bytes(self._counts.tobytes())
+        self._write("counts.bin", self._counts.tobytes())
         header = {
             "format_version": FORMAT_VERSION,
             "language": self._language,
@@ -267,5 +309,10 @@ class CorpusWriter:
             "characters": self._size.characters,
             "bytes": self._size.bytes,
             "dropped": self.dropped,
+            "files": {name: digest.hexdigest() for name, digest in self._digests.items()},
         }
-        write_json(self._folder / HEADER, header)
+        write_json(self._folder / HEADER, sealed(header))
+
+    def _write(self, name: str, content: bytes) -> None:
+        self._digests[name].update(content)
+        self._files[name].write(content)

@@ -2,7 +2,8 @@
 
 first/, second/  the corpora
 order.bin        int64 [pairs]: the pairs stably sorted by joint length, special tokens apart
-header.json      format version, languages, tokenizer's digest, what was dropped
+header.json      format version, languages, tokenizer's digest, what was dropped, the SHA-256 of the
+                 order, of both headers and of itself
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from xlm.data.corpus import Corpus, check_digest
+from xlm.data.corpus import CHECKED_AT_OPENING, Corpus, check_digest
+from xlm.digests import digests, sealed
 from xlm.errors import DataError
 from xlm.storage import CHUNK, HEADER, map_array, read_header, write_json
 from xlm.text.tokenizers.tokenizer import Tokenizer
@@ -71,8 +73,31 @@ class Pairs:
                     f"{path / side} has {len(corpus)} sentences, {path / HEADER} says {num}: "
                     "prepare it again"
                 )
+        if [first.language, second.language] != list(header["languages"]):
+            raise DataError(
+                f"{path} has {first.language} and {second.language}, {path / HEADER} says "
+                f"{' and '.join(map(str, header['languages']))}: prepare it again"
+            )
         order = map_array(path / "order.bin", np.int64, num)
-        return cls(first, second, order=order, dropped=header["dropped"])
+        pairs = cls(first, second, order=order, dropped=header["dropped"])
+        if first.text_size.tokens + second.text_size.tokens <= CHECKED_AT_OPENING:
+            pairs.check_order(path / "order.bin")
+        return pairs
+
+    def check_order(self, where: Path) -> None:
+        """Raise DataError unless the joint order has each row once, stably sorted by length."""
+        order = self.order()
+        seen = np.zeros(len(order), dtype=bool)
+        inside = (order >= 0) & (order < len(order))
+        seen[order[inside]] = True
+        lengths = np.concatenate([*_lengths(self.sides, "joint"), np.zeros(0, np.int64)])
+        ordered = lengths[order] if seen.all() and inside.all() else lengths[:0]
+        steps = np.diff(ordered)
+        if len(ordered) < len(order) or (steps < 0).any() or (np.diff(order)[steps == 0] < 0).any():
+            raise DataError(
+                f"{where} is no order of the rows by their length: the file was damaged; prepare "
+                "the text again"
+            )
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -121,8 +146,9 @@ def write_index(
         "tokenizer": tokenizer.digest,
         "rows": num,
         "dropped": dict(dropped or {}),
+        "files": digests(folder, ["order.bin", *(f"{side}/{HEADER}" for side in SIDES)]),
     }
-    write_json(folder / HEADER, header)
+    write_json(folder / HEADER, sealed(header))
 
 
 def sort_by_length(

@@ -61,7 +61,7 @@ HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
 HUB_FILES = [
     "*.json", "1_Pooling/*", "tokenizer/*", "merges.txt", "vocab.txt", "codes", "vocab",
     "sentencepiece.*", "*.model", "dict.txt", "model*.safetensors", "heads.safetensors",
-    "tasks.yaml",
+    "tasks.yaml", "SHA256SUMS",
 ]  # fmt: skip
 """What is fetched from the hub: no picture, no other framework's weights."""
 HUB_PICKLED = ["pytorch_model*.bin", "model.pt"]

@@ -6,11 +6,13 @@ languages.json      language -> row of the language table
 tokenizer/          the tokenizer, where there is one
 heads.safetensors   the heads of a fine-tuned model, and
 tasks.yaml          the tasks that they are of
+SHA256SUMS          the SHA-256 of every file above, written last
 """
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +24,7 @@ import torch
 from torch import Tensor
 
 from xlm.batch import Batch
+from xlm.digests import SUMS, check_digest, digests, read_sums, render_sums
 from xlm.errors import CheckpointError, ConfigError, one_line
 from xlm.languages import match_languages
 from xlm.model.config import ModelConfig
@@ -31,6 +34,8 @@ from xlm.model.uses import Uses
 from xlm.storage import make_folder, read_json, write_json, write_whole
 from xlm.text.tokenizers.loading import load_tokenizer
 from xlm.text.tokenizers.tokenizer import Ids, Tokenizer, Wrapped
+
+log = logging.getLogger("xlm")
 
 FORMAT = "xlm-pretrain model"
 FORMAT_VERSION = 1
@@ -59,7 +64,11 @@ class PretrainedModel(Uses):
 
     @classmethod
     def open(cls, folder: str | Path) -> PretrainedModel:
-        """What ``save_pretrained`` wrote, in evaluation mode; raises CheckpointError, DataError."""
+        """What ``save_pretrained`` wrote, in evaluation mode; raises CheckpointError, DataError.
+
+        Every file is verified; a directory of an older version, without sums, says that it is not.
+        """
+        verify_model(folder)
         transformer, languages = load_model(folder)
         tokenizer = load_tokenizer(Path(folder) / TOKENIZER)
         extra = _read_description(Path(folder)).get("extra", {})
@@ -77,6 +86,7 @@ class PretrainedModel(Uses):
         self.tokenizer.save(Path(folder) / TOKENIZER)
         save_model(self.transformer, folder, self.languages, self.extra)
         _write_heads(Path(folder), self.heads, self.tasks)
+        write_sums(folder)
 
     def push_to_hub(self, name: str, *, private: bool = False) -> str:
         """Upload the directory of ``save_pretrained`` as ``OWNER/NAME``; returns its address.
@@ -187,6 +197,43 @@ class PretrainedModel(Uses):
         return self.transformer.encode(
             batch.tokens, batch.lengths, batch.positions, batch.langs, batch.segments, causal=causal
         )
+
+
+def model_files(folder: Path) -> list[str]:
+    """Return the names of the files of a model directory that its sums are of."""
+    own = (WEIGHTS, CONFIG, LANGUAGES, HEADS, TASKS)
+    names = [name for name in own if (folder / name).is_file()]
+    inside = (path for path in (folder / TOKENIZER).rglob("*") if path.is_file())
+    return [*names, *(path.relative_to(folder).as_posix() for path in inside)]
+
+
+def write_sums(folder: str | Path) -> None:
+    """Write the SHA-256 of every file of a model directory as they are now."""
+    folder = Path(folder)
+    found = digests(folder, model_files(folder))
+    write_whole(folder / SUMS, render_sums(found), error=CheckpointError)
+
+
+def verify_model(folder: str | Path) -> bool:
+    """Verify a model directory; return whether it has sums at all, and say so if it has none.
+
+    Raises CheckpointError, which names the file, if one is missing or not what was written.
+    """
+    folder = Path(folder)
+    if not (folder / SUMS).exists():
+        if (folder / CONFIG).exists():
+            log.warning(
+                "%s is not verified: it has no %s, as it was written by an older version",
+                folder, SUMS,
+            )  # fmt: skip
+        return False
+    sums = read_sums(folder / SUMS, CheckpointError)
+    advice = "take another copy, or, if you changed it on purpose, xlm check FOLDER --accept true"
+    for name, digest in sums.items():
+        check_digest(folder / name, digest, CheckpointError, advice)
+    if unlisted := sorted(set(model_files(folder)) - set(sums)):
+        raise CheckpointError(f"{folder / SUMS} does not list {', '.join(unlisted)}: {advice}")
+    return True
 
 
 def save_model(

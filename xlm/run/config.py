@@ -10,9 +10,11 @@ from typing import Any, Literal
 
 import yaml
 
+from xlm.config import strict_yaml
 from xlm.config.cli import read, to_yaml
 from xlm.config.hints import check_types
 from xlm.config.trust import Trust
+from xlm.config.upgrade import upgraded
 from xlm.errors import ConfigError
 from xlm.model.config import ModelConfig
 from xlm.objective import Objective
@@ -176,9 +178,33 @@ class Run:
 
 
 def read_run(path: Path | str, trust: Trust | None = None) -> Run:
-    """Return the run of a recipe or of a run's folder; ``trust`` as in ``xlm.config.cli.read``."""
+    """Return the run of a recipe or of a run's folder; ``trust`` as in ``xlm.config.cli.read``.
+
+    The settings in a folder may be those of an older version: see ``xlm.config.upgrade``.
+    """
     path = Path(path)
-    return read(Run, path / "config.yaml" if path.is_dir() else path, trust)
+    if not path.is_dir():
+        return read(Run, path, trust)
+    path /= "config.yaml"
+    if (text := _upgraded(path)) is None:
+        return read(Run, path, trust)
+    with tempfile.TemporaryDirectory() as folder:
+        now = Path(folder) / "config.yaml"
+        now.write_text(text, encoding="utf-8")
+        try:
+            return read(Run, now, trust)
+        except ConfigError as error:
+            raise ConfigError(str(error).replace(str(now), str(path))) from None
+
+
+def _upgraded(path: Path) -> str | None:
+    """Return the settings of a file in the words of today; None if they are, or are none."""
+    try:
+        tree = strict_yaml.load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, ConfigError, yaml.YAMLError):
+        return None  # said by whoever reads it
+    now = upgraded(tree, Run)
+    return None if now == tree else strict_yaml.dump(now)
 
 
 def write_run(run: Run, folder: Path) -> str:
@@ -227,7 +253,7 @@ def _completed(saved: str) -> str:
         path = Path(folder) / "config.yaml"
         path.write_text(saved, encoding="utf-8")
         try:
-            return to_yaml(read(Run, path))
+            return to_yaml(read_run(folder))
         except ConfigError:
             return saved
 

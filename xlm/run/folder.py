@@ -3,6 +3,7 @@
 .lock          held while the run trains
 config.yaml    the resolved recipe
 origin.json    digests of what a fine-tuning run started from
+verified.json  the files of the prepared text as they were verified
 metrics.jsonl, tensorboard/    the journal
 checkpoints/   step-00001234, best.json
 model/         the best weights, for `xlm.load`
@@ -15,7 +16,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -26,11 +27,13 @@ import yaml
 
 from xlm import disk, strict_json
 from xlm.config import strict_yaml
-from xlm.errors import ConfigError, one_line
+from xlm.data.corpora import Corpora
+from xlm.data.verification import verify_corpora
+from xlm.errors import ConfigError, DataError, XlmError, one_line
 from xlm.interchange.load import MODEL
 from xlm.model.pretrained import PretrainedModel
 from xlm.run.config import Run, differences, write_run
-from xlm.storage import refusing, target_of, write_json
+from xlm.storage import read_json, refusing, target_of, write_json
 from xlm.training.distributed.processes import Parallel
 from xlm.training.journal import METRICS, Journal, read_metrics
 from xlm.training.precision import Precision
@@ -39,6 +42,8 @@ from xlm.training.speed import best_precision
 
 log = logging.getLogger("xlm")
 
+VERIFIED = "verified.json"
+"""Size and time of change of each file of the prepared text, as it was when it was verified."""
 ORIGIN = "origin.json"
 """What a run was made from, in its folder: a digest of the model and of each file."""
 ASIDE = "before-restart"
@@ -130,6 +135,31 @@ class RunFolder:
                 if os.path.lexists(self.path / name):
                     os.rename(self.path / name, aside / name)
         log.warning("what the run left before it begins again at step 0 is in %s now", aside)
+
+    def verify(self, corpora: Corpora) -> None:
+        """Verify the prepared text by its hashes, on rank 0, if it was not before or has changed.
+
+        Raises DataError, on every rank, for a file that is not what was written.
+        """
+        data, failure = corpora.folder, ""
+        if data is None:
+            return  # made in memory
+        if self.parallel.is_main:
+            noted = self.path / VERIFIED
+            try:
+                before = read_json(noted) if noted.exists() else {}
+                known = before.get("files") if before.get("folder") == str(data) else None
+                found = verify_corpora(data, known if isinstance(known, dict) else None)
+                if line := found.line(data):
+                    log.warning("%s", line)
+                if found.known != known:
+                    with suppress(ConfigError):  # a full disk: it is read again next time
+                        content = {"folder": str(data), "files": found.known}
+                        write_json(noted, content, error=ConfigError)
+            except XlmError as error:
+                failure = str(error)
+        if failure := self.parallel.broadcast(failure):
+            raise DataError(failure)
 
     def has_ended(self) -> bool:
         """Return whether the metrics say that the run ended, on every rank.

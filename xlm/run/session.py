@@ -84,6 +84,7 @@ def begin(run: Run, corpora: Corpora, folder: RunFolder) -> Session:
     ConfigError, DataError, CheckpointError or TrainingError in one line.
     """
     started, parallel = time.monotonic(), folder.parallel
+    folder.verify(corpora)
     start = find_start(run, corpora)
     if start.resumed is None and start.skipped:
         folder.put_aside()

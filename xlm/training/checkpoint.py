@@ -185,7 +185,7 @@ def _own_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _write_manifest(beside: Path, step: int) -> None:
     files = {}
     for path in sorted(beside.rglob("*")):
-        if path.is_file():
+        if path.is_file() and path != beside / MANIFEST:
             sync(path)
             name = path.relative_to(beside).as_posix()
             files[name] = {"size": path.stat().st_size, "sha256": _sha256(path)}
@@ -197,6 +197,20 @@ def _write_manifest(beside: Path, step: int) -> None:
     for directory in (d for d in beside.rglob("*") if d.is_dir()):
         sync(directory)
     sync(beside)
+
+
+def reseal(path: Path) -> list[str]:
+    """Write a checkpoint's manifest anew, of its files as they are; return those that had changed.
+
+    Raises CheckpointError if the manifest cannot be read, or its folder not be written.
+    """
+    before = read_manifest(path)
+    try:
+        _write_manifest(path, before["step"])
+    except OSError as refused:
+        raise CheckpointError(f"cannot write {path / MANIFEST}: {refused.strerror}") from refused
+    was, now = before["files"], read_manifest(path)["files"]
+    return [name for name in {**was, **now} if was.get(name) != now.get(name)]
 
 
 def load(path: Path | str) -> Loaded:
