@@ -44,7 +44,7 @@ class Batch:
     source: Batch | None = None
     """The encoder's side of an encoder-decoder batch."""
     count: int = -1
-    """Number of real targets: not ``IGNORED`` (not NaN where they are floats)."""
+    """Number of real targets: not ``IGNORED`` (for floats: not NaN)."""
     num_tokens: int = -1
     """Number of real (not padded) tokens, the source's included."""
 
@@ -82,7 +82,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """What an objective says of a batch: sums only, so that only the loop ever divides."""
+    """The result of an objective on a batch: sums only, so that only the loop ever divides."""
 
     total: Tensor
     """float scalar, the *sum* over targets; it carries the gradient."""

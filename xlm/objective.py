@@ -1,4 +1,4 @@
-"""What an objective is: it turns corpora into batches, and batches into losses.
+"""Objectives: they turn corpora into batches, and batches into losses.
 
 The loop knows nothing else of MLM, CLM, TLM, translation or a fine-tuning task. Adding one is one
 new file with one subclass; a recipe names the class, or a dotted path outside the package.
@@ -37,11 +37,11 @@ class Objective(NamedByClassPath, ABC):
     weight: float | list[list[float]] = 1.0
     """Weight in the update: a number, or points [[step, weight], ...] joined by straight lines."""
     sampling: Sampling = field(default_factory=Sampling)
-    """How often each language or pair is drawn."""
+    """The share of each language or pair."""
 
     @property
     def causal(self) -> bool:
-        """Whether a position of the encoder sees only those before it."""
+        """True if a position of the encoder sees only those before it."""
         return False
 
     def check(self, model: ModelConfig | None, *, compiled: bool) -> None:
@@ -87,9 +87,9 @@ class Objective(NamedByClassPath, ABC):
         return {**ratios, "targets": scores["targets"]}
 
     def predictions(self, stream: Stream, batch: Batch, outputs: Tensor) -> dict[int, Any]:
-        """What ``Loss.outputs`` (on the CPU) says of each example, by ``batch.rows``; as JSON.
+        """Return ``Loss.outputs`` (on the CPU) as JSON for each example, by ``batch.rows``.
 
-        For scores that are no sums over batches: spans, windows of one text, ranked lists.
+        For scores that are not sums over batches: spans, windows of one text, ranked lists.
         """
         return {}
 

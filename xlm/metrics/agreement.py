@@ -1,5 +1,4 @@
-"""How far predictions agree with what is true: classes by their confusion counts, numbers by
-correlation.
+"""Agreement with the truth: of classes by confusion counts, of numbers by correlation.
 
 Confusion counts are sums that add. Correlations are not: predictions are gathered first.
 """
@@ -20,9 +19,9 @@ _PREFIX = "confusion."
 
 
 def confusion_scores(gold: Sequence[int], predicted: Sequence[int]) -> Scores:
-    """How often class i was predicted as j, as sums ``confusion.i.j``; classes count from 0.
+    """Return the times that class i was predicted as j, as sums ``confusion.i.j``, from class 0.
 
-    Raises DataError where the two differ in length.
+    Raises DataError if the two differ in length.
     """
     if len(gold) != len(predicted):
         raise DataError(

@@ -42,9 +42,9 @@ def ndcg(
 
 
 def reciprocal_rank(gains: ArrayLike, scores: ArrayLike, *, relevant: float = 1.0) -> float:
-    """1 / rank of the best row whose gain is at least ``relevant``; 0 where there is none.
+    """Return 1 / rank of the best row whose gain is at least ``relevant``, or 0 if there is none.
 
-    Ties count against the ranking: irrelevant rows of the same score stand first, so that a model
+    Ties count against the ranking: irrelevant rows of the same score come first, so that a model
     that scores everything alike gains nothing.
     """
     gain, score = _checked(gains, scores)
@@ -57,11 +57,11 @@ def reciprocal_rank(gains: ArrayLike, scores: ArrayLike, *, relevant: float = 1.
 def rank_scores(
     queries: Sequence[Hashable], gains: ArrayLike, scores: ArrayLike, *, relevant: float = 1.0
 ) -> Scores:
-    """What rows ``[n]`` of several queries, all rows of each, add to the ranking figures.
+    """Return the sums that rows ``[n]``, all those of several queries, add to the ranking figures.
 
     ``queries`` names each row's query: see ``consecutive``. As in XGLUE's scorer, a query with one
     row ranks nothing and is left out; ``single`` counts them. Other sums: ``queries``, ``ndcg``,
-    ``mrr``, ``first`` (the first row is relevant). Raises DataError where lengths differ.
+    ``mrr``, ``first`` (the first row is relevant). Raises DataError if lengths differ.
     """
     gain, score = _checked(gains, scores)
     if len(queries) != len(gain):

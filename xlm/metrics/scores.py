@@ -19,7 +19,7 @@ HIGHER_IS_BETTER = frozenset(
 
 
 def rises(metric: str) -> bool:
-    """Whether a figure rises with the model; ``f1.PER`` is the F1 of one kind."""
+    """Return whether a higher figure is better; ``f1.PER`` is the F1 of one kind."""
     return metric.partition(".")[0] in HIGHER_IS_BETTER
 
 
@@ -49,7 +49,7 @@ class Scores(Mapping[str, float]):
 class TextSize:
     """The size of one text in every unit; line ends are counted in each (see the module).
 
-    Words, characters and bytes are 0 where they are not known (ids that came without text).
+    Words, characters and bytes are 0 if they are not known (ids that came without text).
     """
 
     sentences: int

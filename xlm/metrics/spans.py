@@ -76,10 +76,10 @@ def entity_spans(tags: Sequence[str]) -> list[Span]:
 
 
 def span_scores(gold: Sequence[str], predicted: Sequence[str]) -> Scores:
-    """What one sentence adds: spans that are gold, predicted and both, by type; words and tags.
+    """Return the sums of a sentence: spans that are gold, predicted and both, by type; words, tags.
 
     A span counts where type, start and end agree. Sums: ``gold.TYPE``, ``predicted.TYPE``,
-    ``correct.TYPE``, ``words``, ``tags`` (words whose tag agrees). Raises DataError where the two
+    ``correct.TYPE``, ``words``, ``tags`` (words whose tag agrees). Raises DataError if the two
     differ in length, or for a tag of another scheme.
     """
     if len(gold) != len(predicted):

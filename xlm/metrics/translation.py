@@ -48,7 +48,7 @@ class Score:
     score: float
     """0 to 100."""
     mean: float | None
-    """Over resamples of the lines; None where there were none."""
+    """Half of the interval over resamples of the lines; None if there were none."""
     interval: float | None
     """Half the width of the resamples' 95 % interval."""
     signature: str
@@ -79,7 +79,7 @@ class Compared:
     interval: float
     """Half the width of the resamples' 95 % interval."""
     p_value: float | None
-    """How likely chance alone sets it so far apart from the baseline; None for the baseline."""
+    """Probability of such a distance from the baseline by chance; None for the baseline."""
 
 
 def multi_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
@@ -134,8 +134,8 @@ def paired_bootstrap(
     num_resamples: int = 1000,
     seed: int = SEED,
 ) -> dict[str, dict[str, Compared]]:
-    """Whether systems differ from the first by more than chance: by system, then by metric
-    (``BLEU`` and ``chrF2``), by sacreBLEU's paired bootstrap (Koehn, 2004).
+    """Compare systems with the first by sacreBLEU's paired bootstrap (Koehn, 2004): by system, then
+    by metric (``BLEU`` and ``chrF2``), whether they differ by more than chance.
 
     Of equal scores the p-value is 1 (sacreBLEU would give its smallest to two equal systems).
     Raises DataError and ConfigError as ``corpus_scores``, and for fewer than two systems.

@@ -42,7 +42,7 @@ class BackTranslatedStream(SentenceStream):
 class BackTranslation(Translation):
     """Learn ``ne-en``, from ne into en, from text of en alone: the model writes the ne.
 
-    The generated rows count with their real lengths. Held-out pairs, where there are some, are
+    The generated rows count with their real lengths. Held-out pairs, if there are any, are
     translated and measured as those of ``Translation``.
     """
 
@@ -50,7 +50,7 @@ class BackTranslation(Translation):
     """Tokens of the longest sentence that is used, special ones included; the original's max_len is
     100 too, and a translation may be ``generation.ratio`` as long."""
     generation: Generation = field(default_factory=lambda: Generation(ratio=1.3, extra=5))
-    """How sentences are translated before they are learnt from (the original: greedily)."""
+    """Search that makes the translations to learn from (the original: greedy)."""
 
     def __post_init__(self) -> None:
         Translation.__post_init__(self)

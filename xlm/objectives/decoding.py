@@ -32,7 +32,7 @@ def decode(model: Transformer, batch: Batch, settings: Generation) -> Tensor:
 
 
 def hypotheses(stream: Stream, batch: Batch, outputs: Tensor) -> dict[int, Any]:
-    """Of each pair, by its row: the ids of its translation, without end symbols."""
+    """The ids of each pair's translation, by its row, without end symbols."""
     end_id = stream.tokenizer.end_id
     found = {}
     for row, tokens in zip(batch.rows.tolist(), outputs.tolist(), strict=True):

@@ -46,7 +46,7 @@ class Denoising(Objective):
     The original's max_len is 100 too: few sentences are longer, and attention grows with the
     square."""
     num_lengths: int = 24
-    """How many padded lengths there may be."""
+    """Largest number of padded lengths."""
     shuffle: float = 3.0
     """k: tokens are sorted by position + U[0, k), which moves each by fewer than k places (0: none
     moves; else above 1)."""
@@ -73,7 +73,7 @@ class Denoising(Objective):
 
     @property
     def noise(self) -> SentenceNoise:
-        """What makes the noisy copies; raises ConfigError for amounts that cannot be."""
+        """Return the maker of noisy copies; raise ConfigError for amounts that cannot be."""
         return SentenceNoise(self.shuffle, self.drop, self.blank)
 
     def streams(

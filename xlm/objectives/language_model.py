@@ -30,7 +30,7 @@ class LanguageModel(Objective):
     """Language pairs whose aligned sentences form one row each, such as [en-hi]."""
     evaluate: list[str] | None = None
     """Languages (of ``pairs``: pairs) that are evaluated, also those that nothing trains, as when a
-    model goes on with new text; null: those of training."""
+    model continues with new text; null: those of training."""
     rows: int = 8
     """Rows in a micro-batch of text."""
     length: int = 256
@@ -38,9 +38,9 @@ class LanguageModel(Objective):
     tokens: int = 2048
     """Cells (padding included) in a micro-batch of pairs."""
     num_lengths: int = 24
-    """How many padded lengths pairs may have; 8 or fewer if shapes must be few (compile)."""
+    """Largest number of padded lengths of pairs; 8 or fewer if shapes must be few (compile)."""
     layout: str = "tlm"
-    """How a pair is laid out: ``tlm`` (positions restart), ``tlm-run-on`` or ``merged``."""
+    """Layout of a pair: ``tlm`` (positions restart), ``tlm-run-on`` or ``merged``."""
 
     def __post_init__(self) -> None:
         for name in ("languages", "pairs", "evaluate"):

@@ -65,7 +65,7 @@ class MaskedLM(LanguageModel):
     """Share of the tokens that each evaluation mask hides; null: mask_rate if that is one number of
     at most 0.5, else 0.15."""
     evaluation_folds: int | None = None
-    """How many of the disjoint evaluation masks are used; null: all, so that each token counts."""
+    """Number of disjoint evaluation masks that are used; null: all, so that each token counts."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -36,15 +36,15 @@ class OriginalLanguageModel(LanguageModel):
     """Cells (padding included) in a micro-batch of pairs; in pair_order original without padding,
     or null for ``rows`` pairs."""
     stream_layout: Literal["paper", "original"] = "paper"
-    """How text is cut: ``paper`` (rows shuffled) or ``original`` (parallel streams; B1)."""
+    """Cut of the text: ``paper`` (rows shuffled) or ``original`` (parallel streams; B1)."""
     pair_order: Literal["buckets", "original", "original-unsorted"] = "buckets"
-    """How pairs are put into micro-batches: by padded length, as the original does (A2), or as it
+    """Grouping of pairs into micro-batches: by padded length, as the original does (A2), or as it
     does without group_by_size."""
     longest_side: int | None = None
     """With a pair_order of the original's, leave out training pairs that have a longer sentence,
     special tokens apart (its max_len, A2); null: any."""
     evaluation_layout: str | None = None
-    """How a held-out pair is laid out (A1); null: as in training."""
+    """Layout of a held-out pair (A1); null: as in training."""
     evaluation: Literal["whole", "original"] = "whole"
     """whole: held-out text is read whole, each token predicted once. original: its batches (B8),
     and its cuts if there are more than 5 languages (A9)."""
@@ -123,14 +123,14 @@ class OriginalMaskedLM(OriginalLanguageModel, MaskedLM):
     """MLM on ``languages`` or TLM on ``pairs``, masked as the original does it (B2, B8)."""
 
     counts: Literal["corpora", "vocabulary"] = "corpora"
-    """Where frequencies come from: the prepared training text, or the counts that the tokenizer's
+    """Source of the frequencies: the prepared training text, or the counts that the tokenizer's
     vocabulary file lists, as in the original (fastBPE alone has them)."""
     masks: Literal["exact", "original"] = "exact"
     """exact: a share of the real tokens. original: a share of all cells, padding too (by chance if
     the exponent is 0), of which padding and the first of each row are taken back."""
     predict_end: bool = True
-    """Whether the end symbols between the sentences of a text (with masks original: all of them)
-    may be targets; in the original, and with counts vocabulary, which has none of theirs, only if
+    """Let the end symbols between the sentences of a text (with masks original: all of them)
+    be targets; in the original, and with counts vocabulary, which has none of theirs, only if
     the exponent is 0."""
     random_from_all: bool = False
     """Draw random tokens from special symbols too, as the original does."""

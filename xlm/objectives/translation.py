@@ -45,7 +45,7 @@ class Translation(Objective):
     length: int = 256
     """Tokens of the longest side that is used, special ones included; longer pairs are left out."""
     num_lengths: int = 24
-    """How many padded lengths there may be."""
+    """Largest number of padded lengths."""
     label_smoothing: float = 0.0
     """Share of the target's probability that is spread over the vocabulary."""
 

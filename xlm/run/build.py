@@ -73,7 +73,7 @@ def compile_stacks(model: Transformer) -> None:
 
 
 def training_streams(run: Run, corpora: Corpora) -> dict[str, list[Stream]]:
-    """What every objective draws from."""
+    """Return the streams that every objective draws from."""
     return {
         name: objective.streams(name, corpora, seed=run.seed)
         for name, objective in run.objectives.items()
@@ -81,7 +81,7 @@ def training_streams(run: Run, corpora: Corpora) -> dict[str, list[Stream]]:
 
 
 def held_out_streams(run: Run, corpora: Corpora, split: str) -> dict[str, list[Stream]]:
-    """What every objective is evaluated on: those of its languages that have such a split."""
+    """Return the streams of evaluation: of every objective those of its languages with the split."""
     return {
         name: objective.streams(name, corpora, seed=run.seed, split=split)
         for name, objective in run.objectives.items()

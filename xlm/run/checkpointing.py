@@ -47,7 +47,7 @@ class Checkpoints:
         """Write a checkpoint of this step on rank 0; the other ranks wait.
 
         A failure is logged and kept in ``unsaved``: the older checkpoints are intact, so the run
-        goes on and tries again at its next save.
+        continues and tries again at its next save.
         """
         parallel, failure = self.trainer.parallel, ""
         if parallel.is_main:

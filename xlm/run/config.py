@@ -66,13 +66,13 @@ class Run:
     data: str
     """The folder that `xlm prepare` wrote."""
     folder: str
-    """Where config, metrics, checkpoints and curves go; an interrupted run goes on from here."""
+    """Folder of config, metrics, checkpoints and curves; an interrupted run resumes from it."""
     objectives: dict[str, Objective]
-    """What is trained: a name (of its head, metrics and streams) and a class with its fields."""
+    """Objectives: a name (of its head, metrics and streams) and a class with its fields."""
     model: ModelConfig | None = None
     """The shape of the model (--model.help lists its fields); null: that of initialize.encoder."""
     changes: Changes = field(default_factory=Changes)
-    """What of the model's shape is changed, most of all of one that is initialize.encoder's."""
+    """Changes to the model's shape, most of all to that of initialize.encoder."""
     steps: int = 1000
     """Updates; a skipped one counts."""
     seed: int = 0
@@ -111,8 +111,8 @@ class Run:
     keep_last: int = 2
     """Checkpoints that are kept, beside the best."""
     restart: bool = False
-    """Begin again at step 0 where there are checkpoints and none of them can be read: they and the
-    metrics are put aside. Otherwise that is refused."""
+    """Start again at step 0 if there are checkpoints but none can be read: they and the metrics are
+    put aside. Without it such a run is refused."""
     initialize: Initialization | None = None
     """The weights to start from (--initialize.help lists its fields); null: random ones."""
     frozen_layers: int | None = None
@@ -121,7 +121,7 @@ class Run:
     tensorboard: bool = True
     """Write TensorBoard files beside metrics.jsonl."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA where there is a GPU."""
+    """auto: CUDA if there is a GPU."""
     compile: bool = False
     """Compile the model with torch.compile (pays on CUDA, not on CPUs)."""
     tf32: bool = False
@@ -170,7 +170,7 @@ class Run:
     def shape(self) -> ModelConfig:
         """The model's shape, once it is known: before, it is the shape of ``initialize.encoder``'s.
 
-        Raises ConfigError where it is not known yet.
+        Raises ConfigError if it is not known yet.
         """
         if self.model is None:
             raise ConfigError("the model's shape is that of initialize.encoder, not read yet")
@@ -222,7 +222,7 @@ UNTRAINED = {
     "data", "folder", "steps", "stopping", "report_every", "evaluate_every", "save_every",
     "evaluate_test", "keep_last", "restart", "initialize", "tensorboard", "device",
 }  # fmt: skip
-"""Fields that may change when a run goes on: they do not change what an update does."""
+"""Fields that may change when a run is resumed: they do not change what an update does."""
 
 
 def differences(saved: str, run: Run, free: Set[str] | None = None) -> list[str]:

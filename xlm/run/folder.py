@@ -45,7 +45,7 @@ log = logging.getLogger("xlm")
 VERIFIED = "verified.json"
 """Size and time of change of each file of the prepared text, as it was when it was verified."""
 ORIGIN = "origin.json"
-"""What a run was made from, in its folder: a digest of the model and of each file."""
+"""Sources of a run, in its folder: a digest of the model and of each file."""
 ASIDE = "before-restart"
 """The folders, numbered from 1, of what a run left before it began again."""
 MOST_SHOWN = 3

@@ -40,7 +40,7 @@ class Result:
     figures: Figures
     """The last evaluation, by stream id (``mlm/ne``); empty if ``evaluate_every`` is 0."""
     stopped_early: bool
-    """Whether patience was used up."""
+    """True if patience was used up."""
 
 
 @contextmanager

@@ -39,7 +39,7 @@ class Reporter:
         self.trainer = trainer
         self.ceiling = ceiling
         self.has_warned = False
-        """Whether it was said that the run does not learn."""
+        """True once the log has said that the run does not learn."""
 
     @property
     def step(self) -> int:

@@ -41,24 +41,24 @@ Figures = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class History:
-    """What one run measured, by step."""
+    """Figures of one run, by step."""
 
     valid: dict[int, dict[str, dict[str, float]]]
     test: dict[int, dict[str, dict[str, float]]]
     averaged: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     """Figures of the averaged weights at the end, by split."""
     seconds: float = 0.0
-    """How long the training took, from where it was last resumed."""
+    """Seconds that the training took since it was last resumed."""
     ended: bool = False
 
     @property
     def reported(self) -> dict[int, dict[str, dict[str, float]]]:
-        """Test figures, or those of validation where there are none."""
+        """Return test figures, or those of validation if there are none."""
         return self.test if any(self.test.values()) else self.valid
 
 
 def evaluations(folder: Path) -> list[dict[str, Any]]:
-    """The lines that a history is made of; none where there is no ``metrics.jsonl`` yet.
+    """Return the lines that a history is made of; none if there is no ``metrics.jsonl`` yet.
 
     Raises DataError, with its line, for a damaged file.
     """
@@ -69,7 +69,7 @@ def evaluations(folder: Path) -> list[dict[str, Any]]:
 
 
 def to_history(lines: Sequence[Mapping[str, Any]]) -> History:
-    """What those lines say."""
+    """Return the history that those lines tell."""
     by_step: dict[str, dict[int, Any]] = {"valid": {}, "test": {}}
     averaged: dict[str, Any] = {}
     ended, seconds = False, 0.0
@@ -130,11 +130,11 @@ class FinetuneReport:
     """Every language under every rule of choosing a checkpoint."""
 
     rule: str
-    """How the cell and the checkpoints were chosen."""
+    """Rule by which the cell and the checkpoints were chosen."""
     chosen: str
     """The cell of the grid."""
     choices: dict[str, float]
-    """What each cell was chosen by."""
+    """Figure that each cell was chosen by."""
     streams: dict[str, dict[str, Mean]]
     """The figures of the chosen cell, by stream and by rule: ``chosen``, ``target``, ``last`` and,
     where weights were averaged, ``averaged``."""
@@ -165,7 +165,7 @@ def best_step(history: History, streams: Sequence[str], metric: str) -> int:
 
 
 def _badness(figures: Figures, streams: Sequence[str], metric: str) -> float | None:
-    """The lower, the better; infinite where it is no number, None where a stream has no such."""
+    """Return a score, the lower the better; infinite for NaN, None if a stream lacks the figure."""
     own = [figures[name][metric] for name in streams if metric in figures.get(name, {})]
     if not own or len(own) < len(streams):
         return None

@@ -1,4 +1,4 @@
-"""Where a run starts: at a checkpoint of its own, at other models' weights, or at random ones."""
+"""The start of a run: a checkpoint of its own, other models' weights, or random ones."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from xlm.training.restore import CHECKPOINTS
 
 @dataclass(frozen=True)
 class Start:
-    """What is known before the parts of a run are built."""
+    """Facts that are known before the parts of a run are built."""
 
     run: Run
     """The run, its model's shape filled in."""
     corpora: Corpora
     """The data, its languages under the ids that the model knows them by."""
     resumed: checkpoint.Loaded | None
-    """The checkpoint that the run goes on from."""
+    """The checkpoint that the run resumes from."""
     skipped: tuple[str, ...] = ()
     """A line for each newer checkpoint that cannot be read."""
     encoder: PretrainedModel | None = None
-    """What the encoder starts from, where ``run.initialize`` says so and nothing is resumed."""
+    """Source of the encoder if ``run.initialize`` names one and nothing is resumed."""
     decoder: PretrainedModel | None = None
-    """What the decoder starts from."""
+    """Source of the decoder."""
     kept: tuple[str, ...] = ()
     """Languages of the sources that the data has not."""
 
@@ -78,7 +78,7 @@ def find_start(run: Run, corpora: Corpora) -> Start:
 
 
 def _shape(encoder: PretrainedModel | None, decoder: PretrainedModel | None) -> ModelConfig:
-    """The encoder's shape, with a decoder of the decoder's depth where one is wanted."""
+    """Return the encoder's shape, with a decoder of the decoder's depth if one is wanted."""
     assert encoder is not None, "Run asks for it"
     num_decoder_layers = 0
     if decoder is not None:

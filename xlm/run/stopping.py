@@ -59,7 +59,7 @@ def check_stopping(stopping: Stopping, stream_ids: Iterable[str]) -> None:
 def stopping_score(
     stopping: Stopping, figures: Mapping[str, Mapping[str, float]], pairs: Set[str]
 ) -> tuple[float, list[str]]:
-    """Return the watched score, infinite if it is no number, and the streams that it averages.
+    """Return the watched score, infinite if it is not a number, and the streams that it averages.
 
     ``pairs`` are the ids of streams of pairs, which are averaged only if there are no others. The
     lower, the better: a figure that rises with the model enters with its sign changed. Raises
@@ -94,9 +94,9 @@ class Outcome:
     streams: list[str]
     """The streams that the score averages."""
     counted: bool
-    """Whether the score may become the best (finite, and not before ``from_step``)."""
+    """True if the score may become the best (finite, and not before ``from_step``)."""
     better: bool
-    """Whether it is the best so far."""
+    """True if it is the best so far."""
 
 
 class Watch:
@@ -128,7 +128,7 @@ class Watch:
 
     @property
     def stopped(self) -> bool:
-        """Whether patience is used up or the rate too low, now or before the run was resumed."""
+        """True if patience ran out or the rate is too low, now or before the run was resumed."""
         stopping, state = self.stopping, self.state
         if stopping.patience is not None and state.patience_used >= stopping.patience:
             return True

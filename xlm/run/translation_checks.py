@@ -1,4 +1,4 @@
-"""Whether a translator can be learnt: what is looked at before a run starts and while it lasts.
+"""Checks that a translator can be learnt, before a run starts and while it lasts.
 
 Most unsupervised translation that fails ends at BLEU 0 for one of a few reasons: a handful of
 sentences an update, a pretrained model that has learnt nothing, a translator that copies, is silent
@@ -85,11 +85,11 @@ def check_targets(run: Run, corpora: Corpora) -> None:
 def pretrained_figures(
     learner: Learner, run: Run, corpora: Corpora, parallel: Parallel
 ) -> dict[str, dict[str, float]]:
-    """How good a language model the encoder of a translator is before its first update.
+    """Measure the encoder of a translator as a language model before its first update.
 
     By ``masked/en`` and ``causal/en``, for each language of the run that has held-out text: the
     start of it, masked and read from left to right, since the weights do not say which of the two
-    they were trained for. Empty where nothing of the run translates.
+    they were trained for. Empty if nothing of the run translates.
     """
     wanted = _languages(run.objectives.values(), corpora.languages)
     languages = [name for name in wanted if name in corpora.names("valid")["texts"]]
@@ -138,7 +138,7 @@ def check_pretrained(trainer: Trainer, run: Run, corpora: Corpora, journal: Jour
 
 
 def pretrained_lines(figures: Mapping[str, Mapping[str, float]]) -> tuple[list[str], list[str]]:
-    """What to say of ``pretrained_figures``, and what to warn of."""
+    """Return the lines to log about ``pretrained_figures``, and the warnings."""
     lines, warnings = [], []
     for stream_id, masked in figures.items():
         kind, language = stream_id.split("/")
@@ -159,7 +159,7 @@ def pretrained_lines(figures: Mapping[str, Mapping[str, float]]) -> tuple[list[s
 
 
 def translation_warnings(figures: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """What is wrong with held-out translations, a line each; empty where nothing seems to be."""
+    """Return the faults of held-out translations, a line each; empty if there seem to be none."""
     found = []
     for stream_id, own in figures.items():
         if "copied" not in own:

@@ -1,4 +1,4 @@
-"""Whether a language model has learnt more than how often each token occurs.
+"""Checks that a language model has learnt more than the frequency of each token.
 
 A unigram model, fitted to the training text, is measured on the same held-out cells; a model that
 is no better than it has learnt nothing from the context.
@@ -14,7 +14,7 @@ from xlm.run.config import Run
 GRACE = 0.1
 """Share of the updates after which a run should be better than a unigram model."""
 FEW = 200
-"""Updates before which no model is expected to be, and nothing is said."""
+"""No warning comes before this many updates: no model is expected to be better so soon."""
 
 
 def nats_below(figures: Mapping[str, float]) -> float | None:

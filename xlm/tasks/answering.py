@@ -47,7 +47,7 @@ class Passage(NamedTuple):
     window: SubwordWindow
     """Which pieces of the paragraph the row holds."""
     offset: int
-    """Where the first of them lies in the row."""
+    """Place of the first of them in the row."""
     characters: NDArray[np.int64]
     """int64 ``[pieces, 2]``: the characters of the paragraph that each piece stands for."""
     span: tuple[int, int]
@@ -70,9 +70,9 @@ class Answering(Task):
     longest_answer: int = 30
     """Pieces of the longest answer that is given."""
     rules: Rules = "squad1"
-    """How answers are compared: squad1 (SQuAD 1.1, XQuAD), squad2 or mlqa."""
+    """Rules by which answers are compared: squad1 (SQuAD 1.1, XQuAD), squad2 or mlqa."""
     unanswerable: bool = False
-    """Whether a paragraph may hold no answer (SQuAD 2.0; goes with rules squad2)."""
+    """Let a paragraph hold no answer (SQuAD 2.0; together with rules squad2)."""
     articles: dict[str, list[str]] = field(default_factory=dict)
     """Titles of the articles that a split uses, such as {train: [...], test: [...]}; a split that
     is not named uses all."""
@@ -146,7 +146,7 @@ class Answering(Task):
         return rows
 
     def _answer_pieces(self, question: Question, characters: NDArray[np.int64]) -> tuple[int, int]:
-        """First and last piece of the first gold answer; -1, -1 where there is none."""
+        """First and last piece of the first gold answer; -1, -1 if there is none."""
         if not question.answers:
             return -1, -1
         begin = question.answers[0].start

@@ -32,10 +32,10 @@ from xlm.text.tokenizers.tokenizer import Tokenizer
 
 @dataclass(frozen=True, kw_only=True)
 class Sentences(Task):
-    """What tasks on sentences and pairs share: how their files are read and laid out."""
+    """Base of tasks on sentences and pairs: reads their files and lays out their rows."""
 
     format: str = "plain"
-    """How the files are written: plain (label and sentence between tabs, no header), plain-pair
+    """Format of the files: plain (label and sentence between tabs, no header), plain-pair
     (label, sentence, sentence), label-text and nli (with a header), xnli, xnli-train, mnli, mldoc,
     paws-x, intent, xglue-nc, xglue-qam, xglue-qadsm or xglue-wpr."""
     formats: dict[str, str] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class Sentences(Task):
             raise DataError(f"{place}: found {line[:40]!r}, expected {expected}, as in training")
 
     def answer(self, example: SentenceRow) -> Any:
-        """What is to be predicted of a row."""
+        """Return the value to be predicted of a row."""
         raise NotImplementedError
 
     def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:

@@ -1,4 +1,4 @@
-"""How a task reads the encoder, and the small networks on top of it.
+"""Readouts of the encoder for tasks, and the small networks on top of it.
 
     batch --Reading--> states [B, T, W] --pool or gather--> [N, W] --top--> scores
 
@@ -25,7 +25,7 @@ from xlm.model.transformer import Transformer
 
 @dataclass(frozen=True, kw_only=True)
 class Readout:
-    """What is put on the encoder, and how the encoder is read."""
+    """The network on top of the encoder, and the states that it reads."""
 
     kind: Literal["linear", "tanh", "dense", "transform", "feed-forward"] = "linear"
     """linear (XLM, mBERT study); tanh (a linear layer and tanh before it, as BERT's and XLM-R's

@@ -45,7 +45,7 @@ class Tree(NamedTuple):
     """The answer of one row, its words being those that fit."""
 
     cells: NDArray[np.int64]
-    """Where the first piece of each word lies in the row (int64 ``[n]``)."""
+    """Place of each word's first piece in the row (int64 ``[n]``)."""
     sentence: ParsedSentence
     """The whole sentence, perhaps longer."""
 
@@ -77,7 +77,7 @@ class Parsing(Task):
     upos_size: int = 100
     """Width of the embeddings of parts of speech."""
     readout: Readout = field(default_factory=lambda: Readout(dropout=0.33))
-    """How the encoder is read; its dropout is used throughout the scorer."""
+    """Readout of the encoder; its dropout is used throughout the scorer."""
 
     def __post_init__(self) -> None:
         Task.__post_init__(self)
@@ -283,7 +283,7 @@ class BiaffineHead(nn.Module):
         nn.init.xavier_uniform_(self.label_weight)
 
     def rows(self, batch: Batch) -> Tensor:
-        """int64 ``[N]``: the row that each word stands in."""
+        """Return int64 ``[N]``: the row of each word."""
         return batch.predict // batch.tokens.shape[1]
 
     def forward(self, model: Transformer, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

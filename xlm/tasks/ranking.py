@@ -28,7 +28,7 @@ class Ranking(Classification):
     """Rank the rows of a query, which stand together in the file; labels are numbers from 0 up."""
 
     format: str = "xglue-wpr"
-    """How the files are written; see Classification."""
+    """Format of the files; see Classification."""
 
     def __post_init__(self) -> None:
         Classification.__post_init__(self)

@@ -25,7 +25,7 @@ from xlm.tasks.readers.labeled import SentenceRow
 
 @dataclass(frozen=True, kw_only=True)
 class Regression(Sentences):
-    """Predict the number that stands in the place of a label, by least squares.
+    """Predict a number, which the files have in place of a label, by least squares.
 
     The original truncates such numbers to integers (docs/fidelity.md, B10); here they keep their
     fractions.

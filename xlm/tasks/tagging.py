@@ -36,7 +36,7 @@ class WordTags(NamedTuple):
     """The answer of one row: its new words."""
 
     cells: list[int]
-    """Where the first piece of each lies in the row."""
+    """Place of the first piece of each in the row."""
     tags: list[int]
     """The id of each one's tag."""
     words: list[int]
@@ -50,13 +50,13 @@ class Tagging(Task):
     tags: list[str] = field(default_factory=list)
     """The tags; empty: those of the training files, in alphabetical order."""
     format: Literal["tsv", "conllu", "conll", "wikiann"] = "tsv"
-    """How the files are written; tsv: a word, a tab and its tag a line, empty lines between
+    """Format of the files; tsv: a word, a tab and its tag a line, empty lines between
     sentences; conll: first and last column; conllu: universal parts of speech."""
     relabel: dict[str, str] = field(default_factory=dict)
     """Other names for the files' tags, such as {CONJ: CCONJ}; of entities the types, without B-
     and I-, where O is no entity."""
     spans: bool = False
-    """Whether tags are entities (B-PER, I-PER, O), scored by span rather than by word."""
+    """Tags are entities (B-PER, I-PER, O), scored by span rather than by word."""
     length: int = 128
     """Pieces in a row, special ones included; longer sentences take several."""
     context: int = 64

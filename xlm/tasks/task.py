@@ -1,4 +1,4 @@
-"""What every fine-tuning task shares: files by split and language, rows, and how they are drawn."""
+"""The base of every fine-tuning task: files by split and language, rows, and their sampling."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Files:
     """The files of a task; the languages of each split are free."""
 
     train: dict[str, str] = field(default_factory=dict)
-    """What is trained on: a language, and its file (or sample:NAME, datasets:NAME)."""
+    """Training text: a language, and its file (or sample:NAME, datasets:NAME)."""
     valid: dict[str, str] = field(default_factory=dict)
-    """What checkpoints and settings are chosen by."""
+    """Text that checkpoints and settings are chosen by."""
     test: dict[str, str] = field(default_factory=dict)
-    """What is reported."""
+    """Text that is reported on."""
 
 
 NO_FILES = Files(train={"any": "none: the model was fine-tuned with transformers"})
@@ -49,17 +49,17 @@ class Task(Objective):
     """
 
     files: Files
-    """Where the examples are."""
+    """Files of the examples."""
     sampling: Sampling = field(default_factory=lambda: Sampling(alpha=1.0))
-    """How often each training language is drawn (alpha 1: as if all files were one)."""
+    """Share of each training language (alpha 1: as if all files were one)."""
     rows: int = 32
     """Rows in a micro-batch."""
     length: int = 256
     """Tokens in a row, special ones included; what happens beyond is the task's to say."""
     num_lengths: int = 24
-    """How many padded lengths there may be."""
+    """Largest number of padded lengths."""
     readout: Readout = field(default_factory=Readout)
-    """What is put on the encoder, and how it is read."""
+    """The network on top of the encoder, and the states that it reads."""
     stand_in: dict[str, str] = field(default_factory=dict)
     """The language that the model takes a language for which it does not know (or a translation),
     such as {sw: en}."""
@@ -130,7 +130,7 @@ class Task(Objective):
 
     @abstractmethod
     def rendered(self, stream: Stream, predictions: Mapping[int, Any]) -> dict[int, str]:
-        """What ``xlm predict`` writes for each example of a stream, by its number."""
+        """Return the line of ``xlm predict`` for each example of a stream, by its number."""
 
     def grouped(self, examples: Sequence[Any]) -> list[int]:
         """The group of each example that it is scored in: none."""

@@ -1,4 +1,4 @@
-"""How the C library holds memory while a CPU trains.
+"""Memory that the C library keeps while a CPU trains.
 
 glibc takes every large block from the kernel and gives it back when it is freed. The activations of
 an update are such blocks: each update then waits for the kernel to clear gigabytes that the one

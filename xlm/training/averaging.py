@@ -14,7 +14,7 @@ from xlm.errors import CheckpointError, ConfigError
 class AveragedWeights:
     """``average = decay x average + (1 - decay) x parameters`` after each update.
 
-    With ``warmup`` the decay of the first updates is (1 + n) / (10 + n) where that is less, so that
+    With ``warmup`` the decay of the first updates is (1 + n) / (10 + n) if that is less, so that
     the initial weights are soon forgotten; n counts the updates that were not skipped.
     """
 

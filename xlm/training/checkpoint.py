@@ -54,7 +54,7 @@ class Loaded:
     path: Path
     step: int
     state: dict[str, Any]
-    """What was given to ``save`` as ``state``."""
+    """The ``state`` that was given to ``save``."""
     files: tuple[str, ...]
     """Every file of the checkpoint, relative, with "/"."""
 
@@ -67,7 +67,7 @@ class Loaded:
             raise CheckpointError(f"{path}: cannot be read ({one_line(error)})") from error
 
     def has_tensors(self, name: str) -> bool:
-        """Whether there are tensors under ``name``."""
+        """Return whether there are tensors under ``name``."""
         return f"{name}.safetensors" in self.files
 
     def text(self, name: str) -> str:
@@ -91,7 +91,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Latest:
-    """What :func:`latest` found."""
+    """Result of :func:`latest`."""
 
     loaded: Loaded | None
     """The newest checkpoint that verifies, if any does."""

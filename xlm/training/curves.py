@@ -18,7 +18,7 @@ LANGUAGE_COLORS = (
     "#bcbd22",
 )  # fmt: skip
 NEUTRAL_COLORS = ("#404040", "#808080", "#b0b0b0")
-"""Of pairs, and of the losses of objectives, which are no language's."""
+"""Color of pairs, and of the losses of objectives, which belong to no language."""
 NEUTRAL_MARKERS = ("s", "^", "D", "v")
 UNIGRAM = "unigram_"
 """Opens the name of the unigram model's figure beside the model's own."""
@@ -39,7 +39,7 @@ class Curve:
     stream: str
     """Objective and language (``mlm/en``), an objective alone for its loss."""
     is_unigram: bool = False
-    """Whether the values are those of the unigram model."""
+    """True if the values are those of the unigram model."""
 
     @property
     def label(self) -> str:

@@ -1,4 +1,4 @@
-"""Where a model starts from: the weights of another, tensor by tensor, and an account of each.
+"""First weights from another model, tensor by tensor, with an account of each.
 
 The model's tables follow the source by name: languages, pieces of the vocabulary; a decoder that
 starts from an encoder keeps its own cross-attention (XLM section 5.2; docs/fidelity.md, A6).
@@ -30,22 +30,22 @@ COMPUTED_WITH = (
     "global_every", "local_rotary_base", "num_heads", "activation",
     "layer_norm_eps",
 )  # fmt: skip
-"""What of a shape no tensor shows, and yet decides what the tensors compute."""
+"""Fields of a shape that no tensor shows and that yet decide the result."""
 _OF_TRANSFORM = re.compile(r"^heads\..*\.(?:after|hidden)\.((?:dense|norm)\.(?:weight|bias))$")
 """Names of the tensors of a transform in the heads of ``xlm.tasks``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Initialization:
-    """Which weights a new run starts from, and what may differ.
+    """The weights that a new run starts from, and the differences that are allowed.
 
     A source is anything that ``xlm.load`` takes: a run's folder (its best checkpoint, averaged
-    weights where there are some) or one of its checkpoints, a model directory, a file of the
+    weights if there are any) or one of its checkpoints, a model directory, a file of the
     original, a folder of transformers or fairseq, a name on the Hugging Face hub.
     """
 
     encoder: str | None = None
-    """Source of the encoder, which is the whole model where there is no decoder."""
+    """Source of the encoder, which is the whole model if there is no decoder."""
     decoder: str | None = None
     """Source of the decoder: the source's decoder, else its encoder (cross-attention stays new)."""
     only: Literal["all", "embeddings", "nothing"] = "all"
@@ -266,7 +266,7 @@ class _Filling:
                 self.notes.append(f"{name} is {other} in the source, {mine} here")
 
     def _vocabulary(self) -> VocabularyMap | None:
-        """How rows of pieces go over; None where the vocabularies are the same."""
+        """Return the rows that pieces are copied from; None if the vocabularies are the same."""
         there = self.pretrained.tokenizer
         if there.digest == self.tokenizer.digest:
             return None

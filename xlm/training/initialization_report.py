@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass
 class InitializationReport:
-    """What became of every tensor."""
+    """The fate of every tensor: copied, changed or initialized."""
 
     copied: dict[str, str] = field(default_factory=dict)
     """Tensor of the learner: the tensor it was taken from."""
@@ -19,7 +19,7 @@ class InitializationReport:
     unused: dict[str, str] = field(default_factory=dict)
     """Tensor of a source (``SOURCE: NAME``) that nothing was taken from: why."""
     notes: list[str] = field(default_factory=list)
-    """What was done beside copying: rows cut, averaged or added."""
+    """Changes beyond copying: rows cut, averaged or added."""
 
     def lines(self) -> list[str]:
         """The account in lines; tensors with the same reason share one."""

@@ -1,4 +1,4 @@
-"""What a run says of itself: ``metrics.jsonl`` always, TensorBoard beside it, a bar on a terminal.
+"""The record of a run: ``metrics.jsonl`` always, TensorBoard beside it, a bar on a terminal.
 
 One JSON object a line. After a resume at step s, lines of later steps are cut off, so that the file
 is that of a run that was never interrupted.
@@ -109,10 +109,10 @@ class Journal:
         return cls(_Lines(path), writer, bar)
 
     def record(self, event: str, step: int, values: Mapping[str, Any]) -> None:
-        """One line ``{"step": ..., "event": ..., **values}``; numbers go to TensorBoard too.
+        """Write a line ``{"step": ..., "event": ..., **values}``; numbers go to TensorBoard too.
 
         Values may be nested mappings. Numbers that are not finite are null. A disk that refuses
-        ends no run: the line waits for the next one, and that is said.
+        ends no run: the line waits for the next one, and the log says so.
         """
         if self._file is None:
             return

@@ -41,7 +41,7 @@ class Learner(nn.Module):
 
 
 def parameter_sets_differ(learner: Learner, mixture: Mixture) -> bool:
-    """Whether the objectives' parameter sets differ; parameters that none trains are frozen.
+    """Return whether the objectives' parameter sets differ; freeze parameters that none trains.
 
     Found by one backward pass of each objective over the first micro-batch of each of its streams
     (a language may have parameters of its own): third-party objectives need not declare anything.

@@ -33,10 +33,10 @@ def load_weights(learner: Learner, loaded: checkpoint.Loaded, name: str) -> None
 
 
 def find_checkpoint(source: str | Path, which: str) -> checkpoint.Loaded:
-    """The checkpoint at ``source``, or the best or the latest of a run's folder.
+    """Return the checkpoint at ``source``, or the best or the latest of a run's folder.
 
-    Where the best cannot be read, or none was marked, it is the newest that can: that is said as a
-    warning. Raises CheckpointError where there is none.
+    If the best cannot be read, or none was marked, take the newest that can, with a warning.
+    Raises CheckpointError if there is none.
     """
     path = Path(source)
     if (path / checkpoint.MANIFEST).exists():

@@ -28,7 +28,7 @@ class Schedule:
     warmup_steps: int = 4000
     """Updates of the warm-up; 0: none."""
     warmup_init_lr: float = 1e-7
-    """Where the warm-up starts: the rate of the very first update."""
+    """Rate at which the warm-up starts: that of the very first update."""
     exponent: float = 0.5
     """inverse-sqrt: how fast the rate falls after the warm-up."""
     final_lr: float = 0.0
@@ -92,11 +92,11 @@ class Schedule:
 
     @property
     def needs_total(self) -> bool:
-        """Whether the rate depends on where the run ends."""
+        """Return whether the rate depends on the end of the run."""
         return self.kind in ("linear", "wsd") or (self.kind == "cosine" and self.period is None)
 
     def for_run(self, num_steps: int) -> Schedule:
-        """The same schedule with ``total_steps`` filled in where it was left to the run.
+        """Return the schedule with ``total_steps`` filled in if it was left to the run.
 
         Raises ConfigError if warm-up and decay do not fit into it.
         """

@@ -1,4 +1,4 @@
-"""How fast a run is, as real tokens a second and as a share of what the device can do.
+"""The speed of a run, in real tokens a second and as a share of the device's ceiling.
 
 The convention of every utilization: the numerator is the arithmetic that the batch *needs* (matrix
 products only, predicted cells only; see ``xlm.model.config.flops_per_token``); the denominator is
@@ -46,7 +46,7 @@ def matmul_ceiling(device: torch.device, precision: str) -> float:
 
 
 def emulated(device: torch.device, precision: str, ceiling: float) -> str:
-    """What to warn of where half precision is slower here than float32; "" where it is not.
+    """Return a warning if half precision is slower here than float32, else "".
 
     ``ceiling`` is the FLOP/s of ``matmul_ceiling`` in that precision. Processors without
     instructions for it were measured at a thirtieth.

@@ -10,7 +10,7 @@ from xlm.errors import CheckpointError
 
 @dataclass
 class TrainState:
-    """Where a run stands, beside the tensors (model and heads, optimizer, averaged weights).
+    """The progress of a run, beside the tensors (model and heads, optimizer, averaged weights).
 
     A skipped update still advances ``cursors`` and ``step``.
     """
@@ -24,7 +24,7 @@ class TrainState:
     skipped: int = 0
     """Updates skipped because their gradient was not finite."""
     skipped_in_a_row: int = 0
-    """How many of the last updates were skipped without a break."""
+    """Number of the last updates that were skipped without a break."""
     scaler: dict[str, float] = field(default_factory=dict)
     """The loss scaler's numbers (fp16 only)."""
     best: float | None = None
@@ -32,11 +32,11 @@ class TrainState:
     best_step: int | None = None
     """The step at which it was reached."""
     rate: float = 1.0
-    """What the schedule's learning rate is multiplied by (halved on plateaus)."""
+    """Factor of the schedule's learning rate (halved on plateaus)."""
     patience_used: int = 0
     """Evaluations since the best one; those that do not count are left out."""
     unreported: list[dict[str, Any]] = field(default_factory=list)
-    """What each rank has summed since the last report, so that a resumed run reports the same."""
+    """Sums of each rank since the last report, so that a resumed run reports the same."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -46,7 +46,7 @@ class SentenceRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Where the fields of a row lie: names of the header, or numbers from 0 in a file without one.
+    """Columns of a row's fields: names of the header, or numbers from 0 in a file without one.
 
     All names or all numbers. Cells of several columns are joined by a space.
     """
@@ -56,13 +56,13 @@ class Columns:
     second: tuple[Column, ...] = ()
     language: Column | None = None
     width: int | None = None
-    """How many columns a file without a header has; None: as many as its first line."""
+    """Number of columns of a file without a header; None: as many as its first line."""
     rename: Mapping[str, str] = field(default_factory=dict)
     """Other names for labels."""
     undecided: str | None = None
     """A label that says that annotators did not agree: such rows are dropped, and counted."""
     short_rows: bool = False
-    """Whether rows may lack columns at the end that are not asked for."""
+    """Let rows lack columns at the end that are not asked for."""
 
     def __post_init__(self) -> None:
         if len({type(column) for column in self.asked(True)}) != 1 or not self.first:
@@ -121,15 +121,15 @@ def read_rows(
     labeled: bool = True,
     report: ReadReport | None = None,
 ) -> Iterator[SentenceRow]:
-    """The rows of a file or a ``datasets:`` source, in order.
+    """Yield the rows of a file or a ``datasets:`` source, in order.
 
-    ``layout`` is one of ``LAYOUTS`` or columns of one's own. Where it has a column of languages,
-    ``language`` keeps the rows of that one (``th`` those of ``th_TH`` too); elsewhere it is what
-    the rows are said to be in.
+    ``layout`` is one of ``LAYOUTS`` or columns of one's own. If it has a column of languages,
+    ``language`` keeps the rows of that one (``th`` those of ``th_TH`` too); otherwise it is the
+    language of all rows.
     ``labeled=False`` reads files without labels. Empty lines, rows of other languages and undecided
     ones are dropped, and counted in ``report``; an empty sentence stays. Raises ConfigError for an
     unknown layout; DataError, with file and line, for a row of another width than the header (or
-    the first), for a missing column, an empty label, JSON that is none, and where no row is left.
+    the first), for a missing column, an empty label, malformed JSON, and if no row is left.
     """
     columns = layout if isinstance(layout, Columns) else LAYOUTS.get(layout)
     if columns is None:
@@ -156,7 +156,7 @@ def read_rows(
 
 
 def _speaks(found: str, wanted: str) -> bool:
-    """Whether a language, or a locale such as ``th_TH``, is the one that is wanted."""
+    """Return whether a language, or a locale such as ``th_TH``, is the one that is wanted."""
     return wanted in ("", found, found.partition("_")[0])
 
 
@@ -247,7 +247,7 @@ def filled_lines(source: str, report: ReadReport) -> Iterator[tuple[str, str]]:
 
 
 def parse_object(text: str, place: str) -> dict[str, Any]:
-    """A line of JSONL. Raises DataError where it is no JSON object."""
+    """Parse a line of JSONL. Raises DataError if it is not a JSON object."""
     try:
         value = strict_json.parse(text)
     except JsonError as error:
@@ -258,7 +258,7 @@ def parse_object(text: str, place: str) -> dict[str, Any]:
 
 
 def value_of(row: Mapping[str, Any], column: Column, place: str) -> str:
-    """The text (or number, as text) of a column. Raises DataError where it is missing or none."""
+    """Return a column's text or number, as text. Raises DataError if it is missing or neither."""
     if isinstance(column, int):
         raise ConfigError(f"{place}: column {column}: expected a name, this source has names")
     value = row.get(column)

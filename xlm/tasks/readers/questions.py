@@ -39,7 +39,7 @@ class Question:
     question: str
     """Normalized."""
     context: str
-    """The paragraph as it stands in the file."""
+    """The paragraph as the file has it."""
     answers: tuple[GoldAnswer, ...]
     """Empty where the text has no answer (v2.0), or answers were not asked for."""
     title: str
@@ -49,7 +49,7 @@ class Question:
 
 
 class _Found(NamedTuple):
-    """A question as it stands in a source."""
+    """A question as its source has it."""
 
     id: Any
     question: Any

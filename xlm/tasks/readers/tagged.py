@@ -66,11 +66,11 @@ def read_tagged(
     tag_column: int = -1,
     report: ReadReport | None = None,
 ) -> Iterator[TaggedSentence]:
-    """The tagged sentences of a file, or of ``datasets:NAME?words=tokens&tags=ner_tags``.
+    """Yield the tagged sentences of a file, or of ``datasets:NAME?words=tokens&tags=ner_tags``.
 
     ``tsv``: a word, a tab, its tag. ``conll``: columns parted by tabs, or else by white space, of
     which ``word_column`` and ``tag_column`` (from 0, or from -1 backwards) are taken; lines
-    ``-DOCSTART-`` and comments (lines with ``#`` in front of a sentence that are no word with a
+    ``-DOCSTART-`` and comments (lines with ``#`` before a sentence that hold no word with a
     tag) are dropped, and counted in ``report``. ``wikiann``: ``language:word``, a tab, a
     tag; with ``language`` any other is an error. ``conllu``: see ``read_trees``; the tags are the
     universal parts of speech. Blank lines part sentences. Raises ConfigError for another format;
@@ -225,7 +225,7 @@ def _blocks(source: str, report: ReadReport, *, comments: bool) -> Iterator[list
 def _without_comments(
     block: list[_Line], format: str, width: int, tag: int, report: ReadReport
 ) -> list[_Line]:
-    """The lines of a sentence, without the comments that stand in front of it."""
+    """Return the lines of a sentence, without the comments before it."""
     num = next((at for at, line in enumerate(block) if not line.text.startswith("#")), len(block))
     words = block[num:]
     width = len(_split(words[0], format)) if words else width
@@ -241,7 +241,7 @@ def _without_comments(
 
 
 def _is_tagged(line: _Line, format: str, width: int, tag: int, tags: Collection[str]) -> bool:
-    """Whether a line that begins with ``#`` is a word with a tag, and no comment.
+    """Return whether a line that begins with ``#`` is a word with a tag rather than a comment.
 
     It has as many columns as the words below, and tabs between them or a tag that is one of theirs
     or looks like one.

@@ -27,7 +27,7 @@ from xlm.training.distributed.devices import device_of_rank, set_numerics
 T = TypeVar("T")
 
 _LEAVING_SECONDS = 10.0
-"""How long a process waits for the threads of its groups to end, which takes milliseconds."""
+"""Seconds that a process waits for the threads of its groups to end; they take milliseconds."""
 
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
@@ -97,12 +97,12 @@ class Parallel:
 
     @property
     def is_wrapped(self) -> bool:
-        """Whether a model is wrapped for its gradients: there is a group, if only of one."""
+        """True if a model is wrapped for its gradients: there is a group, if only of one."""
         return self.group is not None
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the rank that writes files."""
+        """True for the rank that writes files."""
         return self.rank == 0
 
     # Messages between the ranks. Everything here is collective: every rank calls it, in the

@@ -32,7 +32,7 @@ class Optimizer:
     weight_decay: float = 0.0
     """Per update, times the learning rate."""
     decay_norms_and_biases: bool = True
-    """Whether tensors of one dimension (norms, biases) decay too, as they do in the original XLM.
+    """Let tensors of one dimension (norms, biases) decay too, as they do in the original XLM.
     lamb: also whether their steps are in proportion to their size."""
     fused: bool = True
     """adam, adamw: one kernel for all tensors, which also skips an update on the device."""

@@ -36,7 +36,7 @@ def flatten_optimizer(
 
 
 def _group_state(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a group that are no settings of the recipe (apex: the step counter)."""
+    """Return the values of a group that are not settings of the recipe (apex: the step counter)."""
     settings = {*optimizer.defaults, "params", "param_names", "rate"}
     extra = {key: value for key, value in group.items() if key not in settings}
     return {k: v.tolist() if isinstance(v, Tensor) else v for k, v in extra.items()}
