@@ -81,7 +81,7 @@ def training_streams(run: Run, corpora: Corpora) -> dict[str, list[Stream]]:
 
 
 def held_out_streams(run: Run, corpora: Corpora, split: str) -> dict[str, list[Stream]]:
-    """Return the streams of evaluation: of every objective those of its languages with the split."""
+    """Return the streams of evaluation: each objective's languages that have the split."""
     return {
         name: objective.streams(name, corpora, seed=run.seed, split=split)
         for name, objective in run.objectives.items()
