@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.support import tables
+from benchmarks.support import nepali_tables, tables
 from xlm.__main__ import run as run_verb
 from xlm.bleu import Bleu
 from xlm.check import Check
@@ -388,25 +388,38 @@ def test_a_table_is_made_of_the_figures_in_the_file(tmp_path: Path) -> None:
 
 
 def test_what_nepali_gained_is_said_with_its_sign() -> None:
-    figures = {
-        "nats": 5.0,
-        "perplexity": 148.4,
-        "word_perplexity": 9000.0,
-        "bits_per_character": 2.0,
-        "bits_per_byte": 1.0,
-        "accuracy": 0.2,
+    def row(nats: float, difference: Any, seeds: int = 5) -> dict[str, Any]:
+        units = {"nats": nats, "perplexity": 148.4, "word_perplexity": 9e9, "bits_per_byte": 1.0}
+        means = {name: {"mean": own, "interval": 0.01} for name, own in units.items()}
+        return {
+            "tests": {"test": means, "flores": means},
+            "seeds": list(range(seeds)),
+            "planned_seeds": [0, 1, 2, 3, 4],
+            "difference": {"test": difference, "flores": difference},
+        }
+
+    better = {"mean": -0.1, "interval": 0.02, "values": [-0.1] * 5}
+    result = {
+        "shapes": {
+            "rotary": {"ne": row(5.0, None), "ne+hi": row(4.9, better)},
+            "2019": {"ne+en": row(5.05, {"mean": 0.05, "interval": None, "values": [0.05]}, 1)},
+        },
+        "finished": 11,
+        "planned": 46,
+        "sizes": [],
     }
-    rows = {
-        name: {"test": {"ne": {**figures, "nats": nats}}, "tokens_until_best": {"clm/ne": 2e6}}
-        for name, nats in (("ne", 5.0), ("ne+hi", 4.9), ("ne+en", 5.05))
-    }
-    rows["ne+hi"]["test"]["hi"] = figures  # type: ignore[index]
-    table = tables.nepali({"rows": rows})
-    assert "| ne+hi, on hi |" in table and "| ne, on hi |" not in table
-    found = tables.nepali_found({"rows": rows})
-    assert "`ne+hi` is 0.100 nats per subword better" in found
-    assert "`ne+en` is 0.050 nats per subword worse" in found
-    assert "ne+hi < ne < ne+en" in found
+    table = nepali_tables.nepali(result)
+    assert "| rotary | ne+hi | 5 of 5 | -0.100 ± 0.020 | -0.307 | 4.900 ± 0.010 |" in table
+    assert "| 2019 | ne+en | 1 of 5 | +0.050 | -0.115 |" in table
+    assert "| ne+hi, rotary | FLORES | -0.100 ± 0.020 |" in nepali_tables.units(result)
+    assert "| 9,000,000,000 |" in nepali_tables.units(result), "no interval of a large number"
+    found = nepali_tables.found(result)
+    assert (
+        "- `ne+hi`, rotary positions, small normal first values: -0.100 ± 0.020 nats a subword "
+        "against Nepali alone, 5 seeds: better; the paper's perplexities: -0.307." in found
+    )
+    assert "1 seed: one seed, no interval" in found and "11 of 46 models are finished" in found
+    assert nepali_tables.sizes(result) == "Not measured yet."
 
 
 def test_the_check_fails_on_a_stale_document(

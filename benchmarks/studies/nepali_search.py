@@ -20,15 +20,10 @@ from typing import Any
 
 from benchmarks.support import record
 from benchmarks.support.tables import plain
-from xlm.reproduce.cells import ADAMW, OBJECTIVE, Cell, Shape, Training
+from xlm.reproduce.cells import ADAMW, OBJECTIVE, TRAINING, Cell, Shape, Training
 from xlm.reproduce.config import Reproduce
 from xlm.reproduce.text import StudyText, open_text
 from xlm.run.launch import finish_run, sole_training
-
-MODELS: dict[Shape, dict[str, Any]] = {
-    "rotary": {"positions": "rotary", "initialization": "normal"},
-    "2019": {},
-}
 
 
 @dataclass(frozen=True)
@@ -47,9 +42,9 @@ class Trial:
     def training(self) -> Training:
         """The settings that ``Cell.run`` takes."""
         return Training(
-            model={**MODELS[self.shape], "dropout": self.dropout},
+            model={**TRAINING[self.shape].model, "dropout": self.dropout},
             optimizer={**ADAMW, "kind": self.optimizer},
-            alone=self.rate, beside=self.rate, first=self.first, share=self.share,
+            rate=self.rate, first=self.first, share=self.share,
         )  # fmt: skip
 
     @property
@@ -69,6 +64,7 @@ TRIALS = [
     Trial("rotary", "ne+hi", "muon", 2e-3, share=1.0),
     Trial("rotary", "ne", "adamw", 4e-3, dropout=0.2),
     Trial("2019", "ne+hi", "adamw", 1e-3),
+    Trial("2019", "ne+hi", "adamw", 2e-3),
     Trial("2019", "ne", "adamw", 2e-3),
 ]
 

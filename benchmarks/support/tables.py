@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.support import nepali_tables
 from benchmarks.support.ledger_tables import ledger
 from benchmarks.support.markdown_table import Result, markdown
 from benchmarks.support.translation_tables import (
@@ -133,56 +133,6 @@ def demo(result: Result) -> str:
     if "second_run_seconds" in result:
         said += f", a second start {result['second_run_seconds']} s"
     return f"{table}\n\n{said}."
-
-
-NEPALI_UNITS = {
-    "nats": ("nats / subword", ".3f"),
-    "perplexity": ("perplexity / subword", ".1f"),
-    "word_perplexity": ("perplexity / word", ",.0f"),
-    "bits_per_character": ("bits / character", ".3f"),
-    "bits_per_byte": ("bits / byte", ".3f"),
-    "accuracy": ("accuracy", ".1%"),
-}
-NEPALI_PAPER = {"ne": 157.2, "ne+en": 140.1, "ne+hi": 115.6, "ne+en+hi": 109.3}
-"""Table 4 of the paper; it does not say per what, nor on which text."""
-
-
-def nepali(result: Result) -> str:
-    """Every row in every unit, on Nepali, and on Hindi where it was trained."""
-    rows = []
-    for language in ("ne", "hi"):
-        for name, own in result["rows"].items():
-            if language not in own["test"]:
-                continue
-            figures = own["test"][language]
-            cells = [format(figures[unit], spec) for unit, (_, spec) in NEPALI_UNITS.items()]
-            tokens = sum(own["tokens_until_best"].values()) / 1e6
-            paper = str(NEPALI_PAPER.get(name, "")) if language == "ne" else ""
-            rows.append([f"{name}, on {language}", *cells, f"{tokens:.2f}", paper])
-    units = [head for head, _ in NEPALI_UNITS.values()]
-    return markdown(["trained on", *units, "M tokens until best", "paper's perplexity"], rows)
-
-
-def nepali_found(result: Result) -> str:
-    """What each language added to Nepali alone, in a sentence a row."""
-    nats = {name: own["test"]["ne"]["nats"] for name, own in result["rows"].items()}
-    lines = []
-    for name, value in nats.items():
-        if name == "ne":
-            continue
-        change = value - nats["ne"]
-        paper = math.log(NEPALI_PAPER[name] / NEPALI_PAPER["ne"])
-        verdict = "better" if change < 0 else "worse"
-        lines.append(
-            f"- `{name}` is {abs(change):.3f} nats per subword {verdict} on Nepali than Nepali "
-            f"alone (the paper's perplexities: {paper:+.3f} nats)."
-        )
-    searched = {name: own for name, own in result["rows"].items() if "search" in own}
-    for name, own in searched.items():
-        tried = ", ".join(f"{o['valid_perplexity']:.1f} at {o['peak_lr']:g}" for o in own["search"])
-        lines.append(f"- `{name}`: validation perplexity {tried}.")
-    order = " < ".join(sorted(nats, key=lambda name: nats[name]))
-    return "\n".join([*lines, f"- From best to worst: {order}. One seed, so no error bars."])
 
 
 def tlm_shifted(result: Result) -> str:
@@ -341,8 +291,11 @@ def allocator(result: Result) -> str:
 
 TABLES: dict[str, tuple[Callable[[Result], str], str]] = {
     "demo": (demo, "demo"),
-    "nepali": (nepali, "nepali"),
-    "nepali-found": (nepali_found, "nepali"),
+    "nepali": (nepali_tables.nepali, "nepali"),
+    "nepali-found": (nepali_tables.found, "nepali"),
+    "nepali-units": (nepali_tables.units, "nepali"),
+    "nepali-sizes": (nepali_tables.sizes, "nepali"),
+    "nepali-kinds": (nepali_tables.kinds, "nepali"),
     "tlm_shifted": (tlm_shifted, "tlm_shifted"),
     "fastbpe_equality": (fastbpe_equality, "fastbpe_equality"),
     "memory": (memory, "memory"),

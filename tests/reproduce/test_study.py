@@ -17,6 +17,7 @@ from xlm.reproduce import Reproduce, main, reproduce
 from xlm.reproduce import study as module
 from xlm.reproduce.claims import claimed
 from xlm.reproduce.page import verdict
+from xlm.training.journal import read_metrics
 
 Study = tuple[Reproduce, dict[str, Any]]
 
@@ -113,21 +114,30 @@ def test_an_interrupted_study_is_continued(
     assert re.search(r"4 of 4: ne\+en\+hi, 40 sentences, .* about 0 s left", caplog.text)
 
 
+@pytest.fixture
+def two_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a study have its first two models alone."""
+    whole = module.planned
+    monkeypatch.setattr(module, "planned", lambda config, text: whole(config, text)[:2])
+
+
+@pytest.mark.usefixtures("two_models")
 def test_a_model_of_another_process_is_left_to_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = settings(tmp_path, shifted_seeds=[], sizes=[])
-    with caplog.at_level("INFO"), claimed(tmp_path / "models/rotary/ne+hi-40-0") as is_mine:
+    with caplog.at_level("INFO"), claimed(tmp_path / "models/rotary/ne-40-0") as is_mine:
         assert is_mine
-        with claimed(tmp_path / "models/rotary/ne+hi-40-0") as too:
+        with claimed(tmp_path / "models/rotary/ne-40-0") as too:
             assert not too
-        assert list(reproduce(config)["shapes"]["rotary"]) == ["ne", "ne+en", "ne+en+hi"]
+        assert list(reproduce(config)["shapes"]["rotary"]) == ["ne+en"]
     assert "other processes train 1 models" in caplog.text
-    assert reproduce(config)["finished"] == 4
+    assert reproduce(config)["finished"] == 2
 
 
+@pytest.mark.usefixtures("two_models")
 def test_a_model_that_was_killed_is_continued_from_its_checkpoint(
-    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = settings(tmp_path, shifted_seeds=[], sizes=[])
 
@@ -138,9 +148,11 @@ def test_a_model_that_was_killed_is_continued_from_its_checkpoint(
         broken.setattr("xlm.run.launch.finish", killed)
         with pytest.raises(MemoryError):
             reproduce(config)
-    checkpoints = list(tmp_path.glob("models/*/*/checkpoints/step-*"))
-    assert checkpoints
+    (model,) = tmp_path.glob("models/*/*")
+    assert list(model.glob("checkpoints/step-*")) and not (model / "result.json").exists()
     figures = reproduce(config)
+    events = [line["event"] for line in read_metrics(model / "metrics.jsonl")]
+    assert events.count("start") == 2 and events.count("valid") == 2, "only its end was missing"
     nats = figures["shapes"]["rotary"]["ne"]["tests"]["test"]["nats"]["mean"]
     assert nats == study[1]["shapes"]["rotary"]["ne"]["tests"]["test"]["nats"]["mean"]
 

@@ -145,6 +145,14 @@ def test_a_few_updates_are_no_reason_to_warn(tmp_path: Path) -> None:
     assert unigram.warning(run, 200, figures).startswith("mlm/en: no better")
 
 
+def test_a_language_that_is_trained_later_is_not_stuck_before(tmp_path: Path) -> None:
+    figures = {"mlm/ne": {"nats": 9.0, "unigram_perplexity": 2.0}}
+    stopping = Stopping(from_step=600)
+    run = dataclasses.replace(watching(tmp_path, "nats"), steps=1000, stopping=stopping)
+    assert unigram.warning(run, 799, figures) == ""
+    assert unigram.warning(run, 800, figures).startswith("mlm/ne: no better")
+
+
 def test_positions_are_no_cause_for_a_causal_model(tmp_path: Path) -> None:
     objectives = {"clm": CausalLM(languages=["en"], rows=4, length=8)}
     run = watching(tmp_path, "nats", objectives=objectives)

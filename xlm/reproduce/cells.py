@@ -32,14 +32,12 @@ LONGEST_WAIT = 300
 
 @dataclass(frozen=True)
 class Training:
-    """How the models of one shape are trained; ``alone`` and ``beside`` are peak rates."""
+    """How the models of one shape are trained."""
 
     model: Mapping[str, Any]
     optimizer: Mapping[str, Any]
-    alone: float
-    """The highest learning rate of a row without another language."""
-    beside: float
-    """That of the other rows."""
+    rate: float
+    """The highest learning rate."""
     first: int
     """Updates on each other language before the first on the target."""
     share: float
@@ -47,16 +45,10 @@ class Training:
 
 
 ADAMW = {"kind": "adamw", "betas": (0.9, 0.98), "weight_decay": 0.01}
+_ROTARY = {"positions": "rotary", "initialization": "normal"}
 TRAINING: Mapping[Shape, Training] = {
-    "rotary": Training(
-        model={"positions": "rotary", "initialization": "normal"},
-        optimizer=ADAMW,
-        alone=2e-3,
-        beside=2e-3,
-        first=600,
-        share=0.75,
-    ),
-    "2019": Training(model={}, optimizer=ADAMW, alone=2e-3, beside=1e-3, first=600, share=0.75),
+    "rotary": Training(model=_ROTARY, optimizer=ADAMW, rate=2e-3, first=600, share=0.75),
+    "2019": Training(model={}, optimizer=ADAMW, rate=2e-3, first=600, share=0.75),
 }
 """Chosen on validation text, one seed each (benchmarks/results/nepali_search.json)."""
 SIZE = {"num_layers": 4, "num_heads": 4, "dropout": 0.1, "attention_dropout": 0.0}
@@ -126,7 +118,7 @@ class Cell:
             optimizer=Optimizer(**training.optimizer),
             schedule=Schedule(
                 kind="inverse-sqrt",
-                peak_lr=training.beside if others else training.alone,
+                peak_lr=training.rate,
                 warmup_steps=1 if config.quick else 100,
             ),
             precision="auto",

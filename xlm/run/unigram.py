@@ -38,10 +38,10 @@ def shown(figures: Mapping[str, float]) -> str:
 def warning(run: Run, step: int, figures: Mapping[str, Mapping[str, float]]) -> str:
     """Return a line on the streams that have not learnt by ``step``, with the likely causes.
 
-    Empty before a tenth of the updates or ``FEW`` of them, or if every stream is better than its
-    unigram model.
+    Empty before a tenth of the updates or ``FEW`` of them, counted from the first evaluation that
+    may be the best (staged mixtures), or if every stream is better than its unigram model.
     """
-    if step < max(GRACE * run.steps, FEW):
+    if step - run.stopping.from_step < max(GRACE * run.steps, FEW):
         return ""
     leads = {name: nats_below(own) for name, own in figures.items()}
     stuck = [name for name, below in leads.items() if below is not None and not below > 0]
