@@ -71,7 +71,7 @@ def test_text_and_pairs_of_every_split_come_back() -> None:
     again = Corpora.open("data")
     assert again.tokenizer.digest == found.tokenizer.digest and again.languages == found.languages
     assert sorted(p.name for p in Path("data").iterdir()) == [
-        "corpora.json", "test", "tokenizer", "train", "valid",
+        "corpora.json", "report.html", "report.json", "test", "tokenizer", "train", "valid",
     ]  # fmt: skip
 
 

@@ -19,16 +19,18 @@ from xlm.config.cli import run_verb
 from xlm.data.binarize import binarize, binarize_pairs
 from xlm.data.corpora import DESCRIPTION, Corpora, write_header
 from xlm.errors import ConfigError
+from xlm.preparation.cleaning import Cleaning
 from xlm.preparation.config import SPLITS, Aligned, Prepare, Texts, Vocabulary
-from xlm.preparation.reading import open_split_lines, open_split_pairs
-from xlm.preparation.vocabulary import find_tokenizer
+from xlm.preparation.reading import Reader, open_reader
+from xlm.preparation.report import write_report
+from xlm.preparation.vocabulary import given_tokenizer, learn_tokenizer
 from xlm.storage import atomic_directory, target_of
 from xlm.text.kept_pipes import kept_pipes
 from xlm.text.readers import ReadReport
 from xlm.text.rules import Rules
 from xlm.text.tokenizers.tokenizer import Tokenizer
 
-__all__ = ["Aligned", "Prepare", "Rules", "Texts", "Vocabulary", "main", "prepare"]
+__all__ = ["Aligned", "Cleaning", "Prepare", "Rules", "Texts", "Vocabulary", "main", "prepare"]
 
 log = logging.getLogger("xlm")
 
@@ -42,12 +44,19 @@ def prepare(config: Prepare) -> Corpora:
     folder = Path(config.folder)
     _check_folder(folder, config.replace)
     with kept_pipes(), atomic_directory(folder, replace=config.replace) as staging:
-        config, tokenizer = find_tokenizer(config)
+        config, tokenizer = given_tokenizer(config)
+        reader = open_reader(config)
+        tokenizer = learn_tokenizer(reader) if tokenizer is None else tokenizer
         tokenizer.save(staging / "tokenizer")
         workers = config.workers or len(os.sched_getaffinity(0))
+        reports: dict[str, ReadReport] = {}
         for split in SPLITS:
-            _binarize_split(config, split, staging / split, tokenizer, workers)
+            reports |= _binarize_split(reader, split, staging / split, tokenizer, workers)
         write_header(staging, tokenizer, config.known)
+        title = f"Text prepared in {folder.name}"
+        write_report(staging, title, Corpora.open(staging), reports, reader.held_out)
+        for text in reader.held_out.leaks() if reader.held_out else ():
+            log.warning("%s", text.describe())
     return Corpora.open(folder)
 
 
@@ -71,34 +80,36 @@ def _check_folder(folder: Path, replace: bool) -> None:
 
 
 def _binarize_split(
-    config: Prepare, split: str, folder: Path, tokenizer: Tokenizer, workers: int
-) -> None:
-    for language, source in getattr(config.text, split).items():
-        lines, report = open_split_lines(config, split, language, source)
-        with _progress(f"{split} {language}") as update:
-            binarize(
-                lines,
-                folder / language,
-                language,
-                tokenizer,
-                num_workers=workers,
-                progress=update,
-            )
-        _account(f"{split} {language}", report)
-    for pair, sources in getattr(config.pairs, split).items():
-        report = ReadReport()
-        pairs = open_split_pairs(config, split, pair, sources, report)
-        first, second = config.known.pair(pair)
-        with _progress(f"{split} {pair}") as update:
-            binarize_pairs(
-                pairs,
-                folder / pair,
-                (first, second),
-                tokenizer,
-                num_workers=workers,
-                progress=update,
-            )
-        _account(f"{split} {pair}", report)
+    reader: Reader, split: str, folder: Path, tokenizer: Tokenizer, workers: int
+) -> dict[str, ReadReport]:
+    """Write the corpora of a split; return what was read of each."""
+    config, reports = reader.config, {}
+    for name in config.names(split):
+        languages = config.languages_of(name)
+        with _progress(f"{split} {name}") as update:
+            if len(languages) == 1:
+                lines, report = reader.lines(split, name, look=True)
+                binarize(
+                    lines,
+                    folder / name,
+                    name,
+                    tokenizer,
+                    num_workers=workers,
+                    progress=update,
+                )
+            else:
+                pairs, report = reader.pairs(split, name, look=True)
+                binarize_pairs(
+                    pairs,
+                    folder / name,
+                    (languages[0], languages[1]),
+                    tokenizer,
+                    num_workers=workers,
+                    progress=update,
+                )
+        _account(f"{split} {name}", report)
+        reports[f"{split} {name}"] = report
+    return reports
 
 
 def _account(what: str, report: ReadReport) -> None:

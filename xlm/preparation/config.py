@@ -7,6 +7,7 @@ from typing import Literal
 
 from xlm.errors import ConfigError
 from xlm.languages import LanguagePair, Languages
+from xlm.preparation.cleaning import Cleaning
 from xlm.text.rules import ANY, Rules
 
 LEAST_COVERAGE = 0.98
@@ -112,6 +113,8 @@ class Prepare:
     normalization: dict[str, Rules] = field(default_factory=dict)
     """Rules of normalization by language beyond the one normal form, "*" for languages that are
     not named; kept with the tokenizer, so that a model reads later text in the same way."""
+    cleaning: Cleaning = field(default_factory=Cleaning)
+    """Training lines that are left out, and held-out text that is looked for in training text."""
     root: str = "."
     """Relative sources start here."""
     max_sentences: dict[str, int] = field(default_factory=dict)
@@ -194,6 +197,16 @@ class Prepare:
         for readings in map(LanguagePair.readings, self._pairs()):
             named |= set(readings[0]) if len(readings) == 1 else set()
         return Languages(named)
+
+    def names(self, split: str) -> list[str]:
+        """Return the languages, then the pairs, that a split has sources of."""
+        return [*getattr(self.text, split), *getattr(self.pairs, split)]
+
+    def languages_of(self, name: str) -> tuple[str, ...]:
+        """Return the one language that text goes under, or the two of a pair."""
+        if any(name in getattr(self.text, split) for split in SPLITS):
+            return (name,)
+        return tuple(self.known.pair(name))
 
     def _pairs(self) -> list[str]:
         return [pair for split in SPLITS for pair in getattr(self.pairs, split)]

@@ -1,58 +1,158 @@
-"""The sources of a preparation, opened: lines of a language, pairs of a pair."""
+"""The sources of a preparation, opened as often as they are needed, and cleaned alike each time.
+
+source --> lines --rules of the language--> --decisions of the first pass--> kept | dropped
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+import itertools
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from xlm import sample
-from xlm.preparation.config import Prepare
+from xlm.errors import DataError
+from xlm.preparation.cleaning import REASONS, Judge, follow
+from xlm.preparation.config import SPLITS, Prepare
+from xlm.preparation.overlap import HeldOutLines
 from xlm.text.read_report import EMPTY, Line
 from xlm.text.readers import ReadReport, keep_lines, keep_pairs, scan_lines, scan_pairs
 from xlm.text.rules import Rules, apply_rules, rules_of
 
+log = logging.getLogger("xlm")
 
-def open_split_pairs(
-    config: Prepare, split: str, pair: str, sources: Sequence[str], report: ReadReport
-) -> Iterator[tuple[str, str]]:
-    """Return the aligned lines of a pair in a split, in the order of its two languages."""
-    pairs = keep_pairs(ruled_pairs(config, pair, sources), report)
-    return islice(pairs, config.limit(split, pair))
+Sides = tuple[Line, ...]
+"""A line of text, or the two of a pair."""
 
 
-def open_split_lines(
-    config: Prepare, split: str, language: str, source: str
-) -> tuple[Iterator[str], ReadReport]:
-    """Return the lines of a language in a split, and what counts them while they are read."""
-    report = ReadReport()
-    lines = keep_lines(ruled_lines(config, language, source), report)
-    return islice(lines, config.limit(split, language)), report
+@dataclass
+class Reader:
+    """Opens the sources of a preparation; see ``survey`` for what cleans them."""
+
+    config: Prepare
+    held_out: HeldOutLines | None = None
+    """Where training lines are looked up; None if there is no held-out text."""
+    decisions: dict[str, bytes] = field(default_factory=dict)
+    """For each training source that was surveyed, why each of its lines stays (0) or goes."""
+
+    def lines(
+        self, split: str, language: str, *, look: bool = False
+    ) -> tuple[Iterator[str], ReadReport]:
+        """Return the lines of a language in a split, and what counts them while they are read.
+
+        With ``look`` training lines that were not surveyed are looked up in the held-out text.
+        """
+        report = ReadReport()
+        lines = keep_lines((sides[0] for sides in self._rows(split, language, look)), report)
+        return itertools.islice(lines, self.config.limit(split, language)), report
+
+    def pairs(
+        self, split: str, pair: str, *, look: bool = False
+    ) -> tuple[Iterator[tuple[str, str]], ReadReport]:
+        """Return the pairs of a split, and what counts them while they are read; as ``lines``."""
+        report = ReadReport()
+        rows = ((first, second) for first, second in self._rows(split, pair, look))
+        return itertools.islice(keep_pairs(rows, report), self.config.limit(split, pair)), report
+
+    def _rows(self, split: str, name: str, look: bool) -> Iterator[Sides]:
+        rows = scan(self.config, split, name)
+        if split != "train":
+            return rows
+        if name in self.decisions:
+            return follow(rows, self.decisions[name])
+        return self._looked_up(name, rows) if look and self.held_out is not None else rows
+
+    def _looked_up(self, name: str, rows: Iterable[Sides]) -> Iterator[Sides]:
+        assert self.held_out is not None
+        for sides in rows:
+            if not any(side.reason for side in sides):
+                self.held_out.look(name, sides[0].place, tuple(side.text for side in sides))
+            yield sides
 
 
-def ruled_lines(config: Prepare, language: str, source: str) -> Iterator[Line]:
-    """Return every line of a source with the rules of its language applied."""
-    lines = scan_lines(resolve(config, source), config.invalid, config.max_bytes)
-    return _ruled(lines, config, language)
+def open_reader(config: Prepare) -> Reader:
+    """Return what opens the sources: held-out lines are read, training lines judged if need be.
+
+    Raises DataError if too many held-out lines stand in training text and the recipe refuses that.
+    """
+    train = {*config.text.train, *config.pairs.train}
+    reader = Reader(config)
+    others = [(split, name) for split in SPLITS[1:] for name in config.names(split)]
+    if train and others:
+        reader.held_out = HeldOutLines(config.cleaning)
+        for split, name in others:
+            _add_held_out(reader, split, name)
+    if config.cleaning.drops or config.cleaning.held_out_similarity is not None:
+        for name in config.names("train"):
+            reader.decisions[name] = _survey(reader, name)
+    if reader.held_out is not None and config.cleaning.held_out == "refuse":
+        _refuse(reader.held_out, config.cleaning.held_out_share)
+    return reader
 
 
-def ruled_pairs(config: Prepare, pair: str, sources: Sequence[str]) -> Iterator[tuple[Line, Line]]:
-    """Return every pair of lines with the rules of their languages applied."""
-    languages = config.known.pair(pair)
-    names = [resolve(config, source) for source in sources]
-    both = (languages.first, languages.second)
-    rules = [rules_of(config.normalization, language) for language in both]
-    for sides in scan_pairs(names, both, config.invalid, config.max_bytes):
-        one, two = map(_apply, sides, rules, both)
-        yield one, two
+def _refuse(held_out: HeldOutLines, most: float) -> None:
+    for text in held_out.leaks():
+        if text.share > most:
+            raise DataError(
+                f"{text.describe()}: expected at most {most:.2%} (cleaning.held_out_share); drop "
+                "these training lines (cleaning.held_out: drop), or hold out other text"
+            )
 
 
-def _ruled(lines: Iterable[Line], config: Prepare, language: str) -> Iterator[Line]:
-    rules = rules_of(config.normalization, language)
-    return (_apply(line, rules, language) for line in lines)
+def _add_held_out(reader: Reader, split: str, name: str) -> None:
+    config = reader.config
+    languages = config.languages_of(name)
+    for side, language in enumerate(languages):
+        rows = (sides for sides in scan(config, split, name) if not any(s.reason for s in sides))
+        lines = itertools.islice(rows, config.limit(split, name))
+        title = f"{split} {name}" + (f" ({language})" if len(languages) > 1 else "")
+        assert reader.held_out is not None
+        reader.held_out.add(title, ((sides[side].place, sides[side].text) for sides in lines))
 
 
-def _apply(line: Line, rules: Rules, language: str) -> Line:
+def _survey(reader: Reader, name: str) -> bytes:
+    """The decision on each line of a training source, up to the last one that is used."""
+    config = reader.config
+    judge = Judge(
+        config.cleaning,
+        config.languages_of(name),
+        partial(reader.held_out.look, name) if reader.held_out else lambda place, texts: False,
+    )
+    decisions = bytearray()
+    limit, num_kept = config.limit("train", name), 0
+    for sides in scan(config, "train", name):
+        if num_kept == limit:
+            break
+        if any(side.reason for side in sides):
+            continue
+        reason = judge.reason(sides[0].place, tuple(side.text for side in sides))
+        decisions.append(REASONS.index(reason))
+        num_kept += not reason
+    return bytes(decisions)
+
+
+def scan(config: Prepare, split: str, name: str) -> Iterator[Sides]:
+    """Return every line of a language, or pair of lines, with the languages' rules applied."""
+    languages = config.languages_of(name)
+    rows: Iterable[Sides]
+    if len(languages) == 1:
+        source = resolve(config, getattr(config.text, split)[name])
+        rows = ((line,) for line in scan_lines(source, config.invalid, config.max_bytes))
+    else:
+        sources = [resolve(config, source) for source in getattr(config.pairs, split)[name]]
+        both = (languages[0], languages[1])
+        rows = scan_pairs(sources, both, config.invalid, config.max_bytes)
+    rules = [rules_of(config.normalization, language) for language in languages]
+    if not any(own.active for own in rules):
+        yield from rows
+        return
+    for sides in rows:
+        yield tuple(map(_ruled, sides, rules, languages))
+
+
+def _ruled(line: Line, rules: Rules, language: str) -> Line:
     if line.reason or not rules.active:
         return line
     text = apply_rules(rules, line.text, language)

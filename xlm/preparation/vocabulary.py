@@ -4,42 +4,45 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 from xlm.errors import ConfigError, DataError
 from xlm.preparation.config import Prepare, Vocabulary
-from xlm.preparation.reading import open_split_lines, open_split_pairs
-from xlm.text.readers import ReadReport
-from xlm.text.rules import ANY, as_json
+from xlm.preparation.reading import Reader
+from xlm.text.rules import ANY, Rules, as_json
 from xlm.text.tokenizers.learn import learn_fastbpe_tokenizer, learn_sentencepiece, sample_lines
 from xlm.text.tokenizers.tokenizer import Tokenizer
 
 log = logging.getLogger("xlm")
 
 
-def find_tokenizer(config: Prepare) -> tuple[Prepare, Tokenizer]:
-    """Return the tokenizer that the settings name, or one learned on the training text.
+def given_tokenizer(config: Prepare) -> tuple[Prepare, Tokenizer | None]:
+    """Return the tokenizer that the settings name; None if one is to be learned.
 
-    The rules of normalization that a tokenizer comes with are filled into the settings; ConfigError
-    if the recipe has others.
+    The rules of normalization that it comes with are filled into the settings; ConfigError if the
+    recipe has others.
     """
     tokenizer = _given_tokenizer(config.vocabulary)
     if tokenizer is None:
-        tokenizer = _learn(config)
-    elif tokenizer.rules:
-        wanted = as_json(config.normalization)
-        if wanted and wanted != as_json(tokenizer.rules):
-            raise ConfigError(
-                f"the tokenizer's text was normalized by {as_json(tokenizer.rules)}, the recipe "
-                f"asks for {wanted}: leave normalization out, or learn a vocabulary"
-            )
-        known = {*config.known, ANY}
-        own = {name: rules for name, rules in tokenizer.rules.items() if name in known}
-        return dataclasses.replace(config, normalization=own), tokenizer
-    tokenizer.rules = {name: own for name, own in config.normalization.items() if own.active}
-    return config, tokenizer
+        return config, None
+    if not tokenizer.rules:
+        tokenizer.rules = _active(config)
+        return config, tokenizer
+    wanted = as_json(config.normalization)
+    if wanted and wanted != as_json(tokenizer.rules):
+        raise ConfigError(
+            f"the tokenizer's text was normalized by {as_json(tokenizer.rules)}, the recipe asks "
+            f"for {wanted}: leave normalization out, or learn a vocabulary"
+        )
+    known = {*config.known, ANY}
+    own = {name: rules for name, rules in tokenizer.rules.items() if name in known}
+    return dataclasses.replace(config, normalization=own), tokenizer
+
+
+def _active(config: Prepare) -> dict[str, Rules]:
+    return {name: own for name, own in config.normalization.items() if own.active}
 
 
 def _given_tokenizer(wanted: Vocabulary) -> Tokenizer | None:
@@ -67,10 +70,20 @@ def _given_tokenizer(wanted: Vocabulary) -> Tokenizer | None:
     return None
 
 
-def _learn(config: Prepare) -> Tokenizer:
-    """A tokenizer learned on the training text."""
+def learn_tokenizer(reader: Reader) -> Tokenizer:
+    """Return a tokenizer learned on the training text.
+
+    Raises ConfigError if there is none, or if it cannot give a vocabulary of that size.
+    """
+    tokenizer = _learn(reader)
+    tokenizer.rules = _active(reader.config)
+    return tokenizer
+
+
+def _learn(reader: Reader) -> Tokenizer:
+    config = reader.config
     wanted = config.vocabulary
-    sources = _vocabulary_sources(config)
+    sources = _vocabulary_sources(reader)
     if not sources:
         raise ConfigError(
             "no training text to learn a vocabulary from: give text.train or pairs.train, or take "
@@ -97,23 +110,24 @@ def _bytes(path: str) -> bytes:
         raise DataError(f"{path}: {error.strerror}") from error
 
 
-def _vocabulary_sources(config: Prepare) -> dict[str, list[Callable[[], Iterator[str]]]]:
+def _vocabulary_sources(reader: Reader) -> dict[str, list[Callable[[], Iterator[str]]]]:
     """Every language's training text, sides of pairs included, as functions that open it anew."""
+    config = reader.config
     sources: dict[str, list[Callable[[], Iterator[str]]]] = {}
-    for language, source in config.text.train.items():
-        sources[language] = [partial(_training_lines, config, language, source)]
-    for pair, sides in config.pairs.train.items():
+    for language in config.text.train:
+        sources[language] = [partial(_training_lines, reader, language)]
+    for pair in config.pairs.train:
         for side, language in enumerate(config.known.pair(pair)):
             # A language's own text says how it is written; its sides of pairs may repeat it.
             if language not in config.text.train:
-                opened = partial(_training_side, config, pair, sides, side)
+                opened = partial(_training_side, reader, pair, side)
                 sources.setdefault(language, []).append(opened)
     return sources
 
 
-def _training_lines(config: Prepare, language: str, source: str) -> Iterator[str]:
-    return open_split_lines(config, "train", language, source)[0]
+def _training_lines(reader: Reader, language: str) -> Iterator[str]:
+    return reader.lines("train", language)[0]
 
 
-def _training_side(config: Prepare, pair: str, sources: Sequence[str], side: int) -> Iterator[str]:
-    return (row[side] for row in open_split_pairs(config, "train", pair, sources, ReadReport()))
+def _training_side(reader: Reader, pair: str, side: int) -> Iterator[str]:
+    return (row[side] for row in reader.pairs("train", pair)[0])
