@@ -202,6 +202,13 @@ def test_updates_against_transformers(run_quick: Run, capsys: Output) -> None:
     assert row["shape"] == "quick" and row["ratio"] > 0
 
 
+def test_updates_of_the_newer_shapes(run_quick: Run, capsys: Output) -> None:
+    run_quick("speed.shapes")
+    rows = printed_rows(capsys.readouterr().out)
+    assert [row["goal"] for row in rows] == ["0.9", "1.5", ""]
+    assert all(row["ms"] > 0 and row["times as fast"] > 0 for row in rows)
+
+
 def test_a_pipe_of_lines_is_translated_in_place(run_quick: Run, capsys: Output) -> None:
     run_quick("speed.translate_pipe")
     (run,) = printed_rows(capsys.readouterr().out)
