@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ import yaml
 
 import xlm
 from xlm.config.cli import parse, read, to_yaml
+from xlm.data.corpora import Corpora
 from xlm.evaluate import Evaluate, evaluate_run
 from xlm.finetune import REPORT, Finetune, finetune
 from xlm.prepare import Prepare
 from xlm.pretrain import Result, pretrain
+from xlm.run.build import build_mixture, training_streams
 from xlm.run.config import Run, read_run
 from xlm.training.journal import read_metrics
 
@@ -99,7 +102,31 @@ STREAMS = {
     "debug/backtranslation.yaml": {"ae/en", "ae/ne", "bt/en-ne", "bt/ne-en"},
     "debug/denoising.yaml": {"ae/en", "ae/ne"},
     "debug/translation.yaml": {"mt/en-ne", "mt/ne-en"},
+    "debug/rotary.yaml": {"mlm/en", "mlm/ne", "tlm/en-ne"},
+    "debug/modernbert.yaml": {"mlm/en", "mlm/ne", "clm/en", "clm/ne"},
 }
+
+
+def test_debug_recipes_have_every_shape() -> None:
+    shapes = [recipe(name).model for name in DEBUG]
+    assert any(shape.positions == "learned" and shape.norm == "post" for shape in shapes)
+    assert any(shape.positions == "rotary" and shape.window is None for shape in shapes)
+    assert any(shape.window is not None and shape.activation == "geglu" for shape in shapes)
+
+
+@pytest.mark.parametrize("name", ["small/mlm+clm.yaml", "debug/modernbert.yaml"])
+def test_masked_and_causal_updates_are_three_to_one(name: str, debug_data: Path) -> None:
+    objectives = recipe(name).objectives
+    languages = {key: ["en", "ne"] for key in objectives}
+    here = {key: replace(own, languages=languages[key]) for key, own in objectives.items()}
+    run = replace(recipe(name), objectives=here)
+    corpora = Corpora.open(debug_data)
+    mixture = build_mixture(run, training_streams(run, corpora))
+    drawn = [mixture.plan(step, {})[0].objective for step in range(400)]
+    assert drawn.count("mlm") == 3 * drawn.count("clm") == 300
+    assert {stream.name for stream in mixture.streams["mlm"]} == {
+        stream.name for stream in mixture.streams["clm"]
+    }
 
 
 @pytest.mark.parametrize("name", DEBUG)

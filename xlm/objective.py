@@ -36,6 +36,9 @@ class Objective(NamedByClassPath, ABC):
 
     weight: float | list[list[float]] = 1.0
     """Weight in the update: a number, or points [[step, weight], ...] joined by straight lines."""
+    turns: int = 1
+    """Updates in a row when objectives take turns (order rotate): with 3 and 1, three of four
+    updates are of the first."""
     sampling: Sampling = field(default_factory=Sampling)
     """The share of each language or pair."""
 

@@ -22,7 +22,7 @@ from xlm.training import checkpoint
 from xlm.training.journal import METRICS, read_metrics
 from xlm.training.restore import CHECKPOINTS
 
-RUNS = ("mlm", "mlm+tlm", "clm")
+RUNS = ("mlm", "mlm+tlm", "mlm+clm", "clm")
 
 
 def rows(run: Path) -> list[dict[str, Any]]:

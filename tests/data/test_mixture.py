@@ -166,10 +166,27 @@ def test_an_objective_of_many_streams_has_five_updates_in_a_row():
     assert len(mixture.plan(0, {})[0].micro_batches) == 8
 
 
-@pytest.mark.parametrize("order", ["rotate", "together", "original"])
+def test_objectives_with_more_turns_have_them_in_a_row():
+    mixture = two(turns={"mlm": 3}, weights={"tlm": [[0, 1.0], [11, 1.0], [12, 0.0]]})
+    turns = [mixture.plan(step, {})[0].objective for step in range(16)]
+    assert turns == (["mlm"] * 3 + ["tlm"]) * 3 + ["mlm"] * 4
+    for settings, message in [
+        ({"turns": {"mlm": 0}}, "objectives.mlm.turns must be at least 1: found 0"),
+        ({"turns": {"tlm": 2}, "order": "together"}, "tlm.turns is 2 and order together: .*rotate"),
+        ({"turns": {"tlm": 2}, "order": "original"}, "expected order rotate"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            two(**settings)
+
+
+@pytest.mark.parametrize("order", ["rotate", "together", "original", "rotate by turns"])
 def test_the_table_says_what_is_then_seen(order):
+    turns = {"turns": {"mlm": 3}} if order.endswith("turns") else {}
+    order = order.split()[0]
     sampling = Sampling(rule="shares", shares={"en": [[0, 3], [400, 0]], "hi": 1.0, "ne": 1.0})
-    mixture = two(samplings={"mlm": sampling}, weights={"tlm": [[0, 0.0], [300, 1.0]]}, order=order)
+    mixture = two(
+        samplings={"mlm": sampling}, weights={"tlm": [[0, 0.0], [300, 1.0]]}, order=order, **turns
+    )
     num_steps, cursors = 2000, {}
     for step in range(num_steps):
         cursors = advance(cursors, mixture.plan(step, cursors))

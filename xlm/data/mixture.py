@@ -59,7 +59,8 @@ class TableRow:
 class Mixture:
     """Plans the groups of each step.
 
-    ``order`` is ``rotate`` (the paper's: each step is one group, its objectives in turn),
+    ``order`` is ``rotate`` (the paper's: each step is one group, its objectives in turn, each with
+    ``turns`` steps in a row),
     ``original`` (docs/fidelity.md, A3: the same, but an objective has as many steps in a row
     as it has streams, at most ``MOST_TURNS``) or ``together`` (each step has a group of every
     objective). An objective whose weight is 0 at a step has no group there; those that are left
@@ -76,6 +77,7 @@ class Mixture:
         samplings: Mapping[str, Sampling] | None = None,
         weights: Mapping[str, Piecewise] | None = None,
         *,
+        turns: Mapping[str, int] | None = None,
         group_size: int = 8,
         order: Order = "rotate",
         one_language_a_group: bool = False,
@@ -85,6 +87,7 @@ class Mixture:
         self.samplings = {name: Sampling() for name in streams} | dict(samplings or {})
         self.weights: dict[str, Piecewise] = {name: 1.0 for name in streams}
         self.weights.update(weights or {})
+        self.turns = {name: 1 for name in streams} | dict(turns or {})
         self.group_size = group_size
         self.order = order
         self.one_language_a_group = one_language_a_group
@@ -105,6 +108,14 @@ class Mixture:
             if strange := sorted(set(named) - set(self.streams)):
                 raise ConfigError(
                     f"a {what} for {', '.join(strange)}: there is {', '.join(self.streams)}"
+                )
+        for name, turns in self.turns.items():
+            if turns < 1:
+                raise ConfigError(f"objectives.{name}.turns must be at least 1: found {turns}")
+            if turns > 1 and self.order != "rotate":
+                raise ConfigError(
+                    f"objectives.{name}.turns is {turns} and order {self.order}: expected order "
+                    "rotate, in which objectives have updates of their own"
                 )
         for name, weight in self.weights.items():
             check_piecewise(weight, f"the weight of {name}")
@@ -152,8 +163,11 @@ class Mixture:
         """Whose step it is, one after the other and again; empty where each has all of them."""
         if self.order == "together":
             return []
-        most = MOST_TURNS if self.order == "original" else 1
-        return [name for name in active for _ in range(min(most, len(self.streams[name])))]
+        if self.order == "original":
+            turns = {name: min(MOST_TURNS, len(self.streams[name])) for name in active}
+        else:
+            turns = {name: self.turns[name] for name in active}
+        return [name for name, own in turns.items() for _ in range(own)]
 
     def _group(self, step: int, name: str, weight: float, cursors: Mapping[str, int]) -> Group:
         random = Random(self.seed, "plan", step, name)

@@ -94,6 +94,7 @@ def build_mixture(run: Run, streams: Mapping[str, Sequence[Stream]]) -> Mixture:
         {name: list(own) for name, own in streams.items()},
         {name: objective.sampling for name, objective in run.objectives.items()},
         {name: objective.weight for name, objective in run.objectives.items()},
+        turns={name: objective.turns for name, objective in run.objectives.items()},
         group_size=run.group_size,
         order=run.order,
         one_language_a_group=run.one_language_a_group,
