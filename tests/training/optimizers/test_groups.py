@@ -100,6 +100,27 @@ def test_both_rates_have_the_schedules_shape() -> None:
             build_optimizer(config, named, peak_lr=peak_lr)
 
 
+def test_rates_by_name() -> None:
+    """The first pattern that is found counts, on top of the rates of matrices and heads."""
+    named: list[tuple[str, Tensor]] = [
+        ("model.encoder.words.weight", nn.Parameter(torch.ones(2, 2))),
+        ("model.encoder.layers.0.x.weight", nn.Parameter(torch.ones(2, 2))),
+        ("model.encoder.layers.1.x.weight", nn.Parameter(torch.ones(2, 2))),
+        ("model.encoder.layers.1.norm.weight", nn.Parameter(torch.ones(2))),
+        ("heads.nli.weight", nn.Parameter(torch.ones(2, 2))),
+    ]
+    rates = {r"words": 0.1, r"layers\.0\.": 0.5, r"layers": 0.25, r"^heads": 2.0}
+    for kind, matrix in (("adamw", 1.0), ("muon", 20.0)):
+        config = Optimizer(kind=kind, rates=rates, head_rate=3.0)  # type: ignore[arg-type]
+        optimizer = build_optimizer(config, named, peak_lr=1e-3)
+        set_lr(optimizer, 1e-3)
+        found = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+        expected = [0.1, 0.5 * matrix, 0.25 * matrix, 0.25, 6.0]
+        assert [found[p] for _, p in named] == pytest.approx([1e-3 * rate for rate in expected])
+    with pytest.raises(ConfigError, match="rates 'wrods' is in the name of no .*encoder.words"):
+        build_optimizer(Optimizer(rates={"wrods": 0.1}), named)
+
+
 def test_equal_settings_make_one_group() -> None:
     shapes = {"w": (2, 2), "b": (2,), "heads.a.w": (2, 2), "heads.a.b": (2,)}
     named = {name: nn.Parameter(torch.ones(shape)) for name, shape in shapes.items()}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from xlm.errors import ConfigError
@@ -38,6 +39,9 @@ class Optimizer:
     """adam, adamw: one kernel for all tensors, which also skips an update on the device."""
     head_rate: float = 1.0
     """The learning rate of heads is this times that of the model (XLM's XNLI has two rates)."""
+    rates: dict[str, float] = field(default_factory=dict, hash=False)
+    """The learning rate of parameters by their names, times this: regular expressions that are
+    searched for, such as "encoder.words", of which the first that is found counts."""
     matrix_lr: float | None = None
     """muon: the highest learning rate of the matrices; it follows the schedule's shape, and
     schedule.peak_lr is that of everything else. None: 0.02."""
@@ -58,6 +62,15 @@ class Optimizer:
                 raise ConfigError(f"optimizer {name} {value}: expected a number that is 0 or more")
         if self.momentum is not None and not (0 <= self.momentum < 1):
             raise ConfigError(f"optimizer momentum {self.momentum}: expected a number in [0, 1)")
+        for pattern, rate in self.rates.items():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ConfigError(
+                    f"optimizer rates {pattern!r}: no regular expression ({error})"
+                ) from None
+            if not (0 <= rate < math.inf):
+                raise ConfigError(f"optimizer rates {pattern!r} {rate}: expected 0 or more")
         self._check_kind()
 
     def _check_kind(self) -> None:

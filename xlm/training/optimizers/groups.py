@@ -25,8 +25,14 @@ def parameter_groups(
 
     ``rate`` of a group is its learning rate over the schedule's. Muon and LAMB also have
     ``parts``, see there. ``peak_lr`` is the schedule's highest rate, which Muon needs. Raises
-    ConfigError if it is 0 or absent then.
+    ConfigError if it is 0 or absent then, and if a pattern of ``rates`` is found in no name.
     """
+    for pattern in config.rates:
+        if not any(re.search(pattern, name) for name in named):
+            raise ConfigError(
+                f"optimizer rates {pattern!r} is in the name of no trainable parameter: names are "
+                f"such as {', '.join(list(named)[:3])}"
+            )
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
     settings = {name: _settings(config, name, p, peak_lr) for name, p in named.items()}
     order = sorted(named, key=lambda name: (_is_of_head(name), not settings[name]["decays"]))
@@ -53,6 +59,7 @@ def _settings(
         if _OF_LAYERS.search(name) and parameter.ndim == 2:
             settings["parts"] = _num_parts(name)
             settings["rate"] = _matrix_rate(config, peak_lr)
+    settings["rate"] *= next((r for p, r in config.rates.items() if re.search(p, name)), 1.0)
     return settings
 
 
