@@ -74,11 +74,15 @@ def _run(
     objectives: str,
     *,
     dropout: float = 0.0,
+    shared_words: bool = False,
     optimizer: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Run:
     layers = 1 if "translation" in objectives else 0
-    model = tiny.model(num_decoder_layers=layers, dropout=dropout, attention_dropout=dropout)
+    model = tiny.model(
+        num_decoder_layers=layers, dropout=dropout, attention_dropout=dropout,
+        shared_words=shared_words,
+    )  # fmt: skip
     if optimizer is not None:
         settings["optimizer"] = Optimizer(**optimizer)
     return tiny.recipe(folder, objectives=OBJECTIVES[objectives], model=model, **settings)

@@ -104,6 +104,20 @@ def test_optimizers_do_not_depend_on_the_number_of_processes(
     assert not torch.allclose(plain[name], expected[name])
 
 
+@pytest.mark.parametrize("order", ["together", "rotate"])
+def test_a_table_of_both_sides_does_not_depend_on_the_number_of_processes(
+    pool: Pool, tmp_path: Path, order: str
+) -> None:
+    """MLM reaches the table through the encoder alone, translation through both sides."""
+    arguments = {"objectives": "translation", "order": order, "dtype": "float64"}
+    expected, _ = _train(pool, tmp_path, 1, **arguments, shared_words=True)
+    apart, _ = _train(pool, tmp_path / "apart", 1, **arguments)
+    assert apart.keys() - expected.keys() == {"model.decoder.words.weight"}
+    found, _ = _train(pool, tmp_path, 2, **arguments, shared_words=True)
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-10)
+
+
 def test_losses_in_single_precision(pool: Pool, tmp_path: Path) -> None:
     arguments = {"objectives": "two heads", "order": "together", "dtype": "float32"}
     _, expected = _train(pool, tmp_path, 1, **arguments)

@@ -86,6 +86,22 @@ def test_what_of_a_preset_needs_another_value_is_left_out(given, window, bases, 
     assert ModelConfig(**dataclasses.asdict(config)) == config
 
 
+def test_a_resolved_shape_of_before_reads_as_it_did():
+    """config.yaml of a run from before any field could be null: every field has a value."""
+    saved = {
+        "preset": "rotary-tiny", "dim": 128, "num_layers": 4, "num_heads": 4,
+        "num_decoder_layers": 0, "language_embeddings": False, "num_segments": 0,
+        "feed_forward": None, "max_positions": 512, "positions": "rotary", "rotary_base": 10000.0,
+        "dropout": 0.0, "attention_dropout": 0.1, "embedding_noise": 0.0, "window": None,
+        "global_every": 1, "local_rotary_base": None, "embedding_norm": True,
+        "embedding_scale": False, "norm": "post", "first_norm": True, "norm_kind": "layer",
+        "qk_norm": False, "activation": "gelu", "biases": True, "initialization": "normal",
+        "tied_output": True, "output_transform": True, "layer_norm_eps": 1e-12,
+        "fused_layer_norm": False,
+    }  # fmt: skip
+    assert dataclasses.asdict(ModelConfig(**saved)) == {**saved, "shared_words": False}
+
+
 def test_null_is_not_given():
     nothing = {
         field.name: None for field in dataclasses.fields(ModelConfig) if field.default is None
