@@ -312,7 +312,7 @@ def row(name: str, direction: str, results: list[Converted], lost: str) -> dict[
     parities = [result.parity for result in results]
     assert all(parity.logits is not None for parity in parities), [p.notes for p in parities]
     first = [parity.tokenizer[0] for parity in parities]
-    last = [parity.tokenizer[-1] for parity in parities]
+    last = [parity.tokenizer[-2] for parity in parities]  # the last: text that xlm normalizes
     found = {
         "format": name,
         "direction": direction,

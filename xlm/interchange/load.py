@@ -22,7 +22,7 @@ from torch import Tensor
 
 from xlm.config import strict_yaml
 from xlm.data.corpora import DESCRIPTION
-from xlm.errors import CheckpointError, ConfigError, first_line, one_line
+from xlm.errors import CheckpointError, ConfigError, clipped, first_line, one_line
 from xlm.interchange.transformers.sentence_transformers import read_embedding
 from xlm.model.asking import OBJECTIVES
 from xlm.model.config import ModelConfig
@@ -94,8 +94,11 @@ def _opened(
     which: Literal["best", "latest"],
 ) -> PretrainedModel:
     path, given = Path(source).expanduser(), {"codes": codes, "vocabulary": vocabulary}
-    if path.suffix in (".pth", ".pt") and not path.exists():
-        raise ConfigError(f"{source} does not exist: expected {EXPECTED}")
+    if "\0" in str(source):
+        raise ConfigError(f"{str(source)!r}: a NUL is no part of a name: expected {EXPECTED}")
+    is_name = HUB_NAME.fullmatch(str(source)) and path.suffix not in (".pth", ".pt")
+    if not path.exists() and (any(given.values()) or not is_name):
+        raise ConfigError(f"{clipped(str(source))} does not exist: expected {EXPECTED}")
     if path.suffix == ".pth" and path.is_file():
         files = {name: Path(value) for name, value in given.items() if value is not None}
         read_original = _reader("xlm.interchange.original.checkpoint.read_original")
@@ -273,8 +276,8 @@ def fetch(name: str) -> Path:
             folder = Path(snapshot_download(name, allow_patterns=[*HUB_FILES, *HUB_PICKLED]))
     except Exception as error:  # the network, the hub, a name that nobody has ...
         raise CheckpointError(
-            f"{name} is no path here, and the Hugging Face hub does not give it "
-            f"({first_line(error)}); correct the path or the name, or fetch it by hand and give "
-            "its folder"
+            f"{name} does not exist here, and the Hugging Face hub does not give a model of that "
+            f"name ({clipped(first_line(error))}); correct the path or the name, or fetch it by "
+            "hand and give its folder"
         ) from error
     return folder

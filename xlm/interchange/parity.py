@@ -22,7 +22,7 @@ from torch import Tensor
 
 from xlm.batch import Batch
 from xlm.errors import CheckpointError, one_line
-from xlm.interchange.tokenizer_parity import Lines, compare_tokenizers
+from xlm.interchange.tokenizer_parity import Lines, compare_raw, compare_tokenizers
 from xlm.interchange.transformers.files import read_config
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
@@ -138,8 +138,8 @@ def measure(model: PretrainedModel, folder: str | Path, scores: TaskScores | Non
             reason = one_line(error, most=200)
             note = f"tokenizers were not compared: transformers cannot open it ({reason})"
             return replace(found, notes=(*found.notes, note))
-        lines = compare_tokenizers(model.tokenizer, theirs, pair.ids, pair.classes)
-        return replace(found, tokenizer=lines)
+        judged = (model.tokenizer, theirs, pair.ids, pair.classes)
+        return replace(found, tokenizer=(*compare_tokenizers(*judged), compare_raw(*judged)))
 
 
 def compare_bits(model: PretrainedModel, other: PretrainedModel) -> Parity:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from xlm import sample
 from xlm.text.normalize import normalize
+from xlm.text.tokenizers.hugging_face_files import UNNORMALIZED
 from xlm.text.tokenizers.tokenizer import Tokenizer
 
 
@@ -62,6 +63,21 @@ def compare_tokenizers(
         rows = map(peer.build_inputs_with_special_tokens, bypassed)
         result.append(compared("with bypass_tokenizer", rows))
     return tuple(result)
+
+
+def compare_raw(tokenizer: Tokenizer, peer: Any, ids: Tensor, classes: Tensor) -> Lines:
+    """Text that xlm normalizes first, as it comes, of ``UNNORMALIZED``: Indic letters with nukta,
+    decomposed Vietnamese, no-break spaces; see ``compare_tokenizers``.
+    """
+    mapped, least = ids.tolist(), classes.tolist()
+    rows = tokenizer.encode_lines(list(map(normalize, UNNORMALIZED)))
+    ours = [
+        [least[mapped[at]] for at in tokenizer.wrap(row).tokens.tolist()]
+        for row in map(_array, rows)
+    ]
+    theirs = [[least[at] for at in row] for row in peer(list(UNNORMALIZED))["input_ids"]]
+    what = f"{type(peer).__name__} on text that xlm normalizes"
+    return _compare_lines(what, UNNORMALIZED, ours, theirs)
 
 
 def _array(ids: Sequence[int]) -> Any:

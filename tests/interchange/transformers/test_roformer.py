@@ -117,8 +117,8 @@ def test_the_verb_measures_parity(tmp_path):
     assert done.parity.agrees and done.parity.logits <= TOLERANCE
     assert "RoFormerForMaskedLM" in done.parity.peer
     assert done.parity.batches == ("full rows", "padding", "pairs", "a whole window")
-    (lines,) = done.parity.tokenizer
-    assert lines.identical == lines.lines > 1000
+    lines, raw = done.parity.tokenizer
+    assert lines.identical == lines.lines > 1000 and raw.identical == raw.lines > 8
     assert PAIRS in done.lost
     # and a model that is not the same is noticed
     with torch.no_grad():

@@ -14,6 +14,7 @@ from xlm import sample
 from xlm.errors import ConfigError
 from xlm.interchange.transformers.sentencepiece_json import sentencepiece_json
 from xlm.text.normalize import normalize
+from xlm.text.tokenizers.hugging_face_files import UNNORMALIZED
 from xlm.text.tokenizers.learn import learn_sentencepiece
 from xlm.text.tokenizers.sentencepiece import SentencePieceTokenizer
 
@@ -168,3 +169,21 @@ def test_models_that_are_not_as_xlm_learns_them_are_refused(changes, expected):
     with pytest.raises(ConfigError) as caught:
         sentencepiece_json(SentencePieceTokenizer(written.getvalue()))
     assert expected in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", KINDS)
+@given(text=st.text(max_size=40))
+@settings(max_examples=150, deadline=None)
+def test_text_is_put_into_the_normal_form(pairs, key, text):
+    ours, theirs = pairs[key]
+    text = text.encode("utf-8", "replace").decode()
+    assert their_ids(theirs, text) == ours.encode(normalize(text))
+
+
+@pytest.mark.parametrize("key", KINDS)
+@pytest.mark.parametrize(
+    "text", [*UNNORMALIZED, "\ufeff \ufeff a", " \u00a0 ", "a\u0000b", "\u2028"]
+)
+def test_what_needs_the_normal_form_has_the_same_ids(pairs, key, text):
+    ours, theirs = pairs[key]
+    assert their_ids(theirs, text) == ours.encode(normalize(text))

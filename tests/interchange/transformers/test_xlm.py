@@ -363,12 +363,15 @@ def test_sentencepiece_models_go_with_a_tokenizer_json(tmp_path, kind):
     tokenizer = learn_sentencepiece(lines, 600, kind=kind)
     model = ours(tokenizer, max_positions=64)
     lost = write_transformers_xlm(model, tmp_path / "a")
-    assert any("<mask>" in line for line in lost)
+    assert any("spells a special token" in line for line in lost)
     found = transformers.AutoTokenizer.from_pretrained(tmp_path / "a")
     assert (found.pad_token_id, found.mask_token_id, found.bos_token_id) == (2, 4, 1)
     for line in [*lines, "</s> a <mask>", "<pad>", "नेपाल <0x0A>"]:
-        assert found(line)["input_ids"] == [1, *tokenizer.encode(line), 1]
-    assert found("<mask>", split_special_tokens=False)["input_ids"] == [1, 4, 1]
+        row = found(line, split_special_tokens=True)["input_ids"]
+        assert row == [1, *tokenizer.encode(line), 1]
+    assert found("<mask>")["input_ids"] == [1, 4, 1]
+    fill = transformers.pipeline("fill-mask", model=str(tmp_path / "a"))
+    assert fill("maya <mask> bread")[0]["score"] > 0
     again = read_transformers_xlm(tmp_path / "a")
     assert again.tokenizer.digest == tokenizer.digest
     write_transformers_xlm(again, tmp_path / "b")

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 
 import pytest
 
@@ -121,9 +122,9 @@ def test_rows_are_opened_by_the_end_symbol(learnt, tmp_path):
 def test_text_that_spells_special_tokens_is_text(learnt, tmp_path):
     write(learnt, tmp_path)
     found = peer(tmp_path)
-    inner = found("</s> a <special1>")["input_ids"][1:-1]
+    inner = found("</s> a <special1>", split_special_tokens=True)["input_ids"][1:-1]
     assert not {1, 5} & set(inner) and not {1, 5} & set(learnt.encode("</s> a <special1>"))
-    chosen = found("</s> a <special1>", split_special_tokens=False)["input_ids"][1:-1]
+    chosen = found("</s> a <special1>")["input_ids"][1:-1]
     assert chosen[0] == 1 and chosen[-1] == 5  # what `lost` says of it
 
 
@@ -183,7 +184,7 @@ def test_what_is_lost_is_counted(tmp_path):
     vocabulary = VOCABULARY.replace(b"th@@ 8\n", b"") + b"lo@@ 1\n"
     lost = " ".join(write(FastBpeTokenizer(CODES, vocabulary), tmp_path))
     assert "1 of 4 codes make a piece that the vocabulary lacks" in lost
-    assert "no id" not in lost and "repeated" not in lost and "white space" not in lost
+    assert "no id" not in lost and "repeated" not in lost and "hold white space" not in lost
     codes = CODES + b"t h 9\n\xc2\xa0 e 1\n< s> 1\n"
     lost = " ".join(write(FastBpeTokenizer(codes, VOCABULARY, max_vocab=20), tmp_path))
     assert "3 of 7 codes make" in lost
@@ -260,7 +261,7 @@ def test_merges_that_cannot_be_read(tmp_path, content, expected):
 def test_json_that_is_none(tmp_path, name, content):
     write(FastBpeTokenizer(CODES, VOCABULARY), tmp_path)
     (tmp_path / name).write_text(content)
-    assert f"{name}: " in message(read_xlm_tokenizer, tmp_path)
+    assert re.search(rf"{name}(:1)?: ", message(read_xlm_tokenizer, tmp_path))
 
 
 def test_files_that_are_missing_or_huge(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """SentencePiece models as ``tokenizer.json`` of Hugging Face's ``tokenizers`` library.
 
-The same pieces with the same scores, or the merges that they come from; ids stay.
+The same pieces with the same scores, or the merges that they come from; ids stay. Text is put into
+xlm's normal form first.
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ from xlm.text.tokenizers.sentencepiece import SentencePieceTokenizer
 
 SPACE = "\u2581"
 """Stands for a space in SentencePiece's pieces."""
+CONTROLS = r"\x00-\x1f\x7f" + "\u0080-\u009f\u2028\u2029"
+"""What the normal form takes for a space: C0, DEL, C1, separators of lines and paragraphs."""
+SPACES = " \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
+MARK = "\ufeff"
+"""The byte order mark."""
 _NORMAL, _USER_DEFINED = 1, 4
 _UNIGRAM, _BPE = 1, 2
 
@@ -42,6 +48,7 @@ def sentencepiece_json(tokenizer: SentencePieceTokenizer) -> tuple[bytes, list[s
     pieces = list(proto.pieces)
     made = Tokenizer(_unigram(proto, tokenizer) if _is_unigram(proto) else _bpe(proto, tokenizer))
     rules: list[Any] = [
+        *_normal_form(),
         # the sign itself is stripped at the end, as spaces are, and gets a space at the start
         normalizers.Replace(Regex(rf"[ {SPACE}]+\z"), ""),
         normalizers.Replace(Regex(rf"\A{SPACE}"), f" {SPACE}"),
@@ -73,6 +80,17 @@ def sentencepiece_json(tokenizer: SentencePieceTokenizer) -> tuple[bytes, list[s
             "two segmentations with equal scores the other may win"
         )
     return made.to_str(pretty=True).encode(), lost
+
+
+def _normal_form() -> list[Any]:
+    """``xlm.text.normalize.normalize``, which no text passes on its way to this tokenizer."""
+    return [
+        normalizers.Replace(Regex(f"[{CONTROLS}]"), " "),
+        normalizers.NFC(),
+        normalizers.Replace(Regex(f"[{SPACES}]+"), " "),
+        normalizers.Replace(Regex(r"\A "), ""),
+        normalizers.Replace(Regex(rf"\A{MARK}[{MARK} ]*"), ""),
+    ]
 
 
 def _check(proto: Any) -> None:

@@ -39,6 +39,7 @@ from xlm.model.transformer import Transformer
 from xlm.storage import read_json, write_whole
 from xlm.text.tokenizers.fastbpe import FastBpeTokenizer
 from xlm.text.tokenizers.hugging_face import read_hugging_face
+from xlm.text.tokenizers.hugging_face_files import SPELLED
 from xlm.text.tokenizers.sentencepiece import MODEL_FILE, SentencePieceTokenizer
 from xlm.text.tokenizers.tokenizer import Tokenizer
 
@@ -348,8 +349,7 @@ def _tokenizer_files(
         MODEL_FILE: tokenizer.model,  # from which the very same tokenizer is read again
         vocabularies.SETTINGS: vocabularies.to_json(settings),
     }
-    lines = [vocabularies.SPECIAL_TEXT.format(mask=tokenizer.pieces[tokenizer.mask_id])]
-    return files, [*lines, *lost]
+    return files, [SPELLED, *lost]
 
 
 def _config(model: PretrainedModel, languages: Mapping[str, int], causal: bool) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from xlm import strict_json
 from xlm.errors import ConfigError, DataError
 from xlm.strict_json import JsonError
 from xlm.text.tokenizers.fastbpe import END, INSIDE, SPECIALS, FastBpeTokenizer
+from xlm.text.tokenizers.hugging_face_files import NOT_NORMALIZED, SPELLED
 
 PIECES, MERGES, SETTINGS = "vocab.json", "merges.txt", "tokenizer_config.json"
 MAX_BYTES = 1 << 28
@@ -32,11 +33,6 @@ OPENING = (
     "tokenizer_config.json says bos_token </s>: XLM opens a sentence with </s>, XLMTokenizer by "
     "itself with <s>, a row that was never trained"
 )
-SPECIAL_TEXT = (
-    "tokenizer_config.json says split_special_tokens, so that text which spells a special token is "
-    "segmented like any other, as in xlm; tokenizer(text, split_special_tokens=False) takes "
-    "{mask} in a text for the mask"
-)
 COUNTS = "the counts of codes and vocabulary: merges.txt and vocab.json have no place for them"
 
 
@@ -49,7 +45,6 @@ def settings(languages: Mapping[str, int], max_positions: int) -> dict[str, Any]
         "model_max_length": max_positions,
         # XLM's model adds the *word* vector of each token type: they must not be passed on
         "model_input_names": ["input_ids", "attention_mask"],
-        "split_special_tokens": True,
     }
     if languages:
         content["lang2id"] = dict(languages)
@@ -113,7 +108,7 @@ def _merges(codes: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def _lost(tokenizer: FastBpeTokenizer, merges: list[tuple[str, str]]) -> list[str]:
-    lost = [MOSES, OPENING, SPECIAL_TEXT.format(mask=tokenizer.pieces[tokenizer.mask_id]), COUNTS]
+    lost = [MOSES, OPENING, SPELLED, NOT_NORMALIZED, COUNTS]
     known = {
         fields[0]
         for line in tokenizer.vocabulary.decode().split("\n")

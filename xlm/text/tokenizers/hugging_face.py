@@ -22,12 +22,14 @@ from xlm import strict_json
 from xlm.errors import DataError, one_line
 from xlm.text.tokenizers.hugging_face_files import (
     CONFIG_FILE,
+    NOT_NORMALIZED,
     ROLES,
     SOURCE_FILE,
     SPECIALS_FILE,
     SPELLED,
     byte_level_json,
     config_json,
+    keeps_normal_form,
     read_file,
     read_settings,
     token_name,
@@ -234,7 +236,8 @@ def transformers_files(
         SOURCE_FILE: tokenizer.content,
         CONFIG_FILE: config_json(tokenizer, "PreTrainedTokenizerFast", num_positions),
     }
-    return files, [SPELLED]
+    kept = keeps_normal_form(Backend.from_str(tokenizer.content.decode()))
+    return files, [SPELLED] if kept else [SPELLED, NOT_NORMALIZED]
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from xlm import strict_json
 from xlm.errors import DataError, clipped, one_line
 from xlm.storage import read_json
+from xlm.text.normalize import normalize
 from xlm.text.tokenizers.tokenizer import Tokenizer
 
 SOURCE_FILE, CONFIG_FILE, SPECIALS_FILE = (
@@ -38,6 +39,23 @@ SPELLED = (
     "text that spells a special token: transformers takes it for that token, unless it is called "
     "with split_special_tokens=True; here it stays text"
 )
+
+NOT_NORMALIZED = (
+    "xlm's normal form (NFC, one space for white space and control characters): transformers takes "
+    "text as it comes; pass it xlm.text.normalize.normalize(text)"
+)
+UNNORMALIZED = (
+    "ल\u095cका प\u095dता है", "Tie\u0302\u0301ng Vie\u0323\u0302t", "deux\u00a0mots", "two  spaces",
+    " at the ends ", "a tab\there", "水\u3000火", "\ufeffa mark", "cafe\u0301", "line\u2028ends",
+    "एक\u00a0दुई\u00a0तीन", "soft\u0085control",
+)  # fmt: skip
+"""Text that xlm puts into another form before any tokenizer sees it."""
+
+
+def keeps_normal_form(backend: Backend) -> bool:
+    """Return whether a tokenizer gives text the same ids in xlm's normal form and as it comes."""
+    pairs = [(text, normalize(text)) for text in UNNORMALIZED]
+    return all(backend.encode(one).ids == backend.encode(other).ids for one, other in pairs)
 
 
 def wordpiece_json(

@@ -23,9 +23,11 @@ from xlm.errors import ConfigError, DataError, one_line
 from xlm.text.tokenizers.hugging_face import check_unused
 from xlm.text.tokenizers.hugging_face_files import (
     CONFIG_FILE,
+    NOT_NORMALIZED,
     SOURCE_FILE,
     SPELLED,
     config_json,
+    keeps_normal_form,
     to_json,
 )
 from xlm.text.tokenizers.sentencepiece import SentencePieceTokenizer, encode_spans
@@ -243,7 +245,8 @@ def transformers_files(
         SOURCE_FILE: tokenizer_json(tokenizer),
         CONFIG_FILE: config_json(tokenizer, name, num_positions),
     }
-    lines = [SPELLED]
+    kept = keeps_normal_form(Backend.from_str(files[SOURCE_FILE].decode()))
+    lines = [SPELLED] if kept else [SPELLED, NOT_NORMALIZED]
     if fallback:
         lines.append(
             "byte fallback in XLMRobertaTokenizer, which makes characters without a piece <unk>; "
