@@ -367,7 +367,9 @@ def test_a_hub_that_refuses_or_is_missing(monkeypatch: Any) -> None:
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
     with pytest.raises(CheckpointError) as caught:
         load("nobody/nothing")
-    assert "nobody/nothing does not exist here, and the Hugging Face hub does not" in str(caught.value)
+    assert "nobody/nothing does not exist here, and the Hugging Face hub does not" in str(
+        caught.value
+    )
     assert "(401 Client Error.)" in str(caught.value) and "\n" not in str(caught.value)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ConfigError, match=r"needs the extra hf: pip install 'xlm-pretrain\[hf\]'"):
