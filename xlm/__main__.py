@@ -13,6 +13,7 @@ from xlm.errors import clipped
 
 VERBS = {
     "prepare": "learn a vocabulary and binarize text into a folder of corpora",
+    "describe": "say what prepared text, a model or a recipe is, and what a training takes",
     "pretrain": "train a model by a recipe, or go on with an interrupted run",
     "evaluate": "measure a run on held-out text, per language",
     "finetune": "fine-tune a model on tasks, and report every language",

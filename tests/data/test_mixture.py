@@ -220,3 +220,46 @@ def test_mixtures_that_cannot_be():
         Mixture({"mlm": text("mlm", "en", "en")})
     with pytest.raises(ConfigError, match="mlm draws from nothing"):
         Mixture({"mlm": []})
+
+
+# Units of size, caps on repeats, expectations.
+
+
+def test_sizes_in_tokens():
+    """Text of long sentences counts for more by tokens, and for as much by sentences."""
+    both = corpora(en=[9] * 20, ne=[4] * 20)
+    streams = [TextStream(both, name, objective="mlm", length=8, rows=2) for name in ("en", "ne")]
+    for unit, expected in (("sentences", [0.5, 0.5]), ("tokens", [2 / 3, 1 / 3])):
+        mixture = Mixture({"mlm": streams}, {"mlm": Sampling(alpha=1.0, by=unit)})
+        assert mixture.probabilities("mlm") == pytest.approx(expected)
+    assert [stream.text_size.tokens for stream in streams] == [200, 100]
+    with pytest.raises(ConfigError, match="sampling by characters: the characters of mlm/en are"):
+        Mixture({"mlm": streams}, {"mlm": Sampling(by="characters")})
+
+
+def test_no_text_is_repeated_more_often_than_the_cap():
+    streams = text("mlm", "en", "hi", "ne")
+    sampling = Sampling(rule="unimax", max_epochs=2.0)
+    last = sum(2 * stream.batches_per_epoch for stream in streams)
+    for steps in (1, 5, int(last)):
+        mixture = Mixture({"mlm": streams}, {"mlm": sampling}, group_size=1, num_steps=steps)
+        rows = mixture.table(steps)
+        assert all(row.epochs <= 2 + 1e-9 for row in rows)
+        assert sum(row.probability for row in rows) == pytest.approx(1)
+        reached = [row for row in rows if row.epochs < 2 - 1e-9]
+        assert len({round(row.probability, 9) for row in reached}) <= 1  # the others share alike
+    with pytest.raises(ConfigError, match="objectives.mlm.sampling: max_epochs is 2, which"):
+        Mixture({"mlm": streams}, {"mlm": sampling}, group_size=1, num_steps=int(last) + 1)
+    with pytest.raises(ConfigError, match="rule unimax needs the number of steps"):
+        Mixture({"mlm": streams}, {"mlm": sampling})
+
+
+def test_the_cap_counts_the_draws_of_its_objective_alone():
+    """Two objectives in turn: each has half of the updates."""
+    sampling = Sampling(rule="unimax", max_epochs=1.0)
+    streams = {"mlm": text("mlm", "en", "ne"), "tlm": pairs("tlm")}
+    epochs = sum(stream.batches_per_epoch for stream in streams["mlm"])
+    mixture = Mixture(streams, {"mlm": sampling}, group_size=1, num_steps=2 * int(epochs))
+    found = {row.stream: row.epochs for row in mixture.table(2 * int(epochs))}
+    assert found["en"] <= 1 + 1e-9 and found["ne"] <= 1 + 1e-9
+    assert found["en"] + found["ne"] > 1.9

@@ -94,7 +94,7 @@ def test_values_that_are_no_schedule(value, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"rule": "fair"}, "expected alpha, temperature, shares or uniform"),
+        ({"rule": "fair"}, "expected alpha, temperature, shares, uniform or unimax"),
         ({"alpha": -1}, "alpha must be"),
         ({"alpha": math.inf}, "alpha must be"),
         ({"rule": "temperature", "temperature": 0}, "temperature must be"),
@@ -114,3 +114,62 @@ def test_shares_name_exactly_what_is_drawn_from():
             Sampling(rule="shares", shares=shares).probabilities(SIZES)
     with pytest.raises(ConfigError, match="nothing to draw from at step 0"):
         Sampling(rule="shares", shares={"en": 0.0, "ne": [[0, 0], [9, 1]]}).probabilities(SIZES)
+
+
+# Units, an alpha that changes, and caps on repeats.
+
+
+def test_alpha_between_points():
+    sampling = Sampling(alpha=[[0, 1.0], [100, 0.5]])
+    assert sampling.staged and not Sampling().staged
+    for step, alpha in ((0, 1.0), (50, 0.75), (100, 0.5), (10**6, 0.5)):
+        assert sampling.probabilities(SIZES, step) == Sampling(alpha=alpha).probabilities(SIZES)
+
+
+def published_unimax(sizes, num_draws, most):
+    """Algorithm 1 of Chung et al. (2023), as it stands there: smallest text first."""
+    left, chosen = num_draws, {}
+    by_size = sorted(sizes, key=lambda name: sizes[name])
+    for place, name in enumerate(by_size):
+        share = left / (len(by_size) - place)
+        chosen[name] = most * sizes[name] if share > most * sizes[name] else share
+        left -= chosen[name]
+    total = sum(chosen.values())
+    return {name: chosen[name] / total for name in sizes}
+
+
+@pytest.mark.parametrize("num_draws", [1, 50, 120, 250, 400])
+@pytest.mark.parametrize("most", [1.0, 2.5, 4.0])
+def test_unimax_is_the_published_algorithm(num_draws, most):
+    epochs = {"en": 900.0, "hi": 60.0, "ne": 10.0, "zu": 10.0}
+    sampling = Sampling(rule="unimax", max_epochs=most)
+    found = sampling.capped(epochs, num_draws)
+    assert found == pytest.approx(published_unimax(epochs, num_draws, most))
+    assert sum(found.values()) == pytest.approx(1) and list(found) == list(epochs)
+    for name, probability in found.items():
+        assert probability * num_draws <= most * epochs[name] + 1e-9
+
+
+def test_unimax_refuses_a_run_that_the_text_cannot_feed():
+    sampling = Sampling(rule="unimax", max_epochs=2)
+    assert sampling.capped({"en": 30.0, "ne": 20.0}, 100) == {"en": 0.6, "ne": 0.4}
+    with pytest.raises(ConfigError, match="reaches after 100 micro-batches, and the run draws 150"):
+        sampling.capped({"en": 30.0, "ne": 20.0}, 150)
+    sampling = Sampling(rule="unimax", max_epochs=3)  # as that message advises
+    assert sampling.capped({"en": 30.0, "ne": 20.0}, 150)["en"] == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rule": "unimax"}, "rule 'unimax' with max_epochs None: rule unimax needs it"),
+        ({"max_epochs": 3.0}, "rule 'alpha' with max_epochs 3.0: .*no other takes it"),
+        ({"rule": "unimax", "max_epochs": 0.0}, "max_epochs must be above 0: found 0.0"),
+        ({"by": "words"}, "sampling by 'words': expected sentences, tokens or characters"),
+        ({"alpha": [[0, -1.0]]}, "sampling alpha: expected numbers >= 0"),
+        ({"alpha": []}, "sampling alpha: expected a number or points"),
+    ],
+)
+def test_new_settings_that_cannot_be(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        Sampling(**settings)

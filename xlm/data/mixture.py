@@ -7,7 +7,7 @@ micro-batches of each stream are used up (the cursors).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -82,7 +82,9 @@ class Mixture:
         order: Order = "rotate",
         one_language_a_group: bool = False,
         seed: int = 0,
+        num_steps: int | None = None,
     ):
+        """``num_steps`` are those of the whole run, which rule ``unimax`` shares out."""
         self.streams = {name: tuple(several) for name, several in streams.items()}
         self.samplings = {name: Sampling() for name in streams} | dict(samplings or {})
         self.weights: dict[str, Piecewise] = {name: 1.0 for name in streams}
@@ -93,6 +95,11 @@ class Mixture:
         self.one_language_a_group = one_language_a_group
         self.seed = seed
         self._check()
+        self._capped = {
+            name: self._share_out(name, num_steps)
+            for name, sampling in self.samplings.items()
+            if sampling.rule == "unimax"
+        }
         self._constant = {
             name: self._draw_probabilities(name, 0)
             for name, sampling in self.samplings.items()
@@ -149,8 +156,25 @@ class Mixture:
         return self._draw_probabilities(objective, step)
 
     def _draw_probabilities(self, objective: str, step: float) -> NDArray[np.float64]:
-        sizes = {stream.name: stream.num_sentences for stream in self.streams[objective]}
-        return np.array(list(self.samplings[objective].probabilities(sizes, step).values()))
+        if objective in self._capped:
+            return self._capped[objective]
+        sampling, streams = self.samplings[objective], self.streams[objective]
+        sizes = {stream.name: _size(stream, sampling.by) for stream in streams}
+        return np.array(list(sampling.probabilities(sizes, step).values()))
+
+    def _share_out(self, objective: str, num_steps: int | None) -> NDArray[np.float64]:
+        """Probabilities by rule ``unimax``, in the units of micro-batches."""
+        if num_steps is None:
+            raise ConfigError(f"{objective}: rule unimax needs the number of steps of the run")
+        epochs = {
+            stream.name: float(stream.batches_per_epoch) for stream in self.streams[objective]
+        }
+        num_draws = self._expected_draws(num_steps)[objective]
+        try:
+            shares = self.samplings[objective].capped(epochs, num_draws)
+        except ConfigError as error:
+            raise ConfigError(f"objectives.{objective}.sampling: {error}") from None
+        return np.array(list(shares.values()))
 
     def _active(self, step: float) -> dict[str, float]:
         weights = {name: piecewise(self.weights[name], step) for name in self.streams}
@@ -185,7 +209,7 @@ class Mixture:
     def table(self, num_steps: int) -> list[TableRow]:
         """What a run of ``num_steps`` will see of each stream, in expectation."""
         last = max(num_steps - 1, 0)
-        seen = self._expected_micro_batches(num_steps)
+        seen = self.expected_micro_batches(num_steps)
         rows = []
         for name, several in self.streams.items():
             first, end = self.probabilities(name, 0), self.probabilities(name, last)
@@ -203,19 +227,51 @@ class Mixture:
                 )
         return rows
 
-    def _expected_micro_batches(self, num_steps: int) -> dict[str, NDArray[np.float64]]:
-        """Micro-batches drawn from each stream, looking at ``TABLE_STEPS`` steps at most."""
+    def expected_micro_batches(self, num_steps: int) -> dict[str, NDArray[np.float64]]:
+        """Return the expected micro-batches of each stream, by objective, in ``num_steps``.
+
+        A staged mixture is looked at ``TABLE_STEPS`` times at most.
+        """
         seen = {name: np.zeros(len(several)) for name, several in self.streams.items()}
+        for step, groups in self._looks(num_steps):
+            for name, number in groups.items():
+                seen[name] += self.probabilities(name, step) * number * self.group_size
+        return seen
+
+    def _expected_draws(self, num_steps: int) -> dict[str, float]:
+        """Micro-batches of each objective in the whole run, whichever stream they are of."""
+        draws = dict.fromkeys(self.streams, 0.0)
+        for _, groups in self._looks(num_steps):
+            for name, number in groups.items():
+                draws[name] += number * self.group_size
+        return draws
+
+    def _looks(self, num_steps: int) -> Iterator[tuple[float, dict[str, float]]]:
+        """Steps spread over a run, and the groups of each objective that a look stands for."""
         num_looks = min(num_steps, TABLE_STEPS)
         for look in range(num_looks):
             step = (look + 0.5) * num_steps / num_looks - 0.5
             active = self._active(step)
             turns = self._turns(active)
-            for name in active:
-                groups = turns.count(name) / len(turns) if turns else 1.0
-                share = self.probabilities(name, step) * groups
-                seen[name] += share * self.group_size * num_steps / num_looks
-        return seen
+            yield (
+                step,
+                {
+                    name: (turns.count(name) / len(turns) if turns else 1.0) * num_steps / num_looks
+                    for name in active
+                },
+            )
+
+
+def _size(stream: Stream, unit: str) -> int:
+    if unit == "sentences":
+        return stream.num_sentences
+    size: int = getattr(stream.text_size, unit)
+    if not size and stream.num_sentences:
+        raise ConfigError(
+            f"sampling by {unit}: the {unit} of {stream.id} are not known; go by sentences or "
+            "tokens"
+        )
+    return size
 
 
 def advance(cursors: Mapping[str, int], groups: Iterable[Group]) -> dict[str, int]:

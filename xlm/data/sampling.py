@@ -8,9 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from xlm.errors import ConfigError
+
+Rule = Literal["alpha", "temperature", "shares", "uniform", "unimax"]
 
 Piecewise = float | list[list[float]]
 """A number, or points [[step, value], ...] joined by straight lines."""
@@ -56,21 +58,33 @@ def piecewise(value: Piecewise, step: float) -> float:
 class Sampling:
     """How often each language or pair of an objective is drawn."""
 
-    rule: Literal["alpha", "temperature", "shares", "uniform"] = "alpha"
-    """``alpha`` and ``temperature`` go by sentence counts, ``shares`` are given, ``uniform``."""
-    alpha: float = 0.7
-    """Rule ``alpha``: q ~ p ** alpha (XLM section 3.1); 1 follows the data, 0 is uniform."""
+    rule: Rule = "alpha"
+    """``alpha`` and ``temperature`` go by the sizes of the texts, ``shares`` are given,
+    ``uniform``; ``unimax`` is uniform, but no text is repeated more than ``max_epochs`` times in
+    the run: the others share the rest (UniMax, Chung et al. 2023, section 3)."""
+    by: Literal["sentences", "tokens", "characters"] = "sentences"
+    """Rules ``alpha`` and ``temperature``: the unit of the sizes."""
+    alpha: float | list[list[float]] = 0.7
+    """Rule ``alpha``: q ~ p ** alpha (XLM section 3.1); 1 follows the data, 0 is uniform. A number
+    or points [[step, alpha], ...]."""
     temperature: float = 1.0
     """Rule ``temperature``: q ~ p ** (1 / temperature)."""
     shares: dict[str, float | list[list[float]]] = field(default_factory=dict)
     """Rule ``shares``: of each language, a number or points [[step, share], ...], scaled to 1."""
+    max_epochs: float | None = None
+    """Rule ``unimax``: passes over a text, at most, in the whole run."""
 
     def __post_init__(self) -> None:
-        if self.rule not in ("alpha", "temperature", "shares", "uniform"):
+        if self.rule not in get_args(Rule):
             raise ConfigError(
-                f"sampling rule {self.rule!r}: expected alpha, temperature, shares or uniform"
+                f"sampling rule {self.rule!r}: expected alpha, temperature, shares, uniform or "
+                "unimax"
             )
-        if not _is_number(self.alpha) or self.alpha < 0:
+        if self.by not in ("sentences", "tokens", "characters"):
+            raise ConfigError(f"sampling by {self.by!r}: expected sentences, tokens or characters")
+        if isinstance(self.alpha, list):
+            check_piecewise(self.alpha, "sampling alpha")
+        elif not _is_number(self.alpha) or self.alpha < 0:
             raise ConfigError(f"sampling alpha must be a number >= 0: found {self.alpha}")
         if not _is_number(self.temperature) or self.temperature <= 0:
             raise ConfigError(f"sampling temperature must be above 0: found {self.temperature}")
@@ -81,14 +95,51 @@ class Sampling:
                 f"sampling rule {self.rule!r} with shares {self.shares}: rule shares needs them, "
                 "no other takes them"
             )
+        self._check_unimax()
+
+    def _check_unimax(self) -> None:
+        if (self.rule == "unimax") != (self.max_epochs is not None):
+            raise ConfigError(
+                f"sampling rule {self.rule!r} with max_epochs {self.max_epochs}: rule unimax needs "
+                "it, no other takes it"
+            )
+        if self.max_epochs is not None and not (
+            _is_number(self.max_epochs) and self.max_epochs > 0
+        ):
+            raise ConfigError(f"sampling max_epochs must be above 0: found {self.max_epochs}")
 
     @property
     def staged(self) -> bool:
         """Whether probabilities change with the step."""
+        if self.rule == "alpha" and isinstance(self.alpha, list):
+            return True
         return any(isinstance(share, list) for share in self.shares.values())
 
+    def capped(self, epochs: Mapping[str, float], num_draws: float) -> dict[str, float]:
+        """Return the probability of each name by rule ``unimax``.
+
+        ``epochs`` are the draws that one pass over each text takes, ``num_draws`` those of the
+        whole run. Texts that last get equal shares; the others exactly ``max_epochs`` passes.
+        Raises ConfigError if all texts together do not last that long.
+        """
+        assert self.max_epochs is not None
+        most = {name: self.max_epochs * epoch for name, epoch in epochs.items()}
+        total = math.fsum(most.values())
+        if total < num_draws:
+            raise ConfigError(
+                f"max_epochs is {self.max_epochs:g}, which the text reaches after {total:,.0f} "
+                f"micro-batches, and the run draws {num_draws:,.0f}: raise max_epochs to "
+                f"{self.max_epochs * num_draws / total:.3g} or more, train fewer steps, or add text"
+            )
+        shares: dict[str, float] = {}
+        left = num_draws
+        for place, name in enumerate(sorted(most, key=lambda own: most[own])):
+            shares[name] = min(most[name], left / (len(most) - place))
+            left -= shares[name]
+        return {name: shares[name] / num_draws for name in epochs}
+
     def probabilities(self, sizes: Mapping[str, int], step: float = 0) -> dict[str, float]:
-        """The probability of each name, given its number of sentences, at ``step``.
+        """The probability of each name, given its size in the unit ``by``, at ``step``.
 
         A name without sentences is never drawn but by its share. Raises ConfigError where shares
         do not name exactly these, or where nothing is left to draw from.
@@ -110,7 +161,10 @@ class Sampling:
                     f"{', '.join(sorted(sizes))}: give each of these a share"
                 )
             return {name: piecewise(self.shares[name], step) for name in sizes}
-        powers = {"alpha": self.alpha, "temperature": 1 / self.temperature, "uniform": 0.0}
+        if self.rule == "unimax":
+            raise ConfigError("rule unimax shares out a whole run: see capped")
+        alpha = piecewise(self.alpha, step)
+        powers = {"alpha": alpha, "temperature": 1 / self.temperature, "uniform": 0.0}
         power = powers[self.rule]
         total = sum(sizes.values())
         return {name: (size / total) ** power if size else 0.0 for name, size in sizes.items()}

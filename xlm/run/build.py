@@ -99,6 +99,7 @@ def build_mixture(run: Run, streams: Mapping[str, Sequence[Stream]]) -> Mixture:
         order=run.order,
         one_language_a_group=run.one_language_a_group,
         seed=run.seed,
+        num_steps=run.steps,
     )
 
 

@@ -18,6 +18,7 @@ from xlm.run.folder import RunFolder
 from xlm.run.held_out import Figures
 from xlm.run.selection import History, evaluations, to_history
 from xlm.run.session import Session, begin
+from xlm.run.shares import as_record, realized_shares, share_lines
 from xlm.training.allocator import freed_memory_kept
 from xlm.training.distributed.processes import Parallel
 from xlm.training.learner import Learner
@@ -119,6 +120,10 @@ def finish(session: Session) -> None:
             for split in held_out.streams
             if held_out.has(split)
         }
+    if rows := realized_shares(trainer.mixture, trainer.state):
+        values["shares"] = as_record(rows)
+        for line in share_lines(rows):
+            reporter.journal.say(line)
     reporter.end(values)
 
 

@@ -1,0 +1,175 @@
+"""Prepared text, a model or a recipe in a few lines: most of all, what a training will take.
+
+Use as ``describe(Describe(path=...))``, ``xlm describe PATH`` or ``python -m xlm.describe``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from xlm.config import strict_yaml
+from xlm.config.cli import read, run_verb
+from xlm.config.console import say
+from xlm.config.trust import Trust
+from xlm.data.corpora import Corpora
+from xlm.data.verification import is_corpora
+from xlm.errors import ConfigError, DataError
+from xlm.interchange.load import load
+from xlm.preparation.config import SPLITS, Prepare
+from xlm.preparation.reading import scan
+from xlm.preparation.report import REPORT
+from xlm.preparation.statistics import corpora_figures, vocabulary_overlap
+from xlm.run.config import Run, read_run
+from xlm.run.description import describe_run
+from xlm.run.shares import describe_shares
+from xlm.storage import read_json
+from xlm.tables import aligned
+from xlm.training.restore import CHECKPOINTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Describe:
+    """Say in a few lines what prepared text, a model or a recipe is, and what a training takes."""
+
+    path: str
+    """A folder of prepared text, a model (anything that xlm.load takes), a run, or a recipe."""
+    measure: bool = True
+    """Of a recipe of xlm pretrain: train a few updates, thrown away, for time and memory."""
+    trust: str | None = None
+    """The folder of objectives of your own that a run names."""
+
+
+def describe(config: Describe) -> list[str]:
+    """Return the lines about what lies at ``config.path``.
+
+    Raises ConfigError, DataError or CheckpointError, in one line, for what cannot be described.
+    """
+    path, trust = Path(config.path).expanduser(), Trust(config.trust)
+    if is_corpora(path):
+        return list(_text(path))
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        return list(_recipe(path, trust, config.measure))
+    if (path / CHECKPOINTS).is_dir():
+        run = read_run(path, trust)
+        return [*describe_shares(path, run), "", *_model(config.path)]
+    return list(_model(config.path))
+
+
+def _text(path: Path) -> Iterator[str]:
+    corpora = Corpora.open(path)
+    texts = corpora_figures(corpora)
+    rows = [("text", "sentences", "subwords", "a word", "unknown", "as bytes", "median", "longest")]
+    for text in texts:
+        side = "" if text["name"] == text["language"] else f" ({text['language']})"
+        rows.append(
+            (
+                f"{text['split']} {text['name']}{side}",
+                f"{text['sentences']:,}",
+                f"{text['tokens']:,}",
+                _figure(text["fertility"], ".2f"),
+                _figure(text["unknown_rate"], ".3%"),
+                _figure(text["byte_rate"], ".3%"),
+                str(text["percentiles"].get("50", "-")),
+                str(text["longest"]),
+            )
+        )
+    num_languages = len(corpora.languages)
+    yield f"{path}: a vocabulary of {corpora.tokenizer.vocab_size:,}, {num_languages} languages"
+    yield from aligned(rows)
+    overlap = vocabulary_overlap(corpora)
+    names = overlap["languages"]
+    if len(names) > 1:
+        yield "share of a row's training subwords that the column's text has too:"
+        shares = zip(names, overlap["shares"], strict=True)
+        yield from aligned(
+            [("", *names), *((name, *(_figure(s, ".1%") for s in own)) for name, own in shares)]
+        )
+    if (path / REPORT).exists():
+        yield from _report(read_json(path / REPORT, error=DataError))
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _report(report: Mapping[str, Any]) -> Iterator[str]:
+    for name, own in report.get("read", {}).items():
+        for reason, number in own["dropped"].items():
+            yield f"{name}: {number:,} of {own['read']:,} lines dropped ({reason})"
+    for text in report.get("held_out", ()):
+        if text["share"]:
+            yield (
+                f"{text['name']}: {text['share']:.2%} of its lines stand in training text "
+                f"({text['exact']:,} exact, {text['edited']:,} edited)"
+            )
+
+
+def _recipe(path: Path, trust: Trust, measure: bool) -> Iterator[str]:
+    node = strict_yaml.compose_file(str(path))
+    keys = {key.value for key, _ in node.value} if isinstance(node, yaml.MappingNode) else set()
+    if "tasks" in keys:
+        raise ConfigError(
+            f"{path} is a recipe of xlm finetune: expected one of xlm pretrain or xlm prepare; "
+            "xlm finetune reads its tasks' files first and says what it trains"
+        )
+    if keys & {"text", "pairs"}:
+        yield from _sources(read(Prepare, path, trust))
+        return
+    run = read(Run, path, trust)
+    if not is_corpora(Path(run.data).expanduser()):
+        raise ConfigError(
+            f"{path}: its data, {run.data}, is not prepared: run xlm prepare before, or describe "
+            "the recipe of xlm prepare"
+        )
+    yield from describe_run(run, Corpora.open(run.data), measure=measure)
+
+
+def _sources(config: Prepare) -> Iterator[str]:
+    """Count the lines of every source by reading it."""
+    rows: list[tuple[str, ...]] = [("text", "lines", "usable", "words", "characters")]
+    for split in SPLITS:
+        for name in config.names(split):
+            num = usable = words = characters = 0
+            for sides in scan(config, split, name):
+                num += 1
+                if not any(side.reason for side in sides):
+                    usable += 1
+                    words += sum(len(side.text.split()) for side in sides)
+                    characters += sum(len(side.text) for side in sides)
+            figures = (f"{figure:,}" for figure in (num, usable, words, characters))
+            rows.append((f"{split} {name}", *figures))
+    yield from aligned(rows)
+    wanted, given = config.vocabulary, config.vocabulary.folder or config.vocabulary.model
+    learned = f"one of {wanted.size:,} ({wanted.kind}) learned on this text"
+    yield f"vocabulary: {given or wanted.codes or learned}; written to {config.folder}"
+
+
+def _model(source: str) -> Iterator[str]:
+    model = load(source)
+    shape = model.transformer.config
+    num = sum(parameter.numel() for parameter in model.transformer.parameters())
+    languages = ", ".join(model.languages) or "none told apart"
+    yield f"{source}: {num:,} parameters, {4 * num / 2**20:,.1f} MiB in float32"
+    yield (
+        f"width {shape.dim}, layers {shape.num_layers}, heads {shape.num_heads}, "
+        f"{shape.max_positions} positions; vocabulary {model.tokenizer.vocab_size:,}"
+    )
+    yield f"languages: {languages}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """``xlm describe``: see ``Describe``."""
+
+    def act(config: Describe) -> None:
+        say("\n".join(describe(config)))
+
+    run_verb(Describe, "describe", act, arguments, positional="path")
+
+
+if __name__ == "__main__":
+    main()
