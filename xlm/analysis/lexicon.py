@@ -110,14 +110,16 @@ def _by_csls(x: Vectors, y: Vectors) -> NDArray[np.int64]:
 def _precisions(
     name: str, ids: NDArray[np.int64], entries: Entries, seed: int
 ) -> dict[str, Estimate]:
-    first = _first_hits(ids, entries.gold)
+    widest = max(map(len, entries.gold))
+    gold = np.array([[*own, *[-1] * (widest - len(own))] for own in entries.gold])
+    first = _first_hits(ids, gold)
     num = len(ids)
-    sizes = np.array([len(own) for own in entries.gold])
     drawn: dict[int, list[float]] = {cut: [] for cut in CUTS}
     for order in permutations(num, seed, "words"):
-        places = _first_hits(ids, [entries.gold[at] for at in order])
+        places = _first_hits(ids, gold[order])
         for cut in CUTS:
             drawn[cut].append(float((places < cut).mean()))
+    sizes = (gold >= 0).sum(1)
     found = {}
     for cut in CUTS:
         own = intervals.share(int((first < cut).sum()), num)
@@ -127,15 +129,13 @@ def _precisions(
     return found
 
 
-def _first_hits(ids: NDArray[np.int64], gold: Sequence[Sequence[int]]) -> NDArray[np.int64]:
-    """Return the place of the first candidate that is right, the width of ``ids`` if none is."""
-    width = ids.shape[1]
-    found = np.full(len(ids), width)
-    for row, own in enumerate(gold):
-        hits = np.isin(ids[row], own)
-        if hits.any():
-            found[row] = hits.argmax()
-    return found
+def _first_hits(ids: NDArray[np.int64], gold: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the place of the first candidate that is right, the largest cut if none is.
+
+    ``ids`` ``[N, k]``, ``gold`` ``[N, g]`` with -1 behind those that have fewer.
+    """
+    hits = (ids[:, :, None] == gold[:, None, :]).any(2)
+    return np.where(hits.any(1), hits.argmax(1), max(CUTS))
 
 
 def orthogonal_map(x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xlm.errors import CheckpointError, ConfigError
-from xlm.model.asking import OBJECTIVES
+from xlm.model.asking import CAUSAL, trained_with
 from xlm.model.pooling import Pooling, pool
 from xlm.model.pretrained import PretrainedModel
 from xlm.text.normalize import normalize
-from xlm.text.tokenizers.tokenizer import Ids, Tokenizer
+from xlm.text.tokenizers.tokenizer import Ids, Tokenizer, Wrapped
 
 States = NDArray[np.float32]
 WINDOW = 10_000
@@ -56,8 +56,8 @@ class Words(NamedTuple):
 
 def is_causal(model: PretrainedModel) -> bool:
     """Return whether all objectives that the model is known to come from are causal."""
-    names = model.extra.get(OBJECTIVES) or []
-    return bool(names) and all("Causal" in name for name in names)
+    names = trained_with(model)
+    return all("Causal" in name for name in names) if names else bool(model.extra.get(CAUSAL))
 
 
 def num_layers(model: PretrainedModel) -> int:
@@ -96,7 +96,6 @@ def encode_words(tokenizer: Tokenizer, words: Sequence[str]) -> Words:
     return Words(np.array(ids, dtype=np.int64), np.minimum(own, max(len(words) - 1, 0)))
 
 
-@torch.inference_mode()
 def layer_batches(
     model: PretrainedModel, rows: Sequence[Ids], language: str | None, *, tokens: int
 ) -> Iterator[tuple[list[int], Tensor, list[Tensor]]]:
@@ -105,16 +104,23 @@ def layer_batches(
     Rows get their special tokens here; states are float32 ``[B, T, D]`` on the model's device.
     Raises CheckpointError, which names the layer, for states that are not numbers.
     """
+    wrapped = [model.tokenizer.wrap(row) for row in rows]
+    return wrapped_batches(model, wrapped, language, tokens=tokens)
+
+
+@torch.inference_mode()
+def wrapped_batches(
+    model: PretrainedModel,
+    rows: Sequence[Wrapped],
+    language: str | None,
+    second_language: str | None = None,
+    *,
+    tokens: int,
+) -> Iterator[tuple[list[int], Tensor, list[Tensor]]]:
+    """Yield as ``layer_batches`` does, of rows that have their special tokens."""
     device, causal = next(model.transformer.parameters()).device, is_causal(model)
-    order = sorted(range(len(rows)), key=lambda at: -len(rows[at]))
-    specials = model.tokenizer.num_specials("xlm", pair=False)
-    start = 0
-    while start < len(order):
-        size = max(1, tokens // (len(rows[order[start]]) + specials))
-        own = order[start : start + size]
-        start += size
-        batch = model.batch_rows([model.tokenizer.wrap(rows[at]) for at in own], language)
-        batch = batch.to(device)
+    for own in by_length([len(row.tokens) for row in rows], tokens):
+        batch = model.batch_rows([rows[at] for at in own], language, second_language).to(device)
         layers = [
             states.float()
             for states in model.transformer.encode_layers(
@@ -129,6 +135,16 @@ def layer_batches(
                     "damaged, or overflowed where they were made"
                 )
         yield own, batch.lengths, layers
+
+
+def by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
+    """Yield the numbers of rows that go together, the longest first, ``tokens`` cells at most."""
+    order = sorted(range(len(lengths)), key=lambda at: -lengths[at])
+    start = 0
+    while start < len(order):
+        size = max(1, tokens // max(1, lengths[order[start]]))
+        yield order[start : start + size]
+        start += size
 
 
 def sentence_states(

@@ -1,0 +1,229 @@
+"""Minimal pairs: does a model find the right sentence of two likelier? (MonoTrans, section 4.3.)
+
+A masked model sees the sentence with the one piece that differs masked and `` .`` behind, and the
+likelier of the two pieces counts; a causal one reads both sentences. Pairs that differ in more than
+one piece are left out, not counted wrong as in bert-syntax; a tie is half.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from xlm.analysis import intervals
+from xlm.analysis.intervals import Estimate, Null, mean_of, undefined
+from xlm.analysis.readers import MinimalPair
+from xlm.analysis.states import by_length, encode_words, is_causal, longest
+from xlm.errors import ConfigError, DataError
+from xlm.model.asking import NO_HEAD
+from xlm.model.pretrained import PretrainedModel
+from xlm.text.normalize import normalize
+from xlm.text.tokenizers.tokenizer import Ids, Tokenizer
+
+CHANCE = Null(0.5)
+END = " ."
+_ANIMACY = re.compile(r"_(in)?anim$")
+
+
+class Judged(NamedTuple):
+    """What a model says of pairs."""
+
+    credit: NDArray[np.float64]
+    """1 if the right sentence is likelier, a half for a tie, NaN if the pair was left out."""
+    num_inputs: int
+    """Different rows that the model read."""
+
+
+class Masked(NamedTuple):
+    """A row with one mask, and the pieces of the right and of the wrong sentence for it."""
+
+    ids: Ids
+    at: int
+    right: int
+    wrong: int
+
+
+def masked_pair(tokenizer: Tokenizer, pair: MinimalPair) -> Masked | None:
+    """Return the row of a pair that differs in one word, of one piece in both; None of another."""
+    texts = [normalize(text + END).split(" ") for text in (pair.right, pair.wrong)]
+    if len(texts[0]) != len(texts[1]):
+        return None
+    words = [at for at, (one, two) in enumerate(zip(*texts, strict=True)) if one != two]
+    if len(words) != 1:
+        return None
+    sides = [encode_words(tokenizer, own) for own in texts]
+    places = [np.flatnonzero(own.word == words[0]) for own in sides]
+    if any(len(own) != 1 for own in places) or len(sides[0].ids) != len(sides[1].ids):
+        return None
+    at = int(places[0][0])
+    right, wrong = int(sides[0].ids[at]), int(sides[1].ids[at])
+    ids = sides[0].ids.copy()
+    ids[at] = tokenizer.mask_id
+    same = np.delete(ids, at) == np.delete(sides[1].ids, at)
+    if tokenizer.unk_id in (right, wrong) or not same.all():
+        return None
+    return Masked(ids, at, right, wrong)
+
+
+def judge(
+    model: PretrainedModel,
+    pairs: Sequence[MinimalPair],
+    language: str | None = None,
+    *,
+    tokens: int = 4000,
+) -> Judged:
+    """Return the model's choice for each pair; equal rows are read once.
+
+    Raises ConfigError for a model without an output, or one that only translates.
+    """
+    if model.extra.get(NO_HEAD):
+        raise ConfigError(
+            f"{model.source} came without an output, so it predicts nothing: minimal pairs need a "
+            "language model"
+        )
+    if is_causal(model):
+        return _by_likelihood(model, pairs, language, tokens)
+    return _by_mask(model, pairs, language, tokens)
+
+
+def _by_mask(
+    model: PretrainedModel, pairs: Sequence[MinimalPair], language: str | None, tokens: int
+) -> Judged:
+    made = [masked_pair(model.tokenizer, pair) for pair in pairs]
+    credit = np.full(len(pairs), np.nan)
+    rows: dict[bytes, list[int]] = {}
+    for number, own in enumerate(made):
+        if own is not None and len(own.ids) <= longest(model):
+            rows.setdefault(own.ids.tobytes(), []).append(number)
+    groups = list(rows.values())
+    asked = [made[group[0]] for group in groups]
+    inputs = [own.ids for own in asked if own is not None]
+    for numbers, logits in _cell_logits(model, inputs, language, tokens):
+        for row, scores in zip(numbers, logits, strict=True):
+            for number in groups[row]:
+                own = made[number]
+                assert own is not None
+                credit[number] = _credit(float(scores[own.right]), float(scores[own.wrong]))
+    return Judged(credit, len(groups))
+
+
+@torch.inference_mode()
+def _cell_logits(
+    model: PretrainedModel, rows: Sequence[Ids], language: str | None, tokens: int
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Yield rows and the logits ``[B, V]`` of each one's mask, in batches by length."""
+    device, transformer = next(model.transformer.parameters()).device, model.transformer
+    wrapped = [model.tokenizer.wrap(ids) for ids in rows]
+    for own in by_length([len(row.tokens) for row in wrapped], tokens):
+        batch = model.batch_rows([wrapped[at] for at in own], language).to(device)
+        hidden = transformer.encode(
+            batch.tokens, batch.lengths, batch.positions, batch.langs, batch.segments
+        )
+        cells = batch.tokens.eq(model.tokenizer.mask_id).flatten().nonzero()[:, 0]
+        yield own, transformer.predict(hidden, cells).float().cpu()
+
+
+def _by_likelihood(
+    model: PretrainedModel, pairs: Sequence[MinimalPair], language: str | None, tokens: int
+) -> Judged:
+    texts = list(dict.fromkeys(t for pair in pairs for t in (pair.right, pair.wrong)))
+    encoded = [
+        np.array(ids, np.int64)
+        for ids in model.tokenizer.encode_lines([normalize(text) for text in texts])
+    ]
+    fits = [at for at, ids in enumerate(encoded) if len(ids) <= longest(model)]
+    scores = dict.fromkeys(texts, np.nan)
+    found = log_likelihoods(model, [encoded[at] for at in fits], language, tokens=tokens)
+    for at, value in zip(fits, found, strict=True):
+        scores[texts[at]] = value
+    credit = np.array([_credit(scores[pair.right], scores[pair.wrong]) for pair in pairs])
+    return Judged(credit, len(fits))
+
+
+@torch.inference_mode()
+def log_likelihoods(
+    model: PretrainedModel, rows: Sequence[Ids], language: str | None = None, *, tokens: int = 4000
+) -> NDArray[np.float64]:
+    """Return the summed log-probability of each row's tokens, its end symbol among them, ``[N]``.
+
+    Read from left to right, each token given those before it and the symbol that opens the row.
+    """
+    device, transformer = next(model.transformer.parameters()).device, model.transformer
+    wrapped = [model.tokenizer.wrap(ids) for ids in rows]
+    found = np.zeros(len(rows))
+    for own in by_length([len(row.tokens) for row in wrapped], tokens):
+        batch = model.batch_rows([wrapped[at] for at in own], language).to(device)
+        hidden = transformer.encode(
+            batch.tokens, batch.lengths, batch.positions, batch.langs, batch.segments, causal=True
+        )
+        size = batch.tokens.shape[1]
+        places = torch.arange(size, device=device)
+        real = (places < batch.lengths[:, None] - 1).flatten()
+        cells = real.nonzero()[:, 0]
+        targets = batch.tokens.roll(-1, 1).flatten()[cells]
+        logits = transformer.predict(hidden, cells).double()
+        nats = logits.logsumexp(1) - logits.gather(1, targets[:, None])[:, 0]
+        sums = torch.zeros(len(own), dtype=torch.float64, device=device)
+        sums.index_add_(0, cells // size, nats)
+        found[own] = -sums.cpu().numpy()
+    return found
+
+
+def _credit(right: float, wrong: float) -> float:
+    if np.isnan(right) or np.isnan(wrong):
+        return np.nan
+    return 0.5 if right == wrong else float(right > wrong)
+
+
+def construction_of(name: str) -> str:
+    """Return a construction's name without Marvin and Linzen's mark of animacy: 13 of their 18."""
+    return _ANIMACY.sub("", name)
+
+
+def by_construction(pairs: Sequence[MinimalPair], judged: Judged) -> dict[str, dict[str, Estimate]]:
+    """Return coverage and accuracy of each construction, and the means over them.
+
+    The means are over agreement, over reflexives (constructions whose name has the word) and over
+    all; constructions without a pair that is covered have no part in them.
+    """
+    if not pairs:
+        raise DataError("no minimal pairs: expected one or more")
+    groups: dict[str, list[int]] = {}
+    for at, pair in enumerate(pairs):
+        groups.setdefault(construction_of(pair.construction), []).append(at)
+    found: dict[str, dict[str, Estimate]] = {}
+    for name, rows in groups.items():
+        credit = judged.credit[rows]
+        own = credit[~np.isnan(credit)]
+        accuracy = (
+            intervals.share(float(own.sum()), len(own))
+            if len(own)
+            else undefined("no pair differs in one piece alone", 0)
+        )
+        found[name] = {
+            "coverage": intervals.share(len(own), len(rows)),
+            "accuracy": accuracy.beside(chance=CHANCE),
+        }
+    parts = {
+        "mean of agreement": [name for name in groups if "reflexive" not in name],
+        "mean of reflexives": [name for name in groups if "reflexive" in name],
+        "mean of all": list(groups),
+    }
+    for part, names in parts.items():
+        accuracies = [found[name]["accuracy"] for name in names]
+        value = mean_of(accuracies)
+        num = sum(own.value is not None for own in accuracies)
+        if names:
+            mean = (
+                undefined("no construction is covered")
+                if value is None
+                else Estimate(value, num=num)
+            )
+            found[part] = {"accuracy": mean.beside(chance=CHANCE)}
+    return found

@@ -1,0 +1,229 @@
+"""Linear probes of states: how well a logistic regression reads a label from them.
+
+The language of a text (mBERT study, section 5.3), any labels, the sense of a word in context (WiC;
+MonoTrans, section 4.2) and how similar two words are in theirs (SCWS).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from xlm.analysis import intervals
+from xlm.analysis.intervals import Estimate, Null, undefined
+from xlm.analysis.neighbors import unit
+from xlm.analysis.readers import InContext
+from xlm.analysis.states import States, encode_words, longest, wrapped_batches
+from xlm.analysis.states import num_layers as layers_of
+from xlm.errors import ConfigError, DataError
+from xlm.metrics.agreement import class_figures, confusion_matrix, confusion_scores
+from xlm.model.pretrained import PretrainedModel
+from xlm.rng import Random
+from xlm.text.tokenizers.tokenizer import Ids, Wrapped
+
+
+class Probed(NamedTuple):
+    """What a probe says of test rows."""
+
+    figures: dict[str, Estimate]
+    """``accuracy`` with its nulls, and ``F1 LABEL`` of each label."""
+    labels: list[str]
+    confusion: NDArray[np.float64]
+    """``[labels, labels]``: rows are gold, columns predicted."""
+
+
+def probe(
+    train: ArrayLike,
+    train_labels: Sequence[str],
+    test: ArrayLike,
+    test_labels: Sequence[str],
+    *,
+    seed: int = 0,
+    shuffled: bool = True,
+) -> Probed:
+    """Return the figures on ``test`` ``[m, D]`` of a probe that was fitted on ``train`` ``[n, D]``.
+
+    A logistic regression (C = 1, at most 1,000 iterations) of standardized dimensions. Nulls:
+    ``commonest`` class of the training rows, and ``shuffled`` training labels. Raises DataError for
+    training rows of one label, ConfigError if scikit-learn is missing.
+    """
+    labels = sorted({*train_labels, *test_labels})
+    if len(set(train_labels)) < 2:
+        raise DataError(f"training rows have the label {labels[0]!r} alone: expected two or more")
+    place = {label: at for at, label in enumerate(labels)}
+    own = np.array([place[label] for label in train_labels])
+    gold = np.array([place[label] for label in test_labels])
+    predicted = _fit(train, own).predict(np.asarray(test))
+    counts = confusion_scores(gold.tolist(), predicted.tolist())
+    figures = class_figures(counts, labels)
+    right = int((predicted == gold).sum())
+    accuracy = intervals.share(right, len(gold))
+    commonest = int(np.bincount(own).argmax())
+    nulls = {"commonest": Null(float((gold == commonest).mean()))}
+    if shuffled:
+        order = np.argsort(Random("shuffled", seed).words(len(own)))
+        wrong = _fit(train, own[order]).predict(np.asarray(test))
+        nulls["shuffled"] = intervals.share(int((wrong == gold).sum()), len(gold)).as_null()
+    found = {"accuracy": accuracy.beside(**nulls)}
+    for label in labels:
+        value = figures.get(f"f1.{label}")
+        found[f"F1 {label}"] = (
+            undefined("neither there nor predicted", len(gold))
+            if value is None
+            else Estimate(value, num=len(gold))
+        )
+    return Probed(found, labels, confusion_matrix(counts, len(labels)))
+
+
+def _fit(rows: ArrayLike, labels: NDArray[np.int64]) -> Any:
+    try:
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+    except ImportError as error:
+        raise ConfigError(
+            "probes need scikit-learn, of the extra analysis: pip install 'xlm-pretrain[analysis]'"
+        ) from error
+    made = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=1000))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return made.fit(np.asarray(rows, dtype=np.float64), labels)
+
+
+def language_probe(states: Mapping[str, States], *, center: bool, seed: int = 0) -> Probed:
+    """Return how well a probe tells languages, each ``[n, D]`` with translations in the same rows.
+
+    Even rows train and odd ones test, so that the translations of a sentence lie on one side. With
+    ``center`` each language loses its mean over the training rows.
+    """
+    parts: list[list[NDArray[np.float64]]] = [[], []]
+    labels: list[list[str]] = [[], []]
+    for language, own in states.items():
+        rows = np.asarray(own, dtype=np.float64)
+        mean = rows[::2].mean(0) if center else 0.0
+        for side in (0, 1):
+            half = rows[side::2] - mean
+            parts[side].append(half)
+            labels[side] += [language] * len(half)
+    train, test = (np.concatenate(own) for own in parts)
+    return probe(train, labels[0], test, labels[1], seed=seed)
+
+
+def piece_counts(rows: Sequence[Ids], vocab_size: int) -> States:
+    """Return how often each row has each piece, ``[n, V]``: what a probe knows without a model."""
+    counts = np.zeros((len(rows), vocab_size), dtype=np.float32)
+    for row, ids in zip(counts, rows, strict=True):
+        np.add.at(row, ids, 1.0)
+    return counts[:, counts.any(0)]
+
+
+def words_in_context(
+    model: PretrainedModel,
+    rows: Sequence[InContext],
+    language: str | None = None,
+    *,
+    tokens: int = 4000,
+) -> tuple[States, States]:
+    """Return the states of the marked words of both sentences, float32 ``[L + 1, n, D]`` each.
+
+    A word is the mean of its pieces. Sentences that do not fit the model's positions are cut on
+    the side that lies further from the word.
+    """
+    one = [(row.first, row.first_at) for row in rows]
+    two = [(row.second, row.second_at) for row in rows]
+    found = _marked_states(model, [*one, *two], language, tokens)
+    return found[:, : len(rows)], found[:, len(rows) :]
+
+
+def words_alone(
+    model: PretrainedModel,
+    rows: Sequence[InContext],
+    language: str | None = None,
+    *,
+    tokens: int = 4000,
+) -> tuple[States, States]:
+    """Return the states of the marked words without their contexts, as ``words_in_context``."""
+    bare = [
+        InContext([row.first[row.first_at]], 0, [row.second[row.second_at]], 0, row.answer)
+        for row in rows
+    ]
+    return words_in_context(model, bare, language, tokens=tokens)
+
+
+def _marked_states(
+    model: PretrainedModel,
+    marked: Sequence[tuple[list[str], int]],
+    language: str | None,
+    tokens: int,
+) -> States:
+    cut = [_fitting(model, words, at) for words, at in marked]
+    wrapped = [model.tokenizer.wrap(ids) for ids, _ in cut]
+    shape = (layers_of(model), len(marked), model.transformer.config.dim)
+    found = np.zeros(shape, dtype=np.float32)
+    for own, _, layers in wrapped_batches(model, wrapped, language, tokens=tokens):
+        for layer, states in enumerate(layers):
+            values = states.cpu().numpy()
+            for row, at in enumerate(own):
+                cells = 1 + cut[at][1]  # behind the symbol that opens the row
+                if len(cells):
+                    found[layer, at] = values[row, cells].mean(0, dtype=np.float64)
+    return found
+
+
+def _fitting(
+    model: PretrainedModel, words: Sequence[str], at: int
+) -> tuple[Ids, NDArray[np.int64]]:
+    """Return the pieces around word ``at`` that fit the positions, and which are the word's."""
+    own = encode_words(model.tokenizer, words)
+    places = np.flatnonzero(own.word == at)
+    most = longest(model)
+    if len(own.ids) <= most or not len(places):
+        return own.ids[:most], places
+    middle = int(places.mean())
+    start = min(max(0, middle - most // 2), len(own.ids) - most)
+    kept = places[(places >= start) & (places < start + most)] - start
+    return own.ids[start : start + most], kept
+
+
+def pair_states(
+    model: PretrainedModel,
+    rows: Sequence[InContext],
+    language: str | None = None,
+    *,
+    tokens: int = 4000,
+) -> States:
+    """Return the first state of each merged pair of sentences, float32 ``[L + 1, n, D]``.
+
+    The longer sentence of a pair that does not fit the model's positions is cut.
+    """
+    most = model.transformer.config.max_positions
+    specials = model.tokenizer.num_specials("merged", pair=True)
+    wrapped: list[Wrapped] = []
+    for row in rows:
+        sides = [encode_words(model.tokenizer, words).ids for words in (row.first, row.second)]
+        while sum(map(len, sides)) > most - specials:
+            longer = int(len(sides[1]) > len(sides[0]))
+            sides[longer] = sides[longer][:-1]
+        wrapped.append(model.tokenizer.wrap(sides[0], sides[1], "merged"))
+    shape = (layers_of(model), len(rows), model.transformer.config.dim)
+    found = np.zeros(shape, dtype=np.float32)
+    for own, _, layers in wrapped_batches(model, wrapped, language, language, tokens=tokens):
+        for layer, states in enumerate(layers):
+            found[layer, own] = states[:, 0].cpu().numpy()
+    return found
+
+
+def compared(u: States, v: States) -> States:
+    """Return ``[u; v; |u - v|; u · v]`` of rows ``[n, D]``, ``[n, 4 D]``."""
+    return np.concatenate([u, v, np.abs(u - v), u * v], axis=1)
+
+
+def context_similarity(u: States, v: States, ratings: Sequence[float]) -> Estimate:
+    """Return Spearman's correlation of the cosines of rows ``[n, D]`` with mean ratings."""
+    cosines = (unit(u).astype(np.float64) * unit(v)).sum(1)
+    return intervals.correlated(cosines, np.asarray(ratings), ranks=True)

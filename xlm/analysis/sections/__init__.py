@@ -1,0 +1,33 @@
+"""One function an analysis: what there is of models and texts to figures beside their nulls.
+
+Each takes a ``Material`` and returns an ``Analysis``; it raises ``Lacks`` if the material has not
+what it needs.
+"""
+
+from collections.abc import Callable, Mapping
+
+from xlm.analysis.report import Analysis
+from xlm.analysis.sections import in_context, sentences, vocabulary, words
+from xlm.analysis.sections.material import Lacks, Material
+
+SECTIONS: Mapping[str, Callable[[Material], Analysis]] = {
+    "retrieval": sentences.retrieved,
+    "mining": sentences.mined,
+    "word translation": words.translated,
+    "word pairs": words.paired,
+    "word alignment": words.aligned,
+    "CKA": sentences.kernels,
+    "spectra": vocabulary.matrices,
+    "overlap": vocabulary.overlapping,
+    "transfer": vocabulary.transferred,
+    "language probe": sentences.languages_told,
+    "probes": in_context.labels_told,
+    "anisotropy": sentences.anisotropic,
+    "separability": sentences.separated,
+    "WiC": in_context.senses_told,
+    "SCWS": in_context.similar_in_context,
+    "minimal pairs": in_context.grammatical,
+}
+"""Every analysis by the name that ``only`` takes, in the order of the report."""
+
+__all__ = ["SECTIONS", "Lacks", "Material"]

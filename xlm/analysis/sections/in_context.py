@@ -1,0 +1,178 @@
+"""Analyses against people's labels: any labeled texts, senses in context, grammar."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xlm.analysis.intervals import Estimate
+from xlm.analysis.minimal_pairs import by_construction, judge
+from xlm.analysis.probes import (
+    compared,
+    context_similarity,
+    pair_states,
+    piece_counts,
+    probe,
+    words_alone,
+    words_in_context,
+)
+from xlm.analysis.report import Analysis, Table
+from xlm.analysis.sections.material import (
+    MODEL,
+    UNTRAINED,
+    Labeled,
+    Lacks,
+    Material,
+    beside_untrained,
+)
+from xlm.analysis.states import States, encode_lines
+
+Figures = dict[str, Estimate]
+
+
+def labels_told(material: Material) -> Analysis:
+    """Return how well a probe of one language's texts reads labels in every language."""
+    if not material.labeled:
+        raise Lacks("texts with labels: give probes")
+    found = Analysis("probes")
+    found.notes.append("even rows of the first language train, odd rows of each language test")
+    for task, labeled in material.labeled.items():
+        counted = _by_pieces(material, labeled)
+        fresh: dict[tuple[str, int], Figures] = {}
+        for name, model in material.named_models():
+            states = {
+                language: material.states(name, model, f"probe {task}", lines, language)
+                for language, lines in labeled.texts.items()
+            }
+            for layer in material.chosen_layers(model):
+                by_layer = {language: own[layer] for language, own in states.items()}
+                for language, (figures, table) in _tested(by_layer, labeled, material).items():
+                    at = (language, layer)
+                    if name == UNTRAINED:
+                        fresh[at] = figures
+                        continue
+                    accuracy = figures["accuracy"]
+                    if language in counted:
+                        accuracy = accuracy.beside(**{"piece counts": counted[language].as_null()})
+                    figures = beside_untrained({**figures, "accuracy": accuracy}, fresh.get(at))
+                    found.add(figures, layer=layer, of=f"{task}, {language}", model=name)
+                    last = layer == material.chosen_layers(model)[-1]
+                    if name == MODEL and last:
+                        title = f"{task}, {language}, layer {layer}: gold in rows, probe in columns"
+                        found.tables.append(Table(title, table.columns, table.rows))
+    return found
+
+
+def _tested(
+    states: dict[str, States], labeled: Labeled, material: Material
+) -> dict[str, tuple[Figures, Table]]:
+    first = next(iter(states))
+    train, train_labels = states[first][::2], labeled.labels[first][::2]
+    found = {}
+    for language, own in states.items():
+        told = probe(
+            train, train_labels, own[1::2], labeled.labels[language][1::2], seed=material.seed
+        )
+        rows = [
+            [label, *(f"{value:.0f}" for value in values)]
+            for label, values in zip(told.labels, told.confusion, strict=True)
+        ]
+        found[language] = told.figures, Table("", ["", *told.labels], rows)
+    return found
+
+
+def _by_pieces(material: Material, labeled: Labeled) -> Figures:
+    first = next(iter(labeled.texts))
+    encoded = {
+        language: encode_lines(material.model, lines)[0]
+        for language, lines in labeled.texts.items()
+    }
+    size = material.model.tokenizer.vocab_size
+    train = encoded[first][::2]
+    found = {}
+    for language, rows in encoded.items():
+        test = rows[1::2]
+        counts = piece_counts([*train, *test], size)
+        told = probe(
+            counts[: len(train)], labeled.labels[first][::2],
+            counts[len(train) :], labeled.labels[language][1::2],
+            seed=material.seed, shuffled=False,
+        )  # fmt: skip
+        found[language] = told.figures["accuracy"]
+    return found
+
+
+def senses_told(material: Material) -> Analysis:
+    """Return how well a probe tells whether a word has one sense in two sentences (WiC)."""
+    if material.wic is None:
+        raise Lacks("words in context with answers: give wic")
+    found = Analysis("WiC")
+    train, test = material.wic
+    answers = [["same" if row.answer else "other" for row in rows] for rows in (train, test)]
+    fresh: dict[int, Figures] = {}
+    for name, model in material.named_models():
+        language, tokens = material.spoken(model, material.english), material.reading.tokens
+        pairs = [pair_states(model, rows, language, tokens=tokens) for rows in (train, test)]
+        words = [words_in_context(model, rows, language, tokens=tokens) for rows in (train, test)]
+        for layer in material.chosen_layers(model):
+            inputs = {
+                "first state of the pair": [own[layer] for own in pairs],
+                "words": [compared(u[layer], v[layer]) for u, v in words],
+            }
+            figures = {}
+            for measure, (one, two) in inputs.items():
+                told = probe(one, answers[0], two, answers[1], seed=material.seed)
+                figures[f"{measure}, accuracy"] = told.figures["accuracy"]
+            if name == UNTRAINED:
+                fresh[layer] = figures
+            else:
+                figures = beside_untrained(figures, fresh.get(layer))
+                found.add(figures, layer=layer, model=name)
+    return found
+
+
+def similar_in_context(material: Material) -> Analysis:
+    """Return whether words in their contexts are as similar as people find them (SCWS)."""
+    if not material.scws:
+        raise Lacks("rated words in context: give scws")
+    found = Analysis("SCWS")
+    ratings = [row.answer for row in material.scws]
+    fresh: dict[int, Figures] = {}
+    for name, model in material.named_models():
+        language, tokens = material.spoken(model, material.english), material.reading.tokens
+        inside = words_in_context(model, material.scws, language, tokens=tokens)
+        alone = words_alone(model, material.scws, language, tokens=tokens)
+        for layer in material.chosen_layers(model):
+            own = context_similarity(inside[0][layer], inside[1][layer], ratings)
+            free = context_similarity(alone[0][layer], alone[1][layer], ratings)
+            figures = {"Spearman": own.beside(**{"context-free": free.as_null()})}
+            if name == UNTRAINED:
+                fresh[layer] = figures
+            else:
+                figures = beside_untrained(figures, fresh.get(layer))
+                found.add(figures, layer=layer, model=name)
+    return found
+
+
+def grammatical(material: Material) -> Analysis:
+    """Return how often the right sentence of a minimal pair is found likelier, by construction."""
+    if not material.minimal_pairs:
+        raise Lacks("minimal pairs: give minimal_pairs")
+    found = Analysis("minimal pairs")
+    for language, pairs in material.minimal_pairs.items():
+        fresh: dict[str, Figures] = {}
+        for name, model in material.named_models():
+            spoken, tokens = material.spoken(model, language), material.reading.tokens
+            judged = judge(model, pairs, spoken, tokens=tokens)
+            if name == MODEL:
+                covered = int((~np.isnan(judged.credit)).sum())
+                found.notes.append(
+                    f"{language}: {covered:,} of {len(pairs):,} pairs covered, "
+                    f"{judged.num_inputs:,} different rows read"
+                )
+            for construction, figures in by_construction(pairs, judged).items():
+                if name == UNTRAINED:
+                    fresh[construction] = figures
+                    continue
+                figures = beside_untrained(figures, fresh.get(construction))
+                found.add(figures, of=construction, model=name)
+    return found

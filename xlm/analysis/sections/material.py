@@ -1,0 +1,152 @@
+"""The models and texts of a report, and the states of each text in each model, made once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from xlm.analysis.intervals import Estimate
+from xlm.analysis.readers import InContext, MinimalPair, Scored
+from xlm.analysis.retrieval import Pairs
+from xlm.analysis.sections.links import AlignedText
+from xlm.analysis.states import Reading, States, num_layers, sentence_states
+from xlm.errors import ConfigError, XlmError
+from xlm.languages import LanguagePair
+from xlm.model.pretrained import PretrainedModel
+
+MODEL = "model"
+"""The name of the model that is analyzed."""
+UNTRAINED = "untrained"
+"""The name of the null that random weights make."""
+
+
+class Lacks(XlmError):
+    """What an analysis needs and the material does not have, in words."""
+
+
+class Labeled(NamedTuple):
+    """Texts with labels, by language."""
+
+    texts: dict[str, list[str]]
+    labels: dict[str, list[str]]
+
+
+@dataclass
+class Material:
+    """All that analyses may look at; what is empty was not given."""
+
+    models: dict[str, PretrainedModel]
+    """The model under ``model``, and those it is compared with under their names."""
+    fresh: PretrainedModel | None = None
+    """Random weights of the model's shape; None if that null was not asked for."""
+    parent: PretrainedModel | None = None
+    texts: dict[str, list[str]] = field(default_factory=dict)
+    """Lines by language."""
+    train: dict[str, list[str]] = field(default_factory=dict)
+    """Lines of training text by language, for overlap."""
+    pairs: dict[LanguagePair, Pairs] = field(default_factory=dict)
+    parallel: dict[str, list[str]] = field(default_factory=dict)
+    """Lines by language; the same line says the same in each."""
+    dictionaries: dict[LanguagePair, dict[str, list[str]]] = field(default_factory=dict)
+    similarity: dict[LanguagePair, list[Scored]] = field(default_factory=dict)
+    alignments: dict[LanguagePair, AlignedText] = field(default_factory=dict)
+    wic: tuple[list[InContext], list[InContext]] | None = None
+    """Training and development rows."""
+    scws: list[InContext] = field(default_factory=list)
+    english: str = "en"
+    """The language of WiC and SCWS."""
+    minimal_pairs: dict[str, list[MinimalPair]] = field(default_factory=dict)
+    labeled: dict[str, Labeled] = field(default_factory=dict)
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Scores by language of each task or report."""
+    indicators: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Numbers by language, such as distances, that scores are compared with."""
+    embeddings: dict[str, Mapping[str, States]] = field(default_factory=dict)
+    """Vectors of words by language, of ``.vec`` files."""
+    stand_in: dict[str, str] = field(default_factory=dict)
+    reading: Reading = field(default_factory=Reading)
+    layers: list[int] | None = None
+    seed: int = 0
+    folder: Path | None = None
+    """Where states may lie in files."""
+    _states: dict[tuple[str, str], list[States]] = field(default_factory=dict)
+
+    @property
+    def model(self) -> PretrainedModel:
+        """The model that is analyzed."""
+        return self.models[MODEL]
+
+    def named_models(self, *, fresh: bool = True) -> Iterator[tuple[str, PretrainedModel]]:
+        """Yield every model by its name; random weights come first."""
+        if fresh and self.fresh is not None:
+            yield UNTRAINED, self.fresh
+        yield from self.models.items()
+
+    def spoken(self, model: PretrainedModel, language: str) -> str | None:
+        """Return the language that stands for ``language`` in the model; None if it needs none.
+
+        Raises ConfigError if the model does not know it and nothing stands in.
+        """
+        if not model.has_languages:
+            return None
+        name = self.stand_in.get(language, language)
+        if name not in model.languages:
+            raise ConfigError(
+                f"{model.source} does not know the language {language}: it knows "
+                f"{', '.join(model.languages)}; name one of these for it in stand_in, such as "
+                f"{{{language}: {next(iter(model.languages))}}}"
+            )
+        return name
+
+    def chosen_layers(self, model: PretrainedModel) -> list[int]:
+        """Return the layers that are looked at; raise ConfigError for one that is not there."""
+        num = num_layers(model)
+        wanted = list(range(num)) if self.layers is None else self.layers
+        if outside := [layer for layer in wanted if not 0 <= layer < num]:
+            raise ConfigError(
+                f"layers has {outside[0]}, {model.source} has the layers 0 to {num - 1}: give these"
+            )
+        return wanted
+
+    def states(
+        self, name: str, model: PretrainedModel, key: str, lines: Sequence[str], language: str
+    ) -> list[States]:
+        """Return the states of all layers of a text, made once for each ``key`` and model."""
+        at = (name, f"{key}/{language}")
+        if at not in self._states:
+            folder = None
+            if self.folder is not None:
+                folder = self.folder / _safe(name) / _safe(at[1])
+            self._states[at] = sentence_states(
+                model, lines, self.spoken(model, language), self.reading, folder=folder
+            )
+        return self._states[at]
+
+    def both_sides(
+        self, name: str, model: PretrainedModel, pair: LanguagePair
+    ) -> tuple[list[States], list[States]]:
+        """Return the states of both sides of a pair's sentences, by layer."""
+        own = self.pairs[pair]
+        return (
+            self.states(name, model, f"pairs {pair}", own.first, pair.first),
+            self.states(name, model, f"pairs {pair}", own.second, pair.second),
+        )
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", name)
+
+
+def beside_untrained(
+    own: Mapping[str, Estimate], fresh: Mapping[str, Estimate] | None
+) -> dict[str, Estimate]:
+    """Return estimates with those of random weights as a further null, measure by measure."""
+    if fresh is None:
+        return dict(own)
+    return {
+        name: value.beside(untrained=fresh[name].as_null()) if name in fresh else value
+        for name, value in own.items()
+    }

@@ -1,0 +1,269 @@
+"""Analyses of words: translation by their vectors, similarity, alignment in sentences."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xlm.analysis.alignment import (
+    METHODS,
+    Gold,
+    Links,
+    Method,
+    cosines,
+    diagonal,
+    link,
+    link_scores,
+    word_links,
+    wrong_partners,
+)
+from xlm.analysis.intervals import Estimate
+from xlm.analysis.lexicon import (
+    Entries,
+    Lookup,
+    file_lookup,
+    phrase_vectors,
+    similarity,
+    translation_after_map,
+    usable_entries,
+    word_pairs,
+    word_translation,
+)
+from xlm.analysis.neighbors import centered, nearest, unit
+from xlm.analysis.report import Analysis, Table
+from xlm.analysis.sections.links import AlignedText
+from xlm.analysis.sections.material import MODEL, UNTRAINED, Lacks, Material, beside_untrained
+from xlm.analysis.sections.sentences import EXAMPLES
+from xlm.analysis.states import (
+    States,
+    encode_words,
+    longest,
+    piece_states,
+    table_vectors,
+)
+from xlm.languages import LanguagePair
+from xlm.model.pretrained import PretrainedModel
+
+COMMON = 20_000
+"""Words of the target text that are candidates beside the dictionary's."""
+
+
+def translated(material: Material) -> Analysis:
+    """Return the translation of words by the table's vectors and by layers that read a word alone.
+
+    Of ``.vec`` files too, if there is one for both languages.
+    """
+    if not material.dictionaries:
+        raise Lacks("a dictionary: give dictionaries")
+    found = Analysis("word translation")
+    for pair, dictionary in material.dictionaries.items():
+        common = _common_words(material, pair.second)
+        fresh: dict[str, dict[str, Estimate]] = {}
+        for name, model in material.named_models():
+            for place, layer in [("table", None), *_layers_alone(material, model)]:
+                look = _lookups(material, name, model, pair, layer)
+                entries = usable_entries(dictionary, common, *look)
+                figures = _both_translations(entries, material.seed)
+                if name == UNTRAINED:
+                    fresh[place] = figures
+                    continue
+                figures = beside_untrained(figures, fresh.get(place))
+                if layer is None:
+                    figures = {f"{place}, {measure}": own for measure, own in figures.items()}
+                found.add(figures, layer=layer, of=str(pair), model=name)
+                if name == MODEL and layer is None:
+                    found.tables.append(_found_words(pair, entries))
+        if set(pair) <= material.embeddings.keys():
+            sides = [file_lookup(material.embeddings[language]) for language in pair]
+            figures = _both_translations(usable_entries(dictionary, common, *sides), material.seed)
+            found.add(figures, of=str(pair), model="embeddings")
+    return found
+
+
+def _layers_alone(material: Material, model: PretrainedModel) -> list[tuple[str, int]]:
+    return [(f"layer {layer}", layer) for layer in material.chosen_layers(model) if layer]
+
+
+def _common_words(material: Material, language: str) -> list[str]:
+    lines = material.train.get(language) or material.texts.get(language, [])
+    counts = Counter(word for line in lines for word in line.split())
+    return [word for word, _ in counts.most_common(COMMON)]
+
+
+def _lookups(
+    material: Material, name: str, model: PretrainedModel, pair: LanguagePair, layer: int | None
+) -> tuple[Lookup, Lookup]:
+    def of(language: str) -> Lookup:
+        def look(words: Sequence[str]) -> tuple[States, NDArray[np.bool_]]:
+            vectors, usable = table_vectors(model, words)
+            if layer is None:
+                return vectors, usable
+            states = material.states(name, model, f"words of {pair}", words, language)
+            return states[layer], usable
+
+        return look
+
+    return of(pair.first), of(pair.second)
+
+
+def _both_translations(entries: Entries, seed: int) -> dict[str, Estimate]:
+    found = word_translation(entries, seed=seed)
+    after = translation_after_map(entries, seed=seed)
+    found.update({f"after a map, {measure}": own for measure, own in after.items()})
+    return {**found, "coverage": entries.coverage}
+
+
+def _found_words(pair: LanguagePair, entries: Entries) -> Table:
+    ids = nearest(unit(centered(entries.x)), unit(centered(entries.y)), 3).ids
+    rows = []
+    for at, word in enumerate(entries.sources[:EXAMPLES]):
+        near = ", ".join(entries.candidates[int(i)] for i in ids[at])
+        right = "yes" if ids[at, 0] in entries.gold[at] else ""
+        rows.append([word, near, right])
+    title = f"{pair}: words and the nearest rows of the table, each side centered"
+    return Table(title, [pair.first, pair.second, "right"], rows)
+
+
+def paired(material: Material) -> Analysis:
+    """Return how near translated words lie, and whether cosines agree with people's scores."""
+    if not material.dictionaries and not material.similarity:
+        raise Lacks("a dictionary, or pairs of words with scores: give dictionaries or similarity")
+    found = Analysis("word pairs")
+    for pair, dictionary in material.dictionaries.items():
+        pairs = [(word, other) for word, own in dictionary.items() for other in own]
+        _add_lookups(found, material, pair, pairs, None)
+    for pair, scored in material.similarity.items():
+        _add_lookups(
+            found, material, pair, [(own.first, own.second) for own in scored],
+            [own.score for own in scored],
+        )  # fmt: skip
+    return found
+
+
+def _add_lookups(
+    found: Analysis,
+    material: Material,
+    pair: LanguagePair,
+    pairs: list[tuple[str, str]],
+    scores: list[float] | None,
+) -> None:
+    looks = {
+        name: _lookups(material, name, model, pair, None) for name, model in material.named_models()
+    }
+    if set(pair) <= material.embeddings.keys():
+        first, second = (file_lookup(material.embeddings[language]) for language in pair)
+        looks["embeddings"] = first, second
+    sides = {
+        name: (
+            phrase_vectors(one, [first for first, _ in pairs]),
+            phrase_vectors(two, [second for _, second in pairs]),
+        )
+        for name, (one, two) in looks.items()
+    }
+    # the same words for all, so that models compare
+    usable = np.all([x[1] & y[1] for x, y in sides.values()], axis=0)
+    found.notes.append(f"{pair}: {int(usable.sum()):,} of {len(pairs):,} pairs have vectors")
+    if usable.sum() < 4:
+        return
+    phrase = np.array([" " in first or " " in second for first, second in pairs])
+    fresh: dict[str, Estimate] | None = None
+    for name, (x, y) in sides.items():
+        if scores is None:
+            figures = word_pairs(x[0][usable], y[0][usable], seed=material.seed)
+        else:
+            gold = np.array(scores)
+            figures = similarity(x[0][usable], y[0][usable], gold[usable].tolist())
+            single = usable & ~phrase
+            if single.sum() >= 4:
+                words = similarity(x[0][single], y[0][single], gold[single].tolist())
+                figures["Spearman, single words"] = words["Spearman"]
+        if name == UNTRAINED:
+            fresh = figures
+        else:
+            found.add(beside_untrained(figures, fresh), of=str(pair), model=name)
+
+
+class _Encoded(NamedTuple):
+    """Both sides of an aligned text: states of pieces, and the word of each piece."""
+
+    first: list[States]
+    first_words: list[NDArray[np.int64]]
+    second: list[States]
+    second_words: list[NDArray[np.int64]]
+
+
+def aligned(material: Material) -> Analysis:
+    """Return the scores of word links by every method, layer by layer."""
+    if not material.alignments:
+        raise Lacks("sentences with gold links between their words: give alignments")
+    found = Analysis("word alignment")
+    for pair, text in material.alignments.items():
+        sizes = [(len(a), len(b)) for a, b in zip(text.first, text.second, strict=True)]
+        by_place = link_scores([diagonal(*size) for size in sizes], text.gold, seed=material.seed)
+        fresh: dict[int, dict[str, Estimate]] = {}
+        for name, model in material.named_models():
+            encoded = _encode(material, model, pair, text)
+            for layer in material.chosen_layers(model):
+                figures = _layer_scores(encoded, layer, text.gold, material.seed)
+                if name == UNTRAINED:
+                    fresh[layer] = figures
+                    continue
+                wrong = _wrong_scores(encoded, layer, text.gold, material.seed)
+                figures = beside_untrained(figures, fresh.get(layer))
+                for measure, own in figures.items():
+                    score = measure.rsplit(" ", 1)[1]
+                    nulls = {
+                        "diagonal": by_place[score].as_null(),
+                        "wrong partners": wrong[score].as_null(),
+                    }
+                    figures[measure] = own.beside(**nulls)
+                found.add(figures, layer=layer, of=str(pair), model=name)
+    return found
+
+
+def _encode(
+    material: Material, model: PretrainedModel, pair: LanguagePair, text: AlignedText
+) -> _Encoded:
+    sides: list[list[States] | list[NDArray[np.int64]]] = []
+    for language, sentences in zip(pair, (text.first, text.second), strict=True):
+        words = [encode_words(model.tokenizer, own) for own in sentences]
+        most = longest(model)
+        states = piece_states(
+            model, [own.ids[:most] for own in words], material.spoken(model, language),
+            tokens=material.reading.tokens,
+        )  # fmt: skip
+        sides += [states, [own.word[:most] for own in words]]
+    return _Encoded(*sides)  # type: ignore[arg-type]
+
+
+def _layer_scores(
+    encoded: _Encoded, layer: int, gold: Sequence[Gold], seed: int
+) -> dict[str, Estimate]:
+    links: dict[Method, list[Links]] = {method: [] for method in METHODS}
+    for x, words_x, y, words_y in zip(*encoded, strict=True):
+        similar = cosines(x[layer], y[layer])
+        for method in METHODS:
+            links[method].append(word_links(link(similar, method), words_x, words_y))
+    found = {}
+    for method, own in links.items():
+        for score, estimate in link_scores(own, gold, seed=seed).items():
+            found[f"{method} {score}"] = estimate
+    return found
+
+
+def _wrong_scores(
+    encoded: _Encoded, layer: int, gold: Sequence[Gold], seed: int
+) -> dict[str, Estimate]:
+    """Return the scores of links to another sentence of about the same length (argmax)."""
+    partners = wrong_partners([len(words) for words in encoded.second_words])
+    links = []
+    for at, other in enumerate(partners):
+        similar = cosines(encoded.first[at][layer], encoded.second[other][layer])
+        links.append(
+            word_links(link(similar), encoded.first_words[at], encoded.second_words[other])
+        )
+    return link_scores(links, gold, seed=seed)
