@@ -23,6 +23,7 @@ import pytest
 
 from benchmarks.support import nepali_tables, tables
 from xlm.__main__ import run as run_verb
+from xlm.analyze import Analyze
 from xlm.bleu import Bleu
 from xlm.check import Check
 from xlm.config.cli import parse, parser
@@ -63,6 +64,7 @@ VERBS: dict[str, tuple[type, str]] = {
     "embed": (Embed, "model file output"),
     "search": (Search, "index queries"),
     "translate": (Translate, "model file"),
+    "analyze": (Analyze, "model"),
     "bleu": (Bleu, "hypotheses references"),
     "reproduce": (Reproduce, "study"),
     "import": (Import, "source folder"),

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import xlm
+from xlm.analyze import Analyze
 from xlm.config.cli import parse, read, to_yaml
 from xlm.data.corpora import Corpora
 from xlm.evaluate import Evaluate, evaluate_run
@@ -29,6 +30,8 @@ NAMES = sorted(str(path.relative_to(RECIPES)) for path in RECIPES.rglob("*.yaml"
 
 def kind(name: str) -> type[Any]:
     """What a recipe is of, by its keys."""
+    if name.startswith("analysis/"):
+        return Analyze
     keys = yaml.safe_load((RECIPES / name).read_text(encoding="utf-8"))
     return Finetune if "tasks" in keys else Run if "objectives" in keys else Prepare
 

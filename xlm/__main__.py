@@ -25,6 +25,7 @@ VERBS = {
     "search": "find the lines of an index whose vectors are nearest to those of queries",
     "translate": "translate the lines of a file or of standard input",
     "bleu": "score translations against references, and systems against each other",
+    "analyze": "say how the languages of a model lie to each other, beside nulls",
     "reproduce": "repeat a study of the papers on your own text, and write its page",
     "check": "verify prepared text, a run, a model or a recipe: every hash and number",
     "import": "bring in a model or binarized data of another library",

@@ -25,6 +25,10 @@ _CELLS = 1 << 22
 """Indices that a bootstrap draws at a time."""
 
 
+EXACT = ("chance", "commonest", "independent")
+"""Nulls that are known, not measured."""
+
+
 @dataclass(frozen=True)
 class Null:
     """The worth of a figure if nothing was learned."""
@@ -66,8 +70,9 @@ class Estimate:
     def leaves(self, name: str) -> bool | None:
         """Return whether the figure lies outside its null ``name``; None if that cannot be said.
 
-        Of a null that was permuted, p < .05 or a value outside its band says so; of another, its
-        range and the interval of the figure share no point.
+        Of a null that was permuted, p < .05 or a value below its band says so; of another, its
+        range and the interval of the figure share no point. Of two numbers without an interval
+        nothing can be said, unless the null is exact.
         """
         null = self.nulls.get(name)
         if null is None or null.value is None or self.value is None:
@@ -76,6 +81,8 @@ class Estimate:
         high = null.value if null.high is None else null.high
         if null.p is not None:
             return null.p < 0.05 or self.value < low
+        if self.low is None and null.low is None and name not in EXACT:
+            return None
         own_low = self.value if self.low is None else self.low
         own_high = self.value if self.high is None else self.high
         return own_low > high or own_high < low

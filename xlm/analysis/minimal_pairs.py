@@ -19,11 +19,11 @@ from torch import Tensor
 from xlm.analysis import intervals
 from xlm.analysis.intervals import Estimate, Null, mean_of, undefined
 from xlm.analysis.readers import MinimalPair
-from xlm.analysis.states import by_length, encode_words, is_causal, longest
+from xlm.analysis.states import encode_words, is_causal, longest
 from xlm.errors import ConfigError, DataError
-from xlm.model.asking import NO_HEAD
+from xlm.model.asking import NO_HEAD, batches_by_length
 from xlm.model.pretrained import PretrainedModel
-from xlm.text.normalize import normalize
+from xlm.model.score import Scoring, score
 from xlm.text.tokenizers.tokenizer import Ids, Tokenizer
 
 CHANCE = Null(0.5)
@@ -51,7 +51,7 @@ class Masked(NamedTuple):
 
 def masked_pair(tokenizer: Tokenizer, pair: MinimalPair) -> Masked | None:
     """Return the row of a pair that differs in one word, of one piece in both; None of another."""
-    texts = [normalize(text + END).split(" ") for text in (pair.right, pair.wrong)]
+    texts = [tokenizer.normalize(text + END).split(" ") for text in (pair.right, pair.wrong)]
     if len(texts[0]) != len(texts[1]):
         return None
     words = [at for at, (one, two) in enumerate(zip(*texts, strict=True)) if one != two]
@@ -95,7 +95,8 @@ def judge(
 def _by_mask(
     model: PretrainedModel, pairs: Sequence[MinimalPair], language: str | None, tokens: int
 ) -> Judged:
-    made = [masked_pair(model.tokenizer, pair) for pair in pairs]
+    tokenizer = model.tokenizer.in_language(language)
+    made = [masked_pair(tokenizer, pair) for pair in pairs]
     credit = np.full(len(pairs), np.nan)
     rows: dict[bytes, list[int]] = {}
     for number, own in enumerate(made):
@@ -120,7 +121,7 @@ def _cell_logits(
     """Yield rows and the logits ``[B, V]`` of each one's mask, in batches by length."""
     device, transformer = next(model.transformer.parameters()).device, model.transformer
     wrapped = [model.tokenizer.wrap(ids) for ids in rows]
-    for own in by_length([len(row.tokens) for row in wrapped], tokens):
+    for own in batches_by_length([len(row.tokens) for row in wrapped], tokens):
         batch = model.batch_rows([wrapped[at] for at in own], language).to(device)
         hidden = transformer.encode(
             batch.tokens, batch.lengths, batch.positions, batch.langs, batch.segments
@@ -133,51 +134,13 @@ def _by_likelihood(
     model: PretrainedModel, pairs: Sequence[MinimalPair], language: str | None, tokens: int
 ) -> Judged:
     texts = list(dict.fromkeys(t for pair in pairs for t in (pair.right, pair.wrong)))
-    encoded = [
-        np.array(ids, np.int64)
-        for ids in model.tokenizer.encode_lines([normalize(text) for text in texts])
-    ]
-    fits = [at for at, ids in enumerate(encoded) if len(ids) <= longest(model)]
-    scores = dict.fromkeys(texts, np.nan)
-    found = log_likelihoods(model, [encoded[at] for at in fits], language, tokens=tokens)
-    for at, value in zip(fits, found, strict=True):
-        scores[texts[at]] = value
-    credit = np.array([_credit(scores[pair.right], scores[pair.wrong]) for pair in pairs])
-    return Judged(credit, len(fits))
-
-
-@torch.inference_mode()
-def log_likelihoods(
-    model: PretrainedModel, rows: Sequence[Ids], language: str | None = None, *, tokens: int = 4000
-) -> NDArray[np.float64]:
-    """Return the summed log-probability of each row's tokens, its end symbol among them, ``[N]``.
-
-    Read from left to right, each token given those before it and the symbol that opens the row.
-    """
-    device, transformer = next(model.transformer.parameters()).device, model.transformer
-    wrapped = [model.tokenizer.wrap(ids) for ids in rows]
-    found = np.zeros(len(rows))
-    for own in by_length([len(row.tokens) for row in wrapped], tokens):
-        batch = model.batch_rows([wrapped[at] for at in own], language).to(device)
-        hidden = transformer.encode(
-            batch.tokens, batch.lengths, batch.positions, batch.langs, batch.segments, causal=True
-        )
-        size = batch.tokens.shape[1]
-        places = torch.arange(size, device=device)
-        real = (places < batch.lengths[:, None] - 1).flatten()
-        cells = real.nonzero()[:, 0]
-        targets = batch.tokens.roll(-1, 1).flatten()[cells]
-        logits = transformer.predict(hidden, cells).double()
-        nats = logits.logsumexp(1) - logits.gather(1, targets[:, None])[:, 0]
-        sums = torch.zeros(len(own), dtype=torch.float64, device=device)
-        sums.index_add_(0, cells // size, nats)
-        found[own] = -sums.cpu().numpy()
-    return found
+    found = score(model, texts, Scoring(language=language, kind="causal"), tokens=tokens)
+    nats = {text: own.nats for text, own in zip(texts, found, strict=True)}
+    credit = np.array([_credit(-nats[pair.right], -nats[pair.wrong]) for pair in pairs])
+    return Judged(credit, len(texts))
 
 
 def _credit(right: float, wrong: float) -> float:
-    if np.isnan(right) or np.isnan(wrong):
-        return np.nan
     return 0.5 if right == wrong else float(right > wrong)
 
 

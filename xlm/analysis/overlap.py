@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from xlm.analysis.intervals import Estimate, share, undefined
-from xlm.text.normalize import normalize
 from xlm.text.tokenizers.tokenizer import Tokenizer
 
 PERCENT = 100.0
@@ -35,7 +34,7 @@ class Pieces:
 def count_pieces(tokenizer: Tokenizer, lines: Sequence[str]) -> Pieces:
     """Return the counts of the pieces of normalized lines; words stand between spaces."""
     counts: Counter[int] = Counter()
-    texts = [normalize(line) for line in lines]
+    texts = [tokenizer.normalize(line) for line in lines]
     for ids in tokenizer.encode_lines(texts):
         counts.update(ids)
     return Pieces(counts, sum(len(text.split()) for text in texts), counts[tokenizer.unk_id])
@@ -71,8 +70,13 @@ def overlaps(
 
     ``train`` and ``test`` are lines by language.
     """
-    learned = {name: count_pieces(tokenizer, lines).counts for name, lines in train.items()}
-    asked = {name: count_pieces(tokenizer, lines).counts for name, lines in test.items()}
+    learned, asked = (
+        {
+            name: count_pieces(tokenizer.in_language(name), lines).counts
+            for name, lines in texts.items()
+        }
+        for texts in (train, test)
+    )
     lettered = [has_letter(piece) for piece in tokenizer.pieces]
     found = {}
     for one, own in learned.items():

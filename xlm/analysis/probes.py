@@ -161,7 +161,7 @@ def _marked_states(
     language: str | None,
     tokens: int,
 ) -> States:
-    cut = [_fitting(model, words, at) for words, at in marked]
+    cut = [_fitting(model, words, at, language) for words, at in marked]
     wrapped = [model.tokenizer.wrap(ids) for ids, _ in cut]
     shape = (layers_of(model), len(marked), model.transformer.config.dim)
     found = np.zeros(shape, dtype=np.float32)
@@ -176,10 +176,10 @@ def _marked_states(
 
 
 def _fitting(
-    model: PretrainedModel, words: Sequence[str], at: int
+    model: PretrainedModel, words: Sequence[str], at: int, language: str | None
 ) -> tuple[Ids, NDArray[np.int64]]:
     """Return the pieces around word ``at`` that fit the positions, and which are the word's."""
-    own = encode_words(model.tokenizer, words)
+    own = encode_words(model.tokenizer.in_language(language), words)
     places = np.flatnonzero(own.word == at)
     most = longest(model)
     if len(own.ids) <= most or not len(places):
@@ -203,9 +203,10 @@ def pair_states(
     """
     most = model.transformer.config.max_positions
     specials = model.tokenizer.num_specials("merged", pair=True)
+    tokenizer = model.tokenizer.in_language(language)
     wrapped: list[Wrapped] = []
     for row in rows:
-        sides = [encode_words(model.tokenizer, words).ids for words in (row.first, row.second)]
+        sides = [encode_words(tokenizer, words).ids for words in (row.first, row.second)]
         while sum(map(len, sides)) > most - specials:
             longer = int(len(sides[1]) > len(sides[0]))
             sides[longer] = sides[longer][:-1]

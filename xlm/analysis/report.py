@@ -79,7 +79,7 @@ def leaves_in_words(estimate: Estimate) -> str:
     for name, null in estimate.nulls.items():
         left = estimate.leaves(name)
         if left is None:
-            words.append(f"{name}: {null.reason or 'cannot be said'}")
+            words.append(f"{name}: {null.reason or 'no interval'}")
         else:
             below = (
                 left

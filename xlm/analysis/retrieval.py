@@ -28,6 +28,7 @@ from xlm.analysis.neighbors import (
     unit,
 )
 from xlm.analysis.nulls import of_draws, permutations
+from xlm.analysis.states import normalized_ids
 from xlm.errors import DataError
 from xlm.text.normalize import normalize
 from xlm.text.tokenizers.tokenizer import Tokenizer
@@ -221,13 +222,19 @@ def best_layer(
 
 
 def piece_vectors(
-    tokenizer: Tokenizer, first: Sequence[str], second: Sequence[str]
+    tokenizer: Tokenizer,
+    first: Sequence[str],
+    second: Sequence[str],
+    languages: tuple[str | None, str | None] = (None, None),
 ) -> tuple[Vectors, Vectors]:
     """Return vectors of piece counts × ln(2n / lines that have the piece), float32 ``[n, P]``.
 
     Only pieces that occur have a column.
     """
-    encoded = [tokenizer.encode_lines([normalize(t) for t in side]) for side in (first, second)]
+    encoded = [
+        normalized_ids(tokenizer.in_language(language), side)
+        for language, side in zip(languages, (first, second), strict=True)
+    ]
     used = sorted({piece for side in encoded for ids in side for piece in ids})
     column = np.zeros(tokenizer.vocab_size, dtype=np.int64)
     column[used] = np.arange(len(used))
@@ -240,11 +247,16 @@ def piece_vectors(
     return weighted[0], weighted[1]
 
 
-def lexical(tokenizer: Tokenizer, first: Sequence[str], second: Sequence[str]) -> dict[str, Null]:
+def lexical(
+    tokenizer: Tokenizer,
+    first: Sequence[str],
+    second: Sequence[str],
+    languages: tuple[str | None, str | None] = (None, None),
+) -> dict[str, Null]:
     """Return the raw figures of retrieval by pieces that both sides share, as nulls by figure."""
     if len(first) > MOST_LEXICAL:
         return {}
-    one, two = (unit(own) for own in piece_vectors(tokenizer, first, second))
+    one, two = (unit(own) for own in piece_vectors(tokenizer, first, second, languages))
     figures = _figures("", (one, two, None, None), 0)
     return {name.strip(): own.as_null() for name, own in figures.items()}
 

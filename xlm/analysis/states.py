@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xlm.errors import CheckpointError, ConfigError
-from xlm.model.asking import CAUSAL, trained_with
+from xlm.model.asking import CAUSAL, batches_by_length, trained_with
 from xlm.model.pooling import Pooling, pool
 from xlm.model.pretrained import PretrainedModel
-from xlm.text.normalize import normalize
 from xlm.text.tokenizers.tokenizer import Ids, Tokenizer, Wrapped
 
 States = NDArray[np.float32]
@@ -70,15 +69,22 @@ def longest(model: PretrainedModel) -> int:
     return model.transformer.config.max_positions - model.tokenizer.num_specials("xlm", pair=False)
 
 
-def encode_lines(model: PretrainedModel, lines: Sequence[str]) -> tuple[list[Ids], int]:
+def encode_lines(
+    model: PretrainedModel, lines: Sequence[str], language: str | None = None
+) -> tuple[list[Ids], int]:
     """Return the ids of each line, normalized and cut at the model's positions.
 
     The number of lines that were cut comes with them.
     """
     most = longest(model)
-    encoded = model.tokenizer.encode_lines([normalize(line) for line in lines])
+    encoded = normalized_ids(model.tokenizer.in_language(language), lines)
     rows = [np.array(ids[:most], dtype=np.int64) for ids in encoded]
     return rows, sum(len(ids) > most for ids in encoded)
+
+
+def normalized_ids(tokenizer: Tokenizer, lines: Sequence[str]) -> list[list[int]]:
+    """Return the ids of lines of any text, without special tokens."""
+    return tokenizer.encode_lines([tokenizer.normalize(line) for line in lines])
 
 
 def encode_words(tokenizer: Tokenizer, words: Sequence[str]) -> Words:
@@ -87,7 +93,7 @@ def encode_words(tokenizer: Tokenizer, words: Sequence[str]) -> Words:
     Words are normalized; one of which nothing is left has no piece.
     """
     line, ends = "", []
-    for word in map(normalize, words):
+    for word in map(tokenizer.normalize, words):
         line += (" " if line and word else "") + word
         ends.append(len(line))
     ids, spans = tokenizer.encode_spans(line) if line else ([], [])
@@ -119,7 +125,7 @@ def wrapped_batches(
 ) -> Iterator[tuple[list[int], Tensor, list[Tensor]]]:
     """Yield as ``layer_batches`` does, of rows that have their special tokens."""
     device, causal = next(model.transformer.parameters()).device, is_causal(model)
-    for own in by_length([len(row.tokens) for row in rows], tokens):
+    for own in batches_by_length([len(row.tokens) for row in rows], tokens):
         batch = model.batch_rows([rows[at] for at in own], language, second_language).to(device)
         layers = [
             states.float()
@@ -135,16 +141,6 @@ def wrapped_batches(
                     "damaged, or overflowed where they were made"
                 )
         yield own, batch.lengths, layers
-
-
-def by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
-    """Yield the numbers of rows that go together, the longest first, ``tokens`` cells at most."""
-    order = sorted(range(len(lengths)), key=lambda at: -lengths[at])
-    start = 0
-    while start < len(order):
-        size = max(1, tokens // max(1, lengths[order[start]]))
-        yield order[start : start + size]
-        start += size
 
 
 def sentence_states(
@@ -166,7 +162,7 @@ def sentence_states(
     layers = [_array(folder, layer, shape) for layer in range(num_layers(model))]
     ends = 0 if reading.specials else 1
     for start in range(0, len(lines), WINDOW):
-        rows, _ = encode_lines(model, lines[start : start + WINDOW])
+        rows, _ = encode_lines(model, lines[start : start + WINDOW], language)
         for own, lengths, states in layer_batches(model, rows, language, tokens=reading.tokens):
             places = start + np.array(own)
             empty = torch.tensor([not len(rows[at]) for at in own], device=lengths.device)
@@ -217,7 +213,9 @@ def word_states(
     return (sums / sizes[:, None]).astype(np.float32), there
 
 
-def table_vectors(model: PretrainedModel, words: Sequence[str]) -> tuple[States, NDArray[np.bool_]]:
+def table_vectors(
+    model: PretrainedModel, words: Sequence[str], language: str | None = None
+) -> tuple[States, NDArray[np.bool_]]:
     """Return the mean of the rows of the word table for the pieces of each word, ``[N, D]``.
 
     The second array ``[N]`` is False for words of which a piece is unknown or nothing is left.
@@ -225,7 +223,7 @@ def table_vectors(model: PretrainedModel, words: Sequence[str]) -> tuple[States,
     table = model.transformer.encoder.words.weight.detach().float().cpu().numpy()
     vectors = np.zeros((len(words), table.shape[1]), dtype=np.float32)
     usable = np.zeros(len(words), dtype=bool)
-    encoded = model.tokenizer.encode_lines([normalize(word) for word in words])
+    encoded = normalized_ids(model.tokenizer.in_language(language), words)
     for at, ids in zip(count(), encoded, strict=False):
         if ids and model.tokenizer.unk_id not in ids:
             vectors[at] = table[ids].mean(0, dtype=np.float64)

@@ -27,6 +27,7 @@ SECTIONS: Mapping[str, Callable[[Material], Analysis]] = {
     "WiC": in_context.senses_told,
     "SCWS": in_context.similar_in_context,
     "minimal pairs": in_context.grammatical,
+    "TLM gap": sentences.translations_used,
 }
 """Every analysis by the name that ``only`` takes, in the order of the report."""
 

@@ -83,7 +83,7 @@ def _tested(
 def _by_pieces(material: Material, labeled: Labeled) -> Figures:
     first = next(iter(labeled.texts))
     encoded = {
-        language: encode_lines(material.model, lines)[0]
+        language: encode_lines(material.model, lines, material.spoken(material.model, language))[0]
         for language, lines in labeled.texts.items()
     }
     size = material.model.tokenizer.vocab_size

@@ -90,9 +90,9 @@ class Material:
 
         Raises ConfigError if the model does not know it and nothing stands in.
         """
-        if not model.has_languages:
-            return None
         name = self.stand_in.get(language, language)
+        if not model.has_languages:
+            return name if model.tokenizer.rules else None
         if name not in model.languages:
             raise ConfigError(
                 f"{model.source} does not know the language {language}: it knows "
@@ -100,6 +100,10 @@ class Material:
                 f"{{{language}: {next(iter(model.languages))}}}"
             )
         return name
+
+    def spoken_pair(self, pair: LanguagePair) -> tuple[str | None, str | None]:
+        """Return ``spoken`` of both sides in the model that is analyzed."""
+        return self.spoken(self.model, pair.first), self.spoken(self.model, pair.second)
 
     def chosen_layers(self, model: PretrainedModel) -> list[int]:
         """Return the layers that are looked at; raise ConfigError for one that is not there."""

@@ -24,6 +24,8 @@ from xlm.analysis.retrieval import (
 )
 from xlm.analysis.sections.material import MODEL, UNTRAINED, Lacks, Material, beside_untrained
 from xlm.analysis.states import States, encode_lines
+from xlm.analysis.tlm_gap import tlm_gap
+from xlm.errors import ConfigError
 from xlm.languages import LanguagePair
 
 EXAMPLES = 20
@@ -42,7 +44,9 @@ def retrieved(material: Material) -> Analysis:
     found = Analysis("retrieval")
     for pair, own in material.pairs.items():
         _note_left_out(found, pair, own)
-        by_pieces = lexical(material.model.tokenizer, own.first, own.second)
+        by_pieces = lexical(
+            material.model.tokenizer, own.first, own.second, material.spoken_pair(pair)
+        )
         fresh: dict[int, dict[str, Estimate]] = {}
         for name, model in material.named_models():
             x, y = material.both_sides(name, model, pair)
@@ -125,7 +129,11 @@ def mined(material: Material) -> Analysis:
     found = Analysis("mining")
     for pair, own in material.pairs.items():
         gold = {at: at for at in range(len(own.first))}
-        pieces = mine(*piece_vectors(material.model.tokenizer, own.first, own.second))
+        pieces = mine(
+            *piece_vectors(
+                material.model.tokenizer, own.first, own.second, material.spoken_pair(pair)
+            )
+        )
         scores = score_mined(pieces, gold)
         null = Estimate(float(scores.f1[scores.best]), num=len(gold)).as_null()
         for name, model in material.named_models(fresh=False):
@@ -160,7 +168,7 @@ def kernels(material: Material) -> Analysis:
         "independent rows D / (D + n)"
     )
     for pair, own in material.pairs.items():
-        rows, _ = encode_lines(material.model, own.second)
+        rows, _ = encode_lines(material.model, own.second, material.spoken_pair(pair)[1])
         sizes = [len(ids) for ids in rows]
         fresh: dict[int, dict[str, Estimate]] = {}
         for name, model in material.named_models():
@@ -241,7 +249,7 @@ def languages_told(material: Material) -> Analysis:
 def _piece_probe(material: Material, lines: dict[str, list[str]]) -> Estimate:
     rows, labels = [], []
     for language, own in lines.items():
-        encoded, _ = encode_lines(material.model, own)
+        encoded, _ = encode_lines(material.model, own, material.spoken(material.model, language))
         rows += encoded
         labels += [language] * len(own)
     counts = piece_counts(rows, material.model.tokenizer.vocab_size)
@@ -325,3 +333,32 @@ def _principal(
         for line, place in enumerate(own)
     ]
     return Table(f"{PRINCIPAL}, layer {layer}", ["language", "line", "first", "second"], rows)
+
+
+def translations_used(material: Material) -> Analysis:
+    """Return how much a sentence's translation beside it helps to predict it."""
+    if not material.pairs:
+        raise Lacks("pairs of sentences: give pairs")
+    found = Analysis("TLM gap")
+    found.notes.append(
+        f"the first {MOST_PROBED} pairs; tokens of the second sentence, a seventh masked at once"
+    )
+    for pair, own in material.pairs.items():
+        fresh: dict[str, Estimate] | None = None
+        for name, model in material.named_models():
+            spoken = material.spoken(model, pair.first), material.spoken(model, pair.second)
+            try:
+                figures = tlm_gap(
+                    model, own.first[:MOST_PROBED], own.second[:MOST_PROBED], spoken,
+                    tokens=material.reading.tokens, seed=material.seed,
+                )  # fmt: skip
+            except ConfigError as error:
+                if name == MODEL or name == UNTRAINED:
+                    raise Lacks(str(error)) from error
+                found.notes.append(f"{name}: {error}")
+                continue
+            if name == UNTRAINED:
+                fresh = figures
+            else:
+                found.add(beside_untrained(figures, fresh), of=str(pair), model=name)
+    return found

@@ -43,7 +43,7 @@ def overlapping(material: Material) -> Analysis:
         value = figures["p_token"].value
         table.setdefault(one, []).append("" if value is None else f"{value:.1f}")
     for language, lines in material.texts.items():
-        found.add(cutting(tokenizer, lines), of=language, model=MODEL)
+        found.add(cutting(tokenizer.in_language(language), lines), of=language, model=MODEL)
     rows = [[one, *own] for one, own in table.items()]
     found.tables.append(Table("p_token, %, from row to column", ["", *material.texts], rows))
     return found

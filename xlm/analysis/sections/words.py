@@ -99,7 +99,7 @@ def _lookups(
 ) -> tuple[Lookup, Lookup]:
     def of(language: str) -> Lookup:
         def look(words: Sequence[str]) -> tuple[States, NDArray[np.bool_]]:
-            vectors, usable = table_vectors(model, words)
+            vectors, usable = table_vectors(model, words, material.spoken(model, language))
             if layer is None:
                 return vectors, usable
             states = material.states(name, model, f"words of {pair}", words, language)
@@ -230,7 +230,8 @@ def _encode(
 ) -> _Encoded:
     sides: list[list[States] | list[NDArray[np.int64]]] = []
     for language, sentences in zip(pair, (text.first, text.second), strict=True):
-        words = [encode_words(model.tokenizer, own) for own in sentences]
+        tokenizer = model.tokenizer.in_language(material.spoken(model, language))
+        words = [encode_words(tokenizer, own) for own in sentences]
         most = longest(model)
         states = piece_states(
             model, [own.ids[:most] for own in words], material.spoken(model, language),

@@ -1,0 +1,266 @@
+"""The report of a tiny model: every analysis, its page, and what stands in its way."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.analysis.models import lines, tiny
+from xlm.analysis.definitions import DEFINITIONS
+from xlm.analysis.page import summary
+from xlm.analysis.sections import SECTIONS
+from xlm.analyze import Analyze, analyze, main
+from xlm.errors import ConfigError, DataError
+
+pytest.importorskip("sklearn", reason="probes need scikit-learn, of the extra analysis")
+NUM = 24
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model, another of its shape, and a small file for every setting."""
+    folder = tmp_path_factory.mktemp("analyze")
+    tiny().save_pretrained(folder / "model")
+    tiny(dropout=0.3).save_pretrained(folder / "other")
+    for language in ("en", "hi", "ne"):
+        write(folder / f"{language}.txt", lines(language, NUM))
+    words = [(a.split()[0], b.split()[0]) for a, b in zip(lines("en"), lines("hi"), strict=True)]
+    write(folder / "dictionary.txt", [f"{a} {b}" for a, b in words])
+    write(folder / "scored.txt", [f"{a}\t{b}\t{at % 4}" for at, (a, b) in enumerate(words)])
+    links = [f"0-0 {len(line.split()) - 1}p0" for line in lines("en", NUM)]
+    write(folder / "links.txt", links)
+    write(folder / "wic.txt", ["the\tN\t0-0\tthe water\tthe soil"] * 4 + ["a\tN\t0-0\ta b\ta"] * 4)
+    write(folder / "wic.gold.txt", ["T", "F"] * 4)
+    context = "1\ta\tn\tb\tn\tthe <b> water </b> is\tin <b> soil </b>\t{}\t1"
+    write(folder / "scws.txt", [context.format(at) for at in range(4)]
+          + [context.replace("soil", "air").format(9)])  # fmt: skip
+    write(folder / "pairs.tsv", ["agreement\tthe water the\tthe water of"])
+    labeled = [f"{'odd' if at // 2 % 2 else 'even'}\t{line}" for at, line in enumerate(lines("en"))]
+    write(folder / "labeled.tsv", ["label\ttext", *labeled])
+    write(folder / "scores.tsv", ["en\t90", "hi\t50", "ne\t40"])
+    write(folder / "distance.tsv", ["en\t0", "hi\t0.4", "ne\t0.5"])
+    vectors = [f"{word} {at} 1 {at % 3}" for at, pair in enumerate(words) for word in pair]
+    write(folder / "vectors.vec", vectors)
+    return folder
+
+
+def write(path: Path, text: list[str]) -> None:
+    path.write_text("\n".join(text) + "\n", encoding="utf-8")
+
+
+def settings(root: Path, folder: Path, **fields: Any) -> Analyze:
+    texts = {language: f"{language}.txt" for language in ("en", "hi", "ne")}
+    given: dict[str, Any] = {
+        "model": str(root / "model"), "folder": str(folder), "root": str(root), "texts": texts,
+        "pairs": {"en-hi": ["en.txt", "hi.txt"]}, "parallel": texts, "device": "cpu",
+    }  # fmt: skip
+    return Analyze(**{**given, **fields})
+
+
+def everything(root: Path) -> dict[str, Any]:
+    return {
+        "compare": {"other": str(root / "other")}, "parent": str(root / "other"),
+        "dictionaries": {"en-hi": "dictionary.txt"}, "similarity": {"en-hi": "scored.txt"},
+        "alignments": {"en-hi": ["en.txt", "hi.txt", "links.txt"]},
+        "wic": {"train": ["wic.txt", "wic.gold.txt"], "dev": ["wic.txt", "wic.gold.txt"]},
+        "scws": "scws.txt", "minimal_pairs": {"en": "pairs.tsv"},
+        "probes": {"parity": {"en": "labeled.tsv", "hi": "labeled.tsv"}},
+        "scores": {"task": "scores.tsv"}, "indicators": {"distance": "distance.tsv"},
+        "embeddings": {"en": "vectors.vec", "hi": "vectors.vec"},
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def report(root: Path) -> dict[str, Any]:
+    analyze(settings(root, root / "report", **everything(root)))
+    result: dict[str, Any] = json.loads((root / "report/analysis.json").read_text("utf-8"))
+    return result
+
+
+def test_every_analysis_is_in_the_report(report: dict[str, Any]) -> None:
+    assert list(report["analyses"]) == list(SECTIONS) == list(DEFINITIONS)
+    assert report["missing"] == []
+    for name, own in report["analyses"].items():
+        assert own["figures"], name
+        shown = {row["measure"] for row in own["figures"]} & set(DEFINITIONS[name].shown)
+        assert shown, f"{name}: no figure that the page shows first"
+
+
+def test_figures_are_numbers_or_have_a_reason(report: dict[str, Any]) -> None:
+    for name, own in report["analyses"].items():
+        for row in own["figures"]:
+            assert (row["value"] is None) == ("reason" in row), (name, row)
+            assert all(value == value for value in row.values() if isinstance(value, float))
+
+
+def test_figures_stand_beside_random_weights(report: dict[str, Any]) -> None:
+    without = {"mining", "overlap", "transfer"}
+    for name in set(SECTIONS) - without:
+        having = [row for row in report["analyses"][name]["figures"] if "untrained" in row["nulls"]]
+        assert having, name
+
+
+def test_the_page_is_one_file_without_requests(root: Path, report: dict[str, Any]) -> None:
+    text = (root / "report/report.html").read_text("utf-8")
+    assert len(text) < 5_000_000
+    found: list[tuple[str, dict[str, str | None]]] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            found.append((tag, dict(attrs)))
+
+    Reader().feed(text)
+    assert {tag for tag, _ in found} & {"script", "link", "img", "iframe"} == set()
+    links = [a.get("href") or "" for _, a in found] + [a.get("src") or "" for _, a in found]
+    assert all(link.startswith("#") for link in links if link)
+    assert "url(http" not in text
+    pictures = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
+    assert len(pictures) >= 10
+    for picture in pictures:
+        ElementTree.fromstring(picture)
+    names = {path.name for path in (root / "report").glob("*.png")}
+    assert {"retrieval-1.png", "spectra-2.png", "separability-2.png"} <= names
+    assert len(names) == len(pictures)
+    assert html.escape(lines("en", 1)[0]) in text  # sentences stand in tables
+
+
+def test_text_is_escaped(root: Path, tmp_path: Path) -> None:
+    text = [f"<b>{at}</b> {line}" for at, line in enumerate(lines("en", 6))]
+    write(tmp_path / "en.txt", text)
+    write(tmp_path / "hi.txt", lines("hi", 6))
+    pairs = {"en-hi": [str(tmp_path / "en.txt"), str(tmp_path / "hi.txt")]}
+    config = settings(
+        root, tmp_path / "out", texts={}, parallel={}, pairs=pairs, only=["retrieval"],
+        untrained=False,
+    )  # fmt: skip
+    report = analyze(config)
+    page = (tmp_path / "out/report.html").read_text("utf-8")
+    assert "&lt;b&gt;0&lt;/b&gt;" in page and "<b>0</b>" not in page
+    rows = report["analyses"]["retrieval"]["figures"]
+    assert all("untrained" not in row["nulls"] for row in rows)
+
+
+def test_the_tsv_has_every_figure(root: Path, report: dict[str, Any]) -> None:
+    head, *rows = (root / "report/figures.tsv").read_text("utf-8").splitlines()
+    assert head.startswith("analysis\tmodel\tof\tmeasure\tlayer\tvalue\tlow\thigh\tnum\treason\t")
+    assert len(rows) == sum(len(own["figures"]) for own in report["analyses"].values())
+
+
+def test_a_model_with_itself_differs_in_nothing(report: dict[str, Any]) -> None:
+    def values(name: str, measure: str) -> set[float]:
+        rows = report["analyses"][name]["figures"]
+        return {row["value"] for row in rows if row["measure"] == measure}
+
+    assert values("spectra", "d") == {0.0}  # dropout is no weight
+    assert values("retrieval", "best layer, centered @1, difference") == {0.0}
+    assert all(value == pytest.approx(1) for value in values("CKA", "debiased, same text"))
+
+
+def test_the_summary_is_short(report: dict[str, Any]) -> None:
+    own = summary(report)
+    assert 8 <= len(own) <= 21
+    assert any(line.startswith("retrieval en-hi, centered @1 by layer: ") for line in own)
+
+
+SMALL: dict[str, Any] = {"only": ["overlap", "anisotropy"], "untrained": False}
+
+
+def test_the_same_command_goes_on_and_gives_the_same_bytes(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = analyze(settings(root, tmp_path / "a", **SMALL))
+    again = analyze(settings(root, tmp_path / "b", **SMALL))
+    assert json.dumps(first) == json.dumps(again)
+    for name in ("report.html", "figures.tsv"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    (tmp_path / "a/parts/anisotropy.json").unlink()
+    ran: list[str] = []
+    monkeypatch.setattr(
+        "xlm.analyze.SECTIONS",
+        {name: noted(name, own, ran) for name, own in SECTIONS.items()},
+    )
+    resumed = analyze(settings(root, tmp_path / "a", **SMALL))
+    assert ran == ["anisotropy"] and json.dumps(resumed) == json.dumps(first)
+    assert not (tmp_path / "a/states").exists()
+
+
+def noted(name: str, own: Callable[..., Any], ran: list[str]) -> Callable[..., Any]:
+    def run(material: Any) -> Any:
+        ran.append(name)
+        return own(material)
+
+    return run
+
+
+def test_other_settings_in_a_used_folder_are_refused(root: Path, tmp_path: Path) -> None:
+    analyze(settings(root, tmp_path / "a", **SMALL))
+    with pytest.raises(ConfigError, match="a was begun with other settings, seed: give another"):
+        analyze(settings(root, tmp_path / "a", **SMALL, seed=4))
+    write(tmp_path / "en.txt", lines("en", 9))
+    with pytest.raises(ConfigError, match="begun with other .*texts"):
+        analyze(settings(root, tmp_path / "a", **SMALL, texts={"en": str(tmp_path / "en.txt")}))
+
+
+def test_a_model_alone_is_analyzed_on_the_corpus_that_ships(root: Path, tmp_path: Path) -> None:
+    config = Analyze(
+        model=str(root / "model"), folder=str(tmp_path / "a"), only=["overlap", "retrieval"],
+        sentences=10, untrained=False, device="cpu",
+    )  # fmt: skip
+    figures = analyze(config)["analyses"]
+    pairs = {row["of"] for row in figures["retrieval"]["figures"]}
+    assert pairs == {"en-hi", "en-ne", "hi-ne"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "what"),
+    [
+        ({"only": ["kernels"]}, ConfigError, "only names 'kernels': expected some of retrieval"),
+        ({"pairs": {"en-hi": ["en.txt"]}}, ConfigError, "pairs.en-hi names 1 files: expected 2"),
+        ({"layers": [3]}, ConfigError, "layers has 3, .*model has the layers 0 to 2"),
+        ({"texts": {"de": "en.txt"}}, ConfigError, "does not know the language de.*stand_in"),
+        ({"compare": {"model": "x"}}, ConfigError, "choose another name"),
+        ({"wic": {"train": ["a", "b"]}}, ConfigError, "expected train and dev"),
+        ({"sentences": 0}, ConfigError, "sentences is 0"),
+        ({"parallel": {"en": "en.txt", "hi": "scores.tsv"}}, DataError, "expected the same lines"),
+        (
+            {"alignments": {"en-hi": ["en.txt", "scores.tsv", "links.txt"]}},
+            DataError,
+            "en.txt has 24 lines and .*scores.tsv 3",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused_at_once(
+    root: Path, tmp_path: Path, fields: dict[str, Any], error: type[Exception], what: str
+) -> None:
+    with pytest.raises(error, match=what) as raised:
+        analyze(settings(root, tmp_path / "a", **fields))
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_stand_in_speaks_for_a_language(root: Path, tmp_path: Path) -> None:
+    given = {"texts": {"de": "en.txt"}, "pairs": {}, "parallel": {}, "stand_in": {"de": "en"}}
+    report = analyze(settings(root, tmp_path / "a", **SMALL, **given))
+    (row, *_) = report["analyses"]["anisotropy"]["figures"]
+    assert row["of"] == "de"
+
+
+def test_the_command_writes_a_report(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--sentences", "10", "--only", '["overlap", "WiC"]', "--untrained", "false"]
+    main([str(root / "model"), "--folder", str(tmp_path / "a"), *words])
+    output = capsys.readouterr().out
+    assert "not run, for want of what they need: WiC" in output
+    assert output.endswith(f"report: {tmp_path / 'a/report.html'}\n")
+    with pytest.raises(SystemExit):
+        main([str(root / "model"), "--folder", str(tmp_path / "b"), "--layers", "[9]"])
+    assert "layers has 9" in capsys.readouterr().err

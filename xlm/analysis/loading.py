@@ -1,0 +1,165 @@
+"""Texts of a report from files, prepared corpora and the corpus that ships."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from xlm import sample
+from xlm.analysis import readers
+from xlm.analysis.readers import InContext
+from xlm.analysis.retrieval import Pairs, distinct
+from xlm.analysis.sections.links import AlignedText
+from xlm.analysis.sections.material import Labeled
+from xlm.data.corpora import Corpora
+from xlm.errors import ConfigError, DataError
+from xlm.languages import LanguagePair, Languages
+from xlm.text.normalize import normalize
+from xlm.text.readers import decode_lines
+
+FEWEST_ROWS = 4
+MOST_TRAINING = 20_000
+"""Lines of training text that overlap is counted on."""
+
+
+def lines_of(path: Path, most: int | None = None) -> list[str]:
+    """Return the first lines of a file that are not empty, normalized, each text once."""
+    found: dict[str, None] = {}
+    for line in decode_lines(str(path)):
+        text = normalize(line.text)
+        if text:
+            found[text] = None
+        if len(found) == most:
+            break
+    return list(found)
+
+
+def every_line(path: Path) -> list[str]:
+    """Return all lines of a file, normalized; sides of pairs keep their places."""
+    return [normalize(line.text) for line in decode_lines(str(path))]
+
+
+def pair_of(name: str, languages: Iterable[str]) -> LanguagePair:
+    """Return the pair that ``name`` means among ``languages``, or if it is not one, its only
+    reading. Raises ConfigError if there is none or are several."""
+    known = Languages(languages) if languages else None
+    if known is not None and known.is_pair(name):
+        return known.pair(name)
+    readings = LanguagePair.readings(name)
+    if len(readings) != 1:
+        raise ConfigError(
+            f"{name!r} is no pair of two languages, or may be several: expected a name such as "
+            "en-hi of languages that texts or the model name"
+        )
+    return readings[0]
+
+
+def pairs_of(paths: Sequence[Path], most: int) -> Pairs:
+    """Return the pairs of two files; DataError, with the files, for sides that do not fit."""
+    first, second = (every_line(path) for path in paths)
+    try:
+        return distinct(first, second, most)
+    except DataError as error:
+        raise DataError(f"{paths[0]} and {paths[1]}: {error}") from None
+
+
+def parallel_of(paths: Mapping[str, Path], most: int) -> dict[str, list[str]]:
+    """Return the lines that no language lacks; DataError for files of unequal length."""
+    texts = {language: every_line(path) for language, path in paths.items()}
+    sizes = {language: len(lines) for language, lines in texts.items()}
+    if len(set(sizes.values())) > 1:
+        shown = ", ".join(f"{paths[name]} has {num:,} lines" for name, num in sizes.items())
+        raise DataError(f"{shown}: expected the same lines in each; check where they went apart")
+    kept = [at for at, row in enumerate(zip(*texts.values(), strict=True)) if all(row)][:most]
+    if len(kept) < FEWEST_ROWS:
+        names = ", ".join(map(str, paths.values()))
+        raise DataError(f"{names}: {len(kept)} lines that all have: expected {FEWEST_ROWS} or more")
+    return {language: [lines[at] for at in kept] for language, lines in texts.items()}
+
+
+def aligned_of(paths: Sequence[Path], first_index: int) -> AlignedText:
+    """Return sentences and their links: two files of words between spaces, and one of links."""
+    sides = [[line.split() for line in every_line(path)] for path in paths[:2]]
+    if len(sides[0]) != len(sides[1]):
+        raise DataError(
+            f"{paths[0]} has {len(sides[0]):,} lines and {paths[1]} {len(sides[1]):,}: expected "
+            "the same number"
+        )
+    gold = readers.read_alignments(paths[2], first_index=first_index)
+    sizes = [(len(one), len(two)) for one, two in zip(*sides, strict=True)]
+    readers.check_alignments(paths[2], gold, sizes)
+    return AlignedText(sides[0], sides[1], gold)
+
+
+def wic_of(paths: Mapping[str, Sequence[Path]]) -> tuple[list[InContext], list[InContext]]:
+    """Return the rows of ``train`` and of ``dev``, two files each: data and gold."""
+    if set(paths) != {"train", "dev"} or any(len(own) != 2 for own in paths.values()):
+        raise ConfigError(
+            f"wic names {', '.join(paths) or 'nothing'}: expected train and dev, each with two "
+            "files, such as {train: [train.data.txt, train.gold.txt], dev: [...]}"
+        )
+    return readers.read_wic(*paths["train"]), readers.read_wic(*paths["dev"])
+
+
+def labeled_of(paths: Mapping[str, Path], most: int) -> Labeled:
+    """Return labels and texts of TSV files by language: a label, a tab, a text."""
+    texts: dict[str, list[str]] = {}
+    labels: dict[str, list[str]] = {}
+    for language, path in paths.items():
+        texts[language], labels[language] = [], []
+        for number, (place, own) in enumerate(readers.cells(path)):
+            if number == 0 and [cell.lower() for cell in own] in (["label", "text"],):
+                continue
+            if len(own) < 2 or not own[0] or not own[1]:
+                raise DataError(f"{place}: expected a label and a text with a tab between")
+            texts[language].append(own[1])
+            labels[language].append(own[0])
+            if len(texts[language]) == most:
+                break
+        if len(texts[language]) < FEWEST_ROWS:
+            raise DataError(f"{path}: expected {FEWEST_ROWS} labeled lines or more")
+    return Labeled(texts, labels)
+
+
+def prepared_texts(corpora: Corpora, split: str, most: int) -> dict[str, list[str]]:
+    """Return the first sentences of each language of prepared text, decoded, each text once."""
+    found = {}
+    for language in corpora.names(split)["texts"]:
+        corpus = corpora.text(split, language)
+        lines: dict[str, None] = {}
+        for at in range(len(corpus)):
+            text = normalize(corpora.tokenizer.decode(corpus.sentence(at).tolist()))
+            if text:
+                lines[text] = None
+            if len(lines) == most:
+                break
+        found[language] = list(lines)
+    return {language: lines for language, lines in found.items() if lines}
+
+
+def prepared_pairs(corpora: Corpora, split: str, most: int) -> dict[LanguagePair, Pairs]:
+    """Return the first different pairs of each pair of languages of prepared text, decoded."""
+    found = {}
+    for name in corpora.names(split)["pairs"]:
+        own = corpora.pairs(split, name)
+        rows = np.arange(min(len(own), 4 * most))
+        sides = [
+            [corpora.tokenizer.decode(side.sentence(int(at)).tolist()) for at in rows]
+            for side in own.sides
+        ]
+        try:
+            found[corpora.languages.pair(name)] = distinct(sides[0], sides[1], most)
+        except DataError:
+            continue  # a pair of next to no text
+    return found
+
+
+def sample_texts(languages: Iterable[str], most: int) -> dict[str, list[str]]:
+    """Return the held-out lines of the corpus that ships, which say the same in each language."""
+    return {
+        language: every_line(sample.path(f"valid.{language}.txt"))[:most]
+        for language in sample.LANGUAGES
+        if language in languages
+    }

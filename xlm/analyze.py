@@ -1,0 +1,403 @@
+"""Say how the languages of a model lie to each other, each figure beside what nothing would give.
+
+    models, texts --> Material --sections, one by one--> parts/NAME.json --> analysis.json, page
+
+Use as ``xlm.analyze.analyze(Analyze(...))``, ``xlm analyze MODEL`` or ``python -m xlm.analyze``. A
+section is written when it is done; the same command goes on after a kill.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from xlm import sample
+from xlm.analysis import loading, nulls, page, readers
+from xlm.analysis.retrieval import distinct
+from xlm.analysis.sections import SECTIONS, Lacks, Material
+from xlm.analysis.sections.material import MODEL
+from xlm.analysis.states import Reading
+from xlm.config import strict_yaml
+from xlm.config.cli import run_verb
+from xlm.data.corpora import DESCRIPTION, Corpora
+from xlm.errors import ConfigError, DataError
+from xlm.interchange.load import load, usable_device
+from xlm.languages import LanguagePair
+from xlm.model.pooling import Pooling
+from xlm.model.pretrained import PretrainedModel
+from xlm.storage import make_folder, read_json, write_json, write_whole
+from xlm.training.restore import CHECKPOINTS
+
+log = logging.getLogger("xlm")
+
+RESULT, TSV, PAGE = "analysis.json", "figures.tsv", "report.html"
+PARTS, STATES, SETTINGS = "parts", "states", "settings.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analyze:
+    """Say how a model's languages lie to each other, each figure beside its nulls.
+
+    A run's folder alone is analyzed on its prepared held-out text, any other model alone on the
+    corpus that ships, in the languages that it knows.
+    """
+
+    model: str
+    """A run's folder, a checkpoint, a model directory, or whatever else xlm.load opens."""
+    folder: str = "analysis"
+    """Where the report goes: analysis.json, figures.tsv, report.html and pictures."""
+    compare: dict[str, str] = field(default_factory=dict)
+    """Further models by name, measured on the same texts."""
+    parent: str | None = None
+    """The model that this one began from: distances of spectra and CKA."""
+    data: str | None = None
+    """Prepared text, whose held-out part is analyzed and whose training part overlap is counted
+    on."""
+    texts: dict[str, str] = field(default_factory=dict)
+    """A file of lines for each language."""
+    pairs: dict[str, list[str]] = field(default_factory=dict)
+    """Two aligned files for each pair, such as {en-hi: [valid.en, valid.hi]}."""
+    parallel: dict[str, str] = field(default_factory=dict)
+    """A file for each language whose same line says the same (null: the first of pairs)."""
+    dictionaries: dict[str, str] = field(default_factory=dict)
+    """A dictionary for each pair: a word and a translation in each line."""
+    similarity: dict[str, str] = field(default_factory=dict)
+    """Scored pairs of words for each pair of languages: two words and a number, tabs between."""
+    alignments: dict[str, list[str]] = field(default_factory=dict)
+    """Three files for each pair: two of sentences, one of links such as 0-1 (sure) or 0p1."""
+    first_index: Literal[0, 1] = 0
+    """The number of the first word in files of links."""
+    wic: dict[str, list[str]] = field(default_factory=dict)
+    """WiC: {train: [data, gold], dev: [data, gold]}."""
+    scws: str | None = None
+    """SCWS's ratings.txt."""
+    english: str = "en"
+    """The language of wic and scws."""
+    minimal_pairs: dict[str, str] = field(default_factory=dict)
+    """Minimal pairs for each language: a construction, the right sentence, the wrong one."""
+    probes: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Labeled texts for each task by language: a label and a text in each line."""
+    scores: dict[str, str] = field(default_factory=dict)
+    """Scores by language: a report.json of xlm finetune, or a TSV of a language and a number."""
+    indicators: dict[str, str] = field(default_factory=dict)
+    """Numbers by language that scores are compared with, such as distances: a TSV each."""
+    embeddings: dict[str, str] = field(default_factory=dict)
+    """A .vec file for each language, beside the model's word table."""
+    root: str = "."
+    """The folder that the paths above are relative to."""
+    stand_in: dict[str, str] = field(default_factory=dict)
+    """For a language the model lacks, the known language whose vectors are used instead."""
+    only: list[str] | None = None
+    """The analyses to run (null: all)."""
+    layers: list[int] | None = None
+    """The layers to look at, 0 the embeddings (null: all)."""
+    pooling: Pooling = "mean"
+    """How a sentence becomes one vector: the mean or the maximum of its cells, or the first."""
+    specials: bool = False
+    """Count the special tokens around a sentence among its cells."""
+    sentences: int = 1000
+    """The most lines and pairs of each text."""
+    seed: int = 0
+    """Of random weights, permutations and resamples."""
+    untrained: bool = True
+    """Measure random weights too, the null of nearly every figure."""
+    tokens: int = 4000
+    """Tokens of a batch, padding included."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: CUDA where there is a GPU."""
+    keep_states: bool = False
+    """Keep the states in files when all is done."""
+
+    def __post_init__(self) -> None:
+        for name in ("sentences", "tokens"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}: expected 1 or more")
+        if unknown := [name for name in self.only or () if name not in SECTIONS]:
+            raise ConfigError(f"only names {unknown[0]!r}: expected some of {', '.join(SECTIONS)}")
+        if MODEL in self.compare or "untrained" in self.compare:
+            raise ConfigError(f"compare calls a model {MODEL} or untrained: choose another name")
+        for name, num in (("pairs", 2), ("alignments", 3)):
+            for pair, files in getattr(self, name).items():
+                if len(files) != num:
+                    raise ConfigError(f"{name}.{pair} names {len(files)} files: expected {num}")
+
+    def path(self, name: str) -> Path:
+        """Return a path of the settings, relative to ``root``."""
+        return Path(self.root).expanduser() / Path(name).expanduser()
+
+
+def analyze(config: Analyze) -> dict[str, Any]:
+    """Write the report and return the content of ``analysis.json``.
+
+    Raises ConfigError, DataError or CheckpointError, each in one line.
+    """
+    started = time.monotonic()
+    folder = Path(config.folder)
+    material = gather(config)
+    settings = _settings(config, material)
+    _open(folder, settings)
+    analyses: dict[str, Any] = {}
+    missing: list[dict[str, str]] = []
+    for name, section in SECTIONS.items():
+        if config.only is not None and name not in config.only:
+            continue
+        part = folder / PARTS / f"{name.replace(' ', '-')}.json"
+        if not part.exists():
+            before = time.monotonic()
+            try:
+                write_json(part, {"analysis": section(material).as_json()})
+            except Lacks as lacks:
+                write_json(part, {"lacks": str(lacks)})
+            log.info("%s: %.0f s", name, time.monotonic() - before)
+        content = read_json(part)
+        if "lacks" in content:
+            missing.append({"analysis": name, "lacks": content["lacks"]})
+        else:
+            analyses[name] = content["analysis"]
+    report = {**settings, "analyses": analyses, "missing": missing}
+    _write(folder, report)
+    if not config.keep_states:
+        shutil.rmtree(folder / STATES, ignore_errors=True)
+    log.info("%s: %.0f s in all", folder / PAGE, time.monotonic() - started)
+    return report
+
+
+def gather(config: Analyze) -> Material:
+    """Return the models and texts of a report."""
+    device = usable_device(config.device)
+    models = {MODEL: load(config.model)}
+    models.update({name: load(source) for name, source in config.compare.items()})
+    parent = None if config.parent is None else load(config.parent)
+    for model in [*models.values(), *([parent] if parent else [])]:
+        model.transformer.to(device)
+    own = models[MODEL]
+    material = Material(
+        models, parent=parent, english=config.english, stand_in=dict(config.stand_in),
+        reading=Reading(
+            pooling=config.pooling, specials=config.specials, tokens=config.tokens
+        ),
+        layers=config.layers, seed=config.seed, folder=Path(config.folder) / STATES,
+    )  # fmt: skip
+    material.chosen_layers(own)
+    if config.untrained:
+        material.fresh = nulls.untrained(own, config.seed)
+    _add_texts(config, material)
+    _add_labels(config, material)
+    for language in {*material.texts, *material.parallel, *_spoken(material.pairs)}:
+        material.spoken(own, language)  # refused before anything is measured
+    return material
+
+
+def _spoken(pairs: Mapping[LanguagePair, object]) -> set[str]:
+    return {language for pair in pairs for language in pair}
+
+
+def _add_texts(config: Analyze, material: Material) -> None:
+    """Add lines and pairs: those that are named, else prepared text, else the sample."""
+    most = config.sentences
+    named = {*config.texts, *config.parallel, *material.model.languages, *config.stand_in}
+    if config.texts:
+        material.texts = {
+            language: loading.lines_of(config.path(path), most)
+            for language, path in config.texts.items()
+        }
+    for name, files in config.pairs.items():
+        paths = [config.path(path) for path in files]
+        material.pairs[loading.pair_of(name, named)] = loading.pairs_of(paths, most)
+    if config.parallel:
+        paths_by_name = {name: config.path(path) for name, path in config.parallel.items()}
+        material.parallel = loading.parallel_of(paths_by_name, most)
+    data = config.path(config.data) if config.data else _data_of(Path(config.model).expanduser())
+    given = config.texts or config.pairs or config.parallel
+    if config.data or (data is not None and not given):
+        assert data is not None
+        _add_prepared(config, material, data)
+    elif not given:
+        _add_sample(material, most)
+    _fill_up(material)
+
+
+def _data_of(folder: Path) -> Path | None:
+    """Return the prepared text of a run's folder, if it is one and the text is still there."""
+    recipe = folder / "config.yaml"
+    if not recipe.is_file() or not (folder / CHECKPOINTS).is_dir():
+        return None
+    settings = strict_yaml.load(recipe.read_text(encoding="utf-8"))
+    data = Path(str(settings.get("data", "")))
+    if (data / DESCRIPTION).is_file():
+        return data
+    log.warning(
+        "%s: its prepared text %s is not there; the corpus that ships is read", folder, data
+    )
+    return None
+
+
+def _add_prepared(config: Analyze, material: Material, data: Path) -> None:
+    corpora = Corpora.open(data)
+    most = config.sentences
+    texts = loading.prepared_texts(corpora, "valid", most)
+    if not texts and not corpora.names("valid")["pairs"]:
+        raise DataError(f"{data} has no held-out text: expected some in valid")
+    material.texts = material.texts or texts
+    material.train = loading.prepared_texts(corpora, "train", loading.MOST_TRAINING)
+    for pair, own in loading.prepared_pairs(corpora, "valid", most).items():
+        material.pairs.setdefault(pair, own)
+
+
+def _add_sample(material: Material, most: int) -> None:
+    model = material.model
+    known = {*model.languages, *material.stand_in} if model.has_languages else sample.LANGUAGES
+    texts = loading.sample_texts(known, most)
+    if not texts:
+        raise ConfigError(
+            f"{model.source} knows none of {', '.join(sample.LANGUAGES)}, the languages of the "
+            "corpus that ships: give texts or pairs, or stand_in"
+        )
+    material.texts, material.parallel = texts, texts
+    names = list(texts)
+    for at, first in enumerate(names):
+        for second in names[at + 1 :]:
+            own = distinct(texts[first], texts[second], most)
+            material.pairs[LanguagePair(first, second)] = own
+
+
+def _fill_up(material: Material) -> None:
+    """Take parallel lines from the first pair, and texts from pairs, where none were given."""
+    if material.pairs and not material.parallel:
+        pair, own = next(iter(material.pairs.items()))
+        material.parallel = {pair.first: own.first, pair.second: own.second}
+    for pair, own in material.pairs.items():
+        for language, lines in zip(pair, (own.first, own.second), strict=True):
+            material.texts.setdefault(language, lines)
+    for language, lines in material.parallel.items():
+        material.texts.setdefault(language, list(dict.fromkeys(lines)))
+
+
+def _add_labels(config: Analyze, material: Material) -> None:
+    named = {*material.texts, *material.model.languages, *config.stand_in}
+
+    def by_pair(files: Mapping[str, Any]) -> dict[LanguagePair, Any]:
+        return {loading.pair_of(name, named): own for name, own in files.items()}
+
+    for pair, path in by_pair(config.dictionaries).items():
+        material.dictionaries[pair] = readers.read_dictionary(config.path(path))
+    for pair, path in by_pair(config.similarity).items():
+        material.similarity[pair] = readers.read_scored_pairs(config.path(path))
+    for pair, files in by_pair(config.alignments).items():
+        paths = [config.path(path) for path in files]
+        material.alignments[pair] = loading.aligned_of(paths, config.first_index)
+    if config.wic:
+        material.wic = loading.wic_of(
+            {name: [config.path(path) for path in files] for name, files in config.wic.items()}
+        )
+    if config.scws:
+        material.scws = readers.read_scws(config.path(config.scws))
+    for language, path in config.minimal_pairs.items():
+        material.minimal_pairs[language] = readers.read_minimal_pairs(config.path(path))
+    for task, by_language in config.probes.items():
+        files_by_name = {name: config.path(path) for name, path in by_language.items()}
+        material.labeled[task] = loading.labeled_of(files_by_name, config.sentences)
+    for name, path in config.scores.items():
+        material.scores[name] = readers.read_scores(config.path(path))
+    for name, path in config.indicators.items():
+        material.indicators[name] = readers.read_scores(config.path(path))
+    for language, path in config.embeddings.items():
+        material.embeddings[language] = readers.read_vectors(config.path(path))
+
+
+def _settings(config: Analyze, material: Material) -> dict[str, Any]:
+    """Return what the figures depend on: settings, digests of models and texts, versions."""
+    settings = dataclasses.asdict(config)
+    for name in ("folder", "device", "keep_states"):
+        del settings[name]
+    return {
+        "settings": settings,
+        "models": {name: _digest(model) for name, model in material.models.items()},
+        "tokenizer": material.model.tokenizer.digest,
+        "texts": _text_digest(material),
+        "versions": {
+            "xlm": import_module("xlm").__version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+    }
+
+
+def _digest(model: PretrainedModel) -> str:
+    """Return the SHA-256 of a model's weights."""
+    made = hashlib.sha256()
+    for name, tensor in sorted(model.transformer.state_dict().items()):
+        made.update(name.encode())
+        made.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return made.hexdigest()
+
+
+def _text_digest(material: Material) -> str:
+    parts = [
+        material.texts, material.parallel, {str(k): v for k, v in material.pairs.items()},
+        {str(k): v for k, v in material.dictionaries.items()},
+        {str(k): v for k, v in material.similarity.items()},
+        {str(k): v for k, v in material.alignments.items()},
+        material.wic, material.scws, material.minimal_pairs, material.labeled, material.scores,
+        material.indicators, {k: sorted(v) for k, v in material.embeddings.items()},
+    ]  # fmt: skip
+    return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _open(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Make the folder; refuse one that was begun with other settings, models or texts."""
+    make_folder(folder / PARTS, error=ConfigError)
+    path = folder / SETTINGS
+    ours = json.loads(json.dumps(settings))
+    if not path.exists():
+        write_json(path, ours, error=ConfigError)
+        return
+    theirs = read_json(path)
+    before = {**theirs, "settings": {**theirs.get("settings", {}), "only": None}}
+    now = {**ours, "settings": {**ours["settings"], "only": None}}
+    if before != now:
+        differing = [name for name in now if before.get(name) != now[name]]
+        differing += [
+            name for name, value in now["settings"].items() if before["settings"].get(name) != value
+        ]
+        raise ConfigError(
+            f"{folder} was begun with other {', '.join(differing)}: give another folder, or remove "
+            "it"
+        )
+
+
+def _write(folder: Path, report: Mapping[str, Any]) -> None:
+    text = page.write_page(report, folder)
+    dated = {**report, "date": datetime.now(UTC).isoformat(timespec="seconds")}
+    write_json(folder / RESULT, dated)
+    write_whole(folder / TSV, page.as_tsv(report))
+    write_whole(folder / PAGE, text)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """``xlm analyze``: see ``Analyze``."""
+
+    def act(config: Analyze) -> None:
+        report = analyze(config)
+        sys.stdout.write("\n".join(page.summary(report)) + "\n")
+        sys.stdout.write(f"report: {Path(config.folder) / PAGE}\n")
+
+    run_verb(Analyze, "analyze", act, arguments, positional="model")
+
+
+if __name__ == "__main__":
+    main()
