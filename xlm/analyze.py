@@ -1,4 +1,4 @@
-"""Say how the languages of a model lie to each other, each figure beside what nothing would give.
+"""Measure how the languages of a model lie to each other, each figure beside its nulls.
 
     models, texts --> Material --sections, one by one--> parts/NAME.json --> analysis.json, page
 
@@ -9,8 +9,6 @@ section is written when it is done; the same command goes on after a kill.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import logging
 import shutil
 import sys
@@ -18,15 +16,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import torch
-
 from xlm import sample
 from xlm.analysis import loading, nulls, page, readers
+from xlm.analysis.origin import claim, origin_of
 from xlm.analysis.retrieval import distinct
 from xlm.analysis.sections import SECTIONS, Lacks, Material
 from xlm.analysis.sections.material import MODEL
@@ -38,7 +33,6 @@ from xlm.errors import ConfigError, DataError
 from xlm.interchange.load import load, usable_device
 from xlm.languages import LanguagePair
 from xlm.model.pooling import Pooling
-from xlm.model.pretrained import PretrainedModel
 from xlm.storage import make_folder, read_json, write_json, write_whole
 from xlm.training.restore import CHECKPOINTS
 
@@ -148,8 +142,12 @@ def analyze(config: Analyze) -> dict[str, Any]:
     started = time.monotonic()
     folder = Path(config.folder)
     material = gather(config)
-    settings = _settings(config, material)
-    _open(folder, settings)
+    given = dataclasses.asdict(config)
+    for name in ("folder", "device", "keep_states"):  # which change no figure
+        del given[name]
+    settings = origin_of(given, material)
+    make_folder(folder / PARTS, error=ConfigError)
+    claim(folder / SETTINGS, settings)
     analyses: dict[str, Any] = {}
     missing: list[dict[str, str]] = []
     for name, section in SECTIONS.items():
@@ -317,67 +315,6 @@ def _add_labels(config: Analyze, material: Material) -> None:
         material.indicators[name] = readers.read_scores(config.path(path))
     for language, path in config.embeddings.items():
         material.embeddings[language] = readers.read_vectors(config.path(path))
-
-
-def _settings(config: Analyze, material: Material) -> dict[str, Any]:
-    """Return what the figures depend on: settings, digests of models and texts, versions."""
-    settings = dataclasses.asdict(config)
-    for name in ("folder", "device", "keep_states"):
-        del settings[name]
-    return {
-        "settings": settings,
-        "models": {name: _digest(model) for name, model in material.models.items()},
-        "tokenizer": material.model.tokenizer.digest,
-        "texts": _text_digest(material),
-        "versions": {
-            "xlm": import_module("xlm").__version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-        },
-    }
-
-
-def _digest(model: PretrainedModel) -> str:
-    """Return the SHA-256 of a model's weights."""
-    made = hashlib.sha256()
-    for name, tensor in sorted(model.transformer.state_dict().items()):
-        made.update(name.encode())
-        made.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return made.hexdigest()
-
-
-def _text_digest(material: Material) -> str:
-    parts = [
-        material.texts, material.parallel, {str(k): v for k, v in material.pairs.items()},
-        {str(k): v for k, v in material.dictionaries.items()},
-        {str(k): v for k, v in material.similarity.items()},
-        {str(k): v for k, v in material.alignments.items()},
-        material.wic, material.scws, material.minimal_pairs, material.labeled, material.scores,
-        material.indicators, {k: sorted(v) for k, v in material.embeddings.items()},
-    ]  # fmt: skip
-    return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _open(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Make the folder; refuse one that was begun with other settings, models or texts."""
-    make_folder(folder / PARTS, error=ConfigError)
-    path = folder / SETTINGS
-    ours = json.loads(json.dumps(settings))
-    if not path.exists():
-        write_json(path, ours, error=ConfigError)
-        return
-    theirs = read_json(path)
-    before = {**theirs, "settings": {**theirs.get("settings", {}), "only": None}}
-    now = {**ours, "settings": {**ours["settings"], "only": None}}
-    if before != now:
-        differing = [name for name in now if before.get(name) != now[name]]
-        differing += [
-            name for name, value in now["settings"].items() if before["settings"].get(name) != value
-        ]
-        raise ConfigError(
-            f"{folder} was begun with other {', '.join(differing)}: give another folder, or remove "
-            "it"
-        )
 
 
 def _write(folder: Path, report: Mapping[str, Any]) -> None:

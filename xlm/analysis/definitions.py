@@ -1,4 +1,4 @@
-"""How each figure of the report is defined and read, and which figures are shown first."""
+"""Definitions of the report's figures, how to read them, and which are shown first."""
 
 from __future__ import annotations
 

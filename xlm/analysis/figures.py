@@ -1,6 +1,6 @@
 """Pictures of a report: curves by layer with their nulls, matrices, principal components.
 
-Text in them is Latin: sentences stand in tables.
+Their text is Latin; sentences are in tables.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How states lie in their space: anisotropy, IsoScore, and what of their scatter is language.
+"""Geometry of states: anisotropy, IsoScore, and the parts of their scatter.
 
 Anisotropy is the mean cosine of two sentences (Ethayarajh 2019); IsoScore is that of Rudman et al.
 (2022). Separability parts the scatter of k languages × n translated sentences into language,

@@ -32,7 +32,7 @@ _ANIMACY = re.compile(r"_(in)?anim$")
 
 
 class Judged(NamedTuple):
-    """What a model says of pairs."""
+    """Choices of a model between the sentences of pairs."""
 
     credit: NDArray[np.float64]
     """1 if the right sentence is likelier, a half for a tie, NaN if the pair was left out."""

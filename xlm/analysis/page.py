@@ -160,7 +160,7 @@ def _missing(missing: Sequence[Mapping[str, str]]) -> str:
 
 
 def estimate_of(row: Mapping[str, Any]) -> Estimate:
-    """Return the estimate of a figure as it stands in the JSON."""
+    """Return the estimate of a figure of the JSON."""
     nulls = {name: Null(**own) for name, own in row["nulls"].items()}
     return Estimate(
         row["value"], row.get("low"), row.get("high"), row["num"], nulls, row.get("reason", "")

@@ -27,7 +27,7 @@ from xlm.text.tokenizers.tokenizer import Ids, Wrapped
 
 
 class Probed(NamedTuple):
-    """What a probe says of test rows."""
+    """Results of a probe on test rows."""
 
     figures: dict[str, Estimate]
     """``accuracy`` with its nulls, and ``F1 LABEL`` of each label."""

@@ -48,7 +48,7 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class Drift:
-    """How far a matrix lies from another of its shape."""
+    """Distances of a matrix from another of its shape."""
 
     norms: float
     """‖σ_a‖ - ‖σ_b‖."""

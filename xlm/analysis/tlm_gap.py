@@ -1,4 +1,4 @@
-"""How much a translation beside a sentence helps a masked model to predict it (XLM section 3.4).
+"""The help that a translation beside a sentence is to a masked model (XLM section 3.4).
 
 Nats of a sentence's tokens, each masked once: beside its translation (true), beside another
 sentence (wrong), and alone. A wrong partner misleads, so that it is worse than none.

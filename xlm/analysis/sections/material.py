@@ -24,7 +24,7 @@ UNTRAINED = "untrained"
 
 
 class Lacks(XlmError):
-    """What an analysis needs and the material does not have, in words."""
+    """Raised for material without the texts that an analysis needs; the message names them."""
 
 
 class Labeled(NamedTuple):
@@ -86,7 +86,7 @@ class Material:
         yield from self.models.items()
 
     def spoken(self, model: PretrainedModel, language: str) -> str | None:
-        """Return the language that stands for ``language`` in the model; None if it needs none.
+        """Return the name by which the model knows ``language``; None if it needs none.
 
         Raises ConfigError if the model does not know it and nothing stands in.
         """
