@@ -14,7 +14,7 @@ import torch
 
 from xlm.analysis.sections.material import Material
 from xlm.errors import ConfigError
-from xlm.model.pretrained import PretrainedModel
+from xlm.model.digest import model_digest
 from xlm.storage import read_json, write_json
 
 
@@ -22,7 +22,7 @@ def origin_of(settings: Mapping[str, Any], material: Material) -> dict[str, Any]
     """Return what the figures depend on: settings, digests of models and texts, versions."""
     return {
         "settings": dict(settings),
-        "models": {name: _digest(model) for name, model in material.models.items()},
+        "models": {name: model_digest(model) for name, model in material.models.items()},
         "tokenizer": material.model.tokenizer.digest,
         "texts": _text_digest(material),
         "versions": {
@@ -31,15 +31,6 @@ def origin_of(settings: Mapping[str, Any], material: Material) -> dict[str, Any]
             "numpy": np.__version__,
         },
     }
-
-
-def _digest(model: PretrainedModel) -> str:
-    """Return the SHA-256 of a model's weights."""
-    made = hashlib.sha256()
-    for name, tensor in sorted(model.transformer.state_dict().items()):
-        made.update(name.encode())
-        made.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return made.hexdigest()
 
 
 def _text_digest(material: Material) -> str:
@@ -74,6 +65,6 @@ def claim(path: Path, origin: Mapping[str, Any]) -> None:
             name for name, value in now["settings"].items() if before["settings"].get(name) != value
         ]
         raise ConfigError(
-            f"{path.parent} was begun with other {', '.join(differing)}: give another folder, or remove "
-            "it"
+            f"{path.parent} was begun with other {', '.join(differing)}: give another folder, or "
+            "remove it"
         )
