@@ -21,8 +21,33 @@ def test_a_signal_sets_the_event(number: signal.Signals, caplog: pytest.LogCaptu
 
 
 def test_a_second_interrupt_ends_the_program() -> None:
-    with stop_on_signals():
+    with stop_on_signals() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_first_interrupt_after_another_signal_still_saves() -> None:
+    with stop_on_signals() as stop:
         os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_interrupt_that_torchrun_passes_on_is_no_second_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    clock = [100.0]
+    monkeypatch.setattr("xlm.training.signals.time.monotonic", lambda: clock[0])
+    with stop_on_signals() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.is_set()
+        clock[0] += 60
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
 

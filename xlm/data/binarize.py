@@ -8,7 +8,11 @@ At any time a bounded number of chunks is on its way, whatever the length of the
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
+import os
+import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
@@ -207,14 +211,16 @@ class _Processes(ProcessPoolExecutor):
 
     def submit(self, task: Any, /, texts: Any) -> Future[Any]:  # type: ignore[override]
         """Hand ``texts`` to a process; the first call starts them all."""
-        if self._needs_main:
-            return super().submit(task, texts)
+        # Blocked signals stay blocked in a new process: a Ctrl-C is for this one, which ends them.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         main = sys.modules["__main__"]
-        sys.modules["__main__"] = ModuleType("__main__")
+        if not self._needs_main:
+            sys.modules["__main__"] = ModuleType("__main__")
         try:
             return super().submit(task, texts)
         finally:
             sys.modules["__main__"] = main
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 class _Here(Executor):
@@ -239,6 +245,15 @@ _worker_tokenizer: Tokenizer | None = None
 def _set_up_worker(tokenizer: Tokenizer) -> None:
     global _worker_tokenizer
     _worker_tokenizer = tokenizer
+    threading.Thread(target=_end_with_parent, name="xlm-parent", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Wait until the process that wants the ids is gone, however it ended, and end this one."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _encode_chunk(texts: list[list[str]]) -> list[Encoded]:

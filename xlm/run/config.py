@@ -110,6 +110,9 @@ class Run:
     """Steps between two checkpoints; the last step is always saved."""
     keep_last: int = 2
     """Checkpoints that are kept, beside the best."""
+    hang_seconds: int = 300
+    """With several processes: how long one may keep the others waiting before all end, with the
+    stacks of each and the number of the one that did not come (more for what compiles for long)."""
     restart: bool = False
     """Start again at step 0 if there are checkpoints but none can be read: they and the metrics are
     put aside. Without it such a run is refused."""
@@ -134,7 +137,7 @@ class Run:
         self._check_start()
         if not self.objectives:
             raise ConfigError("objectives is empty: name at least one, such as mlm: MaskedLM")
-        for name in ("steps", "group_size", "report_every", "keep_last"):
+        for name in ("steps", "group_size", "report_every", "keep_last", "hang_seconds"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1: found {getattr(self, name)}")
         for name in ("evaluate_every", "save_every"):
@@ -220,7 +223,7 @@ def write_run(run: Run, folder: Path) -> str:
 
 UNTRAINED = {
     "data", "folder", "steps", "stopping", "report_every", "evaluate_every", "save_every",
-    "evaluate_test", "keep_last", "restart", "initialize", "tensorboard", "device",
+    "evaluate_test", "keep_last", "restart", "hang_seconds", "initialize", "tensorboard", "device",
 }  # fmt: skip
 """Fields that may change when a run is resumed: they do not change what an update does."""
 

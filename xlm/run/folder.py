@@ -51,8 +51,8 @@ ASIDE = "before-restart"
 MOST_SHOWN = 3
 """Differences that a message lists."""
 UNMEASURED = {
-    "folder", "model", "report_every", "save_every", "keep_last", "restart", "tensorboard",
-    "device",
+    "folder", "model", "report_every", "save_every", "keep_last", "restart", "hang_seconds",
+    "tensorboard", "device",
 }  # fmt: skip
 """Fields that do not change what a finished run has measured; its shape is that of its origin."""
 
@@ -149,7 +149,8 @@ class RunFolder:
             try:
                 before = read_json(noted) if noted.exists() else {}
                 known = before.get("files") if before.get("folder") == str(data) else None
-                found = verify_corpora(data, known if isinstance(known, dict) else None)
+                known = known if isinstance(known, dict) else None
+                found = verify_corpora(data, known, tick=self.parallel.beat)
                 if line := found.line(data):
                     log.warning("%s", line)
                 if found.known != known:

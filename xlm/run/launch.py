@@ -54,7 +54,10 @@ def sole_training(run: Run) -> Iterator[Parallel]:
         )
     parallel = None
     try:
-        parallel = Parallel.start(run.device, tf32=run.tf32, deterministic=run.deterministic)
+        parallel = Parallel.start(
+            run.device, tf32=run.tf32, deterministic=run.deterministic,
+            timeout_seconds=max(1800.0, 2.0 * run.hang_seconds),
+        )  # fmt: skip
         with freed_memory_kept() if parallel.device.type == "cpu" else nullcontext():
             yield parallel
     finally:
@@ -91,7 +94,8 @@ def train_in(folder: RunFolder, run: Run, corpora: Corpora) -> Result:
         else:
             if state.step >= trainer.steps:
                 journal.say(f"finished already, at step {state.step}: nothing is trained")
-            session.train(stop.is_set)
+            with session.folder.parallel.watched(session.run.hang_seconds):
+                session.train(stop.is_set)
             # Not after a signal, whose sender waits: the step, unlike ``stop``, is alike on all
             # ranks.
             ended = state.step >= trainer.steps

@@ -64,6 +64,7 @@ def _pass(
     sums = Scores()
     own: dict[int, Any] = {}
     while share := list(islice(batches, parallel.world)):
+        parallel.mark()
         batch = share[min(parallel.rank, len(share) - 1)]
         loss = learner(name, batch.to(parallel.device))
         if parallel.rank >= len(share):

@@ -255,6 +255,7 @@ def _backward(
     seed = key(trainer.seed, "dropout", trainer.state.step, micro_batch.index)
     _seed_default_generators(parallel.device, seed)
     batch = micro_batch.batch.to(parallel.device)
+    parallel.mark()
     with no_sync(trainer.wrapped, active=not synchronize):
         with autocast(parallel.device, trainer.precision):
             loss = trainer.wrapped(micro_batch.objective, batch)
@@ -262,6 +263,7 @@ def _backward(
         scaled = loss.total * (micro_batch.weight * parallel.world / max(count, 1))
         if trainer.scaler is not None:
             scaled = trainer.scaler.scale(scaled)
+        parallel.mark()
         scaled.backward()
     name = micro_batch.objective
     total = loss.total.detach().double()

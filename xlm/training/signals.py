@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 log = logging.getLogger("xlm")
 
+TOGETHER_SECONDS = 3.0
+"""Under torchrun, Ctrl-Cs that come within this time of the first are one."""
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
@@ -18,16 +22,26 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 def stop_on_signals() -> Iterator[threading.Event]:
     """SIGTERM, SIGINT and SIGUSR1 set the event; a second SIGINT ends the program at once.
 
-    Elsewhere than in the main thread, where Python allows no handlers, nothing sets it.
+    Under torchrun, a Ctrl-C comes twice, from the terminal and from torchrun: a second one within
+    seconds of the first is the same. Elsewhere than in the main thread, where Python allows no
+    handlers, nothing sets the event.
     """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
+    interrupted: list[float] = []
+    together = TOGETHER_SECONDS if "TORCHELASTIC_RUN_ID" in os.environ else 0.0
+
     def request(number: int, frame: Any) -> None:
-        if stop.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
+        if number == signal.SIGINT:
+            now = time.monotonic()
+            if interrupted and now > interrupted[0] + together:
+                raise KeyboardInterrupt
+            interrupted.append(now)
+        if stop.is_set():
+            return
         stop.set()
         log.warning("%s: saving after this step, then stopping", signal.Signals(number).name)
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import reduce
@@ -20,14 +22,18 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from xlm.errors import ConfigError, TrainingError
+from xlm.errors import ConfigError, TrainingError, one_line
 from xlm.metrics.scores import Scores
 from xlm.training.distributed.devices import device_of_rank, set_numerics
+from xlm.training.distributed.watchdog import Watchdog
 
 T = TypeVar("T")
 
 _LEAVING_SECONDS = 10.0
 """Seconds that a process waits for the threads of its groups to end; they take milliseconds."""
+
+_FAILED_EXCHANGE = re.compile(r"gloo|nccl|connection|socket|timed? ?out|store", re.IGNORECASE)
+"""In the messages of errors that say that another process does not answer."""
 
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
@@ -48,6 +54,8 @@ class Parallel:
     """The gloo group for counts, which torch holds until :meth:`close`; None for a single process
     without torchrun."""
     owns_default_group: bool = False
+    watchdog: Watchdog | None = field(default=None, compare=False, repr=False)
+    """Notices ranks that hang or die; None without torchrun's environment."""
     wrapped: weakref.WeakSet[nn.Module] = field(
         default_factory=weakref.WeakSet, compare=False, repr=False
     )
@@ -66,7 +74,8 @@ class Parallel:
 
         ``device`` is "cpu", "cuda" or "auto" (cuda if there is one). ``tf32`` allows products of
         float32 at 10 bits on GPUs; ``deterministic`` makes torch refuse or replace what is not.
-        A rank that others wait for longer than ``timeout_seconds`` ends them. Raises ConfigError
+        A rank that others wait for longer than ``timeout_seconds`` ends them; see ``watched`` for
+        a shorter time. Raises ConfigError
         for a device that is not there or an environment that is incomplete.
         """
         present = [name for name in _VARIABLES if name in os.environ]
@@ -93,7 +102,8 @@ class Parallel:
                 "nccl" if on_gpu else "gloo", timeout=timeout, device_id=at if on_gpu else None
             )
         group = dist.new_group(backend="gloo", timeout=timeout)
-        return cls(at, world, rank, local_rank, weakref.ref(group), owns)
+        watchdog = Watchdog.start(rank, world)
+        return cls(at, world, rank, local_rank, weakref.ref(group), owns, watchdog)
 
     @property
     def is_wrapped(self) -> bool:
@@ -112,7 +122,10 @@ class Parallel:
         """Return every rank's JSON value, by rank, on every rank; floats come back exactly."""
         if self.group is None:
             return [value]
-        group = self._open_group()
+        with self._exchanging() as group:
+            return self._gather(value, group)
+
+    def _gather(self, value: Any, group: Any) -> list[Any]:
         text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world)]
         dist.all_gather(sizes, torch.tensor([text.numel()]), group=group)
@@ -130,7 +143,8 @@ class Parallel:
         if self.group is None:
             return list(counts)
         total = torch.tensor(list(counts), dtype=torch.int64)
-        dist.all_reduce(total, group=self._open_group())
+        with self._exchanging() as group:
+            dist.all_reduce(total, group=group)
         return [int(number) for number in total.tolist()]
 
     def sum_scores(self, scores: Mapping[str, float]) -> Scores:
@@ -150,6 +164,50 @@ class Parallel:
                     f"{what} differs between processes: {_short(other)} on rank {rank}, "
                     f"{_short(values[0])} on rank 0; start all with the same files and settings"
                 )
+
+    def mark(self) -> None:
+        """Say that this rank comes to a place that every rank passes; see ``watchdog``."""
+        if self.watchdog is not None:
+            self.watchdog.mark()
+
+    def beat(self) -> None:
+        """Say that this rank works, where the others may wait for it."""
+        if self.watchdog is not None:
+            self.watchdog.beat()
+
+    @contextmanager
+    def watched(self, seconds: float) -> Iterator[None]:
+        """Let a rank keep the others waiting for ``seconds`` at most, while the block lasts.
+
+        A longer wait ends all of them, with the stacks of each and the number of the one that did
+        not come. Raises TrainingError, which names the rank, if one has died.
+        """
+        try:
+            with self.watchdog.limited(seconds) if self.watchdog else nullcontext():
+                yield
+        except RuntimeError as error:
+            raise self._explained(error) from error
+
+    @contextmanager
+    def _exchanging(self) -> Iterator[Any]:
+        """Yield the group for one exchange; raise TrainingError if a rank is gone meanwhile."""
+        self.mark()
+        try:
+            yield self._open_group()
+        except RuntimeError as error:
+            raise self._explained(error) from error
+        self.mark()
+
+    def _explained(self, error: RuntimeError) -> Exception:
+        """Return a TrainingError for an exchange that failed; any other error as it is."""
+        if not (self.world > 1 and _FAILED_EXCHANGE.search(str(error))):
+            return error
+        gone = self.watchdog.gone() if self.watchdog is not None else []
+        names = " and ".join(map(str, gone)) or "that did not answer"
+        return TrainingError(
+            f"rank {names} of {self.world} is gone ({one_line(error, most=120)}): look for its own "
+            "message above; the same command goes on from the last checkpoint"
+        )
 
     def _open_group(self) -> Any:
         group = self.group and self.group()
@@ -186,6 +244,8 @@ class Parallel:
         a group may outlive this, and a group without a holder joins its threads.
         """
         group: Any = self.group and self.group()
+        if self.watchdog is not None:
+            self.watchdog.close()
         if group is None or not dist.is_initialized():
             return
         for module in self.wrapped:
