@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from xlm.model.config import ModelConfig
 from xlm.model.norms import build_norm
 from xlm.model.positions import Rotation, rotate
+from xlm.model.windows import Blocks, Sight, in_blocks, in_rows, with_neighbors
 
 _LOW_PRECISION = (torch.bfloat16, torch.float16)
 
@@ -69,6 +70,22 @@ def plain_attention(
     return F.dropout(weights, dropout) @ value
 
 
+def block_attention(
+    query: Tensor, key: Tensor, value: Tensor, blocks: Blocks, dropout: float = 0.0
+) -> Tensor:
+    """``attention`` of each block to itself and its neighbors, ``[B, H, T, D/H]`` each."""
+    rows, _, length, _ = query.shape
+    mask = blocks.mask.expand(rows, -1, -1, -1).flatten(0, 1)[:, None]
+    seen = attention(
+        in_blocks(query, blocks.size),
+        with_neighbors(key, blocks.size),
+        with_neighbors(value, blocks.size),
+        mask,
+        dropout=dropout,
+    )
+    return in_rows(seen, rows, length)
+
+
 class SelfAttention(nn.Module):
     """Attention of a row to itself; query, key and value come from one product."""
 
@@ -81,14 +98,16 @@ class SelfAttention(nn.Module):
         self.query_norm, self.key_norm = _head_norms(config)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None, causal: bool, rotation: Rotation | None = None
+        self, x: Tensor, mask: Sight | None, causal: bool, rotation: Rotation | None = None
     ) -> Tensor:
-        """``x`` ``[B, T, D]``, ``mask`` bool ``[B, 1, 1, T]`` or None -> ``[B, T, D]``.
+        """``x`` ``[B, T, D]``, ``mask`` bool ``[B, 1, 1, T]``, blocks or None -> ``[B, T, D]``.
 
         ``rotation`` is that of each position, of a model whose positions are rotary.
         """
         query, key, value = self._project(x, rotation)
         dropout = self.dropout if self.training else 0.0
+        if isinstance(mask, Blocks):
+            return self.output(_joined(block_attention(query, key, value, mask, dropout)))  # type: ignore[no-any-return]
         return self.output(_joined(attention(query, key, value, mask, causal, dropout)))  # type: ignore[no-any-return]
 
     def step(

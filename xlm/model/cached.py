@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from xlm.model.layers import Layer
-from xlm.model.transformer import Stack, Transformer, visible, within
+from xlm.model.transformer import Stack, Transformer, visible
+from xlm.model.windows import within
 
 GROWTH = 16
 """Room for keys and values is made for so many positions at a time."""

@@ -17,6 +17,7 @@ from xlm.model.attention import CrossAttention, SelfAttention
 from xlm.model.config import ModelConfig
 from xlm.model.norms import build_norm
 from xlm.model.positions import Rotation
+from xlm.model.windows import Sight
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -79,7 +80,7 @@ class Layer(nn.Module):
     def forward(
         self,
         x: Tensor,
-        mask: Tensor | None,
+        mask: Sight | None,
         causal: bool,
         source: Tensor | None = None,
         source_mask: Tensor | None = None,

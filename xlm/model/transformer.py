@@ -20,6 +20,8 @@ from xlm.model.embeddings import Embeddings
 from xlm.model.first_values import draw_as_xlm, draw_normal
 from xlm.model.layers import Layer, OutputTransform
 from xlm.model.norms import build_norm
+from xlm.model.positions import Rotation
+from xlm.model.windows import Sight, sight
 
 Side = Literal["encoder", "decoder"]
 
@@ -77,10 +79,10 @@ class Stack(Embeddings):
             source_mask = visible(source_lengths, source.shape[1])
         x = _blanked(self.embed(tokens, positions, langs, segments), blank)
         everywhere = (mask, causal, self.rotation(tokens, positions))
-        nearby = everywhere
+        nearby: tuple[Sight | None, bool, Rotation | None] = everywhere
         if self.config.window is not None:
-            band = within(self.config.window, lengths if padded else None, tokens, causal)
-            nearby = (band, False, self.rotation(tokens, positions, local=True))
+            near = sight(self.config.window, lengths if padded else None, tokens, causal)
+            nearby = (near, False, self.rotation(tokens, positions, local=True))
         if every_layer is not None:
             every_layer.append(x)
         for number, layer in enumerate(self.layers):
@@ -247,22 +249,6 @@ def visible(lengths: Tensor, size: int) -> Tensor:
     The first always may: a softmax over no key at all is not a number, even in an empty row.
     """
     return ~_padding(lengths.clamp(min=1), size)[:, None, None, :]
-
-
-def within(window: int, lengths: Tensor | None, tokens: Tensor, causal: bool) -> Tensor:
-    """Bool ``[B or 1, 1, T, T]``, True at the keys that a query of a local layer may attend.
-
-    ``tokens`` ``[B, T]`` gives size and device; ``lengths`` those of padded rows. Every query sees
-    itself, also one of the padding, as a softmax over no key is not a number.
-    """
-    places = torch.arange(tokens.shape[1], device=tokens.device)
-    distances = places[:, None] - places[None, :]
-    near = distances.abs() <= window // 2
-    if causal:
-        near = near & (distances >= 0)
-    if lengths is None:
-        return near[None, None]
-    return near & visible(lengths, tokens.shape[1]) | (distances == 0)
 
 
 def _blanked(x: Tensor, blank: Tensor | None) -> Tensor:
