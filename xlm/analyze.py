@@ -219,10 +219,11 @@ def _add_texts(config: Analyze, material: Material) -> None:
     if config.parallel:
         paths_by_name = {name: config.path(path) for name, path in config.parallel.items()}
         material.parallel = loading.parallel_of(paths_by_name, most)
-    data = config.path(config.data) if config.data else _data_of(Path(config.model).expanduser())
-    given = config.texts or config.pairs or config.parallel
-    if config.data or (data is not None and not given):
-        assert data is not None
+    given = bool(config.texts or config.pairs or config.parallel)
+    data = config.path(config.data) if config.data else None
+    if data is None and not given:
+        data = _data_of(Path(config.model).expanduser())
+    if data is not None:
         _add_prepared(config, material, data)
     elif not given:
         _add_sample(material, most)

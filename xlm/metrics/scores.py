@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 HIGHER_IS_BETTER = frozenset(
-    "accuracy bleu chrf exact f1 in_language las las_all macro_f1 matthews mrr ndcg pearson "
-    "precision precision_at_1 recall spearman tokenized_bleu uas uas_all".split()
+    "accuracy bleu chrf exact f1 gain_nats gap_nats in_language las las_all macro_f1 matthews mrr "
+    "ndcg pearson precision precision_at_1 recall retrieval_at_1 spearman tokenized_bleu uas "
+    "uas_all".split()
 )
 """Figures that rise with the model; every other one that may be watched falls."""
 

@@ -27,6 +27,7 @@ from xlm.objectives import (
     Translation,
 )
 from xlm.run.stopping import Stopping
+from xlm.run.watched import WatchedPairs
 from xlm.storage import make_folder, write_whole
 from xlm.tasks import Answering, Classification, Parsing, Ranking, Regression, Tagging
 from xlm.training.initialization import Initialization
@@ -100,6 +101,8 @@ class Run:
     """Measure the averaged weights where some are kept; false: the others, and both at the end."""
     stopping: Stopping = field(default_factory=Stopping)
     """Which score is watched, and early stopping."""
+    watch: WatchedPairs = field(default_factory=WatchedPairs)
+    """Held-out pairs whose translations are looked for at each evaluation."""
     report_every: int = 50
     """Steps between two lines of the report."""
     evaluate_every: int = 500
@@ -222,7 +225,7 @@ def write_run(run: Run, folder: Path) -> str:
 
 
 UNTRAINED = {
-    "data", "folder", "steps", "stopping", "report_every", "evaluate_every", "save_every",
+    "data", "folder", "steps", "stopping", "watch", "report_every", "evaluate_every", "save_every",
     "evaluate_test", "keep_last", "restart", "hang_seconds", "initialize", "tensorboard", "device",
 }  # fmt: skip
 """Fields that may change when a run is resumed: they do not change what an update does."""

@@ -12,6 +12,7 @@ from xlm.data.streams import Stream
 from xlm.run.build import held_out_streams
 from xlm.run.config import Run
 from xlm.run.stopping import check_stopping
+from xlm.run.watched import Watched
 from xlm.training.evaluation import evaluate
 from xlm.training.loop import Trainer
 
@@ -25,6 +26,8 @@ class HeldOut:
     """The streams of each split, by objective; empty lists if a split is not measured."""
 
     streams: Mapping[Split, Mapping[str, Sequence[Stream]]]
+    watched: Watched | None = None
+    """Pairs whose translations are looked for, beside the valid streams."""
 
     @classmethod
     def of(cls, run: Run, corpora: Corpora) -> HeldOut:
@@ -33,10 +36,12 @@ class HeldOut:
         Raises ConfigError if the run evaluates and watches a stream that is not evaluated.
         """
         valid = held_out_streams(run, corpora, "valid")
+        watched = Watched.of(run.watch, corpora, run.objectives)
         if run.evaluate_every:
-            check_stopping(run.stopping, [stream.id for own in valid.values() for stream in own])
+            names = [stream.id for own in valid.values() for stream in own]
+            check_stopping(run.stopping, [*names, *watched.streams])
         test = held_out_streams(run, corpora, "test") if run.evaluate_test else {}
-        return cls({"valid": valid, "test": test})
+        return cls({"valid": valid, "test": test}, watched)
 
     @property
     def pairs(self) -> frozenset[str]:
@@ -61,7 +66,12 @@ class HeldOut:
         """
         weights = trainer.averaged if averaged else None
         with weights.swapped_in() if weights else nullcontext():
-            return evaluate(
+            figures = evaluate(
                 trainer.learner, self.streams[split], trainer.parallel,
                 seed=trainer.seed, precision=trainer.precision, most_batches=most_batches,
             )  # fmt: skip
+            if split == "valid" and self.watched is not None:
+                first_look = most_batches is not None
+                model = trainer.learner.model
+                figures.update(self.watched.measure(model, first_look=first_look))
+            return figures

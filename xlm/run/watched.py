@@ -1,0 +1,135 @@
+"""Figures of held-out pairs while a run trains: retrieval, and what a translation beside gives.
+
+They join the held-out figures under ``watch/en-hi``. Every rank measures them itself, alike, and
+they draw nothing from torch's generators: the weights are the same with and without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from xlm.analysis.loading import prepared_pairs
+from xlm.analysis.retrieval import Pairs, best_layer
+from xlm.analysis.states import sentence_states
+from xlm.analysis.tlm_gap import tlm_gap
+from xlm.data.corpora import Corpora
+from xlm.errors import ConfigError, DataError
+from xlm.languages import LanguagePair
+from xlm.model.asking import OBJECTIVES, evaluating, kind_of
+from xlm.model.pretrained import PretrainedModel
+from xlm.model.transformer import Transformer
+from xlm.objective import Objective
+
+NAME = "watch"
+"""The first part of the names of these streams."""
+GAP_SHARE = 5
+"""Every so many sentences, one is asked for the gap: reading it again and again takes time."""
+_GAP_NAMES = {
+    "true": "nats_true", "wrong": "nats_wrong", "alone": "nats_alone", "gain": "gain_nats",
+    "gap": "gap_nats",
+}  # fmt: skip
+FEWEST = 10
+FIRST_LOOK = 16
+"""Pairs of the look before training, which only shows that all figures are there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchedPairs:
+    """Held-out pairs that are asked for their translations at each evaluation."""
+
+    pairs: list[str] = field(default_factory=list)
+    """Pairs of languages such as en-hi, of the prepared valid text; empty: none."""
+    sentences: int = 500
+    """Pairs that take part in retrieval, the first different ones; a fifth in the gap."""
+    folds: int = 7
+    """Every n-th token of a sentence is masked at once when its nats are measured."""
+
+    def __post_init__(self) -> None:
+        if self.sentences < FEWEST:
+            raise ConfigError(f"watch.sentences is {self.sentences}: expected {FEWEST} or more")
+        if self.folds < 1:
+            raise ConfigError(f"watch.folds is {self.folds}: expected 1 or more")
+
+
+@dataclass(frozen=True)
+class Watched:
+    """The texts that are watched, and all that reads them beside the weights."""
+
+    settings: WatchedPairs
+    texts: Mapping[LanguagePair, Pairs]
+    corpora: Corpora
+    objectives: list[str]
+    """Names of the run's objectives' classes."""
+
+    @classmethod
+    def of(
+        cls, settings: WatchedPairs, corpora: Corpora, objectives: Mapping[str, Objective]
+    ) -> Watched:
+        """Return the watched pairs of prepared text.
+
+        Raises ConfigError for a name that is no pair, DataError for one without held-out text.
+        """
+        wanted = [corpora.languages.pair(name) for name in settings.pairs]
+        texts = {}
+        if wanted:
+            there = prepared_pairs(corpora, "valid", settings.sentences)
+            there.update({pair.reversed: _swapped(own) for pair, own in there.items()})
+            for pair in wanted:
+                if pair not in there or len(there[pair].first) < FEWEST:
+                    raise DataError(
+                        f"watch.pairs names {pair}, of which the valid text has fewer than "
+                        f"{FEWEST} different pairs: prepare some, or leave it out"
+                    )
+                texts[pair] = there[pair]
+        names = sorted({type(objective).__name__ for objective in objectives.values()})
+        return cls(settings, texts, corpora, names)
+
+    @property
+    def streams(self) -> list[str]:
+        """The names of the streams of figures."""
+        return [f"{NAME}/{pair}" for pair in self.texts]
+
+    def measure(self, transformer: Transformer, *, first_look: bool) -> dict[str, dict[str, float]]:
+        """Return the figures of each pair by stream.
+
+        Of causal models and translators, retrieval alone. ``first_look`` takes few pairs.
+        """
+        if not self.texts:
+            return {}
+        model = PretrainedModel(
+            transformer, self.corpora.tokenizer, dict(self.corpora.languages),
+            {OBJECTIVES: self.objectives},
+        )  # fmt: skip
+        found = {}
+        for pair, own in self.texts.items():
+            if first_look:
+                own = replace(own, first=own.first[:FIRST_LOOK], second=own.second[:FIRST_LOOK])
+            with evaluating(transformer):
+                found[f"{NAME}/{pair}"] = self._figures(model, pair, own)
+        return found
+
+    def _figures(self, model: PretrainedModel, pair: LanguagePair, own: Pairs) -> dict[str, float]:
+        x, y = (
+            sentence_states(model, lines, language)
+            for language, lines in zip(pair, (own.first, own.second), strict=True)
+        )
+        layer, found = best_layer(x, y)
+        assert found.value is not None
+        figures = {
+            "retrieval_at_1": found.value, "layer": float(layer), "chance": 1 / found.num
+        }  # fmt: skip
+        if kind_of(model) == "masked":
+            part = slice(None, None, GAP_SHARE)
+            gap = tlm_gap(
+                model, own.first[part], own.second[part], (pair.first, pair.second),
+                folds=self.settings.folds,
+            )  # fmt: skip
+            for name, estimate in gap.items():
+                if estimate.value is not None:
+                    figures[_GAP_NAMES[name]] = estimate.value
+        return figures
+
+
+def _swapped(own: Pairs) -> Pairs:
+    return replace(own, first=own.second, second=own.first)
