@@ -17,6 +17,7 @@ from xlm.errors import ConfigError, DataError
 from xlm.interchange.load import load
 from xlm.pretrain import pretrain
 from xlm.run.config import Run
+from xlm.run.watched import Watched, WatchedPairs
 from xlm.training.journal import read_metrics
 
 RECIPE = Path(__file__).parents[2] / "recipes/debug/mlm+tlm.yaml"
@@ -77,8 +78,10 @@ def test_the_other_direction_is_a_pair_too(debug_data: Path, tmp_path: Path) -> 
 
 
 def test_pairs_without_text_are_refused(debug_data: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="watch.pairs names en-hi, of which the valid text"):
-        pretrain(recipe(debug_data, tmp_path, "--watch.pairs=[en-hi]"))
+    bare = Corpora.open(debug_data)
+    bare._pairs.clear()
+    with pytest.raises(DataError, match="watch.pairs names en-ne, of which the valid text"):
+        Watched.of(WatchedPairs(pairs=["en-ne"]), bare, {})
     with pytest.raises(ConfigError, match="'de-en' is no pair of known languages"):
         pretrain(recipe(debug_data, tmp_path, "--watch.pairs=[de-en]"))
     with pytest.raises(ConfigError, match="stopping.streams names watch/en-ne"):
