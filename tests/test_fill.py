@@ -126,3 +126,29 @@ def test_what_cannot_be_asked(model: tuple[str, PretrainedModel], tmp_path: Path
     translator(double=False).save_pretrained(tmp_path / "mt")
     with pytest.raises(ConfigError, match="has a decoder"):
         written(str(tmp_path / "mt"), lines)
+
+
+def test_words_and_pairs_of_lines(model: tuple[str, PretrainedModel], tmp_path: Path) -> None:
+    folder, own = model
+    lines = tmp_path / "lines.tsv"
+    lines.write_text("a ___ b\tc d\n\n___ x\ty", encoding="utf-8")
+    options = {"pairs": True, "translation_language": "ne", "top": 2}
+    found = [json.loads(row) for row in written(folder, lines, json=True, words=2, **options)]
+    texts, others = ["a ___ b", "___ x"], ["c d", "y"]
+    given = {"translations": others, "translation_language": "ne"}
+    expected = own.fill_words(texts, "en", 2, pieces=2, **given)
+    alone = own.fill_words(texts, "en", 2, pieces=2)
+    for at, row in ((0, found[0]), (1, found[2])):
+        assert (row["text"], row["translation"]) == (texts[at], others[at])
+        for name, words in (("masks", expected[at]), ("alone", alone[at])):
+            assert [[one["ids"] for one in mask] for mask in row[name]] == [
+                [word.ids for word in mask] for mask in words
+            ]
+    assert found[1]["masks"] == []
+    plain = written(folder, lines, **options)
+    assert plain[1] == "" and plain[0].count("(alone: ") == 1
+    lines.write_text("a ___", encoding="utf-8")
+    with pytest.raises(DataError, match=r"lines\.tsv:1: found 1 cells, expected a sentence with"):
+        written(folder, lines, **options)
+    with pytest.raises(ConfigError, match="words is 0"):
+        written(folder, lines, words=0)
