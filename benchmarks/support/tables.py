@@ -260,23 +260,6 @@ def finetuning_shifted(result: Result) -> str:
     return "\n".join([by_start(result), "", *lines])
 
 
-def translate_pipe(result: Result) -> str:
-    """Lines through a pipe, a row for each size."""
-    heads = [
-        "lines", "in their places", "empty ones in their places", "lines a second",
-        "peak anonymous, MiB",
-    ]  # fmt: skip
-    rows = [
-        [
-            f"{run['lines']:,}", f"{run['in_their_places']:,}",
-            f"{run['empty_in_their_places']:,} of {run['empty_expected']:,}",
-            f"{run['lines_per_second']:,.0f}", f"{run['peak_anonymous_mib']:.0f}",
-        ]
-        for run in result["runs"]
-    ]  # fmt: skip
-    return markdown(heads, rows)
-
-
 def allocator(result: Result) -> str:
     """How many times as fast, and what it costs in memory, a row for each objective."""
     ratios = ("seconds_ratio", "processor_seconds_ratio")
@@ -300,7 +283,6 @@ TABLES: dict[str, tuple[Callable[[Result], str], str]] = {
     "fastbpe_equality": (fastbpe_equality, "fastbpe_equality"),
     "memory": (memory, "memory"),
     "allocator": (allocator, "allocator"),
-    "translate_pipe": (translate_pipe, "translate_pipe"),
     "interchange": (interchange, "interchange"),
     "gpu-xlm-15": (gpu, "gpu-xlm-15"),
     "golden": (golden, "golden"),

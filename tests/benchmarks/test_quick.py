@@ -209,11 +209,21 @@ def test_updates_of_the_newer_shapes(run_quick: Run, capsys: Output) -> None:
     assert all(row["ms"] > 0 and row["times as fast"] > 0 for row in rows)
 
 
-def test_a_pipe_of_lines_is_translated_in_place(run_quick: Run, capsys: Output) -> None:
-    run_quick("speed.translate_pipe")
-    (run,) = printed_rows(capsys.readouterr().out)
-    assert run["lines_out"] == run["in_their_places"] == run["lines"] == 100
-    assert run["empty_in_their_places"] == run["empty_expected"] == 2
+def test_lines_through_a_pipe_stay_in_place(run_quick: Run, capsys: Output) -> None:
+    run_quick("speed.pipes")
+    first, last = printed_rows(capsys.readouterr().out)
+    assert first["verb"] == "score" and first["lines out"] == first["in their places"] == 600
+    assert last["killed and gone on"] == "same bytes" and last["head"] == "quiet"
+    assert last["different answers"] > 15
+
+
+def test_what_a_model_is_asked_against_transformers(run_quick: Run, capsys: Output) -> None:
+    run_quick("speed.using")
+    *rows, search = printed_rows(capsys.readouterr().out)
+    assert [row["verb"] for row in rows] == [
+        "fill", "generate", "score, masked", "score, causal", "embed",
+    ]  # fmt: skip
+    assert all(row["ratio"] > 0 for row in rows) and search["over the product"] > 0
 
 
 def test_translators_against_transformers(
