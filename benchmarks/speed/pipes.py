@@ -230,7 +230,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lines", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--verbs", nargs="+", choices=[verb.name for verb in VERBS])
-    parser.add_argument("--quick", action="store_true", help="try one verb on 600 lines; only printed")
+    parser.add_argument(
+        "--quick", action="store_true", help="try one verb on 600 lines; only printed"
+    )
     options = parser.parse_args()
     sample = SAMPLE.read_bytes().splitlines()
     if options.quick:
@@ -248,8 +250,8 @@ def main() -> None:
         for verb in VERBS:
             if options.verbs is None or verb.name in options.verbs:
                 rows += measure(verb, place, sample, options.lines)
-    if not options.quick and options.verbs is None:
-        record.write("pipes", {"rows": rows})
+                if not options.quick:
+                    record.write("pipes", {"rows": rows})
 
 
 if __name__ == "__main__":
