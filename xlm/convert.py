@@ -28,6 +28,7 @@ from xlm.model.embed import EMBEDDING, Embedding
 from xlm.model.pooling import Pooling
 from xlm.model.pretrained import CONFIG, PretrainedModel
 from xlm.storage import atomic_directory, read_json, target_of, write_json
+from xlm.text.rules import as_json
 
 PARITY = "parity.json"
 """Beside every model that a verb has written: what was measured, and what is lost."""
@@ -170,6 +171,12 @@ def export_model(config: Export) -> Converted:
             lost, scores = writer(config.format, config.causal)(model, staging), None
         else:
             lost, scores = _write_task(tuned, config, staging)
+        if model.tokenizer.rules:
+            lost = [
+                *lost,
+                "rules of normalization by language "
+                f"({as_json(model.tokenizer.rules)}): apply them to text beforehand",
+            ]
         parity = measure(model, staging, scores) if config.parity else Parity()
         _write_parity(staging, config.source, parity, lost)
     return Converted(model, Path(config.folder), tuple(lost), parity)

@@ -153,6 +153,7 @@ def write(
     check_whole_numbers(rows=rows)
     places = places_of(places, len(prompts), "prompt")
     lang_id = model.language_id(language)
+    prompts = list(map(model.tokenizer.in_language(language).normalize, prompts))
     numbers = numbers or range(1, len(prompts) + 1)
     own = [_row(model, prompt, settings, at) for prompt, at in zip(prompts, numbers, strict=True)]
     found: list[Written] = [Written("", 0.0, 0, False, False)] * len(prompts)

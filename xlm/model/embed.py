@@ -30,7 +30,6 @@ from xlm.model.asking import (
 )
 from xlm.model.pooling import Pooling, pool
 from xlm.text.line_jobs import check_lines
-from xlm.text.normalize import normalize
 from xlm.text.tokenizers.tokenizer import Wrapped
 
 EMBEDDING = "embedding"
@@ -110,7 +109,7 @@ def embed(
     places = places_of(places, len(lines))
     assert settings.length is not None
     most = settings.length - model.tokenizer.num_specials("xlm", pair=False)
-    texts = [normalize(line) for line in lines]
+    texts = list(map(model.tokenizer.in_language(language).normalize, lines))
     encoded = model.tokenizer.encode_lines(texts)
     cut = [cut_ids(ids, most) for ids in encoded]
     rows = [model.tokenizer.wrap(ids) for ids, _ in cut]

@@ -38,7 +38,6 @@ from xlm.model.asking import (
     widened,
 )
 from xlm.text.line_jobs import check_lines
-from xlm.text.normalize import normalize
 from xlm.text.tokenizers.tokenizer import Ids, Wrapped
 
 Nats = NDArray[np.float64]
@@ -152,17 +151,18 @@ def score(
             raise ConfigError(f"{len(sources)} sources of {len(lines)} lines: give one each")
     places = places_of(places, len(lines))
     ends = kind != "masked" if settings.ends is None else settings.ends
-    texts = [normalize(line) for line in lines]
+    languages = (settings.language, settings.source_language or settings.language)
+    tokenizer, of_source = (model.tokenizer.in_language(own) for own in languages)
+    texts = list(map(tokenizer.normalize, lines))
     parts: list[_Part] = []
     for number, text in enumerate(texts):
         if text:
-            source = None if sources is None else normalize(sources[number])
+            source = None if sources is None else of_source.normalize(sources[number])
             cut = _Cutter(model, kind, ends, settings.layout, places[number])
             own = cut.parts(text, source)
             parts += [part._replace(line=number) for part in own if len(part.cells)]
     ask = _Masked(settings.folds) if kind == "masked" else _Causal()
     totals, counts = np.zeros(len(lines)), np.zeros(len(lines), dtype=np.int64)
-    languages = (settings.language, settings.source_language or settings.language)
     for line, nats in ask.scored(model, parts, languages, tokens):
         if not np.isfinite(nats).all():
             raise refuse_not_a_number(model, places[line])
