@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,8 @@ _PIECE = 1 << 24
 
 def file_digest(path: Path, tick: Callable[[], None] = lambda: None) -> str:
     """Return the SHA-256 of a file (hex); ``tick`` is called every 16 MiB."""
+    if not stat.S_ISREG(os.stat(path).st_mode):  # from a pipe nothing may ever come
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
     digest, buffer = hashlib.sha256(), memoryview(bytearray(_PIECE))
     with path.open("rb", buffering=0) as file:
         while size := file.readinto(buffer):

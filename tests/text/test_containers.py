@@ -154,7 +154,9 @@ def test_both_sides_of_pairs_from_pipes(tmp_path: Path) -> None:
         threads = [feed(tmp_path / name, TEXT.encode()) for name in ("one", "two")]
         sides = (str(tmp_path / "one"), str(tmp_path / "two"))
         for _ in range(2):
-            assert list(open_pairs(*sides, ReadReport())) == [(line, line) for line in LINES]
+            assert list(open_pairs(sides, ("en", "ne"), ReadReport())) == [
+                (line, line) for line in LINES
+            ]
         for thread in threads:
             thread.join()
 

@@ -66,12 +66,11 @@ class Written:
         tail = tuple(leading[0].split(".")) if leading else ()
         if len(tail) > 1 and (*path, *tail) in self._starts:
             return self._worded(self._starts[*path, *tail], (*path, *tail), message)
-        above = re.escape(".".join((*path, "")))
         named = {
             found.start(): name
             for name in fields
             if (*path, name) in self._starts
-            and (found := re.search(rf"(?<![\w.])(?:{above})?{name}(?!\w)", message))
+            and (found := re.search(rf"(?<![\w.])(?:\w+\.)*{name}(?!\w)", message))
         }
         if named:
             own = (*path, named[min(named)])

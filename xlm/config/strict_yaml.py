@@ -17,6 +17,8 @@ MAX_YAML = 1 << 22
 """Bytes; recipes and the ``config.yaml`` of runs are a thousandth of it."""
 LARGE = 1 << 16
 """Characters; more than any recipe by hand."""
+MANY_BRACKETS = 1000
+"""Where the slower reader takes time that grows with their square."""
 MOST_VALUES = 1_000_000
 """Keys and values of a document, aliases written out."""
 MOST_SHOWN = 80
@@ -117,7 +119,8 @@ def compose(text: str) -> yaml.Node | None:
     of it until they fill the memory.
     """
     try:
-        loader = _LargeLoader if len(text) > LARGE else _Loader
+        is_large = len(text) > LARGE or text.count("[") + text.count("{") > MANY_BRACKETS
+        loader = _LargeLoader if is_large else _Loader
         node: yaml.Node | None = yaml.compose(text, loader)
         if node is not None:
             _check_size(node, {}, set())

@@ -9,6 +9,7 @@ the original       a file .pth
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -97,7 +98,7 @@ def _opened(
     if "\0" in str(source):
         raise ConfigError(f"{str(source)!r}: a NUL is no part of a name: expected {EXPECTED}")
     is_name = HUB_NAME.fullmatch(str(source)) and path.suffix not in (".pth", ".pt")
-    if not path.exists() and (any(given.values()) or not is_name):
+    if not os.path.exists(path) and (any(given.values()) or not is_name):
         raise ConfigError(f"{clipped(str(source))} does not exist: expected {EXPECTED}")
     if path.suffix == ".pth" and path.is_file():
         files = {name: Path(value) for name, value in given.items() if value is not None}
@@ -111,7 +112,7 @@ def _opened(
             f"{source}: {' and '.join(unasked)} go with a file .pth of the original XLM, every "
             "other source has a tokenizer of its own; leave them out"
         )
-    if not path.exists():
+    if not os.path.exists(path):
         path = fetch(str(source))
     if not path.is_dir():
         raise ConfigError(f"{source} is a file that is no model: expected {EXPECTED}")
@@ -227,7 +228,7 @@ def _read_folder(folder: Path, source: str) -> PretrainedModel:
         if described.get("format") == FORMAT:
             return PretrainedModel.open(folder)
         kind = described.get("model_type")
-        if kind in TRANSFORMERS:
+        if isinstance(kind, str) and kind in TRANSFORMERS:
             return _with_embedding(_reader(TRANSFORMERS[kind])(folder), folder)
         raise ConfigError(
             f"{folder / CONFIG}: found format {described.get('format')!r} and model_type {kind!r}, "

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, cast
 
-from xlm.errors import DataError, first_line
+from xlm.errors import DataError, clipped, first_line
 from xlm.text import containers
 from xlm.text.kept_pipes import open_once
 
@@ -106,4 +106,5 @@ def _describe(path: str, number: int, error: Exception) -> str:
     after = f"{path}:{number + 1}"
     if isinstance(error, EOFError):
         return f"{after}: the compressed file is truncated: fetch or write it again"
-    return f"{after}: cannot be read ({first_line(error)}): fetch or write it again"
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+    return f"{clipped(path)}:{number + 1}: cannot be read ({reason}): fetch or write it again"
