@@ -164,6 +164,34 @@ def test_a_model_with_itself_differs_in_nothing(report: dict[str, Any]) -> None:
     assert all(value == pytest.approx(1) for value in values("CKA", "debiased, same text"))
 
 
+def test_one_language_under_two_names_lies_on_itself(root: Path, tmp_path: Path) -> None:
+    """The truth is known: everything is found, and nothing tells the two apart."""
+    tiny(language_embeddings=False).save_pretrained(tmp_path / "model")
+    config = settings(
+        root, tmp_path / "a", model=str(tmp_path / "model"), untrained=False,
+        texts={}, parallel={}, pairs={"en-hi": ["en.txt", "en.txt"]},
+        dictionaries={"en-hi": str(tmp_path / "same.txt")},
+        only=["retrieval", "CKA", "language probe", "separability", "word translation", "mining"],
+    )  # fmt: skip
+    words = dict.fromkeys(line.split()[0] for line in lines("en", NUM))
+    write(tmp_path / "same.txt", [f"{word} {word}" for word in words])
+    found = analyze(config)["analyses"]
+
+    def values(name: str, measure: str) -> set[float]:
+        return {
+            round(row["value"], 6) for row in found[name]["figures"] if row["measure"] == measure
+        }
+
+    assert values("retrieval", "centered @1") == values("mining", "best F1") == {1.0}
+    assert values("CKA", "debiased") == {1.0}
+    assert values("separability", "language") == {0.0}
+    assert values("separability", "sentence without language") == {1.0}
+    assert values("language probe", "raw accuracy") == {0.5}
+    assert values("word translation", "table, raw nearest P@1") == {1.0}
+    head, first, *_ = (tmp_path / "a/mined-1.tsv").read_text("utf-8").splitlines()
+    assert head == "score\ten\thi\tright" and first.endswith("\tyes")
+
+
 def test_the_summary_is_short(report: dict[str, Any]) -> None:
     own = summary(report)
     assert 8 <= len(own) <= 21

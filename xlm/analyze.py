@@ -324,6 +324,9 @@ def _write(folder: Path, report: Mapping[str, Any]) -> None:
     write_json(folder / RESULT, dated)
     write_whole(folder / TSV, page.as_tsv(report))
     write_whole(folder / PAGE, text)
+    for number, table in enumerate(report["analyses"].get("mining", {}).get("tables", ()), 1):
+        lines = ["\t".join(row) for row in (table["columns"], *table["rows"])]
+        write_whole(folder / f"mined-{number}.tsv", "\n".join(lines) + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

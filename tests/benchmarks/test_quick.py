@@ -148,6 +148,13 @@ def test_starts_of_an_unsupervised_translator_are_compared(
 # Speed.
 
 
+def test_how_fast_analyses_are(run_quick: Run, capsys: Output) -> None:
+    run_quick("speed.analysis")
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["figure"] for row in rows] == ["neighbors", "states", "CKA"]
+    assert all(row.get("seconds", row.get("tokens/s")) > 0 for row in rows)
+
+
 def test_memory_kept_and_given_back(
     run_quick: Run, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:

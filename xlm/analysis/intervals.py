@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -180,16 +181,27 @@ def resampled_means(
     same rows.
     """
     size = len(values)
+    if num * size <= _CELLS:
+        return np.asarray(_weights(size, num, address) @ values / size)
     random = Random("bootstrap", *address)
     found = np.empty((num, values.shape[1]))
     at_a_time = max(1, _CELLS // size)
     for start in range(0, num, at_a_time):
         own = min(at_a_time, num - start)
-        rows = random.integers(own * size, size).reshape(own, size)
-        rows += np.arange(own)[:, None] * size
-        weights = np.bincount(rows.ravel(), minlength=own * size).reshape(own, size)
-        found[start : start + own] = weights @ values / size
+        found[start : start + own] = _counts(random, size, own) @ values / size
     return found
+
+
+@lru_cache(maxsize=2)  # the figures of a report are of the same rows again and again
+def _weights(size: int, num: int, address: tuple[Part, ...]) -> NDArray[np.float64]:
+    return _counts(Random("bootstrap", *address), size, num)
+
+
+def _counts(random: Random, size: int, num: int) -> NDArray[np.float64]:
+    """Return how often each of ``size`` rows is drawn in each of ``num`` resamples."""
+    rows = random.integers(num * size, size).reshape(num, size)
+    rows += np.arange(num)[:, None] * size
+    return np.bincount(rows.ravel(), minlength=num * size).reshape(num, size).astype(np.float64)
 
 
 def paired(first: ArrayLike, second: ArrayLike, *address: Part) -> Estimate:
