@@ -8,9 +8,7 @@ common, of all that either has (Jaccard), reaches a threshold.
 from __future__ import annotations
 
 import hashlib
-import re
 import unicodedata
-from functools import lru_cache
 from typing import Any
 
 from xlm.errors import ConfigError
@@ -30,15 +28,19 @@ def fingerprint(text: str) -> int:
 
 def letters(text: str) -> str:
     """Return the letters, digits and marks of a text in lower case: one key of small edits."""
-    return _other_signs().sub("", text.casefold())
+    return text.casefold().translate(_KEPT)
 
 
-@lru_cache(maxsize=1)
-def _other_signs() -> re.Pattern[str]:
-    """What is neither letter, digit nor mark; Python's ``\\w`` leaves out marks."""
-    codes = (*range(0x20000), *range(0xE0100, 0xE01F0))
-    marks = "".join(chr(code) for code in codes if unicodedata.category(chr(code))[0] == "M")
-    return re.compile(f"[^\\w{marks}]+|_+")
+class _Kept(dict[int, int | None]):
+    """Every character's own code if it is a letter, a digit or a mark, filled in when it is met."""
+
+    def __missing__(self, code: int) -> int | None:
+        kept = unicodedata.category(chr(code))[0] in "LMN"
+        self[code] = code if kept else None
+        return self[code]
+
+
+_KEPT = _Kept()
 
 
 class NearLines:

@@ -35,6 +35,13 @@ _NUKTAS = re.compile("\u093c{2,}")
 _BAR = re.compile("(?<=[\u0900-\u0963\u0966-\u097f])( ?)[|](?= |$)")
 
 
+_MARKS = (
+    (0x300, 0x36F), (0x1AB0, 0x1AFF), (0x1DC0, 0x1DFF), (0x20D0, 0x20FF), (0xFE20, 0xFE2F),
+)  # fmt: skip
+"""The blocks of combining marks that belong to no script."""
+_ACCENTS = {code: None for first, last in _MARKS for code in range(first, last + 1)}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rules:
     """How text of one language is normalized beyond its normal form; nothing by default."""
@@ -128,18 +135,7 @@ def strip_accents(text: str) -> str:
     if text.isascii():
         return text
     decomposed = unicodedata.normalize("NFD", text)
-    kept = "".join(sign for sign in decomposed if not _is_accent(sign))
-    return unicodedata.normalize("NFC", kept)
-
-
-def _is_accent(sign: str) -> bool:
-    return (
-        "\u0300" <= sign <= "\u036f"
-        or "\u1ab0" <= sign <= "\u1aff"
-        or "\u1dc0" <= sign <= "\u1dff"
-        or "\u20d0" <= sign <= "\u20ff"
-        or "\ufe20" <= sign <= "\ufe2f"
-    )
+    return unicodedata.normalize("NFC", decomposed.translate(_ACCENTS))
 
 
 def canonical_indic(text: str) -> str:
@@ -148,8 +144,9 @@ def canonical_indic(text: str) -> str:
     Joiners stay where Unicode gives them a meaning in these scripts: after a virama (a half form,
     or no ligature) and before one (Unicode standard, chapter 12). No letter or sign is lost.
     """
-    text = _LATE_NUKTA.sub(r"\2\1", text)
-    text = _NUKTAS.sub("\u093c", text)
+    if "\u093c" in text:
+        text = _LATE_NUKTA.sub(r"\2\1", text)
+        text = _NUKTAS.sub("\u093c", text)
     text = _JOINERS.sub(_meaningful_joiner, text)
     return _BAR.sub("\\1\u0964", text)
 
