@@ -77,3 +77,15 @@ def test_blocks_of_a_mapped_file_find_the_same(tmp_path: Path) -> None:
             found = nearest_in_blocks(x, mapped, k, block)
             assert found.ids.tolist() == order.tolist()
             assert nearest(x, y.astype(np.float32), k).ids.tolist() == order.tolist()
+
+
+def test_neighbors_are_those_of_faiss() -> None:
+    faiss = pytest.importorskip("faiss", reason="faiss-cpu is the reference")
+    draw = np.random.default_rng(0)
+    x, y = (unit(draw.normal(size=(rows, 24))) for rows in (500, 10_000))
+    index = faiss.IndexFlatIP(24)
+    index.add(y)
+    scores, ids = index.search(x, 4)
+    own = nearest(x, y, 4)
+    np.testing.assert_allclose(own.scores, scores, atol=1e-5)
+    assert (own.ids == ids).mean() > 0.999  # but for scores that are equal to rounding
