@@ -155,8 +155,11 @@ def test_unimax_refuses_a_run_that_the_text_cannot_feed():
     assert sampling.capped({"en": 30.0, "ne": 20.0}, 100) == {"en": 0.6, "ne": 0.4}
     with pytest.raises(ConfigError, match="reaches after 100 micro-batches, and the run draws 150"):
         sampling.capped({"en": 30.0, "ne": 20.0}, 150)
-    sampling = Sampling(rule="unimax", max_epochs=3)  # as that message advises
-    assert sampling.capped({"en": 30.0, "ne": 20.0}, 150)["en"] == pytest.approx(0.6)
+    with pytest.raises(ConfigError, match="raise max_epochs to 2.87 or more") as caught:
+        sampling.capped({"en": 31.0, "ne": 20.0}, 146)
+    advised = float(str(caught.value).split("raise max_epochs to ")[1].split(" ")[0])
+    found = Sampling(rule="unimax", max_epochs=advised).capped({"en": 31.0, "ne": 20.0}, 146)
+    assert sum(found.values()) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from html.parser import HTMLParser
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from xlm import sample
+from xlm.config.cli import read
 from xlm.prepare import Aligned, Cleaning, Prepare, Texts, Vocabulary, prepare
 
 EN = sample.path("train.en.txt").read_text(encoding="utf-8").splitlines()[:50]
@@ -123,3 +125,13 @@ def test_the_page_is_whole_and_needs_nothing_else(folder: Path) -> None:
     assert "&lt;script&gt;alert" in page  # an example of a dropped line
     for heading in ("Text", "What was dropped", "Held-out lines", "Shared vocab", "Lengths in"):
         assert f"<h2>{heading}" in page
+
+
+def test_the_recipe_that_shows_it_all(root: Path, tmp_path: Path) -> None:
+    recipe = read(Prepare, root / "recipes/text/prepare.yaml")
+    corpora = prepare(dataclasses.replace(recipe, folder=str(tmp_path / "data"), workers=1))
+    report = json.loads((tmp_path / "data/report.json").read_text(encoding="utf-8"))
+    assert report["normalization"]["ne"] == {"indic": "canonical"}
+    assert corpora.tokenizer.rules == recipe.normalization
+    assert all(not own["dropped"] for own in report["read"].values())  # the sample is clean
+    assert all(text["share"] == 0 for text in report["held_out"])

@@ -126,10 +126,11 @@ class Sampling:
         most = {name: self.max_epochs * epoch for name, epoch in epochs.items()}
         total = math.fsum(most.values())
         if total < num_draws:
+            enough = math.ceil(100 * self.max_epochs * num_draws / total) / 100
             raise ConfigError(
                 f"max_epochs is {self.max_epochs:g}, which the text reaches after {total:,.0f} "
                 f"micro-batches, and the run draws {num_draws:,.0f}: raise max_epochs to "
-                f"{self.max_epochs * num_draws / total:.3g} or more, train fewer steps, or add text"
+                f"{enough:g} or more, train fewer steps, or add text"
             )
         shares: dict[str, float] = {}
         left = num_draws
