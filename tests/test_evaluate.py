@@ -242,7 +242,8 @@ def test_a_file_that_cannot_be_written_is_one_line(
         module.main([str(result.folder), f"--{flag}={tmp_path / name}"])
     assert caught.value.code == 2
     err = capsys.readouterr().err
-    assert err.count("\n") == 1 and f"cannot write {tmp_path / name}: " in err
+    assert err.count("\n") == 1 and str(tmp_path / name) in err
+    assert ("expected one of .png" if name == "x.jpgg" else "cannot write") in err
 
 
 def test_a_table_leaves_out_columns_that_nobody_has() -> None:

@@ -22,10 +22,10 @@ from xlm.data.verification import verify_corpora
 from xlm.errors import ConfigError, DataError, XlmError
 from xlm.run.build import build_learner, held_out_streams
 from xlm.run.config import Run, read_run
-from xlm.storage import write_whole
+from xlm.storage import check_writable, write_whole
 from xlm.tables import aligned
 from xlm.training.checkpoint import Loaded
-from xlm.training.curves import plot_curves
+from xlm.training.curves import check_picture, plot_curves
 from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
 from xlm.training.journal import METRICS
@@ -145,6 +145,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """``xlm evaluate``: see ``Evaluate``."""
 
     def act(config: Evaluate) -> None:
+        for path in filter(None, (config.json, config.picture)):
+            check_writable(path)
+        if config.picture:
+            check_picture(config.picture)
         result = evaluate_run(config)
         if os.environ.get("RANK", "0") != "0":
             return

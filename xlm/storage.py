@@ -114,6 +114,18 @@ def write_whole(
         beside.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def check_writable(path: Path | str, *, error: type[XlmError] = DataError) -> None:
+    """Raise ``error`` for a file that could not be written when its content is there."""
+    path = Path(path)
+    if path.is_dir():
+        raise error(f"cannot write {path}: it is a folder; give the name of a file")
+    above = path.absolute().parent
+    while not above.exists():
+        above = above.parent
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise error(f"cannot write {path}: {above} takes no files; give another file")
+
+
 def make_folder(folder: Path | str, *, error: type[XlmError] = DataError) -> None:
     """Make ``folder`` and those above it; raise ``error`` if one cannot be made."""
     with refusing(Path(folder), error, place="folder"):

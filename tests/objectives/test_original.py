@@ -294,9 +294,9 @@ def test_with_its_defaults_a_class_computes_the_same_as_its_base(base, original,
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"masks": "paper"}, "masks 'paper': expected one of exact, original"),
-        ({"counts": "file"}, "counts 'file': expected one of corpora, vocabulary"),
-        ({"evaluation": "folds"}, "evaluation 'folds': expected one of whole, original"),
+        ({"masks": "paper"}, "masks: expected one of exact, original, found 'paper'"),
+        ({"counts": "file"}, "counts: expected one of corpora, vocabulary"),
+        ({"evaluation": "folds"}, "evaluation: expected one of whole, original"),
         ({"masks": "original", "masked_side": "first"}, "both sides: found masked_side first"),
         ({"evaluation": "original", "evaluation_folds": 2}, "evaluation_folds 2; leave them out"),
         ({"evaluation": "original", "evaluation_side": "second"}, "evaluation_side second"),

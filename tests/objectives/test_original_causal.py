@@ -94,7 +94,7 @@ def test_held_out_pairs_may_be_laid_out_in_another_way():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"part": "middle"}, "part 'middle': expected one of encoder, decoder"),
+        ({"part": "middle"}, "part: expected one of encoder, decoder, found 'middle'"),
         ({"num_context": -1}, "at least 0 and below length \\(16\\): found -1"),
         ({"num_context": 16}, "found 16"),
         ({"num_context": 15, "predict_first": False}, "have 15 cells to predict from; lower it"),
@@ -113,7 +113,7 @@ def test_settings_that_leave_nothing_to_predict(settings, message):
         ({"tokens": None}, "tokens None goes with pair_order original alone: found buckets"),
         ({"longest_side": 100}, "longest_side 100 goes with pair_order original alone"),
         ({"longest_side": 0, "pair_order": "original"}, "longest_side must be at least 1: found 0"),
-        ({"pair_order": "sorted"}, "pair_order 'sorted': expected one of buckets, original, orig"),
+        ({"pair_order": "sorted"}, "pair_order: expected one of buckets, original, orig"),
         ({"evaluation_layout": "tml"}, "unknown layout 'tml'"),
     ],
 )

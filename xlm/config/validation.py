@@ -112,8 +112,8 @@ class Checker:
         node = strict_yaml.compose_file(path)
         if node is None:
             place.refuse(None, f"is empty: expected {_keys(hint)}")
-        self.texts[path] = strict_yaml.dump(_value(node), ascii=True)
         self._check(node, hint, place)
+        self.texts[path] = strict_yaml.dump(_value(node), ascii=True)
 
     def _check(self, node: yaml.Node, hint: Any, place: Place) -> None:
         if given(hint) is not hint:
@@ -129,7 +129,9 @@ class Checker:
                 below = place.below(str(key.value))
                 self.written.note(below, key)
                 self._check(value, get_args(hint)[1], below)
-        elif not fits(value := _value(node), hint):
+        elif "\0" in str(value := _value(node)):
+            place.refuse(node, "found a NUL, which is part of no text and of no name: leave it out")
+        elif not fits(value, hint):
             found = _show(node, value)
             place.refuse(node, f"expected {describe(hint)}, found {found}{_advice(node, hint)}")
 

@@ -97,6 +97,8 @@ class Buckets:
         self._slots = np.concatenate([[0], np.cumsum(-(-self._sizes // self.rows))])
         self.num_rows = int(self._sizes.sum())
         self.num_slots = int(self._slots[-1])
+        self.rows_of_full = self.num_rows / max(float((self._sizes / self.rows).sum()), 1e-9)
+        """Mean rows of a batch if all were full."""
         self.num_cells = int((self._sizes * self.lengths).sum())
         """Cells of an epoch, padding included."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from xlm.batch import Batch, Loss
+from xlm.config.hints import check_types
 from xlm.data.corpora import Corpora
 from xlm.data.sentence_noise import SentenceNoise
 from xlm.data.sentence_streams import SentenceStream
@@ -58,6 +59,7 @@ class Denoising(Objective):
     """Share of the target's probability that is spread over the vocabulary."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not self.languages:
             raise ConfigError("Denoising needs at least one language in languages, such as [en]")
         check_sizes(

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from xlm.batch import IGNORED, Batch, Loss
+from xlm.config.hints import check_types
 from xlm.data.collate import Cells, pad_pairs, pad_text
 from xlm.data.corpora import SPLITS, Corpora
 from xlm.data.sentence_streams import PairStream
@@ -49,6 +50,7 @@ class LanguageModel(Objective):
                     f"{name} must be a list: found {getattr(self, name)!r}, give "
                     f"[{getattr(self, name)}]"
                 )
+        check_types(self)
         if bool(self.languages) == bool(self.pairs):
             raise ConfigError(
                 f"{type(self).__name__} takes either languages or pairs: found "

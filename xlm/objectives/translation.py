@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from xlm.batch import Batch, Loss
+from xlm.config.hints import check_types
 from xlm.data.corpora import Corpora
 from xlm.data.sentence_streams import PairStream
 from xlm.data.streams import Examples, Stream
@@ -54,6 +55,7 @@ class Translation(Objective):
     silence; null: they are measured by perplexity alone."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not self.pairs:
             name = type(self).__name__
             raise ConfigError(f"{name} needs at least one direction in pairs, such as [en-ne]")

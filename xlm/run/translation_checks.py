@@ -52,9 +52,22 @@ def check_budget(run: Run, mixture: Mixture) -> None:
                     f"{stream.id}: tokens {objective.tokens} hold {mean:.1f} sentences on average, "
                     f"and group_size {run.group_size} of them make an update of "
                     f"{mean * run.group_size:.1f}: back-translation from so few has been seen to "
-                    f"stay at BLEU 0; raise objectives.{name}.tokens or group_size to "
-                    f"{FEWEST_SENTENCES:.0f} sentences or more"
+                    f"stay at BLEU 0; {_more_sentences(name, objective, stream, run)}"
                 )
+
+
+def _more_sentences(name: str, objective: BackTranslation, stream: BucketedStream, run: Run) -> str:
+    """Say which setting makes an update hold more sentences of a stream."""
+    if stream.buckets.rows_of_full * run.group_size < FEWEST_SENTENCES:
+        return (
+            f"raise objectives.{name}.tokens or group_size to {FEWEST_SENTENCES:.0f} sentences or "
+            "more"
+        )
+    return (
+        f"the {stream.num_rows} sentences are parted by length into up to "
+        f"{objective.num_lengths} kinds of batches, most of which are not full: raise group_size, "
+        f"lower objectives.{name}.num_lengths, or give more text"
+    )
 
 
 def check_targets(run: Run, corpora: Corpora) -> None:

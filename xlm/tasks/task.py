@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from xlm.config.hints import check_types
 from xlm.data.collate import Cells, pad
 from xlm.data.corpora import Corpora
 from xlm.data.row_streams import Row, RowStream
@@ -72,6 +73,7 @@ class Task(Objective):
     as they are)."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("rows", "length", "num_lengths"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1: found {getattr(self, name)}")

@@ -66,10 +66,17 @@ def _check_start(first: bytes) -> None:
 
 
 def check_output(output: str, file: str) -> None:
-    """Raise ConfigError where ``output`` is ``file`` itself, or named as if it were compressed."""
+    """Raise ConfigError where ``output`` is ``file`` itself, or named as if it were compressed,
+    a folder, or in a folder that is not there.
+    """
     both_there = os.path.exists(output) and os.path.exists(file)
     if file != STANDARD and both_there and os.path.samefile(output, file):
         raise ConfigError(f"output {output} is the file that is read: give another output")
+    folder = os.path.dirname(output) or "."
+    if not os.path.isdir(folder):
+        raise ConfigError(f"output {output}: there is no folder {folder}: make it, or give another")
+    if os.path.isdir(output):
+        raise ConfigError(f"output {output} is a folder: give the name of a file")
     if output.endswith(COMPRESSED):
         raise ConfigError(
             f"output {output}: text is written as it is; name it without the ending, and compress "

@@ -13,6 +13,8 @@ from xlm.errors import ConfigError
 from xlm.languages import LanguagePair
 from xlm.training.journal import numbers, read_metrics
 
+ENDINGS = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".eps", ".ps", ".webp", ".tif", ".tiff")
+"""Of pictures that matplotlib writes."""
 LANGUAGE_COLORS = (
     "#1f77b4", "#d62728", "#2ca02c", "#ff7f0e", "#9467bd", "#17becf", "#e377c2", "#8c564b",
     "#bcbd22",
@@ -85,6 +87,15 @@ def plot_curves(
     figure = draw(drawn)
     Path(output).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(output, dpi=120)
+
+
+def check_picture(output: Path | str) -> None:
+    """Raise ConfigError for a picture that ``plot_curves`` could not write by its ending."""
+    ending = Path(output).suffix.lower()
+    if ending not in ENDINGS:
+        raise ConfigError(
+            f"picture {output}: found the ending {ending!r}, expected one of {', '.join(ENDINGS)}"
+        )
 
 
 def _curves(run: str, event: str, name: str, panels: Iterable[str]) -> list[tuple[str, Curve]]:

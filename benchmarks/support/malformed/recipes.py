@@ -58,7 +58,10 @@ TEXTS: dict[str, tuple[bytes, str]] = {
     "a NUL": (b"folder: a\0b\n", r"r\.yaml: no valid YAML: the character"),
     "an escaped NUL": (b'folder: "a\\0b"\n', r"r\.yaml:1: folder: .*NUL"),
     "nested lists": (b"folder: " + b"[" * 100_000, r"r\.yaml"),
-    "nested and closed": (b"folder: " + b"[" * 3000 + b"]" * 3000, r"r\.yaml: .*nest too deep"),
+    "nested and closed": (
+        b"folder: " + b"[" * 3000 + b"]" * 3000,
+        r"r\.yaml.*nest(ing|) (depth|too deep)",
+    ),
     "30,000 keys": (b"".join(b"k%d: 1\n" % at for at in range(30_000)), r"r\.yaml:1: unknown key"),
     "30,000 languages": (
         b"folder: f\ntext:\n  train:\n" + b"".join(b"    l%d: 1\n" % at for at in range(30_000)),
@@ -92,6 +95,8 @@ def cases() -> Iterator[Case]:
     yield Case("recipe, missing", {}, _reads_path(Run, "none.yaml"), "none.yaml: No such file")
     for cls, base in BASES.items():
         for path, hint in _leaves(cls):
+            if path == ("initialize", "partial"):  # alone it is refused where the section begins
+                continue
             yield from _strange(cls, base, path, hint)
     for objective in (MaskedLM, CausalLM, Translation):
         args = {"pairs": ["en-ne"]} if objective is Translation else {"languages": ["en"]}
