@@ -43,7 +43,9 @@ def test_sums_are_those_of_sha256sum(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("line", ["0  a", "0" * 64, "0" * 64 + "  ../a", "0" * 64 + "  /a"])
+@pytest.mark.parametrize(
+    "line", ["0  a", "0" * 64, "0" * 64 + "  ../a", "0" * 64 + "  /a", "0" * 64 + "  a\0"]
+)
 def test_a_line_that_names_nothing_of_the_folder(line: str, tmp_path: Path) -> None:
     (tmp_path / SUMS).write_text("1" * 64 + f"  a\n{line}\n")
     with pytest.raises(CheckpointError, match="SHA256SUMS:2: expected SHA-256"):

@@ -85,7 +85,7 @@ def read_sums(path: Path, error: type[XlmError]) -> dict[str, str]:
     for number, line in enumerate(lines, 1):
         digest, _, name = line.partition("  ")
         parts = name.split("/")
-        if len(digest) != 64 or not name or name.startswith("/") or {"..", "."} & set(parts):
+        if len(digest) != 64 or not name.isprintable() or {"..", ".", ""} & set(parts):
             raise error(f"{path}:{number}: expected SHA-256, two spaces and a file of the folder")
         found[name] = digest
     return found

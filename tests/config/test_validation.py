@@ -151,3 +151,13 @@ def test_the_line_of_a_mistake_in_a_resolved_config_names_it(here: Path) -> None
 def run_of(text: str) -> Run:
     Path("made.yaml").write_text(text)
     return read(Run, Path("made.yaml"))
+
+
+def test_a_number_of_hundreds_of_digits_is_no_number(tmp_path: Path) -> None:
+    """It fits no float, as which it would be used."""
+    (tmp_path / "r.yaml").write_text(
+        "data: d\nfolder: f\nmodel: {preset: tiny}\nobjectives: {m: {class_path: MaskedLM}}\n"
+        f"schedule: {{final_lr: {10**400}}}\n"
+    )
+    with pytest.raises(ConfigError, match=r"r.yaml:5: schedule.final_lr: expected a number, found"):
+        read(Run, tmp_path / "r.yaml")

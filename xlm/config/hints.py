@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -50,6 +51,8 @@ def fits(value: Any, hint: Any) -> bool:
     if origin is dict:
         return isinstance(value, dict) and all(fits(v, inner[1]) for v in value.values())
     if hint is float:
+        if isinstance(value, int) and abs(value) > sys.float_info.max:
+            return False  # of hundreds of digits
         return isinstance(value, int | float) and not isinstance(value, bool)
     if dataclasses.is_dataclass(hint):
         return isinstance(value, typing.cast(type, hint))

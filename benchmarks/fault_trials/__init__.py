@@ -1,0 +1,1 @@
+"""The trials of ``benchmarks.faults``, a module for each kind of fault."""

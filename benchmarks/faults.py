@@ -1,0 +1,80 @@
+"""Break everything on purpose, hundreds of times, and count what is noticed, kept and named.
+
+    python -m benchmarks.faults
+
+Each trial starts from a sound run or file and ends right or wrong; those that end wrong are listed.
+``--only KIND`` runs some kinds, whose rows on file are replaced; ``--quick`` a few trials of each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.fault_trials.common import MOST_SECONDS, Tally, finish, prepared, run_of
+from benchmarks.fault_trials.damage import damaged
+from benchmarks.fault_trials.disks import disks
+from benchmarks.fault_trials.inputs import hostile, malformed
+from benchmarks.fault_trials.kills import kills, save_window
+from benchmarks.fault_trials.launched import ranks, signals
+from benchmarks.fault_trials.verifying import verifying
+from benchmarks.support import record
+
+
+def merged(tallies: list[Tally], folder: Path) -> dict[str, Any]:
+    """Return the figures of this run, and those on file of kinds that it left out."""
+    path = folder / "faults.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    rows = {row["kind"].split(":")[0]: row for row in before.get("rows", ())}
+    rows |= {tally.kind.split(":")[0]: tally.row() for tally in tallies}
+    wrong = {**before.get("wrong", {}), **{tally.kind: tally.wrong for tally in tallies}}
+    return {"rows": list(rows.values()), "wrong": {k: own for k, own in wrong.items() if own}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", help="these kinds alone, such as kills or damage")
+    parser.add_argument("--minutes", type=float, help="start no trial of a kind after so long")
+    parser.add_argument("--folder", type=Path, help="write the JSON here (default: results)")
+    parser.add_argument("--quick", action="store_true", help="a few trials of each kind")
+    arguments = parser.parse_args()
+    quick = arguments.quick
+    if arguments.minutes:
+        MOST_SECONDS[0] = 60 * arguments.minutes
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        data, run = prepared(place / "data"), place / "run"
+        assert len(finish(run_of(data, run))) == 64, "the sound run"
+        every: dict[str, Callable[[Path], Tally]] = {
+            "kills": lambda at: kills(data, at, 2 if quick else 60),
+            "save": lambda at: save_window(data, at, 2 if quick else 30),
+            "damage": lambda at: damaged(data, run, at, 30 if quick else 300),
+            "disks": lambda at: disks(data, at, 1 if quick else 99),
+            "signals": lambda at: signals(data, at, quick),
+            "ranks": lambda at: ranks(data, at, quick),
+            "hostile": lambda at: hostile(run, at, quick),
+            "verifying": lambda at: verifying(data, at, 10**6 if quick else 10**9),
+            "malformed": lambda at: malformed(data, run, at, 20 if quick else 400),
+        }
+        tallies = []
+        for kind in arguments.only or every:
+            (place / kind).mkdir()
+            tally = every[kind](place / kind)
+            print(tally.row())
+            for line in tally.wrong:
+                print(f"  wrong: {line}")
+            tallies.append(tally)
+    if not quick or arguments.folder:
+        record.write(
+            "faults", merged(tallies, arguments.folder or record.RESULTS), arguments.folder
+        )
+    sys.exit(any(tally.wrong for tally in tallies))
+
+
+if __name__ == "__main__":
+    main()
