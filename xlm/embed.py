@@ -3,8 +3,8 @@
     lines --window of them--> embed --> rows of a .npy or Parquet file, as windows are done
 
 Use as ``xlm.load("runs/sample").embed([...])`` on lists, ``xlm embed MODEL FILE OUTPUT`` or
-``python -m xlm.embed``. Memory is bounded by the window, however long the input, and a file goes on
-where it was killed (``xlm.text.line_jobs``). ``xlm search`` searches the file.
+``python -m xlm.embed``. Memory is bounded by the window, however long the input, and a killed file
+resumes (``xlm.text.line_jobs``). ``xlm search`` searches the file.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Embed:
     """Of the file's numbers."""
     output: str | None = None
     """Write here, .npy or .parquet; the file appears when all is done, and a start after a kill
-    goes on with what OUTPUT.partial holds. Beside it OUTPUT.json says how it was made (null: rows
+    resumes with what OUTPUT.partial holds. Beside it OUTPUT.json says how it was made (null: rows
     of JSON to standard output)."""
     tokens: int = CELLS
     """Tokens of a batch, padding included."""

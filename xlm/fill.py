@@ -3,8 +3,8 @@
     lines --window of them--> fill --> a line each, in order, as windows are done
 
 Use as ``xlm.load("runs/sample").fill([...])`` on lists, ``xlm fill MODEL FILE`` or ``python -m
-xlm.fill``. Memory is bounded by the window, however long the input, and a file goes on where it was
-killed (``xlm.text.line_jobs``).
+xlm.fill``. Memory is bounded by the window, however long the input, and a killed file resumes
+(``xlm.text.line_jobs``).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Fill:
     of XLM-R and BERT)."""
     output: str | None = None
     """Write here (null: standard output); the file appears when all is done, and a start after a
-    kill goes on with what OUTPUT.partial holds."""
+    kill resumes with what OUTPUT.partial holds."""
     json: bool = False
     """Write each line as a JSON object with its text and the candidates of its masks."""
     tokens: int = CELLS

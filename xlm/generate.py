@@ -3,8 +3,8 @@
     lines --window of them--> write --> a text each, in order, as windows are done
 
 Use as ``xlm.load("runs/clm").generate([...])`` on lists, ``xlm generate MODEL FILE`` or ``python -m
-xlm.generate``. Memory is bounded by the window, however long the input, and a file goes on where it
-was killed (``xlm.text.line_jobs``). On a terminal a text appears as it is written.
+xlm.generate``. Memory is bounded by the window, however long the input, and a killed file resumes
+(``xlm.text.line_jobs``). On a terminal a text appears as it is written.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Generate:
     """Of sampling; a line's random numbers depend on it and on the number of the line alone."""
     output: str | None = None
     """Write here (null: standard output); the file appears when all is done, and a start after a
-    kill goes on with what OUTPUT.partial holds."""
+    kill resumes with what OUTPUT.partial holds."""
     json: bool = False
     """Write each line as a JSON object with its prompt, text, score and number of added
     subwords."""

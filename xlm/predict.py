@@ -58,7 +58,7 @@ class Predict:
     """The task's name in the recipe (null: the only one)."""
     output: str | None = None
     """Write here (null: standard output); the file appears when all is done, and a start after a
-    kill goes on with what OUTPUT.partial holds."""
+    kill resumes with what OUTPUT.partial holds."""
     scores: bool = False
     """Classification: the probability of each class too, after a tab each."""
     json: bool = False

@@ -4,7 +4,7 @@
 
 Use as ``xlm.load("runs/sample").score([...])`` on lists, ``xlm score MODEL FILE`` or ``python -m
 xlm.score``. Memory is bounded by the window, however long the input (sorting keeps two numbers a
-line), and a file goes on where it was killed (``xlm.text.line_jobs``).
+line), and a killed file resumes (``xlm.text.line_jobs``).
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Score:
     goes is written to standard error."""
     output: str | None = None
     """Write here (null: standard output); the file appears when all is done, and a start after a
-    kill goes on with what OUTPUT.partial holds."""
+    kill resumes with what OUTPUT.partial holds."""
     json: bool = False
     """Write each line as a JSON object instead of numbers with tabs between."""
     tokens: int = CELLS

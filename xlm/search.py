@@ -66,7 +66,7 @@ class Search:
     INDEX.json names, if it is there; none: show numbers alone)."""
     output: str | None = None
     """Write here (null: standard output); the file appears when all is done, and a start after a
-    kill goes on with what OUTPUT.partial holds."""
+    kill resumes with what OUTPUT.partial holds."""
     json: bool = False
     """Write each query as a JSON object with its hits."""
     tokens: int = CELLS

@@ -3,8 +3,8 @@
     lines --chunk of them--> Translator --> a line each, in order, as chunks are done
 
 Use as ``xlm.load("runs/mt").translate([...])`` on lists, ``xlm translate MODEL FILE`` or ``python
--m xlm.translate``. Memory is bounded by the chunk, however long the input, and a file goes on where
-it was killed (``xlm.text.line_jobs``).
+-m xlm.translate``. Memory is bounded by the chunk, however long the input, and a killed file
+resumes (``xlm.text.line_jobs``).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Translate:
     """The language to translate into."""
     output: str | None = None
     """Write here (null: standard output); the file appears when all is done, and a start after a
-    kill goes on with what OUTPUT.partial holds."""
+    kill resumes with what OUTPUT.partial holds."""
     generation: Generation = field(default_factory=lambda: BEAM)
     """How translations are generated."""
     n_best: int = 1

@@ -234,7 +234,7 @@ class _Cutter:
         return np.array(self.tokenizer.encode(text), dtype=np.int64)
 
     def _windows(self, ids: Ids) -> list[_Part]:
-        """Windows that are each wrapped as a line; a token is scored where it is most central."""
+        """Return windows that are each wrapped as a line; a token is scored in the most central."""
         width, num = self.most - 2, len(ids)
         if num <= width:
             return [_Part(0, self.tokenizer.wrap(ids), np.arange(1, 1 + num + self.ends))]
@@ -250,7 +250,7 @@ class _Cutter:
         return found
 
     def _causal_windows(self, ids: Ids) -> list[_Part]:
-        """Windows of the running row; from the second on the first half is context alone."""
+        """Return windows of the running row; from the second on the first half is context."""
         row = self.tokenizer.wrap(ids)
         num = len(row.tokens) - 1 + self.ends  # the tokens that are read as input or scored
         width, found, scored = self.most + 1, list[_Part](), 1

@@ -1,9 +1,9 @@
-"""Lines answered a window at a time, every answer in its place: the one way of every such verb.
+"""Answer lines a window at a time, every answer in its place: what all such verbs share.
 
     every_line --window of them--> answer --> rows, in order --> standard output or a file
 
-Memory is bounded by the window, however long the input. A file that was killed while it grew goes
-on where it was (``resuming.py``).
+Memory is bounded by the window, however long the input. A file that was killed while it grew
+resumes (``resuming.py``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A file that grows window by window, and goes on, byte for byte, where it was killed.
+"""A file that grows window by window, and resumes, byte for byte, after a kill.
 
     OUTPUT.partial       whole windows, and perhaps a part of one more
     OUTPUT.partial.json  of what they are, and how many
