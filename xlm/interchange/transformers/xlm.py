@@ -32,7 +32,7 @@ from xlm.interchange.transformers.xlm_tensors import (
     sort_out,
     take_tied_copy,
 )
-from xlm.model.asking import kind_of
+from xlm.model.asking import NO_HEAD, kind_of
 from xlm.model.config import ModelConfig
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
@@ -118,6 +118,8 @@ def read_transformers_xlm(folder: str | Path) -> PretrainedModel:
                 f"is another model's"
             )
     extra = {"format": FORMAT, "causal": value["causal"], "lost": lost + lines}
+    if not with_head:
+        extra[NO_HEAD] = True
     with_table = model.encoder.languages is not None
     if languages and not with_table:
         extra["languages"] = languages
