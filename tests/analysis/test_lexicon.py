@@ -8,6 +8,7 @@ import pytest
 from xlm.analysis.lexicon import (
     Entries,
     file_lookup,
+    halves,
     orthogonal_map,
     phrase_vectors,
     similarity,
@@ -39,6 +40,22 @@ def test_a_planted_map_is_found() -> None:
     assert after["raw nearest P@1"].num == 1000
     assert after["raw nearest P@1"].nulls["permuted"].p == 1 / 201
     assert before["raw nearest P@1"].nulls["chance"].value == pytest.approx(1 / 2000)
+
+
+def test_words_that_share_a_translation_lie_in_one_half() -> None:
+    gold = [[0], [1, 2], [3], [2, 4], [4], [5], [0]]
+    assert halves(gold) == ([0, 2, 5, 6], [1, 3, 4])
+
+
+def test_a_map_of_random_vectors_finds_nothing() -> None:
+    """Every translation is that of two words: halves by place would find translations again."""
+    num = 300
+    x = DRAW.normal(size=(num, 20)).astype(np.float32)
+    y = DRAW.normal(size=(num // 2, 20)).astype(np.float32)
+    words = [str(at) for at in range(num)]
+    gold = [[at // 2] for at in range(num)]
+    own = translation_after_map(Entries(words, x, words[: num // 2], y, gold, num))
+    assert own["raw nearest P@1"].nulls["permuted"].p > 0.01
 
 
 def test_the_map_is_scipys() -> None:

@@ -34,7 +34,7 @@ DEFINITIONS: Mapping[str, Definition] = {
         "translations counts. Candidates are all targets and the commonest words of the target "
         "text. A word's vector is the mean of the table's rows of its pieces, or the states of the "
         "word alone. After a map: an orthogonal map learned on half of the entries, tested on the "
-        "others.",
+        "others; words that share a translation lie in one half.",
         ("table, centered CSLS P@1", "centered CSLS P@1", "after a map, raw CSLS P@1"),
     ),
     "word pairs": Definition(

@@ -145,22 +145,51 @@ def orthogonal_map(x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[
 
 
 def translation_after_map(entries: Entries, *, seed: int = 0) -> dict[str, Estimate]:
-    """Return ``word_translation`` of odd entries after a map that was learned on even ones.
+    """Return ``word_translation`` of one half of the entries after a map learned on the other.
 
     The map is the orthogonal one of unit vectors, each source word with each of its translations.
+    Words that share a translation lie in one half; else a map that only knows the translations of
+    its half would find them.
     """
-    learned, tested = (entries.part(range(start, len(entries.sources), 2)) for start in (0, 1))
-    if not learned.sources or not tested.sources:
-        return {"raw nearest P@1": undefined("fewer than 2 entries")}
-    pairs = [(row, at) for row, own in enumerate(learned.gold) for at in own]
+    learned, tested = halves(entries.gold)
+    if not learned or not tested:
+        return {"raw nearest P@1": undefined("fewer than 2 entries without a common translation")}
+    pairs = [(row, at) for row in learned for at in entries.gold[row]]
     x, y = unit(entries.x), unit(entries.y)
-    one = unit(learned.x)[[row for row, _ in pairs]]
-    own = orthogonal_map(one, y[[at for _, at in pairs]])
+    own = orthogonal_map(x[[row for row, _ in pairs]], y[[at for _, at in pairs]])
     mapped = np.asarray(x @ own, dtype=np.float32)
     turned = Entries(
         entries.sources, mapped, entries.candidates, y, entries.gold, entries.num_words
-    ).part(range(1, len(entries.sources), 2))
-    return word_translation(turned, seed=seed)
+    )
+    return word_translation(turned.part(tested), seed=seed)
+
+
+def halves(gold: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
+    """Return the rows of two halves; rows that share a translation, or share with one that does,
+    lie in one half.
+
+    Groups of such rows go to the half that has fewer rows by now.
+    """
+    group = list(range(len(gold)))
+
+    def root(row: int) -> int:
+        while group[row] != row:
+            group[row] = group[group[row]]
+            row = group[row]
+        return row
+
+    first_with: dict[int, int] = {}
+    for row, own in enumerate(gold):
+        for translation in own:
+            one, two = root(first_with.setdefault(translation, row)), root(row)
+            group[max(one, two)] = min(one, two)
+    members: dict[int, list[int]] = {}
+    for row in range(len(gold)):
+        members.setdefault(root(row), []).append(row)
+    found: tuple[list[int], list[int]] = ([], [])
+    for rows in members.values():
+        found[int(len(found[1]) < len(found[0]))].extend(rows)
+    return sorted(found[0]), sorted(found[1])
 
 
 def word_pairs(x: States, y: States, *, seed: int = 0) -> dict[str, Estimate]:
