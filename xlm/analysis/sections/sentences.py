@@ -164,7 +164,7 @@ def kernels(material: Material) -> Analysis:
         raise Lacks("pairs of sentences, or texts and a model to compare: give pairs, or compare")
     found = Analysis("CKA")
     found.notes.append(
-        "nulls by permutation are made of the first 2,000 rows; the centered form gives "
+        "nulls by permutation are made of the first 1,000 rows; the centered form gives "
         "independent rows D / (D + n)"
     )
     for pair, own in material.pairs.items():
