@@ -176,6 +176,24 @@ def test_the_sample_through_every_reader_gives_identical_ids() -> None:
     assert len(plain[0]) > 60
 
 
+def test_several_sources_of_a_language_follow_each_other() -> None:
+    write("a.txt", text(EN[:2]))
+    write("b.jsonl", json_lines(EN[2:], NE[2:]))
+    write("whole.txt", text(EN))
+    small = Vocabulary(kind="fastbpe", size=20)
+    several = Texts(train={"en": ["a.txt", "b.jsonl?column=en"]}, valid={"en": ["a.txt"]})
+    one = Texts(train={"en": "whole.txt"}, valid={"en": "a.txt"})
+    found, wanted = (
+        prepare(Prepare(folder=folder, text=own, vocabulary=small, workers=1))
+        for folder, own in (("data1", several), ("data2", one))
+    )
+    for split in ("train", "valid"):
+        ids = (own.text(split, "en").ids.tolist() for own in (found, wanted))
+        assert next(ids) == next(ids)
+    with pytest.raises(ConfigError, match="text.train.en is empty: expected a source"):
+        Prepare(folder="x", text=Texts(train={"en": []}))
+
+
 def test_a_file_with_strange_signs_in_its_name_is_that_file() -> None:
     for name in ("a?column=b", "[a].txt", "b*.txt"):
         assert read(write(name, "one\n"))[0] == ["one"]

@@ -27,12 +27,17 @@ class Texts:
     the corpus that ships with xlm.
     """
 
-    train: dict[str, str] = field(default_factory=dict)
-    """Training text: a source per language."""
-    valid: dict[str, str] = field(default_factory=dict)
+    train: dict[str, str | list[str]] = field(default_factory=dict)
+    """Training text: a source per language, or several, read one after the other."""
+    valid: dict[str, str | list[str]] = field(default_factory=dict)
     """Held-out text that a run is evaluated on while it trains."""
-    test: dict[str, str] = field(default_factory=dict)
+    test: dict[str, str | list[str]] = field(default_factory=dict)
     """Held-out text for the end."""
+
+    def sources(self, split: str, language: str) -> list[str]:
+        """Return the sources of a language in a split."""
+        found = getattr(self, split)[language]
+        return [found] if isinstance(found, str) else list(found)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +143,9 @@ class Prepare:
                 "nothing to prepare: give text.train or pairs.train at least one source"
             )
         for split in SPLITS:
+            for language in getattr(self.text, split):
+                if not self.text.sources(split, language):
+                    raise ConfigError(f"text.{split}.{language} is empty: expected a source")
             for pair, sources in getattr(self.pairs, split).items():
                 if not LanguagePair.readings(pair) or len(sources) not in (1, 2):
                     raise ConfigError(

@@ -138,8 +138,12 @@ def scan(config: Prepare, split: str, name: str) -> Iterator[Sides]:
     languages = config.languages_of(name)
     rows: Iterable[Sides]
     if len(languages) == 1:
-        source = resolve(config, getattr(config.text, split)[name])
-        rows = ((line,) for line in scan_lines(source, config.invalid, config.max_bytes))
+        sources = [resolve(config, source) for source in config.text.sources(split, name)]
+        rows = (
+            (line,)
+            for source in sources
+            for line in scan_lines(source, config.invalid, config.max_bytes)
+        )
     else:
         sources = [resolve(config, source) for source in getattr(config.pairs, split)[name]]
         both = (languages[0], languages[1])

@@ -186,10 +186,11 @@ def _prepared(
     """Open one text of the target by the tokenizer of ``base``, prepared if it is not there."""
     if not (folder / DESCRIPTION).exists():
         log.info("preparing %s%s", source, f", {most} sentences" if most else "")
+        sources: dict[str, str | list[str]] = {config.target: source}
         prepare(
             Prepare(
                 folder=str(folder),
-                text=Texts(**{split: {config.target: source}}),
+                text=Texts(**{split: sources}),
                 max_sentences={config.target: most} if most else {},
                 vocabulary=Vocabulary(folder=str(base)),
                 workers=1,
