@@ -92,17 +92,17 @@ def test_coverage_is_for_sentencepiece() -> None:
 
 
 def test_the_home_folder(monkeypatch: pytest.MonkeyPatch, here: Path) -> None:
-    monkeypatch.setenv("HOME", "/home/maya")
+    monkeypatch.setenv("HOME", "/u/maya")
     Path("p.yaml").write_text(
         "folder: ~/data\ntext:\n  train: {en: ~/en.txt, ne: 'datasets:~/ne?column=a', hi: a~/b}\n"
         "vocabulary: {folder: ~/other/data}\n"
     )
     found = read(Prepare, Path("p.yaml"))
-    assert found.folder == "/home/maya/data" and found.vocabulary.folder == "/home/maya/other/data"
+    assert found.folder == "/u/maya/data" and found.vocabulary.folder == "/u/maya/other/data"
     assert found.text.train == {
-        "en": "/home/maya/en.txt", "ne": "datasets:/home/maya/ne?column=a", "hi": "a~/b"
+        "en": "/u/maya/en.txt", "ne": "datasets:/u/maya/ne?column=a", "hi": "a~/b"
     }  # fmt: skip
-    assert parse(Prepare, "prepare", ["--config=p.yaml", "--folder=~/x"]).folder == "/home/maya/x"
+    assert parse(Prepare, "prepare", ["--config=p.yaml", "--folder=~/x"]).folder == "/u/maya/x"
 
 
 def test_a_recipe_from_a_pipe(here: Path) -> None:
