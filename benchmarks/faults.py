@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ def main() -> None:
         for kind in arguments.only or every:
             (place / kind).mkdir()
             tally = every[kind](place / kind)
+            tally.ended = time.monotonic()
             print(tally.row())
             for line in tally.wrong:
                 print(f"  wrong: {line}")

@@ -39,6 +39,7 @@ class Tally:
     num_right: int = 0
     wrong: list[str] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
+    ended: float = 0.0
 
     def add(self, name: str, problem: str) -> None:
         """Count a trial; ``problem`` is empty if it was right."""
@@ -59,7 +60,7 @@ class Tally:
             "must show": self.must,
             "trials": self.num_right + len(self.wrong),
             "right": self.num_right,
-            "s": round(time.monotonic() - self.started),
+            "s": round((self.ended or time.monotonic()) - self.started),
         }
 
 
