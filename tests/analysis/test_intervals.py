@@ -12,6 +12,7 @@ from xlm.analysis.intervals import (
     correlation,
     mean,
     mean_of,
+    mean_of_hits,
     paired,
     ratio,
     resampled_means,
@@ -60,6 +61,13 @@ def test_resamples_are_means_of_drawn_rows() -> None:
     drawn = resampled_means(np.arange(5.0)[:, None], "address", num=50)
     assert set(np.round(drawn[:, 0] * 5).astype(int)) <= set(range(21))
     assert drawn.std() == pytest.approx(math.sqrt(2 / 5), rel=0.4)
+
+
+def test_rows_without_a_hit_have_an_interval() -> None:
+    assert mean_of_hits(np.zeros(60), 0) == share(0, 60)
+    assert mean_of_hits(np.ones(60), 0) == share(60, 60)
+    some = np.array([0.0, 0.5, 1.0] * 20)
+    assert mean_of_hits(some, 0) == mean(some, 0)
 
 
 def test_a_ratio_of_sums_is_resampled_as_one() -> None:

@@ -151,6 +151,16 @@ def mean(values: ArrayLike, *address: Part) -> Estimate:
     return ratio(own[:, None], lambda means: means[:, 0], *address)
 
 
+def mean_of_hits(values: ArrayLike, *address: Part) -> Estimate:
+    """Return ``mean`` of values from 0 to 1, with Wilson's interval if all rows are alike.
+
+    The bootstrap of rows without a hit would never have met one.
+    """
+    own = np.asarray(values, dtype=np.float64)
+    found = mean(own, *address)
+    return share(float(own.sum()), len(own)) if len(own) and found.low == found.high else found
+
+
 def ratio(
     values: ArrayLike,
     statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],

@@ -172,7 +172,7 @@ def _figures(name: str, scored: Scored, seed: int) -> dict[str, Estimate]:
     for cut in CUTS:
         hits = [hits_within(own, cut) for own in places]
         chance = Null(min(1.0, cut / num))
-        both = intervals.mean((hits[0] + hits[1]) / 2, seed)
+        both = intervals.mean_of_hits((hits[0] + hits[1]) / 2, seed)
         found[f"{name} @{cut}"] = both.beside(
             chance=chance, permuted=of_draws(both.value, drawn[cut])
         )
@@ -217,7 +217,7 @@ def best_layer(
     layer = max(range(len(chosen)), key=lambda at: chosen[at])
     one, two = (unit(centered(own[layer][1::2])) for own in (x, y))
     hits = [hits_within(own_places(*own), 1) for own in ((one, two), (two, one))]
-    estimate = intervals.mean((hits[0] + hits[1]) / 2)
+    estimate = intervals.mean_of_hits((hits[0] + hits[1]) / 2)
     return layer, estimate.beside(chance=Null(1 / len(one)))
 
 
