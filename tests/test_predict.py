@@ -410,7 +410,7 @@ def test_mistakes_are_one_line(
     itself = fails(capfd, saved, good, *ok, "--output", good)
     assert f"output {good} is the file that is read" in itself
     unwritten = fails(capfd, saved, good, *ok, "--output", output)
-    assert f"cannot write {output}: No such file" in unwritten
+    assert f"output {output}: cannot write there, as there is no folder" in unwritten
     old = tmp_path / "old"
     old.write_text("kept")
     fails(capfd, saved, tmp_path / "bad.txt", *ok, "--output", old, "--window=1")

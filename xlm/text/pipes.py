@@ -74,9 +74,11 @@ def check_output(output: str, file: str) -> None:
         raise ConfigError(f"output {output} is the file that is read: give another output")
     folder = os.path.dirname(output) or "."
     if not os.path.isdir(folder):
-        raise ConfigError(f"output {output}: there is no folder {folder}: make it, or give another")
+        raise ConfigError(
+            f"output {output}: cannot write there, as there is no folder {folder}: make it"
+        )
     if os.path.isdir(output):
-        raise ConfigError(f"output {output} is a folder: give the name of a file")
+        raise ConfigError(f"output {output} is a directory: give a file")
     if output.endswith(COMPRESSED):
         raise ConfigError(
             f"output {output}: text is written as it is; name it without the ending, and compress "
