@@ -410,6 +410,8 @@ def test_what_nepali_gained_is_said_with_its_sign() -> None:
         "planned": 46,
         "sizes": [],
     }
+    line = nepali_tables.headline(result)
+    assert "values: ne+hi -0.100 ± 0.020 (paper -0.307) nats a subword against ne alone." in line
     table = nepali_tables.nepali(result)
     assert "| rotary | ne+hi | 5 of 5 | -0.100 ± 0.020 | -0.307 | 4.900 ± 0.010 |" in table
     assert "| 2019 | ne+en | 1 of 5 | +0.050 | -0.115 |" in table

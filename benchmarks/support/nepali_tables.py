@@ -36,6 +36,21 @@ def _change(found: Mapping[str, Any] | None) -> str:
     return f"{found['mean']:+.3f}{half}"
 
 
+def headline(result: Result) -> str:
+    """One line for each shape: the difference of each row from Nepali alone on news."""
+    lines = []
+    for shape, own in result["shapes"].items():
+        parts = [
+            f"{row} {_change(figures['difference'][NEWS])} (paper {PAPER[row]:+.3f})"
+            for row, figures in own.items()
+            if row in PAPER and figures["difference"][NEWS]
+        ]
+        if parts:
+            described = SHAPES[shape].split(":")[0]
+            lines.append(f"- {described}: {', '.join(parts)} nats a subword against ne alone.")
+    return "\n".join(lines) or "Not measured yet."
+
+
 def units(result: Result) -> str:
     """Every row in every unit, on each test text."""
     rows = []

@@ -275,6 +275,7 @@ def allocator(result: Result) -> str:
 TABLES: dict[str, tuple[Callable[[Result], str], str]] = {
     "demo": (demo, "demo"),
     "nepali": (nepali_tables.nepali, "nepali"),
+    "nepali-headline": (nepali_tables.headline, "nepali"),
     "nepali-found": (nepali_tables.found, "nepali"),
     "nepali-units": (nepali_tables.units, "nepali"),
     "nepali-sizes": (nepali_tables.sizes, "nepali"),

@@ -181,7 +181,7 @@ def test_the_command_says_in_one_line_that_text_is_missing(
     ("mean", "interval", "said"),
     [
         (-0.2, None, "one seed, no interval"),
-        (-0.2, 0.3, "no difference beyond that of seeds"),
+        (-0.2, 0.3, "not shown, zero is in the interval"),
         (-0.2, 0.1, "better"),
         (0.2, 0.1, "worse"),
     ],

@@ -94,7 +94,7 @@ def verdict(found: Mapping[str, Any]) -> str:
     if found["interval"] is None:
         return "one seed, no interval"
     if abs(found["mean"]) <= found["interval"]:
-        return "no difference beyond that of seeds"
+        return "not shown, zero is in the interval"
     return "better" if found["mean"] < 0 else "worse"
 
 

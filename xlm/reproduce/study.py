@@ -79,6 +79,7 @@ def _train_next(
         with claimed(folder_of(config, cell)) as is_mine:
             if is_mine and finished(config, cell, text) is None:
                 done[cell] = train(config, cell, text)
+                done |= _newly_finished(config, plan, text, done)
                 return cell
     done |= _newly_finished(config, plan, text, done)
     return None
