@@ -84,7 +84,7 @@ class Reproduce:
             raise ConfigError("tests names one text test, as test.txt is called: give another name")
         if self.text is None and not self.quick:
             raise ConfigError(
-                "text is missing: give the folder that holds LANG/train.txt for "
+                "text is missing: give a directory that holds LANG/train.txt for "
                 f"{', '.join(languages)} and {self.target}/valid.txt and {self.target}/test.txt; "
                 "--quick=true tries the study on the corpus that ships with xlm"
             )
