@@ -86,7 +86,7 @@ class Reproduce:
             raise ConfigError(
                 "text is missing: give a directory that holds LANG/train.txt for "
                 f"{', '.join(languages)} and {self.target}/valid.txt and {self.target}/test.txt; "
-                "--quick=true tries the study on the corpus that ships with xlm"
+                "--quick=true tries it on the corpus that ships with xlm"
             )
 
     @property
