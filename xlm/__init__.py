@@ -16,7 +16,7 @@ warn_of_foreign_packages()
 
 
 def __getattr__(name: str) -> Any:
-    """``xlm.load`` and ``xlm.load_task``, imported when asked for: xlm must not import torch."""
+    """Import ``xlm.load`` or ``xlm.load_task`` on first use: xlm itself must not import torch."""
     if name == "load":
         from xlm.interchange.load import load
 

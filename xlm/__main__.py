@@ -1,4 +1,4 @@
-"""The console script ``xlm``: a verb is an entry module."""
+"""The console script ``xlm``: each verb is an entry module."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ VERBS = {
     "export": "write a model as a directory of transformers",
 }
 _MAINS = {"import": "convert:import_main", "export": "convert:export_main"}
-"""Where a verb's function is no ``main`` of a module of the verb's name."""
+"""Verbs whose entry function is not ``xlm.<verb>.main``."""
 
 
 def run(verb: str, arguments: Sequence[str]) -> None:

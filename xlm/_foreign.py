@@ -1,4 +1,4 @@
-"""Notices another package that also calls itself ``xlm``.
+"""Detection of another package that also calls itself ``xlm``.
 
 The original XLM installs a top-level ``xlm`` too. Two of them in one environment overwrite or hide
 each other's modules, and the errors that follow name neither.
@@ -15,9 +15,9 @@ _OURS = os.path.dirname(os.path.abspath(__file__))
 
 
 def foreign_packages() -> Iterator[str]:
-    """The foreign packages and distributions named ``xlm`` along ``sys.path``, by their paths.
+    """Yield the foreign packages and distributions named ``xlm`` along ``sys.path``.
 
-    Only lists directories, as reading all metadata would cost more than the rest of the import.
+    Only directories are listed: reading all metadata would cost more than the rest of the import.
     """
     for entry in dict.fromkeys(os.path.abspath(path) for path in sys.path):
         for candidate in (os.path.join(entry, "xlm", "__init__.py"), os.path.join(entry, "xlm.py")):
@@ -25,7 +25,7 @@ def foreign_packages() -> Iterator[str]:
                 yield candidate
         try:
             names = os.listdir(entry)
-        except OSError:  # a zip file, or a directory that is not there
+        except OSError:  # a zip file, or a missing directory
             continue
         for name in names:
             # Ours is xlm_pretrain-*.dist-info.
@@ -34,14 +34,14 @@ def foreign_packages() -> Iterator[str]:
 
 
 def _is_ours(directory: str) -> bool:
-    """This very package, or another copy of this library."""
+    """Return whether a directory holds this very package or another copy of this library."""
     return os.path.isfile(os.path.join(directory, os.path.basename(__file__))) or (
         os.path.realpath(directory) == os.path.realpath(_OURS)
     )
 
 
 def warn_of_foreign_packages() -> None:
-    """Warn once, on one line, when a foreign ``xlm`` can mix with this package."""
+    """Warn once, in one line, if a foreign ``xlm`` can mix with this package."""
     found = ", ".join(foreign_packages())
     if found:
         warnings.warn(

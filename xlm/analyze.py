@@ -1,9 +1,9 @@
-"""Measure how the languages of a model lie to each other, each figure beside its nulls.
+"""Measure how the languages of a model relate to each other, each figure beside its nulls.
 
     models, texts --> Material --sections, one by one--> parts/NAME.json --> analysis.json, page
 
-Use as ``xlm.analyze.analyze(Analyze(...))``, ``xlm analyze MODEL`` or ``python -m xlm.analyze``. A
-section is written when it is done; the same command goes on after a kill.
+Use as ``xlm.analyze.analyze(Analyze(...))``, ``xlm analyze MODEL`` or ``python -m xlm.analyze``.
+Each section is written as soon as it is done, so the same command resumes after a kill.
 """
 
 from __future__ import annotations
@@ -44,53 +44,52 @@ PARTS, STATES, SETTINGS = "parts", "states", "settings.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Analyze:
-    """Say how a model's languages lie to each other, each figure beside its nulls.
+    """Report how a model's languages relate to each other, each figure beside its nulls.
 
-    A run's folder alone is analyzed on its prepared held-out text, any other model alone on the
+    Without texts, a run is analyzed on its prepared held-out text, and any other model on the
     corpus that ships, in the languages that it knows.
     """
 
     model: str
-    """A run's folder, a checkpoint, a model directory, or whatever else xlm.load opens."""
+    """A run's folder, a checkpoint, a model directory, or anything else that xlm.load opens."""
     folder: str = "analysis"
-    """Where the report goes: analysis.json, figures.tsv, report.html and pictures."""
+    """The folder of the report: analysis.json, figures.tsv, report.html and pictures."""
     compare: dict[str, str] = field(default_factory=dict)
     """Further models by name, measured on the same texts."""
     parent: str | None = None
-    """The model that this one began from: distances of spectra and CKA."""
+    """The model that this one was initialized from: adds distances of spectra and CKA."""
     data: str | None = None
-    """Prepared text, whose held-out part is analyzed and whose training part overlap is counted
-    on."""
+    """Prepared text: its held-out part is analyzed, its training part is used to count overlap."""
     texts: dict[str, str] = field(default_factory=dict)
     """A file of lines for each language."""
     pairs: dict[str, list[str]] = field(default_factory=dict)
     """Two aligned files for each pair, such as {en-hi: [valid.en, valid.hi]}."""
     parallel: dict[str, str] = field(default_factory=dict)
-    """A file for each language whose same line says the same (null: the first of pairs)."""
+    """Translated files, one for each language, aligned line by line (null: the first of pairs)."""
     dictionaries: dict[str, str] = field(default_factory=dict)
-    """A dictionary for each pair: a word and a translation in each line."""
+    """A dictionary for each pair: a word and a translation on each line."""
     similarity: dict[str, str] = field(default_factory=dict)
-    """Scored pairs of words for each pair of languages: two words and a number, tabs between."""
+    """Scored pairs of words for each pair of languages: two words and a number, with tabs."""
     alignments: dict[str, list[str]] = field(default_factory=dict)
     """Three files for each pair: two of sentences, one of links such as 0-1 (sure) or 0p1."""
     first_index: Literal[0, 1] = 0
-    """The number of the first word in files of links."""
+    """The number of the first word in link files."""
     wic: dict[str, list[str]] = field(default_factory=dict)
-    """WiC: {train: [data, gold], dev: [data, gold]}."""
+    """WiC files: {train: [data, gold], dev: [data, gold]}."""
     scws: str | None = None
-    """SCWS's ratings.txt."""
+    """The file ratings.txt of SCWS."""
     english: str = "en"
     """The language of wic and scws."""
     minimal_pairs: dict[str, str] = field(default_factory=dict)
     """Minimal pairs for each language: a construction, the right sentence, the wrong one."""
     probes: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Labeled texts for each task by language: a label and a text in each line."""
+    """Labeled texts for each task, by language: a label and a text on each line."""
     scores: dict[str, str] = field(default_factory=dict)
-    """Scores by language: a report.json of xlm finetune, or a TSV of a language and a number."""
+    """Scores by language: a report.json of xlm finetune, or a TSV of languages and numbers."""
     indicators: dict[str, str] = field(default_factory=dict)
-    """Numbers by language that scores are compared with, such as distances: a TSV each."""
+    """Numbers by language to compare scores with, such as distances: a TSV each."""
     embeddings: dict[str, str] = field(default_factory=dict)
-    """A .vec file for each language, beside the model's word table."""
+    """A .vec file for each language, measured beside the model's word table."""
     root: str = "."
     """The folder that the paths above are relative to."""
     stand_in: dict[str, str] = field(default_factory=dict)
@@ -98,23 +97,23 @@ class Analyze:
     only: list[str] | None = None
     """The analyses to run (null: all)."""
     layers: list[int] | None = None
-    """The layers to look at, 0 the embeddings (null: all)."""
+    """The layers to analyze; 0 is the embeddings (null: all)."""
     pooling: Pooling = "mean"
-    """How a sentence becomes one vector: the mean or the maximum of its cells, or the first."""
+    """One vector for each sentence: the mean or the maximum over its tokens, or the first."""
     specials: bool = False
-    """Count the special tokens around a sentence among its cells."""
+    """Count the special tokens around a sentence among its tokens."""
     sentences: int = 1000
-    """The most lines and pairs of each text."""
+    """Largest number of lines or pairs taken from each text."""
     seed: int = 0
-    """Of random weights, permutations and resamples."""
+    """The seed of random weights, permutations and resamples."""
     untrained: bool = True
     """Measure random weights too, the null of nearly every figure."""
     tokens: int = 4000
-    """Tokens of a batch, padding included."""
+    """Tokens in a batch, padding included."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA where there is a GPU."""
+    """auto: CUDA if there is a GPU."""
     keep_states: bool = False
-    """Keep the states in files when all is done."""
+    """Keep the files of states when the report is done."""
 
     def __post_init__(self) -> None:
         for name in ("sentences", "tokens"):
@@ -143,7 +142,7 @@ def analyze(config: Analyze) -> dict[str, Any]:
     folder = Path(config.folder)
     material = gather(config)
     given = dataclasses.asdict(config)
-    for name in ("folder", "device", "keep_states"):  # which change no figure
+    for name in ("folder", "device", "keep_states"):  # settings that change no figure
         del given[name]
     settings = origin_of(given, material)
     make_folder(folder / PARTS, error=ConfigError)
@@ -175,7 +174,7 @@ def analyze(config: Analyze) -> dict[str, Any]:
 
 
 def gather(config: Analyze) -> Material:
-    """Return the models and texts of a report."""
+    """Load the models and texts of a report."""
     device = usable_device(config.device)
     models = {MODEL: load(config.model)}
     models.update({name: load(source) for name, source in config.compare.items()})
@@ -196,7 +195,7 @@ def gather(config: Analyze) -> Material:
     _add_texts(config, material)
     _add_labels(config, material)
     for language in {*material.texts, *material.parallel, *_spoken(material.pairs)}:
-        material.spoken(own, language)  # refused before anything is measured
+        material.spoken(own, language)  # fail before anything is measured
     return material
 
 
@@ -205,7 +204,7 @@ def _spoken(pairs: Mapping[LanguagePair, object]) -> set[str]:
 
 
 def _add_texts(config: Analyze, material: Material) -> None:
-    """Add lines and pairs: those that are named, else prepared text, else the sample."""
+    """Add lines and pairs: the given ones, else prepared text, else the sample."""
     most = config.sentences
     named = {*config.texts, *config.parallel, *material.model.languages, *config.stand_in}
     if config.texts:
@@ -231,7 +230,7 @@ def _add_texts(config: Analyze, material: Material) -> None:
 
 
 def _data_of(folder: Path) -> Path | None:
-    """Return the prepared text of a run's folder, if it is one and the text is still there."""
+    """Return the prepared text of a run's folder; None if it is no run or the text is gone."""
     recipe = folder / "config.yaml"
     if not recipe.is_file() or not (folder / CHECKPOINTS).is_dir():
         return None
@@ -275,7 +274,7 @@ def _add_sample(material: Material, most: int) -> None:
 
 
 def _fill_up(material: Material) -> None:
-    """Take parallel lines from the first pair, and texts from pairs, where none were given."""
+    """If none were given, take parallel lines from the first pair, and texts from the pairs."""
     if material.pairs and not material.parallel:
         pair, own = next(iter(material.pairs.items()))
         material.parallel = {pair.first: own.first, pair.second: own.second}
@@ -330,7 +329,7 @@ def _write(folder: Path, report: Mapping[str, Any]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """``xlm analyze``: see ``Analyze``."""
+    """Run ``xlm analyze``: see ``Analyze``."""
 
     def act(config: Analyze) -> None:
         report = analyze(config)

@@ -1,8 +1,7 @@
 """The tensors of one micro-batch.
 
-Axes: ``B`` rows, ``T`` positions, ``N`` predicted cells. A batch is of exactly one objective; it
-says nothing about packing (the model's business, from ``lengths``) nor about causality (an argument
-of the model).
+Axes: ``B`` rows, ``T`` positions, ``N`` predicted cells. A batch belongs to exactly one objective.
+Packing is up to the model (from ``lengths``), and causality is an argument of the model.
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ import torch
 from torch import Tensor
 
 IGNORED = -100
-"""The target of a cell that only fills ``predict`` up to a static size."""
+"""The target of a cell that only pads ``predict`` to a static size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One micro-batch; ``count`` and ``num_tokens`` are read once, on the CPU, when it is made.
+    """One micro-batch; ``count`` and ``num_tokens`` are computed once, on the CPU, when it is made.
 
     ``predict`` may be padded to a static size with target ``IGNORED``.
     """
@@ -34,7 +33,7 @@ class Batch:
     segments: Tensor
     """int64 ``[B, T]``; 0 in the first sentence, 1 in the second."""
     lengths: Tensor
-    """int64 ``[B]``: the only authority for padding."""
+    """int64 ``[B]``: tokens of each row, the only information about padding."""
     rows: Tensor
     """int64 ``[B]``: the example that each row comes from."""
     predict: Tensor
@@ -44,9 +43,9 @@ class Batch:
     source: Batch | None = None
     """The encoder's side of an encoder-decoder batch."""
     count: int = -1
-    """Number of real targets: not ``IGNORED`` (for floats: not NaN)."""
+    """Number of real targets: those that are not ``IGNORED`` (for floats: not NaN)."""
     num_tokens: int = -1
-    """Number of real (not padded) tokens, the source's included."""
+    """Number of real (not padded) tokens, including those of the source."""
 
     def __post_init__(self) -> None:
         if self.count < 0:
@@ -72,11 +71,11 @@ class Batch:
         return dataclasses.replace(self, **changed)
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on ``device``, copied without waiting where memory is pinned."""
+        """Return the same batch on ``device``, copied asynchronously if its memory is pinned."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory, from where a GPU copies without the CPU."""
+        """Return the same batch in page-locked memory, from which a GPU copies without the CPU."""
         return self._map(lambda tensor: tensor.pin_memory())
 
 
@@ -91,4 +90,4 @@ class Loss:
     scores: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     """Further sums (scalars on the device, without gradient)."""
     outputs: Tensor | None = None
-    """In evaluation, what the model predicts, in the objective's own form; None: sums are all."""
+    """The model's predictions in evaluation, in the objective's own form; None if sums are all."""

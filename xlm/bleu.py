@@ -37,32 +37,33 @@ _NAMES = {"bleu": "BLEU", "chrf": "chrF2", "tokenized_bleu": "tokenized BLEU"}
 class Bleu:
     """Score translations against references, and systems against each other.
 
-    BLEU and chrF are sacreBLEU's, with signatures and 95 % intervals: give plain text, as it would
-    be read, not subwords and not tokens. Tokenized BLEU takes what stands between white space, as
-    Moses' multi-bleu.perl, which XLM's papers report: compare it on text of one tokenizer alone.
+    BLEU and chrF are sacreBLEU's, with signatures and 95 % intervals: give plain text, as a person
+    would read it, not subwords or tokens. Tokenized BLEU counts the tokens between whitespace as
+    Moses' multi-bleu.perl does, which XLM's papers report: compare it only between texts of one
+    tokenizer.
     """
 
     hypotheses: str
-    """The translations, a line each: a text file, plain or .gz, .zst, .bz2, .xz."""
+    """The translations, one a line: a text file, plain or .gz, .zst, .bz2, .xz."""
     references: str
-    """What they should be, line by line; empty lines count."""
+    """The reference translations, line by line; empty lines count."""
     other: list[str] = field(default_factory=list, metadata={"repeated": True})
-    """Translations of another system (--other FILE --other FILE ... or [FILE, FILE]): is it better
-    or worse than the first by more than chance? By the paired bootstrap."""
+    """Translations of another system (--other FILE --other FILE ... or [FILE, FILE]): test by the
+    paired bootstrap if it differs from the first by more than chance."""
     source: str | None = None
-    """What was translated: which share was copied from it?"""
+    """The source text; adds the share of translations copied from it."""
     json: str | None = None
     """Write the figures into this file too."""
     tokenize: Literal[Tokenization, "auto"] = "auto"
-    """How sacreBLEU's BLEU parts text into words: 13a, intl (by Unicode's classes), zh (Chinese),
-    ja-mecab, ko-mecab, flores200 (subwords, which sacreBLEU fetches), char (every character), none
-    (between white space); auto: by the language, or by the script of the references."""
+    """Word splitting of sacreBLEU's BLEU: 13a, intl (by Unicode's classes), zh (Chinese), ja-mecab,
+    ko-mecab, flores200 (subwords, which sacreBLEU fetches), char (every character), none (at
+    whitespace); auto: by the language, or by the script of the references."""
     language: str | None = None
     """The language of the translations, such as zh, for tokenize: auto."""
     resamples: int = 1000
     """Resamples of the lines for intervals and for the paired bootstrap (0: no intervals)."""
     seed: int = SEED
-    """Of the resamples; the default is sacreBLEU's, whose SACREBLEU_SEED is not read."""
+    """The seed of the resamples; the default is sacreBLEU's, whose SACREBLEU_SEED is not read."""
 
     def __post_init__(self) -> None:
         systems = [self.hypotheses, *self.other]
@@ -74,10 +75,11 @@ class Bleu:
 
 
 def score_files(config: Bleu) -> dict[str, Any]:
-    """``num_lines``; under ``scores`` and ``rates`` the figures of ``config.hypotheses``, under
-    ``systems`` those of every file in the paired bootstrap; ``notes`` on what looks wrong.
+    """Return the figures of ``config.hypotheses`` under ``scores`` and ``rates``.
 
-    Raises ConfigError or DataError in one line.
+    ``num_lines`` counts the lines, ``systems`` has the figures of every file in the paired
+    bootstrap, and ``notes`` warns of anything that looks wrong. Raises ConfigError or DataError in
+    one line.
     """
     references = read_lines(config.references)
     systems = {path: read_lines(path) for path in (config.hypotheses, *config.other)}
@@ -124,7 +126,7 @@ def score_files(config: Bleu) -> dict[str, Any]:
 
 
 def _words(config: Bleu, references: Sequence[str]) -> Words:
-    """BLEU's tokenizer, and what is to be said of it."""
+    """Return BLEU's tokenizer and the note about it."""
     found = choose_words(config.language, references)
     if config.tokenize == "auto":
         return found
@@ -138,7 +140,8 @@ def _words(config: Bleu, references: Sequence[str]) -> Words:
 
 
 def read_lines(path: str) -> list[str]:
-    """Every line of a text file as it is; DataError, with its place, for one that is none."""
+    """Return all lines of a text file, unchanged; raise DataError, with the line, if one is
+    invalid."""
     lines = []
     for line in decode_lines(path):
         if line.reason:
@@ -158,7 +161,7 @@ def _check_aligned(path: str, lines: list[str], other: str, others: list[str]) -
 
 
 def _notes(path: str, lines: list[str]) -> list[str]:
-    """What speaks against scoring these lines as plain text."""
+    """Return signs that these lines are not plain text."""
     notes = []
     for mark, kind in (("@@ ", "fastBPE"), ("\u2581", "SentencePiece")):
         if num := sum(mark in line for line in lines):
@@ -175,7 +178,7 @@ def _notes(path: str, lines: list[str]) -> list[str]:
 
 
 def report(result: Mapping[str, Any]) -> str:
-    """What ``score_files`` found, as lines for a person."""
+    """Render the result of ``score_files`` as lines for a person."""
     scores, rates = result["scores"], result["rates"]
     rows = [["", "score", "mean ± 95 %"]]
     for name, shown in _NAMES.items():
@@ -217,7 +220,7 @@ def _interval(score: Mapping[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """``xlm bleu``: see ``Bleu``."""
+    """Run ``xlm bleu``: see ``Bleu``."""
 
     def act(config: Bleu) -> None:
         result = score_files(config)

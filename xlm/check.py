@@ -1,4 +1,4 @@
-"""Whether what lies on the disk is what was written: every hash, every number, every recipe.
+"""Check files against what was written: every hash, every number, every recipe.
 
 Use as ``check(Check(path=...))``, ``xlm check PATH`` or ``python -m xlm.check``.
 """
@@ -39,15 +39,15 @@ class Check:
     path: str
     """A folder of prepared text, a run's folder, a checkpoint, a model, or a recipe (YAML)."""
     accept: bool = False
-    """Take the files as they are now for what they should be, after a change on purpose: the hashes
-    of a checkpoint, of a model directory or of prepared text are written anew."""
+    """Accept the files as they are now, after a change on purpose: the hashes of a checkpoint, a
+    model directory or prepared text are computed anew and written."""
     trust: str | None = None
-    """The folder of objectives of your own that a run names."""
+    """The folder of your own objectives that a run names."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one thing."""
+    """The result of checking one thing."""
 
     path: Path
     line: str
@@ -57,7 +57,7 @@ class Finding:
 def check(config: Check) -> list[Finding]:
     """Return a finding for each thing at ``config.path``, in their order.
 
-    Raises ConfigError if it is nothing that can be checked.
+    Raises ConfigError if nothing at the path can be checked.
     """
     path = Path(config.path).expanduser()
     if not path.exists():
@@ -76,7 +76,7 @@ def _tried(path: Path, function: Callable[[], str]) -> Finding:
 
 
 def _parts(path: Path, trust: Trust) -> Iterator[tuple[Path, Callable[[], str]]]:
-    """Yield everything there is to check at ``path``, each with the function that checks it."""
+    """Yield everything that can be checked at ``path``, each with the function that checks it."""
     if is_corpora(path):
         yield path, lambda: _corpora(path)
     elif (path / checkpoint.MANIFEST).exists():
@@ -131,7 +131,7 @@ def _model(path: Path) -> str:
 
 
 def _recipe(path: Path, trust: Trust) -> str:
-    """Read a recipe as the verb whose fields it has; no code of its own is run unless trusted."""
+    """Read a recipe as the verb whose fields it has; its own code runs only if it is trusted."""
     node = strict_yaml.compose_file(str(path))
     keys = {key.value for key, _ in node.value} if isinstance(node, yaml.MappingNode) else set()
     having = {verb: keys & {f.name for f in fields(cls)} for verb, cls in RECIPES.items()}
@@ -141,7 +141,7 @@ def _recipe(path: Path, trust: Trust) -> str:
 
 
 def accept(path: Path) -> str:
-    """Write the hashes of a checkpoint, a model or prepared text anew; return what was changed.
+    """Write the hashes of a checkpoint, a model or prepared text anew; return a summary.
 
     Raises ConfigError for anything else, CheckpointError or DataError if it cannot be read.
     """
@@ -164,7 +164,7 @@ def accept(path: Path) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """``xlm check``: see ``Check``."""
+    """Run ``xlm check``: see ``Check``."""
 
     def act(config: Check) -> None:
         found = check(config)

@@ -1,4 +1,4 @@
-"""Models and binarized data of other libraries in, models out, with the parity that was measured.
+"""Import models and binarized data of other libraries, export models, and measure the parity.
 
     SOURCE --load--> PretrainedModel --write, open anew--> FOLDER --peer--> parity.json
 
@@ -31,7 +31,7 @@ from xlm.storage import atomic_directory, read_json, target_of, write_json
 from xlm.text.rules import as_json
 
 PARITY = "parity.json"
-"""Beside every model that a verb has written: what was measured, and what is lost."""
+"""File beside every model that a verb has written: the measured parity, and the losses."""
 
 Format = Literal["xlm", "xlm-roberta", "bert", "roformer", "modernbert", "sentence-transformers"]
 Writer = Callable[[PretrainedModel, Path], list[str]]
@@ -39,51 +39,49 @@ Writer = Callable[[PretrainedModel, Path], list[str]]
 
 @dataclass(frozen=True, kw_only=True)
 class Import:
-    """Bring in a model, or the original's binarized data, and say how near it is to its source."""
+    """Import a model, or the original's binarized data, and report how close it is."""
 
     source: str
     """A transformers or fairseq folder, an original .pth, a hub name, a run or a checkpoint; or a
     folder of the original's binarized data, such as train.en.pth and valid.en-fr.en.pth."""
     folder: str
-    """The folder to write; it must not hold anything."""
+    """The folder to write; it must be empty or missing."""
     codes: str | None = None
     """fastBPE codes of an original .pth or of binarized data (null: the file beside it)."""
     vocabulary: str | None = None
-    """fastBPE vocabulary of an original .pth (null: the file beside it, else what it holds)."""
+    """fastBPE vocabulary of an original .pth (null: the file beside it, else the one inside it)."""
     parity: bool = True
-    """Compare with the peer in transformers, where it is installed; needs the model twice in
-    memory."""
+    """Compare with the model in transformers, if installed; needs the model twice in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """Write a model as a transformers directory, and say how near the two are."""
+    """Write a model as a transformers directory, and report how close the two are."""
 
     source: str
-    """A model directory, a run's folder or a checkpoint; or what import takes."""
+    """A model directory, a run's folder or a checkpoint; or any source that import takes."""
     folder: str
-    """The folder to write; it must not hold anything."""
+    """The folder to write; it must be empty or missing."""
     format: Format
-    """The shape that the model was trained in: xlm, xlm-roberta, bert, roformer or modernbert; or
-    sentence-transformers, whichever of these it is, with what makes its states a vector."""
+    """The architecture that the model was trained with: xlm, xlm-roberta, bert, roformer or
+    modernbert; or sentence-transformers, for any of these, with the pooling that turns states into
+    a vector."""
     task: str | None = None
-    """Fine-tuned models: the task whose head goes too (null: the only one; "": none, the language
-    model alone)."""
+    """Fine-tuned models: the task whose head is exported too (null: the only one; "": none, the
+    language model alone)."""
     causal: bool | None = None
-    """xlm only: a causal model (null: as the model says of itself, else masked)."""
+    """xlm only: export a causal model (null: as the model records, else masked)."""
     pooling: Pooling | None = None
-    """sentence-transformers only: mean, max or first (null: as the model says of itself, else
-    mean)."""
+    """sentence-transformers only: mean, max or first (null: as the model records, else mean)."""
     normalize: bool | None = None
-    """sentence-transformers only: vectors of length 1 (null: as the model says, else true)."""
+    """sentence-transformers only: vectors of length 1 (null: as the model records, else true)."""
     parity: bool = True
-    """Compare with what transformers loads, where it is installed; needs the model twice in
-    memory."""
+    """Compare with the model in transformers, if installed; needs the model twice in memory."""
 
 
 @dataclass(frozen=True)
 class Converted:
-    """What was written, from what, how near the two are and what is lost."""
+    """The source and the target of a conversion, its parity and its losses."""
 
     model: PretrainedModel
     folder: Path
@@ -91,7 +89,7 @@ class Converted:
     parity: Parity = field(default_factory=Parity)
 
     def describe(self) -> list[str]:
-        """Shape, parameters, languages, tokenizer, parity, losses: lines for a person."""
+        """Return shape, parameters, languages, tokenizer, parity and losses, a line each."""
         return [
             *describe(self.model),
             *self.parity.describe(),
@@ -100,7 +98,7 @@ class Converted:
 
 
 def describe(model: PretrainedModel) -> list[str]:
-    """Shape, parameters, languages and tokenizer of a model, a line each."""
+    """Return shape, parameters, languages and tokenizer of a model, a line each."""
     transformer, config = model.transformer, model.transformer.config
     num = sum(p.numel() for p in transformer.parameters())
     shape = f"{config.num_layers} layers, {config.dim} wide, {config.num_heads} heads"
@@ -116,7 +114,7 @@ def describe(model: PretrainedModel) -> list[str]:
 
 
 def _trained(model: PretrainedModel) -> str:
-    """The languages that a model without a table of them was trained on, if it says."""
+    """Return the languages that a model without a table of them records from its training."""
     names = {} if model.languages else model.extra.get("languages") or {}
     return f" (trained on {', '.join(names)})" if names else ""
 
@@ -124,7 +122,7 @@ def _trained(model: PretrainedModel) -> str:
 def import_model(config: Import) -> Converted:
     """Write ``config.source`` as a self-contained directory of this library.
 
-    The folder appears whole or not at all. What was written is opened again and compared with the
+    The folder appears whole or not at all. The written model is opened again and compared with the
     source. Raises CheckpointError, ConfigError or DataError in one line.
     """
     check_folder(config.folder)
@@ -148,8 +146,8 @@ def import_model(config: Import) -> Converted:
 def export_model(config: Export) -> Converted:
     """Write ``config.source`` as a transformers directory of ``config.format``.
 
-    The folder appears whole or not at all. Raises ConfigError where the model cannot go there
-    (naming what is in the way), CheckpointError or DataError in one line.
+    The folder appears whole or not at all. Raises ConfigError if the format cannot hold the model
+    (naming the obstacle), CheckpointError or DataError in one line.
     """
     if config.causal is not None and config.format != "xlm":
         raise ConfigError(
@@ -183,7 +181,7 @@ def export_model(config: Export) -> Converted:
 
 
 def _with_vectors(model: PretrainedModel, config: Export) -> PretrainedModel:
-    """Return the model, saying how it makes vectors."""
+    """Return the model with the settings by which it makes vectors."""
     if config.task:
         raise ConfigError(
             f"task is {config.task}, but sentence-transformers takes no head: leave it out"
@@ -194,7 +192,7 @@ def _with_vectors(model: PretrainedModel, config: Export) -> PretrainedModel:
 
 
 def _write_task(tuned: FineTuned, config: Export, folder: Path) -> tuple[list[str], TaskScores]:
-    """Write a model with the head of a task; what is lost, and what is to be judged."""
+    """Write a model with the head of a task; return the losses, and the scores to compare."""
     head = to_task_head(tuned.task, tuned.head)
     if config.causal is not None and config.causal != head.causal:
         raise ConfigError(
@@ -213,7 +211,7 @@ def _write_task(tuned: FineTuned, config: Export, folder: Path) -> tuple[list[st
 
 
 def writer(format: Format, causal: bool | None = None) -> Writer:
-    """The function that writes a model in a format; it returns a line per thing that is lost."""
+    """Return the function that writes a model in a format; it returns a line for each loss."""
     if format == "xlm":
         from xlm.interchange.transformers.xlm import write_transformers_xlm
 
@@ -248,7 +246,7 @@ def writer(format: Format, causal: bool | None = None) -> Writer:
 
 
 def check_folder(folder: str | Path) -> None:
-    """Refuse to write over anything; an empty folder makes room. Raises ConfigError."""
+    """Raise ConfigError unless the folder is missing or empty; remove an empty one."""
     path = target_of(folder)
     if path.exists() and not path.is_dir():
         raise ConfigError(f"{folder} is there and is no folder: give another name")
@@ -263,7 +261,7 @@ def check_folder(folder: str | Path) -> None:
 
 
 def _import_parity(written: PretrainedModel, source: Path) -> Parity | None:
-    """Parity with the source itself, or with its way through transformers; None for our own."""
+    """Return the parity with the source itself, or with transformers; None for our own models."""
     if (source / CONFIG).is_file():
         return measure(written, source) if "model_type" in read_json(source / CONFIG) else None
     if source.is_dir() and not (source / "model.pt").exists():
@@ -284,7 +282,7 @@ def _write_parity(folder: Path, source: str, parity: Parity, lost: Sequence[str]
 
 
 def _say(verb: str, result: Converted) -> None:
-    """Print what was done; exit with 1 where the two differ, or nobody can open what we wrote."""
+    """Print the result; exit with 1 if the two differ, or if transformers rejects an export."""
     say("\n".join(result.describe()))
     if verb == "export" and not result.parity.opened:
         sys.stderr.write(f"xlm export: {result.folder} was written, but transformers rejects it\n")
@@ -301,7 +299,7 @@ def _say(verb: str, result: Converted) -> None:
 def import_corpora(config: Import) -> ImportedCorpora:
     """Write the original's binarized data as a folder of corpora; see ``import_binarized``.
 
-    Raises ConfigError for a folder that holds anything.
+    Raises ConfigError for a folder that is not empty.
     """
     check_folder(config.folder)
     return import_binarized(
@@ -313,7 +311,7 @@ def import_corpora(config: Import) -> ImportedCorpora:
 
 
 def import_main(arguments: Sequence[str] | None = None) -> None:
-    """``xlm import``: see ``Import``."""
+    """Run ``xlm import``: see ``Import``."""
 
     def act(config: Import) -> None:
         if is_binarized(config.source):
@@ -328,7 +326,7 @@ def import_main(arguments: Sequence[str] | None = None) -> None:
 
 
 def export_main(arguments: Sequence[str] | None = None) -> None:
-    """``xlm export``: see ``Export``."""
+    """Run ``xlm export``: see ``Export``."""
 
     def act(config: Export) -> None:
         _say("export", export_model(config))
@@ -337,7 +335,7 @@ def export_main(arguments: Sequence[str] | None = None) -> None:
 
 
 def main() -> None:
-    """``python -m xlm.convert import ...`` or ``export ...``."""
+    """Run ``python -m xlm.convert import ...`` or ``export ...``."""
     mains = {"import": import_main, "export": export_main}
     verb = sys.argv[1] if len(sys.argv) > 1 else ""
     if verb not in mains:

@@ -1,4 +1,4 @@
-"""Prepared text, a model or a recipe in a few lines: most of all, what a training will take.
+"""Describe prepared text, a model or a recipe in a few lines, with the cost of a training.
 
 Use as ``describe(Describe(path=...))``, ``xlm describe PATH`` or ``python -m xlm.describe``.
 """
@@ -34,20 +34,20 @@ from xlm.training.restore import CHECKPOINTS
 
 @dataclass(frozen=True, kw_only=True)
 class Describe:
-    """Say in a few lines what prepared text, a model or a recipe is, and what a training takes."""
+    """Describe prepared text, a model or a recipe in a few lines, with the cost of a training."""
 
     path: str
     """A folder of prepared text, a model (anything that xlm.load takes), a run, or a recipe."""
     measure: bool = True
-    """Of a recipe of xlm pretrain: train a few updates, thrown away, for time and memory."""
+    """For a recipe of xlm pretrain: measure time and memory on a few updates, then discard them."""
     trust: str | None = None
-    """The folder of objectives of your own that a run names."""
+    """The folder of your own objectives that a run names."""
 
 
 def describe(config: Describe) -> list[str]:
-    """Return the lines about what lies at ``config.path``.
+    """Return the lines that describe ``config.path``.
 
-    Raises ConfigError, DataError or CheckpointError, in one line, for what cannot be described.
+    Raises ConfigError, DataError or CheckpointError, in one line, if it cannot be described.
     """
     path, trust = Path(config.path).expanduser(), Trust(config.trust)
     if is_corpora(path):
@@ -163,7 +163,7 @@ def _model(source: str) -> Iterator[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """``xlm describe``: see ``Describe``."""
+    """Run ``xlm describe``: see ``Describe``."""
 
     def act(config: Describe) -> None:
         say("\n".join(describe(config)))

@@ -14,14 +14,14 @@ from typing import Any
 from xlm.errors import XlmError
 
 SUMS = "SHA256SUMS"
-"""The file of a folder's sums, which ``sha256sum -c`` reads too."""
+"""Name of a folder's file of SHA-256 sums, which ``sha256sum -c`` reads too."""
 DIGEST = "digest"
 _PIECE = 1 << 24
 
 
 def file_digest(path: Path, tick: Callable[[], None] = lambda: None) -> str:
     """Return the SHA-256 of a file (hex); ``tick`` is called every 16 MiB."""
-    if not stat.S_ISREG(os.stat(path).st_mode):  # from a pipe nothing may ever come
+    if not stat.S_ISREG(os.stat(path).st_mode):  # reading from a pipe may block for ever
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     digest, buffer = hashlib.sha256(), memoryview(bytearray(_PIECE))
     with path.open("rb", buffering=0) as file:
@@ -56,12 +56,12 @@ def check_digest(
 
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a JSON object with the digest of its other keys, so that no bit changes unseen."""
+    """Return a JSON object with the digest of its other keys, so that a changed bit shows."""
     return {**content, DIGEST: _content_digest(content)}
 
 
 def is_sealed(content: Mapping[str, Any]) -> bool:
-    """Return whether a JSON object is as it was when it was sealed."""
+    """Return whether a sealed JSON object is unchanged."""
     return content.get(DIGEST) == _content_digest(content)
 
 

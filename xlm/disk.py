@@ -1,6 +1,6 @@
-"""What file systems refuse, and what some of them lack: locks, flushes of folders.
+"""Errors of file systems, and features that some of them lack: locks, flushes of folders.
 
-One table of error numbers decides what is the user's to mend; every other OSError is our bug.
+One table of error numbers decides which errors the user can fix; any other OSError is our bug.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ADVICE = {
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENFILE: "the machine has too many files open: end other programs",
 }  # fmt: skip
-"""What a user can do about each error that a file system answers with."""
+"""Advice to the user for each error number of a file system."""
 
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 _NO_FLUSH = {
@@ -49,15 +49,15 @@ _said: set[str] = set()
 
 
 def advice(refused: OSError, place: str = "file") -> str:
-    """Return what to do about an error; ``place`` is a file or a folder."""
+    """Return the advice for an error; ``place`` is a file or a folder."""
     return ADVICE.get(refused.errno or 0, _OTHER).format(place=place)
 
 
 def lock(file: IO[Any]) -> None:
     """Lock an open file for this process alone, without waiting.
 
-    Raises BlockingIOError if another process holds it. A file system without locks is worked with,
-    which is said once: then nobody notices a second process.
+    Raises BlockingIOError if another process holds it. On a file system without locks a warning is
+    logged once and work continues: a second process is not noticed there.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -74,7 +74,7 @@ def lock(file: IO[Any]) -> None:
 def flush(path: Path) -> None:
     """Make a file or a folder survive a power cut.
 
-    A file system that cannot flush folders is worked with, which is said once: files are flushed.
+    On a file system that cannot flush folders a warning is logged once: files are still flushed.
     """
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -102,7 +102,7 @@ def map_file(path: Path, size: int) -> memoryview:
     """Map ``size`` bytes, at least 1, of a file read-only, without keeping it open.
 
     Python's own ``mmap`` keeps a descriptor for each map, and a thousand files are too many for the
-    usual limit. Nothing may be written to what is returned: the process would be killed.
+    usual limit. Never write to the returned memory: the process would be killed.
     """
     library = ctypes.CDLL(None, use_errno=True)
     library.mmap.restype = ctypes.c_void_p
@@ -117,6 +117,6 @@ def map_file(path: Path, size: int) -> memoryview:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), str(path))
     content = (ctypes.c_ubyte * size).from_address(address)
-    # Not at the interpreter's end, when other threads may still read it.
+    # Not when the interpreter exits: other threads may still read it.
     weakref.finalize(content, library.munmap, address, size).atexit = False
     return memoryview(content).toreadonly()

@@ -51,29 +51,28 @@ class Embed:
     language: str | None = None
     """The language of the lines; models without language embeddings need none."""
     layer: int | None = None
-    """The layer whose states are taken; 0 is the embeddings (null: the last)."""
+    """The layer whose states are used; 0 is the embeddings (null: the last)."""
     pooling: Pooling | None = None
-    """mean, max or first, over a line's tokens (null: as the model says, else mean)."""
+    """mean, max or first, over a line's tokens (null: as the model records, else mean)."""
     normalize: bool | None = None
-    """Vectors of length 1 (null: as the model says, else true)."""
+    """Scale vectors to length 1 (null: as the model records, else true)."""
     length: int | None = None
-    """Tokens of a line that are read, special ones included (null: the model's positions)."""
+    """Most tokens read from a line, special ones included (null: the model's positions)."""
     dtype: Literal["float32", "float16"] = "float32"
-    """Of the file's numbers."""
+    """Type of the file's numbers."""
     output: str | None = None
-    """Write here, .npy or .parquet; the file appears when all is done, and a start after a kill
-    resumes with what OUTPUT.partial holds. Beside it OUTPUT.json says how it was made (null: rows
-    of JSON to standard output)."""
+    """Write here, .npy or .parquet; the file appears when it is complete, and a restart after a
+    kill resumes from OUTPUT.partial. OUTPUT.json beside it records how it was made (null: rows of
+    JSON to standard output)."""
     tokens: int = CELLS
-    """Tokens of a batch, padding included."""
+    """Tokens in a batch, padding included."""
     window: int = WINDOW
-    """Lines that are read before the first of them is written, sorted by length together; 1 at a
-    terminal."""
+    """Lines that are read and sorted by length before the first is written; 1 at a terminal."""
     invalid: Invalid = "error"
-    """A line that is no UTF-8 or has more than 1 MiB: error ends with its place; empty leaves a
-    vector of zeros in its place, and counts it."""
+    """A line that is not UTF-8 or longer than 1 MiB: error stops there, naming the line; empty
+    writes a vector of zeros in its place, and counts it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA where there is a GPU."""
+    """auto: CUDA if there is a GPU."""
     precision: Precision = "fp32"
     """fp32, bf16 or fp16 (autocast)."""
 
@@ -85,14 +84,14 @@ class Embed:
             check_output(self.output, self.file)
 
     def embedding(self) -> Embedding:
-        """Return how a line becomes a vector."""
+        """Return the settings that turn a line into a vector."""
         return Embedding(
             layer=self.layer, pooling=self.pooling, normalize=self.normalize, length=self.length
         )
 
 
 class _Job(LineJob):
-    """A model and the lines that are left."""
+    """A model and the lines that are left to embed."""
 
     def __init__(self, config: Embed) -> None:
         self.config, self.device = config, usable_device(config.device)
@@ -128,7 +127,7 @@ class _Job(LineJob):
         return [json.dumps([round(value, 6) for value in row]) for row in vectors.tolist()]
 
     def finish(self) -> LineCounts:
-        """Write all, and how it was made beside; return the counts."""
+        """Write all vectors, and their record beside them; return the counts."""
         config = self.config
         if config.output is None:
             return self.write()
@@ -165,12 +164,12 @@ class _Job(LineJob):
 
 
 def embed_file(config: Embed) -> LineCounts:
-    """Write ``config.output``, or go on with it, or standard output; return the counts."""
+    """Write or resume ``config.output``, or write to standard output; return the counts."""
     return _Job(config).finish()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """``xlm embed``: see ``Embed``."""
+    """Run ``xlm embed``: see ``Embed``."""
 
     def act(config: Embed) -> None:
         embed_file(config)

@@ -1,12 +1,12 @@
-"""The few things that can go wrong for a user.
+"""Errors that a user can cause.
 
-A message says what was found, what was expected and what to do, with values, file and line. The
-command line prints it as one line and exits with 2; every other exception is our bug.
+A message gives what was found, what was expected and what to do, with values, file and line. The
+command line prints it as one line and exits with 2; any other exception is our bug.
 """
 
 
 class XlmError(Exception):
-    """Root of every error that a user can cause and mend."""
+    """Base of every error that a user can cause and fix."""
 
 
 class ConfigError(XlmError, ValueError):
@@ -22,15 +22,15 @@ class CheckpointError(XlmError):
 
 
 class TrainingError(XlmError):
-    """A run that cannot go on: losses that are no longer finite, a rank that disagrees."""
+    """A run that cannot continue: losses that became NaN or infinite, a rank that disagrees."""
 
 
 MOST_FOREIGN = 200
-"""Characters of foreign text that a message shows at most."""
+"""Largest number of characters of foreign text in a message."""
 
 
 def clipped(text: str, most: int = MOST_FOREIGN) -> str:
-    """Return ``text``, cut after ``most`` characters with dots to say so."""
+    """Return ``text``, cut after ``most`` characters and then ended by dots."""
     return text if len(text) <= most else text[:most] + "..."
 
 

@@ -47,29 +47,29 @@ class Evaluate:
     folder: str
     """A run's folder, or one of its checkpoints."""
     which: Literal["best", "latest"] = "best"
-    """The checkpoint: best (where one was marked, else the newest) or latest."""
+    """The checkpoint: best (the marked one, else the newest) or latest."""
     split: Literal["valid", "test"] = "valid"
-    """The held-out text."""
+    """The held-out text to measure on."""
     data: str | None = None
     """Prepared text other than the run's own; it needs the same tokenizer."""
     averaged: bool = True
-    """Use the exponentially averaged weights where the run kept some."""
+    """Use the exponentially averaged weights if the run kept them."""
     json: str | None = None
     """Write the figures into this file too."""
     picture: str | None = None
     """Draw the curves of metrics.jsonl into this PNG, SVG or PDF."""
     trust: str | None = None
-    """The folder of objectives of your own that the run names; none is imported unless it lies
-    here. Code of strangers runs with your rights: read it first."""
+    """The folder of your own objectives that the run names; none is imported unless it lies here.
+    Code of strangers runs with your rights: read it first."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA where there is a GPU."""
+    """auto: CUDA if there is a GPU."""
 
 
 def evaluate_run(config: Evaluate) -> dict[str, Any]:
-    """The figures by stream id under ``figures``, with the checkpoint and split they belong to.
+    """Return the figures by stream id under ``figures``, with their checkpoint and split.
 
-    Masks are fixed by the run's seed: the same cells at every call. Raises ConfigError, DataError
-    or CheckpointError in one line.
+    Masks are fixed by the run's seed: every call predicts the same cells. Raises ConfigError,
+    DataError or CheckpointError in one line.
     """
     loaded = find_checkpoint(config.folder, config.which)
     run = read_run(loaded.path, Trust(config.trust))
@@ -104,7 +104,7 @@ def evaluate_run(config: Evaluate) -> dict[str, Any]:
 
 
 def open_learner(loaded: Loaded, run: Run, corpora: Corpora, *, averaged: bool = True) -> Learner:
-    """Return model and heads with a checkpoint's weights, the averaged ones if there are some.
+    """Return model and heads with a checkpoint's weights, the averaged ones if it has them.
 
     Raises CheckpointError if the tensors do not fit ``run`` and ``corpora``.
     """
@@ -120,7 +120,7 @@ def open_learner(loaded: Loaded, run: Run, corpora: Corpora, *, averaged: bool =
 def verify_held_out(corpora: Corpora, split: str) -> None:
     """Verify the held-out text by its hashes, and the counts of the training text.
 
-    Raises DataError for a file that is not what was written.
+    Raises DataError for a file that has changed since it was written.
     """
     assert corpora.folder is not None
     found = verify_corpora(corpora.folder, splits=[split])
@@ -130,7 +130,7 @@ def verify_held_out(corpora: Corpora, split: str) -> None:
 
 
 def table(figures: Mapping[str, Mapping[str, float]]) -> str:
-    """The figures as aligned text, a line a stream."""
+    """Return the figures as aligned text, a line for each stream."""
     having = dict.fromkeys(name for own in figures.values() for name in own)
     columns = [c for c in COLUMNS if c in having]
     columns += [name for name in having if name not in (*COLUMNS, "targets")]
@@ -142,7 +142,7 @@ def table(figures: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """``xlm evaluate``: see ``Evaluate``."""
+    """Run ``xlm evaluate``: see ``Evaluate``."""
 
     def act(config: Evaluate) -> None:
         for path in filter(None, (config.json, config.picture)):
@@ -166,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _draw(folder: Path, picture: str) -> None:
-    """The curves of a run, or of the run that a checkpoint belongs to."""
+    """Draw the curves of a run, or of the run that a checkpoint belongs to."""
     run = folder if (folder / METRICS).exists() else folder.parent.parent
     try:
         plot_curves(run / METRICS, picture)
@@ -177,7 +177,7 @@ def _draw(folder: Path, picture: str) -> None:
 
 
 def against_unigram(figures: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """How far each language's perplexity lies below its unigram model's, on the same cells."""
+    """Return lines that compare perplexities with a unigram model's on the same cells."""
     lines = []
     for stream_id, own in figures.items():
         if "unigram_perplexity" not in own:

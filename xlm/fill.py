@@ -1,4 +1,4 @@
-"""Fill the masks of lines of text: as many lines out as in, each in its place.
+"""Fill the masks of lines of text: one output line for each input line, in order.
 
     lines --window of them--> fill --> a line each, in order, as windows are done
 
@@ -33,7 +33,7 @@ Masks = Sequence[Sequence[Candidate | Word]]
 
 @dataclass(frozen=True, kw_only=True)
 class Fill:
-    """Write the most probable subwords for the masks of each line: as many lines out as in."""
+    """Write the most probable subwords for the masks of each line: one output line for each."""
 
     model: str
     """A masked language model: a run's folder, a checkpoint, a model directory, or a transformers
@@ -44,33 +44,32 @@ class Fill:
     language: str | None = None
     """The language of the lines; models without language embeddings need none."""
     top: int = 5
-    """Candidates of each mask."""
+    """Number of candidates for each mask."""
     words: int = 1
-    """Above 1: whole words of up to so many subwords, by beam, with the mean probability of their
-    subwords (geometric)."""
+    """Above 1: whole words of up to this many subwords, by beam search, with the geometric mean
+    probability of their subwords."""
     pairs: bool = False
-    """Each line is a sentence with masks, a tab and its translation, as in TLM; after each mask
-    stands what the model says without the translation."""
+    """Each line is a sentence with masks, a tab and its translation, as in TLM; each mask also gets
+    its candidates without the translation."""
     translation_language: str | None = None
     """With pairs: the language of the translations."""
     layout: str | None = None
     """With pairs: tlm, tlm-run-on or merged, as in training (null: tlm; merged for the tokenizers
     of XLM-R and BERT)."""
     output: str | None = None
-    """Write here (null: standard output); the file appears when all is done, and a start after a
-    kill resumes with what OUTPUT.partial holds."""
+    """Write here (null: standard output); the file appears when it is complete, and a restart after
+    a kill resumes from OUTPUT.partial."""
     json: bool = False
     """Write each line as a JSON object with its text and the candidates of its masks."""
     tokens: int = CELLS
-    """Tokens of a batch, padding included."""
+    """Tokens in a batch, padding included."""
     window: int = WINDOW
-    """Lines that are read before the first of them is filled, sorted by length together; 1 at a
-    terminal."""
+    """Lines that are read and sorted by length before the first is filled; 1 at a terminal."""
     invalid: Invalid = "error"
-    """A line that is no UTF-8 or has more than 1 MiB: error ends with its place; empty leaves an
-    empty line in its place, and counts it."""
+    """A line that is not UTF-8 or longer than 1 MiB: error stops there, naming the line; empty
+    writes an empty line in its place, and counts it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA where there is a GPU."""
+    """auto: CUDA if there is a GPU."""
 
     def __post_init__(self) -> None:
         check_positive(self, "top", "words", "tokens", "window")
@@ -79,7 +78,7 @@ class Fill:
 
 
 class _Job(LineJob):
-    """A masked model and the lines that are left."""
+    """A masked model and the lines that are left to fill."""
 
     def __init__(self, config: Fill) -> None:
         self.config, device = config, usable_device(config.device)
@@ -134,7 +133,7 @@ class _Job(LineJob):
 
 
 def _parted(line: Line) -> tuple[str, str]:
-    """Return a sentence and its translation; raise DataError for another number of cells."""
+    """Return a sentence and its translation; raise DataError unless there are two cells."""
     cells = line.text.split("\t")
     if len(cells) != 2:
         raise DataError(
@@ -145,18 +144,18 @@ def _parted(line: Line) -> tuple[str, str]:
 
 
 def fill_lines(config: Fill) -> Iterator[str]:
-    """Yield what is written of each line of ``config.file``, in order, as it is ready.
+    """Yield the output for each line of ``config.file``, in order, as it is ready.
 
-    A line without text becomes an empty one (in JSON: one without masks). Raises ConfigError,
-    DataError or CheckpointError in one line, which names the place of a line that has no mask.
+    An empty line gives an empty one (in JSON: one without masks). Raises ConfigError, DataError or
+    CheckpointError in one line, which names the place of a line that has no mask.
     """
     yield from _Job(config).rows()
 
 
 def as_text(text: str, masks: Masks, alone: Masks | None = None) -> str:
-    """Return ``the=0.4711 a=0.2433``, and a tab between masks.
+    """Return candidates such as ``the=0.4711 a=0.2433``, with a tab between masks.
 
-    What the model says without a translation follows in parentheses.
+    The candidates without a translation follow in parentheses.
     """
     cells = [_listed(one) for one in masks]
     if alone is not None:
@@ -169,7 +168,7 @@ def _listed(candidates: Sequence[Candidate | Word]) -> str:
 
 
 def shown(candidate: Candidate | Word) -> str:
-    """Return the candidate's text, or its pieces if that is a part of a character alone."""
+    """Return the candidate's text, or its pieces if it is only a part of a character."""
     text = candidate.text
     if text and "\ufffd" not in text:
         return text
@@ -191,7 +190,7 @@ def _plain(masks: Masks) -> list[list[dict[str, object]]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """``xlm fill``: see ``Fill``."""
+    """Run ``xlm fill``: see ``Fill``."""
 
     def act(config: Fill) -> None:
         _Job(config).write()

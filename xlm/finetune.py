@@ -1,8 +1,8 @@
 """Fine-tune a pretrained model on tasks, in some languages, and report every language.
 
-Use as ``xlm.finetune.finetune(Finetune(...))``, ``xlm finetune --config RECIPE.yaml``,
-``python -m xlm.finetune`` or with torchrun. Each cell of the grid and each seed is a run in its own
-folder; a call that was interrupted goes on where it stopped.
+Use as ``xlm.finetune.finetune(Finetune(...))``, ``xlm finetune --config RECIPE.yaml``, ``python -m
+xlm.finetune`` or with torchrun. Each cell of the grid and each seed is a run in its own folder; an
+interrupted call resumes when it is repeated.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ SHARED = (
     "group_size", "optimizer", "precision", "average", "frozen_layers", "report_every",
     "tensorboard", "device", "restart",
 )  # fmt: skip
-"""Settings of each run that are those of the call."""
+"""Settings that every run of the call shares."""
 RECIPE = "finetune.yaml"
-"""What was asked for, in the folder: a recipe."""
+"""Name of the recipe of the call, in its folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """Settings that are all tried with each other; an empty list leaves the setting as it is."""
+    """Lists of settings to try in every combination; an empty list leaves the setting unchanged."""
 
     learning_rates: list[float] = field(default_factory=list)
     """Peak learning rates (mBERT study: [2e-5, 3e-5, 5e-5])."""
@@ -77,15 +77,15 @@ class Finetune:
     """Fine-tune a pretrained model on tasks; evaluate in any language."""
 
     model: str
-    """What is fine-tuned: a run's folder, a model directory, a foreign model, a hub name."""
+    """The model to fine-tune: a run's folder, a model directory, a foreign model, a hub name."""
     folder: str
-    """Where runs and the report go; an interrupted call goes on from here."""
+    """The folder of runs and the report; an interrupted call resumes from here."""
     tasks: dict[str, Task]
     """The tasks: a name (of its head and figures) and a class with its fields."""
     root: str = "."
-    """The tasks' relative files start here."""
+    """The folder that the tasks' relative paths start from."""
     random_weights: bool = False
-    """Keep the model's shape and tokenizer and none of its weights: the control."""
+    """Keep the model's shape and tokenizer but none of its weights: the control."""
     epochs: float = 3.0
     """Passes over the training rows."""
     steps: int = 0
@@ -101,38 +101,38 @@ class Finetune:
     schedule: Schedule = field(
         default_factory=lambda: Schedule(kind="linear", peak_lr=2e-5, warmup_steps=0)
     )
-    """The learning rate, a function of the step."""
+    """The learning rate as a function of the step."""
     warmup: float = 0.1
-    """Share of the updates that warm up; 0: the schedule's warmup_steps."""
+    """Share of the updates that are warmup; 0: the schedule's warmup_steps."""
     frozen_layers: int | None = None
-    """Layers, from the bottom, that stay as they are, embeddings included (0: those alone)."""
+    """Number of layers, from the bottom, frozen with the embeddings (0: the embeddings alone)."""
     dropout: float | None = None
-    """The model's dropout (null: as it was pretrained)."""
+    """The model's dropout (null: as in pretraining)."""
     attention_dropout: float | None = None
-    """The model's dropout of attention weights (null: as it was pretrained)."""
+    """The model's dropout of attention weights (null: as in pretraining)."""
     embedding_noise: float = 0.0
-    """Standard deviation of noise on embeddings in training (MonoTrans: 0.075)."""
+    """Standard deviation of noise added to embeddings in training (MonoTrans: 0.075)."""
     evaluate_every: int = 0
     """Training rows between evaluations (XLM's XNLI: 20000); 0: once an epoch."""
     average: float = 0.0
-    """Decay of averaged weights, which are measured at the end; 0: none are kept."""
+    """Decay of averaged weights, which are measured at the end; 0: no averaging."""
     seeds: list[int] = field(default_factory=lambda: [0])
-    """One run each; of several, mean and 95 % interval are reported."""
+    """Seeds, one run each; for several, mean and 95 % interval are reported."""
     grid: Grid = field(default_factory=Grid)
-    """Settings to choose from, by the figure of choose_on."""
+    """Settings to choose from, by their figure on choose_on."""
     choose_on: list[str] = field(default_factory=list)
     """Languages whose validation figure chooses checkpoint and grid cell; empty: those of valid
     that are trained on."""
     metric: str = ""
-    """The figure that chooses; empty: the task's own."""
+    """The metric to choose by; empty: the task's own."""
     halve_on_plateau: bool = False
-    """Halve the rate at each evaluation that is no better (feature-based, mBERT study)."""
+    """Halve the rate after each evaluation that is not better (feature-based, mBERT study)."""
     lowest_lr: float = 0.0
     """With halve_on_plateau: stop below this rate (mBERT study: 1e-5)."""
     patience: int | None = None
-    """Stop after so many evaluations without a new best; null: never."""
+    """Stop after this many evaluations without a new best; null: never."""
     precision: PrecisionSetting = "fp32"
-    """fp32, bf16, fp16 with a dynamic loss scale, or auto: bf16 if the device is faster in it."""
+    """fp32, bf16, fp16 with a dynamic loss scale, or auto: bf16 if it is faster on the device."""
     report_every: int = 50
     """Steps between two lines of the report."""
     keep: bool = True
@@ -140,9 +140,9 @@ class Finetune:
     tensorboard: bool = False
     """Write TensorBoard files too."""
     restart: bool = False
-    """Begin a run again at step 0 where there are checkpoints and none of them can be read."""
+    """Restart a run at step 0 if it has checkpoints but none of them can be read."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA where there is a GPU."""
+    """auto: CUDA if there is a GPU."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -171,7 +171,7 @@ class Finetune:
 
 
 def finetune(config: Finetune) -> FinetuneReport:
-    """Train every cell and seed that is not finished, and report them all.
+    """Train every cell and seed that is not finished, and report all of them.
 
     Writes ``report.json``. Raises ConfigError, DataError, CheckpointError or TrainingError, each in
     one line.
@@ -215,9 +215,9 @@ def _check_lengths(tasks: Mapping[str, Task], max_positions: int) -> None:
 
 
 def rooted(task: Task, root: str) -> Task:
-    """The task with ``root`` put before its relative files, ``sample:NAME`` made a path.
+    """Return the task with ``root`` before its relative files, and ``sample:NAME`` as a path.
 
-    Raises DataError for a name that the sample has not.
+    Raises DataError for a name that the sample does not have.
     """
 
     def place(source: str) -> str:
@@ -233,7 +233,7 @@ def rooted(task: Task, root: str) -> Task:
 
 
 def task_corpora(model: PretrainedModel, tasks: Mapping[str, Task]) -> Corpora:
-    """The model's tokenizer and languages; what it makes no difference between are the tasks'."""
+    """Return the model's tokenizer and languages, or the tasks' languages if it has none."""
     if model.has_languages:
         return Corpora(model.tokenizer, model.languages)
     named = {
@@ -248,7 +248,7 @@ def task_corpora(model: PretrainedModel, tasks: Mapping[str, Task]) -> Corpora:
 def to_runs(
     config: Finetune, tasks: Mapping[str, Task], corpora: Corpora
 ) -> Iterator[tuple[str, int, Run]]:
-    """Each cell's name, seed and run; a grid without settings is one cell, called ""."""
+    """Yield each cell's name, seed and run; a grid without settings is one cell, called ""."""
     grid = config.grid
     rates = grid.learning_rates or [config.schedule.peak_lr]
     for peak_lr, batch, epochs in product(rates, grid.batches or [0], grid.epochs or [0.0]):
@@ -279,7 +279,7 @@ def _with_rows(task: Task, batch: int, group_size: int) -> Task:
 def _steps(
     config: Finetune, tasks: Mapping[str, Task], corpora: Corpora, epochs: float
 ) -> tuple[int, int]:
-    """Updates in all, and between evaluations; of several tasks, an update is of one."""
+    """Return the number of updates, and of those between evaluations; each has one task."""
     batches = rows = 0.0
     for name, task in tasks.items():
         for stream in task.streams(name, corpora, seed=config.seeds[0]):
@@ -330,9 +330,9 @@ def _run(
 
 
 def chosen_on(config: Finetune, tasks: Mapping[str, Task]) -> list[str]:
-    """The streams that choose: of the first task, those of ``choose_on``.
+    """Return the streams that choose: those of ``choose_on`` for the first task.
 
-    Raises ConfigError where it has no validation file in such a language.
+    Raises ConfigError if the task has no validation file in such a language.
     """
     name, task = next(iter(tasks.items()))
     valid = list(task.files.valid)
@@ -346,7 +346,7 @@ def chosen_on(config: Finetune, tasks: Mapping[str, Task]) -> list[str]:
 
 
 def metrics(config: Finetune, tasks: Mapping[str, Task]) -> dict[str, str]:
-    """The figure of each task; the first one's may be given."""
+    """Return the metric of each task; ``config.metric`` replaces the first one's."""
     own = {name: task.metric for name, task in tasks.items()}
     if config.metric:
         own[next(iter(own))] = config.metric
@@ -354,7 +354,7 @@ def metrics(config: Finetune, tasks: Mapping[str, Task]) -> dict[str, str]:
 
 
 def _clear(folder: Path, keep: bool) -> None:
-    """What a finished run needs no more: its checkpoints, and its model where it is not kept."""
+    """Remove the checkpoints of a finished run, and its model unless ``keep``."""
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     if not keep:
         shutil.rmtree(folder / MODEL, ignore_errors=True)
@@ -363,7 +363,7 @@ def _clear(folder: Path, keep: bool) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """``xlm finetune``: see ``Finetune``."""
+    """Run ``xlm finetune``: see ``Finetune``."""
 
     def act(config: Finetune) -> None:
         report = finetune(config)

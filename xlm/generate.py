@@ -1,10 +1,10 @@
-"""Let a causal language model write: lines continued, or written from nothing.
+"""Generate text with a causal language model: continue lines, or write from nothing.
 
     lines --window of them--> write --> a text each, in order, as windows are done
 
 Use as ``xlm.load("runs/clm").generate([...])`` on lists, ``xlm generate MODEL FILE`` or ``python -m
 xlm.generate``. Memory is bounded by the window, however long the input, and a killed file resumes
-(``xlm.text.line_jobs``). On a terminal a text appears as it is written.
+(``xlm.text.line_jobs``). On a terminal each text is shown while it is written.
 """
 
 from __future__ import annotations
@@ -31,55 +31,53 @@ from xlm.training.precision import Precision, autocast
 
 @dataclass(frozen=True, kw_only=True)
 class Generate:
-    """Continue each line by a causal language model, or write lines from nothing."""
+    """Continue each line with a causal language model, or write lines from nothing."""
 
     model: str
     """A causal language model: a run's folder, a checkpoint, a model directory, or a transformers
     folder or hub name."""
     file: str = STANDARD
-    """The beginnings, a line each: a text file, plain or .gz, .zst, .bz2, .xz (-: standard input).
-    A line without text stays empty."""
+    """The beginnings, one a line: a text file, plain or .gz, .zst, .bz2, .xz (-: standard input). A
+    line without text stays empty."""
     lines: int = 0
-    """Write so many lines from nothing; no file is read (0: continue those of file)."""
+    """Write this many lines from nothing; no file is read (0: continue those of file)."""
     language: str | None = None
     """The language to write; models without language embeddings need none."""
     length: int = 50
-    """Subwords that are added to a line at most."""
+    """Largest number of subwords added to a line."""
     sample: bool | None = None
-    """Draw each subword instead of taking the likeliest (null: with lines, or where one of the next
-    three is given)."""
+    """Draw each subword instead of taking the likeliest (null: with lines, or if one of the next
+    three is set)."""
     temperature: float = 1.0
-    """With sample: what logits are divided by; below 1 likely subwords are favored."""
+    """With sample: divide logits by this; below 1 favors likely subwords."""
     top_k: int = 0
-    """With sample: draw among so many most probable subwords (0: all)."""
+    """With sample: draw from this many of the most probable subwords (0: all)."""
     top_p: float = 1.0
-    """With sample: draw among the fewest most probable subwords that have this share together."""
+    """With sample: draw from the fewest most probable subwords that have this share together."""
     repetition_penalty: float = 1.0
-    """Above 1: make subwords of the text so far less likely."""
+    """Above 1: make subwords that already occur in the text less likely."""
     beam: int = 1
-    """Hypotheses that are followed at once."""
+    """Number of hypotheses in the beam search."""
     length_penalty: float = 1.0
-    """Exponent of the number of added subwords that a hypothesis's score is divided by."""
+    """Exponent of the number of added subwords by which a hypothesis's score is divided."""
     early_stopping: bool = False
-    """With beam: stop when there are as many finished hypotheses as the beam."""
+    """With beam: stop when the number of finished hypotheses reaches the beam."""
     seed: int = 0
-    """Of sampling; a line's random numbers depend on it and on the number of the line alone."""
+    """The seed of sampling; a line's random numbers depend only on it and on the line's number."""
     output: str | None = None
-    """Write here (null: standard output); the file appears when all is done, and a start after a
-    kill resumes with what OUTPUT.partial holds."""
+    """Write here (null: standard output); the file appears when it is complete, and a restart after
+    a kill resumes from OUTPUT.partial."""
     json: bool = False
-    """Write each line as a JSON object with its prompt, text, score and number of added
-    subwords."""
+    """Write each line as a JSON object: its prompt, text, score and number of added subwords."""
     rows: int = ROWS
-    """Lines that are continued together."""
+    """Lines that are continued in one batch."""
     window: int = WINDOW
-    """Lines that are read before the first of them is continued, sorted by length together; 1 at a
-    terminal."""
+    """Lines that are read and sorted by length before the first is continued; 1 at a terminal."""
     invalid: Invalid = "error"
-    """A line that is no UTF-8 or has more than 1 MiB: error ends with its place; empty leaves an
-    empty line in its place, and counts it."""
+    """A line that is not UTF-8 or longer than 1 MiB: error stops there, naming the line; empty
+    writes an empty line in its place, and counts it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA where there is a GPU."""
+    """auto: CUDA if there is a GPU."""
     precision: Precision = "fp32"
     """fp32, bf16 or fp16 (autocast)."""
 
@@ -97,7 +95,7 @@ class Generate:
             check_output(self.output, self.file)
 
     def writing(self) -> Writing:
-        """Return how lines are continued."""
+        """Return the settings of the generation."""
         asks = (self.temperature, self.top_k, self.top_p) != (1.0, 0, 1.0)
         sample = self.sample
         if sample is None:
@@ -110,7 +108,7 @@ class Generate:
 
 
 class _Job(LineJob):
-    """A causal model and the lines that are left."""
+    """A causal model and the lines that are left to continue."""
 
     def __init__(self, config: Generate) -> None:
         self.config, self.writing = config, config.writing()
@@ -162,13 +160,13 @@ class _Job(LineJob):
 
 
 class _Screen:
-    """A terminal on which a text appears as it is written."""
+    """A terminal on which a text is shown while it is written."""
 
     def __init__(self) -> None:
         self._text = ""
 
     def __call__(self, text: str) -> None:
-        """Show what is new of a text; the first bytes of a character wait for the rest."""
+        """Show the new part of a text; the first bytes of a character wait for the rest."""
         text = text.rstrip("\ufffd")
         if text.startswith(self._text):
             sys.stdout.write(text[len(self._text) :])
@@ -184,13 +182,13 @@ class _Screen:
 
 
 def _is_shown(config: Generate) -> bool:
-    """Return whether texts appear as they are written: on a terminal, greedy or drawn."""
+    """Return whether texts are shown while they are written: on a terminal, greedy or sampled."""
     on_terminal = sys.stdout is not None and sys.stdout.isatty()
     return on_terminal and config.output is None and not config.json and config.beam == 1
 
 
 def _row(prompt: str, one: Written | None, as_json: bool) -> str:
-    """Return a text, or an object with it; of a line without text an empty one."""
+    """Return a text, or an object with it; an empty one for a line without text."""
     if not as_json:
         return one.text if one else ""
     found = {"prompt": normalize(prompt), **(one or Written("", 0.0, 0, False, False))._asdict()}
@@ -198,7 +196,7 @@ def _row(prompt: str, one: Written | None, as_json: bool) -> str:
 
 
 def generate_lines(config: Generate) -> Iterator[str]:
-    """Yield what ``xlm generate`` writes, line by line, as windows are done; see ``Generate``.
+    """Yield the lines that ``xlm generate`` writes, as windows are done; see ``Generate``.
 
     Raises ConfigError, DataError or CheckpointError in one line.
     """
@@ -206,12 +204,12 @@ def generate_lines(config: Generate) -> Iterator[str]:
 
 
 def generate_file(config: Generate) -> LineCounts:
-    """Write ``config.output``, or go on with it, or standard output; return the counts."""
+    """Write or resume ``config.output``, or write to standard output; return the counts."""
     return _Job(config).write()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """``xlm generate``: see ``Generate``."""
+    """Run ``xlm generate``: see ``Generate``."""
 
     def act(config: Generate) -> None:
         generate_file(config)

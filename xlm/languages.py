@@ -1,7 +1,7 @@
-"""Names of languages and of pairs of them: which are known, and one refusal of those that are not.
+"""Names of languages and of pairs, and the one error for unknown ones.
 
-A language is called ``en``, ``zh-Hans`` or ``pt-BR``, a pair ``en-zh-Hans``. Names hold hyphens
-too, so a pair is read by the languages that are known.
+A language is called ``en``, ``zh-Hans`` or ``pt-BR``, a pair ``en-zh-Hans``. Names may hold hyphens
+too, so only the known languages tell how to read a pair.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ class LanguagePair:
 
     @classmethod
     def readings(cls, name: str) -> list[LanguagePair]:
-        """Return each pair that ``name`` may mean, whatever the languages are.
+        """Return each pair that ``name`` may mean for any set of languages.
 
-        ``en-zh-Hans`` may be the pair of en and zh-Hans, or of en-zh and Hans; ``en`` is none.
+        ``en-zh-Hans`` may be the pair of en and zh-Hans, or of en-zh and Hans; ``en`` is no pair.
         """
         halves = [(name[:at], name[at + 1 :]) for at, sign in enumerate(name) if sign == "-"]
         return [cls(*pair) for pair in halves if all(map(is_language_name, pair))]
 
     @property
     def reversed(self) -> LanguagePair:
-        """The other direction."""
+        """The pair in the other direction."""
         return LanguagePair(self.second, self.first)
 
     def __iter__(self) -> Iterator[str]:
@@ -45,11 +45,11 @@ class LanguagePair:
 
 
 class Languages(Mapping[str, int]):
-    """The known languages: the id of each by its name, and the pairs that they make.
+    """The known languages: the id of each by its name, and the pairs that they form.
 
     A mapping gives the ids; plain names are numbered in alphabetical order, as the original XLM
-    numbers them (docs/fidelity.md, A11). Raises ConfigError for a name that cannot be one, for a
-    language called like a pair of two others, and for an id that is given twice.
+    numbers them (docs/fidelity.md, A11). Raises ConfigError for an invalid name, for a language
+    named like a pair of two others, and for an id that is given twice.
     """
 
     def __init__(self, languages: Mapping[str, int] | Iterable[str]) -> None:
@@ -87,13 +87,14 @@ class Languages(Mapping[str, int]):
         return str(self._ids)
 
     def is_pair(self, name: str) -> bool:
-        """Return whether ``name`` is that of a pair of known languages."""
+        """Return whether ``name`` is a pair of known languages."""
         return bool(self._readings(name))
 
     def pair(self, name: str) -> LanguagePair:
         """Return the pair that ``name`` means.
 
-        Raises ConfigError for a name that is no pair of known languages, or that of two pairs.
+        Raises ConfigError for a name that is no pair of known languages, or that may mean two
+        pairs.
         """
         found = self._readings(name)
         if len(found) > 1:
@@ -114,7 +115,7 @@ class Languages(Mapping[str, int]):
 
 
 def is_language_name(name: str) -> bool:
-    """Return whether a language may have this name, which folders and streams are called by."""
+    """Return whether a language may have this name, which also names folders and streams."""
     return bool(name) and not set(name) & set("/.") and "-" not in (name[0], name[-1])
 
 
@@ -123,9 +124,9 @@ def match_languages(
 ) -> dict[str, int]:
     """Return the id of each of the ``wanted`` languages among the ``known`` ones, matched by name.
 
-    Known languages that nobody wants are no error. Raises ConfigError for wanted ones that are not
-    known: it says ``where`` they are not, which are, which have the nearest names, and
-    what to do ``otherwise``.
+    Known languages that are not wanted are ignored. Raises ConfigError for unknown ones: the
+    message names the place ``where`` they are missing, the known ones, the nearest names, and the
+    advice ``otherwise``.
     """
     wanted = list(wanted)
     if missing := [name for name in wanted if name not in known]:
@@ -143,7 +144,7 @@ def match_languages(
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that is spelled most like ``name``, or None if none is close.
 
-    Capitals and ``_`` for ``-`` make no difference.
+    Case is ignored, and ``_`` equals ``-``.
     """
     folded = {_folded(own): own for own in known}
     found = get_close_matches(_folded(name), folded, n=1, cutoff=CLOSE)

@@ -1,7 +1,7 @@
-"""Objectives: they turn corpora into batches, and batches into losses.
+"""Objectives, which turn corpora into batches and batches into losses.
 
-The loop knows nothing else of MLM, CLM, TLM, translation or a fine-tuning task. Adding one is one
-new file with one subclass; a recipe names the class, or a dotted path outside the package.
+The loop knows nothing else of MLM, CLM, TLM, translation or a fine-tuning task. A new objective is
+one new file with one subclass; a recipe names the class, or a dotted path outside the package.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from xlm.model.transformer import Transformer
 from xlm.rng import Random
 
 MOST_LENGTHS = 8
-"""Padded lengths of an objective that is compiled: each is a graph of its own."""
+"""Largest number of padded lengths of a compiled objective: each is a graph of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective(NamedByClassPath, ABC):
-    """A frozen dataclass whose fields are its configuration."""
+    """An objective: a frozen dataclass whose fields are its configuration."""
 
     weight: float | list[list[float]] = 1.0
     """Weight in the update: a number, or points [[step, weight], ...] joined by straight lines."""
     turns: int = 1
-    """Updates in a row when objectives take turns (order rotate): with 3 and 1, three of four
-    updates are of the first."""
+    """Consecutive updates of an objective when objectives take turns (order rotate): with 3 and 1,
+    three of four updates are of the first."""
     sampling: Sampling = field(default_factory=Sampling)
-    """The share of each language or pair."""
+    """The sampling of languages or pairs."""
 
     @property
     def causal(self) -> bool:
@@ -50,58 +50,59 @@ class Objective(NamedByClassPath, ABC):
     def check(self, model: ModelConfig | None, *, compiled: bool) -> None:
         """Raise ConfigError for a setting that does not fit the model, before anything is built.
 
-        ``model`` is None as long as its shape is not known; ``compiled`` tells whether it will be
+        ``model`` is None as long as its shape is not known; ``compiled`` is True if it will be
         compiled. The message begins with the setting's name.
         """
 
     def at_step(self, step: int) -> Self:
-        """Return the objective as it trains at ``step``: settings that change over steps fixed."""
+        """Return the objective as it trains at ``step``, with fixed values for staged settings."""
         return self
 
     @abstractmethod
     def streams(
         self, name: str, corpora: Corpora, *, seed: int, split: str = "train"
     ) -> list[Stream]:
-        """The streams this objective draws from; ``name`` is its key in the recipe.
+        """Return the streams that this objective draws from; ``name`` is its key in the recipe.
 
-        The ``train`` split is served for ever in an order drawn from ``seed``; any other split
-        (``valid``, ``test``) once and in order.
+        The ``train`` split is endless, in an order drawn from ``seed``; any other split (``valid``,
+        ``test``) is read once and in order.
         """
 
     @abstractmethod
     def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:
-        """One micro-batch, on the CPU. Everything random comes from ``random``."""
+        """Return one micro-batch, on the CPU. All randomness comes from ``random``."""
 
     def head(self, config: ModelConfig) -> nn.Module | None:
-        """The module that this objective adds to the model, kept under its name in the recipe."""
+        """Return the module that this objective adds to the model, or None."""
         return None
 
     @abstractmethod
     def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
-        """The summed loss over the batch's targets, and further sums under ``scores``."""
+        """Return the summed loss over the batch's targets, and further sums under ``scores``."""
 
     def baseline(self, stream: Stream, batch: Batch) -> dict[str, float]:
-        """Sums that a batch on the CPU yields without the model, such as a unigram model's nats."""
+        """Return sums over a CPU batch that need no model, such as the unigram model's nats."""
         return {}
 
     def figures(self, stream: Stream, scores: Scores) -> dict[str, float]:
-        """The ratios that a reader sees, from the sums of one pass over ``stream``."""
+        """Return the ratios to report, from the sums of one pass over ``stream``."""
         ratios = {name: value / scores["targets"] for name, value in scores.items()}
         return {**ratios, "targets": scores["targets"]}
 
     def predictions(self, stream: Stream, batch: Batch, outputs: Tensor) -> dict[int, Any]:
         """Return ``Loss.outputs`` (on the CPU) as JSON for each example, by ``batch.rows``.
 
-        For scores that are not sums over batches: spans, windows of one text, ranked lists.
+        Used for scores that are not sums over batches: spans, windows of one text, ranked lists.
         """
         return {}
 
     def grouped_figures(self, stream: Stream, predictions: Mapping[int, Any]) -> dict[str, float]:
-        """The figures of a whole pass, from the predictions of all ranks by row."""
+        """Return the figures of a whole pass, from the predictions of all ranks by row."""
         return {}
 
     def evaluation_batches(self, stream: Stream, seed: int) -> Iterable[Batch]:
-        """Every batch of one pass over a held-out stream, with randomness fixed by ``seed``."""
+        """Yield every batch of one pass over a held-out stream, its randomness fixed by
+        ``seed``."""
         for k in range(stream.num_batches):
             yield self.collate(
                 stream.examples(k), Random(seed, "evaluate", stream.id, k), train=False
@@ -113,7 +114,7 @@ def sum_cross_entropy(
 ) -> Tensor:
     """Return the summed cross-entropy in nats, a scalar of at least float32.
 
-    ``logits`` ``[N, V]``, ``targets`` int64 ``[N]``; targets equal to ``ignore`` count nothing.
+    ``logits`` ``[N, V]``, ``targets`` int64 ``[N]``; targets equal to ``ignore`` are left out.
     """
     if logits.dtype in (torch.bfloat16, torch.float16):
         logits = logits.float()
@@ -125,7 +126,7 @@ def sum_cross_entropy(
 def cross_entropy_loss(
     logits: Tensor, batch: Batch, *, with_scores: bool, label_smoothing: float = 0.0
 ) -> Loss:
-    """The summed cross-entropy of float logits ``[N, K]`` with a batch's targets.
+    """Return the summed cross-entropy of float logits ``[N, K]`` with a batch's targets.
 
     ``with_scores`` adds the plain nats and the number of correct predictions (by argmax).
     """
@@ -138,7 +139,7 @@ def cross_entropy_loss(
 
 
 def check_length(length: int, model: ModelConfig | None) -> None:
-    """Raise ConfigError if rows of ``length`` tokens are longer than the model can take."""
+    """Raise ConfigError if rows of ``length`` tokens are longer than the model allows."""
     if model is not None and length > model.max_positions:
         raise ConfigError(
             f"length is {length}, the model has {model.max_positions} positions: raise "
@@ -156,10 +157,10 @@ def check_num_lengths(num_lengths: int, *, compiled: bool) -> None:
 
 
 def present(corpora: Corpora, split: str, names: Sequence[str], part: str) -> list[str]:
-    """The languages (``part`` texts) or pairs of ``names`` that ``split`` has.
+    """Return the languages (``part`` texts) or pairs of ``names`` that ``split`` has.
 
-    All of them for the training split, where one that is missing is an error of its own; held-out
-    text may be there for some languages only.
+    Return all of them for the training split, since a missing one raises an error of its own there;
+    held-out text may exist for some languages only.
     """
     if split == "train":
         return list(names)

@@ -1,4 +1,4 @@
-"""What a fine-tuned model says of new text, line by line.
+"""Predict with a fine-tuned model on new text, line by line.
 
     lines --window of them--> rows --batches of like length--> predictions --> a line each, in order
 
@@ -35,7 +35,7 @@ from xlm.training.distributed.devices import usable_device
 WINDOW = 1024
 """Lines that are read before the first of them is answered."""
 WINDOW_TOKENS = 1 << 18
-"""A window ends after so many tokens, whatever it holds."""
+"""Number of tokens after which a window ends, however few lines it has."""
 _ANY = "any"
 
 Line = tuple[str, str]
@@ -44,23 +44,23 @@ Line = tuple[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Predict:
-    """Write what a fine-tuned model says of each line of a file or of standard input."""
+    """Write a fine-tuned model's prediction for each line of a file or of standard input."""
 
     model: str
     """A fine-tuned model: a directory such as seed-0/model, a run's folder, a checkpoint, or a
     transformers folder or hub name with a head for a task."""
     file: str | None = None
-    """The lines (null or -: standard input). Sentences as they are, pairs parted by a tab, words to
-    be tagged or parsed parted by spaces, questions with a tab before their paragraph."""
+    """The lines (null or -: standard input). Sentences as they are, pairs separated by a tab, words
+    to be tagged or parsed separated by spaces, questions with a tab before their paragraph."""
     language: str | None = None
     """The language of the lines; models without language embeddings need none."""
     task: str | None = None
     """The task's name in the recipe (null: the only one)."""
     output: str | None = None
-    """Write here (null: standard output); the file appears when all is done, and a start after a
-    kill resumes with what OUTPUT.partial holds."""
+    """Write here (null: standard output); the file appears when it is complete, and a restart after
+    a kill resumes from OUTPUT.partial."""
     scores: bool = False
-    """Classification: the probability of each class too, after a tab each."""
+    """Classification: write the probability of each class too, after a tab each."""
     json: bool = False
     """Write each line as a JSON object with its text, the answer and, with scores, the
     probabilities."""
@@ -69,13 +69,13 @@ class Predict:
     window: int = WINDOW
     """Lines that are read before the first of them is answered; 1 at a terminal."""
     invalid: Invalid = "error"
-    """A line that is no UTF-8 or has more than 1 MiB: error ends with its place; empty leaves an
-    empty line in its place, and counts it."""
+    """A line that is not UTF-8 or longer than 1 MiB: error stops there, naming the line; empty
+    writes an empty line in its place, and counts it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA where there is a GPU."""
+    """auto: CUDA if there is a GPU."""
     trust: str | None = None
-    """The folder of tasks of your own that the model names; none is imported unless it lies here.
-    Code of strangers runs with your rights: read it first."""
+    """The folder of your own tasks that the model names; none is imported unless it lies here. Code
+    of strangers runs with your rights: read it first."""
 
     def __post_init__(self) -> None:
         check_positive(self, "window")
@@ -92,7 +92,7 @@ class _Window:
     lines: list[Line] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     asked: list[int] = field(default_factory=list)
-    """Which of the lines each example is: those that are not empty."""
+    """The line of each example; lines that are empty have no example."""
     num_tokens: int = 0
 
 
@@ -106,15 +106,15 @@ class Predictor:
         self.head = tuned.head.float().to(self.device).eval()
 
     def predict(self, lines: Sequence[str], language: str | None = None) -> list[str]:
-        """The answer to each line, as ``xlm predict`` writes it; "" to an empty one.
+        """Return the answer to each line, as ``xlm predict`` writes it; "" for an empty one.
 
         Raises ConfigError for a language that the model does not know, DataError for a line that is
-        no example of the task, with its number.
+        not an example of the task, with its number.
         """
         return list(self.stream(_placed(lines), language))
 
     def scores(self, lines: Sequence[str], language: str | None = None) -> list[dict[str, float]]:
-        """Classification: the probability of each class, by label; {} for an empty line."""
+        """Return each class's probability, by label; {} for an empty line. Classification only."""
         found = self.answers(_placed(lines), language, WINDOW, True)
         return [probabilities for _, probabilities in found]
 
@@ -126,7 +126,7 @@ class Predictor:
         window: int = WINDOW,
         scores: bool = False,
     ) -> Iterator[str]:
-        """As ``predict``, a window of lines at a time; ``scores`` adds probabilities."""
+        """Yield the answers, a window of lines at a time; ``scores`` adds probabilities."""
         for answer, probabilities in self.answers(lines, language, window, scores):
             yield _as_text(answer, probabilities)
 
@@ -146,12 +146,12 @@ class Predictor:
                 yield answers.get(at, ("", {}))
 
     def _corpora(self, language: str | None) -> tuple[Corpora, str]:
-        """The model's tokenizer and languages, and the name that the lines go under."""
+        """Return the model's tokenizer and languages, and the name of the lines' language."""
         if not self.model.has_languages:
             name = language or _ANY
             return Corpora(self.model.tokenizer, [self.task.stand_in.get(name, name)]), name
         if language is None or self.task.stand_in.get(language, language) == language:
-            self.model.language_id(language)  # raises for one that the model does not know
+            self.model.language_id(language)  # raises for a language that the model does not know
         assert language is not None
         return Corpora(self.model.tokenizer, self.model.languages), language
 
@@ -168,7 +168,7 @@ class Predictor:
             yield window
 
     def _add(self, window: _Window, line: Line, tokenizer: Tokenizer) -> None:
-        """The rows of a line, its example numbered among those that are asked."""
+        """Add the rows of a line to the window, with the number of its example."""
         text, place = line
         self.task.check_line(text, place)
         example = self.task.unlabeled(text, place)
@@ -185,7 +185,7 @@ class Predictor:
     def _of_window(
         self, window: _Window, corpora: Corpora, name: str, scores: bool
     ) -> dict[int, tuple[str, dict[str, float]]]:
-        """What is said of each line that is not empty, by its number in the window."""
+        """Return the answer to each line that is not empty, by its number in the window."""
         if not window.rows:
             return {}
         stream = self.task.stream(self.name, corpora, window.rows, name, seed=0, split="test")
@@ -209,7 +209,7 @@ class Predictor:
 
     @contextlib.contextmanager
     def _outputs(self) -> Iterator[list[Tensor]]:
-        """What the head returns, while the block lasts; the loss keeps only what is best."""
+        """Collect the head's outputs while the block lasts; the loss keeps only the best ones."""
         kept: list[Tensor] = []
         handle = self.head.register_forward_hook(lambda _, inputs, output: kept.append(output))
         try:
@@ -226,7 +226,7 @@ def load_task(
     rows: int = 0,
     trust: str | None = None,
 ) -> Predictor:
-    """The fine-tuned model at ``source``, ready to predict; see ``open_finetuned`` for errors.
+    """Return the fine-tuned model at ``source``; see ``open_finetuned`` for errors.
 
     ``task`` is its name (None: the only one), ``rows`` those in a batch (0: as in training).
     A task of your own is found if its module is imported already, or lies in the folder ``trust``.
@@ -235,7 +235,7 @@ def load_task(
 
 
 def _as_text(answer: str, probabilities: Mapping[str, float]) -> str:
-    """Return the answer, and after a tab each the probability of every class, if there are some."""
+    """Return the answer, then the probability of each class, if given, after a tab each."""
     return "\t".join([answer, *(f"{label}={p:.4f}" for label, p in probabilities.items())])
 
 
@@ -246,7 +246,7 @@ def _placed(lines: Sequence[str]) -> Iterator[Line]:
 
 
 class _Job(LineJob):
-    """A fine-tuned model and the lines that are left."""
+    """A fine-tuned model and the lines that are left to answer."""
 
     def __init__(self, config: Predict) -> None:
         self.config = config
@@ -286,7 +286,7 @@ class _Job(LineJob):
 
 
 def predict(config: Predict) -> Iterator[str]:
-    """The answers to the lines of ``config.file``, in their order, as they are ready.
+    """Yield the answers to the lines of ``config.file``, in order, as they are ready.
 
     Raises ConfigError, DataError or CheckpointError in one line.
     """
@@ -294,7 +294,7 @@ def predict(config: Predict) -> Iterator[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """``xlm predict``: see ``Predict``."""
+    """Run ``xlm predict``: see ``Predict``."""
 
     def act(config: Predict) -> None:
         _Job(config).write()

@@ -1,4 +1,4 @@
-"""Text to corpora: normalize, learn one vocabulary for all languages, binarize.
+"""Prepare corpora from text: normalize, learn one vocabulary for all languages, binarize.
 
     sources --read, normalize--> sentences drawn by q ~ p^alpha --> vocabulary
                              \\--> ids on disk, one corpus per language and pair, every split
@@ -36,9 +36,9 @@ log = logging.getLogger("xlm")
 
 
 def prepare(config: Prepare) -> Corpora:
-    """Write ``config.folder`` and open it; what was read and dropped is logged.
+    """Write ``config.folder`` and open it; log the numbers of lines read and dropped.
 
-    The folder appears whole or not at all. Raises ConfigError where it is taken or settings
+    The folder appears whole or not at all. Raises ConfigError if it exists already or settings
     contradict each other, DataError for a source that cannot be read.
     """
     folder = Path(config.folder)
@@ -61,7 +61,7 @@ def prepare(config: Prepare) -> Corpora:
 
 
 def _check_folder(folder: Path, replace: bool) -> None:
-    """Refuse early what must not be overwritten; an empty folder may be there, or a link to one."""
+    """Raise early if a folder may not be overwritten; it may be empty, or a link."""
     folder = target_of(folder)
     if (folder / DESCRIPTION).exists():
         if not replace:
@@ -82,7 +82,7 @@ def _check_folder(folder: Path, replace: bool) -> None:
 def _binarize_split(
     reader: Reader, split: str, folder: Path, tokenizer: Tokenizer, workers: int
 ) -> dict[str, ReadReport]:
-    """Write the corpora of a split; return what was read of each."""
+    """Write the corpora of a split; return a report for each."""
     config, reports = reader.config, {}
     for name in config.names(split):
         languages = config.languages_of(name)
@@ -113,13 +113,13 @@ def _binarize_split(
 
 
 def _account(what: str, report: ReadReport) -> None:
-    """Say what was read; what was dropped is a warning, which a script shows by itself."""
+    """Log the lines read; dropped ones are a warning, which a script shows by default."""
     level = logging.WARNING if report.dropped else logging.INFO
     log.log(level, "%s: %s", what, report.describe())
 
 
 class _progress:
-    """A tqdm bar over lines; silent where standard error is no terminal."""
+    """A tqdm bar over lines; silent unless standard error is a terminal."""
 
     def __init__(self, what: str) -> None:
         self._bar = tqdm(desc=what, unit=" lines", disable=None, leave=False)
@@ -133,7 +133,7 @@ class _progress:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """``xlm prepare``: see ``Prepare``."""
+    """Run ``xlm prepare``: see ``Prepare``."""
 
     def act(config: Prepare) -> None:
         corpora = prepare(config)

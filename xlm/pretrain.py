@@ -1,8 +1,8 @@
 """Train a model by a recipe.
 
-Use as ``xlm.pretrain.pretrain(Run(...))``, ``xlm pretrain --config RECIPE.yaml``,
-``python -m xlm.pretrain`` or ``torchrun --nproc_per_node=8 -m xlm.pretrain``. A run that was killed
-goes on from its newest sound checkpoint when it is started again with the same folder.
+Use as ``xlm.pretrain.pretrain(Run(...))``, ``xlm pretrain --config RECIPE.yaml``, ``python -m
+xlm.pretrain`` or ``torchrun --nproc_per_node=8 -m xlm.pretrain``. A run that was killed resumes
+from its newest sound checkpoint when it is started again with the same folder.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ log = logging.getLogger("xlm")
 
 
 def pretrain(run: Run, corpora: Corpora | None = None) -> Result:
-    """Train until ``run.steps``, going on from ``run.folder`` if it holds checkpoints.
+    """Train until ``run.steps``, resuming from ``run.folder`` if it holds checkpoints.
 
-    ``corpora`` stands for ``run.data`` where they are in memory. Raises ConfigError, DataError,
-    CheckpointError or TrainingError, each in one line.
+    ``corpora`` in memory replace ``run.data``. Raises ConfigError, DataError, CheckpointError or
+    TrainingError, each in one line.
     """
     with sole_training(run) as parallel:
         return train_run(run, corpora or Corpora.open(run.data), parallel)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """``xlm pretrain``: see ``Run``."""
+    """Run ``xlm pretrain``: see ``Run``."""
 
     def act(run: Run) -> None:
         result = pretrain(run)

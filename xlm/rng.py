@@ -1,9 +1,9 @@
-"""Addressed randomness: every random decision is keyed by *where* it happens.
+"""Addressed randomness: every random decision is keyed by its place in the run.
 
-Nothing here carries state from one decision to the next. A key is the first 8 bytes of SHA-256 over
-the parts of an address such as ``(seed, "mlm/ne", epoch, k)``; it keys a counter-based generator
-(Philox), of which only the raw 64-bit words are used, so that neither a rank, nor a position in a
-list, nor numpy's choice of samplers has a say in what is drawn.
+No state is carried from one decision to the next. A key is the first 8 bytes of SHA-256 over the
+parts of an address such as ``(seed, "mlm/ne", epoch, k)``; it keys a counter-based generator
+(Philox), of which only the raw 64-bit words are used, so that draws depend neither on a rank, nor
+on a position in a list, nor on numpy's choice of samplers.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ Part = int | str
 
 
 def key(*address: Part) -> int:
-    """The 64-bit key of an address: the first 8 bytes of SHA-256 over its parts (as JSON)."""
+    """Return the 64-bit key of an address: the first 8 bytes of SHA-256 over it (as JSON)."""
     text = json.dumps(address, separators=(",", ":"))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
 class Random:
-    """A finite need of random numbers at one address; two at the same address draw the same."""
+    """A random generator keyed by an address; equal addresses give equal draws."""
 
     def __init__(self, *address: Part):
         self._generator = np.random.Philox(key=key(*address))
 
     def words(self, num: int) -> NDArray[np.uint64]:
-        """``num`` raw 64-bit words."""
+        """Return ``num`` raw 64-bit words."""
         return np.asarray(self._generator.random_raw(num), dtype=np.uint64)
 
     def uniform(self, num: int) -> NDArray[np.float64]:
-        """``num`` doubles in [0, 1), multiples of 2**-53."""
+        """Return ``num`` doubles in [0, 1), multiples of 2**-53."""
         return np.asarray((self.words(num) >> np.uint64(11)) * 2.0**-53, dtype=np.float64)
 
     def integers(self, num: int, bound: int) -> NDArray[np.int64]:
-        """``num`` integers in [0, bound); the bias, bound * 2**-53, is far below what shows."""
+        """Return ``num`` integers in [0, bound); the bias, bound * 2**-53, is negligible."""
         return (self.uniform(num) * bound).astype(np.int64)
 
     def exponential(self, num: int) -> NDArray[np.float64]:
-        """``num`` standard exponentials, for exact weighted sampling without replacement."""
+        """Return ``num`` standard exponentials, for exact weighted sampling without replacement."""
         return np.asarray(-np.log1p(-self.uniform(num)), dtype=np.float64)
 
     def choice(self, probabilities: NDArray[np.float64], num: int) -> NDArray[np.int64]:
-        """``num`` indices drawn with replacement from ``probabilities`` (float64 ``[K]``)."""
+        """Return ``num`` indices drawn with replacement by ``probabilities`` (float64 ``[K]``)."""
         steps = np.cumsum(probabilities)
         drawn = np.searchsorted(steps, self.uniform(num) * steps[-1], side="right")
         return np.asarray(drawn, dtype=np.int64)
@@ -69,7 +69,7 @@ class Permutation:
         self._keys = Random(*address).words(self.NUM_ROUNDS)
 
     def __call__(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where each of ``positions`` (int64, each in ``range(size)``) is sent."""
+        """Return the images of ``positions`` (int64, each in ``range(size)``)."""
         at = np.asarray(positions).astype(np.uint64)
         if at.size and int(at.max()) >= self.size:
             raise IndexError(f"position {int(at.max())} outside a permutation of {self.size}")
@@ -88,7 +88,7 @@ class Permutation:
 
 
 def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finalizer of SplitMix64 (Steele, Lea and Flood 2014): every bit moves every other."""
+    """Finalize by SplitMix64 (Steele, Lea and Flood 2014): every bit affects all others."""
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return words ^ (words >> np.uint64(31))

@@ -1,4 +1,4 @@
-"""Score lines of text by a model: nats, perplexities and bits of each, to rank or filter a corpus.
+"""Score lines of text with a model: nats, perplexities and bits, to rank or filter a corpus.
 
     lines --window of them--> score --> a row of numbers each, in order, as windows are done
 
@@ -37,10 +37,10 @@ from xlm.training.precision import Precision, autocast
 log = logging.getLogger("xlm")
 
 COLUMNS = ("line", *LineScore._fields, "perplexity", "word_perplexity", "text")
-"""Of a row, with tabs between."""
+"""Columns of a row, separated by tabs."""
 _UNITS = LineScore._fields
 _BAR = 40
-"""Characters of the longest bar of the histogram."""
+"""Characters in the longest bar of the histogram."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +60,12 @@ class Score:
     source_language: str | None = None
     """With pairs: the language of the sentences before the tab."""
     kind: Kind | None = None
-    """masked, causal or translator (null: as the model says; masked if it says nothing)."""
+    """masked, causal or translator (null: as the model records, else masked)."""
     ends: bool | None = None
-    """Score the end of each line too (null: causal models and translators do, masked ones do
-    not)."""
+    """Score the end of each line too (null: true for causal models and translators only)."""
     folds: int | None = None
-    """Masked models: hide every n-th subword at once, which reads a line n times instead of once a
-    subword, and overestimates its nats (null: one subword at a time)."""
+    """Masked models: hide every n-th subword at once, which reads a line n times instead of once
+    for each subword, and overestimates its nats (null: one subword at a time)."""
     layout: str | None = None
     """With pairs and no translator: tlm, tlm-run-on or merged, as in training (null: tlm; merged
     for the tokenizers of XLM-R and BERT)."""
@@ -75,25 +74,24 @@ class Score:
     )
     """The measure of sort and keep_below; nats are those of a subword."""
     sort: bool = False
-    """Write the lowest first, when all are scored."""
+    """Write the lines with the lowest measure first, once all are scored."""
     keep_below: float | None = None
-    """Write the lines themselves, and only those below so much; a histogram of what stays and what
-    goes is written to standard error."""
+    """Write only the lines below this value, as text; a histogram of kept and dropped lines goes to
+    standard error."""
     output: str | None = None
-    """Write here (null: standard output); the file appears when all is done, and a start after a
-    kill resumes with what OUTPUT.partial holds."""
+    """Write here (null: standard output); the file appears when it is complete, and a restart after
+    a kill resumes from OUTPUT.partial."""
     json: bool = False
-    """Write each line as a JSON object instead of numbers with tabs between."""
+    """Write each line as a JSON object instead of numbers separated by tabs."""
     tokens: int = CELLS
-    """Tokens of a batch, padding included."""
+    """Tokens in a batch, padding included."""
     window: int = WINDOW
-    """Lines that are read before the first of them is scored, sorted by length together; 1 at a
-    terminal."""
+    """Lines that are read and sorted by length before the first is scored; 1 at a terminal."""
     invalid: Invalid = "error"
-    """A line that is no UTF-8 or has more than 1 MiB: error ends with its place; empty leaves an
-    empty line in its place, and counts it."""
+    """A line that is not UTF-8 or longer than 1 MiB: error stops there, naming the line; empty
+    writes an empty line in its place, and counts it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA where there is a GPU."""
+    """auto: CUDA if there is a GPU."""
     precision: Precision = "fp32"
     """fp32, bf16 or fp16 (autocast)."""
 
@@ -105,7 +103,7 @@ class Score:
             check_output(self.output, self.file)
 
     def scoring(self) -> Scoring:
-        """Return how lines are scored."""
+        """Return the settings of the scoring."""
         return Scoring(
             language=self.language, source_language=self.source_language, kind=self.kind,
             ends=self.ends, folds=self.folds, layout=self.layout,
@@ -114,10 +112,10 @@ class Score:
 
 @dataclass
 class _Counts(LineCounts):
-    """Counts of lines; in ``sums`` the units of the text, lines kept, and lines by bin."""
+    """Counts of lines; ``sums`` holds the text's units, the lines kept, and the lines by bin."""
 
     def describe(self, max_length: int | None, num_new: int, seconds: float) -> str:
-        """Return a line of counts, then one of the figures of the whole text."""
+        """Return a line of counts, then a line of figures of the whole text."""
         units = [int(self.sums.get(name, 0)) for name in _UNITS[1:]]
         total = LineScore(self.sums.get("nats", 0.0), *units)
         figures = ", ".join(
@@ -127,7 +125,7 @@ class _Counts(LineCounts):
 
 
 class _Job(LineJob):
-    """A model and the lines that are left."""
+    """A model and the lines that are left to score."""
 
     def __init__(self, config: Score) -> None:
         self.config, self.scoring = config, config.scoring()
@@ -176,7 +174,7 @@ class _Job(LineJob):
             self.counts.add({f"{'kept' if kept else 'gone'} {_bin(self.config.by, measure)}": 1})
 
     def finish(self) -> LineCounts:
-        """Write all, sorted if wanted; then the histogram into the log. Return the counts."""
+        """Write all rows, sorted if wanted; log the histogram; return the counts."""
         config = self.config
         if not config.sort:
             self.write()
@@ -210,7 +208,7 @@ def as_row(number: int, own: LineScore, text: str) -> str:
 
 
 def as_json(number: int, own: LineScore, text: str) -> str:
-    """Return an object with the columns and all measures; those of no text are null."""
+    """Return an object with the columns and all measures; those of an empty line are null."""
     values = {name: measure(own) for name, measure in MEASURES.items()}
     values["nats_per_subword"] = values.pop("nats")
     measures = {n: value if math.isfinite(value) else None for n, value in values.items()}
@@ -219,7 +217,7 @@ def as_json(number: int, own: LineScore, text: str) -> str:
 
 
 def _sorted(rows: Iterable[str]) -> Iterator[str]:
-    """Yield rows by the number before their first tab, NaN last; they wait in a file meanwhile."""
+    """Yield rows by the number before their first tab, NaN last; a file holds them meanwhile."""
     keys, places = array("d"), array("q")
     with tempfile.TemporaryFile() as spooled:
         for row in rows:
@@ -234,7 +232,7 @@ def _sorted(rows: Iterable[str]) -> Iterator[str]:
 
 
 def _sort_file(written: Path, output: Path) -> None:
-    """Write the rows of a file in the order of their keys."""
+    """Sort the rows of a file by their keys."""
     with written.open(encoding="utf-8", newline="\n") as rows, output.open("wb") as file:
         for row in _sorted(row.removesuffix("\n") for row in rows):
             file.write(row.encode() + b"\n")
@@ -248,7 +246,7 @@ def _bin(by: str, measure: float) -> int:
 
 
 def histogram(sums: Mapping[str, float], by: str, keep_below: float) -> str:
-    """Return how many lines were kept and how many went, by their measure: lines for a person."""
+    """Render the numbers of lines kept and dropped, by their measure, as lines for a person."""
     parts: dict[str, dict[int, int]] = {"kept": {}, "gone": {}}
     for name, number in sums.items():
         side, _, own_bin = name.partition(" ")
@@ -269,7 +267,7 @@ def histogram(sums: Mapping[str, float], by: str, keep_below: float) -> str:
 
 
 def score_lines(config: Score) -> Iterator[str]:
-    """Yield what ``xlm score`` writes, row by row; see ``Score``.
+    """Yield the rows that ``xlm score`` writes, in order; see ``Score``.
 
     Raises ConfigError, DataError or CheckpointError in one line.
     """
@@ -278,12 +276,12 @@ def score_lines(config: Score) -> Iterator[str]:
 
 
 def score_file(config: Score) -> LineCounts:
-    """Write ``config.output``, or go on with it, or standard output; return the counts."""
+    """Write or resume ``config.output``, or write to standard output; return the counts."""
     return _Job(config).finish()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """``xlm score``: see ``Score``."""
+    """Run ``xlm score``: see ``Score``."""
 
     def act(config: Score) -> None:
         score_file(config)

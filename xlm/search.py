@@ -2,7 +2,7 @@
 
     queries --window of them--> embed --> inner products with all of the index --> the largest
 
-Use as ``xlm search INDEX QUERIES`` or ``python -m xlm.search`` with what ``xlm embed`` wrote. The
+Use as ``xlm search INDEX QUERIES`` or ``python -m xlm.search`` on the output of ``xlm embed``. The
 index is mapped and read in blocks, so it may be larger than the memory; no other index is needed.
 """
 
@@ -40,44 +40,44 @@ from xlm.training.distributed.devices import usable_device
 log = logging.getLogger("xlm")
 
 NO_TEXTS = "none"
-"""The value of ``texts`` for none."""
+"""The value of ``texts`` that shows no lines."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """Find the lines of an index that are nearest to each query: as many lines out as queries."""
+    """Find the lines of an index that are nearest to each query: one output line for each query."""
 
     index: str
-    """Vectors that xlm embed wrote, .npy or .parquet."""
+    """Vectors written by xlm embed, .npy or .parquet."""
     queries: str = STANDARD
-    """The queries, a line each: a text file, plain or .gz, .zst, .bz2, .xz (-: standard input); or
+    """The queries, one a line: a text file, plain or .gz, .zst, .bz2, .xz (-: standard input); or
     their vectors, .npy or .parquet."""
     language: str | None = None
     """The language of the queries (null: that of the index); models without language embeddings
     need none."""
     top: int = 5
-    """Lines that are found for each query."""
+    """Number of lines found for each query."""
     above: float | None = None
-    """Only lines whose score is at least so much (null: all)."""
+    """Show only lines whose score is at least this (null: all)."""
     model: str | None = None
-    """The model that makes the queries' vectors (null: the one that INDEX.json names)."""
+    """The model that makes the queries' vectors (null: the one recorded in INDEX.json)."""
     texts: str | None = None
-    """The lines that the index was made of, to show those that are found (null: the file that
-    INDEX.json names, if it is there; none: show numbers alone)."""
+    """The lines that the index was made from, to show the hits (null: the file recorded in
+    INDEX.json, if it exists; none: show numbers alone)."""
     output: str | None = None
-    """Write here (null: standard output); the file appears when all is done, and a start after a
-    kill resumes with what OUTPUT.partial holds."""
+    """Write here (null: standard output); the file appears when it is complete, and a restart after
+    a kill resumes from OUTPUT.partial."""
     json: bool = False
     """Write each query as a JSON object with its hits."""
     tokens: int = CELLS
-    """Tokens of a batch of queries, padding included."""
+    """Tokens in a batch of queries, padding included."""
     window: int = WINDOW
-    """Queries that are looked for together; 1 at a terminal."""
+    """Queries that are searched together; 1 at a terminal."""
     invalid: Invalid = "error"
-    """A query that is no UTF-8 or has more than 1 MiB: error ends with its place; empty leaves an
-    empty line in its place, and counts it."""
+    """A query that is not UTF-8 or longer than 1 MiB: error stops there, naming the line; empty
+    writes an empty line in its place, and counts it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA where there is a GPU; of the model, the search is the CPU's."""
+    """auto: CUDA if there is a GPU; it runs the model, while the search runs on the CPU."""
 
     def __post_init__(self) -> None:
         check_positive(self, "top", "tokens", "window")
@@ -86,7 +86,7 @@ class Search:
 
 
 class _Job(LineJob):
-    """An index and the queries that are left."""
+    """An index and the queries that are left to search."""
 
     def __init__(self, config: Search) -> None:
         self.config = config
@@ -219,7 +219,7 @@ def _are_vectors(path: str) -> bool:
 
 
 def search_lines(config: Search) -> Iterator[str]:
-    """Yield what ``xlm search`` writes, a line a query, as windows are done; see ``Search``.
+    """Yield the lines that ``xlm search`` writes, one a query, as windows are done; see ``Search``.
 
     Raises ConfigError, DataError or CheckpointError in one line.
     """
@@ -227,12 +227,12 @@ def search_lines(config: Search) -> Iterator[str]:
 
 
 def search_file(config: Search) -> LineCounts:
-    """Write ``config.output``, or go on with it, or standard output; return the counts."""
+    """Write or resume ``config.output``, or write to standard output; return the counts."""
     return _Job(config).write()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """``xlm search``: see ``Search``."""
+    """Run ``xlm search``: see ``Search``."""
 
     def act(config: Search) -> None:
         search_file(config)

@@ -21,10 +21,10 @@ from xlm.strict_json import JsonError
 
 HEADER = "header.json"
 CHUNK = 1 << 16
-"""Rows handled at a time by whatever walks over a whole array, so that memory stays constant."""
+"""Rows handled at a time by loops over a whole array, so that memory stays constant."""
 
 MAX_JSON = 1 << 28
-"""Bytes; the largest vocabulary in JSON is a tenth of it."""
+"""Largest size in bytes of a JSON file; the largest vocabulary is a tenth of it."""
 
 _LOCK = ".lock"
 
@@ -34,10 +34,10 @@ def atomic_directory(path: Path | str, *, replace: bool = False) -> Iterator[Pat
     """Yield a folder to fill, which becomes ``path`` by one rename when the block ends well.
 
     It is filled beside its target as ``.NAME.writing``; every file is flushed to the disk first.
-    What a crashed writer left there is removed by the next one; a writer still alive holds a lock.
+    The next writer removes the leftovers of a crashed one; a writer still alive holds a lock.
 
-    A link stays: the folder appears where it leads. Raises DataError if ``path`` exists and is not
-    to be replaced, if another process is writing it, or if the disk refuses.
+    A link is kept: the folder appears at its target. Raises DataError if ``path`` exists and may
+    not be replaced, if another process is writing it, or if the disk refuses.
     """
     path = target_of(path)
     staging = path.with_name(f".{path.name}.writing")
@@ -80,7 +80,7 @@ def whole_file(path: Path | str, *, error: type[XlmError] = DataError) -> Iterat
     """Yield a file to fill, which becomes ``path`` by one rename when the block ends well.
 
     It is filled beside its target as ``.NAME.writing`` and flushed to the disk first. A device or a
-    pipe, such as ``/dev/stdout``, is filled directly; a link stays, and its target is replaced.
+    pipe, such as ``/dev/stdout``, is filled directly; a link is kept, and its target is replaced.
 
     Raises ``error`` if the folder is missing, ``path`` is a folder, or the disk refuses.
     """
@@ -115,7 +115,7 @@ def write_whole(
 
 
 def check_writable(path: Path | str, *, error: type[XlmError] = DataError) -> None:
-    """Raise ``error`` for a file that could not be written when its content is there."""
+    """Raise ``error`` now if a file could not be written later, when its content is ready."""
     path = Path(path)
     if path.is_dir():
         raise error(f"cannot write {path}: it is a folder; give the name of a file")
@@ -127,13 +127,13 @@ def check_writable(path: Path | str, *, error: type[XlmError] = DataError) -> No
 
 
 def make_folder(folder: Path | str, *, error: type[XlmError] = DataError) -> None:
-    """Make ``folder`` and those above it; raise ``error`` if one cannot be made."""
+    """Make ``folder`` and its parents; raise ``error`` if one cannot be made."""
     with refusing(Path(folder), error, place="folder"):
         target_of(folder).mkdir(parents=True, exist_ok=True)
 
 
 def target_of(path: Path | str) -> Path:
-    """Return the path that a link leads to, there or not yet; any other path as it is."""
+    """Return the target of a link, even a missing one; return any other path unchanged."""
     return Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
 
 
@@ -147,8 +147,8 @@ def refusing(
 ) -> Iterator[None]:
     """Raise ``error`` for an OSError of writing ``path``.
 
-    If ``inside`` is given, the block does other things too: an error of a file that lies elsewhere
-    is not of this writing, and is left as it is.
+    If ``inside`` is given, the block does other things too: an OSError of a file elsewhere has
+    another cause, and passes unchanged.
     """
     try:
         yield
@@ -216,7 +216,7 @@ def write_json(
 ) -> None:
     """Write ``content`` as indented JSON, which appears whole or not at all; see ``whole_file``.
 
-    Numbers that are not finite are null.
+    Numbers that are not finite become null.
     """
     text = strict_json.dumps(content, indent=indent, sort_keys=sort_keys)
     write_whole(path, text + "\n", error=error)
@@ -225,7 +225,7 @@ def write_json(
 def read_json(path: Path | str, *, error: type[XlmError] = CheckpointError) -> dict[str, Any]:
     """Return the JSON object at ``path``.
 
-    Raises ``error`` if the file is missing, larger than ``MAX_JSON`` or no JSON object.
+    Raises ``error`` if the file is missing, larger than ``MAX_JSON`` or not a JSON object.
     """
     path = Path(path)
     content: Any
@@ -241,7 +241,7 @@ def read_json(path: Path | str, *, error: type[XlmError] = CheckpointError) -> d
 def read_file(path: Path | str, most: int, *, error: type[XlmError] = CheckpointError) -> bytes:
     """Return the bytes of a regular file of at most ``most`` bytes; raise ``error`` otherwise.
 
-    A pipe, from which nothing may ever come, and a device, which may never end, are refused.
+    A pipe, which may never deliver anything, and a device, which may never end, are refused.
     """
     if "\0" in str(path):
         raise error(f"{str(path)!r}: cannot be read (a NUL is no part of a name)")
@@ -257,7 +257,7 @@ def read_file(path: Path | str, most: int, *, error: type[XlmError] = Checkpoint
 
 
 def kind_of(mode: int) -> str:
-    """Return the noun for a thing of a file system, such as "a named pipe", by ``st_mode``."""
+    """Return the noun for a kind of file, such as "a named pipe", from its ``st_mode``."""
     kinds = {
         stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFCHR: "a device",
         stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket", stat.S_IFREG: "a file",
@@ -268,8 +268,8 @@ def kind_of(mode: int) -> str:
 def read_header(path: Path, what: str, keys: tuple[str, ...], version: int) -> dict[str, Any]:
     """Return the JSON object at ``path``, of this ``format_version`` and with these ``keys``.
 
-    One that has hashes is verified by its own. Raises DataError, which names the file, if it is
-    none or was changed.
+    An object with hashes is verified by its own. Raises DataError, which names the file, if it is
+    not such an object or was changed.
     """
     if path.parent.exists() and not path.parent.is_dir():
         raise DataError(f"no {what} at {path.parent}: it is not a folder")
@@ -296,10 +296,10 @@ def read_header(path: Path, what: str, keys: tuple[str, ...], version: int) -> d
 
 
 def map_array(path: Path, dtype: DTypeLike, num: int) -> NDArray[Any]:
-    """``num`` items of ``dtype`` mapped read-only from ``path``.
+    """Return ``num`` items of ``dtype`` mapped read-only from ``path``.
 
     The size is compared before anything is mapped: reading past the end of a truncated file would
-    kill the process (SIGBUS). Raises DataError where it differs, or where there is no such file.
+    kill the process (SIGBUS). Raises DataError if it differs, or if the file is missing.
     """
     expected = num * np.dtype(dtype).itemsize
     try:

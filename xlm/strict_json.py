@@ -1,4 +1,4 @@
-"""JSON by its standard: keys that differ on the way in, figures that are finite on the way out."""
+"""JSON by its standard: no key twice on input, finite numbers on output."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ class JsonError(ValueError):
     def __init__(self, problem: str, line: int = 0):
         super().__init__(problem)
         self.line = line
-        """The line of the mistake, from 1; 0 if it is not known."""
+        """Line of the mistake, from 1; 0 if it is not known."""
 
     @property
     def suffix(self) -> str:
-        """``:LINE`` for the place of the mistake, after the name of a file; may be empty."""
+        """``:LINE``, to put after a file name; empty if the line is not known."""
         return f":{self.line}" if self.line else ""
 
 
 def parse(text: str | bytes) -> Any:
     """Return the value of a JSON document.
 
-    Raises JsonError for one that breaks the syntax, is no UTF-8, nests too deep for the reader,
-    holds a number of thousands of digits, or has the same key twice in one object: which of the two
-    values was meant, nobody can tell.
+    Raises JsonError if it breaks the syntax, is not UTF-8, is nested too deeply for the reader,
+    holds a number of thousands of digits, or has the same key twice in one object, so that the
+    intended value is unknown.
     """
     try:
         return json.loads(text, object_pairs_hook=_unique)
@@ -55,7 +55,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def dumps(value: Any, *, indent: int | None = None, sort_keys: bool = False) -> str:
-    """Return ``value`` as JSON; a number that is not finite, which JSON has none of, is null."""
+    """Return ``value`` as JSON; numbers that are not finite, which JSON lacks, become null."""
     return json.dumps(
         finite(value), indent=indent, sort_keys=sort_keys, ensure_ascii=False, allow_nan=False
     )
@@ -73,10 +73,10 @@ def finite(value: Any) -> Any:
 
 
 def is_number(value: Any) -> bool:
-    """Return whether a value of JSON is a number: true and false, which Python counts, are none."""
+    """Return whether a value of JSON is a number; true and false, numbers to Python, are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def is_whole(value: Any) -> bool:
-    """Return whether a value of JSON is a whole number; true and false are none."""
+    """Return whether a value of JSON is a whole number; true and false are not."""
     return isinstance(value, int) and not isinstance(value, bool)

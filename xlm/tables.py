@@ -1,4 +1,4 @@
-"""Tables for a terminal: names to the left, figures to the right."""
+"""Tables for a terminal: names aligned to the left, figures to the right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Translate lines of text: as many lines out as in, each in its place.
+"""Translate lines of text: one output line for each input line, in order.
 
     lines --chunk of them--> Translator --> a line each, in order, as chunks are done
 
@@ -28,7 +28,7 @@ from xlm.training.precision import Precision, autocast
 
 @dataclass(frozen=True, kw_only=True)
 class Translate:
-    """Translate each line of a file or of standard input: as many lines out as in, in order."""
+    """Translate each line of a file or of standard input: one output line for each, in order."""
 
     model: str
     """A translator: a run's folder, a checkpoint, or a model directory (xlm import makes one)."""
@@ -39,30 +39,29 @@ class Translate:
     target: str | None = None
     """The language to translate into."""
     output: str | None = None
-    """Write here (null: standard output); the file appears when all is done, and a start after a
-    kill resumes with what OUTPUT.partial holds."""
+    """Write here (null: standard output); the file appears when it is complete, and a restart after
+    a kill resumes from OUTPUT.partial."""
     generation: Generation = field(default_factory=lambda: BEAM)
-    """How translations are generated."""
+    """Settings of the search or sampling that generates translations."""
     n_best: int = 1
-    """Translations of each line; above 1 each is a line: the number of the line, a tab, the text.
-    A beam may find fewer."""
+    """Number of translations of each line; above 1 each is on a line of its own: the number of the
+    line, a tab, the text. A beam may find fewer."""
     scores: bool = False
-    """A tab and the score after each text: the sum of the log-probabilities of its tokens over its
-    length to the power of length_penalty; 0 for a line without text."""
+    """Write a tab and the score after each text: the sum of the log-probabilities of its tokens
+    over its length to the power of length_penalty; 0 for a line without text."""
     tokens: int = CELLS
-    """Tokens of the sources of a batch, padding included."""
+    """Tokens of the sources in a batch, padding included."""
     chunk: int = WINDOW
-    """Lines that are read before the first of them is translated, sorted by length together; 1 at
-    a terminal."""
+    """Lines that are read and sorted by length before the first is translated; 1 at a terminal."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA where there is a GPU."""
+    """auto: CUDA if there is a GPU."""
     precision: Precision = "fp32"
     """fp32, bf16 or fp16 (autocast)."""
     invalid: Literal["error", "empty"] = "error"
-    """A line that is no UTF-8 or has more than 1 MiB: error ends with its place; empty leaves an
-    empty line in its place, and counts it."""
+    """A line that is not UTF-8 or longer than 1 MiB: error stops there, naming the line; empty
+    writes an empty line in its place, and counts it."""
     seed: int = 0
-    """Of sampling (generation.sample)."""
+    """The seed of sampling (generation.sample)."""
 
     def __post_init__(self) -> None:
         check_positive(self, "chunk")
@@ -71,7 +70,7 @@ class Translate:
 
 
 class _Job(LineJob):
-    """A translator and the lines that are left."""
+    """A translator and the lines that are left to translate."""
 
     def __init__(self, config: Translate) -> None:
         self.config = config
@@ -112,23 +111,23 @@ class _Job(LineJob):
 
 
 def translate(config: Translate) -> Iterator[str]:
-    """What ``xlm translate`` writes, line by line, in order, as chunks are done; see ``Translate``.
+    """Yield the lines that ``xlm translate`` writes, as chunks are done; see ``Translate``.
 
-    ``config.output`` is ``translate_file``'s. Raises ConfigError, DataError or CheckpointError in
-    one line.
+    Ignores ``config.output``: see ``translate_file``. Raises ConfigError, DataError or
+    CheckpointError in one line.
     """
     yield from _Job(config).rows()
 
 
 def translate_file(config: Translate) -> LineCounts:
-    """Translate into ``config.output``, or go on with it; see ``translate`` for what is raised."""
+    """Write or resume ``config.output``; see ``translate`` for the errors."""
     if config.output is None:
         raise ConfigError("output is null: give a file")
     return _Job(config).write()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """``xlm translate``: see ``Translate``."""
+    """Run ``xlm translate``: see ``Translate``."""
 
     def act(config: Translate) -> None:
         _Job(config).write()
