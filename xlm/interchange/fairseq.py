@@ -1,7 +1,8 @@
-"""XLM-R and RoBERTa as fairseq keeps them: model.pt, dict.txt, sentencepiece.bpe.model.
+"""XLM-R and RoBERTa in fairseq's format: model.pt, dict.txt, sentencepiece.bpe.model.
 
-Read only, through the one reader of foreign torch files: fairseq itself is not needed, and nothing
-in the file runs. Both generations of names are known.
+Files are only read, never written. They pass through ``read_torch_file``, the one reader of foreign
+torch files, so that fairseq is not needed and no code in a file runs. Tensor names of both
+generations of fairseq are known.
 """
 
 from __future__ import annotations
@@ -43,12 +44,13 @@ _PARTS = {
 
 
 def read_fairseq(path: str | Path) -> PretrainedModel:
-    """The model in a folder with ``model.pt``, or in such a file, with the tokenizer beside it.
+    """Return the model in a folder with ``model.pt``, or in such a file, with its tokenizer.
 
-    In evaluation mode and the saved precision; what is left out stands in ``extra["lost"]``. The
-    layer normalizations have fairseq's epsilon, 1e-5. Raises CheckpointError for a file that is
-    none of fairseq's, another architecture (such as XLM-R XL, which normalizes before its layers),
-    and tensors that are missing or do not fit; DataError for the tokenizer.
+    The tokenizer is read from the files beside ``model.pt``. The model is in evaluation mode and
+    the saved precision; ``extra["lost"]`` lists everything that was left out. Layer normalizations
+    use fairseq's epsilon, 1e-5. Raises CheckpointError for a file that fairseq did not write, for
+    another architecture (such as XLM-R XL, which normalizes before its layers), and for tensors
+    that are missing or do not fit; DataError for the tokenizer.
     """
     path = Path(path)
     path = path / CHECKPOINT if path.is_dir() else path
@@ -88,7 +90,7 @@ def read_fairseq(path: str | Path) -> PretrainedModel:
 
 
 def _read(path: Path) -> tuple[Mapping[str, Any], dict[str, Tensor]]:
-    """The model's settings, from ``args`` or ``cfg``, and its tensors."""
+    """Return the model's settings, from ``args`` or ``cfg``, and its tensors."""
     content = read_torch_file(path, without=_UNREAD)
     if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
         raise CheckpointError(f"{path}: has no 'model': expected a checkpoint of fairseq")
@@ -151,7 +153,7 @@ def _number(settings: Mapping[str, Any], name: str, path: Path) -> int:
 def _shape(
     settings: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path
 ) -> dict[str, Any]:
-    """ModelConfig's fields: sizes from the tensors themselves, the rest from the settings."""
+    """Return ModelConfig's fields: sizes from the tensors, everything else from the settings."""
     activation = settings.get("activation_fn", "gelu")
     if activation not in ("gelu", "relu"):
         raise CheckpointError(f"{path}: activation_fn is {activation!r}, expected gelu or relu")

@@ -1,10 +1,10 @@
-"""Fine-tuned models opened with their tasks: what prediction and export start from.
+"""Open fine-tuned models with their tasks, for prediction and export.
 
     model directory    heads.safetensors and tasks.yaml
     run, checkpoint    its tensors and config.yaml
-    transformers       a class with a head that we know
+    transformers       a class with a head that this library knows
 
-tasks.yaml comes with a model, perhaps from a stranger: ``xlm.config.trust`` decides which classes
+tasks.yaml comes with the model, perhaps from a stranger: ``xlm.config.trust`` decides which classes
 it may name.
 """
 
@@ -32,23 +32,23 @@ from xlm.storage import read_json
 from xlm.tasks.task import Task
 
 FOREIGN = "task"
-"""The name of the task of a model that was fine-tuned with transformers."""
+"""Name of the task of a model that was fine-tuned with transformers."""
 
 
 @dataclass(frozen=True)
 class FineTuned:
-    """A model, one of its tasks, and the head of that task; in evaluation mode."""
+    """A model, one of its tasks and the head of that task; in evaluation mode."""
 
     model: PretrainedModel
     name: str
-    """Of the task, as the recipe called it."""
+    """Name of the task in its recipe."""
     task: Task
     head: nn.Module
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Saved:
-    """What is read of tasks.yaml."""
+    """Content of a tasks.yaml that is read here."""
 
     task: Task
 
@@ -56,11 +56,11 @@ class _Saved:
 def open_finetuned(
     source: str | Path, task: str | None = None, trust: Trust | None = None
 ) -> FineTuned:
-    """The fine-tuned model at ``source``, which is anything that ``xlm.load`` takes.
+    """Return the fine-tuned model at ``source``, which is anything that ``xlm.load`` takes.
 
-    ``task`` is its name; None: the only one there is. Raises ConfigError for a model that was not
-    fine-tuned, a task that it does not have, and a class that ``trust`` (None: the least) does not
-    allow; CheckpointError or DataError for files that are damaged.
+    ``task`` is the task's name; None: the only task of the model. Raises ConfigError for a model
+    that was not fine-tuned, a task that it does not have, and a class that ``trust`` (None: the
+    least) does not allow; CheckpointError or DataError for files that are damaged.
     """
     path = Path(source).expanduser()
     if not path.exists():
@@ -74,7 +74,7 @@ def open_finetuned(
 def with_task(
     model: PretrainedModel, source: str, task: str | None = None, trust: Trust | None = None
 ) -> FineTuned:
-    """A model of ours with the head of a task; raises as ``open_finetuned``."""
+    """Return a model of this library with the head of a task; raises as ``open_finetuned``."""
     saved = _saved_tasks(model, source)
     if not saved:
         raise ConfigError(
@@ -93,10 +93,10 @@ def with_task(
 
 
 def chosen_task(model: PretrainedModel, source: str, task: str | None) -> FineTuned | None:
-    """What of a model is exported: with a task, or (None) the language model alone.
+    """Return the model to export with its task, or None to export the language model alone.
 
-    ``task`` is its name; None: the only one of this library, if any; "": none. Heads of other
-    objectives stay behind unless they are named. Raises as ``open_finetuned``.
+    ``task`` is the task's name; None: the only task of this library, if any; "": none. Heads of
+    other objectives are left out unless they are named. Raises as ``open_finetuned``.
     """
     if task == "":
         return None
@@ -112,9 +112,9 @@ def chosen_task(model: PretrainedModel, source: str, task: str | None) -> FineTu
 
 
 def _saved_tasks(model: PretrainedModel, source: str) -> dict[str, Any]:
-    """The settings of each task that a model has a head of, by name, as YAML has them.
+    """Return the settings of each task that has a head in the model, by name, as parsed from YAML.
 
-    Raises CheckpointError where they are no such thing.
+    Raises CheckpointError if they are not valid settings of tasks.
     """
     if not model.heads:
         return {}
@@ -132,7 +132,7 @@ def _saved_tasks(model: PretrainedModel, source: str) -> dict[str, Any]:
 
 
 def _is_ours(settings: Any) -> bool:
-    """Return whether the settings of a task name a class of this library."""
+    """Return True if the settings of a task name a class of this library."""
     path = _class_path(settings)
     with suppress(ImportError, AttributeError):
         return is_own(path) and isinstance(Trust().find(path), type)
@@ -151,7 +151,7 @@ def _parsed(settings: Any, name: str, source: str, trust: Trust) -> Task:
     except Untrusted as refusal:
         raise ConfigError(f"{source}: the task {name} is of {path[:80]!r}: {refusal}") from None
     except (ImportError, AttributeError, ValueError):
-        pass  # said below, with what was expected
+        pass  # reported below, with the classes that were expected
     try:
         given = [f"--task={strict_yaml.dump(settings)}"]
         return parse(_Saved, TASKS, given, trust=trust).task
@@ -164,7 +164,7 @@ def _built(
     model: PretrainedModel, name: str, task: Task, tensors: Mapping[str, Tensor], source: str
 ) -> FineTuned:
     with torch.device("meta"):
-        # no memory and no random numbers for values that are about to be replaced
+        # spend no memory and no random numbers on values that are about to be replaced
         head = task.head(model.transformer.config)
     if head is None:
         raise ConfigError(f"{source}: the task {name} has no head: there is nothing to predict by")
@@ -178,7 +178,7 @@ def _built(
 
 
 def _open_foreign(model: PretrainedModel, folder: Path, source: str, task: str | None) -> FineTuned:
-    """A model of transformers with the head of a task."""
+    """Return a model of transformers with the head of a task."""
     head = read_head(folder)
     if head is None:
         found = read_json(folder / CONFIG).get("architectures")

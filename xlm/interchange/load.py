@@ -1,10 +1,10 @@
-"""``xlm.load``: a model from whatever holds one, on this machine or on the Hugging Face hub.
+"""Load a model in any known format, from this machine or from the Hugging Face hub.
 
 model directory    config.json of this library           PretrainedModel.open
 run, checkpoint    checkpoints/step-00001234, config.yaml; without checkpoints its model
 transformers       config.json with model_type           see TRANSFORMERS
 fairseq            model.pt and dict.txt
-the original       a file .pth
+original XLM       a file .pth
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ TRANSFORMERS = {
     "eurobert": "xlm.interchange.transformers.eurobert.read_transformers_eurobert",
     "roformer": "xlm.interchange.transformers.roformer.read_transformers_roformer",
 }
-"""The reader of each ``model_type`` of transformers."""
+"""Reader of each ``model_type`` of transformers."""
 
 EXPECTED = (
     "a model directory of this library, a run's folder or one of its checkpoints, a transformers "
@@ -56,7 +56,7 @@ EXPECTED = (
 )
 MOST_LISTED = 8
 MODEL = "model"
-"""The folder of a run that holds its best weights as a model directory."""
+"""Folder of a run that holds its best weights as a model directory."""
 
 HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
 HUB_FILES = [
@@ -64,9 +64,9 @@ HUB_FILES = [
     "sentencepiece.*", "*.model", "dict.txt", "model*.safetensors", "heads.safetensors",
     "tasks.yaml", "SHA256SUMS",
 ]  # fmt: skip
-"""What is fetched from the hub: no picture, no other framework's weights."""
+"""Files that are fetched from the hub: no pictures, no weights of other frameworks."""
 HUB_PICKLED = ["pytorch_model*.bin", "model.pt"]
-"""Fetched only where there are no safetensors; read without unpickling code."""
+"""Files fetched only if the repository has no safetensors; read without unpickling code."""
 
 
 def load(
@@ -76,12 +76,12 @@ def load(
     vocabulary: str | Path | None = None,
     which: Literal["best", "latest"] = "best",
 ) -> PretrainedModel:
-    """The model at ``source`` with its tokenizer and languages, in evaluation mode.
+    """Return the model at ``source`` with its tokenizer and languages, in evaluation mode.
 
-    ``codes`` and ``vocabulary`` are the files of an original ``.pth``; ``which`` is the checkpoint
-    of a run's folder (averaged weights where the run kept some). No file can run code. Raises
-    ConfigError for a source that is nothing known, CheckpointError or DataError for one that is
-    damaged or holds a weight that is not finite, each in one line.
+    ``codes`` and ``vocabulary`` are the files of an original ``.pth``; ``which`` chooses the
+    checkpoint of a run's folder (its averaged weights, if the run kept any). No file can run code.
+    Raises ConfigError for a source of no known format, CheckpointError or DataError for a source
+    that is damaged or holds a weight that is not finite.
     """
     model = _opened(source, codes, vocabulary, which)
     check_finite(model.source, {**model.transformer.state_dict(), **model.heads})
@@ -124,14 +124,14 @@ def _opened(
 
 
 def usable_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """The device of that name, auto: CUDA where there is a GPU; ConfigError where there is none."""
+    """Return the device of that name; auto: CUDA if available. ConfigError if it is missing."""
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device is cuda, but torch finds no GPU: give cpu")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def _widened(model: PretrainedModel) -> PretrainedModel:
-    """The model in float32 where its weights were stored in less, which it then says."""
+    """Return the model in float32; note it in ``extra`` if the weights were stored in less."""
     narrow = {p.dtype for p in model.transformer.parameters()} & {torch.float16, torch.bfloat16}
     if narrow:
         model.transformer.float()
@@ -144,11 +144,11 @@ def _widened(model: PretrainedModel) -> PretrainedModel:
 def read_checkpoint(
     loaded: checkpoint.Loaded, tokenizer: Tokenizer | None = None, *, prefer_averaged: bool = True
 ) -> PretrainedModel:
-    """The model of a run's checkpoint, averaged weights where it has some, and its heads.
+    """Return the model of a run's checkpoint with its heads; averaged weights if it has them.
 
-    ``tokenizer`` spares loading the checkpoint's; without ``prefer_averaged`` it is the weights
-    that were trained. The classes of the run's objectives need not be
-    there. Raises CheckpointError where the files do not fit each other.
+    ``tokenizer`` saves loading the checkpoint's own; with ``prefer_averaged`` False, the model has
+    the trained weights. The classes of the run's objectives need not be installed. Raises
+    CheckpointError if the files do not fit each other.
     """
     shape = checkpoint_shape(loaded)
     tensors = loaded.tensors("model")
@@ -165,7 +165,7 @@ def read_checkpoint(
             num_languages=len(languages),
             pad_id=tokenizer.pad_id,
         )
-    # copied: a tensor that stays mapped crashes the process when its file is cut short
+    # copied: a mapped tensor would crash the process if its file were truncated later
     own = {
         name.removeprefix("model."): tensor.clone()
         for name, tensor in tensors.items()
@@ -186,14 +186,14 @@ def read_checkpoint(
 
 
 def _class_names(loaded: checkpoint.Loaded) -> list[str]:
-    """The classes of a run's objectives, without their modules."""
+    """Return the class names of a run's objectives, without their modules."""
     objectives = strict_yaml.load(loaded.text("config.yaml")).get("objectives", {})
     paths = {str(own.get("class_path", "")) for own in objectives.values()}
     return sorted({path.rpartition(".")[2] for path in paths if path})
 
 
 def _tasks(loaded: checkpoint.Loaded, heads: Mapping[str, Tensor]) -> str:
-    """The objectives of a run that have heads, as its config has them."""
+    """Return those objectives of a run that have heads, as its config writes them."""
     having = {name.split(".")[1] for name in heads}
     objectives = strict_yaml.load(loaded.text("config.yaml")).get("objectives", {})
     own = {name: value for name, value in objectives.items() if name in having}
@@ -201,7 +201,7 @@ def _tasks(loaded: checkpoint.Loaded, heads: Mapping[str, Tensor]) -> str:
 
 
 def checkpoint_shape(loaded: checkpoint.Loaded) -> ModelConfig:
-    """The model's shape in a checkpoint's resolved config, whatever its objectives are."""
+    """Return the model's shape from a checkpoint's resolved config, for any objectives."""
     try:
         return ModelConfig(**strict_yaml.load(loaded.text("config.yaml"))["model"])
     except (yaml.YAMLError, TypeError, KeyError, ConfigError) as error:
@@ -212,7 +212,7 @@ def checkpoint_shape(loaded: checkpoint.Loaded) -> ModelConfig:
 
 
 def open_tokenizer(source: str | Path) -> Tokenizer:
-    """The tokenizer of prepared text, or of anything that ``load`` takes."""
+    """Return the tokenizer of prepared text, or of anything that ``load`` takes."""
     path = Path(source).expanduser()
     if (path / CHECKPOINTS).is_dir() and not (path / TOKENIZER / SETTINGS_FILE).exists():
         path = find_checkpoint(path, "best").path
@@ -222,7 +222,7 @@ def open_tokenizer(source: str | Path) -> Tokenizer:
 
 
 def _read_folder(folder: Path, source: str) -> PretrainedModel:
-    """The model directory of whatever library ``folder`` is."""
+    """Read a model directory of this library, transformers or fairseq."""
     if (folder / CONFIG).is_file():
         described = read_json(folder / CONFIG)
         if described.get("format") == FORMAT:
@@ -244,23 +244,23 @@ def _read_folder(folder: Path, source: str) -> PretrainedModel:
 
 
 def _with_embedding(model: PretrainedModel, folder: Path) -> PretrainedModel:
-    """Return the model with how it makes vectors, if its folder is one of sentence-transformers."""
+    """Return the model, with its embedding settings if sentence-transformers wrote ``folder``."""
     said = read_embedding(folder)
     return replace(model, extra={**model.extra, EMBEDDING: said}) if said else model
 
 
 def _reader(dotted: str) -> Callable[..., PretrainedModel]:
-    """A reader of a foreign format: imported by those alone who have such a file."""
+    """Return the reader of a foreign format, imported only when such a file is read."""
     module, _, name = dotted.rpartition(".")
     reader: Callable[..., PretrainedModel] = getattr(import_module(module), name)
     return reader
 
 
 def fetch(name: str) -> Path:
-    """The local copy of a model on the Hugging Face hub, fetched once and kept in its cache.
+    """Return the local copy of a model on the Hugging Face hub, fetched once and cached.
 
-    Raises ConfigError for what is neither a path nor such a name, or where ``huggingface_hub`` is
-    missing; CheckpointError where the hub refuses or cannot be reached.
+    Raises ConfigError if ``name`` is neither a path nor the name of a model, or if
+    ``huggingface_hub`` is not installed; CheckpointError if the hub refuses or cannot be reached.
     """
     if not HUB_NAME.fullmatch(name):
         raise ConfigError(f"{name} does not exist: expected {EXPECTED}")
@@ -275,7 +275,7 @@ def fetch(name: str) -> Path:
         folder = Path(snapshot_download(name, allow_patterns=HUB_FILES))
         if not any(folder.glob("model*.safetensors")):
             folder = Path(snapshot_download(name, allow_patterns=[*HUB_FILES, *HUB_PICKLED]))
-    except Exception as error:  # the network, the hub, a name that nobody has ...
+    except Exception as error:  # the network, the hub, a name that does not exist ...
         raise CheckpointError(
             f"{name} does not exist here, and the Hugging Face hub does not give a model of that "
             f"name ({clipped(first_line(error))}); correct the path or the name, or fetch it by "

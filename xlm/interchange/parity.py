@@ -1,10 +1,10 @@
-"""How near a model is to the same one in transformers: logits, hidden states, the ids of lines.
+"""Compare a model with the same one in transformers: logits, hidden states, ids of lines.
 
     ours   Transformer  --random batches-->  logits, hidden states  --|difference|--> Parity
-    theirs its class in transformers, loaded from the files that are to be judged
+    theirs its class in transformers, loaded from the files under test
 
-The peer is independent code, so that agreement says that weights, shape and layouts are right.
-Nothing is fetched, and no code of a model's folder is run.
+The peer is independent code, so agreement shows that weights, shape and layouts are right. Nothing
+is fetched, and no code from a model's folder runs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
 
 TOLERANCE = 1e-4
-"""The largest difference of a logit, in fp32, that still counts as the same model."""
+"""Largest difference of a logit, in fp32, that still counts as the same model."""
 PEERS = {
     "xlm": "XLMWithLMHeadModel",
     "xlm-roberta": "XLMRobertaForMaskedLM",
@@ -39,40 +39,40 @@ PEERS = {
     "modernbert": "ModernBertForMaskedLM",
     "eurobert": "EuroBertForMaskedLM",
 }
-"""The class that judges each ``model_type``."""
+"""Class of transformers that each ``model_type`` is compared with."""
 _HEADS = ("pred_layer.", "lm_head.", "cls.")
 _ROWS, _LENGTH = 4, 24
 _LONGEST = 1024
-"""Tokens of the longest row that is compared: eager attention takes memory by its square."""
+"""Tokens of the longest row compared: eager attention takes memory quadratic in its length."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """What was compared with which peer, and how near the two were."""
+    """Result of comparing a model with a peer: the largest differences, and what they cover."""
 
     peer: str | None = None
-    """Who judged; None where nothing was compared, and ``notes`` say why."""
+    """Name of the peer's class; None if nothing was compared, and ``notes`` say why."""
     logits: float | None = None
-    """Largest absolute difference of a logit in fp32; None where the peer has no output."""
+    """Largest absolute difference of a logit in fp32; None if the peer has no output."""
     hidden: float | None = None
-    """The same of the last layer's hidden states."""
+    """Largest absolute difference of a hidden state of the last layer."""
     cells: int = 0
-    """Tokens whose logits and hidden states were compared."""
+    """Number of tokens whose logits and hidden states were compared."""
     batches: tuple[str, ...] = ()
     tokenizer: tuple[Lines, ...] = ()
     notes: tuple[str, ...] = ()
-    """What was not compared, and why."""
+    """A line for each comparison that was left out, with the reason."""
     opened: bool = True
-    """False where the peer was there and could not open the files."""
+    """False if transformers is installed but could not open the files."""
 
     @property
     def agrees(self) -> bool:
-        """Whether nothing that was compared differs by more than ``TOLERANCE``."""
+        """Return True if nothing that was compared differs by more than ``TOLERANCE``."""
         found = [value for value in (self.logits, self.hidden) if value is not None]
         return all(value <= TOLERANCE for value in found)
 
     def describe(self) -> list[str]:
-        """Lines for a person."""
+        """Return lines for a person to read."""
         lines = []
         if self.peer is not None and self.hidden is not None:
             what = "logits" if self.logits is not None else "hidden states"
@@ -85,7 +85,10 @@ class Parity:
         return lines + list(self.notes)
 
     def to_json(self) -> dict[str, Any]:
-        """For parity.json; a difference that is no number is null, and ``agrees`` false."""
+        """Return the content of parity.json.
+
+        A difference that is not finite is null, and ``agrees`` is then false.
+        """
         content = {**asdict(self), "tolerance": TOLERANCE, "agrees": self.agrees}
         for name in ("logits", "hidden"):
             value = content[name]
@@ -95,22 +98,22 @@ class Parity:
 
 @dataclass(frozen=True)
 class TaskScores:
-    """The scores of a fine-tuned model, to be judged in place of logits over the vocabulary."""
+    """Scores of a fine-tuned model, compared in place of logits over the vocabulary."""
 
     peer: str
-    """Its class in transformers."""
+    """Name of the peer's class in transformers."""
     score: Callable[[Transformer, Batch], Tensor]
-    """Scores ``[B, K]`` of the rows, or ``[N, K]`` of the cells in ``predict``."""
+    """Function for the scores ``[B, K]`` of the rows, or ``[N, K]`` of the cells in ``predict``."""
     of_rows: bool
 
 
 def measure(model: PretrainedModel, folder: str | Path, scores: TaskScores | None = None) -> Parity:
-    """Compare ``model`` with what transformers makes of the files in ``folder``.
+    """Compare ``model`` with the one that transformers loads from the files in ``folder``.
 
-    ``folder`` holds the same model as a transformers directory of a type in ``PEERS``; with
-    ``scores`` one that has the head of a task. The peer's configuration says whether both are
+    ``folder`` is a transformers directory of the same model, of a type in ``PEERS``; with
+    ``scores``, one that has the head of a task. The peer's configuration decides if both are
     causal. Needs the extra ``hf``; without it, and for a folder that transformers cannot open, the
-    parity says that it was not measured, and why.
+    result says that nothing was measured, and why.
     """
     try:
         transformers = importlib.import_module("transformers")
@@ -124,7 +127,7 @@ def measure(model: PretrainedModel, folder: str | Path, scores: TaskScores | Non
     with quiet(transformers):
         try:
             peer, missing = _open(transformers, scores.peer if scores else PEERS[kind], folder)
-        except Exception as error:  # whatever another library raises over a folder
+        except Exception as error:  # other libraries raise anything over a folder
             reason = one_line(error, most=200)
             note = f"parity was not measured: transformers cannot open {folder} ({reason})"
             return Parity(notes=(note,), opened=False)
@@ -143,9 +146,9 @@ def measure(model: PretrainedModel, folder: str | Path, scores: TaskScores | Non
 
 
 def compare_bits(model: PretrainedModel, other: PretrainedModel) -> Parity:
-    """Compare a model with what was read back after writing it: every bit must be equal.
+    """Compare a model with the one read back from its files: every bit must be equal.
 
-    Raises CheckpointError naming tensors that differ, or the tokenizer.
+    Raises CheckpointError naming the tensors that differ, or the tokenizer.
     """
     ours, theirs = model.transformer.state_dict(), other.transformer.state_dict()
     differing = [n for n in ours if n not in theirs or not torch.equal(ours[n], theirs[n])]
@@ -163,7 +166,7 @@ def compare_bits(model: PretrainedModel, other: PretrainedModel) -> Parity:
 
 
 def _open(transformers: Any, name: str, folder: str | Path) -> tuple[Any, list[str]]:
-    """The peer in fp32 and the names of its tensors that the files lack."""
+    """Return the peer in fp32, and the names of its tensors that the files lack."""
     peer, info = getattr(transformers, name).from_pretrained(
         folder, dtype=torch.float32, local_files_only=True, output_loading_info=True,
         attn_implementation="eager",
@@ -173,7 +176,7 @@ def _open(transformers: Any, name: str, folder: str | Path) -> tuple[Any, list[s
 
 @contextlib.contextmanager
 def quiet(transformers: Any) -> Iterator[None]:
-    """No bars and no advice of transformers on standard error inside the block."""
+    """Silence transformers' progress bars and advice on standard error inside the block."""
     log = transformers.utils.logging
     level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity_error()
@@ -199,11 +202,11 @@ class _Inputs:
 
     @property
     def real(self) -> Tensor:
-        """Bool ``[B, T]``, False at padding."""
+        """Mask of real tokens: bool ``[B, T]``, False at padding."""
         return torch.arange(self.tokens.shape[1]) < self.lengths[:, None]
 
     def batch(self, cells: Tensor) -> Batch:
-        """The same for an objective, which predicts at the flat ``cells`` (int64 ``[N]``)."""
+        """Return the batch for an objective that predicts at the flat ``cells`` (int64 ``[N]``)."""
         positions = self.positions
         if positions is None:
             positions = torch.arange(self.tokens.shape[1]).expand_as(self.tokens)
@@ -215,7 +218,7 @@ class _Inputs:
 
 
 class _Pair:
-    """A model of ours and its peer, fed alike."""
+    """A model of this library and its peer, which get the same input."""
 
     def __init__(
         self, model: PretrainedModel, peer: Any, kind: str, scores: TaskScores | None = None
@@ -227,7 +230,10 @@ class _Pair:
 
     @torch.no_grad()
     def compare(self, missing: Sequence[str]) -> Parity:
-        """The largest differences over every batch; ``missing``: what the peer was not given."""
+        """Return the largest differences over all batches.
+
+        ``missing`` names the peer's tensors that the files lack.
+        """
         without_head = bool(missing) and all(name.startswith(_HEADS) for name in missing)
         notes = []
         if without_head:
@@ -242,7 +248,7 @@ class _Pair:
             given = self._arguments(inputs)
             theirs = self.peer.base_model(**given)[0]
             hidden = _worst(hidden, own[inputs.real], theirs[inputs.real])
-            # of a whole window the hidden states are enough, and a vocabulary wide is too much
+            # for a whole window compare hidden states only: its logits would take too much memory
             if inputs.tokens.shape[1] > _LENGTH or without_head:
                 continue
             logits = _worst(logits, *self._logits(inputs, own, self.peer(**given)))
@@ -256,7 +262,7 @@ class _Pair:
         )
 
     def _logits(self, inputs: _Inputs, own: Tensor, found: Any) -> tuple[Tensor, Tensor]:
-        """Ours and theirs: over the vocabulary, or the scores of the task."""
+        """Return our logits over the vocabulary and the peer's, or the scores of the task."""
         flat = inputs.real.flatten().nonzero()[:, 0]
         if self.scores is None:
             common = self.ids >= 0
@@ -277,7 +283,7 @@ class _Pair:
         )  # fmt: skip
 
     def _arguments(self, inputs: _Inputs) -> dict[str, Tensor]:
-        """The same batch in the peer's words."""
+        """Return the batch as arguments of the peer."""
         pad_id = int(self.peer.config.pad_token_id)
         tokens = torch.where(inputs.real, self.ids[inputs.tokens], pad_id)
         given = {"input_ids": tokens}
@@ -296,7 +302,7 @@ class _Pair:
         return given
 
     def _batches(self) -> Iterator[_Inputs]:
-        """Full rows, padded rows of a language each, pairs that restart, and one whole window."""
+        """Yield full rows, padded rows (one language each), pairs that restart, a whole window."""
         random = torch.Generator().manual_seed(0)
         most = self.ours.config.max_positions
         length = min(_LENGTH, most)
@@ -313,7 +319,7 @@ class _Pair:
     def _draw(
         self, name: str, lengths: Sequence[int], random: torch.Generator, half: int = 0
     ) -> _Inputs:
-        """Random ids that are no padding; with ``half`` the second part starts there anew."""
+        """Return random ids without padding; positions restart at ``half`` if it is not 0."""
         shape = (len(lengths), max(lengths))
         ours, pad_id = self.ours, int(self.peer.config.pad_token_id)
         allowed = torch.arange(ours.vocab_size)
@@ -326,7 +332,7 @@ class _Pair:
         if half:
             langs[:, half:] = (langs[:, half:] + 1) % ours.num_languages
             segments[:, half:] = 1 if ours.config.num_segments > 1 else 0
-            if self.kind != "roformer":  # which takes none: they run on
+            if self.kind != "roformer":  # RoFormer accepts no positions: they run on
                 positions = torch.arange(shape[1]).repeat(shape[0], 1)
                 positions[:, half:] -= half
         size = torch.tensor(lengths)
@@ -335,7 +341,7 @@ class _Pair:
 
 
 def _in_fp32(transformer: Transformer) -> Transformer:
-    """The transformer itself where it is in fp32 and at rest, else a copy."""
+    """Return the transformer, or a copy if it is not in fp32, in evaluation mode."""
     if all(p.dtype == torch.float32 for p in transformer.parameters()):
         return transformer.eval()
     copy = Transformer(
@@ -349,12 +355,13 @@ def _in_fp32(transformer: Transformer) -> Transformer:
 
 
 def _matching_ids(model: PretrainedModel, peer: Any) -> tuple[Tensor, Tensor]:
-    """Our id -> the peer's (int64 ``[V]``), by equal rows where an export has reordered them.
+    """Map our ids to the peer's by equal rows, as an export may have reordered them.
 
-    -1 for a special token that no text of ours has, where the peer has no such row. The same id
-    where the tables are of one size and a row that matters is nowhere in theirs: then the logits
-    show how far the two are apart. With it, for each id of the peer the least that has an equal row
-    (int64 ``[V there]``). Raises CheckpointError where nothing fits.
+    Returns the peer's id of each of ours (int64 ``[V]``), and, for each id of the peer, the lowest
+    id with an equal row (int64 ``[V of the peer]``). A special token that never occurs in our text
+    has -1 if the peer lacks its row. If the tables have one size, but a row that matters is missing
+    from the peer's, ids map to themselves: the logits then show how far the two differ. Raises
+    CheckpointError if nothing fits.
     """
     ours = model.transformer.encoder.words.weight.detach().float()
     theirs = peer.get_input_embeddings().weight.detach().float()
@@ -378,7 +385,7 @@ def _matching_ids(model: PretrainedModel, peer: Any) -> tuple[Tensor, Tensor]:
 
 
 def _worst(so_far: float, ours: Tensor, theirs: Tensor) -> float:
-    """The larger of ``so_far`` and the largest difference; infinity for one that is no number."""
+    """Return the larger of ``so_far`` and the largest difference; infinity for NaN or infinity."""
     if not ours.numel():
         return so_far
     found = float((ours - theirs).abs().max())

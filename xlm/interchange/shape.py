@@ -1,4 +1,4 @@
-"""The settings of a shape that the models of 2019 and 2020 have no place for."""
+"""Settings of a shape that the models of 2019 and 2020 have no place for."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _ONLY: dict[str, str | bool | None] = {
     "window": None,
     "first_norm": True,
 }
-"""What XLM, BERT, RoBERTa and XLM-R are, all of them."""
+"""Values that XLM, BERT, RoBERTa and XLM-R all share."""
 
 
 def settings_without_place(config: ModelConfig, *allowed: str) -> list[str]:
     """Return a phrase for each setting that XLM's and BERT's shape cannot hold.
 
-    ``allowed`` names settings that the format in question has a place for. A phrase is such as
-    ``positions rotary (give learned)``.
+    ``allowed`` names settings that the format in question has a place for. A phrase is, for
+    example, ``positions rotary (give learned)``.
     """
     phrases = [
         f"{name} {_said(getattr(config, name))} (give {_said(only)})"
@@ -35,7 +35,7 @@ def settings_without_place(config: ModelConfig, *allowed: str) -> list[str]:
 
 
 def _said(value: str | int | None) -> str:
-    """Return a value as a recipe has it."""
+    """Return a value as a recipe writes it."""
     if value is None:
         return "null"
     return value if isinstance(value, str) else str(value).lower()

@@ -1,4 +1,4 @@
-"""How many lines of the sample our tokenizer and one of transformers turn into the same ids."""
+"""Count the lines of the sample that our tokenizer and a peer of transformers encode alike."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from xlm.text.tokenizers.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Lines:
-    """How many lines of the sample corpus two tokenizers turn into the same ids."""
+    """Number of lines of the sample corpus that two tokenizers turn into the same ids."""
 
     what: str
-    """How the peer was called."""
+    """Name of the peer and the way it was called."""
     lines: int
     identical: int
     first: str = ""
-    """The first line that differs, and how."""
+    """First line that differs, and the ids where it does."""
 
     def describe(self) -> str:
-        """One line for a person."""
+        """Return one line for a person to read."""
         differs = f"; the first that differs: {self.first}" if self.first else ""
         return f"{self.what}: {self.identical:,} of {self.lines:,} lines identical{differs}"
 
@@ -35,12 +35,13 @@ class Lines:
 def compare_tokenizers(
     tokenizer: Tokenizer, peer: Any, ids: Tensor, classes: Tensor
 ) -> tuple[Lines, ...]:
-    """Whole rows, special tokens included, of every line of the sample corpus (en, hi, ne).
+    """Compare whole rows, with special tokens, for every line of the sample corpus (en, hi, ne).
 
-    ``ids`` (int64 ``[V]``) says which id of the peer each of ours is, ``classes`` (int64) for each
-    of the peer's the least that has the same vector: an export may write one twice. XLMTokenizer
-    is also called with ``bypass_tokenizer`` (which its ``tokenize`` does not pass on): by itself it
-    tokenizes by Moses' rules first, where the original and this library take text as it is.
+    ``ids`` (int64 ``[V]``) maps our ids to the peer's; ``classes`` (int64) maps each id of the peer
+    to the lowest id with the same vector, because an export may write a vector twice. XLMTokenizer
+    is called a second time with ``bypass_tokenizer`` (which its ``tokenize`` does not pass on): by
+    default it tokenizes by Moses' rules first, but the original and this library take text as it
+    is.
     """
     lines = [normalize(line) for line in _sample_lines()]
     mapped, least = ids.tolist(), classes.tolist()
@@ -66,8 +67,10 @@ def compare_tokenizers(
 
 
 def compare_raw(tokenizer: Tokenizer, peer: Any, ids: Tensor, classes: Tensor) -> Lines:
-    """Text that xlm normalizes first, as it comes, of ``UNNORMALIZED``: Indic letters with nukta,
-    decomposed Vietnamese, no-break spaces; see ``compare_tokenizers``.
+    """Compare the lines of ``UNNORMALIZED``; only xlm normalizes them, the peer does not.
+
+    The lines hold Indic letters with nukta, decomposed Vietnamese and no-break spaces; see
+    ``compare_tokenizers``.
     """
     mapped, least = ids.tolist(), classes.tolist()
     rows = tokenizer.encode_lines(list(map(normalize, UNNORMALIZED)))

@@ -1,4 +1,4 @@
-"""Binarized text of the original XLM: what its preprocess.py wrote beside ``train.en``."""
+"""Binarized text of the original XLM: the files that its preprocess.py writes, ``train.en.pth``."""
 
 from __future__ import annotations
 
@@ -17,47 +17,47 @@ from xlm.interchange.safe_torch.values import Record
 from xlm.text.tokenizers.tokenizer import Ids
 
 END = 1
-"""The id after each sentence."""
+"""Id of the end symbol after each sentence."""
 _KEYS = ("dico", "sentences", "positions", "unk_words")
 
 
 @dataclass(frozen=True)
 class Binarized:
-    """One language of one split, as ids; a line of the text that was empty is an empty sentence."""
+    """One language of one split, as ids; an empty line of the text is an empty sentence."""
 
     ids: NDArray[Any]
-    """uint16 or int32 ``[tokens]``: each sentence with the end symbol (1) after it."""
+    """uint16 or int32 ``[tokens]``: each sentence, followed by the end symbol (1)."""
     lengths: NDArray[np.int64]
-    """int64 ``[sentences]``: tokens of each, the end symbol included."""
+    """int64 ``[sentences]``: number of tokens of each, including the end symbol."""
     pieces: tuple[str, ...]
-    """The string of every id."""
+    """String of every id."""
     counts: tuple[int, ...]
-    """How often each stands in the vocabulary file; 0 for special tokens."""
+    """Count of each piece in the vocabulary file; 0 for special tokens."""
     unknown_words: dict[str, int]
-    """What the text held that the vocabulary has not (id 3 in its place), and how often."""
+    """Count of each word of the text that the vocabulary lacks; the ids have 3 in its place."""
 
     def __len__(self) -> int:
-        """Number of sentences."""
+        """Return the number of sentences."""
         return len(self.lengths)
 
     @property
     def num_empty(self) -> int:
-        """Sentences without a token."""
+        """Number of sentences without a token."""
         return int((self.lengths == 1).sum())
 
     def sentences(self) -> Iterator[Ids]:
-        """Each sentence in turn (int64 ``[length]``, without its end symbol)."""
+        """Yield each sentence in turn (int64 ``[length]``, without its end symbol)."""
         ends = np.cumsum(self.lengths)
         for start, end in zip(ends - self.lengths, ends, strict=True):
             yield self.ids[start : end - 1].astype(np.int64)
 
 
 def read_binarized(path: str | Path) -> Binarized:
-    """The original's ``SPLIT.LANGUAGE.pth`` or ``SPLIT.L1-L2.LANGUAGE.pth``.
+    """Read the original XLM's ``SPLIT.LANGUAGE.pth`` or ``SPLIT.L1-L2.LANGUAGE.pth``.
 
-    Raises DataError for a file that cannot be read safely, that is no such file, or whose parts
-    contradict each other: sentences that overlap or leave gaps, ends without the end symbol, end
-    symbols inside a sentence, ids outside the dictionary.
+    Raises DataError for a file that cannot be read safely or has another format, and for a file
+    whose parts contradict each other: sentences that overlap or leave gaps, ends without the end
+    symbol, end symbols inside a sentence, ids outside the dictionary.
     """
     path = Path(path)
     try:
@@ -85,7 +85,7 @@ def read_binarized(path: str | Path) -> Binarized:
 
 
 def _tables(path: Path, dictionary: Any) -> dict[str, Any]:
-    """The attributes of the pickled Dictionary."""
+    """Return the attributes of the pickled Dictionary."""
     if not isinstance(dictionary, Record) or not isinstance(dictionary.state, dict):
         raise DataError(
             f"{path}: dico is {type(dictionary).__name__}, expected the original's Dictionary"
@@ -119,7 +119,7 @@ def _array(
 def _check_positions(
     path: Path, ids: NDArray[Any], positions: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Lengths with the end symbols; every sentence begins where the one before it ended."""
+    """Return lengths with the end symbols, after checking that sentences follow without gaps."""
     starts, ends = positions[:, 0], positions[:, 1]
     expected = np.concatenate([np.zeros(1, np.int64), ends[:-1] + 1])[: len(starts)]
     wrong = np.flatnonzero((starts != expected) | (ends < starts) | (ends >= len(ids)))

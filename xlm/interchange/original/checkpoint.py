@@ -1,12 +1,12 @@
-"""Checkpoints of the original XLM (``.pth``), with its codes and vocabulary.
+"""Checkpoints of the original XLM (``.pth``), with their codes and vocabulary.
 
     FILE.pth --read_torch_file--> model, or encoder and decoder --renamed--> Transformer
                                   dico_* + codes [+ vocab] -----------------> FastBpeTokenizer
                                   params ----------------------> ModelConfig, languages by name
 
-The dictionary inside the file is the truth about ids: the released vocabulary files have more lines
-than the models have rows. Product-key memories and adaptive softmax are refused by name. The state
-of Adam is not read.
+The dictionary inside the file decides the ids: the released vocabulary files have more lines than
+the models have rows. Product-key memories and adaptive softmax are refused by name. Adam's state is
+not read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
 
 FORMAT = "original XLM"
-"""``extra["format"]`` of a model that was read from one."""
+"""Value of ``extra["format"]`` for a model that was read from such a file."""
 OPTIMIZERS = tuple(f"{name}_optimizer" for name in ("model", "memory", "encoder", "decoder"))
 PAD = 2
 _SIDES = ("encoder", "decoder")
@@ -41,15 +41,16 @@ _Kind = TypeVar("_Kind", bool, int, float)
 def read_original(
     path: str | Path, *, codes: str | Path | None = None, vocabulary: str | Path | None = None
 ) -> PretrainedModel:
-    """The model in a checkpoint of the original XLM, in evaluation mode and float32.
+    """Return the model in a checkpoint of the original XLM, in evaluation mode and float32.
 
-    ``codes`` are the BPE codes (else the one file ``codes`` or ``codes_*`` beside ``path``),
-    ``vocabulary`` the ``vocab`` file (else ``vocab`` or ``vocab_*`` beside it, else one made from
-    the checkpoint's dictionary, which gives the same ids). In ``extra``, ``lost`` lists what the
-    file holds and the model has not, ``causal`` says whether it was trained on CLM alone, and
-    ``languages`` names those of a model without a table of languages. Raises CheckpointError for a
-    file that is no such checkpoint, for one that holds what this library has no counterpart of, and
-    where a tensor, a language or a piece of the vocabulary does not fit.
+    ``codes`` are the BPE codes (default: the one file ``codes`` or ``codes_*`` beside ``path``),
+    ``vocabulary`` is the ``vocab`` file (default: ``vocab`` or ``vocab_*`` beside it, or else a
+    vocabulary made from the checkpoint's dictionary, which gives the same ids). In ``extra``,
+    ``lost`` lists the contents of the file that the model has no place for, ``causal`` is True if
+    it was trained on CLM alone, and ``languages`` names the languages of a model without a table of
+    languages. Raises CheckpointError for a file that is not such a checkpoint, for content that has
+    no counterpart in this library, and for a tensor, a language or a piece of the vocabulary that
+    does not fit.
     """
     path = Path(path)
     content = read_torch_file(path, without=OPTIMIZERS)
@@ -64,14 +65,14 @@ def read_original(
     extra: dict[str, Any] = {
         "format": FORMAT,
         "file": path.name,
-        # the program's steps alone say how an encoder was trained; a decoder is causal anyway
+        # only the run's training steps show how an encoder was trained; a decoder is always causal
         "causal": params.has_steps("clm_steps") and not params.has_steps("mlm_steps"),
         **{name: content[name] for name in _PROGRESS[:2] if type(content.get(name)) is int},
         "lost": [*lost, *_list_lost(content, sides, params)],
     }
     if languages and not config.language_embeddings:
         extra["languages"], languages = languages, {}
-    content.clear()  # so that each tensor goes when it is renamed: twice the file is too much
+    content.clear()  # frees each tensor once renamed: two copies would take too much memory
     weights: dict[str, Tensor] = {}
     for side, tensors in sides.items():
         renamed = _rename(path, side, tensors, config, model)
@@ -85,7 +86,7 @@ def _build(
 ) -> Transformer:
     try:
         with torch.device("meta"):
-            # no memory and no random numbers for values that are about to be replaced
+            # spend no memory and no random numbers on values that are about to be replaced
             return Transformer(
                 config, vocab_size=vocab_size, num_languages=num_languages, pad_id=PAD
             )
@@ -94,7 +95,7 @@ def _build(
 
 
 class _Params:
-    """The settings that the file was trained with."""
+    """Settings that the file's model was trained with."""
 
     def __init__(self, path: Path, values: Any):
         values = vars(values) if isinstance(values, argparse.Namespace) else values
@@ -106,7 +107,7 @@ class _Params:
         self.path, self.values = path, values
 
     def get(self, name: str, kind: type[_Kind], default: _Kind | None = None) -> _Kind:
-        """The value of a setting; CheckpointError where it has another kind, or is needed."""
+        """Return a setting; CheckpointError for a wrong type, or if it is missing and required."""
         value = self.values.get(name, default)
         if kind is float and type(value) is int:
             value = float(value)
@@ -117,7 +118,7 @@ class _Params:
         return value
 
     def check(self, name: str, found: int) -> None:
-        """Compare a setting, where there is one, with what the tensors show."""
+        """Compare a setting, if there is one, with the value that the tensors show."""
         said = self.get(name, int, found)
         if said != found:
             raise CheckpointError(
@@ -126,7 +127,7 @@ class _Params:
             )
 
     def has_steps(self, name: str) -> bool:
-        """Whether it was trained in this way at all."""
+        """Return True if the model was trained with this kind of step at all."""
         steps = self.values.get(name)
         return isinstance(steps, list | tuple | str) and len(steps) > 0
 
@@ -138,7 +139,7 @@ def _describe(value: Any) -> str:
 
 
 def _find_sides(path: Path, content: Any) -> dict[str, dict[str, Tensor]]:
-    """Tensors by the original's names, of the encoder and perhaps of the decoder."""
+    """Return the encoder's tensors, and the decoder's if there is one, by the original's names."""
     keys = list(content) if isinstance(content, dict) else []
     if "model" in keys:
         found = {"encoder": content["model"]}
@@ -157,7 +158,7 @@ def _find_sides(path: Path, content: Any) -> dict[str, dict[str, Tensor]]:
 
 
 def _named_tensors(path: Path, key: str, found: Any) -> dict[str, Tensor]:
-    """Without the prefix of models that were trained on several GPUs."""
+    """Return tensors without the prefix of models that were trained on several GPUs."""
     if not isinstance(found, dict):
         raise CheckpointError(f"{path}: {key} is {_describe(found)}, expected tensors by name")
     named = {}
@@ -174,7 +175,7 @@ def _named_tensors(path: Path, key: str, found: Any) -> dict[str, Tensor]:
 
 
 def _keys(sides: Collection[str]) -> list[str]:
-    """What the sides are called in the file."""
+    """Return the keys of the sides in the file."""
     return ["model"] if list(sides) == ["encoder"] else list(sides)
 
 
@@ -209,7 +210,7 @@ def _refuse_what_has_no_counterpart(
 def _read_config(
     params: _Params, sides: Mapping[str, Mapping[str, Tensor]], dictionary: Dictionary
 ) -> tuple[ModelConfig, int]:
-    """The shape of the model and its number of languages."""
+    """Return the shape of the model and its number of languages."""
     encoder = sides["encoder"]
     words = _table(params.path, encoder, "embeddings.weight")
     positions = _table(params.path, encoder, "position_embeddings.weight")
@@ -263,7 +264,7 @@ def _count_layers(tensors: Mapping[str, Tensor]) -> int:
 
 
 def _read_languages(params: _Params, num_languages: int, with_table: bool) -> dict[str, int]:
-    """Language -> id, by the file's own account of its languages."""
+    """Return a mapping from language to id, read from the file's settings."""
     found = params.values.get("lang2id")
     by_id = params.values.get("id2lang")
     if found is None and isinstance(by_id, dict):
@@ -284,9 +285,10 @@ def _read_languages(params: _Params, num_languages: int, with_table: bool) -> di
 def _parts(
     config: ModelConfig, cross: bool, shape: tuple[int, int, int]
 ) -> Iterator[tuple[str, list[str], list[tuple[int, ...]]]]:
-    """Our name of each tensor, the original's of its parts along the rows, and their shapes.
+    """Yield our name of each tensor, the original's names of its parts, and the parts' shapes.
 
-    ``shape`` is the number of words, positions and languages.
+    A tensor is its parts, concatenated along the rows. ``shape`` is the number of words, positions
+    and languages.
     """
     d, inner = config.dim, config.inner_dim
     yield "words.weight", ["embeddings.weight"], [(shape[0], d)]
@@ -324,7 +326,7 @@ def _parts(
 def _rename(
     path: Path, side: str, tensors: dict[str, Tensor], config: ModelConfig, model: Transformer
 ) -> dict[str, Tensor]:
-    """The tensors of one side by our names, in float32; empties ``tensors`` on the way."""
+    """Return the tensors of one side by our names, in float32; empties ``tensors`` on the way."""
     if config.tied_output:
         _drop_tied_copy(path, side, tensors)
     shape = (model.vocab_size, config.max_positions, model.num_languages)
@@ -344,7 +346,7 @@ def _rename(
         raise CheckpointError(
             f"{path}: {side} does not fit its params: {'; '.join(complaints[:5])}{more}"
         )
-    # concatenated even where it is one: a copy of its own, so that no two share memory
+    # concatenate even a single part: the copy makes sure that no two tensors share memory
     return {
         new: torch.cat([tensors.pop(old).to(torch.float32) for old in names])
         for new, names, _ in parts
@@ -352,7 +354,7 @@ def _rename(
 
 
 def _drop_tied_copy(path: Path, side: str, tensors: dict[str, Tensor]) -> None:
-    """The tied output matrix is stored under its own name too."""
+    """Drop the copy of the tied output matrix that is also stored under its own name."""
     copy, words = tensors.pop("pred_layer.proj.weight", None), tensors["embeddings.weight"]
     if copy is not None and not torch.equal(copy, words):
         raise CheckpointError(
@@ -362,7 +364,7 @@ def _drop_tied_copy(path: Path, side: str, tensors: dict[str, Tensor]) -> None:
 
 
 def _list_lost(content: Mapping[str, Any], sides: Collection[str], params: _Params) -> list[str]:
-    """What the file holds and the model has not, a line each."""
+    """Return a line for each thing in the file that the model has no place for."""
     lost = []
     if any(name in content for name in OPTIMIZERS):
         lost.append("optimizer state: training goes on with a fresh optimizer")

@@ -1,6 +1,6 @@
-"""The original's binarized data as a folder of corpora.
+"""Import the original XLM's binarized data as a folder of corpora.
 
-train.en.pth, valid.en-fr.en.pth, ... --ids as they are--> a folder such as xlm prepare writes
+train.en.pth, valid.en-fr.en.pth, ... --ids unchanged--> a folder such as xlm prepare writes
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ _FILE = re.compile(
     r"(?P<split>train|valid|test)\.(?:(?P<pair>[^.]+-[^.]+)\.)?(?P<language>[^.]*[^.\d][^.]*)"
     r"(?:\.(?P<part>\d+))?\.pth"
 )
-"""``train.en.pth``, ``train.en-fr.en.pth``, and parts of either such as ``train.en.0.pth``."""
+"""Names such as ``train.en.pth``, ``train.en-fr.en.pth``, and parts such as ``train.en.0.pth``."""
 
 _Files = dict[tuple[str, str], dict[str, list[Path]]]
-"""By split and name (of a language or a pair), the files of each language in order."""
+"""Files of each language in order, by split and name (of a language or a pair)."""
 
 
 @dataclass(frozen=True)
 class ImportedCorpora:
-    """Corpora written from the original's binarized files, and an account of each."""
+    """Corpora written from the original XLM's binarized files, with a summary of each."""
 
     corpora: Corpora
     folder: Path
     accounts: tuple[str, ...]
-    """A line per corpus and side: sentences, tokens, unknown words, dropped sentences."""
+    """One line per corpus and side: sentences, tokens, unknown words, dropped sentences."""
     unread: tuple[str, ...]
-    """Other files in the source."""
+    """Names of other files in the source."""
 
     def describe(self) -> list[str]:
-        """Lines for a person."""
+        """Return lines for a person to read."""
         pieces = f"tokenizer: {self.corpora.tokenizer.vocab_size:,} entries"
         unread = [f"not read, as no split is in the name: {', '.join(self.unread)}"]
         return [*self.accounts, pieces, *(unread if self.unread else [])]
 
 
 def is_binarized(source: str | Path) -> bool:
-    """Whether a folder holds binarized data of the original, such as ``train.en.pth``."""
+    """Return True if a folder holds binarized data of the original, such as ``train.en.pth``."""
     path = Path(source)
     return path.is_dir() and any(_FILE.fullmatch(file.name) for file in path.glob("*.pth"))
 
@@ -63,12 +63,12 @@ def import_binarized(
 ) -> ImportedCorpora:
     """Write the original's binarized data as a folder of corpora, such as ``xlm prepare`` writes.
 
-    ``codes`` and ``vocabulary`` are fastBPE's files (None: those beside the data). Ids stay as they
-    are: every file must have one and the same dictionary. Empty lines are dropped and counted, and
-    pairs with an empty side, as ``xlm prepare`` does; words, characters and bytes are those of the
+    ``codes`` and ``vocabulary`` are fastBPE's files (None: those beside the data). Ids do not
+    change, so all files must have the same dictionary. Empty lines, and pairs with an empty side,
+    are dropped and counted, as ``xlm prepare`` does. Words, characters and bytes are counted in the
     text without ``@@``. The folder appears whole or not at all. Raises DataError if it exists,
-    CheckpointError if the codes are missing, and either for files that are damaged or contradict
-    each other.
+    CheckpointError if the codes are missing, and either one for files that are damaged or
+    contradict each other.
     """
     files, unread = _list_files(Path(source))
     tokenizer: Tokenizer | None = None
@@ -101,7 +101,7 @@ def import_binarized(
 
 
 def _check_pieces(path: Path, pieces: Sequence[str], tokenizer: Tokenizer) -> None:
-    """Raise DataError, naming the first, where a file has other pieces than those before it."""
+    """Raise DataError, naming the first piece that differs from those of the files before."""
     if tuple(pieces) == tuple(tokenizer.pieces):
         return
     both = zip(pieces, tokenizer.pieces, strict=False)
@@ -114,7 +114,7 @@ def _check_pieces(path: Path, pieces: Sequence[str], tokenizer: Tokenizer) -> No
 
 
 def _list_files(source: Path) -> tuple[_Files, tuple[str, ...]]:
-    """The data of ``source`` in order, and the names of its other .pth files."""
+    """Return the data of ``source`` in order, and the names of its other .pth files."""
     found: dict[tuple[str, str], dict[str, list[tuple[int, Path]]]] = {}
     unread = []
     for path in sorted(source.glob("*.pth")):

@@ -1,4 +1,4 @@
-"""The vocabulary of an original XLM file: its dictionary, and the tokenizer that gives its ids."""
+"""Vocabulary of an original XLM file: its dictionary, and the tokenizer that gives its ids."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ class Dictionary(NamedTuple):
     """Ids and counts, as the original keeps them in checkpoints and data."""
 
     pieces: tuple[str, ...]
-    """The string of every id; the special tokens first."""
+    """String of every id; the special tokens come first."""
     counts: tuple[int, ...]
-    """How often each was seen where the vocabulary was made; 0 for special tokens."""
+    """Count of each piece when the vocabulary was made; 0 for special tokens."""
 
 
 def read_dictionary(path: Path, content: Mapping[str, Any], prefix: str = "dico_") -> Dictionary:
-    """The dictionary in the three tables ``id2word``, ``word2id`` and ``counts`` of ``content``.
+    """Return the dictionary in ``content``'s tables ``id2word``, ``word2id`` and ``counts``.
 
-    Raises CheckpointError where they are missing, contradict each other or do not begin with the
-    original's special tokens.
+    The names of the tables in ``content`` begin with ``prefix``. Raises CheckpointError if they are
+    missing, contradict each other, or do not begin with the original's special tokens.
     """
     tables = [content.get(prefix + name) for name in ("id2word", "word2id", "counts")]
     if not all(isinstance(table, dict) for table in tables):
@@ -67,12 +67,13 @@ def build_tokenizer(
     codes: str | Path | None,
     vocabulary: str | Path | None,
 ) -> tuple[FastBpeTokenizer, list[str]]:
-    """The tokenizer whose ids are the dictionary's, and what differs from the original's, in lines.
+    """Return the tokenizer with the dictionary's ids, and its differences from the original's.
 
-    ``codes`` and ``vocabulary`` are files, else they are looked for beside ``path`` as ``codes``,
-    ``codes_*`` and ``vocab``, ``vocab_*``; without any vocabulary file one is made from the
-    dictionary. Raises CheckpointError where there are no codes or several, and naming the first
-    item that differs where the vocabulary is of another model.
+    The differences are given as lines. ``codes`` and ``vocabulary`` are files; if not given, they
+    are looked for beside ``path`` as ``codes``, ``codes_*`` and ``vocab``, ``vocab_*``. Without any
+    vocabulary file, the vocabulary is made from the dictionary. Raises CheckpointError if there are
+    no codes or several, and, naming the first item that differs, if the vocabulary belongs to
+    another model.
     """
     codes_file = _find(path, "codes", codes, "codes")
     if codes_file is None:
@@ -100,7 +101,7 @@ def build_tokenizer(
 
 
 def _find(path: Path, name: str, given: str | Path | None, argument: str) -> Path | None:
-    """The file given, else the only one of that name beside the checkpoint."""
+    """Return the given file, or else the only file of that name beside the checkpoint."""
     if given is not None:
         return Path(given)
     beside = {*path.parent.glob(name), *path.parent.glob(f"{name}_*")}

@@ -1,9 +1,9 @@
-"""Ids that another program has made, written as corpora of this library.
+"""Write ids that another program made as corpora of this library.
 
     flat ids, each sentence with its end symbol --without the empty ones--> Corpus, Pairs
 
-Nothing is segmented anew: words, characters and bytes are read off the pieces, and those of unknown
-words off the other program's own table of them.
+No text is segmented again: words, characters and bytes are counted from the pieces, and those of
+unknown words from the other program's own table of them.
 """
 
 from __future__ import annotations
@@ -28,37 +28,37 @@ EMPTY, EMPTY_SIDE = "empty", "empty side"
 
 
 class Ids(Protocol):
-    """What is needed of a file of ids."""
+    """Interface of a file of ids."""
 
     @property
     def ids(self) -> NDArray[Any]:
-        """Unsigned ids in a row, each sentence with its end symbol."""
+        """Unsigned ids of all sentences in a row, each sentence with its end symbol."""
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """int64 ``[sentences]``: tokens of each, the end symbol included."""
+        """int64 ``[sentences]``: number of tokens of each, including the end symbol."""
 
     @property
     def unknown_words(self) -> Mapping[str, int]:
-        """How often each piece occurred that has no id."""
+        """Count of each piece of the text that has no id."""
 
 
 @dataclass
 class CorpusCounts:
-    """Counts of the text written in one language, to be compared with the source."""
+    """Counts of the text written in one language, for comparison with the source."""
 
     sentences: int = 0
     tokens: int = 0
-    """With end symbols."""
+    """Number of tokens, including end symbols."""
     unknown: int = 0
-    """Tokens without an id."""
+    """Number of tokens without an id."""
     dropped: int = 0
-    """Sentences, or pairs, that were left out because nothing is in them."""
+    """Number of sentences, or pairs, that were left out because they are empty."""
     sized: bool = True
-    """Whether the files tell what their unknown words were; else no size of the text is known."""
+    """True if the files list their unknown words; otherwise the size of the text is unknown."""
 
     def describe(self, name: str, what: str) -> str:
-        """One line for a person."""
+        """Return one line for a person to read."""
         line = f"{name}: {self.sentences:,} {what}, {self.tokens:,} tokens"
         if self.unknown:
             line += f", {self.unknown:,} of them unknown"
@@ -91,10 +91,10 @@ def write_text(
 def write_pairs(
     sides: Sequence[Sequence[Ids]], path: Path | str, languages: Sequence[str], tokenizer: Tokenizer
 ) -> tuple[CorpusCounts, CorpusCounts]:
-    """Write two aligned languages (of each the parts) as pairs in folder ``path``.
+    """Write two aligned languages, each given as its parts, as pairs in folder ``path``.
 
     Pairs with an empty side are dropped and counted, as the original and ``xlm prepare`` do. Raises
-    DataError where the sides have different numbers of sentences.
+    DataError if the sides have different numbers of sentences.
     """
     kept = []
     for number, (one, other) in enumerate(zip(*sides, strict=True)):
@@ -139,7 +139,7 @@ def _add(
 
 
 class _Sizes:
-    """Words, characters and bytes of fastBPE pieces: line ends and the spaces between count."""
+    """Words, characters and bytes of fastBPE pieces, with line ends and spaces between words."""
 
     def __init__(self, part: Ids, tokenizer: Tokenizer):
         self._unk_id = tokenizer.unk_id
@@ -148,7 +148,7 @@ class _Sizes:
             for at, piece in enumerate(tokenizer.pieces)
         ]
         self._table = np.array(measured, dtype=np.int64)
-        # a line end stands where the last word's space would: it is a word, and no character more
+        # a line end replaces the last word's space: it counts as a word but adds no character
         self._table[tokenizer.end_id] = (1, 0, 0)
         counts = np.array([*part.unknown_words.values()], dtype=np.float64)
         sizes = np.array([_measure(word) for word in part.unknown_words], dtype=np.float64)
@@ -157,9 +157,10 @@ class _Sizes:
         self._given = np.zeros(3, dtype=np.int64)
 
     def of(self, ids: NDArray[Any]) -> TextSize:
-        """The size of some more sentences, none of them empty.
+        """Return the size of some more sentences, none of them empty.
 
-        Unknown words have the mean size of those in the table: over a whole file the sum is exact.
+        Unknown words count with the mean size of those in the table, so that the sum over a whole
+        file is exact.
         """
         total = self._table[ids].sum(axis=0)
         self._num_unknown += int((ids == self._unk_id).sum())
@@ -171,7 +172,7 @@ class _Sizes:
 
 
 def _measure(piece: str) -> tuple[int, int, int]:
-    """Words, characters and bytes of a piece; the last of a word brings the space behind it."""
+    """Return words, characters and bytes of a piece; a word's last piece includes its space."""
     text = piece.removesuffix(INSIDE)
     last = int(not piece.endswith(INSIDE))
     return last, len(text) + last, len(text.encode()) + last

@@ -3,8 +3,8 @@
     FILE.pth --zip or legacy--> its pickles --TorchMachine--> values with empty tensors
              --storages--> the tensors filled, on the CPU
 
-Everything that a file announces is compared with the bytes that it holds before memory is taken for
-it. Nothing is decompressed (torch stores, it does not compress) and nothing is written.
+Every size that a file announces is compared with the bytes that it holds before memory is
+allocated. Nothing is decompressed (torch stores, it does not compress) and nothing is written.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from xlm.errors import CheckpointError, one_line
 from xlm.interchange.safe_torch.values import Storage, TorchMachine, collect_tensors
 
 MAGIC = 0x1950A86A20F9469CFC6C
-"""The first pickle of a legacy file."""
+"""First pickle of a legacy file."""
 LEGACY_VERSION = 1001
 CHUNK = 1 << 24
 MADE = 2
-"""Bytes made from others for each byte of a file: of an array's text bytes, of these the array."""
+"""Bytes that may be derived per byte of the file: an array's text bytes, and then the array."""
 
 _Load = Callable[[Storage], torch.UntypedStorage]
 
 
 def read_torch_file(path: str | Path, *, without: Collection[str] = ()) -> Any:
-    """What ``torch.save`` wrote to ``path``, in the zip format or the one before torch 1.6.
+    """Read a file that ``torch.save`` wrote, in the zip format or the one before torch 1.6.
 
-    Comes back: None, booleans, numbers, strings, bytes, lists, tuples, sets, dictionaries (ordered
-    ones as dict), tensors on the CPU (parameters as tensors without gradient), numpy arrays and
-    scalars, torch's data types, ``argparse.Namespace``, and a ``Record`` (``values.py``)
-    for objects of the few classes that are known by name. Where the file holds a dictionary, the
-    values of the keys ``without`` are None and their tensors are not read. Raises CheckpointError,
-    in one line, for anything else: whatever the file holds, none of it is run.
+    The result is made of None, booleans, numbers, strings, bytes, lists, tuples, sets, dictionaries
+    (ordered ones as dict), tensors on the CPU (parameters as tensors without gradient), numpy
+    arrays and scalars, torch's data types, ``argparse.Namespace``, and a ``Record`` (``values.py``)
+    for objects of the few classes that are known by name. If the file holds a dictionary, the
+    values of the keys in ``without`` are None and their tensors are not read. Raises
+    CheckpointError for any other content: no code in the file runs.
     """
     path = Path(path)
     try:
@@ -93,7 +93,7 @@ def _read_zip(path: Path, file: BinaryIO, size: int, without: Collection[str]) -
 
             return _fill(value, machine, without, where, load)
     except (
-        # of a seek too, where the directory points out of the file
+        # seeking raises too, if the directory points outside the file
         zipfile.BadZipFile, NotImplementedError, EOFError, struct.error, ValueError, OverflowError,
         OSError,
     ) as error:  # fmt: skip
@@ -106,7 +106,7 @@ def _read_zip(path: Path, file: BinaryIO, size: int, without: Collection[str]) -
 def _check_entries(
     path: Path, archive: zipfile.ZipFile, size: int
 ) -> tuple[str, dict[str, zipfile.ZipInfo]]:
-    """The folder that everything lies in, and the entries by name."""
+    """Return the folder that everything lies in, and the entries by name."""
     entries: dict[str, zipfile.ZipInfo] = {}
     for entry in archive.infolist():
         name = entry.orig_filename
@@ -145,10 +145,10 @@ def _check_entries(
 
 
 def _read_legacy(path: Path, file: BinaryIO, size: int, without: Collection[str]) -> Any:
-    """Five pickles (magic number, version, machine, the value, keys of storages), then numbers."""
+    """Read five pickles (magic number, version, machine, value, keys of storages), then numbers."""
     machine = TorchMachine(limit=MADE * size)
-    # a mapped file gives no more bytes than it has, where a buffered one first takes memory for
-    # as many as are asked for
+    # a mapped file returns no more bytes than it has; a buffered one would first allocate memory
+    # for as many as are asked for
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         if machine.read(mapped, f"{path}: its first pickle") != MAGIC:
             raise CheckpointError(f"{path} is a pickle, but none that torch.save wrote")
@@ -175,7 +175,7 @@ def _read_legacy(path: Path, file: BinaryIO, size: int, without: Collection[str]
 def _locate(
     path: Path, mapped: mmap.mmap, size: int, keys: Any, storages: dict[str, Storage]
 ) -> dict[str, int]:
-    """Where the numbers of each storage begin, each after its number of elements."""
+    """Return the offset of each storage's numbers, which follow their number of elements."""
     if type(keys) is not list or not all(type(key) is str for key in keys):
         raise CheckpointError(f"{path}: its list of storages is none: the file is damaged")
     places: dict[str, int] = {}
@@ -219,7 +219,7 @@ def _read_storage(path: Path, stream: BinaryIO, storage: Storage) -> torch.Untyp
 def _fill(
     value: Any, machine: TorchMachine, without: Collection[str], where: str, load: _Load
 ) -> Any:
-    """Give every tensor of ``value`` its numbers, each storage read once."""
+    """Fill every tensor of ``value`` with its numbers, reading each storage once."""
     if isinstance(value, dict):
         value.update({key: None for key in without if key in value})
     loaded: dict[str, torch.UntypedStorage] = {}

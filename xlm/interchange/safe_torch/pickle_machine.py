@@ -1,13 +1,13 @@
-"""What a pickle of numbers, strings and containers says, without unpickling it.
+"""Read a pickle of numbers, strings and containers without unpickling it.
 
     bytes --pickletools--> opcodes --Machine--> values
 
 A pickle is a program: Python's unpickler imports every name it asks for and calls it with the
-arguments it gives. Lists of allowed names on top of such an unpickler have been got round more than
-once, through what the allowed names do with hostile arguments. So there is no unpickler here:
-nothing is imported and no method of a foreign object is called. A name is handed to a subclass,
-which has a table of its own that says how *we* make the value, or the file is refused by that name.
-Opcodes that no checkpoint needs (INST, OBJ, NEWOBJ_EX, EXT, buffers) are refused too.
+arguments it gives. Lists of allowed names on top of such an unpickler have been bypassed more than
+once, through the effects of allowed names on hostile arguments. So there is no unpickler here:
+nothing is imported and no method of a foreign object is called. A name is handed to a subclass, and
+its own table says how *we* make the value; a file with any other name is refused. Opcodes that no
+checkpoint needs (INST, OBJ, NEWOBJ_EX, EXT, buffers) are refused too.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import Any, Protocol
 from xlm.errors import CheckpointError, one_line
 
 MAX_BITS = 128
-"""Of an integer: torch's magic number has 80."""
+"""Largest size of an integer: torch's magic number has 80 bits."""
 _ADVICE = "nothing was run; do not unpickle it, ask for the weights as safetensors"
 
 
 class Stream(Protocol):
-    """A mapped file, or bytes in memory: what gives no more bytes than it has.
+    """A mapped file, or bytes in memory, which return no more bytes than they have.
 
-    A buffered file would first take memory for as many as are asked for.
+    A buffered file would first allocate memory for as many bytes as are asked for.
     """
 
     def read(self, size: int, /) -> bytes: ...
@@ -36,11 +36,11 @@ class Stream(Protocol):
 
 
 class Refused(ValueError):
-    """The rest of a sentence that starts with the file's name."""
+    """The rest of an error message that begins with the file's name."""
 
 
 class Machine(ABC):
-    """Runs the opcodes of one pickle after another."""
+    """Interpreter of the opcodes of one pickle after another."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -49,11 +49,11 @@ class Machine(ABC):
 
     @abstractmethod
     def find(self, module: str, name: str) -> Any:
-        """What stands for ``module.name``; KeyError where it is not known."""
+        """Return our value for ``module.name``; KeyError if it is unknown."""
 
     @abstractmethod
     def call(self, known: Any, arguments: tuple[Any, ...]) -> Any:
-        """What calling something that ``find`` returned makes (opcodes REDUCE and NEWOBJ)."""
+        """Return the result of calling a value from ``find`` (opcodes REDUCE and NEWOBJ)."""
 
     @abstractmethod
     def give_state(self, target: Any, state: Any) -> None:
@@ -61,13 +61,13 @@ class Machine(ABC):
 
     @abstractmethod
     def refer(self, reference: Any) -> Any:
-        """What a persistent id stands for (BINPERSID)."""
+        """Return the value of a persistent id (BINPERSID)."""
 
     def read(self, stream: Stream, where: str) -> Any:
-        """The value of the next pickle; raises CheckpointError, which starts with ``where``.
+        """Return the value of the next pickle; CheckpointError's message begins with ``where``.
 
-        From these methods, ``Refused`` is the rest of that sentence; every other error that values
-        of the wrong kind lead to means that the file is damaged.
+        If one of these methods raises ``Refused``, its text completes that message; every other
+        error from values of the wrong kind means that the file is damaged.
         """
         self.stack, self.marks, self.memo = [], [], {}
         arguments, operations = _ARGUMENTS, _OPERATIONS
@@ -91,13 +91,13 @@ class Machine(ABC):
             ) from None
 
     def since_mark(self) -> list[Any]:
-        """What was pushed after the last mark."""
+        """Return the values that were pushed after the last mark."""
         items = self.stack
         self.stack = self.marks.pop()
         return items
 
     def push_name(self, module: Any, name: Any) -> None:
-        """Push what stands for a name."""
+        """Push the value of a name."""
         if type(module) is not str or type(name) is not str:
             raise TypeError("a name that is no string")
         try:
@@ -108,14 +108,17 @@ class Machine(ABC):
 
 
 def make_dict(items: list[Any]) -> dict[Any, Any]:
-    """A dictionary of keys and values in turn; TypeError for keys that are not plain."""
+    """Return a dictionary of alternating keys and values; TypeError for keys that are not plain."""
     made: dict[Any, Any] = {}
     _update(made, items)
     return made
 
 
 def checked_keys(keys: list[Any]) -> list[Any]:
-    """Numbers, strings and flat tuples of them: Python hashes nested tuples by C recursion."""
+    """Return the keys; TypeError unless they are numbers, strings and flat tuples of them.
+
+    Python hashes nested tuples by C recursion.
+    """
     for key in keys:
         if type(key) is tuple:
             if not all(type(part) in _SCALARS for part in key):
@@ -126,7 +129,7 @@ def checked_keys(keys: list[Any]) -> list[Any]:
 
 
 def _explain_name(name: str) -> str:
-    # a name of the file's own making: in one line, and not for ever
+    # a name that the file made up: keep it to one short line
     shown = name if name.isprintable() and len(name) < 100 else ascii(name[:100])
     return f"names {shown}, which is not among what a checkpoint may hold: {_ADVICE}"
 
@@ -164,7 +167,7 @@ def _pop_mark(machine: Machine, argument: Any) -> None:
 
 
 def _wrap(kind: Callable[[list[Any]], Any]) -> Callable[[Machine, Any], None]:
-    """Everything since the mark as one value."""
+    """Return an operation that replaces everything since the mark by one value."""
 
     def operation(machine: Machine, argument: Any) -> None:
         items = machine.since_mark()

@@ -1,8 +1,8 @@
-"""What the names in torch's pickles stand for: our own way to make each value, from checked parts.
+"""Values for the names in torch's pickles, each made by this module from checked parts.
 
-Tensors come out of a pickle empty, for their numbers lie elsewhere in the file: whoever reads the
-file fills them in place, by ``TorchMachine.views``. No value may be larger than the bytes that the
-file gives for it.
+Tensors come out of a pickle empty, because their numbers lie elsewhere in the file: the caller
+fills them in place through ``TorchMachine.views``. No value may be larger than the bytes that the
+file provides for it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from xlm.errors import CheckpointError
 from xlm.interchange.safe_torch.pickle_machine import Machine, Refused, checked_keys, make_dict
 
 MAX_DEPTH = 64
-"""Containers inside containers: a checkpoint has about 6."""
+"""Limit of containers inside containers: a checkpoint has about 6."""
 MAX_EXTENT = 1 << 48
-"""Of one dimension of a tensor."""
+"""Limit of one dimension of a tensor."""
 
 
 @dataclass(eq=False, slots=True)
@@ -44,12 +44,12 @@ class Storage(NamedTuple):
 
     @property
     def num_bytes(self) -> int:
-        """Its size in the file."""
+        """Size in the file, in bytes."""
         return self.num * self.dtype.itemsize
 
 
 class View(NamedTuple):
-    """What part of a storage a tensor shows; checked to lie inside it."""
+    """Part of a storage that a tensor shows; checked to lie inside it."""
 
     storage: Storage
     offset: int
@@ -58,14 +58,17 @@ class View(NamedTuple):
 
 
 class TorchMachine(Machine):
-    """Knows the names of torch's files. ``limit``: bytes that may be made from other values."""
+    """Machine that knows the names in torch's files.
+
+    ``limit`` is the number of bytes that may be made from other values.
+    """
 
     def __init__(self, limit: int):
         super().__init__()
         self.limit = limit
         self.storages: dict[str, Storage] = {}
         self.views: dict[int, tuple[Tensor, View]] = {}
-        """By the tensor's ``id``; the tensor stands beside it so that the id stays its own."""
+        """Views by the tensor's ``id``; keeping the tensor, too, prevents reuse of its id."""
         self.unbuilt: dict[int, Any] = {}
 
     def spend(self, num_bytes: int) -> None:
@@ -101,7 +104,7 @@ class TorchMachine(Machine):
             raise TypeError(f"gives a state to a {type(target).__name__}")
 
     def refer(self, reference: Any) -> Storage:
-        """A storage: ``("storage", kind, key, location, number of elements[, view])``."""
+        """Return a storage: ``("storage", kind, key, location, number of elements[, view])``."""
         known = type(reference) is tuple and len(reference) in (5, 6)
         if not known or reference[0] != "storage":
             raise Refused("refers to something other than numbers (a module?): it is no checkpoint")
@@ -119,7 +122,7 @@ class TorchMachine(Machine):
 
 
 class _StorageKind(NamedTuple):
-    """``torch.FloatStorage`` and its like."""
+    """Class of a storage, such as ``torch.FloatStorage``."""
 
     name: str
     dtype: torch.dtype
@@ -127,17 +130,17 @@ class _StorageKind(NamedTuple):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Known:
-    """A name of the table: ``make(machine, arguments)`` is what calling it means here."""
+    """A name of the table: ``make(machine, arguments)`` returns the result of calling it here."""
 
     name: str
     make: Callable[[TorchMachine, tuple[Any, ...]], Any]
 
 
 def collect_tensors(value: Any, where: str) -> list[Tensor]:
-    """Every tensor in ``value``, after a look at all else that is in it.
+    """Return every tensor in ``value``, after checking everything else in it.
 
-    Raises CheckpointError where containers are nested too deep (or in themselves) to be walked
-    through safely, or where a name stands in the place of a value.
+    Raises CheckpointError if containers are nested too deep (or in themselves) to be walked safely,
+    or if a name is found in place of a value.
     """
     tensors: dict[int, Tensor] = {}
     level: list[Any] = [(value,)]
@@ -181,7 +184,10 @@ _PARTS = frozenset({_Known, _StorageKind, Storage})
 
 
 def _check_dtype(state: Any) -> None:
-    """``(version, byte order, None, None, None, -1, -1, 0)`` for a plain number."""
+    """Raise Refused for numbers of another byte order, or with fields.
+
+    The state of a plain number is ``(version, byte order, None, None, None, -1, -1, 0)``.
+    """
     if type(state) is not tuple or state[1] not in ("<", "|", "=") or state[2:5] != (None,) * 3:
         raise Refused("holds numbers of another byte order, or with fields: save it again")
 
@@ -210,7 +216,10 @@ def _are_sizes(values: Any) -> bool:
 
 
 def _make_tensor(machine: TorchMachine, arguments: tuple[Any, ...]) -> Tensor:
-    """``_rebuild_tensor(storage, offset, size, stride)``, or v2 with requires_grad and hooks."""
+    """Make the tensor of a call of torch's ``_rebuild_tensor`` or ``_rebuild_tensor_v2``.
+
+    Its arguments are ``(storage, offset, size, stride)``; v2 adds requires_grad and hooks.
+    """
     storage, offset, size, stride, *more = arguments
     if not isinstance(storage, Storage) or not _are_sizes((offset,)):
         raise TypeError("a tensor without a storage")
@@ -237,7 +246,7 @@ def _make_parameter(machine: TorchMachine, arguments: tuple[Any, ...]) -> Tensor
 
 
 def _make_dict(machine: TorchMachine, arguments: tuple[Any, ...]) -> dict[Any, Any]:
-    """``OrderedDict()``, or of a list of pairs."""
+    """Return the dictionary of ``OrderedDict()``, empty or from a list of pairs."""
     if not arguments:
         return {}
     (pairs,) = arguments
@@ -254,7 +263,7 @@ def _make_set(machine: TorchMachine, arguments: tuple[Any, ...]) -> set[Any]:
 
 
 def _make_bytes(machine: TorchMachine, arguments: tuple[Any, ...]) -> bytes:
-    """Protocol 2's way to write bytes: as a string of as many letters."""
+    """Return bytes that protocol 2 wrote as a string with one letter for each byte."""
     if not arguments:
         return b""
     text, encoding = arguments
@@ -278,7 +287,7 @@ def _make_size(machine: TorchMachine, arguments: tuple[Any, ...]) -> tuple[int, 
 
 
 def _make_device(machine: TorchMachine, arguments: tuple[Any, ...]) -> str:
-    """Only its name: everything is read onto the CPU."""
+    """Return the device's name only: everything is read onto the CPU."""
     if not all(type(part) in (str, int) for part in arguments):
         raise TypeError("a device of no name")
     return ":".join(map(str, arguments))
@@ -295,7 +304,7 @@ def _make_dtype(machine: TorchMachine, arguments: tuple[Any, ...]) -> np.dtype[A
 
 
 def _make_array(machine: TorchMachine, arguments: tuple[Any, ...]) -> Any:
-    """``_reconstruct(ndarray, (0,), b"b")``: empty, until its state is given."""
+    """Return the array of ``_reconstruct(ndarray, (0,), b"b")``: empty until its state is given."""
     if arguments[0] is not _NAMES["numpy", "ndarray"] or arguments[1:2] != ((0,),):
         raise TypeError("an array of no known kind")
     array = np.empty(0, np.int8)
@@ -351,8 +360,8 @@ _MAKERS: dict[tuple[str, str], Callable[[TorchMachine, tuple[Any, ...]], Any]] =
     **{(module, "bytes"): _make_empty_bytes for module in _BUILTINS},
     **{(module, "set"): _make_set for module in _BUILTINS},
 }
-# kept as records: the original's dictionary (whose module has the name of this package or src), and
-# what fairseq's files hold beside weights
+# kept as records: the original's dictionary (its module has the name of this package or src), and
+# objects that fairseq's files hold beside weights
 _METERS = ("AverageMeter", "TimeMeter", "StopwatchMeter")
 _RECORDS = [
     ("xlm.data.dictionary", "Dictionary"),
