@@ -15,7 +15,7 @@ _OURS = os.path.dirname(os.path.abspath(__file__))
 
 
 def foreign_packages() -> Iterator[str]:
-    """Yield the foreign packages and distributions named ``xlm`` along ``sys.path``.
+    """Yield the paths of foreign packages and distributions named ``xlm`` along ``sys.path``.
 
     Only directories are listed: reading all metadata would cost more than the rest of the import.
     """

@@ -140,8 +140,7 @@ def _words(config: Bleu, references: Sequence[str]) -> Words:
 
 
 def read_lines(path: str) -> list[str]:
-    """Return all lines of a text file, unchanged; raise DataError, with the line, if one is
-    invalid."""
+    """Return all lines of a text file, unchanged; raise DataError, with its place, if invalid."""
     lines = []
     for line in decode_lines(path):
         if line.reason:

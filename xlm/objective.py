@@ -73,7 +73,10 @@ class Objective(NamedByClassPath, ABC):
         """Return one micro-batch, on the CPU. All randomness comes from ``random``."""
 
     def head(self, config: ModelConfig) -> nn.Module | None:
-        """Return the module that this objective adds to the model, or None."""
+        """Return the module that this objective adds to the model, or None.
+
+        It is saved under the objective's name in the recipe.
+        """
         return None
 
     @abstractmethod
@@ -101,8 +104,7 @@ class Objective(NamedByClassPath, ABC):
         return {}
 
     def evaluation_batches(self, stream: Stream, seed: int) -> Iterable[Batch]:
-        """Yield every batch of one pass over a held-out stream, its randomness fixed by
-        ``seed``."""
+        """Yield every batch of one pass over a held-out stream, with masks fixed by ``seed``."""
         for k in range(stream.num_batches):
             yield self.collate(
                 stream.examples(k), Random(seed, "evaluate", stream.id, k), train=False

@@ -61,7 +61,7 @@ def prepare(config: Prepare) -> Corpora:
 
 
 def _check_folder(folder: Path, replace: bool) -> None:
-    """Raise early if a folder may not be overwritten; it may be empty, or a link."""
+    """Raise early if a folder may not be overwritten; an empty one, or a link to one, may be."""
     folder = target_of(folder)
     if (folder / DESCRIPTION).exists():
         if not replace:

@@ -18,7 +18,7 @@ Part = int | str
 
 
 def key(*address: Part) -> int:
-    """Return the 64-bit key of an address: the first 8 bytes of SHA-256 over it (as JSON)."""
+    """Return an address's 64-bit key: the first 8 bytes of SHA-256 over its parts (as JSON)."""
     text = json.dumps(address, separators=(",", ":"))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 

@@ -16,7 +16,7 @@ class NamedByClassPath:
 
 
 def subclasses(cls: type) -> list[type]:
-    """Return every class below ``cls``, at any depth, once; each before those below it."""
+    """Return every class below ``cls``, at any depth, once; each before its own subclasses."""
     found: dict[type, None] = {}
     subclass: type
     for subclass in cls.__subclasses__():
@@ -39,9 +39,9 @@ def heir(cls: type, name: str) -> type | None:
 
 
 def is_moved_default(cls: type, name: str, value: Any) -> bool:
-    """Whether ``cls`` gave the setting ``name`` to a subclass, whose default is ``value``.
+    """Return whether ``cls`` gave the setting ``name`` to a subclass whose default is ``value``.
 
-    A recipe may still say so, as the resolved ones from before the move do: it changes nothing.
+    A recipe may still contain it, as resolved ones from before the move do: it has no effect.
     """
     if name in _defaults(cls) or (new := heir(cls, name)) is None:
         return False
@@ -75,5 +75,5 @@ def _loaded_class(path: Any) -> type | None:
 
 
 def _defaults(cls: Any) -> dict[str, Any]:
-    """Return the default of every setting; MISSING if there is none, or a factory."""
+    """Return the default of every setting; MISSING if it has none, or a factory."""
     return {f.name: f.default for f in dataclasses.fields(cls) if f.init}

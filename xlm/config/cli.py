@@ -42,7 +42,7 @@ Config = TypeVar("Config")
 
 
 class _Parser(ArgumentParser):
-    """Folds what is left of jsonargparse's errors, which span lines, into one."""
+    """A parser that folds jsonargparse's remaining errors, which span lines, into one."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         line = " ".join(message.split())
@@ -50,7 +50,8 @@ class _Parser(ArgumentParser):
 
 
 def parser(cls: type, verb: str, positional: str = "") -> ArgumentParser:
-    """The parser of ``cls``, a dataclass, as ``xlm VERB``; ``positional`` as in ``parse``."""
+    """Return the parser of ``cls``, a dataclass, as ``xlm VERB``; ``positional`` as in
+    ``parse``."""
     words = "".join(f" [{name.upper()}]" for name in positional.split())
     made = _Parser(prog=f"xlm {verb}{words}", description=cls.__doc__, exit_on_error=False)
     made.add_argument("--config", action="config", help="YAML file with any of the fields below")
@@ -65,11 +66,12 @@ def parse(
     positional: str = "",
     trust: Trust | None = None,
 ) -> Config:
-    """An instance of the dataclass ``cls`` from flags; the first bare words are ``positional``.
+    """Return an instance of the dataclass ``cls`` from flags.
 
-    These are names of fields with spaces between. A field of texts with the metadata ``repeated``
-    takes a flag for each of them too. ``trust`` decides which classes may be named (None: any, as
-    in a recipe). Raises ConfigError, in one line, for a key, a type or a value that does not fit.
+    ``positional`` names the fields, separated by spaces, that take the first bare words. A field of
+    texts with the metadata ``repeated`` also takes one flag for each text. ``trust`` decides which
+    classes may be named (None: any, as in a recipe). Raises ConfigError, in one line, for a key, a
+    type or a value that does not fit.
     """
     return parse_placed(cls, verb, arguments, positional, trust)[0]
 
@@ -81,7 +83,7 @@ def parse_placed(
     positional: str = "",
     trust: Trust | None = None,
 ) -> tuple[Config, Written]:
-    """``parse``, and where everything was written."""
+    """Return the result of ``parse``, and the places of all keys."""
     trust = trust or Trust.of_recipe()
     given = list(arguments)
     for at, (name, word) in enumerate(zip(positional.split(), arguments, strict=False)):
@@ -103,7 +105,7 @@ def parse_placed(
         config = made.instantiate(settings)
         made_one = cls(**{f.name: config[f.name] for f in dataclasses.fields(cast(Any, cls))})
     except ValueError as error:
-        # of `Dataclass | None` jsonargparse tells that null does not fit either
+        # for `Dataclass | None` jsonargparse says that null does not fit either
         if isinstance(ours := _innermost(error), ConfigError):
             raise checker.located(ours, settings) from None
         raise
@@ -111,7 +113,7 @@ def parse_placed(
 
 
 def _at_home(value: Any) -> Any:
-    """Settings with the home folder for a ``~`` at the start of a path, also of ``datasets:``."""
+    """Return settings with ``~`` at the start of paths expanded, also of ``datasets:``."""
     if isinstance(value, str):
         prefix = "datasets:" if value.startswith("datasets:~") else ""
         path = value[len(prefix) :]
@@ -126,7 +128,7 @@ def _at_home(value: Any) -> Any:
 
 
 def _innermost(error: BaseException) -> BaseException:
-    """The ConfigError that led to ``error``, else ``error``."""
+    """Return the ConfigError that led to ``error``, else ``error``."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ConfigError):
         cause = cause.__cause__ or cause.__context__
@@ -134,7 +136,7 @@ def _innermost(error: BaseException) -> BaseException:
 
 
 def _gathered(cls: type, flags: list[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
-    """The flags, those of a repeated field as one list; one that is a list already stays alone."""
+    """Return the flags, those of a repeated field joined into a list unless it is one already."""
     fields = dataclasses.fields(cast(Any, cls))
     repeated = {field.name for field in fields if field.metadata.get("repeated")}
     items: dict[str, list[str]] = {}
@@ -148,7 +150,7 @@ def _gathered(cls: type, flags: list[tuple[str, str | None]]) -> list[tuple[str,
 
 
 def _once(flags: Sequence[tuple[str, str | None]]) -> None:
-    """Raises ConfigError for a flag that is given twice: one of the two would go unheard."""
+    """Raise ConfigError for a flag that is given twice: one of the two would have no effect."""
     values: dict[str, str | None] = {}
     for name, value in flags:
         if name in values and name != "config":
@@ -159,7 +161,7 @@ def _once(flags: Sequence[tuple[str, str | None]]) -> None:
 
 
 def _check(checker: Checker, flags: Sequence[tuple[str, str | None]]) -> None:
-    """Raises ConfigError for a key or a value that does not fit, and says where it is."""
+    """Raise ConfigError, with its place, for a key or a value that does not fit."""
     if any(name == "help" or name.endswith(".help") for name, _ in flags):
         for name, value in flags:
             if name.endswith(".help") and value is not None and "." in value:
@@ -179,7 +181,7 @@ def _check(checker: Checker, flags: Sequence[tuple[str, str | None]]) -> None:
 
 
 def _flags(verb: str, arguments: Sequence[str]) -> Iterator[tuple[str, str | None]]:
-    """Every ``--NAME=VALUE`` or ``--NAME VALUE``; a word that follows no flag is a ConfigError."""
+    """Yield every ``--NAME=VALUE`` or ``--NAME VALUE``; raise ConfigError for a stray word."""
     left = deque(arguments)
     while left:
         argument = left.popleft()
@@ -201,16 +203,16 @@ def _flags(verb: str, arguments: Sequence[str]) -> Iterator[tuple[str, str | Non
 
 
 def read(cls: type[Config], path: Path, trust: Trust | None = None) -> Config:
-    """An instance of the dataclass ``cls`` from a YAML file.
+    """Return an instance of the dataclass ``cls`` from a YAML file.
 
-    ``trust`` decides which classes are imported for it (None: those of this library; any that the
+    ``trust`` decides which classes may be imported (None: those of this library; any class that the
     program has imported may be named).
     """
     return parse(cls, path.name, ["--config", str(path)], trust=trust or Trust())
 
 
 def to_yaml(config: Any) -> str:
-    """The field tree of a dataclass as a YAML document that ``read`` takes back."""
+    """Return the field tree of a dataclass as a YAML document that ``read`` accepts."""
     return dump(_plain(config))
 
 
@@ -240,7 +242,7 @@ def run_verb(
     arguments: Sequence[str] | None = None,
     positional: str = "",
 ) -> None:
-    """Parse, act, and turn what a user can mend into one line and exit status 2."""
+    """Parse and act; turn an error that a user can fix into one line and exit status 2."""
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
     given = sys.argv[1:] if arguments is None else arguments
     written = Written()

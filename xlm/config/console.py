@@ -1,4 +1,4 @@
-"""Standard output as people use it: closed by its reader, or from the start, in any encoding."""
+"""Standard output in practice: a reader that closes it, one already closed, any encoding."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xlm.errors import DataError
 def say(text: str) -> None:
     """Write lines for a person to standard output; raise DataError if it is closed.
 
-    A reader that has seen enough, as in ``| head``, is no error.
+    A reader that stops early, as in ``| head``, is no error.
     """
     if sys.stdout is None:
         raise DataError("standard output is closed: open it, or ask for a file")
@@ -24,9 +24,9 @@ def say(text: str) -> None:
 
 @contextlib.contextmanager
 def console() -> Iterator[None]:
-    """Flush standard output at the end, where a reader that has gone is no error.
+    """Flush standard output at the end; a reader that has gone is no error.
 
-    At the interpreter's end it would be a traceback. Characters that the locale's encoding lacks
+    When the interpreter exits it would be a traceback. Characters that the locale's encoding lacks
     are escaped.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -41,7 +41,7 @@ def console() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _unread() -> Iterator[None]:
-    """Send what nobody reads any more nowhere."""
+    """Send output without a reader to the null device."""
     try:
         yield
     except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""Type hints of settings: whether a value fits one, and how to say in words what was expected."""
+"""Type hints of settings: checks of values, and the expected type in words."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ _WORDS = {
 
 
 def given(hint: Any) -> Any:
-    """The dataclass of ``Dataclass | None``; any other type as it is."""
+    """Return the dataclass of ``Dataclass | None``, or any other type unchanged."""
     inner = [one for one in get_args(hint) if one is not types.NoneType]
     union = get_origin(hint) in (typing.Union, types.UnionType)
     return inner[0] if union and len(inner) == 1 and dataclasses.is_dataclass(inner[0]) else hint
 
 
 def hints(cls: Any) -> dict[str, Any]:
-    """The type of every field."""
+    """Return the type of every field."""
     found = typing.get_type_hints(cls)
     return {field.name: found[field.name] for field in dataclasses.fields(cls) if field.init}
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a YAML value has this type; of types that are not of YAML jsonargparse is judge."""
+    """Return whether a YAML value has this type; jsonargparse judges types that YAML lacks."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return any(fits(value, one) for one in inner)
@@ -60,9 +60,9 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 def check_types(instance: Any) -> None:
-    """Raise ConfigError where a field of a dataclass made in Python is of another type.
+    """Raise ConfigError if a field of a dataclass made in Python has another type.
 
-    Numbers are checked as in a recipe; a path may stand for text, a tuple for a list.
+    Numbers are checked as in a recipe; a path is accepted for text, a tuple for a list.
     """
     try:
         known = hints(type(instance))
@@ -78,7 +78,7 @@ def check_types(instance: Any) -> None:
 
 
 def _as_written(value: Any) -> Any:
-    """A value of Python as YAML would have it."""
+    """Return a value of Python as YAML would have it."""
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, list | tuple):
@@ -87,7 +87,7 @@ def _as_written(value: Any) -> Any:
 
 
 def describe(hint: Any) -> str:
-    """The type in words."""
+    """Return the type in words."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(describe(one) for one in inner)
@@ -111,12 +111,12 @@ def _plural(hint: Any) -> str:
 
 
 def literals(hint: Any) -> list[str]:
-    """Return the words that a type admits, those of each ``Literal`` in a union included."""
+    """Return the words that a type allows, including those of each ``Literal`` in a union."""
     kinds = get_args(hint) if get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     return [str(one) for kind in kinds if get_origin(kind) is Literal for one in get_args(kind)]
 
 
 def renamed(text: str, hint: Any) -> str:
-    """The present word for a value ``code`` or ``code-...``, which is now ``original``; else ""."""
+    """Return the present word, ``original...``, for a value ``code`` or ``code-...``; else ""."""
     word = text.replace("code", "original", 1)
     return word if word != text and word in literals(hint) else ""

@@ -1,7 +1,7 @@
-"""Where each key of a recipe was written, and errors about values that say so.
+"""The place where each key of a recipe was written, and errors about values that name it.
 
-A value of the right type may still be out of range, which the dataclass itself finds out when it is
-built, or a verb when it uses the value. Neither knows files and lines; these are added here.
+A value of the right type may still be out of range; the dataclass finds that out when it is built,
+or a verb when it uses the value. Neither knows files and lines; they are added here.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _LEADING = re.compile(r"[a-z_]+(?:\.[\w-]+)*")
 
 @dataclass(frozen=True)
 class Place:
-    """Where something was written: a key of a file, or a flag."""
+    """The place of something written: a key of a file, or a flag."""
 
     path: Path = ()
     file: str = ""
-    """Empty: a flag."""
+    """Path of the file; empty for a flag."""
 
     def below(self, name: str) -> Place:
         """Return the place of a key below this one."""
@@ -46,20 +46,20 @@ class Place:
 
 
 class Written:
-    """The places of all keys; of one that is written twice (a flag after a file) the last."""
+    """The places of all keys; of a key that is written twice (a flag after a file) the last."""
 
     def __init__(self) -> None:
         self._starts: dict[Path, str] = {}
 
     def note(self, place: Place, node: yaml.Node | None = None) -> None:
-        """Remember where the key of ``place`` is; ``node`` is the key in a file."""
+        """Remember the place of a key; ``node`` is the key in a file."""
         line = f":{node.start_mark.line + 1}" if node is not None else ""
         self._starts[place.path] = f"{place.file}{line}: " if place.file else "--"
 
     def locate(self, error: ConfigError, path: Path, fields: Mapping[str, Any]) -> ConfigError:
         """Return the error of a dataclass at ``path`` with file, line and key in front.
 
-        It is about the first of its ``fields`` that the message names and somebody wrote.
+        Its key is the first of ``fields`` that the message names and that was written.
         """
         message = str(error)
         leading = _LEADING.match(message)
@@ -83,7 +83,7 @@ class Written:
     def locate_later(self, error: ConfigError) -> ConfigError:
         """Return an error of a verb with file and line in front, if it begins with a known key.
 
-        A flag is named by its words alone, which may be those of a sentence.
+        A flag is never matched this way: its name may be a word of any sentence.
         """
         leading = _LEADING.match(str(error))
         if leading is None:
@@ -110,10 +110,10 @@ def locate(
     written: Written,
     class_at: Callable[[Path], type | None],
 ) -> ConfigError:
-    """Return the error that building ``cls`` from ``settings`` gave with the place of its cause.
+    """Return the error from building ``cls`` from ``settings``, with the place of its cause.
 
-    The tree is built again, innermost dataclasses first, to find out which of them refuses;
-    ``class_at`` gives the class that was chosen at a path, None if none was.
+    The tree is built again, innermost dataclasses first, to find the one that raises; ``class_at``
+    gives the class that was chosen at a path, None if none was.
     """
     try:
         _build(cls, settings, (), written, class_at)
@@ -123,7 +123,7 @@ def locate(
 
 
 class _Located(Exception):
-    """Carries a located error out of the tree."""
+    """Carrier of a located error out of the tree."""
 
     def __init__(self, error: ConfigError) -> None:
         super().__init__(str(error))
@@ -161,7 +161,7 @@ def _build(
 
 
 def _has(value: Any, name: str) -> bool:
-    """Whether a mapping has a key; one of jsonargparse's would take dots for levels."""
+    """Return whether a mapping has a key; jsonargparse's own test takes dots for levels."""
     return name in vars(value) if hasattr(value, "__dict__") else name in value
 
 

@@ -1,4 +1,4 @@
-"""YAML read strictly: plain words mean what they look like, and no key is there twice."""
+"""A strict reader of YAML: plain words mean what they look like, and no key occurs twice."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from xlm.errors import MOST_FOREIGN, ConfigError, clipped, one_line
 from xlm.storage import kind_of
 
 MAX_YAML = 1 << 22
-"""Bytes; recipes and the ``config.yaml`` of runs are a thousandth of it."""
+"""Largest size in bytes; recipes and the ``config.yaml`` of runs are a thousandth of it."""
 LARGE = 1 << 16
-"""Characters; more than any recipe by hand."""
+"""Number of characters from which a text is large: more than any recipe written by hand."""
 MANY_BRACKETS = 1000
-"""Where the slower reader takes time that grows with their square."""
+"""Number of brackets from which the slower reader is too slow: its time grows with their square."""
 MOST_VALUES = 1_000_000
-"""Keys and values of a document, aliases written out."""
+"""Largest number of keys and values of a document, with aliases expanded."""
 MOST_SHOWN = 80
-"""Characters of a key."""
+"""Largest number of characters of a key in a message."""
 MOST_DIGITS = 4000
-"""Of a whole number; Python refuses to read 4,301."""
+"""Largest number of digits of a whole number; Python refuses to read 4,301."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain scalars as in YAML 1.2: `no` is text, `10:30` no number, `010` ten; keys are text.
+    """A loader of plain scalars as in YAML 1.2: `no` is text, `10:30` too, `010` ten; keys are
+    text.
 
-    Version 1.1, PyYAML's own, would make a language called `no` false and a schedule a number.
+    PyYAML's own version 1.1 would make a language called `no` false and a schedule a number.
     """
 
     yaml_implicit_resolvers = {}
@@ -53,7 +54,7 @@ class _Loader(yaml.SafeLoader):
         return {str(k.value): self.construct_object(v, deep=deep) for k, v in node.value}
 
     def construct_int(self, node: Any) -> int:
-        """Decimal, whatever zeros it starts with, or hexadecimal."""
+        """Read a decimal number, with any leading zeros, or a hexadecimal one."""
         text = str(node.value).replace("_", "")
         if len(text) > MOST_DIGITS:
             raise yaml.MarkedYAMLError(
@@ -79,14 +80,14 @@ for _tag, _pattern, _first in (
 
 
 class _LargeLoader(getattr(yaml, "CBaseLoader", yaml.BaseLoader)):  # type: ignore[misc]
-    """Composes ten times as fast, where PyYAML has its C library; for other messages' sake only
-    what is large."""
+    """A loader ten times as fast, if PyYAML has its C library; used only for large texts, because
+    its error messages differ."""
 
     yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 
 
 class _Dumper(yaml.SafeDumper):
-    """Puts in quotes what either version of YAML would take for something else than text."""
+    """A dumper that quotes text which either version of YAML would read as something else."""
 
     yaml_implicit_resolvers = {
         first: [*yaml.SafeDumper.yaml_implicit_resolvers.get(first, []), *own]
@@ -98,25 +99,25 @@ class _Dumper(yaml.SafeDumper):
 
 
 def load(text: str) -> Any:
-    """The value of a YAML document; raises yaml.YAMLError."""
+    """Return the value of a YAML document; raise yaml.YAMLError if it is invalid."""
     node = compose(text)
     return None if node is None else value(node)
 
 
 def dump(value: Any, *, ascii: bool = False) -> str:
-    """A YAML document that ``load`` takes back, and so does every other reader of YAML.
+    """Return a YAML document that ``load`` and every other reader of YAML understand.
 
-    With ``ascii`` every other character is escaped.
+    With ``ascii`` all other characters are escaped.
     """
     text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=not ascii)
     return text
 
 
 def compose(text: str) -> yaml.Node | None:
-    """The nodes of a YAML document, which know their lines; None where it is empty.
+    """Return the nodes of a YAML document, which know their lines; None if it is empty.
 
-    Raises yaml.YAMLError for one that is none, nests too deep, or whose aliases would repeat parts
-    of it until they fill the memory.
+    Raises yaml.YAMLError if it is invalid, is nested too deeply, or has aliases that would repeat
+    parts of it until they fill the memory.
     """
     try:
         is_large = len(text) > LARGE or text.count("[") + text.count("{") > MANY_BRACKETS
@@ -130,7 +131,7 @@ def compose(text: str) -> yaml.Node | None:
 
 
 def _check_size(node: yaml.Node, sizes: dict[int, int], above: set[int]) -> int:
-    """Return how many values a node is, aliases written out; raise yaml.YAMLError if too many."""
+    """Return the number of values in a node, aliases expanded; raise yaml.YAMLError if too many."""
     if id(node) in above:
         raise yaml.MarkedYAMLError(
             problem="an alias stands inside what it names", problem_mark=node.start_mark
@@ -150,7 +151,7 @@ def _check_size(node: yaml.Node, sizes: dict[int, int], above: set[int]) -> int:
 
 
 def value(node: yaml.Node) -> Any:
-    """What ``load`` would make of a node; raises yaml.YAMLError."""
+    """Return a node's value as ``load`` does; raise yaml.YAMLError if it is invalid."""
     try:
         return _Loader("").construct_document(node)
     except (RecursionError, MemoryError):
@@ -162,15 +163,15 @@ def value(node: yaml.Node) -> Any:
 
 
 def compose_file(path: str) -> yaml.Node | None:
-    """The nodes of a file; raises ConfigError, with file and line, where it is no YAML."""
+    """Return the nodes of a file; raise ConfigError, with file and line, if it is not YAML."""
     return compose_text(read_text(path), path)
 
 
 def read_text(path: str) -> str:
-    """Return the text of a YAML file, which is UTF-8 whatever the locale.
+    """Return the text of a YAML file, read as UTF-8 in any locale.
 
     A pipe, such as ``<(sed ... recipe.yaml)``, is read to its end. Raises ConfigError if the file
-    cannot be read, is another thing than a file or a pipe, or is too large for a recipe.
+    cannot be read, is neither a file nor a pipe, or is too large for a recipe.
     """
     if "\0" in path:
         raise ConfigError(f"{path!r}: a NUL is no part of a name: expected a YAML file")
@@ -193,11 +194,11 @@ def read_text(path: str) -> str:
 
 
 def compose_text(text: str, path: str) -> yaml.Node | None:
-    """``compose_file`` of a text that was read from ``path``."""
+    """Return the nodes of a text that was read from ``path``; see ``compose_file``."""
     try:
         node = compose(text)
         if node is not None:
-            value(node)  # for keys that are there twice
+            value(node)  # for keys that occur twice
         return node
     except yaml.YAMLError as error:
         _refuse(path, error)

@@ -1,4 +1,4 @@
-"""Which classes a YAML file may name: that depends on who wrote it.
+"""Trust in YAML files: the classes that a file may name depend on who wrote it.
 
 a recipe (``--config``, flags)    any class; the current folder is searched too: a recipe is code
 a file of a run or of a model     classes of ``xlm.objectives`` and ``xlm.tasks``, those that the
@@ -22,17 +22,17 @@ _OWN = re.compile(r"xlm\.(objectives|tasks)(\.[a-z_]+)*\.[A-Z][A-Za-z0-9]*")
 
 
 class Untrusted(ConfigError):
-    """A class that a file may not name; the message is the reason, without the file."""
+    """Raised for a class that a file may not name; the message is the reason, without the file."""
 
 
 @dataclass(frozen=True)
 class Trust:
-    """Decides which class paths are imported; the default is that of a file from elsewhere."""
+    """The rule for importing class paths; the default is that of a file from elsewhere."""
 
     folder: str | None = None
-    """The folder whose modules may be imported beside those that are imported already."""
+    """The folder whose modules may be imported in addition to those imported already."""
     anything: bool = False
-    """Whether every module that Python finds may be imported: the file is a recipe."""
+    """True if every module that Python finds may be imported: the file is a recipe."""
 
     @classmethod
     def of_recipe(cls) -> Trust:
@@ -42,8 +42,8 @@ class Trust:
     def find(self, path: str) -> Any:
         """Return the object at the dotted path ``path``, whose module is imported if it may be.
 
-        Raises Untrusted if it may not be, ImportError if there is no such module, AttributeError if
-        the module has no such name.
+        Raises Untrusted if it may not be imported, ImportError if there is no such module,
+        AttributeError if the module has no such name.
         """
         module, _, name = path.rpartition(".")
         # Not `getattr` alone: a module may import others when it is asked for a name.
@@ -57,7 +57,7 @@ class Trust:
         return getattr(importlib.import_module(module), name)
 
     def _refuse_foreign(self, module: str) -> None:
-        """Raise Untrusted unless ``module`` lies in the folder that is trusted."""
+        """Raise Untrusted unless ``module`` lies in the trusted folder."""
         top = module.partition(".")[0]
         if self.folder is None:
             raise Untrusted(
@@ -90,6 +90,6 @@ def is_own(path: Any) -> bool:
 
 
 def _place(spec: Any) -> str:
-    """Return the folder that holds a module or a package, "" if that is no folder."""
+    """Return the folder that holds a module or a package, or "" if it is not a folder."""
     first = next(iter(spec.submodule_search_locations or ()), spec.origin)
     return os.path.dirname(str(first or ""))

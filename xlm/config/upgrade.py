@@ -1,7 +1,8 @@
-"""Resolved settings of older versions in the words of today.
+"""Upgrade of the resolved settings of older versions to the words of today.
 
-A recipe that a person writes is refused with the new word, so that it is learned. The settings in a
-run's folder or checkpoint are nobody's to edit: they are upgraded when they are read.
+A recipe written by a person is rejected with the new word, so that its author learns it. The
+settings in a run's folder or checkpoint are not edited by people: they are upgraded when they are
+read.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from xlm.config.hints import given, hints, renamed
 
 
 def upgraded(tree: Any, hint: Any) -> Any:
-    """Return settings as YAML has them, for the type ``hint``, in the words of today.
+    """Return settings, as read from YAML for the type ``hint``, in the words of today.
 
     ``code`` became ``original``, and settings that only the original XLM has moved to classes of
-    their own: a class with such a setting is replaced by the one that has it.
+    their own: a class with such a setting is replaced by its subclass that has it.
     """
     hint = given(hint)
     if isinstance(tree, str):

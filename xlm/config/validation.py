@@ -1,7 +1,7 @@
-"""Recipes as people write them: YAML read strictly, every key and value checked where it stands.
+"""Recipes as people write them: YAML read strictly, every key and value checked in its place.
 
-jsonargparse checks too, but its messages span lines and do not say where in a file a mistake is;
-so what reaches it was checked here, key by key, against the field tree of a dataclass.
+jsonargparse checks too, but its messages span lines and do not give the place of a mistake in a
+file; so its input is checked here first, key by key, against the field tree of a dataclass.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ MOST_LISTED = 16
 
 
 class Checker:
-    """Checks what is written for the dataclass ``cls``, files first, then flags.
+    """A check of settings for the dataclass ``cls``, files first, then flags.
 
-    A field whose type is an abstract dataclass takes ``{class_path: NAME, init_args: {...}}``, the
-    name of a subclass that is imported or a dotted path, which ``trust`` has to allow.
+    A field whose type is an abstract dataclass takes ``{class_path: NAME, init_args: {...}}``: the
+    name of a subclass that is imported, or a dotted path that ``trust`` must allow.
     """
 
     def __init__(self, cls: type, trust: Trust | None = None):
@@ -53,14 +53,14 @@ class Checker:
         self._places: dict[tuple[str, ...], tuple[Place, yaml.Node | None]] = {}
         self.written = Written()
         self.texts: dict[str, str] = {}
-        """The content of every file in ASCII, by its path: a pipe can be read once."""
+        """The content of every file in ASCII, by its path: a pipe can be read only once."""
 
     def file(self, path: str | Path) -> None:
-        """Raises ConfigError, with file and line, for what cannot be in the YAML file ``path``."""
+        """Raise ConfigError, with file and line, for an error in the YAML file ``path``."""
         self._file(str(path), self.cls, ())
 
     def flag(self, name: str, text: str | None) -> None:
-        """Raises ConfigError unless ``--NAME=TEXT`` (no text: nothing follows) is a field."""
+        """Raise ConfigError unless ``--NAME=TEXT`` (no text: nothing follows) is a field."""
         place, hint = Place(), self.cls
         for part in name.removesuffix("+").split("."):
             if _is_open(hint):
@@ -84,11 +84,11 @@ class Checker:
         self._check(node or yaml.ScalarNode("tag:yaml.org,2002:null", ""), hint, place)
 
     def located(self, error: ConfigError, settings: Any) -> ConfigError:
-        """Return the error that ``settings``, checked here, gave with the place of its cause."""
+        """Return the error from ``settings``, checked here before, with the place of its cause."""
         return locate(error, self.cls, settings, self.written, self._classes.get)
 
     def finish(self) -> None:
-        """Raises ConfigError where a field without a default was given nowhere."""
+        """Raise ConfigError if a field without a default was never given."""
         for path, cls in [((), self.cls), *self._classes.items()]:
             needed = [
                 f.name
@@ -183,7 +183,7 @@ class Checker:
         return self._classes[place.path]
 
     def _descend(self, hint: Any, name: str, place: Place, key: yaml.Node | None = None) -> Any:
-        """The type of ``name`` below a dataclass or mapping; raises ConfigError if there is none"""
+        """Return the type of ``name`` below a dataclass or mapping, or raise ConfigError."""
         if get_origin(hint) is dict:
             self.written.note(place.below(name), key)
             return get_args(hint)[1]
@@ -203,7 +203,7 @@ class Checker:
         place.below(name).refuse(None, f"no such flag{close or expected}")
 
     def _elsewhere(self, name: str) -> str:
-        """A field of that name anywhere in the tree."""
+        """Return advice that names a field of this name elsewhere in the tree."""
         roots = [((), self.cls), *self._classes.items()]
         paths = [".".join(path) for root, cls in roots for path in _paths(cls, root)]
         found = [path for path in paths if path.rpartition(".")[2] == name.rpartition(".")[2]]
@@ -211,7 +211,7 @@ class Checker:
 
 
 def _resolve(name: str, base: Any, place: Place, node: yaml.Node | None, trust: Trust) -> type:
-    """The concrete subclass of ``base`` called ``name``, or at that dotted path."""
+    """Return the concrete subclass of ``base`` called ``name``, or at that dotted path."""
     classes = {cls.__name__: cls for cls in subclasses(base) if not inspect.isabstract(cls)}
     if name in classes:
         return classes[name]
@@ -238,7 +238,7 @@ def _resolve(name: str, base: Any, place: Place, node: yaml.Node | None, trust: 
 
 
 def _is_file(text: str) -> bool:
-    """Whether a text is the path of a file or a pipe; one with a NUL is none."""
+    """Return whether a text is the path of a file or a pipe; one with a NUL is not."""
     return "\0" not in text and os.path.exists(text) and not os.path.isdir(text)
 
 
@@ -247,9 +247,10 @@ def _is(value: Any, base: Any) -> bool:
 
 
 def _is_settled(cls: Any, name: str, node: yaml.Node, place: Place) -> bool:
-    """Whether a key is a setting that ``cls`` gave to a subclass, at its default: nothing is to do.
+    """Return whether a key is a setting that ``cls`` gave to a subclass, at its default.
 
-    Raises ConfigError, naming the subclass, for another value: this class cannot do as it says.
+    Such a key needs no action. Raises ConfigError, naming the subclass, for another value, which
+    this class does not support.
     """
     value, own = _value(node), hints(cls)
     if is_moved_default(cls, name, value):
@@ -283,7 +284,7 @@ def _expected_class(base: type) -> str:
 
 
 def _is_open(hint: Any) -> bool:
-    """Whether any subclass may stand here."""
+    """Return whether any subclass is allowed here."""
     return dataclasses.is_dataclass(hint) and inspect.isabstract(hint)
 
 
@@ -311,7 +312,7 @@ def _listed(names: Sequence[str] | Mapping[str, Any]) -> str:
 
 
 def _advice(node: yaml.Node, hint: Any) -> str:
-    """What to write instead, where a slip is common."""
+    """Return advice on a common slip."""
     text = str(node.value) if isinstance(node, yaml.ScalarNode) else ""
     kinds = get_args(hint) if get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     if text and str in kinds:
@@ -332,7 +333,7 @@ def _value(node: yaml.Node) -> Any:
 
 
 def _show(node: yaml.Node, value: Any) -> str:
-    """What was written, cut where it is long."""
+    """Return the written value, cut if it is long."""
     if isinstance(node, yaml.ScalarNode):
         text = repr(node.value) if node.value else "nothing"
     else:

@@ -1,8 +1,8 @@
-"""Normalized text to corpora on disk, in constant memory, with all cores.
+"""Binarization of normalized text into corpora on disk, in constant memory, with all cores.
 
     rows --chunks--> worker processes (encode) --in order--> CorpusWriter(s) --> order.bin
 
-At any time a bounded number of chunks is on its way, whatever the length of the text.
+At any time a bounded number of chunks is in flight, however long the text.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from xlm.text.tokenizers.tokenizer import Tokenizer
 CHUNK_ROWS = 1000
 CHUNK_CHARACTERS = 1 << 20
 CHUNKS_AHEAD = 3
-"""Chunks on their way for each worker: enough that none waits, few enough to need no memory."""
+"""Chunks in flight for each worker: enough that none waits, few enough to need little memory."""
 CHUNKS_HERE = 8
-"""Text of no more chunks is encoded in this process: sooner than others would have started."""
+"""Largest number of chunks that this process encodes itself, faster than starting others."""
 
 Row = tuple[str, ...]
 Progress = Callable[[int], object]
@@ -57,7 +57,7 @@ class Encoded:
     bytes: NDArray[np.int64]
 
     def only(self, kept: NDArray[np.bool_]) -> Encoded:
-        """The rows that are ``kept`` (bool ``[rows]``)."""
+        """Return the rows that are ``kept`` (bool ``[rows]``)."""
         return Encoded(
             self.ids[np.repeat(kept, self.lengths)],
             self.lengths[kept],
@@ -86,7 +86,7 @@ def binarize(
 
     ``num_workers`` processes encode (1 or less, or little text: this one); each receives
     ``tokenizer`` once, which must pickle. ``progress`` is called with the number of lines of each
-    chunk that is done. Raises DataError as ``CorpusWriter`` does, and where a worker is killed.
+    finished chunk. Raises DataError as ``CorpusWriter`` does, and if a worker is killed.
     """
     with CorpusWriter(path, language=language, tokenizer=tokenizer, replace=replace) as writer:
         rows = ((line,) for line in lines)
@@ -126,7 +126,7 @@ def binarize_pairs(
 def _pairs_writer(
     path: Path | str, languages: Sequence[str], tokenizer: Tokenizer, replace: bool
 ) -> Iterator[tuple[Path, list[CorpusWriter], ExitStack]]:
-    """A staged folder, a writer for each side, and the stack that finishes these."""
+    """Yield a staged folder, a writer for each side, and the stack that finishes the writers."""
     with atomic_directory(path, replace=replace) as folder, ExitStack() as stack:
         writers = [
             stack.enter_context(CorpusWriter(folder / side, language=name, tokenizer=tokenizer))
@@ -142,7 +142,7 @@ def _encode_all(
     num_workers: int,
     progress: Progress | None,
 ) -> Iterator[list[Encoded]]:
-    """The sides of every chunk in order."""
+    """Yield the sides of every chunk in order."""
     waiting: deque[tuple[int, Future[list[Encoded]]]] = deque()
 
     def next_done() -> list[Encoded]:
@@ -193,10 +193,10 @@ def _executor(tokenizer: Tokenizer, num_workers: int) -> Executor:
 
 
 class _Processes(ProcessPoolExecutor):
-    """Processes that do not run the caller's main module again, as spawned ones do.
+    """Worker processes that do not run the caller's main module again, as spawned ones do.
 
     So a script needs no ``if __name__ == "__main__"``, a program read from standard input works,
-    and nothing is imported (torch, most of all) but what encodes.
+    and only the code that encodes is imported (above all no torch).
     """
 
     def __init__(self, tokenizer: Tokenizer, num_workers: int):
@@ -224,13 +224,13 @@ class _Processes(ProcessPoolExecutor):
 
 
 class _Here(Executor):
-    """Runs each chunk at once in this process."""
+    """An executor that runs each chunk at once in this process."""
 
     def __init__(self, tokenizer: Tokenizer):
         self._tokenizer = tokenizer
 
     def submit(self, task: Any, /, texts: Any) -> Future[Any]:  # type: ignore[override]
-        """Encode ``texts`` now; what it raises comes out of the future, as from a process."""
+        """Encode ``texts`` now; the future raises the errors, as it does with a process."""
         future: Future[list[Encoded]] = Future()
         try:
             future.set_result([encode_side(lines, self._tokenizer) for lines in texts])
@@ -249,7 +249,7 @@ def _set_up_worker(tokenizer: Tokenizer) -> None:
 
 
 def _end_with_parent() -> None:
-    """Wait until the process that wants the ids is gone, however it ended, and end this one."""
+    """Wait until the process that wants the ids has ended for any reason, and end this one."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])
@@ -262,7 +262,7 @@ def _encode_chunk(texts: list[list[str]]) -> list[Encoded]:
 
 
 def encode_side(lines: Sequence[str], tokenizer: Tokenizer) -> Encoded:
-    """Ids and sizes of some lines; each line end counts as one word, character and byte."""
+    """Return ids and sizes of lines; each line end counts as one word, character and byte."""
     sentences = tokenizer.encode_lines(lines)
     lengths = np.array([len(ids) + 1 for ids in sentences], dtype=np.int64)
     flat = np.empty(int(lengths.sum()), dtype=np.int64)

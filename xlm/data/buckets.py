@@ -1,4 +1,4 @@
-"""Rows of like length padded to few lengths, and their batches in an order computed in place.
+"""Rows of similar length padded to few lengths, and their batches in a computed order.
 
 Rows sorted by length are cut into buckets; a bucket has one padded length and one number of rows in
 a batch. An epoch permutes the (bucket, batch) slots, and the rows inside each bucket; any batch of
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from xlm.rng import Part, Permutation
 
 MOST_CANDIDATES = 1024
-"""Above so many distinct lengths, only multiples of a step are tried as padded lengths."""
+"""Number of distinct lengths above which only multiples of a step are tried as padded lengths."""
 
 
 def best_lengths(histogram: NDArray[np.int64], num_lengths: int) -> list[int]:
-    """The at most ``num_lengths`` padded lengths with the fewest padded cells in all.
+    """Return at most ``num_lengths`` padded lengths with the fewest padded cells in total.
 
     ``histogram`` is int64 ``[longest + 1]``: the number of rows of each length. Exact (a dynamic
     program over the lengths that occur, O(num_lengths * lengths**2)) up to ``MOST_CANDIDATES``
@@ -51,7 +51,7 @@ def best_lengths(histogram: NDArray[np.int64], num_lengths: int) -> list[int]:
 
 
 def _backtrack(lengths: NDArray[np.int64], choices: list[NDArray[np.int64]]) -> list[int]:
-    """The chosen lengths, ascending; choice 0 means that one length fewer is as good."""
+    """Return the chosen lengths, ascending; choice 0 means that one length fewer is as good."""
     chosen = []
     j = len(lengths)
     for choice in reversed(choices):
@@ -73,10 +73,10 @@ class Slot:
 class Buckets:
     """Batches of rows sorted by length; ``batch(k, epoch)`` in O(rows of the batch).
 
-    ``histogram`` is int64: how many rows of each padded-in length, in the sorted order; ``lengths``
-    ascending padded lengths, the last at least the longest row. A batch holds
-    ``max(1, tokens_per_batch // length)`` rows, at most ``most_rows``; only a bucket's last is
-    shorter.
+    ``histogram`` is int64: the number of rows of each length, special tokens included, in the
+    sorted order; ``lengths`` ascending padded lengths, the last at least the longest row. A batch
+    holds ``max(1, tokens_per_batch // length)`` rows, at most ``most_rows``; only a bucket's last
+    is shorter.
     """
 
     def __init__(
@@ -103,11 +103,11 @@ class Buckets:
         """Cells of an epoch, padding included."""
 
     def in_order(self, k: int) -> Slot:
-        """Batch ``k`` of the one pass in order of length."""
+        """Return batch ``k`` of the one pass in order of length."""
         return self._slot(k, None)
 
     def shuffled(self, k: int, *address: Part) -> Slot:
-        """Batch ``k >= 0`` of an endless pass, each epoch in its own order at ``address``."""
+        """Return batch ``k >= 0`` of an endless pass, each epoch in an order from ``address``."""
         epoch, place = divmod(k, self.num_slots)
         slot = Permutation(self.num_slots, *address, "order", epoch)(np.array([place]))
         return self._slot(int(slot[0]), (*address, "bucket", epoch))

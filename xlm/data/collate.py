@@ -1,4 +1,4 @@
-"""From examples to padded arrays: what every objective's ``collate`` shares.
+"""Padded arrays from examples: the part that every objective's ``collate`` shares.
 
 Axes: ``B`` rows, ``T`` positions.
 """
@@ -17,7 +17,7 @@ from xlm.data.streams import Examples
 from xlm.text.tokenizers.tokenizer import Wrapped
 
 TARGETS_MULTIPLE = 8
-"""``predict`` is padded to a multiple of this, so that shapes repeat and tensor cores are fed."""
+"""Multiple that ``predict`` is padded to, so that shapes repeat and tensor cores are used well."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class Cells:
     lengths: NDArray[np.int64]
 
     def shifted(self) -> Cells:
-        """All but the last column, and each row one cell shorter: a causal model's input."""
+        """Return all but the last column, and each row one cell shorter: a causal model's input."""
         arrays = (self.tokens, self.positions, self.langs, self.segments)
         tokens, positions, langs, segments = (np.ascontiguousarray(a[:, :-1]) for a in arrays)
         return Cells(tokens, positions, langs, segments, self.lengths - 1)
 
     @property
     def real(self) -> NDArray[np.bool_]:
-        """bool ``[B, T]``: the cells that are not padding."""
+        """Cells that are not padding, bool ``[B, T]``."""
         return np.arange(self.tokens.shape[1]) < self.lengths[:, None]
 
     def batch(
@@ -50,7 +50,7 @@ class Cells:
         source: Batch | None = None,
         multiple: int = TARGETS_MULTIPLE,
     ) -> Batch:
-        """These cells as a ``Batch`` that predicts ``targets`` at the flat cells ``predict``."""
+        """Return the ``Batch`` of these cells, with ``targets`` at the flat cells ``predict``."""
         filler = -len(predict) % multiple
         return Batch(
             tokens=torch.from_numpy(self.tokens),
@@ -66,7 +66,7 @@ class Cells:
 
 
 def pad(wrapped: Sequence[Wrapped], language_ids: Sequence[int], length: int, pad_id: int) -> Cells:
-    """Rows of tokens, positions and segments, padded on the right to ``length``.
+    """Return rows of tokens, positions and segments, padded on the right to ``length``.
 
     ``language_ids`` holds the language of segment 0 and, for pairs, of segment 1; padding takes the
     last one.
@@ -86,7 +86,7 @@ def pad(wrapped: Sequence[Wrapped], language_ids: Sequence[int], length: int, pa
 
 
 def pad_text(examples: Examples) -> Cells:
-    """Rows cut from a stream of text: no special tokens are added, only the last row is padded."""
+    """Return rows cut from text, without special tokens; only the last row is padded."""
     stream = examples.stream
     lengths = np.array([len(row) for row in examples.first], dtype=np.int64)
     shape = (len(lengths), examples.length)
@@ -99,7 +99,7 @@ def pad_text(examples: Examples) -> Cells:
 
 
 def pad_pairs(examples: Examples, layout: str) -> Cells:
-    """Sentences or pairs with the special tokens of ``layout`` (see ``Tokenizer.wrap``)."""
+    """Return sentences or pairs with the special tokens of ``layout`` (see ``Tokenizer.wrap``)."""
     stream = examples.stream
     wrapped = [
         stream.tokenizer.wrap(first, examples.second[row] if examples.second else None, layout)

@@ -1,4 +1,4 @@
-"""Everything that one tokenizer made of one collection of text: a folder, or the same in memory.
+"""All corpora that one tokenizer made of one collection of text: a folder, or in memory.
 
 corpora.json                      format version, tokenizer's digest, languages and their ids, the
                                   SHA-256 of the tokenizer's files and of each header
@@ -61,7 +61,7 @@ class Corpora:
     ):
         self.tokenizer = tokenizer
         self.languages = Languages(languages)
-        """The id of each language, by name."""
+        """Id of each language, by name."""
         self._where = where
         self._folder: Path | None = None
         self._texts: dict[Key, Corpus | None] = dict(texts or {})
@@ -69,7 +69,7 @@ class Corpora:
         self._counts: NDArray[np.int64] | None = None
         self._unigrams: dict[str, NDArray[np.float64]] = {}
         self.kept: dict[Any, Any] = {}
-        """What tasks made of their files, kept for the next run on the same corpora."""
+        """Results that tasks made from their files, kept for the next run on the same corpora."""
 
     @classmethod
     def open(
@@ -79,7 +79,7 @@ class Corpora:
         *,
         languages: Mapping[str, int] | None = None,
     ) -> Corpora:
-        """The corpora in ``folder``; each is mapped when it is first asked for.
+        """Return the corpora in ``folder``; each is mapped on first use.
 
         Without ``tokenizer`` the one in ``folder/tokenizer`` is loaded. ``languages`` gives the ids
         by name that a model knows, in place of the folder's own. Raises DataError if the folder
@@ -115,9 +115,9 @@ class Corpora:
         return corpora
 
     def renumbered(self, languages: Mapping[str, int]) -> Corpora:
-        """The same corpora with the ids that a model knows the languages by.
+        """Return the same corpora with a model's ids of the languages.
 
-        Raises ConfigError naming the languages that have none there.
+        Raises ConfigError naming the languages that have no id there.
         """
         otherwise = f"give other data than {self._where}"
         match_languages(languages, sorted(self.languages), otherwise=otherwise)
@@ -131,7 +131,10 @@ class Corpora:
         return self._folder
 
     def text(self, split: str, language: str) -> Corpus:
-        """The text of ``language``; DataError listing what there is where it is missing."""
+        """Return the text of ``language``.
+
+        Raises DataError, listing the existing texts, if it is missing.
+        """
         if (split, language) not in self._texts:
             self._refuse("text", split, language, self._texts)
         return self._get(self._texts, (split, language), Corpus)
@@ -140,7 +143,7 @@ class Corpora:
         """Return the pairs of ``en-hi``, or of ``hi-en``: the same with the sides exchanged.
 
         Raises ConfigError for a name that is no pair of the languages, DataError if ``split`` has
-        none of it.
+        no such pair.
         """
         swapped = str(self.languages.pair(pair).reversed)
         if (split, pair) in self._pairs:
@@ -150,7 +153,7 @@ class Corpora:
         self._refuse("pairs", split, pair, self._pairs)
 
     def names(self, split: str) -> dict[str, list[str]]:
-        """What there is of ``split``, under ``texts`` and ``pairs``."""
+        """Return the names in ``split``, under ``texts`` and ``pairs``."""
         parts: dict[str, Iterable[Key]] = {"texts": self._texts, "pairs": self._pairs}
         return {
             part: sorted(name for found, name in keys if found == split)
@@ -158,7 +161,7 @@ class Corpora:
         }
 
     def describe(self) -> str:
-        """A line a corpus: split, name, kind, sentences and tokens."""
+        """Return a line for each corpus: split, name, kind, sentences and tokens."""
         lines = []
         for split in SPLITS:
             names = self.names(split)
@@ -172,7 +175,7 @@ class Corpora:
         return "\n".join(lines)
 
     def counts(self) -> NDArray[np.int64]:
-        """How often each id occurs in all training text and pairs (int64 ``[V]``, read-only)."""
+        """Return the count of each id in all training text and pairs (int64 ``[V]``, read-only)."""
         if self._counts is None:
             counts = np.zeros(self.tokenizer.vocab_size, dtype=np.int64)
             for corpus in self._training():
@@ -182,10 +185,10 @@ class Corpora:
         return self._counts
 
     def unigram(self, language: str) -> NDArray[np.float64]:
-        """Nats of each id under the add-one unigram model of ``language`` (float64 ``[V]``).
+        """Return each id's nats under the add-one unigram model of ``language``, float64 ``[V]``.
 
-        Fitted on its training text, end symbols included; where there is none, on its sides of the
-        training pairs. Raises DataError where there is neither.
+        Fitted on its training text, end symbols included, or, if it has none, on its sides of the
+        training pairs. Raises DataError if there is neither.
         """
         if language not in self._unigrams:
             counts = np.zeros(self.tokenizer.vocab_size, dtype=np.int64)
@@ -244,7 +247,7 @@ def write_header(
 ) -> None:
     """Write ``folder``'s ``corpora.json``; the corpora and the tokenizer are written before it.
 
-    Corpora that come later are opened too, but nobody notices if one takes another's place.
+    Corpora that are added later can be opened too, but swapping one for another is not noticed.
     """
     folder = Path(folder)
     make_folder(folder)

@@ -29,13 +29,14 @@ from xlm.text.tokenizers.tokenizer import Ids, Tokenizer
 FORMAT_VERSION = 1
 FILES = ("ids.bin", "offsets.bin", "counts.bin")
 CHECKED_AT_OPENING = 1 << 22
-"""Tokens; the structure of a larger corpus is checked by ``xlm.data.verification`` alone."""
+"""Number of tokens up to which opening a corpus checks its structure; see
+``xlm.data.verification``."""
 _SIZES = ("sentences", "tokens", "words", "characters", "bytes")
 _KEYS = ("language", "dtype", "vocab_size", "tokenizer", "dropped", *_SIZES)
 
 
 def id_type(vocab_size: int) -> np.dtype[Any]:
-    """The smallest type that holds every id."""
+    """Return the smallest type that holds every id."""
     return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
 
 
@@ -59,17 +60,17 @@ class Corpus:
         self.offsets = offsets
         """int64 ``[sentences + 1]``."""
         self.counts = counts
-        """int64 ``[vocab_size]``: how often each id occurs."""
+        """int64 ``[vocab_size]``: the number of times each id occurs."""
         self.language = language
         self.tokenizer_digest = tokenizer_digest
         self.text_size = text_size
         self.dropped = dict(dropped or {})
-        """Lines left out when it was prepared, by reason."""
+        """Number of lines left out in preparation, by reason."""
         self._where = f"the text of {language}" if where is None else str(where)
 
     @classmethod
     def open(cls, path: Path | str, tokenizer: Tokenizer | None = None) -> Corpus:
-        """Map the corpus in folder ``path``; of a large one nothing is read but its header.
+        """Map the corpus in folder ``path``; for a large one only the header is read.
 
         Raises DataError if a file is missing, truncated, damaged or of another format, or if
         ``tokenizer`` is given and is not the one that made the ids.
@@ -106,10 +107,10 @@ class Corpus:
         return corpus
 
     def check_structure(self, tick: Callable[[], None] = lambda: None) -> None:
-        """Raise DataError unless the arrays fit each other: what a damage without hashes shows.
+        """Raise DataError unless the arrays fit each other, which needs no hashes.
 
-        Sentences follow each other and end with one symbol, and the counts are those of the ids.
-        Reads everything; ``tick`` is called now and then.
+        Sentences must follow each other and end with one symbol, and the counts must be those of
+        the ids. Reads everything; ``tick`` is called now and then.
         """
         folder = Path(self._where).parent
         for start in range(0, len(self.offsets) - 1, CHUNK):
@@ -147,9 +148,9 @@ class Corpus:
         characters: int | None = None,
         bytes: int | None = None,
     ) -> Corpus:
-        """A corpus in memory from ids without end symbols.
+        """Return a corpus in memory from ids without end symbols.
 
-        Sizes that are not given are not known (0): no figure is per word, character or byte.
+        Sizes that are not given are unknown (0): no figure is per word, character or byte.
         """
         rows = [np.asarray(sentence, dtype=np.int64) for sentence in sentences]
         lengths = np.array([len(row) + 1 for row in rows], dtype=np.int64)
@@ -169,23 +170,23 @@ class Corpus:
         )
 
     def __len__(self) -> int:
-        """Number of sentences."""
+        """Return the number of sentences."""
         return len(self.offsets) - 1
 
     def __getitem__(self, index: int) -> Ids:
         return self.sentence(index)
 
     def sentence(self, index: int) -> Ids:
-        """Sentence ``index`` (int64 ``[length]``, without its end symbol)."""
+        """Return sentence ``index`` (int64 ``[length]``, without its end symbol)."""
         if not 0 <= index < len(self):
             raise IndexError(f"sentence {index} of {len(self)}")
         return self.tokens(slice(self.offsets[index], self.offsets[index + 1] - 1))
 
     def tokens(self, cells: slice | NDArray[np.int64]) -> Ids:
-        """The ids at ``cells`` (int64, of the same shape), end symbols included.
+        """Return the ids at ``cells`` (int64, of the same shape), end symbols included.
 
-        Raises DataError for an id that the vocabulary has not: the file was damaged, which its size
-        does not show.
+        Raises DataError for an id that is not in the vocabulary: the file is damaged, which its
+        size does not show.
         """
         ids = self.ids[cells].astype(np.int64)
         if ids.size and int(ids.max()) >= len(self.counts):
@@ -196,7 +197,7 @@ class Corpus:
         return ids
 
     def sentences(self, indices: NDArray[np.int64]) -> list[Ids]:
-        """Several sentences (int64 arrays without end symbols) by one gather."""
+        """Return several sentences (int64 arrays without end symbols) by one gather."""
         starts = self.offsets[indices]
         lengths = self.offsets[indices + 1] - starts - 1
         ends = np.cumsum(lengths)
@@ -206,7 +207,7 @@ class Corpus:
         return [flat[a:b] for a, b in zip(borders[:-1], borders[1:], strict=True)]
 
     def lengths(self, start: int = 0, end: int | None = None) -> NDArray[np.int64]:
-        """Lengths of sentences ``start`` to ``end``, without end symbols (int64)."""
+        """Return the lengths of sentences ``start`` to ``end``, without end symbols (int64)."""
         end = len(self) if end is None else end
         return np.diff(self.offsets[start : end + 1]) - 1
 
@@ -221,7 +222,7 @@ def check_digest(path: Path, found: str, tokenizer: Tokenizer) -> None:
 
 
 def count_ids(ids: NDArray[Any], vocab_size: int) -> NDArray[np.int64]:
-    """How often each id occurs (int64 ``[vocab_size]``); DataError for an id outside."""
+    """Return the count of each id (int64 ``[vocab_size]``); raise DataError for an id outside."""
     if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < vocab_size:
         raise DataError(
             f"the text has ids from {ids.min()} to {ids.max()}, the tokenizer 0 to "
@@ -237,9 +238,9 @@ def _marks(positions: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
 
 
 class CorpusWriter:
-    """Writes a corpus as a stream; the folder appears when the ``with`` block ends well.
+    """A writer of a corpus as a stream; the folder appears when the ``with`` block ends well.
 
-    Raises DataError where ``path`` exists (unless ``replace``) and where the disk is full.
+    Raises DataError if ``path`` exists (unless ``replace``) and if the disk is full.
     """
 
     def __init__(
@@ -278,7 +279,7 @@ class CorpusWriter:
     def add(self, ids: NDArray[Any], lengths: NDArray[np.int64], text_size: TextSize) -> None:
         """Add sentences: their ids in a row, each with its end symbol, and their lengths with it.
 
-        ``text_size`` is theirs; its sentences and tokens are recomputed.
+        ``text_size`` is their size; its sentences and tokens are recomputed.
         """
         self._counts += count_ids(ids, self._vocab_size)
         self._write("ids.bin", ids.astype(id_type(self._vocab_size), copy=False).tobytes())

@@ -1,4 +1,4 @@
-"""Masks: the cells that are predicted, and the tokens that the model sees in their place.
+"""Masks: the cells to predict, and the tokens that the model sees in their place.
 
 XLM section 3.3; docs/fidelity.md, B2: the targets are drawn without replacement with weights that
 fall with a token's frequency; 80 % of them are hidden, 10 % kept, 10 % replaced at random.
@@ -19,10 +19,10 @@ from xlm.text.tokenizers.tokenizer import Tokenizer
 def frequency_weights(
     counts: NDArray[np.int64], exponent: float, tokenizer: Tokenizer
 ) -> NDArray[np.float64]:
-    """The weight of each id in the choice of targets: count**-exponent (float64 ``[V]``).
+    """Return the weight of each id in the choice of targets: count**-exponent (float64 ``[V]``).
 
     0 for special tokens and for ids that never occur. ``exponent`` 0.5 is the paper's 1/sqrt(f)
-    (section 3.3), 0 draws uniformly. Raises ConfigError for an exponent that is no number >= 0.
+    (section 3.3), 0 draws uniformly. Raises ConfigError for an exponent that is not a number >= 0.
     """
     if not 0 <= exponent < np.inf:
         raise ConfigError(f"the exponent of frequency must be a number >= 0: found {exponent}")
@@ -33,7 +33,7 @@ def frequency_weights(
 
 
 def end_weight(counts: NDArray[np.int64], exponent: float, end_id: int) -> float:
-    """Return the end symbol's weight in the choice of targets, if it may be one.
+    """Return the end symbol's weight in the choice of targets, for text in which it may be one.
 
     0 if it was never counted, as in a vocabulary file, unless the draw is uniform.
     """
@@ -43,12 +43,12 @@ def end_weight(counts: NDArray[np.int64], exponent: float, end_id: int) -> float
 
 
 def choose_targets(scores: NDArray[np.float64], num: int, random: Random) -> NDArray[np.int64]:
-    """``num`` cells drawn without replacement with probability proportional to ``scores``.
+    """Draw ``num`` cells without replacement with probability proportional to ``scores``.
 
-    ``scores`` is float64 ``[cells]``, >= 0; a cell with score 0 is never drawn, and where fewer
-    than ``num`` are left all of them are. Exact: each cell is given an exponential divided by its
-    score, and the ``num`` smallest win, in the order of a sequential draw (Efraimidis and Spirakis
-    2006). Returns ascending cells (int64).
+    ``scores`` is float64 ``[cells]``, >= 0; a cell with score 0 is never drawn, and if fewer than
+    ``num`` are left all of them are. Exact: each cell is given an exponential divided by its score,
+    and the ``num`` smallest win, in the order of a sequential draw (Efraimidis and Spirakis 2006).
+    Returns ascending cells (int64).
     """
     times = random.exponential(len(scores))
     eligible = np.flatnonzero(scores)
@@ -71,12 +71,12 @@ def replace_targets(
     rand: float = 0.1,
     from_all: bool = False,
 ) -> NDArray[np.int64]:
-    """A copy of ``tokens`` (int64, any shape) with its flat ``cells`` hidden, kept or replaced.
+    """Return a copy of ``tokens`` (int64, any shape) with ``cells`` hidden, kept or replaced.
 
-    Each cell for itself becomes the mask symbol with probability ``mask``, stays with ``keep``,
-    and with ``rand`` becomes an id drawn uniformly from the ordinary ones, or with ``from_all``
-    from the whole vocabulary, as the original does. Raises ConfigError unless the three are shares
-    of 1.
+    ``cells`` are flat. Each independently becomes the mask symbol with probability ``mask``, stays
+    with ``keep``, and with ``rand`` becomes an id drawn uniformly from the ordinary ones, or with
+    ``from_all`` from the whole vocabulary, as the original does. Raises ConfigError unless the
+    three are shares of 1.
     """
     if min(mask, keep, rand) < 0 or abs(mask + keep + rand - 1) > 1e-9:
         raise ConfigError(f"mask, keep and rand must be shares of 1: found {mask}, {keep}, {rand}")
@@ -104,7 +104,7 @@ def _ordinary_ids(vocab_size: int, special_ids: frozenset[int]) -> NDArray[np.in
 def partition_cells(
     cells: NDArray[np.int64], num_folds: int, random: Random
 ) -> list[NDArray[np.int64]]:
-    """``cells`` parted at random into ``num_folds`` disjoint sets whose sizes differ by at most 1.
+    """Split ``cells`` at random into ``num_folds`` disjoint sets whose sizes differ by at most 1.
 
     Each set is ascending (int64). Hiding each in turn predicts every cell exactly once.
     """

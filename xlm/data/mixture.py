@@ -1,8 +1,8 @@
-"""Which objective, which language and which micro-batch, at step s.
+"""The plan of each step: its objectives, languages and micro-batches.
 
 A step is a list of groups; a group is one objective and ``group_size`` micro-batches. The plan is
-keyed by (seed, "plan", step): it knows neither ranks nor what was drawn before, only how many
-micro-batches of each stream are used up (the cursors).
+keyed by (seed, "plan", step): it depends neither on ranks nor on earlier draws, only on the number
+of micro-batches used up in each stream (the cursors).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from xlm.tables import aligned
 __all__ = ["Group", "Mixture", "Sampling", "TableRow", "advance", "piecewise", "render_table"]
 
 Order = Literal["rotate", "together", "original"]
-"""How the objectives share the updates; see ``Mixture``."""
+"""The ways in which objectives share the updates; see ``Mixture``."""
 
 MOST_TURNS = 5
-"""The most updates that an objective has in a row in order ``original`` (docs/fidelity.md, A3)."""
+"""Most updates in a row of one objective in order ``original`` (docs/fidelity.md, A3)."""
 
 TABLE_STEPS = 1000
-"""The most steps at which the table looks at a staged mixture."""
+"""Most steps at which the table samples a staged mixture."""
 
 
 @dataclass(frozen=True)
@@ -43,21 +43,21 @@ class Group:
 
 @dataclass(frozen=True)
 class TableRow:
-    """What a run will see of one stream."""
+    """The use of one stream in a run."""
 
     objective: str
     stream: str
     sentences: int
     tokens: int
     probability: float
-    """Of being drawn for a micro-batch of its objective, at the first step."""
+    """Probability of being drawn for a micro-batch of its objective, at the first step."""
     probability_at_end: float
     epochs: float
     """Expected passes over the stream in the whole run."""
 
 
 class Mixture:
-    """Plans the groups of each step.
+    """A planner of the groups of each step.
 
     ``order`` is ``rotate`` (the paper's: each step is one group, its objectives in turn, each with
     ``turns`` steps in a row),
@@ -67,8 +67,8 @@ class Mixture:
     take turns. Streams are drawn with replacement, for each micro-batch, or with
     ``one_language_a_group`` once for all of a group.
 
-    Raises ConfigError for names that do not match, streams that are there twice, sizes and weights
-    that cannot be.
+    Raises ConfigError for names that do not match, streams that occur twice, and invalid sizes and
+    weights.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Mixture:
         seed: int = 0,
         num_steps: int | None = None,
     ):
-        """``num_steps`` are those of the whole run, which rule ``unimax`` shares out."""
+        """Plan the groups; ``num_steps``, those of the whole run, are needed by rule ``unimax``."""
         self.streams = {name: tuple(several) for name, several in streams.items()}
         self.samplings = {name: Sampling() for name in streams} | dict(samplings or {})
         self.weights: dict[str, Piecewise] = {name: 1.0 for name in streams}
@@ -135,13 +135,13 @@ class Mixture:
 
     @property
     def stream_ids(self) -> list[str]:
-        """The ids of all streams, objective by objective."""
+        """Ids of all streams, objective by objective."""
         return [stream.id for several in self.streams.values() for stream in several]
 
     def plan(self, step: int, cursors: Mapping[str, int]) -> list[Group]:
-        """The groups of ``step``; ``cursors`` counts the micro-batches used up, by stream id.
+        """Return the groups of ``step``; ``cursors`` counts used micro-batches, by stream id.
 
-        Raises ConfigError where every objective has weight 0.
+        Raises ConfigError if every objective has weight 0.
         """
         active = self._active(step)
         if turns := self._turns(active):
@@ -150,7 +150,8 @@ class Mixture:
         return [self._group(step, name, weight, cursors) for name, weight in active.items()]
 
     def probabilities(self, objective: str, step: float = 0) -> NDArray[np.float64]:
-        """The probability of each stream of an objective (float64 ``[streams]``) at ``step``."""
+        """Return the probability of each stream of an objective at ``step``, float64
+        ``[streams]``."""
         if objective in self._constant:
             return self._constant[objective]
         return self._draw_probabilities(objective, step)
@@ -163,7 +164,7 @@ class Mixture:
         return np.array(list(sampling.probabilities(sizes, step).values()))
 
     def _share_out(self, objective: str, num_steps: int | None) -> NDArray[np.float64]:
-        """Probabilities by rule ``unimax``, in the units of micro-batches."""
+        """Return probabilities by rule ``unimax``, in units of micro-batches."""
         if num_steps is None:
             raise ConfigError(f"{objective}: rule unimax needs the number of steps of the run")
         epochs = {
@@ -184,7 +185,7 @@ class Mixture:
         return active
 
     def _turns(self, active: Iterable[str]) -> list[str]:
-        """Whose step it is, one after the other and again; empty where each has all of them."""
+        """Return the cycle of objectives that take turns; empty if every step has all of them."""
         if self.order == "together":
             return []
         if self.order == "original":
@@ -207,7 +208,7 @@ class Mixture:
         return Group(name, weight, tuple(micro_batches))
 
     def table(self, num_steps: int) -> list[TableRow]:
-        """What a run of ``num_steps`` will see of each stream, in expectation."""
+        """Return the expected use of each stream in a run of ``num_steps``."""
         last = max(num_steps - 1, 0)
         seen = self.expected_micro_batches(num_steps)
         rows = []
@@ -230,7 +231,7 @@ class Mixture:
     def expected_micro_batches(self, num_steps: int) -> dict[str, NDArray[np.float64]]:
         """Return the expected micro-batches of each stream, by objective, in ``num_steps``.
 
-        A staged mixture is looked at ``TABLE_STEPS`` times at most.
+        A staged mixture is sampled at ``TABLE_STEPS`` steps at most.
         """
         seen = {name: np.zeros(len(several)) for name, several in self.streams.items()}
         for step, groups in self._looks(num_steps):
@@ -239,7 +240,7 @@ class Mixture:
         return seen
 
     def _expected_draws(self, num_steps: int) -> dict[str, float]:
-        """Micro-batches of each objective in the whole run, whichever stream they are of."""
+        """Return the micro-batches of each objective in the whole run, over all its streams."""
         draws = dict.fromkeys(self.streams, 0.0)
         for _, groups in self._looks(num_steps):
             for name, number in groups.items():
@@ -247,7 +248,7 @@ class Mixture:
         return draws
 
     def _looks(self, num_steps: int) -> Iterator[tuple[float, dict[str, float]]]:
-        """Steps spread over a run, and the groups of each objective that a look stands for."""
+        """Yield steps spread over a run, with the groups of each objective that each represents."""
         num_looks = min(num_steps, TABLE_STEPS)
         for look in range(num_looks):
             step = (look + 0.5) * num_steps / num_looks - 0.5
@@ -275,7 +276,7 @@ def _size(stream: Stream, unit: str) -> int:
 
 
 def advance(cursors: Mapping[str, int], groups: Iterable[Group]) -> dict[str, int]:
-    """The cursors after ``groups``; those given are left as they are."""
+    """Return the cursors after ``groups``; the given ones are not changed."""
     after = dict(cursors)
     for group in groups:
         for stream, _ in group.micro_batches:
@@ -284,7 +285,7 @@ def advance(cursors: Mapping[str, int], groups: Iterable[Group]) -> dict[str, in
 
 
 def render_table(rows: Sequence[TableRow]) -> str:
-    """The table as text, a line a stream."""
+    """Return the table as text, a line for each stream."""
     cells = [("objective", "stream", "sentences", "tokens", "probability", "epochs")]
     for row in rows:
         probability = f"{row.probability:.4f}"

@@ -19,13 +19,13 @@ def choose_targets_as_original(
     rate: float,
     random: Random,
 ) -> NDArray[np.int64]:
-    """Draw the targets of training as the original does; returns ascending cells (int64).
+    """Draw the targets of training as the original does; return ascending cells (int64).
 
     ``tokens`` int64 ``[B, T]``. With ``weights`` (float64 ``[V]``) exactly ``ceil(rate * T * B)``
     cells are drawn without replacement, by the weights of their tokens; without, each cell is drawn
-    on its own with probability ``rate``. Padding and first columns take part in both; the cells
-    that are not ``allowed`` (bool ``[B, T]``) are taken back afterwards, so fewer may be left, or
-    none. See docs/fidelity.md, B2.
+    on its own with probability ``rate``. Both also draw padding and first columns; the cells that
+    are not ``allowed`` (bool ``[B, T]``) are removed afterwards, so fewer may be left, or none. See
+    docs/fidelity.md, B2.
     """
     if weights is None:
         drawn = np.flatnonzero(random.uniform(tokens.size) < rate)
@@ -43,9 +43,9 @@ def original_evaluation_mask(
     Rows have ``lengths`` (int64 ``[B]``, each at least 3) and are padded to the longest. Each cell
     is drawn on its own with probability ``rate``, except the first of a row and everything from its
     last token on; a row without any gets one, drawn uniformly. ``generator`` continues from batch
-    to batch: numpy has frozen the legacy RandomState, stream and samplers, for good, so it alone
-    gives the original's masks, and nothing else in the library draws from it. Raises ConfigError
-    for a row of fewer than 3 tokens. See docs/fidelity.md, B8.
+    to batch: numpy has frozen the legacy RandomState, stream and samplers, so only it gives the
+    original's masks, and nothing else in the library draws from it. Raises ConfigError for a row of
+    fewer than 3 tokens. See docs/fidelity.md, B8.
     """
     shortest = int(lengths.min()) if len(lengths) else 3
     if shortest < 3:

@@ -18,26 +18,26 @@ from xlm.errors import ConfigError, DataError
 from xlm.rng import Permutation
 
 NUM_DELIMITERS = 4
-"""Two around each sentence of a pair, in every measure of its length."""
+"""Delimiters of a pair, two around each sentence, in every measure of its length."""
 
 UNCUT_LANGUAGES = frozenset("ar bg de el en es fr hi ru sw th tr ur vi zh".split())
-"""Of more than 30 languages, those that the original validates on more text: the 15 of XNLI."""
+"""Languages that the original validates on more text if there are more than 30: the 15 of XNLI."""
 
 
 class Cut(NamedTuple):
-    """How much of a held-out text the original evaluates."""
+    """The part of a held-out text that the original evaluates."""
 
     one_in: int
-    """Of how many chunks of a text one is read; they are the first ones."""
+    """Inverse share of a text's chunks that are read, from the first chunk on."""
     most_pairs: int | None
-    """The first so many pairs are read; None: all."""
+    """Number of pairs that are read, from the first on; None: all."""
 
 
 def evaluation_cut(split: str, language: str, num_languages: int) -> Cut:
     """Return the original's cut of ``split`` for ``language`` (of a pair: its first).
 
-    There is none up to 5 languages. With more, the first fifth of the chunks and 1,500 pairs are
-    read of ``valid``, a tenth and 300 (with more than 30 languages: 600) of ``test``; with more
+    There is no cut for up to 5 languages. With more, the first fifth of the chunks and 1,500 pairs
+    are read in ``valid``, a tenth and 300 (with more than 30 languages: 600) in ``test``; with more
     than 30 languages, all but ``UNCUT_LANGUAGES`` are cut in ``valid`` as in ``test``. See
     docs/fidelity.md, A9.
     """
@@ -53,17 +53,17 @@ class OriginalPairStream(Stream):
     """Aligned sentences in the original's batches, each padded to its longest row.
 
     An epoch permutes the pairs, sorts them stably by length (the two sentences' and four
-    delimiters; not with ``sort=False``), cuts them into batches and permutes these. There are
-    ``rows`` pairs in a batch, or almost: batches are made as alike as they can be. With ``tokens``
-    a batch ends instead where the running sum of lengths crosses a multiple of it.
-    ``shuffle=False`` permutes nothing.
+    delimiters; not with ``sort=False``), cuts them into batches and permutes these. A batch has
+    ``rows`` pairs, or almost: batches are as equal as they can be. With ``tokens`` a batch ends
+    instead where the running sum of lengths crosses a multiple of it. ``shuffle=False`` permutes
+    nothing.
 
-    Left out, and counted in ``num_dropped``: pairs with an empty side, with a side of more than
+    Left out, and counted in ``num_dropped``, are pairs with an empty side, with a side of more than
     ``longest_side`` tokens (delimiters apart), those that with ``num_specials`` do not fit
     ``max_length`` by the measure ``sides`` (see ``PairStream``), and those after the first
     ``most_pairs`` that are left.
 
-    Raises ConfigError for sizes that cannot be, DataError where no pair is left.
+    Raises ConfigError for invalid sizes, DataError if no pair is left.
     """
 
     is_pair = True
@@ -103,7 +103,7 @@ class OriginalPairStream(Stream):
         self._lengths = lengths.sum(0)[self._kept] + np.int32(NUM_DELIMITERS)
         self.num_rows = len(self._kept)
         self.num_dropped = len(self.pairs) - self.num_rows
-        """Pairs left out."""
+        """Number of pairs left out."""
         self.why_dropped = "have an empty side, or are longer than length or longest_side"
         if most_pairs is not None:
             self.why_dropped += f", or come after the first {most_pairs:,} that the original reads"
@@ -119,11 +119,11 @@ class OriginalPairStream(Stream):
 
     @property
     def num_sentences(self) -> int:
-        """Pairs that are not left out, by which pairs are sampled (docs/fidelity.md, B4)."""
+        """Number of pairs that are not left out, which sampling uses (docs/fidelity.md, B4)."""
         return self.num_rows
 
     def _count_batches(self) -> int:
-        """The same in each epoch: sorted lengths are the same however their pairs are permuted."""
+        """Return the number of batches, which any epoch has: sorted lengths do not change."""
         if self._tokens is None:
             return -(-self.num_rows // self._rows)
         if self._sort:
@@ -137,9 +137,9 @@ class OriginalPairStream(Stream):
         return int(self._lengths.sum(dtype=np.int64)) // self._tokens + 1
 
     def _arranged(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The places in ``_kept`` in the order of ``epoch``, and where its batches begin and end.
+        """Return the places in ``_kept`` in the order of ``epoch``, and the bounds of its batches.
 
-        The last epoch asked for is kept.
+        The latest result is cached.
         """
         if self._epoch is None or self._epoch[0] != epoch:
             order = np.arange(self.num_rows)
@@ -163,7 +163,7 @@ class OriginalPairStream(Stream):
 
 
 def _borders(lengths: NDArray[np.int32], rows: int, tokens: int | None) -> NDArray[np.int64]:
-    """Where batches of pairs of these ``lengths`` begin, and after the last one where it ends."""
+    """Return the starts of batches of pairs of these ``lengths``, and the end of the last one."""
     num = len(lengths)
     if tokens is None:
         num_batches = -(-num // rows)

@@ -24,15 +24,16 @@ from xlm.text.tokenizers.tokenizer import Tokenizer
 FORMAT_VERSION = 1
 SIDES = ("first", "second")
 LONGEST_SORTED = (1 << 16) - 1
-"""Longer rows are sorted as if they had this length, which bounds the counting sort's memory."""
+"""Longest length in the sort; longer rows count as this long, to bound the counting sort's
+memory."""
 
 Measure = Literal["joint", "longer"]
 
 
 class Pairs:
-    """Row i is sentence i of the first corpus and sentence i of the second.
+    """Aligned sentences: row i is sentence i of the first corpus and of the second.
 
-    Raises DataError where the two have different numbers of sentences or tokenizers.
+    Raises DataError if the two have different numbers of sentences or tokenizers.
     """
 
     def __init__(
@@ -100,23 +101,26 @@ class Pairs:
             )
 
     def __len__(self) -> int:
-        """Number of rows."""
+        """Return the number of rows."""
         return len(self.sides[0])
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """The language of each side."""
+        """Language of each side."""
         return tuple(side.language for side in self.sides)
 
     def swapped(self) -> Pairs:
-        """The same rows, the second side first."""
+        """Return the same rows with the sides exchanged."""
         first, second = self.sides
         swapped = Pairs(second, first, dropped=self.dropped)
         swapped._orders = self._orders  # no measure of length depends on the order of the sides
         return swapped
 
     def order(self, measure: Measure = "joint") -> NDArray[np.int64]:
-        """The rows (int64 ``[pairs]``) stably sorted by length; ``joint`` is on disk if opened."""
+        """Return the rows (int64 ``[pairs]``) stably sorted by length.
+
+        The order ``joint`` of opened pairs is mapped from disk.
+        """
         if measure not in self._orders:
             order = np.empty(len(self), dtype=np.int64)
             sort_by_length(self.sides, order, measure)
@@ -124,14 +128,14 @@ class Pairs:
         return self._orders[measure]
 
     def histogram(self, measure: Measure = "joint") -> NDArray[np.int64]:
-        """How many rows there are of each length (int64), special tokens apart."""
+        """Return the number of rows of each length (int64), special tokens apart."""
         return length_histogram(self.sides, measure)
 
 
 def write_index(
     folder: Path, tokenizer: Tokenizer, *, dropped: Mapping[str, int] | None = None
 ) -> None:
-    """Write ``order.bin`` and the header beside corpora that already lie in ``folder``."""
+    """Write ``order.bin`` and the header beside corpora that already exist in ``folder``."""
     sides = [Corpus.open(folder / side) for side in SIDES]
     num = len(sides[0])
     if num:
@@ -156,8 +160,8 @@ def sort_by_length(
 ) -> None:
     """Fill ``order`` (int64 ``[rows]``) with the rows, stably sorted by length.
 
-    A counting sort in two passes: memory does not grow with the number of rows, so that ``order``
-    may be a mapped file.
+    It is a counting sort in two passes: memory does not grow with the number of rows, so that
+    ``order`` may be a mapped file.
     """
     counts = length_histogram(sides, measure)
     next_free = np.cumsum(counts) - counts
@@ -172,7 +176,7 @@ def sort_by_length(
 
 
 def length_histogram(sides: Sequence[Corpus], measure: Measure) -> NDArray[np.int64]:
-    """Number of rows of each length (int64 ``[longest + 1]``)."""
+    """Return the number of rows of each length (int64 ``[longest + 1]``)."""
     counts = np.zeros(1, dtype=np.int64)
     for lengths in _lengths(sides, measure):
         more = np.bincount(lengths, minlength=len(counts))

@@ -24,30 +24,30 @@ from xlm.metrics.scores import TextSize
 from xlm.text.tokenizers.tokenizer import Wrapped
 
 BATCHES_PER_LENGTH = 4
-"""A padded length of its own pays from so many batches on: below, batches would be cut short."""
+"""Fewest batches for which a padded length of its own pays: below, batches would be cut short."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What the model reads at once: a sentence, a pair, or one window of a longer text."""
+    """An input of the model: a sentence, a pair, or one window of a longer text."""
 
     wrapped: Wrapped
-    """Tokens with their special ones, positions and segments."""
+    """Tokens, special ones included, with positions and segments."""
     answer: Any = None
-    """What is to be predicted of it, in the task's own form; None where nobody knows."""
+    """The answer to predict, in the task's own form; None if it is unknown."""
     example: int = 0
-    """The example, in the order of the file, that the row is of or is a window of."""
+    """The example that the row belongs to, in the order of the file."""
     group: int = 0
-    """Rows of one group are scored together, such as the pages of a query."""
+    """The group of rows that are scored together, such as the pages of a query."""
 
 
 class RowStream(Stream):
     """The rows of one file: ``name`` is the language that figures are reported under.
 
-    ``languages`` are the model's languages of segment 0 and, for pairs, of segment 1. Rows of like
-    length share a batch of ``rows_per_batch``; the last of each length is shorter. ``upsampled_to``
-    is the number of rows that the stream counts as when languages are sampled (0: its own).
-    Raises ConfigError for sizes below 1, DataError where there is no row.
+    ``languages`` are the model's languages of segment 0 and, for pairs, of segment 1. Rows of
+    similar length share a batch of ``rows_per_batch``; the last of each length is shorter.
+    ``upsampled_to`` is the number of rows that the stream counts as when languages are sampled (0:
+    its own). Raises ConfigError for sizes below 1, DataError if there is no row.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class RowStream(Stream):
 
     @property
     def num_sentences(self) -> int:
-        """What languages are sampled by: the rows, or what they are upsampled to."""
+        """Number that languages are sampled by: the rows, or their upsampled number."""
         return self._upsampled_to or self.num_rows
 
     @property

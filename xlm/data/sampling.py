@@ -1,4 +1,4 @@
-"""How often each language is drawn, and numbers that change with the step.
+"""Probabilities of languages, and numbers that change with the step.
 
 XLM section 3.1; docs/fidelity.md, B4: with n_i sentences, p_i = n_i / sum n and q_i ~ p_i ** alpha.
 """
@@ -40,7 +40,7 @@ def _is_number(value: Any) -> bool:
 
 
 def piecewise(value: Piecewise, step: float) -> float:
-    """The value at ``step``: on straight lines between points, constant before and after them."""
+    """Return the value at ``step``: linear between points, constant before and after them."""
     if not isinstance(value, list):
         return float(value)
     before = value[0]
@@ -56,12 +56,12 @@ def piecewise(value: Piecewise, step: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How often each language or pair of an objective is drawn."""
+    """The sampling of the languages or pairs of an objective."""
 
     rule: Rule = "alpha"
-    """``alpha`` and ``temperature`` go by the sizes of the texts, ``shares`` are given,
-    ``uniform``; ``unimax`` is uniform, but no text is repeated more than ``max_epochs`` times in
-    the run: the others share the rest (UniMax, Chung et al. 2023, section 3)."""
+    """``alpha`` and ``temperature`` use the sizes of the texts, ``shares`` are given, ``uniform``
+    is equal; ``unimax`` is uniform, but repeats no text more than ``max_epochs`` times in the run:
+    the others share the rest (UniMax, Chung et al. 2023, section 3)."""
     by: Literal["sentences", "tokens", "characters"] = "sentences"
     """Rules ``alpha`` and ``temperature``: the unit of the sizes."""
     alpha: float | list[list[float]] = 0.7
@@ -70,9 +70,9 @@ class Sampling:
     temperature: float = 1.0
     """Rule ``temperature``: q ~ p ** (1 / temperature)."""
     shares: dict[str, float | list[list[float]]] = field(default_factory=dict)
-    """Rule ``shares``: of each language, a number or points [[step, share], ...], scaled to 1."""
+    """Rule ``shares``: for each language a number or points [[step, share], ...], scaled to 1."""
     max_epochs: float | None = None
-    """Rule ``unimax``: passes over a text, at most, in the whole run."""
+    """Rule ``unimax``: most passes over a text in the whole run."""
 
     def __post_init__(self) -> None:
         if self.rule not in get_args(Rule):
@@ -110,7 +110,7 @@ class Sampling:
 
     @property
     def staged(self) -> bool:
-        """Whether probabilities change with the step."""
+        """True if probabilities change with the step."""
         if self.rule == "alpha" and isinstance(self.alpha, list):
             return True
         return any(isinstance(share, list) for share in self.shares.values())
@@ -119,7 +119,7 @@ class Sampling:
         """Return the probability of each name by rule ``unimax``.
 
         ``epochs`` are the draws that one pass over each text takes, ``num_draws`` those of the
-        whole run. Texts that last get equal shares; the others exactly ``max_epochs`` passes.
+        whole run. Texts that last get equal shares; the others get exactly ``max_epochs`` passes.
         Raises ConfigError if all texts together do not last that long.
         """
         assert self.max_epochs is not None
@@ -140,10 +140,10 @@ class Sampling:
         return {name: shares[name] / num_draws for name in epochs}
 
     def probabilities(self, sizes: Mapping[str, int], step: float = 0) -> dict[str, float]:
-        """The probability of each name, given its size in the unit ``by``, at ``step``.
+        """Return the probability of each name, given its size in the unit ``by``, at ``step``.
 
-        A name without sentences is never drawn but by its share. Raises ConfigError where shares
-        do not name exactly these, or where nothing is left to draw from.
+        A name without sentences is drawn only under rule ``shares``. Raises ConfigError if shares
+        do not name exactly these, or if nothing is left to draw from.
         """
         weights = self._weights(sizes, step)
         total = math.fsum(weights.values())

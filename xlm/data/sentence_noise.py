@@ -1,8 +1,8 @@
-"""The noise of denoising auto-encoding: tokens of a sentence change places, go, or are hidden.
+"""Noise of denoising auto-encoding: tokens of a sentence are moved, dropped or hidden.
 
 The noise of Lample et al. (2018, section 2.3) as the original XLM makes it (docs/fidelity.md, A4
-and B9): of tokens (pieces), not of words, in this order. A sentence is given without its
-surrounding end symbols, which therefore stay in place.
+and B9): on tokens (pieces), not words, in this order. A sentence is given without its surrounding
+end symbols, which therefore stay in place.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from xlm.text.tokenizers.tokenizer import Ids
 
 @dataclass(frozen=True)
 class SentenceNoise:
-    """How much noise; raises ConfigError for what is no such amount.
+    """The amounts of noise; raises ConfigError for an invalid one.
 
-    Every token draws for each kind whether or not that kind is on: one amount changes nothing of
-    what the others do.
+    Every token draws for each kind, even for one that is off: changing one amount leaves the draws
+    of the others unchanged.
     """
 
     shuffle: float
     """k: tokens are sorted by position + U[0, k), so that each moves fewer than k places: a token
-    passes another only where their positions differ by less than k. 0: none moves."""
+    passes another only if their positions differ by less than k. 0: none moves."""
     drop: float
-    """Probability that a token goes; where all would, one drawn uniformly stays."""
+    """Probability that a token is dropped; if all would be, one drawn uniformly stays."""
     blank: float
     """Probability that a token that is left becomes the mask symbol."""
 
@@ -45,7 +45,7 @@ class SentenceNoise:
                 raise ConfigError(f"{name} must be in [0, 1): found {getattr(self, name)}")
 
     def apply(self, sentences: Sequence[Ids], mask_id: int, random: Random) -> list[Ids]:
-        """The sentences with noise (int64 arrays); those given stay as they are."""
+        """Return the sentences with noise (int64 arrays); the given ones are not changed."""
         lengths = np.array([len(ids) for ids in sentences], dtype=np.int64)
         num_tokens = int(lengths.sum())
         for_order, for_drop, for_blank = random.uniform(3 * num_tokens).reshape(3, num_tokens)

@@ -20,11 +20,11 @@ class BucketedStream(Stream):
     epoch permutes the batches of all buckets, and the rows inside each bucket; a bucket's last
     batch is shorter. ``shuffle=False`` serves them once, in order of length.
 
-    ``histogram`` says how many rows there are of each length, special tokens apart (int64). A batch
+    ``histogram`` gives the number of rows of each length, special tokens apart (int64). A batch
     holds ``tokens_per_batch`` cells, padding included, and at most ``rows`` rows. Rows longer than
     ``max_length``, ``num_specials`` included, are left out and counted in ``num_dropped``.
 
-    Raises ConfigError for sizes that cannot be, DataError where no row is left.
+    Raises ConfigError for invalid sizes, DataError if no row is left.
     """
 
     _order: NDArray[np.int64]
@@ -58,7 +58,7 @@ class BucketedStream(Stream):
         fitting = _with_specials(histogram, num_specials, max_length)
         num_all = int(histogram.sum())
         self.num_dropped = num_all - int(fitting.sum())
-        """Rows left out because they are longer than ``max_length``."""
+        """Number of rows left out because they are longer than ``max_length``."""
         if not fitting.any():
             raise DataError(
                 f"{self.id}: none of {num_all} rows of the {split} split fits in "
@@ -76,7 +76,7 @@ class BucketedStream(Stream):
 
     @property
     def num_sentences(self) -> int:
-        """Rows that are not left out, by which languages are sampled (docs/fidelity.md, B4)."""
+        """Number of rows that are not left out, which sampling uses (docs/fidelity.md, B4)."""
         return self.num_rows
 
     @property
@@ -85,7 +85,7 @@ class BucketedStream(Stream):
         return 1 - self._num_real / self.buckets.num_cells
 
     def _rows(self, k: int) -> tuple[NDArray[np.int64], int]:
-        """The rows of micro-batch ``k`` (int64), and their padded length."""
+        """Return the rows of micro-batch ``k`` (int64), and their padded length."""
         if self.shuffle:
             slot = self.buckets.shuffled(k, self.seed, self.id)
         else:
@@ -94,10 +94,10 @@ class BucketedStream(Stream):
 
 
 class PairStream(BucketedStream):
-    """Aligned sentences.
+    """A stream of aligned sentences.
 
-    ``sides`` says what is measured: ``joint`` (both sentences in one row, as in TLM) or ``longer``
-    (a row each, both padded to one length, as in translation). The rest is as in
+    ``sides`` names the measured length: ``joint`` (both sentences in one row, as in TLM) or
+    ``longer`` (a row each, both padded to one length, as in translation). The rest is as in
     ``BucketedStream``.
     """
 
@@ -144,12 +144,11 @@ class PairStream(BucketedStream):
 
 
 class SentenceStream(BucketedStream):
-    """The sentences of one language, each a row of its own.
+    """A stream of the sentences of one language, each a row of its own.
 
-    Empty ones are left out, as in the original (docs/fidelity.md, A2), and counted among
-    ``num_dropped``. ``name`` (default: the language) is what the id is made of: back-translation of
-    en into ne reads sentences of en, but what it trains is ``ne-en``. The rest is as in
-    ``BucketedStream``.
+    Empty ones are left out, as in the original (docs/fidelity.md, A2), and counted in
+    ``num_dropped``. ``name`` (default: the language) becomes part of the id: back-translation of en
+    into ne reads sentences of en, but trains ``ne-en``. The rest is as in ``BucketedStream``.
     """
 
     def __init__(
@@ -208,6 +207,9 @@ class SentenceStream(BucketedStream):
 def _with_specials(
     histogram: NDArray[np.int64], num_specials: int, max_length: int
 ) -> NDArray[np.int64]:
-    """Rows of each length with special tokens (int64 ``[max_length + 1]``); longer ones cut."""
+    """Return the number of rows of each length with special tokens.
+
+    int64 ``[max_length + 1]``; longer rows are left out.
+    """
     lengths = histogram[: max(0, max_length + 1 - num_specials)]
     return np.concatenate([np.zeros(num_specials, dtype=np.int64), lengths])

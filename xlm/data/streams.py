@@ -1,10 +1,11 @@
-"""Streams: where micro-batch k of a language or pair comes from, for any k at once.
+"""Streams, which give micro-batch k of a language or pair for any k at once.
 
     Corpus, Pairs --> Stream.examples(k) --> Examples --> Objective.collate
 
 A stream is a pure function of its text, its settings, the seed and k: it has no position, so that
-resuming costs nothing and every rank may ask for any k. Here are what all streams share and running
-text; pairs and single sentences, whose lengths differ, are in ``xlm.data.sentence_streams``.
+resuming costs nothing and every rank may ask for any k. This module has the base of all streams and
+running text; pairs and single sentences, whose lengths differ, are in
+``xlm.data.sentence_streams``.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ log = logging.getLogger("xlm")
 
 @dataclass(frozen=True)
 class Examples:
-    """What one micro-batch is collated from; ``B`` rows."""
+    """The material of one micro-batch; ``B`` rows."""
 
     stream: Stream
     rows: NDArray[np.int64]
-    """int64 ``[B]``: the row of the text, or the pair, that each example is."""
+    """int64 ``[B]``: the row of the text, or the pair, of each example."""
     first: list[Ids]
-    """Token ids of each row: of text as it lies in the stream, of pairs without special tokens."""
+    """Token ids of each row: for text all of them, for pairs without special tokens."""
     second: list[Ids] | None = None
     """The second sentence of each pair, without special tokens."""
     before: NDArray[np.int64] | None = None
@@ -63,9 +64,9 @@ class Stream(ABC):
     ):
         self._corpora = corpora
         self.name = name
-        """What the stream is of: ``en`` or ``en-hi``."""
+        """Language or pair of the stream: ``en`` or ``en-hi``."""
         self.id = f"{objective}/{name}"
-        """Keys its cursor and its randomness."""
+        """The key of its cursor and its randomness."""
         self.languages = tuple(side.language for side in sides)
         ids = match_languages(
             corpora.languages, self.languages, where=f"{self.id}: the corpora's table of languages",
@@ -73,24 +74,24 @@ class Stream(ABC):
         )  # fmt: skip
         self.language_ids = tuple(ids[name] for name in self.languages)
         self.side_sizes: tuple[TextSize, ...] = tuple(side.text_size for side in sides)
-        """The size of each side's whole text, rows left out included."""
+        """Size of each side's whole text, rows left out included."""
         self.seed = seed
         self.shuffle = shuffle
 
     is_pair = False
-    """Whether it is called by a pair of languages."""
+    """True if the stream is named after a pair of languages."""
     num_rows: int
-    """Rows or pairs that an epoch serves."""
+    """Number of rows or pairs in an epoch."""
     num_dropped = 0
-    """Rows that are left out."""
+    """Number of rows left out."""
     why_dropped = "are longer than the objective's length"
-    """The reason, as the end of a sentence about the rows that are left out."""
+    """The reason why rows are left out, as the end of a sentence about them."""
     batches_per_epoch: float
-    """How many micro-batches make an epoch; a fraction where batches straddle epochs."""
+    """Number of micro-batches in an epoch; a fraction if batches straddle epochs."""
 
     @property
     def num_batches(self) -> int:
-        """Micro-batches of one pass, the last perhaps shorter."""
+        """Number of micro-batches of one pass; the last may be shorter."""
         return int(np.ceil(self.batches_per_epoch))
 
     @property
@@ -100,12 +101,12 @@ class Stream(ABC):
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """How often each id occurs in all training text (int64 ``[V]``)."""
+        """Number of times each id occurs in all training text (int64 ``[V]``)."""
         return self._corpora.counts()
 
     @property
     def unigram(self) -> tuple[NDArray[np.float64], ...] | None:
-        """Each side's unigram nats (float64 ``[V]``); None where one has no training text."""
+        """Unigram nats of each side (float64 ``[V]``); None if one has no training text."""
         try:
             return tuple(self._corpora.unigram(language) for language in self.languages)
         except DataError:
@@ -113,16 +114,16 @@ class Stream(ABC):
 
     @property
     def text_size(self) -> TextSize:
-        """The size of all sides together."""
+        """Size of all sides together."""
         return sum(self.side_sizes[1:], self.side_sizes[0])
 
     @property
     def num_sentences(self) -> int:
-        """Sentences, or pairs: what languages are sampled by."""
+        """Number of sentences, or pairs, by which languages are sampled."""
         return self.side_sizes[0].sentences
 
     def examples(self, k: int) -> Examples:
-        """Micro-batch ``k >= 0``, below ``num_batches`` where there is one pass only."""
+        """Return micro-batch ``k >= 0``, below ``num_batches`` if there is one pass only."""
         if k < 0 or (not self.shuffle and k >= self.num_batches):
             raise IndexError(f"{self.id}: micro-batch {k} of {self.num_batches}")
         return self._examples(k)
@@ -255,7 +256,7 @@ class TextStream(Stream):
         return Permutation(size, self.seed, self.id, "order", epoch)(places)
 
     def _gather(self, cells: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The tokens at ``cells`` (int64, same shape); end symbols outside the text."""
+        """Return the tokens at ``cells`` (int64, same shape); end symbols outside the text."""
         inside = np.clip(cells, 0, self._num_tokens - 1)
         tokens = self._corpus.tokens(inside)
         tokens[cells < 0] = self.tokenizer.end_id

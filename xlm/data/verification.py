@@ -1,9 +1,9 @@
-"""Prepared text against the SHA-256 that its headers give of every file.
+"""Verification of prepared text against the SHA-256 that its headers give for every file.
 
     corpora.json --of each header and of the tokenizer--> header.json --of each array--> ids.bin ...
 
-The headers are small and are checked whenever corpora are opened; the arrays are read here. What
-was verified once is known by size and time of change, so that a later start costs nothing.
+The headers are small and are checked whenever corpora are opened; the arrays are read here. A
+verified file is remembered by size and modification time, so that a later start costs nothing.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ log = logging.getLogger("xlm")
 
 ADVICE = "the file was damaged or replaced; prepare the text again, or restore it from a copy"
 SAID_FROM = 1 << 28
-"""Bytes from which on it is said that they are read."""
+"""Number of bytes from which on reading them is logged."""
 
 Known = dict[str, list[Any]]
-"""Size (bytes), time of change (ns) and SHA-256 of each file that was verified, by its path."""
+"""Size (bytes), modification time (ns) and SHA-256 of each verified file, by its path."""
 
 
 @dataclass
 class Verified:
-    """What was verified of a folder of corpora."""
+    """The result of verifying a folder of corpora."""
 
     known: Known = field(default_factory=dict)
     num_files: int = 0
-    """Files that have a hash, those that were known included."""
+    """Number of files that have a hash, including known ones."""
     num_bytes: int = 0
-    """Bytes that were read now."""
+    """Number of bytes read this time."""
     unhashed: list[str] = field(default_factory=list)
     """Corpora of an older version, which have no hashes: only their structure was checked."""
 
     def line(self, folder: Path | str) -> str:
-        """Return a warning of what could not be verified; "" if everything was."""
+        """Return a warning about files that could not be verified; "" if there are none."""
         if not self.unhashed:
             return ""
         return (
@@ -65,9 +65,9 @@ def verify_corpora(
 ) -> Verified:
     """Verify the files of ``splits`` in a folder of corpora that can be opened.
 
-    Files that are in ``known`` with their present size and time of change are not read. ``arrays``
-    limits the check to files of these names. ``tick`` is called every few MiB. Raises DataError,
-    which names the file, for one that is missing or is not what was written.
+    Files that are in ``known`` with their present size and modification time are not read.
+    ``arrays`` limits the check to files of these names. ``tick`` is called every few MiB. Raises
+    DataError, which names the file, if one is missing or has changed.
     """
     folder, found, known = Path(folder), Verified(), known or {}
     started, todo = time.monotonic(), []
@@ -103,9 +103,9 @@ def verify_corpora(
 
 
 def reseal_corpora(folder: Path | str) -> list[str]:
-    """Write the hashes of all files as they are now; return the names of those that had changed.
+    """Write the hashes of all files as they are now; return the names of the changed ones.
 
-    Raises DataError for a header that is no JSON.
+    Raises DataError for a header that is not JSON.
     """
     folder, changed = Path(folder), list[str]()
     description = read_json(folder / DESCRIPTION, error=DataError)
@@ -117,7 +117,7 @@ def reseal_corpora(folder: Path | str) -> list[str]:
         changed += _resealed(header, content, names)
     inside = [*headers, *(folder / "tokenizer").glob("*")]
     names = [path.relative_to(folder).as_posix() for path in inside if path.is_file()]
-    names = [name for name in names if name.count("/") < 3]  # of sides their pairs have the hash
+    names = [name for name in names if name.count("/") < 3]  # hashes of sides: in the headers of their pairs
     return changed + _resealed(folder / DESCRIPTION, description, names)
 
 
