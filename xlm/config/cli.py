@@ -50,8 +50,7 @@ class _Parser(ArgumentParser):
 
 
 def parser(cls: type, verb: str, positional: str = "") -> ArgumentParser:
-    """Return the parser of ``cls``, a dataclass, as ``xlm VERB``; ``positional`` as in
-    ``parse``."""
+    """Return the parser of the dataclass ``cls``; ``positional`` as in ``parse``."""
     words = "".join(f" [{name.upper()}]" for name in positional.split())
     made = _Parser(prog=f"xlm {verb}{words}", description=cls.__doc__, exit_on_error=False)
     made.add_argument("--config", action="config", help="YAML file with any of the fields below")

@@ -28,10 +28,10 @@ MOST_DIGITS = 4000
 
 
 class _Loader(yaml.SafeLoader):
-    """A loader of plain scalars as in YAML 1.2: `no` is text, `10:30` too, `010` ten; keys are
-    text.
+    """A loader of plain scalars as in YAML 1.2: `no` and `10:30` are text, `010` is ten.
 
-    PyYAML's own version 1.1 would make a language called `no` false and a schedule a number.
+    Keys are text. PyYAML's own version 1.1 would make a language called `no` false and a schedule a
+    number.
     """
 
     yaml_implicit_resolvers = {}
@@ -80,8 +80,8 @@ for _tag, _pattern, _first in (
 
 
 class _LargeLoader(getattr(yaml, "CBaseLoader", yaml.BaseLoader)):  # type: ignore[misc]
-    """A loader ten times as fast, if PyYAML has its C library; used only for large texts, because
-    its error messages differ."""
+    """A loader that is ten times as fast, with PyYAML's C library; for large texts only, because
+    its messages differ."""
 
     yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 

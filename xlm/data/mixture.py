@@ -150,8 +150,7 @@ class Mixture:
         return [self._group(step, name, weight, cursors) for name, weight in active.items()]
 
     def probabilities(self, objective: str, step: float = 0) -> NDArray[np.float64]:
-        """Return the probability of each stream of an objective at ``step``, float64
-        ``[streams]``."""
+        """Return each stream's probability in an objective at ``step``, float64 ``[streams]``."""
         if objective in self._constant:
             return self._constant[objective]
         return self._draw_probabilities(objective, step)

@@ -117,7 +117,7 @@ def reseal_corpora(folder: Path | str) -> list[str]:
         changed += _resealed(header, content, names)
     inside = [*headers, *(folder / "tokenizer").glob("*")]
     names = [path.relative_to(folder).as_posix() for path in inside if path.is_file()]
-    names = [name for name in names if name.count("/") < 3]  # hashes of sides: in the headers of their pairs
+    names = [name for name in names if name.count("/") < 3]  # of sides their pairs have it
     return changed + _resealed(folder / DESCRIPTION, description, names)
 
 
