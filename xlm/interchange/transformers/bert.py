@@ -1,4 +1,4 @@
-"""BERT and multilingual BERT as transformers keeps them, both ways (Devlin et al. 2019)."""
+"""BERT and multilingual BERT in transformers' format, both ways (Devlin et al. 2019)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from xlm.text.tokenizers.xlm_roberta import MODEL_FILE, read_xlm_roberta
 
 
 def _read_tokenizer(folder: Path, vocab_size: int) -> Kind:
-    """BERT's own; or XLM-R's, which distilled models such as MiniLM have."""
+    """Return BERT's own tokenizer, or XLM-R's, which distilled models such as MiniLM have."""
     own = (SOURCE_FILE, "vocab.txt")
     if (folder / MODEL_FILE).exists() and not any((folder / name).exists() for name in own):
         return read_xlm_roberta(folder, vocab_size=vocab_size)
@@ -45,19 +45,20 @@ FAMILY = Family(
 
 
 def read_transformers_bert(folder: str | Path) -> PretrainedModel:
-    """A BERT model, whatever its head (BertModel, BertForMaskedLM, BertForPreTraining, ...).
+    """Return a BERT model with any head (BertModel, BertForMaskedLM, BertForPreTraining, ...).
 
-    The pooler and the classifiers, next sentence prediction among them, are left out: they stand in
-    ``extra["lost"]``. Raises CheckpointError and DataError.
+    The pooler and the classifiers, including next sentence prediction, are left out:
+    ``extra["lost"]`` lists them. Raises CheckpointError and DataError.
     """
     return read_model(folder, FAMILY)
 
 
 def write_transformers_bert(model: PretrainedModel, folder: str | Path) -> list[str]:
-    """Write what ``AutoModelForMaskedLM`` and ``AutoTokenizer`` open; a line per thing lost.
+    """Write a folder for ``AutoModelForMaskedLM`` and ``AutoTokenizer``.
 
-    A SentencePiece tokenizer of ours goes as a tokenizer.json with the same ids and our own layout
-    of pairs. Raises ConfigError for a shape or a tokenizer that BERT has no place for.
+    Returns a line for each thing that is lost. A SentencePiece tokenizer of this library becomes a
+    tokenizer.json with the same ids and our own layout of pairs. Raises ConfigError for a shape or
+    a tokenizer that BERT has no place for.
     """
     lost: list[str] = []
     tokenizer = model.tokenizer

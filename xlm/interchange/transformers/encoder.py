@@ -1,8 +1,8 @@
-"""Directories of transformers' BERT family: what BERT, RoBERTa, CamemBERT and XLM-R share there.
+"""Directories of transformers' BERT family: the part that BERT, RoBERTa, CamemBERT and XLM-R share.
 
     config.json, weights, tokenizer files <--Family--> PretrainedModel
 
-A family's module says what is its own: names, positions, the head, its tokenizers.
+A family's module defines its own part: names, positions, the head, its tokenizers.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from xlm.text.tokenizers.xlm_roberta import XlmRobertaTokenizer
 Kind = HuggingFaceTokenizer | XlmRobertaTokenizer
 
 _DEFAULTS: dict[str, Any] = {
-    # what transformers takes where config.json does not say
+    # transformers' defaults for settings that config.json lacks
     "hidden_act": "gelu",
     "hidden_dropout_prob": 0.1,
     "attention_probs_dropout_prob": 0.1,
@@ -56,10 +56,10 @@ _DEFAULTS: dict[str, Any] = {
     "num_hidden_layers": 12,
     "num_attention_heads": 12,
     "tie_word_embeddings": True,
-    "max_position_embeddings": 1536,  # of RoFormer; the others' tables say
+    "max_position_embeddings": 1536,  # RoFormer's; the others have a table
 }
 _REFUSED = {
-    # setting: the values that are the architecture we have
+    # setting: the values that match this library's architecture
     "position_embedding_type": (None, "absolute"),
     "is_decoder": (None, False),
     "add_cross_attention": (None, False),
@@ -70,38 +70,39 @@ _REFUSED = {
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """What is an architecture's own."""
+    """Properties of one architecture."""
 
     name: str
     model_types: tuple[str, ...]
     prefix: str
-    """Of the encoder's tensors, where there is a head too."""
+    """Prefix of the encoder's tensors if the model has a head."""
     masked: Mapping[str, str]
-    """model_type -> its class with a head."""
+    """Class with a head of each model_type."""
     bare: Mapping[str, str]
-    """model_type -> its class without one."""
+    """Class without a head of each model_type."""
     names: Names = field(default_factory=Names)
-    """Of the encoder's tensors; without positions a format is rotary."""
+    """Names of the encoder's tensors; a format without positions is rotary."""
     head: HeadNames
     positions_after_padding: bool
-    """Whether row pad + 1 of the positions is that of the first token."""
+    """True if the first token's position is row pad + 1 of the table."""
     head_activation: str | None
-    """Inside the head, whatever ``hidden_act`` says; None: as that says."""
+    """Activation inside the head; None: the one that ``hidden_act`` names."""
     pad_id: int
-    """Where config.json does not say."""
+    """Padding id if config.json does not give one."""
     read_tokenizer: Callable[[Path, int], Kind]
 
     @property
     def is_rotary(self) -> bool:
-        """Whether queries and keys turn, so that there is no table of positions."""
+        """True if queries and keys are rotated, so that the model has no table of positions."""
         return self.names.positions is None
 
 
 def read_model(folder: str | Path, family: Family) -> PretrainedModel:
-    """A model of the family and its tokenizer, in evaluation mode and the saved precision.
+    """Return a model of the family and its tokenizer, in evaluation mode and the saved precision.
 
-    Raises CheckpointError for an architecture that is not the family's, settings that we have no
-    counterpart for, and tensors that are missing or do not fit; DataError for its tokenizer.
+    Raises CheckpointError for an architecture outside the family, for settings that have no
+    counterpart in this library, and for tensors that are missing or do not fit; DataError for the
+    tokenizer.
     """
     folder = Path(folder)
     path = folder / CONFIG
@@ -147,10 +148,10 @@ def write_model(
     model_type: str,
     num_segments: int,
 ) -> list[str]:
-    """Write a transformers directory of the family; a line per thing that is lost or changed.
+    """Write a transformers directory of the family; return a line per thing lost or changed.
 
-    ``num_segments`` is how many token types the architecture has. Raises ConfigError for a shape
-    that the family cannot hold.
+    ``num_segments`` is the number of token types of the architecture. Raises ConfigError for a
+    shape that the family cannot hold.
     """
     check_shape(model, family, num_segments)
     transformer, tokenizer = model.transformer, model.tokenizer
@@ -183,7 +184,7 @@ def write_model(
 
 
 def check_shape(model: PretrainedModel, family: Family, num_segments: int) -> None:
-    """Raise ConfigError naming all that the family has no place for, and what to train with."""
+    """Raise ConfigError naming settings that the family cannot hold, and values to train with."""
     config, name = model.transformer.config, family.name
     if family.is_rotary:
         problems = settings_without_place(config, "positions")
@@ -245,7 +246,7 @@ def _number(config: Mapping[str, Any], name: str, path: Path) -> Any:
 def _settings(
     config: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path
 ) -> dict[str, Any]:
-    """ModelConfig's fields: sizes from the tensors themselves, the rest from the configuration."""
+    """Return ModelConfig's fields: sizes from the tensors, all others from the configuration."""
     words = tensors["encoder.words.weight"]
     segments = tensors.get("encoder.segments.weight")
     table = tensors.get("encoder.positions.weight")
@@ -314,7 +315,7 @@ def _cut_segments(
 def _tables(
     model: PretrainedModel, family: Family, num_segments: int
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """The tables of embeddings by their names, and what was changed in them."""
+    """Return the embedding tables by the family's names, and a line for each change in them."""
     lines: list[str] = []
     side = model.transformer.encoder
     names, words = family.names, side.words.weight.detach()
@@ -328,7 +329,7 @@ def _tables(
         lines.append(f"token types: {num_segments} rows of zeros, since the model has none")
     else:
         segments = side.segments.weight.detach()
-        if len(segments) < num_segments:  # one row is every token's
+        if len(segments) < num_segments:  # our single row applies to every token
             segments = segments[:1].repeat(num_segments, 1)
             lines.append(f"token types: the one row of the model, {num_segments} times")
     tables[str(names.segments)] = segments
@@ -336,7 +337,7 @@ def _tables(
 
 
 def _position_rows(model: PretrainedModel, family: Family, lines: list[str]) -> Tensor:
-    """Return the table of learned positions as the family has it."""
+    """Return the table of learned positions in the family's layout."""
     table = model.transformer.encoder.positions
     assert table is not None, "check_shape sees to that"
     rows = table.weight.detach()

@@ -1,8 +1,8 @@
-"""What BERT, RoBERTa and XLM-R share in every file format: their tensors under our names.
+"""Tensor names of BERT, RoBERTa and XLM-R in every file format, mapped to ours.
 
     foreign tensors --Names--> ours      ours --Names--> foreign tensors
 
-An architecture's module says what its tensors are called, and what its configuration means.
+An architecture's module gives the names of its tensors and interprets its configuration.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from xlm.model.transformer import Transformer
 
 _PARTS = ("weight", "bias")
 _LEGACY = {".LayerNorm.gamma": ".LayerNorm.weight", ".LayerNorm.beta": ".LayerNorm.bias"}
-"""What files converted from TensorFlow still say."""
+"""Endings of names in files converted from TensorFlow."""
 _BUFFERS = (".position_ids", ".token_type_ids", ".version", "._float_tensor")
-"""What files keep beside parameters; nothing of it is learnt."""
+"""Endings of the names of buffers in files; none of these tensors is learned."""
 STAND_IN = (
     "no output onto the vocabulary was in the file: the word embeddings with a bias of 0 stand in "
     "for it, and predict nothing before they are trained"
@@ -34,13 +34,13 @@ _TRANSFORM = {"dense": "output_transform.dense", "norm": "output_transform.norm"
 
 @dataclass(frozen=True, kw_only=True)
 class Names:
-    """A format's names, without the prefix that its encoder has."""
+    """Tensor names of a format, without the prefix of its encoder."""
 
     words: str = "embeddings.word_embeddings.weight"
     positions: str | None = "embeddings.position_embeddings.weight"
-    """None: queries and keys turn, in pairs of neighboring features."""
+    """Name of the table of positions; None: rotary positions, in pairs of neighboring features."""
     sinusoids: str | None = None
-    """The table of turns that files of a rotary format hold; it is not learned."""
+    """Name of the table of sines and cosines in files of a rotary format; it is not learned."""
     segments: str | None = "embeddings.token_type_embeddings.weight"
     embedding_norm: str = "embeddings.LayerNorm"
     layer: str = "encoder.layer.{}."
@@ -50,7 +50,7 @@ class Names:
         "attention.self.value",
     )
     fused: str | None = None
-    """The three in one tensor, as old files may have them."""
+    """Name of query, key and value in one tensor, as in some old files."""
     parts: Mapping[str, str] = field(
         default_factory=lambda: {
             "attention.output.dense": "attention.output",
@@ -60,20 +60,20 @@ class Names:
             "output.LayerNorm": "feed_forward_norm",
         }
     )
-    """Each linear layer and normalization of a layer: their name -> ours."""
+    """Linear layers and normalizations of a layer: the format's name -> ours."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadNames:
-    """The full names of the output onto the vocabulary."""
+    """Full names of the output onto the vocabulary."""
 
     dense: str
     norm: str
     bias: str
     output: str
-    """The output matrix, where it is not the word embeddings."""
+    """Name of the output matrix if it is not the word embeddings."""
     output_bias: str | None = None
-    """A second name of the bias."""
+    """Second name of the bias."""
 
 
 class UnreadTensors:
@@ -88,7 +88,7 @@ class UnreadTensors:
             self.tensors[name] = tensor
 
     def prefix(self, name: str) -> str:
-        """What stands before the one tensor whose name ends with ``name``."""
+        """Return the part before ``name`` of the only tensor name that ends with it."""
         found = [known.removesuffix(name) for known in self.tensors if known.endswith(name)]
         if len(found) != 1 or (found[0] and not found[0].endswith(".")):
             names = ", ".join(found) or "none"
@@ -98,7 +98,7 @@ class UnreadTensors:
         return found[0]
 
     def take(self, name: str) -> Tensor:
-        """The tensor, which counts as read; CheckpointError where there is none."""
+        """Return the tensor and count it as read; CheckpointError if it is missing."""
         if name not in self.tensors:
             raise CheckpointError(
                 f"{self.path}: has no tensor {name}: expected every one of the encoder"
@@ -112,9 +112,10 @@ class UnreadTensors:
 def take_encoder(
     source: UnreadTensors, names: Names, prefix: str, num_layers: int, num_heads: int
 ) -> dict[str, Tensor]:
-    """Every tensor of the encoder, by our names; CheckpointError names one that is missing.
+    """Return every tensor of the encoder, by our names; CheckpointError names a missing one.
 
-    ``num_heads`` is that of the model, for a format whose queries and keys turn in other pairs.
+    ``num_heads`` is the model's number of heads, for a format that rotates queries and keys in
+    other pairs.
     """
     found = {
         "words.weight": source.take(prefix + names.words),
@@ -128,7 +129,7 @@ def take_encoder(
     for at in range(num_layers):
         theirs, ours = prefix + names.layer.format(at), f"layers.{at}."
         for part in _PARTS:
-            # self_attn.in_proj_weight, not in_proj.weight
+            # the name is self_attn.in_proj_weight, not in_proj.weight
             fused = f"{theirs}{names.fused}_{part}"
             if names.fused is not None and fused in source:
                 together = source.take(fused)
@@ -149,7 +150,7 @@ def take_encoder(
 
 
 def give_encoder(transformer: Transformer, names: Names, prefix: str) -> dict[str, Tensor]:
-    """The encoder's layers and normalization by the format's names; the tables are the caller's."""
+    """Return the encoder's layers and normalization by the format's names, without the tables."""
     ours = {name: t.detach() for name, t in transformer.encoder.state_dict().items()}
     given = {}
     for part in _PARTS:
@@ -170,10 +171,11 @@ def give_encoder(transformer: Transformer, names: Names, prefix: str) -> dict[st
 def take_head(
     source: UnreadTensors, names: HeadNames, words: Tensor, tied: bool
 ) -> dict[str, Tensor]:
-    """The output onto the vocabulary by our names; nothing where the file has no head at all.
+    """Return the output onto the vocabulary by our names; nothing if the file has no head at all.
 
-    ``tied``: the file's configuration says that output matrix and word embeddings are one. Raises
-    CheckpointError for half a head, and where a file holds both and they differ.
+    ``tied`` is True if the file's configuration says that the output matrix is the word embeddings.
+    Raises CheckpointError for an incomplete head, and for tied weights that are both in the file
+    and differ.
     """
     if f"{names.dense}.weight" not in source:
         return {}
@@ -197,7 +199,7 @@ def take_head(
                 f"{source.path}: {names.bias} and {names.output_bias} differ: expected one bias "
                 f"under two names, or tie_word_embeddings false"
             )
-        bias = second  # what transformers adds where the two are not tied
+        bias = second  # the bias that transformers adds if the two are not tied
     found["encoder.output_bias"] = bias
     return found
 
@@ -205,7 +207,10 @@ def take_head(
 def give_head(
     transformer: Transformer, names: HeadNames, bias: Tensor, output: Tensor | None
 ) -> dict[str, Tensor]:
-    """The output by the format's names; ``output`` where it is not the word embeddings."""
+    """Return the output onto the vocabulary by the format's names.
+
+    ``output`` is the output matrix, or None if it is the word embeddings.
+    """
     ours = {name: t.detach() for name, t in transformer.encoder.state_dict().items()}
     given = {names.bias: bias}
     for theirs, own in ((names.dense, _TRANSFORM["dense"]), (names.norm, _TRANSFORM["norm"])):
@@ -221,11 +226,11 @@ def give_head(
 def build(
     path: str | Path, settings: Mapping[str, Any], tensors: dict[str, Tensor], pad_id: int
 ) -> Transformer:
-    """The model, in evaluation mode; CheckpointError where settings and tensors do not fit."""
+    """Return the model, in evaluation mode; CheckpointError if settings and tensors do not fit."""
     try:
         config = ModelConfig(**settings)
         with torch.device("meta"):
-            # no memory and no random numbers for values that are about to be replaced
+            # spend no memory and no random numbers on values that are about to be replaced
             model = Transformer(
                 config,
                 vocab_size=len(tensors["encoder.words.weight"]),
@@ -247,15 +252,15 @@ def build(
 
 
 def stand_in(words: Tensor) -> dict[str, Tensor]:
-    """The output of a model whose file has none, by our names (see ``STAND_IN``)."""
+    """Return an output, by our names, for a model whose file has none (see ``STAND_IN``)."""
     return {"encoder.output_bias": words.new_zeros(len(words))}
 
 
 def account(source: UnreadTensors, *inner: str, lost: list[str], most: int = 4) -> None:
-    """Every tensor that was not taken is a buffer, a head's (one line of ``lost``), or an error.
+    """Account for every tensor that was not taken: a buffer, a head's, or an error.
 
-    Raises CheckpointError for one whose name starts with one of ``inner``: it would take part in
-    what the encoder computes.
+    Tensors of heads become one line of ``lost``. Raises CheckpointError for a tensor whose name
+    starts with one of ``inner``: it would take part in the encoder's computation.
     """
     rest = sorted(name for name in source.tensors if not name.endswith(_BUFFERS))
     if unknown := [name for name in rest if name.startswith(inner)]:

@@ -1,8 +1,8 @@
-"""EuroBERT as transformers keeps it, in one direction (Boizard et al. 2025).
+"""EuroBERT in transformers' format, read only (Boizard et al. 2025).
 
     config.json, weights, tokenizer.json  -->  PretrainedModel
 
-Its arithmetic is ours with norm pre, norm_kind rms, swiglu, no biases and no embedding norm. Where
+Its arithmetic is ours with norm pre, norm_kind rms, swiglu, no biases and no embedding norm. If
 several heads share their keys and values, every head gets a copy of them: the same numbers, and
 more parameters.
 """
@@ -56,7 +56,7 @@ _REFUSED: dict[str, Any] = {
     "is_decoder": False,
     "hidden_dropout": 0.0,
 }
-"""Settings whose other values are another architecture."""
+"""Settings whose other values belong to another architecture."""
 _DEFAULTS: dict[str, Any] = {
     "num_hidden_layers": 12,
     "num_attention_heads": 12,
@@ -65,15 +65,15 @@ _DEFAULTS: dict[str, Any] = {
     "attention_dropout": 0.0,
     "tie_word_embeddings": False,
 }
-"""What transformers takes if config.json does not say."""
+"""Defaults of transformers for settings that config.json lacks."""
 
 
 def read_transformers_eurobert(folder: str | Path) -> PretrainedModel:
-    """Return a EuroBERT model, whatever its head, in evaluation mode.
+    """Return a EuroBERT model with any head, in evaluation mode.
 
-    Classifiers are left out, and a model without an output onto the vocabulary gets a stand-in:
-    both stand in ``extra["lost"]``. Raises CheckpointError for settings that we have no counterpart
-    for, and for tensors that are missing or do not fit; DataError for its tokenizer.
+    Classifiers are left out, and a model without an output onto the vocabulary gets a substitute:
+    ``extra["lost"]`` lists both. Raises CheckpointError for settings that have no counterpart in
+    this library, and for tensors that are missing or do not fit; DataError for its tokenizer.
     """
     folder = Path(folder)
     config = read_config(folder)
@@ -124,13 +124,13 @@ def _layer(
 def _copied(tensor: Tensor, num_heads: int, times: int) -> Tensor:
     """Return ``[heads x width, D]`` with each head ``times`` times in a row."""
     if times == 1 or len(tensor) % num_heads:
-        return tensor  # of the wrong size: said where shapes are checked
+        return tensor  # a wrong size is reported when shapes are checked
     heads = tensor.view(num_heads, -1, tensor.shape[1])
     return heads.repeat_interleave(times, dim=0).flatten(0, 1)
 
 
 def _groups(config: Mapping[str, Any], num_heads: int, path: Path) -> int:
-    """Return how many heads share their keys and values."""
+    """Return the number of heads that share their keys and values."""
     shared = config.get("num_key_value_heads") or num_heads
     if type(shared) is not int or shared < 1 or num_heads % shared:
         raise CheckpointError(
@@ -141,7 +141,7 @@ def _groups(config: Mapping[str, Any], num_heads: int, path: Path) -> int:
 
 
 def _settings(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Return ModelConfig's fields; CheckpointError for what they cannot say."""
+    """Return ModelConfig's fields; CheckpointError for settings that they cannot express."""
     for name, only in _REFUSED.items():
         if config.get(name, only) != only:
             raise CheckpointError(f"{path}: {name} is {config[name]!r}, expected {only!r}")

@@ -1,9 +1,9 @@
-"""The files of a transformers model directory, read and written without that package.
+"""Read and write the files of a transformers model directory without that package.
 
     config.json
     model.safetensors or pytorch_model.bin, or either in several files with its .index.json
 
-What stands in them is the business of the module of each architecture.
+The module of each architecture interprets their content.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MOST_LISTED = 8
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
-    """config.json, with its ``model_type``; CheckpointError where there is none."""
+    """Return config.json, which has a ``model_type``; CheckpointError if the file is missing."""
     path = Path(folder) / CONFIG
     config = read_json(path)
     if not isinstance(config.get("model_type"), str):
@@ -46,11 +46,11 @@ def write_config(folder: str | Path, config: Mapping[str, Any], name: str = CONF
 
 
 def read_weights(folder: str | Path) -> dict[str, Tensor]:
-    """Every tensor by its name, on the CPU, in the precision it was saved in.
+    """Return every tensor by its name, on the CPU, in the precision it was saved in.
 
-    Safetensors if there are any, else ``pytorch_model.bin`` (in one file or several) through the
-    one reader of foreign torch files, which runs no code. Raises CheckpointError where files are
-    missing or damaged, or an index names a file outside the folder.
+    Reads safetensors if there are any, otherwise ``pytorch_model.bin`` (in one file or several)
+    through ``read_torch_file``, which runs no code. Raises CheckpointError if files are missing or
+    damaged, or if an index names a file outside the folder.
     """
     folder = Path(folder)
     if (folder / WEIGHTS).exists():
@@ -70,7 +70,7 @@ def read_weights(folder: str | Path) -> dict[str, Tensor]:
 
 
 def write_weights(folder: str | Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write model.safetensors into ``folder``, which is made if need be.
+    """Write model.safetensors into ``folder``, creating the folder if necessary.
 
     The file appears whole or not at all. Raises CheckpointError if it cannot be written.
     """
@@ -80,7 +80,7 @@ def write_weights(folder: str | Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _read_shards(path: Path, read: Callable[[Path], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Every tensor of the files that the index at ``path`` names."""
+    """Return every tensor of the files that the index at ``path`` names."""
     where = read_json(path).get("weight_map")
     if not isinstance(where, dict) or not where:
         raise CheckpointError(f"{path}: has no weight_map: expected tensor names and their files")

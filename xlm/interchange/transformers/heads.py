@@ -1,4 +1,4 @@
-"""The heads of fine-tuned models as transformers' classes have them, both ways.
+"""Heads of fine-tuned models in the format of transformers' classes, both ways.
 
     a body, written by its family's module --write_with_head--> the same folder with a head
     a folder with a head --read_head--> TaskHead
@@ -8,7 +8,7 @@
     word       linear   linear                            linear        the same
     span       linear   linear                            linear        the same
 
-The body is read and written by its family's module; what a task makes of a head is the task's.
+The family's module reads and writes the body; the task decides the use of its head.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from xlm.model.pretrained import PretrainedModel
 
 Reads = Literal["sentence", "word", "span"]
 HeadKind = Literal["linear", "tanh", "dense", "transform"]
-"""As in ``xlm.tasks.heads.Readout``."""
+"""Kind of a head, as in ``xlm.tasks.heads.Readout``."""
 Format = Literal["xlm", "xlm-roberta", "bert", "roformer", "modernbert"]
 Write = Callable[[PretrainedModel, Path], list[str]]
-"""Writes a body and its tokenizer; returns a line per thing that is lost."""
+"""Function that writes a body and its tokenizer and returns a line per thing that is lost."""
 
 _STEMS = {
     "xlm": "XLM",
@@ -59,56 +59,56 @@ _PREFIX = {
     "modernbert": "model.",
 }
 _ROBERTA = "roberta."
-"""The prefix of every other family."""
+"""Prefix of every other family."""
 _VOCABULARY = ("pred_layer.", "lm_head.", "cls.", "head.", "decoder.")
 _OF_THE_OUTPUT = ("the output bias:", "generate() of transformers")
-"""How a body's writer begins what it says of an output that is left out here."""
+"""Prefixes of the lines that a body's writer returns about an output that is left out here."""
 _GENERATION = "generation_config.json"
 _KINDS: dict[str, HeadKind] = {"xlm": "linear", "roformer": "dense", "modernbert": "transform"}
-"""Of sentences, and of ModernBERT's words and spans too; tanh elsewhere."""
+"""Kinds of heads for sentences, and for ModernBERT's words and spans too; tanh elsewhere."""
 _DENSE = {"bert": "bert.pooler.dense", "modernbert": "head.dense"}
 _DENSE_ELSEWHERE = "classifier.dense"
 _NORM = "head.norm"
 _LAYERS = {"tanh": "tanh", "dense": "the model's activation",
            "transform": "the model's activation and a normalization"}  # fmt: skip
-"""What follows the layer before a head's last one."""
+"""Description of the part between a head's two layers."""
 _POOLINGS = {"first": "cls", "mean": "mean"}
-"""ModernBERT's names of how a sentence is read."""
+"""ModernBERT's names for the ways to read a sentence."""
 _SUMMARY = {
     "summary_type": "first",
     "summary_use_proj": True,
     "summary_activation": None,
     "summary_proj_to_labels": True,
 }
-"""Settings of XLM's class for sentences under which it is one linear layer on the first state."""
+"""Settings that make XLM's sentence class one linear layer on the first state."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskHead:
-    """The layers on top of an encoder, and what their outputs are called."""
+    """Layers on top of an encoder, and the names of their outputs."""
 
     reads: Reads
     """sentence: the first hidden state; word: each one; span: each one, as first and as last."""
     output: Mapping[str, Tensor]
-    """The last layer: ``weight`` ``[K, D]`` and ``bias`` ``[K]``."""
+    """Last layer: ``weight`` ``[K, D]`` and ``bias`` ``[K]``."""
     kind: HeadKind = "linear"
-    """What stands before it."""
+    """Kind of the part before the last layer."""
     dense: Mapping[str, Tensor] = field(default_factory=dict)
-    """A layer before it: ``[D, D]`` and ``[D]``; empty if linear, and perhaps without a bias."""
+    """Layer before the last: ``[D, D]`` and ``[D]``; empty if linear, perhaps without a bias."""
     norm: Mapping[str, Tensor] = field(default_factory=dict)
-    """transform: the normalization after it, ``[D]`` each, perhaps without a bias."""
+    """transform: the normalization after ``dense``, ``[D]`` each, perhaps without a bias."""
     pooling: Literal["first", "mean"] = "first"
     """sentence: the state that is read."""
     labels: tuple[str, ...] = ()
-    """The name of each output, in order; empty for a number, and for spans."""
+    """Name of each output, in order; empty for a number, and for spans."""
     dropout: float = 0.0
-    """Before the last layer (and before ``dense``, unless that is a transform), in training."""
+    """Rate before the last layer (and before ``dense``, except in a transform), in training."""
     causal: bool = False
-    """Whether the encoder is read causally."""
+    """True if the encoder is read causally."""
 
 
 def class_name(model_type: str, reads: Reads) -> str:
-    """The class of transformers that has such a head, such as ``XLMForTokenClassification``."""
+    """Return the class of transformers with such a head, such as ``XLMForTokenClassification``."""
     simple = "Simple" if model_type == "xlm" and reads == "span" else ""
     return f"{_STEMS[model_type]}{_ENDS[reads]}{simple}"
 
@@ -116,10 +116,11 @@ def class_name(model_type: str, reads: Reads) -> str:
 def write_with_head(
     model: PretrainedModel, head: TaskHead, folder: str | Path, format: Format, write: Write
 ) -> list[str]:
-    """Write what transformers' Auto class of the task opens; a line per thing lost or changed.
+    """Write a folder for transformers' Auto class of the task.
 
-    ``write`` is the writer of ``format``. Raises ConfigError, naming what to train with, where the
-    format's class has no such head or no such body.
+    Returns a line for each thing that is lost or changed. ``write`` is the writer of ``format``.
+    Raises ConfigError, naming the settings to train with, if the format's class has no such head or
+    no such body.
     """
     names = _names(format, head)
     if head.causal and format != "xlm":
@@ -153,10 +154,10 @@ def write_with_head(
 
 
 def read_head(folder: str | Path) -> TaskHead | None:
-    """The head of a transformers folder; None where its class has none that we know.
+    """Return the head of a transformers folder; None if its class has no known head.
 
-    Raises CheckpointError for a head with settings that we have no counterpart for, and for tensors
-    that are missing or do not fit config.json.
+    Raises CheckpointError for a head with settings that have no counterpart in this library, and
+    for tensors that are missing or do not fit config.json.
     """
     folder = Path(folder)
     config = read_config(folder)
@@ -191,7 +192,7 @@ def read_head(folder: str | Path) -> TaskHead | None:
 
 
 def _layers(kind: str, reads: Reads) -> dict[str, str]:
-    """The name of each layer of a head in files of that ``model_type``."""
+    """Return the name of each layer of a head in files of that ``model_type``."""
     names = {"output": _output_name(kind, reads)}
     head_kind = _kind(kind, reads)
     if head_kind != "linear":
@@ -202,7 +203,7 @@ def _layers(kind: str, reads: Reads) -> dict[str, str]:
 
 
 def _kind(kind: str, reads: Reads) -> HeadKind:
-    """Return what a class has before its last layer."""
+    """Return the kind of layers that a class has before its last one."""
     found = _KINDS.get(kind, "tanh")
     return found if reads == "sentence" or found == "transform" else "linear"
 
@@ -218,14 +219,14 @@ def _output_name(kind: str, reads: Reads) -> str:
 
 
 def _pooling(config: Mapping[str, Any], kind: str, reads: Reads) -> Literal["first", "mean"]:
-    """Return how ModernBERT reads a sentence; every other class reads the first state."""
+    """Return ModernBERT's pooling of a sentence; every other class reads the first state."""
     if kind != "modernbert" or reads != "sentence":
         return "first"
     return "mean" if config.get("classifier_pooling", "cls") == "mean" else "first"
 
 
 def _names(kind: str, head: TaskHead) -> dict[str, str]:
-    """The name of each layer of the head; ConfigError where the class has another."""
+    """Return the name of each layer of the head; ConfigError if the class has another head."""
     expected, name = _kind(kind, head.reads), class_name(kind, head.reads)
     if head.kind != expected:
         has = f"no layer with {_LAYERS[head.kind]}" if expected == "linear" else (
@@ -246,7 +247,7 @@ def _names(kind: str, head: TaskHead) -> dict[str, str]:
 def _settings(
     model: PretrainedModel, kind: str, head: TaskHead
 ) -> tuple[dict[str, Any], list[str]]:
-    """What config.json says of the head, and what is other than here."""
+    """Return the head's settings for config.json, and a line for each difference from here."""
     settings: dict[str, Any] = {"architectures": [class_name(kind, head.reads)]}
     lines = []
     if head.labels:
@@ -325,7 +326,7 @@ def _check_shapes(
 
 
 def _dropout(config: Mapping[str, Any], kind: str, reads: Reads, path: Path) -> float:
-    """The rate before the last layer, by transformers' rules and defaults."""
+    """Return the rate before the last layer, by transformers' rules and defaults."""
     if reads == "span" and kind != "modernbert":
         return 0.0
     general = "dropout" if kind == "xlm" else "hidden_dropout_prob"
@@ -349,7 +350,7 @@ def _dropout(config: Mapping[str, Any], kind: str, reads: Reads, path: Path) -> 
 
 
 def _labels(config: Mapping[str, Any], reads: Reads, num: int, path: Path) -> tuple[str, ...]:
-    """The names of the outputs, as id2label has them."""
+    """Return the names of the outputs from id2label."""
     if reads == "span":
         if num != 2:
             raise CheckpointError(f"{path}: the head has {num} scores a word, expected 2")

@@ -1,4 +1,4 @@
-"""ModernBERT and mmBERT as transformers keeps them, both ways (Warner et al. 2024).
+"""ModernBERT and mmBERT in transformers' format, both ways (Warner et al. 2024).
 
     config.json, weights, tokenizer.json  <-->  PretrainedModel
 
@@ -35,9 +35,9 @@ from xlm.text.tokenizers.sentencepiece import SentencePieceTokenizer
 MODEL_TYPE = "modernbert"
 MASKED, BARE = "ModernBertForMaskedLM", "ModernBertModel"
 _PREFIX = "model."
-"""Of the encoder's tensors, beside a head."""
+"""Prefix of the encoder's tensors in a model with a head."""
 _WITH_OUTPUT = ("head.", "decoder.")
-"""How the names of an output onto the vocabulary begin, and some of those of classifiers."""
+"""Prefixes of the names of an output onto the vocabulary, and of some names of classifiers."""
 _NAMES = {
     "model.embeddings.tok_embeddings.weight": "words.weight",
     "model.embeddings.norm.weight": "embedding_norm.weight",
@@ -69,7 +69,7 @@ _ONLY: dict[str, Any] = {
     "num_segments": 0,
     "num_decoder_layers": 0,
 }
-"""The fields of a shape that are ModernBERT's architecture."""
+"""Values of a shape's fields that are ModernBERT's architecture."""
 _DEFAULTS: dict[str, Any] = {
     "num_hidden_layers": 22,
     "num_attention_heads": 12,
@@ -81,7 +81,7 @@ _DEFAULTS: dict[str, Any] = {
     "attention_dropout": 0.0,
     "tie_word_embeddings": True,
 }
-"""What transformers takes if config.json does not say."""
+"""Defaults of transformers for settings that config.json lacks."""
 _REFUSED: dict[str, Any] = {
     "hidden_activation": "gelu",
     "classifier_activation": "gelu",
@@ -91,15 +91,15 @@ _REFUSED: dict[str, Any] = {
     "classifier_bias": False,
     "decoder_bias": True,
 }
-"""Settings whose other values are another architecture."""
+"""Settings whose other values belong to another architecture."""
 
 
 def read_transformers_modernbert(folder: str | Path) -> PretrainedModel:
-    """Return a model such as ModernBERT's or mmBERT's, whatever its head, in evaluation mode.
+    """Return a model such as ModernBERT's or mmBERT's with any head, in evaluation mode.
 
-    Classifiers are left out, and a model without an output onto the vocabulary gets a stand-in:
-    both stand in ``extra["lost"]``. Raises CheckpointError for settings that we have no counterpart
-    for, and for tensors that are missing or do not fit; DataError for its tokenizer.
+    Classifiers are left out, and a model without an output onto the vocabulary gets a substitute:
+    ``extra["lost"]`` lists both. Raises CheckpointError for settings that have no counterpart in
+    this library, and for tensors that are missing or do not fit; DataError for its tokenizer.
     """
     folder = Path(folder)
     config = read_config(folder)
@@ -135,9 +135,10 @@ def read_transformers_modernbert(folder: str | Path) -> PretrainedModel:
 
 
 def write_transformers_modernbert(model: PretrainedModel, folder: str | Path) -> list[str]:
-    """Write what ``AutoModelForMaskedLM`` and ``AutoTokenizer`` open; a line per thing lost.
+    """Write a folder for ``AutoModelForMaskedLM`` and ``AutoTokenizer``.
 
-    Raises ConfigError for a shape or a tokenizer that ModernBERT has no place for.
+    Returns a line for each thing that is lost. Raises ConfigError for a shape or a tokenizer that
+    ModernBERT has no place for.
     """
     folder = Path(folder)
     _refuse(model)
@@ -177,7 +178,7 @@ def write_transformers_modernbert(model: PretrainedModel, folder: str | Path) ->
 
 
 def _our_name(theirs: str) -> str | None:
-    """Return our name of a tensor, without its side; None for one that is no part of the model."""
+    """Return our name of a tensor, without its side; None for a tensor outside the model."""
     if theirs in _NAMES:
         return _NAMES[theirs]
     layer = re.fullmatch(r"model\.layers\.(\d+)\.(.+)\.weight", theirs)
@@ -196,7 +197,7 @@ def _their_name(ours: str) -> str:
 
 
 def _settings(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Return ModelConfig's fields; CheckpointError for what they cannot say."""
+    """Return ModelConfig's fields; CheckpointError for settings that they cannot express."""
     for name, only in _REFUSED.items():
         if config.get(name, only) != only:
             raise CheckpointError(f"{path}: {name} is {config[name]!r}, expected {only!r}")
@@ -248,7 +249,7 @@ def _base(parameters: Mapping[str, Any] | None, otherwise: Any, path: Path) -> A
 
 
 def _refuse(model: PretrainedModel) -> None:
-    """Raise ConfigError naming all that ModernBERT has no place for."""
+    """Raise ConfigError naming all settings that ModernBERT has no place for."""
     config = model.transformer.config
     problems = [
         f"{name} {getattr(config, name)} (give {only})"

@@ -1,4 +1,4 @@
-"""XLM-R, RoBERTa and CamemBERT as transformers keeps them, both ways.
+"""XLM-R, RoBERTa and CamemBERT in transformers' format, both ways.
 
 Their positions start after the padding id, their tokenizers give no token types, and their head is
 dense, GELU, normalization (Liu et al. 2019; Conneau et al. 2020).
@@ -41,9 +41,9 @@ ENDS = (
 
 
 def _read_tokenizer(folder: Path, vocab_size: int) -> Kind:
-    """XLM-R's own SentencePiece model where it is all there is to it, else tokenizer.json."""
+    """Return XLM-R's SentencePiece model if it is the whole tokenizer, else tokenizer.json."""
     config = read_config(folder)
-    # CamemBERT's file of the same name is numbered otherwise
+    # CamemBERT's file of the same name has other ids
     if config["model_type"] != XLM_ROBERTA or not (folder / MODEL_FILE).exists():
         return read_hugging_face(folder, vocab_size=vocab_size)
     tokenizer = read_xlm_roberta(folder, vocab_size=vocab_size)
@@ -83,19 +83,21 @@ FAMILY = Family(
 
 
 def read_transformers_roberta(folder: str | Path) -> PretrainedModel:
-    """An XLM-R, RoBERTa or CamemBERT model, whatever its head, with its tokenizer.
+    """Return an XLM-R, RoBERTa or CamemBERT model with any head, and its tokenizer.
 
-    Row pad + 1 of its positions is our row 0; of its token types the row that its tokenizer gives
-    is kept. What is left out stands in ``extra["lost"]``. Raises CheckpointError and DataError.
+    Row pad + 1 of its positions is our row 0; of its token types only the row that its tokenizer
+    uses is kept. ``extra["lost"]`` lists everything that was left out. Raises CheckpointError and
+    DataError.
     """
     return read_model(folder, FAMILY)
 
 
 def write_transformers_roberta(model: PretrainedModel, folder: str | Path) -> list[str]:
-    """Write what ``AutoModelForMaskedLM`` and ``AutoTokenizer`` open; a line per thing lost.
+    """Write a folder for ``AutoModelForMaskedLM`` and ``AutoTokenizer``.
 
-    A model with our unigram tokenizer is renumbered as XLM-R (see ``as_xlm_roberta``). Raises
-    ConfigError for a shape or a tokenizer that XLM-R has no place for.
+    Returns a line for each thing that is lost. A model with our unigram tokenizer is renumbered as
+    XLM-R (see ``as_xlm_roberta``). Raises ConfigError for a shape or a tokenizer that XLM-R has no
+    place for.
     """
     lost = []
     if isinstance(model.tokenizer, SentencePieceTokenizer):
@@ -110,10 +112,11 @@ def write_transformers_roberta(model: PretrainedModel, folder: str | Path) -> li
 
 
 def as_xlm_roberta(model: PretrainedModel) -> PretrainedModel:
-    """The same model under a tokenizer that XLM-R can have: renumbered where it has our own.
+    """Return the same model with a tokenizer that XLM-R can have, renumbered if it has our own.
 
-    Its rows are in XLM-R's order, ``<s>`` and ``</s>`` both our end symbol; hidden states are those
-    of before. Raises ConfigError for another tokenizer, and a shape that XLM-R has no place for.
+    Renumbered rows are in XLM-R's order, with our end symbol for both ``<s>`` and ``</s>``; hidden
+    states do not change. Raises ConfigError for another tokenizer, and for a shape that XLM-R has
+    no place for.
     """
     tokenizer = model.tokenizer
     check_shape(model, FAMILY, num_segments=1)
@@ -136,7 +139,7 @@ def as_xlm_roberta(model: PretrainedModel) -> PretrainedModel:
 
 
 def _renumbered(model: Transformer, order: Tensor, pad_id: int) -> Transformer:
-    """A copy whose id ``i`` is ``order[i]`` of ``model``."""
+    """Return a copy whose id ``i`` is ``order[i]`` of ``model``."""
     tensors = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     for name in ("words.weight", "output_bias", "output_weight"):
         if f"encoder.{name}" in tensors:

@@ -1,7 +1,7 @@
-"""RoFormer as transformers keeps it, both ways (Su et al. 2021): the shape of the rotary presets.
+"""RoFormer in transformers' format, both ways (Su et al. 2021): the shape of the rotary presets.
 
-Its layers are BERT's. It turns neighboring features (2k, 2k + 1) of queries and keys, ours the
-pairs (k, k + width / 2), so that rows of their matrices change places on the way.
+Its layers are BERT's. It rotates neighboring features (2k, 2k + 1) of queries and keys, and this
+library the pairs (k, k + width / 2), so conversion reorders the rows of their matrices.
 """
 
 from __future__ import annotations
@@ -56,20 +56,21 @@ FAMILY = Family(
 
 
 def read_transformers_roformer(folder: str | Path) -> PretrainedModel:
-    """Return a RoFormer model, whatever its head, as a model with rotary positions.
+    """Return a RoFormer model with any head, as a model with rotary positions.
 
-    Poolers and classifiers are left out: they stand in ``extra["lost"]``. Raises CheckpointError
-    for embeddings of another width than the layers and for values that turn too
+    Poolers and classifiers are left out: ``extra["lost"]`` lists them. Raises CheckpointError for
+    embeddings of another width than the layers and for values that are rotated too
     (``rotary_value``), DataError if it has no tokenizer.json.
     """
     return read_model(folder, FAMILY)
 
 
 def write_transformers_roformer(model: PretrainedModel, folder: str | Path) -> list[str]:
-    """Write what ``AutoModelForMaskedLM`` and ``AutoTokenizer`` open; a line per thing lost.
+    """Write a folder for ``AutoModelForMaskedLM`` and ``AutoTokenizer``.
 
-    A SentencePiece tokenizer goes as a tokenizer.json with the same ids and our own layout of
-    pairs. Raises ConfigError for a shape or a tokenizer that RoFormer has no place for.
+    Returns a line for each thing that is lost. A SentencePiece tokenizer becomes a tokenizer.json
+    with the same ids and our own layout of pairs. Raises ConfigError for a shape or a tokenizer
+    that RoFormer has no place for.
     """
     lost = [PAIRS]
     tokenizer = model.tokenizer

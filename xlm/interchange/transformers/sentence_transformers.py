@@ -1,9 +1,9 @@
-"""Folders of sentence-transformers: a transformers model, and how its states become a vector.
+"""Folders of sentence-transformers: a transformers model, and the pooling of its states.
 
 config.json, weights, tokenizer       as transformers has them
 modules.json                          Transformer, Pooling, perhaps Normalize
 1_Pooling/config.json                 which states are pooled, and how
-sentence_bert_config.json             the most tokens that are read of a text
+sentence_bert_config.json             the largest number of tokens read from a text
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _MODES = {
     "max": "pooling_mode_max_tokens",
 }
 FORMATS = ("xlm-roberta", "bert", "roformer", "modernbert", "xlm")
-"""Architectures that a model may go as, the first that holds its shape."""
+"""Architectures to write a model as, in order; the first that holds its shape is used."""
 
 Writer = Callable[[PretrainedModel, Path], list[str]]
 
 
 def read_embedding(folder: Path) -> dict[str, Any]:
-    """Return how a folder of sentence-transformers makes vectors; {} if it is no such folder.
+    """Return the embedding settings of a sentence-transformers folder; {} for any other folder.
 
     The keys are those of ``Embedding``. Raises CheckpointError for modules or a pooling that have
     no counterpart here.
@@ -85,11 +85,12 @@ def write_sentence_transformers(
     writer_of: Callable[[str], Writer],
     settings: Embedding | None = None,
 ) -> list[str]:
-    """Write what ``SentenceTransformer(folder)`` opens; return a line per thing that is lost.
+    """Write a folder that ``SentenceTransformer(folder)`` opens.
 
-    ``writer_of`` gives the writer of a format of ``FORMATS``. Raises ConfigError for a model that
-    tells languages apart (there is no way to name one there), one whose last layer is not wanted,
-    and one that no format holds.
+    Returns a line for each thing that is lost. ``writer_of`` gives the writer of a format of
+    ``FORMATS``. Raises ConfigError for a model with language embeddings (there is no way to name a
+    language there), for one whose vectors are not made from the last layer, and for one that no
+    format holds.
     """
     settings = (settings or Embedding()).settled(model)
     if model.has_languages:
@@ -112,7 +113,11 @@ def write_sentence_transformers(
 def _write_model(
     model: PretrainedModel, folder: Path, writer_of: Callable[[str], Writer]
 ) -> tuple[list[str] | None, list[str]]:
-    """Write the first format that holds the model; what is lost, and why others did not."""
+    """Write the first format that holds the model.
+
+    Returns a line for each thing that is lost (None if no format holds the model), and a line for
+    each format that does not.
+    """
     refusals: list[str] = []
     for name in FORMATS:
         try:

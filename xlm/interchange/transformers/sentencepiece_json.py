@@ -1,7 +1,7 @@
 """SentencePiece models as ``tokenizer.json`` of Hugging Face's ``tokenizers`` library.
 
-The same pieces with the same scores, or the merges that they come from; ids stay. Text is put into
-xlm's normal form first.
+The pieces keep their scores, or the merges that they come from, and their ids. Text is first put
+into xlm's normal form.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from xlm.errors import ConfigError
 from xlm.text.tokenizers.sentencepiece import SentencePieceTokenizer
 
 SPACE = "\u2581"
-"""Stands for a space in SentencePiece's pieces."""
+"""Sign for a space in SentencePiece's pieces."""
 CONTROLS = r"\x00-\x1f\x7f" + "\u0080-\u009f\u2028\u2029"
-"""What the normal form takes for a space: C0, DEL, C1, separators of lines and paragraphs."""
+"""Characters that the normal form turns into spaces: C0, DEL, C1, line/paragraph separators."""
 SPACES = " \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
 MARK = "\ufeff"
-"""The byte order mark."""
+"""Byte order mark."""
 _NORMAL, _USER_DEFINED = 1, 4
 _UNIGRAM, _BPE = 1, 2
 
 
 def sentencepiece_json(tokenizer: SentencePieceTokenizer) -> tuple[bytes, list[str]]:
-    """``tokenizer.json``, and one line for each thing that is different.
+    """Return ``tokenizer.json``, and one line for each thing that is different.
 
     Sentences get XLM's layout ``</s> a </s>``, pairs ``</s> a </s> b </s>``. Raises ConfigError for
-    models that were not learnt as xlm does: with a normalization of their own, user-defined
-    symbols, or by words or characters.
+    models that xlm does not learn: with a normalization of their own, user-defined symbols, or
+    pieces that are words or characters.
     """
     protobuf: Any = sentencepiece_model_pb2
     proto = protobuf.ModelProto.FromString(tokenizer.model)
@@ -59,7 +59,7 @@ def sentencepiece_json(tokenizer: SentencePieceTokenizer) -> tuple[bytes, list[s
     if _is_unigram(proto) and (pattern := _spelled(pieces)):
         if proto.trainer_spec.byte_fallback:
             cuts.append(pre_tokenizers.Split(Regex(pattern), "isolated"))
-        else:  # unknown characters side by side are one unknown piece: no cutting between them
+        else:  # adjacent unknown characters are one unknown piece, so do not cut between them
             rules.append(normalizers.Replace(Regex(pattern), _unknown_character(pieces)))
     made.normalizer = normalizers.Sequence(rules)
     made.pre_tokenizer = cuts[0] if len(cuts) == 1 else pre_tokenizers.Sequence(cuts)
@@ -83,7 +83,10 @@ def sentencepiece_json(tokenizer: SentencePieceTokenizer) -> tuple[bytes, list[s
 
 
 def _normal_form() -> list[Any]:
-    """``xlm.text.normalize.normalize``, which no text passes on its way to this tokenizer."""
+    """Return the rules of ``xlm.text.normalize.normalize``.
+
+    Text reaches a tokenizer.json without passing that function.
+    """
     return [
         normalizers.Replace(Regex(f"[{CONTROLS}]"), " "),
         normalizers.NFC(),
@@ -118,7 +121,10 @@ def _is_unigram(proto: Any) -> bool:
 
 
 def _unigram(proto: Any, tokenizer: SentencePieceTokenizer) -> Any:
-    """Symbols that no text is segmented into get a score that no path of characters falls below."""
+    """Return a unigram model that never segments text into symbols.
+
+    Their score is lower than that of any path of characters.
+    """
     lowest = min(piece.score for piece in proto.pieces if piece.type == _NORMAL)
     longest = max(len(piece.piece) for piece in proto.pieces if piece.type != _NORMAL)
     never = longest * min(lowest, 0.0) - 1.0
@@ -130,11 +136,11 @@ def _unigram(proto: Any, tokenizer: SentencePieceTokenizer) -> Any:
 
 
 def _spelled(pieces: list[Any]) -> str:
-    """A pattern for one character of each symbol that the score alone does not keep out of texts.
+    """Return a pattern for one character of each symbol that its score alone does not exclude.
 
-    The score fails where a character of the symbol is in no piece: an unknown character costs more
-    than any symbol. Such a character is in no longer piece either, so that cutting there, or
-    putting another unknown one there, changes nothing else.
+    The score fails if a character of the symbol is in no piece: an unknown character costs more
+    than any symbol. Such a character is in no longer piece either, so cutting there, or replacing
+    it by another unknown character, changes nothing else.
     """
     known = {piece.piece for piece in pieces if piece.type == _NORMAL}
     after: dict[tuple[str, str], list[str]] = {}
@@ -158,7 +164,7 @@ def _unknown_character(pieces: list[Any]) -> str:
 
 
 def _bpe(proto: Any, tokenizer: SentencePieceTokenizer) -> Any:
-    """Every split of a piece into two pieces is a merge, in the order of the pieces' scores."""
+    """Return a BPE model with a merge for every split of a piece in two, in the order of scores."""
     scores = {piece.piece: piece.score for piece in proto.pieces if piece.type == _NORMAL}
     merges = [
         (piece[:at], piece[at:])

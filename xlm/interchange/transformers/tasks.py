@@ -1,4 +1,4 @@
-"""Tasks as heads of transformers' classes, both ways.
+"""Convert tasks to and from heads of transformers' classes.
 
 Task + its module --to_task_head--> TaskHead --from_task_head--> Task + tensors
 """
@@ -22,15 +22,15 @@ from xlm.tasks.tagging import Tagging
 from xlm.tasks.task import NO_FILES, Task
 
 _OUTPUT, _DENSE = "output", "after.1"
-"""The names of the two layers in the modules of ``xlm.tasks.heads``."""
+"""Names of the two layers in the modules of ``xlm.tasks.heads``."""
 _TRANSFORM = {"sentence": "after", "word": "hidden", "span": "hidden"}
-"""The name of a transform there, by what is read."""
+"""Name of a transform in those modules, by what is read."""
 
 
 def to_task_head(task: Task, module: nn.Module) -> TaskHead:
-    """The layers of ``task.head`` as transformers has them.
+    """Return the layers of ``task.head`` in transformers' format.
 
-    Raises ConfigError, naming the field, for a task and a readout that no class there has.
+    Raises ConfigError, naming the field, for a task or a readout that no class there has.
     """
     readout = task.readout
     labels: tuple[str, ...] = ()
@@ -79,9 +79,9 @@ def to_task_head(task: Task, module: nn.Module) -> TaskHead:
 
 
 def from_task_head(head: TaskHead, max_positions: int) -> tuple[Task, dict[str, Tensor]]:
-    """The task of a head, without files, and the tensors of its module by their names there.
+    """Return the task of a head, without files, and the tensors of its module by their names there.
 
-    Rows are as long as the task's are by default, or as the model's positions allow.
+    Rows are as long as the task's default, or shorter if the model's positions require it.
     """
     readout = Readout(
         kind=head.kind, dropout=head.dropout, causal=head.causal,
@@ -126,7 +126,10 @@ def _layers(kind: HeadKind, reads: Reads) -> dict[str, str]:
 
 
 def scores_of(task: Task, module: nn.Module) -> Callable[[Transformer, Batch], Tensor]:
-    """Scores ``[B, K]`` of the rows of a batch, or ``[N, K]`` of the cells in ``predict``."""
+    """Return a function for the scores of a batch.
+
+    They are ``[B, K]`` of the rows, or ``[N, K]`` of the cells in ``predict``.
+    """
 
     def score(model: Transformer, batch: Batch) -> Tensor:
         scores: Tensor = module(model, batch)

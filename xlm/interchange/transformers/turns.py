@@ -1,4 +1,4 @@
-"""Rotary positions as RoFormer has them in transformers: its pairs, and its table of turns."""
+"""Rotary positions in RoFormer's format: its pairs, and its table of sines and cosines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BASE = 10_000.0
 
 
 def as_halves(tensor: Tensor, num_heads: int) -> Tensor:
-    """Return rows of queries or keys whose pairs are neighbors as ours, pairs (k, k + width / 2).
+    """Reorder rows of queries or keys from pairs of neighbors to our pairs (k, k + width / 2).
 
     ``tensor`` is ``[D, ...]``, the features of head after head.
     """
@@ -26,19 +26,19 @@ def as_halves(tensor: Tensor, num_heads: int) -> Tensor:
 
 
 def as_neighbors(tensor: Tensor, num_heads: int) -> Tensor:
-    """Return rows of our queries or keys as neighbors: undo ``as_halves``."""
+    """Reorder rows of our queries or keys to pairs of neighbors: undo ``as_halves``."""
     rest = tensor.shape[1:]
     halves = tensor.reshape(num_heads, 2, -1, *rest)
     return halves.transpose(1, 2).reshape(tensor.shape)
 
 
 def sinusoids(config: ModelConfig) -> Tensor:
-    """Return the table of turns of every position, ``[positions, D/H]``: sines, then cosines."""
+    """Return the table of all positions, ``[positions, D/H]``: sines, then cosines."""
     return _table(config.max_positions, config.dim // config.num_heads).float()
 
 
 def check_sinusoids(path: str | Path, name: str, table: Tensor) -> None:
-    """Raise CheckpointError if a file's table of turns is any other than RoFormer's own."""
+    """Raise CheckpointError if a file's table of sines and cosines is not RoFormer's own."""
     if table.dim() != 2 or table.shape[1] % 2:
         raise CheckpointError(
             f"{path}: {name} has shape {list(table.shape)}, expected a row of an even width for "

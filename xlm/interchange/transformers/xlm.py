@@ -2,8 +2,8 @@
 
     config.json, model.safetensors, tokenizer files  <-->  PretrainedModel
 
-The arithmetic is the original's (docs/fidelity.md, B5), and so is ours: tensors are renamed, and
-query, key and value are one product here. The package transformers is not needed for it.
+Both have the arithmetic of the original XLM (docs/fidelity.md, B5): tensors are renamed, and query,
+key and value become one product here. The package transformers is not needed for it.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ from xlm.text.tokenizers.tokenizer import Tokenizer
 
 MODEL_TYPE = "xlm"
 FORMAT = "transformers xlm"
-"""``extra["format"]`` of a model that was read from one."""
+"""Value of ``extra["format"]`` for a model that was read from such a directory."""
 HEADED = "XLMWithLMHeadModel"
 GENERATION, TOKENIZER_JSON = "generation_config.json", "tokenizer.json"
 _OLD_NAMES = {
-    # today's name: those that older and hand-written files may have
+    # current name: names in older and hand-written files
     "vocab_size": ("n_words",),
     "emb_dim": ("hidden_size",),
     "n_heads": ("num_attention_heads",),
@@ -57,7 +57,7 @@ _OLD_NAMES = {
     "pad_token_id": ("pad_index",),
 }
 _DEFAULTS: dict[str, Any] = {
-    # of transformers' XLMConfig, for what a file leaves out
+    # defaults of transformers' XLMConfig for settings that a file leaves out
     "vocab_size": 30145,
     "emb_dim": 2048,
     "n_layers": 12,
@@ -79,12 +79,12 @@ _DEFAULTS: dict[str, Any] = {
 
 
 def read_transformers_xlm(folder: str | Path) -> PretrainedModel:
-    """The model in a transformers directory, in evaluation mode and the precision it was saved in.
+    """Return the model in a transformers directory, in evaluation mode and the saved precision.
 
     ``extra`` has ``causal`` (an argument of ``encode`` here) and ``lost``, a line for each thing
-    that is not as it was. Raises CheckpointError for another architecture (encoder-decoder,
-    adaptive softmax, product-key memory), tensors that do not fit config.json, and languages
-    without names; DataError for its tokenizer.
+    that changed. Raises CheckpointError for another architecture (encoder-decoder, adaptive
+    softmax, product-key memory), for tensors that do not fit config.json, and for languages without
+    names; DataError for its tokenizer.
     """
     folder = Path(folder)
     path = folder / CONFIG
@@ -129,10 +129,11 @@ def read_transformers_xlm(folder: str | Path) -> PretrainedModel:
 def write_transformers_xlm(
     model: PretrainedModel, folder: str | Path, *, causal: bool | None = None
 ) -> list[str]:
-    """Write the directory of an ``XLMWithLMHeadModel``; a line per thing that is lost or changed.
+    """Write the directory of an ``XLMWithLMHeadModel``; return a line per thing lost or changed.
 
-    ``causal`` (None: what the model says of itself, else False) is an argument of ``encode``
-    here and part of the configuration there. Raises ConfigError naming all that has no place there.
+    ``causal`` (None: the value in the model's ``extra``, else False) is an argument of ``encode``
+    here and part of the configuration there. Raises ConfigError naming everything that has no place
+    there.
     """
     _refuse(model)
     folder = Path(folder)
@@ -158,7 +159,7 @@ def write_transformers_xlm(
 
 
 def _checked(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Every setting we use, of the right type; CheckpointError for an architecture that is not."""
+    """Return every setting we use, of the right type; CheckpointError for another architecture."""
     if config["model_type"] != MODEL_TYPE:
         raise CheckpointError(f"{path}: model_type is {config['model_type']!r}, expected 'xlm'")
     value = {}
@@ -185,7 +186,7 @@ def _checked(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _built(value: Mapping[str, Any], tied: bool, path: Path) -> Transformer:
-    """The model that config.json describes, without values yet."""
+    """Return the model that config.json describes, without values yet."""
     try:
         shape = ModelConfig(
             dim=value["emb_dim"],
@@ -214,9 +215,10 @@ def _built(value: Mapping[str, Any], tied: bool, path: Path) -> Transformer:
 def _languages(
     config: Mapping[str, Any], value: Mapping[str, Any], folder: Path
 ) -> tuple[dict[str, int], list[str]]:
-    """The id of each language by name, in the order of ids, and what is wrong with a map unused.
+    """Return the id of each language by name, in the order of ids, and a line for an unused map.
 
-    A model that has a table of languages must name them: nobody could tell its rows apart.
+    A model that has a table of languages must name them: otherwise its rows could not be told
+    apart.
     """
     num, path = value["n_langs"], folder / CONFIG
     maps = list(_language_maps(config, path))
@@ -247,7 +249,7 @@ def _languages(
 
 
 def _language_maps(content: Mapping[str, Any], path: Path) -> Iterator[dict[str, int]]:
-    """lang2id and, turned round, id2lang, whose keys JSON makes strings; those that are there."""
+    """Yield lang2id, and id2lang inverted (JSON makes its keys strings), if they are present."""
     for key in ("lang2id", "id2lang"):
         told = content.get(key)
         if told is None:
@@ -267,7 +269,7 @@ def _number(key: Any) -> Any:
 
 
 def _read_tokenizer(folder: Path, vocab_size: int) -> tuple[Tokenizer, list[str]]:
-    """fastBPE's from vocab.json and merges.txt, else the SentencePiece model, else any other."""
+    """Return fastBPE (vocab.json and merges.txt), else the SentencePiece model, else any other."""
     if (folder / vocabularies.PIECES).exists() and (folder / vocabularies.MERGES).exists():
         return vocabularies.read_xlm_tokenizer(folder)
     if (folder / MODEL_FILE).exists():
@@ -281,7 +283,7 @@ def _read_tokenizer(folder: Path, vocab_size: int) -> tuple[Tokenizer, list[str]
 
 
 def _refuse(model: PretrainedModel) -> None:
-    """Raise ConfigError naming all that XLM's architecture in transformers has no place for."""
+    """Raise ConfigError naming everything that XLM's architecture in transformers cannot hold."""
     config, tokenizer = model.transformer.config, model.tokenizer
     problems = settings_without_place(config)
     if config.num_decoder_layers:
@@ -306,7 +308,7 @@ def _refuse(model: PretrainedModel) -> None:
 
 
 def _refuse_remains(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Raise ConfigError where another tokenizer would be found beside the one that is written."""
+    """Raise ConfigError if files of another tokenizer would remain beside those written."""
     known = (vocabularies.PIECES, vocabularies.MERGES, MODEL_FILE, TOKENIZER_JSON)
     if remains := [name for name in known if name not in files and (folder / name).exists()]:
         raise ConfigError(
@@ -315,7 +317,10 @@ def _refuse_remains(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def _named_languages(model: PretrainedModel) -> dict[str, int]:
-    """Names for lang2id; of a model without a table those that it was trained on, if it says."""
+    """Return names for lang2id.
+
+    For a model without a table of languages they are those it was trained on, if it lists them.
+    """
     languages = dict(model.languages or model.extra.get("languages") or {})
     num = model.transformer.num_languages
     if sorted(languages.values()) == list(range(num)):
@@ -348,7 +353,7 @@ def _tokenizer_files(
     }
     files = {
         TOKENIZER_JSON: content,
-        MODEL_FILE: tokenizer.model,  # from which the very same tokenizer is read again
+        MODEL_FILE: tokenizer.model,  # the same tokenizer is read back from it
         vocabularies.SETTINGS: vocabularies.to_json(settings),
     }
     return files, [SPELLED, *lost]

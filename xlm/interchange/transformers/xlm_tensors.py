@@ -1,9 +1,9 @@
-"""The tensors of transformers' XLM by our names and back.
+"""Tensors of transformers' XLM by our names and back.
 
     embeddings.weight                <->  encoder.words.weight
     attentions.0.{q,k,v}_lin.weight  <->  encoder.layers.0.attention.query_key_value.weight
 
-They have the prefix ``transformer.`` where the model has a head.
+They have the prefix ``transformer.`` if the model has a head.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _LAYER_NAMES = {
 _PREFIX = "transformer."
 _TASK_HEAD = re.compile(r"(sequence_summary|qa_outputs|classifier|logits_proj)\.")
 _FOREIGN = {
-    # what a name begins with: what it belongs to
+    # beginning of a name: the part it belongs to
     "encoder_attn.": "the decoder of an encoder-decoder",
     "layer_norm15.": "the decoder of an encoder-decoder",
     "memories.": "a product-key memory",
@@ -49,7 +49,7 @@ _FOREIGN = {
 
 
 def renamed(model: Transformer) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor by its name there; a tied output matrix is not stored twice."""
+    """Yield every tensor by its name there; a tied output matrix is not stored twice."""
     state = model.state_dict()
     for name, theirs in _sources(state).items():
         parts = state[name].chunk(len(theirs))
@@ -58,7 +58,7 @@ def renamed(model: Transformer) -> Iterator[tuple[str, Tensor]]:
 
 
 def _sources(names: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """For each of our names theirs, without a prefix; where they are several, put together."""
+    """Return the format's names, without a prefix, for each of ours; several are concatenated."""
     sources: dict[str, tuple[str, ...]] = {}
     for name in names:
         stem, _, part = name.rpartition(".")
@@ -72,7 +72,7 @@ def _sources(names: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
 
 
 def sort_out(found: Mapping[str, Tensor], folder: Path) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors without their prefix, and what of the file is not a part of the model."""
+    """Return the tensors without their prefix, and a line for those outside the model."""
     tensors: dict[str, Tensor] = {}
     heads = []
     for name, tensor in found.items():
@@ -85,7 +85,7 @@ def sort_out(found: Mapping[str, Tensor], folder: Path) -> tuple[dict[str, Tenso
                 )
         if _TASK_HEAD.match(bare):
             heads.append(name)
-        elif bare != "position_ids":  # which older versions stored: 0, 1, 2 ...
+        elif bare != "position_ids":  # older versions stored it: 0, 1, 2 ...
             if bare in tensors:
                 raise CheckpointError(f"{folder}: {bare} is there with and without {_PREFIX!r}")
             if not tensor.is_floating_point():
@@ -100,7 +100,7 @@ def sort_out(found: Mapping[str, Tensor], folder: Path) -> tuple[dict[str, Tenso
 def take_tied_copy(
     tensors: dict[str, Tensor], value: Mapping[str, Any], folder: Path, with_head: bool
 ) -> bool:
-    """Whether the output matrix is the word embeddings; takes one away that only repeats them."""
+    """Return True if the output matrix is the word embeddings; drop a mere copy of them."""
     if not with_head:
         return True
     if not value["tie_word_embeddings"]:
@@ -116,7 +116,7 @@ def take_tied_copy(
 
 
 def check_layers(tensors: Mapping[str, Tensor], num_layers: int, folder: Path) -> None:
-    """Raise CheckpointError before layers are built that the file does not have."""
+    """Raise CheckpointError for layers that the file lacks, before they are built."""
     numbers = (re.match(r"attentions\.(\d+)\.", name) for name in tensors)
     found = len({match[1] for match in numbers if match})
     if found != num_layers:
@@ -124,7 +124,7 @@ def check_layers(tensors: Mapping[str, Tensor], num_layers: int, folder: Path) -
 
 
 def fill(model: Transformer, tensors: Mapping[str, Tensor], folder: Path) -> None:
-    """Put the tensors into the model; CheckpointError naming every one that does not fit."""
+    """Put the tensors into the model; CheckpointError names every tensor that does not fit."""
     expected = model.state_dict()
     sources = _sources(expected)
     wanted = {there for theirs in sources.values() for there in theirs}

@@ -1,10 +1,10 @@
-"""The files of transformers' ``XLMTokenizer``, from and to fastBPE's codes and vocabulary.
+"""Convert the files of transformers' ``XLMTokenizer`` from and to fastBPE's codes and vocabulary.
 
     codes   "t h</w> 512"  <->  merges.txt  "t h</w>"
     vocab   "th 90"        <->  vocab.json  "th</w>": 14     a piece that ends a word
-            "th@@ 70"      <->              "th": 15         one inside a word
+            "th@@ 70"      <->              "th": 15         a piece inside a word
 
-Ids stay; counts have no place there. What that class does differently is in ``lost``.
+Ids do not change; counts have no place there. ``lost`` lists the differences of that class.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from xlm.text.tokenizers.hugging_face_files import NOT_NORMALIZED, SPELLED
 
 PIECES, MERGES, SETTINGS = "vocab.json", "merges.txt", "tokenizer_config.json"
 MAX_BYTES = 1 << 28
-"""Of a file; the vocabularies of the released models are a twentieth of it."""
+"""Largest size of a file; the vocabularies of the released models are a twentieth of it."""
 
 MOSES = (
     "XLMTokenizer runs the Moses tokenizer, normalizes punctuation and drops joiners before the "
@@ -37,7 +37,7 @@ COUNTS = "the counts of codes and vocabulary: merges.txt and vocab.json have no 
 
 
 def settings(languages: Mapping[str, int], max_positions: int) -> dict[str, Any]:
-    """What tokenizer_config.json says for every tokenizer of a model in XLM's shape."""
+    """Return the content of tokenizer_config.json for every tokenizer of a model in XLM's shape."""
     content: dict[str, Any] = {
         **dict.fromkeys(("bos_token", "cls_token", "eos_token", "sep_token"), "</s>"),
         "pad_token": "<pad>",
@@ -53,7 +53,7 @@ def settings(languages: Mapping[str, int], max_positions: int) -> dict[str, Any]
 
 
 def to_json(content: Mapping[str, Any]) -> bytes:
-    """As ``XLMTokenizer.save_pretrained`` writes vocab.json."""
+    """Return JSON as ``XLMTokenizer.save_pretrained`` writes vocab.json."""
     text = json.dumps(dict(content), indent=2, sort_keys=True, ensure_ascii=False)
     return (text + "\n").encode()
 
@@ -61,7 +61,7 @@ def to_json(content: Mapping[str, Any]) -> bytes:
 def xlm_tokenizer_files(
     tokenizer: FastBpeTokenizer, languages: Mapping[str, int], max_positions: int
 ) -> tuple[dict[str, bytes], list[str]]:
-    """The files by name, and one line for each thing that is lost or changed.
+    """Return the files by name, and one line for each thing that is lost or changed.
 
     Raises ConfigError for a piece that vocab.json cannot hold beside another.
     """
@@ -92,7 +92,10 @@ def xlm_tokenizer_files(
 
 
 def _key(piece: str) -> str:
-    """``th@@`` is ``th``, ``th`` is ``th</w>``; ``@@`` alone ends a word."""
+    """Return the key of a piece: ``th@@`` is ``th``, ``th`` is ``th</w>``.
+
+    The piece ``@@`` alone ends a word.
+    """
     if piece.endswith(INSIDE) and piece != INSIDE:
         return piece.removesuffix(INSIDE)
     return piece + END
@@ -140,12 +143,12 @@ def _num_lacking(merges: list[tuple[str, str]], known: Container[str]) -> int:
 
 
 def read_xlm_tokenizer(folder: str | Path) -> tuple[FastBpeTokenizer, list[str]]:
-    """The tokenizer of vocab.json and merges.txt, and one line for each thing that is different.
+    """Return the tokenizer of vocab.json and merges.txt, and one line for each difference.
 
     The ids are the files'; text is segmented as the model's training text was, by fastBPE
-    restricted to the vocabulary. Raises DataError, with file and line, for ids that are not 0, 1,
-    2 ..., special tokens in another place than XLM's, pieces that a vocabulary file cannot hold,
-    and merges that are not pairs.
+    restricted to the vocabulary. Raises DataError, with file and line, for ids that are not 0, 1, 2
+    ..., special tokens in another place than XLM's, pieces that a vocabulary file cannot hold, and
+    merges that are not pairs.
     """
     folder = Path(folder)
     pieces = _read_pieces(folder / PIECES)
@@ -185,7 +188,7 @@ def _different(folder: Path, tokenizer: FastBpeTokenizer, codes: bytes) -> list[
 
 
 def _token(told: Mapping[str, Any], name: str, default: str) -> Any:
-    """A special token of tokenizer_config.json: a string, or an object with its content."""
+    """Return a special token of tokenizer_config.json: a string, or an object with its content."""
     value = told.get(name)
     value = value.get("content") if isinstance(value, Mapping) else value
     return default if value is None else value
@@ -195,7 +198,7 @@ def _read_pieces(path: Path) -> list[str]:
     ids, text = _read_object(path)
 
     def line(key: str) -> int:
-        """Of the first place where the key stands; 1 where it is written in another way."""
+        """Return the line of the key's first occurrence; 1 if it is written in another way."""
         spelled = (json.dumps(key, ensure_ascii=plain) for plain in (False, True))
         found = [at for s in spelled if (at := text.find(s + ":")) >= 0]
         return text[: found[0]].count("\n") + 1 if found else 1
@@ -214,7 +217,7 @@ def _read_pieces(path: Path) -> list[str]:
 
 
 def _checked_pieces(path: Path, keys: list[str], line: Callable[[str], int]) -> list[str]:
-    """Keys in the order of their ids as pieces of a vocabulary file."""
+    """Return the keys in the order of their ids, as pieces of a vocabulary file."""
     if len(keys) <= len(SPECIALS):
         raise DataError(f"{path}: {len(keys)} pieces, expected XLM's 14 special tokens and more")
     for at, (special, key) in enumerate(zip(SPECIALS, keys, strict=False)):
@@ -247,7 +250,7 @@ def _can_be_written(piece: str) -> bool:
 
 
 def _read_merges(path: Path) -> bytes:
-    """As codes: with the counts where the file has them, else 0."""
+    """Return the merges as codes: with the file's counts if it has them, else 0."""
     content = _read(path)
     lines = content.split(b"\n")
     if not lines[-1]:
