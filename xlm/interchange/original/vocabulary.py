@@ -72,8 +72,8 @@ def build_tokenizer(
     The differences are given as lines. ``codes`` and ``vocabulary`` are files; if not given, they
     are looked for beside ``path`` as ``codes``, ``codes_*`` and ``vocab``, ``vocab_*``. Without any
     vocabulary file, the vocabulary is made from the dictionary. Raises CheckpointError if no
-    codes or several are found, and, naming the first item that differs, if the vocabulary belongs to
-    another model.
+    codes or several are found, and, naming the first item that differs, if the vocabulary belongs
+    to another model.
     """
     codes_file = _find(path, "codes", codes, "codes")
     if codes_file is None:
