@@ -1,4 +1,4 @@
-"""What the uses of a language model share: which model can do what, batches, numbers that are none.
+"""Shared parts of the uses of a language model: checks of the model, batches, checks for NaN.
 
 ``fill``, ``score`` and ``embed`` ask a model about texts, ``continuation`` lets it write.
 """
@@ -47,11 +47,11 @@ class Askable(Protocol):
 
     @property
     def extra(self) -> dict[str, Any]:
-        """Where the model comes from."""
+        """The record of the model's origin."""
 
     @property
     def has_languages(self) -> bool:
-        """Whether a language must be named."""
+        """True if a language must be named."""
 
     def language_id(self, language: str | None) -> int:
         """Return the language's row in the table; raise ConfigError if none."""
@@ -66,7 +66,7 @@ class Askable(Protocol):
 
 
 def kind_of(model: Askable) -> Kind:
-    """Return what the model was trained for; one that does not say is a masked one.
+    """Return the kind of the model; one without a record counts as masked.
 
     A model that was trained both ways is causal: of that kind scores are exact.
     """
@@ -140,7 +140,7 @@ def check_whole_numbers(**values: int) -> None:
 
 
 def batches_by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
-    """Yield which rows go together: of like length, the longest first, ``tokens`` cells at most.
+    """Yield rows of like length together, the longest first, in at most ``tokens`` cells.
 
     ``lengths`` are those of the rows; a row of length 0 is in no batch, a longer one than
     ``tokens`` in one by itself.
@@ -166,7 +166,7 @@ def evaluating(transformer: Transformer) -> Iterator[None]:
 
 
 def device_of(model: Askable) -> torch.device:
-    """Return where the model's weights are."""
+    """Return the device that holds the model's weights."""
     return next(model.transformer.parameters()).device
 
 

@@ -27,7 +27,7 @@ def attention(
     causal: bool = False,
     dropout: float = 0.0,
 ) -> Tensor:
-    """Scaled dot-product attention by whichever implementation is the faster one here.
+    """Apply scaled dot-product attention by whichever implementation is faster here.
 
     ``query`` ``[B, H, T, D/H]``, ``key`` and ``value`` ``[B, H, S, D/H]``, ``mask`` bool,
     broadcast to ``[B, H, T, S]``; ``causal`` and a mask exclude each other. Returns
@@ -41,11 +41,11 @@ def attention(
 
 
 def prefers_plain(query: Tensor) -> bool:
-    """Whether matrix products and a softmax beat torch's own attention.
+    """Return whether matrix products and a softmax beat torch's own attention.
 
     On CPUs they do in low precision: forward and backward of 8 x 256 tokens with 8 heads of 64 in
     bfloat16 took 8 ms against 23, with dropout 28 against 50. In float32 the two differ by less
-    than 5 %, and torch's keeps no T x T weights where there is no dropout.
+    than 5 %, and torch's keeps no T x T weights without dropout.
     """
     return query.device.type == "cpu" and query.dtype in _LOW_PRECISION
 
@@ -58,7 +58,7 @@ def plain_attention(
     causal: bool = False,
     dropout: float = 0.0,
 ) -> Tensor:
-    """``attention`` as written in the paper; the softmax is at least in float32."""
+    """Compute ``attention`` as written in the paper; the softmax is at least in float32."""
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
     if causal:
         size = scores.shape[-2:]
@@ -73,7 +73,7 @@ def plain_attention(
 def block_attention(
     query: Tensor, key: Tensor, value: Tensor, blocks: Blocks, dropout: float = 0.0
 ) -> Tensor:
-    """``attention`` of each block to itself and its neighbors, ``[B, H, T, D/H]`` each."""
+    """Compute ``attention`` of each block to itself and its neighbors, ``[B, H, T, D/H]`` each."""
     rows, _, length, _ = query.shape
     mask = blocks.mask.expand(rows, -1, -1, -1).flatten(0, 1)[:, None]
     seen = attention(
@@ -100,7 +100,7 @@ class SelfAttention(nn.Module):
     def forward(
         self, x: Tensor, mask: Sight | None, causal: bool, rotation: Rotation | None = None
     ) -> Tensor:
-        """``x`` ``[B, T, D]``, ``mask`` bool ``[B, 1, 1, T]``, blocks or None -> ``[B, T, D]``.
+        """Map ``x`` ``[B, T, D]``, ``mask`` bool ``[B, 1, 1, T]``, blocks or None -> ``[B, T, D]``.
 
         ``rotation`` is that of each position, of a model whose positions are rotary.
         """
@@ -119,7 +119,7 @@ class SelfAttention(nn.Module):
         first: int = 0,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """The next position alone: ``x`` ``[B, 1, D]`` at position ``at`` -> ``[B, 1, D]``.
+        """Compute the next position alone: ``x`` ``[B, 1, D]`` at position ``at`` -> ``[B, 1, D]``.
 
         ``kept`` ``[2, B, H, L, D/H]`` holds key and value of the positions before, keys turned by
         their own position; those of this one are written into it. ``rotation`` is that of ``at``,
@@ -147,7 +147,7 @@ class SelfAttention(nn.Module):
 class CrossAttention(nn.Module):
     """Attention of a decoder's row to its source; rotary positions do not turn it.
 
-    The places of two languages' words are no measure of each other.
+    The positions of words in two languages cannot be compared.
     """
 
     def __init__(self, config: ModelConfig):
@@ -160,16 +160,17 @@ class CrossAttention(nn.Module):
         self.query_norm, self.key_norm = _head_norms(config)
 
     def forward(self, x: Tensor, source: Tensor, mask: Tensor | None) -> Tensor:
-        """``x`` ``[B, T, D]``, ``source`` ``[B, S, D]``, ``mask`` bool ``[B, 1, 1, S]`` or None."""
+        """Attend from ``x`` ``[B, T, D]`` to ``source`` ``[B, S, D]``, ``mask`` bool
+        ``[B, 1, 1, S]``."""
         return self.attend(x, *self.key_and_value(source), mask)
 
     def key_and_value(self, source: Tensor) -> tuple[Tensor, Tensor]:
-        """What a source is seen by, ``[B, H, S, D/H]`` each: the same at every position."""
+        """Return a source's keys and values, ``[B, H, S, D/H]`` each: equal at every position."""
         key, value = _heads(self.key_value(source), 2, self.num_heads)
         return _normed(self.key_norm, key), value
 
     def attend(self, x: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-        """``forward`` with the source as ``key_and_value`` gave it."""
+        """Apply ``forward`` with the source as ``key_and_value`` returned it."""
         (query,) = _heads(self.query(x), 1, self.num_heads)
         query = _normed(self.query_norm, query)
         dropout = self.dropout if self.training else 0.0
@@ -185,19 +186,19 @@ def _head_norms(config: ModelConfig) -> tuple[nn.Module | None, nn.Module | None
 
 
 def _normed(norm: nn.Module | None, x: Tensor) -> Tensor:
-    """Return ``x`` normalized in the norm's type, and then in its own whatever autocast does."""
+    """Return ``x``, normalized in the norm's type whatever autocast says, in its own type."""
     if norm is None:
         return x
     return norm(x.to(norm.weight.dtype)).to(x.dtype)  # type: ignore[no-any-return, arg-type]
 
 
 def _heads(x: Tensor, parts: int, num_heads: int) -> tuple[Tensor, ...]:
-    """``[B, T, parts x D]`` -> ``parts`` of ``[B, H, T, D/H]``."""
+    """Split ``[B, T, parts x D]`` into ``parts`` of ``[B, H, T, D/H]``."""
     rows, length, width = x.shape
     x = x.view(rows, length, parts, num_heads, width // (parts * num_heads))
     return x.permute(2, 0, 3, 1, 4).unbind(0)
 
 
 def _joined(x: Tensor) -> Tensor:
-    """``[B, H, T, D/H] -> [B, T, D]``."""
+    """Join the heads: ``[B, H, T, D/H] -> [B, T, D]``."""
     return x.transpose(1, 2).flatten(2)

@@ -1,4 +1,4 @@
-"""The shape of a model, its named sizes, and what they cost in parameters and in arithmetic."""
+"""The shape of a model, its named sizes, and their cost in parameters and arithmetic."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ class ModelConfig:
     feed_forward: int | None = None
     """Width inside the feed-forward layers (null: the preset's, else 4 x dim)."""
     max_positions: Filled[int] = _UNSET
-    """Rows of the table of learned positions; whatever the positions, no row may be longer (null:
-    the preset's, else 512)."""
+    """Rows of the table of learned positions; no row may be longer, also with other positions
+    (null: the preset's, else 512)."""
     positions: Filled[Literal["learned", "sinusoidal", "rotary"]] = _UNSET
-    """How a token's place is told (null: the preset's, else learned). learned: a table, as in XLM
-    and BERT. sinusoidal: fixed vectors ("Attention Is All You Need", section 3.5). rotary: queries
-    and keys of self-attention turn by their place (RoFormer, Su et al. 2021), which small models
-    learn to use far earlier."""
+    """Encoding of a token's position (null: the preset's, else learned). learned: a table, as in
+    XLM and BERT. sinusoidal: fixed vectors ("Attention Is All You Need", section 3.5). rotary:
+    queries and keys of self-attention are rotated by their position (RoFormer, Su et al. 2021),
+    which small models learn to use far earlier."""
     rotary_base: Filled[float] = _UNSET
     """Base of the rotary wavelengths, larger for rows of thousands of tokens (null: the preset's,
     else 10,000 as in RoFormer)."""
@@ -155,7 +155,7 @@ class ModelConfig:
 
     @property
     def gated(self) -> bool:
-        """Whether the feed-forward layers have a second product of their input."""
+        """True if the feed-forward layers have a second product of their input."""
         return self.activation in ("geglu", "swiglu")
 
     def _fill(self) -> None:
@@ -163,7 +163,7 @@ class ModelConfig:
             expected = ", ".join(PRESETS)
             raise ConfigError(f"unknown model preset {self.preset!r}: expected one of {expected}")
         values = {**_DEFAULTS, **(PRESETS[self.preset] if self.preset else {})}
-        # what of a preset goes with another value than the given one is left out
+        # a preset's settings that belong to another value than the given one are left out
         without: list[str] = []
         if self.global_every == 1:
             without += ["window", "local_rotary_base"]
@@ -276,12 +276,12 @@ def flops_per_token(
     predicted_share: float,
     causal: bool = False,
 ) -> float:
-    """Arithmetic that one training token *needs*: the numerator of every utilization we report.
+    """Return the arithmetic that one training token *needs*: the numerator of every utilization.
 
     The convention: matrix products only, a multiplication and an addition being two operations;
     forward and backward together three times the forward; of the vocabulary projection only
-    ``predicted_share`` of the tokens, whatever a program really executes; a causal row attends to
-    half of ``length`` on average. For an encoder with an inner width of 4 d, not gated, that is
+    ``predicted_share`` of the tokens, even if a program executes more; a causal row attends to half
+    of ``length`` on average. For an encoder with an inner width of 4 d, not gated, that is
 
         3 * [ layers * (24 d^2 + 4 length d) + predicted_share * 2 d vocab_size ]
 

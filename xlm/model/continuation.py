@@ -3,8 +3,8 @@
 prompts --encoded--> rows --first tokens together, then one by one--> CachedStack --> texts
 
 Rows of a batch are at one position at any time: the first tokens that all prompts have are read
-together, and where a prompt is longer its tokens are given instead of chosen. So nothing is padded,
-and what a row becomes depends on that row alone, up to rounding.
+together, and if a prompt is longer, its tokens are given instead of chosen. So nothing is padded,
+and the continuation of a row depends on that row alone, up to rounding.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ ROWS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Writing:
-    """How a causal model continues."""
+    """Settings of a causal model's continuations."""
 
     length: int = 50
-    """Subwords that are added at most; fewer where the model ends the text or its positions end."""
+    """Largest number of new subwords; fewer if the model ends the text or has no more positions."""
     sample: bool = False
     """Draw each subword instead of taking the likeliest."""
     temperature: float = 1.0
@@ -86,7 +86,7 @@ class Writing:
 
 
 class Written(NamedTuple):
-    """What a model made of a prompt."""
+    """The continuation of a prompt."""
 
     text: str
     """The prompt and what was added."""
@@ -96,9 +96,9 @@ class Written(NamedTuple):
     num_tokens: int
     """Subwords that were added, the end symbol included."""
     has_ended: bool
-    """Whether the model ended the text."""
+    """True if the model ended the text."""
     is_cut: bool
-    """Whether the prompt was too long, so that its beginning was not read."""
+    """True if the prompt was too long, so that its beginning was not read."""
 
 
 class _Row(NamedTuple):
@@ -120,7 +120,7 @@ class _Ended(NamedTuple):
 
 
 Show = Callable[[list[int]], None]
-"""Is given what was added to the first row so far."""
+"""A function that is given the new text of the first row so far."""
 
 
 def write(
@@ -197,7 +197,7 @@ def _joined(model: Askable, prompt: str, row: _Row, added: list[int]) -> str:
 
 
 def _batches(own: Sequence[_Row], rows: int, *, together: bool) -> Iterator[list[int]]:
-    """Yield which rows go together: of like length, or of equal length alone."""
+    """Yield batches of rows: of like length, or of equal length alone."""
     lengths = [len(row.tokens) for row in own]
     order = [at for batch in batches_by_length(lengths, 1) for at in batch]
     groups = [order]
@@ -234,7 +234,7 @@ def _follow_one(
     seed: int,
     show: Show,
 ) -> list[_Ended]:
-    """One text a row: the likeliest token, or a drawn one, at each step."""
+    """Continue one text per row by the likeliest token, or a drawn one, at each step."""
     end_id = model.tokenizer.end_id
     tokens, lengths, limits = _padded(batch, langs.device)
     stack, logits, at = _begin(model, batch, langs)
@@ -307,7 +307,7 @@ def draw(shares: Tensor, uniform: Tensor) -> Tensor:
 
 
 class _Hypotheses:
-    """The best finished hypotheses of each row, ``W`` of them; -inf marks what is none."""
+    """The best finished hypotheses of each row, ``W`` of them; -inf marks an empty slot."""
 
     def __init__(self, num_rows: int, width: int, length: int, device: torch.device) -> None:
         self.scores = torch.full(
@@ -334,7 +334,7 @@ def _search_beam(
     seed: int,
     show: Show,
 ) -> list[_Ended]:
-    """Beam search over rows of one length, with the rules of transformers' ``generate``."""
+    """Run beam search over rows of one length, with the rules of transformers' ``generate``."""
     width, device, end_id = settings.beam, langs.device, model.tokenizer.end_id
     start, lengths, limits = _padded(batch, device)
     stack, logits, at = _begin(model, batch, langs)

@@ -1,4 +1,4 @@
-"""All that decides what a model says of lines, so that a file can go on only as it was begun."""
+"""All that decides a model's answers to lines, so that a file only resumes as it was begun."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xlm.model.pretrained import PretrainedModel
 from xlm.text.pipes import STANDARD
 
 _NAMES = ("model", "file", "output")
-"""Settings that name a place, and not what lies there."""
+"""Settings that name a path, not its content."""
 
 
 def identity(config: Any, model: PretrainedModel) -> dict[str, Any]:

@@ -38,10 +38,10 @@ EMBEDDING = "embedding"
 
 @dataclass(frozen=True, kw_only=True)
 class Embedding:
-    """How a line becomes a vector; None: as the model says, else as given here."""
+    """Settings that turn a line into a vector; None: the model's own."""
 
     layer: int | None = None
-    """Of which layer's states; 0 is the embeddings (None: the last)."""
+    """Layer whose states are used; 0 is the embeddings (None: the last)."""
     pooling: Pooling | None = None
     """mean, max or first, over all tokens of a line, the special ones included (None: mean)."""
     normalize: bool | None = None

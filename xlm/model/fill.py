@@ -42,11 +42,11 @@ class Candidate(NamedTuple):
     """A subword for a mask."""
 
     text: str
-    """As text, without the mark by which a tokenizer tells that a word begins or goes on."""
+    """The text, without the mark by which a tokenizer shows that a word begins or continues."""
     probability: float
     """The model's, among all ids of the vocabulary."""
     piece: str
-    """As the tokenizer has it."""
+    """The piece as the tokenizer has it."""
     id: int
 
 
@@ -57,7 +57,7 @@ class Beside:
     texts: Sequence[str]
     language: str | None = None
     layout: str | None = None
-    """As in ``Tokenizer.wrap``; None: ``tlm``, of tokenizers that are not XLM's ``merged``."""
+    """Layout as in ``Tokenizer.wrap``; None: ``tlm`` for XLM's tokenizers, else ``merged``."""
 
 
 def fill(
@@ -73,7 +73,7 @@ def fill(
     """Return the ``top`` most probable subwords of each mask of each text, best first.
 
     A mask is ``<mask>``, or three or more underscores. One beside a space stands for the first
-    subword of a word, one beside letters goes on with their word. Special tokens are no candidates,
+    subword of a word, one beside letters continues their word. Special tokens are not candidates,
     though a part of the probability is theirs. ``tokens`` are the cells of a batch, ``places`` the
     names of the texts in errors (None: text 1 and so on).
 
@@ -104,7 +104,7 @@ def masked_rows(
 ) -> tuple[list[Wrapped], Sequence[str]]:
     """Return the row of tokens of each text with the mask symbol at its masks, and their places.
 
-    See ``fill`` for what is raised.
+    See ``fill`` for the errors.
     """
     check_lines("texts", texts)
     check_masked(model)
@@ -135,7 +135,7 @@ def _row(
     beside: tuple[str | None, str | None],
     layout: str | None,
 ) -> Wrapped:
-    """The row of tokens of a text and its language, with the mask symbol at its masks."""
+    """Return the row of tokens of a text and its language, with the mask symbol at its masks."""
     tokenizer = model.tokenizer
     (text, language), (second, other_language) = first, beside
     ids = encode_masked(tokenizer, _normalized(tokenizer, text, language))
@@ -166,7 +166,7 @@ def _row(
 
 
 def _normalized(tokenizer: Tokenizer, text: str, language: str | None) -> str:
-    """The text in its normal form; the rules of its language leave the masks alone."""
+    """Return the text in its normal form; the rules of its language leave the masks alone."""
     line = normalize(text)
     if not tokenizer.rules:
         return line
@@ -183,7 +183,7 @@ def encode_masked(tokenizer: Tokenizer, line: str) -> Ids:
     """Return the ids of a normalized line, without special tokens but for those of its masks.
 
     The text around a mask is cut into pieces as if a word stood there: a full stop right after it
-    does not begin a word, and the space before belongs to what is masked.
+    does not begin a word, and the space before belongs to the masked text.
     """
     letter = next(chr(code) for code in _STAND_INS if chr(code) not in line)
     # two masks side by side must not become one unknown piece
@@ -207,7 +207,7 @@ def encode_masked(tokenizer: Tokenizer, line: str) -> Ids:
 
 
 def letters_around(text: str) -> list[tuple[bool, bool]]:
-    """Return of each mask whether letters stand right before it, and right after it."""
+    """Return whether letters are right before each mask, and right after it."""
     line = normalize(text)
     return [
         (line[: own.start()][-1:].isalnum(), line[own.end() :][:1].isalnum())

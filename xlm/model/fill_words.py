@@ -42,7 +42,7 @@ class Word(NamedTuple):
     probability: float
     """The geometric mean of the probabilities of its pieces."""
     pieces: list[str]
-    """As the tokenizer has them."""
+    """The pieces as the tokenizer has them."""
     ids: list[int]
 
 
@@ -52,11 +52,11 @@ class _Slot:
 
     text: int
     mask: int
-    """Which of the text's masks."""
+    """Index of the mask in the text."""
     row: Wrapped
     """The text's row, with ``length`` masks in place of this one."""
     first: int
-    """Where the word begins in the row."""
+    """Cell of the row at which the word begins."""
     length: int
     letters: tuple[bool, bool]
 
@@ -91,7 +91,7 @@ def fill_words(
 
     ``beam`` unfinished words are followed of each length (``top`` if that is more). The other masks
     of a text stay hidden. A length that would make the row longer than the model's positions is
-    left out. The rest, and what is raised, as in ``xlm.model.fill.fill``.
+    left out. The rest, and the errors, as in ``xlm.model.fill.fill``.
     """
     check_whole_numbers(words=pieces, top=top, beam=beam, tokens=tokens)
     rows, places = masked_rows(model, texts, language, beside, places)

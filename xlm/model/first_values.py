@@ -20,7 +20,7 @@ def draw_as_xlm(stack: nn.Module, dim: int) -> None:
     - word, position, language and segment tables: normal(0, D^-1/2); the row of padding: 0
     - weight and bias of each linear: uniform(+-1/sqrt(inputs)); a fused one is thereby the
       same as its parts drawn apart
-    - output bias, and the output matrix where it is not tied: the same, with D inputs
+    - output bias, and the output matrix if it is not tied: the same, with D inputs
     - normalizations: weight 1, bias 0
     """
     for module in stack.modules():
@@ -42,7 +42,7 @@ def draw_as_xlm(stack: nn.Module, dim: int) -> None:
 def draw_normal(stack: nn.Module, dim: int) -> None:
     """Draw small normal first values ("small init", Nguyen and Salazar 2019, section 2.2).
 
-    - tables, and the output matrix where it is not tied: normal(0, 0.02); the row of padding: 0
+    - tables, and the output matrix if it is not tied: normal(0, 0.02); the row of padding: 0
     - weight of each linear: normal(0, sqrt(2 / 5D)), which is 0.02 at D = 1,000; of those that end
       a part of a layer, divided by the root of the number of parts (GPT-2, Radford et al. 2019)
     - matrix of the output transform: the identity, so that hidden states still lie among the word

@@ -7,7 +7,7 @@ A hypothesis is ``</s> t </s>``. Its score is the sum of its tokens' log-probabi
 of ``length_penalty``. A hypothesis that reaches its row's limit is closed there: the token chosen
 last counts in the score and is replaced by ``</s>``, as in the original.
 
-What a row yields depends on that row alone, up to rounding: limits are each row's own.
+The result of a row depends on that row alone, up to rounding: limits are each row's own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from xlm.model.transformer import Transformer
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
-    """How translations are generated."""
+    """Settings of the search for translations."""
 
     beam: int = 1
     """Hypotheses that are followed at once; 1: the likeliest token is taken (greedy)."""
@@ -61,7 +61,7 @@ class Generation:
             )
 
     def limits(self, lengths: Tensor, max_positions: int) -> Tensor:
-        """The most tokens of each row's output, end symbols included (int64 ``[B]``)."""
+        """Return the most tokens of each row's output, end symbols included (int64 ``[B]``)."""
         wanted = torch.floor(lengths.double() * self.ratio + self.extra).long()
         return wanted.clamp(2, max_positions)
 
@@ -73,12 +73,12 @@ class Generated:
     tokens: Tensor
     """int64 ``[B, N, L]``: ``</s>`` first and last, then padding."""
     lengths: Tensor
-    """int64 ``[B, N]``, both end symbols counted; 0 where a row has fewer hypotheses."""
+    """int64 ``[B, N]``, both end symbols counted; 0 if a row has fewer hypotheses."""
     scores: Tensor
-    """float ``[B, N]``, descending; -inf where there is none."""
+    """float ``[B, N]``, descending; -inf for a missing hypothesis."""
 
     def texts(self, row: int) -> list[list[int]]:
-        """The ids of a row's hypotheses without end symbols, best first."""
+        """Return the ids of a row's hypotheses without end symbols, best first."""
         return [
             tokens[1 : length - 1]
             for tokens, length in zip(
@@ -98,9 +98,9 @@ def generate(
     settings: Generation,
     limits: Tensor | None = None,
 ) -> Generated:
-    """What ``model`` makes of the rows of ``source`` in the languages ``langs`` (int64 ``[B]``).
+    """Translate the rows of ``source`` into the languages ``langs`` (int64 ``[B]``).
 
-    In evaluation mode and without gradient, whatever the model's mode, which is put back. ``N`` is
+    The model runs in evaluation mode and without gradient; its own mode is restored. ``N`` is
     ``settings.beam``. ``limits`` (int64 ``[B]``, at least 2) replaces those of the settings.
     Sampling draws from torch's default generator. Raises ConfigError for a model without decoder.
     """
@@ -143,7 +143,7 @@ class _Finished:
     def add(self, rows: Tensor, tokens: Tensor, scores: Tensor) -> None:
         """Offer ``tokens`` ``[A, C, T]`` (without the final end symbol) with ``scores`` ``[A, C]``.
 
-        ``rows`` (int64 ``[A]``) are those that they belong to; -inf marks what is no hypothesis.
+        ``rows`` (int64 ``[A]``) are those that they belong to; -inf marks an empty slot.
         """
         num_rows, num_offered, length = tokens.shape
         offered = self._tokens.new_full(
@@ -159,7 +159,7 @@ class _Finished:
         self._tokens[rows] = torch.cat([self._tokens[rows], offered], 1).gather(1, wide)
 
     def worst(self, rows: Tensor) -> Tensor:
-        """The lowest score that is kept of each row (float64 ``[A]``); -inf until there are all."""
+        """Return the lowest kept score of each row (float64 ``[A]``); -inf until all are there."""
         return self.scores[rows, -1]
 
     def result(self) -> Generated:
@@ -172,7 +172,7 @@ class _Finished:
 def _follow_one(
     decoder: CachedStack, limits: Tensor, end_id: int, settings: Generation
 ) -> Generated:
-    """One hypothesis a row: the likeliest token, or a drawn one, at each step."""
+    """Follow one hypothesis per row by the likeliest token, or a drawn one, at each step."""
     finished = _Finished(limits, 1, decoder.pad_id, end_id)
     rows = torch.arange(len(limits), device=limits.device)
     tokens = torch.full((len(rows), 1), end_id, device=limits.device)
@@ -200,7 +200,7 @@ def _follow_one(
 def _search_beam(
     decoder: CachedStack, limits: Tensor, end_id: int, settings: Generation
 ) -> Generated:
-    """The original's beam search, all rows at once; what is done leaves the batch."""
+    """Run the original's beam search on all rows at once; finished rows leave the batch."""
     width, penalty = settings.beam, settings.length_penalty
     finished = _Finished(limits, width, decoder.pad_id, end_id)
     rows = torch.arange(len(limits), device=limits.device)
@@ -233,7 +233,7 @@ def _search_beam(
 
 
 def _candidates(logits: Tensor, sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The best ``2 W`` continuations of each row's ``W`` hypotheses, best first.
+    """Return the best ``2 W`` continuations of each row's ``W`` hypotheses, best first.
 
     ``logits`` ``[A x W, V]``, ``sums`` ``[A, W]`` -> sums, beams and words, ``[A, C]`` each. Twice
     as many as beams, so that the beams live on even if all of them end.
@@ -247,10 +247,10 @@ def _candidates(logits: Tensor, sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _log_probabilities(logits: Tensor, words: Tensor) -> Tensor:
-    """Of ``words`` (int64 ``[R, C]``) alone, float64: the whole table is never written."""
+    """Return the log-probabilities of ``words`` (int64 ``[R, C]``) alone, in float64."""
     return logits.gather(1, words).double() - logits.logsumexp(-1, keepdim=True).double()
 
 
 def _select_beams(tokens: Tensor, beams: Tensor) -> Tensor:
-    """``tokens`` ``[A, W, T]`` of ``beams`` ``[A, C]`` -> ``[A, C, T]``."""
+    """Select ``beams`` ``[A, C]`` of ``tokens`` ``[A, W, T]`` -> ``[A, C, T]``."""
     return tokens.gather(1, beams[:, :, None].expand(-1, -1, tokens.shape[2]))

@@ -40,7 +40,7 @@ class FeedForward(nn.Module):
         self.contract = nn.Linear(config.inner_dim, config.dim, bias=config.biases)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[B, T, D] -> [B, T, D]``."""
+        """Map ``[B, T, D] -> [B, T, D]``."""
         inner = self.expand(x)
         if self.gated:
             inner, gate = inner.chunk(2, dim=-1)
@@ -49,7 +49,7 @@ class FeedForward(nn.Module):
 
 
 class OutputTransform(nn.Module):
-    """What BERT and XLM-R put between the last layer and the projection onto the vocabulary."""
+    """The layer of BERT and XLM-R between the last layer and the projection onto the vocabulary."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -58,7 +58,7 @@ class OutputTransform(nn.Module):
         self.norm = build_norm(config)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[N, D] -> [N, D]``."""
+        """Map ``[N, D] -> [N, D]``."""
         return self.norm(self.activation(self.dense(x)))  # type: ignore[no-any-return]
 
 
@@ -86,7 +86,7 @@ class Layer(nn.Module):
         source_mask: Tensor | None = None,
         rotation: Rotation | None = None,
     ) -> Tensor:
-        """``x`` ``[B, T, D]``, masks as in the attentions; padded cells are not zeroed here.
+        """Map ``x`` ``[B, T, D]``, masks as in the attentions; padded cells are not zeroed here.
 
         Without ``source`` a decoder's layer is as if it had no cross-attention.
         """
@@ -110,7 +110,7 @@ class Layer(nn.Module):
         first: int = 0,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """The next position of a causal row alone, in evaluation: ``[B x W, 1, D]``, the same back.
+        """Compute a causal row's next position, in evaluation: ``[B x W, 1, D]`` to the same.
 
         ``kept``, ``at``, ``first`` and ``mask`` as in ``SelfAttention.step``; ``source`` is what
         ``CrossAttention.key_and_value`` gave for ``B`` sources, each that of ``W`` rows in a row;

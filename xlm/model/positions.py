@@ -1,8 +1,7 @@
 """Positions that are computed rather than learned: rotations of queries and keys, and sinusoids.
 
-Both are functions of ``Batch.positions``, so that whatever a layout says of places holds: the two
-sentences of a TLM row, whose positions restart, turn by the same angles. Nothing is stored in a
-checkpoint.
+Both are functions of ``Batch.positions``, so that they follow every layout: the two sentences of a
+TLM row, whose positions restart, turn by the same angles. Nothing is stored in a checkpoint.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The named shapes of models: what each says of a ``ModelConfig``'s fields."""
+"""The named shapes of models: their values of a ``ModelConfig``'s fields."""
 
 from __future__ import annotations
 

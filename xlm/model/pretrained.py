@@ -3,7 +3,7 @@
 model.safetensors   every parameter once (the tied matrix is stored as the word embeddings)
 config.json         format version, ModelConfig, vocabulary size, padding id, caller's extras
 languages.json      language -> row of the language table
-tokenizer/          the tokenizer, where there is one
+tokenizer/          the tokenizer, if there is one
 heads.safetensors   the heads of a fine-tuned model, and
 tasks.yaml          the tasks that they are of
 SHA256SUMS          the SHA-256 of every file above, written last
@@ -51,22 +51,23 @@ class PretrainedModel(Uses):
     transformer: Transformer
     tokenizer: Tokenizer
     languages: dict[str, int]
-    """The row of each language in the language table; empty where the model has no such table and
-    so makes no difference between languages."""
+    """The row of each language in the language table; empty if the model has no such table and so
+    makes no difference between languages."""
     extra: dict[str, Any] = field(default_factory=dict)
-    """Kept in config.json: where the model comes from."""
+    """The origin of the model and other extras of the caller, kept in config.json."""
     heads: dict[str, Tensor] = field(default_factory=dict)
     """The tensors of a fine-tuned model's heads, by their names in a run (``heads.nli....``)."""
     tasks: str = ""
     """The tasks of those heads, as the ``objectives`` of a recipe."""
     source: str = "the model"
-    """The name of the model in messages: where it was loaded from."""
+    """The name of the model in messages: the path it was loaded from."""
 
     @classmethod
     def open(cls, folder: str | Path) -> PretrainedModel:
-        """What ``save_pretrained`` wrote, in evaluation mode; raises CheckpointError, DataError.
+        """Load a model that ``save_pretrained`` wrote, in evaluation mode.
 
-        Every file is verified; a directory of an older version, without sums, says that it is not.
+        Raises CheckpointError or DataError. Every file is verified; for a directory of an older
+        version, without sums, the log says that it is not.
         """
         verify_model(folder)
         transformer, languages = load_model(folder)
@@ -89,10 +90,10 @@ class PretrainedModel(Uses):
         write_sums(folder)
 
     def push_to_hub(self, name: str, *, private: bool = False) -> str:
-        """Upload the directory of ``save_pretrained`` as ``OWNER/NAME``; returns its address.
+        """Upload the directory of ``save_pretrained`` as ``OWNER/NAME`` and return its address.
 
-        The repository is made if need be. Raises ConfigError where ``huggingface_hub`` (the extra
-        hf) is missing, CheckpointError where the hub refuses or cannot be reached.
+        The repository is made if need be. Raises ConfigError if ``huggingface_hub`` (the extra hf)
+        is missing, CheckpointError if the hub refuses or cannot be reached.
         """
         try:
             from huggingface_hub import HfApi
@@ -116,7 +117,7 @@ class PretrainedModel(Uses):
 
     @property
     def has_languages(self) -> bool:
-        """Whether the encoder has a table of languages, so that a language must be named."""
+        """True if the encoder has a table of languages, so that a language must be named."""
         return self.transformer.encoder.languages is not None
 
     def language_id(self, language: str | None) -> int:
@@ -143,7 +144,7 @@ class PretrainedModel(Uses):
         *,
         layout: str | None = None,
     ) -> Batch:
-        """Sentences, or pairs in the ``merged`` layout or another, as a batch without targets.
+        """Return sentences or pairs (``merged`` or another layout) as a batch without targets.
 
         Lines are normalized and tokenized here. Rows longer than the model's positions raise
         ConfigError.
@@ -171,7 +172,7 @@ class PretrainedModel(Uses):
         language: str | None = None,
         second_language: str | None = None,
     ) -> Batch:
-        """As ``batch``, of rows that have their special tokens already."""
+        """Return rows that already have their special tokens as a batch, as ``batch`` does."""
         lengths = torch.tensor([len(row.tokens) for row in rows])
         shape = (len(rows), int(lengths.max()) if len(rows) else 0)
         if shape[1] > self.transformer.config.max_positions:
@@ -193,7 +194,7 @@ class PretrainedModel(Uses):
         )  # fmt: skip
 
     def encode(self, batch: Batch, *, causal: bool = False) -> Tensor:
-        """The last layer's hidden states ``[B, T, D]`` of a batch, zero at padding."""
+        """Return the last layer's hidden states ``[B, T, D]`` of a batch, zero at padding."""
         return self.transformer.encode(
             batch.tokens, batch.lengths, batch.positions, batch.langs, batch.segments, causal=causal
         )
@@ -217,7 +218,7 @@ def write_sums(folder: str | Path) -> None:
 def verify_model(folder: str | Path) -> bool:
     """Verify a model directory; return whether it has sums at all, and say so if it has none.
 
-    Raises CheckpointError, which names the file, if one is missing or not what was written.
+    Raises CheckpointError, which names the file, if one is missing or was changed.
     """
     folder = Path(folder)
     if not (folder / SUMS).exists():
@@ -246,8 +247,7 @@ def save_model(
 
     ``languages`` gives each language's id, 0 .. ``model.num_languages`` - 1, or is empty for a
     model without a language table; ``extra`` is kept in config.json for the caller. Raises
-    ConfigError for a language map that does not fit the model, CheckpointError where the disk
-    refuses.
+    ConfigError for a language map that does not fit the model, CheckpointError if the disk refuses.
     """
     known = sorted(languages.values()) == list(range(model.num_languages))
     if not known and (languages or model.encoder.languages is not None):
@@ -278,7 +278,7 @@ def load_model(
     vocab_size: int | None = None,
     device: torch.device | str = "cpu",
 ) -> tuple[Transformer, dict[str, int]]:
-    """The model in ``folder``, in training mode and the precision it was saved in.
+    """Return the model in ``folder``, in training mode and the precision it was saved in.
 
     With it comes the id of each of its languages. ``wanted_languages`` and ``vocab_size`` are what
     the caller will feed it. Raises CheckpointError if a file is missing or damaged, a tensor does
@@ -373,7 +373,7 @@ def _read_languages(folder: Path, described: Mapping[str, Any]) -> dict[str, int
 
 
 def _check_tensors(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Raises CheckpointError naming what is missing, extra, or of another shape."""
+    """Raise CheckpointError naming what is missing, extra, or of another shape."""
     complaints = []
     if missing := sorted(set(expected) - set(found)):
         complaints.append(f"missing {_some(missing)}")

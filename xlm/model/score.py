@@ -56,7 +56,7 @@ class LineScore(NamedTuple):
     words: int = 0
     characters: int = 0
     bytes: int = 0
-    """Of UTF-8."""
+    """Number of bytes in UTF-8."""
 
     @property
     def nats_per_subword(self) -> float:
@@ -86,12 +86,12 @@ class LineScore(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """How lines are scored."""
+    """Settings of scoring."""
 
     language: str | None = None
-    """Of the lines that are scored."""
+    """Language of the lines that are scored."""
     source_language: str | None = None
-    """Of the sentences that they are given (``sources``)."""
+    """Language of the sentences that the lines are conditioned on (``sources``)."""
     kind: Kind | None = None
     """masked, causal or translator; None: as the model says."""
     ends: bool | None = None
@@ -132,7 +132,7 @@ def score(
 ) -> list[LineScore]:
     """Return the score of each line, in their order.
 
-    ``sources`` are sentences that the lines are given: what a translator translates, or the first
+    ``sources`` condition the lines: the sentences a translator translates, or the first
     sentences of pairs (TLM). ``tokens`` are the cells of a batch, ``places`` the names of the lines
     in errors (None: line 1 and so on).
 
@@ -265,7 +265,7 @@ class _Cutter:
 
 
 Languages = tuple[str | None, str | None]
-"""Of the lines, and of what they are given."""
+"""Languages of the lines, and of the sentences they are conditioned on."""
 Scored = Iterator[tuple[int, Nats]]
 """A line's number and the nats of some of its tokens, as parts are read."""
 
@@ -377,4 +377,4 @@ MEASURES: dict[str, Measure] = {
     "bits_per_character": lambda own: own.bits_per_character,
     "bits_per_byte": lambda own: own.bits_per_byte,
 }
-"""What lines are sorted and filtered by: all but ``nats`` (per subword) as ``LineScore`` has it."""
+"""Measures to sort and filter lines by: all but ``nats`` (per subword) as in ``LineScore``."""

@@ -28,7 +28,7 @@ def read_tensors(path: str | Path, *, device: torch.device | str = "cpu") -> dic
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> str:
-    """Say which tensor is the first to hold a value that is not finite; "" if none does.
+    """Name the first tensor that holds a value that is not finite; "" if none does.
 
     Waits for the device once if every tensor is finite.
     """

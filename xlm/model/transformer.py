@@ -66,7 +66,7 @@ class Stack(Embeddings):
         segments: Tensor | None = None,
         every_layer: list[Tensor] | None = None,
     ) -> Tensor:
-        """The hidden states ``[B, T, D]``, zero at padding.
+        """Return the hidden states ``[B, T, D]``, zero at padding.
 
         ``every_layer``, if a list is given, gets the embeddings and each layer's output, the last
         one as it is returned.
@@ -101,7 +101,7 @@ class Stack(Embeddings):
         return x if self.final_norm is None else self.final_norm(x)
 
     def project(self, x: Tensor) -> Tensor:
-        """``[N, D] -> [N, V]``."""
+        """Project ``[N, D] -> [N, V]``."""
         if self.output_transform is not None:
             x = self.output_transform(x)
         weight = self.words.weight if self.output_weight is None else self.output_weight
@@ -164,14 +164,13 @@ class Transformer(nn.Module):
         causal: bool = False,
         padded: bool = True,
     ) -> Tensor:
-        """The encoder's hidden states ``[B, T, D]``, zero at padding.
+        """Return the encoder's hidden states ``[B, T, D]``, zero at padding.
 
         ``tokens``, ``positions``, ``langs``, ``segments`` int64 ``[B, T]``, ``lengths`` int64
         ``[B]``. Without positions they are 0..T-1; without langs, or with a model of one language,
-        no language vector is added; segments are 0 where none are given, and only looked at by a
-        model with two rows of them or more. ``padded=False`` promises that every row is full and
-        skips the masks. Raises ConfigError where T exceeds ``max_positions`` and no positions are
-        given.
+        no language vector is added; segments are 0 if none are given, and only used by a model with
+        two rows of them or more. ``padded=False`` promises that every row is full and skips the
+        masks. Raises ConfigError if T exceeds ``max_positions`` and no positions are given.
         """
         hidden: Tensor = self.encoder(
             tokens, lengths, positions, langs, causal, padded, segments=segments
@@ -188,7 +187,7 @@ class Transformer(nn.Module):
         *,
         causal: bool = False,
     ) -> list[Tensor]:
-        """The embeddings and every layer's hidden states, ``[B, T, D]`` each; see ``encode``."""
+        """Return the embeddings and each layer's states, ``[B, T, D]`` each; see ``encode``."""
         outputs: list[Tensor] = []
         self.encoder(
             tokens, lengths, positions, langs, causal, True, segments=segments, every_layer=outputs
@@ -206,12 +205,12 @@ class Transformer(nn.Module):
         *,
         padded: bool = True,
     ) -> Tensor:
-        """The decoder's hidden states ``[B, T, D]`` under teacher forcing, zero at padding.
+        """Return the decoder's hidden states ``[B, T, D]`` under teacher forcing, zero at padding.
 
         ``source_hidden`` ``[B, S, D]`` is what ``encode`` returned for rows of ``source_lengths``
         (int64 ``[B]``); with neither, the decoder is a causal language model, its cross-attention
         and the norm after it left out as in the original. The rest as in ``encode``, ``padded``
-        standing for both sides. Raises ConfigError where the model has no decoder.
+        meaning both sides. Raises ConfigError if the model has no decoder.
         """
         hidden: Tensor = self._side("decoder")(
             tokens, lengths, positions, langs, True, padded, source_hidden, source_lengths
@@ -219,7 +218,7 @@ class Transformer(nn.Module):
         return hidden
 
     def predict(self, hidden: Tensor, cells: Tensor, *, side: Side = "encoder") -> Tensor:
-        """Logits ``[N, V]`` of the flat ``cells`` (int64 ``[N]``, row * T + position) alone.
+        """Return logits ``[N, V]`` of the flat ``cells`` (int64 ``[N]``, row * T + position) alone.
 
         ``hidden`` ``[B, T, D]`` as that side returned it. Cells are gathered before the projection:
         with 15 % of them predicted, the vocabulary would otherwise be most of the work.
@@ -239,12 +238,12 @@ class Transformer(nn.Module):
 
 
 def _padding(lengths: Tensor, size: int) -> Tensor:
-    """Bool ``[B, T]``, True at the padding."""
+    """Return bool ``[B, T]``, True at the padding."""
     return torch.arange(size, device=lengths.device) >= lengths[:, None]
 
 
 def visible(lengths: Tensor, size: int) -> Tensor:
-    """Bool ``[B, 1, 1, T]``, True at the keys that may be attended.
+    """Return bool ``[B, 1, 1, T]``, True at the keys that may be attended.
 
     The first always may: a softmax over no key at all is not a number, even in an empty row.
     """

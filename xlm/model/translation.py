@@ -1,4 +1,4 @@
-"""Lines of raw text in another language: each in its place, whatever the others are.
+"""Translation of lines of raw text: each in its place, independent of the others.
 
 lines --normalized, encoded, cut--> rows, by length --batches--> generate --> texts, in order
 """
@@ -26,24 +26,24 @@ from xlm.text.tokenizers.tokenizer import Ids, Tokenizer, Wrapped
 log = logging.getLogger("xlm")
 
 BEAM = Generation(beam=5)
-"""How text is translated where nothing else is said."""
+"""The search used by default."""
 CELLS = 2000
 """Tokens of the sources of a batch, padding included; the beam's hypotheses come on top."""
 
 
 @dataclass(frozen=True)
 class Translated:
-    """What a model makes of a line."""
+    """The translations of a line."""
 
     texts: list[str]
     """Best first, normalized, each one line; of a line without text an empty one."""
     scores: list[float]
-    """Of each: the sum of its tokens' log-probabilities over its length to the power of
-    ``length_penalty``; 0 for a line without text."""
+    """For each translation, the sum of its tokens' log-probabilities over its length to the power
+    of ``length_penalty``; 0 for a line without text."""
     num_tokens: int = 0
     """Tokens of the best, its end symbol counted; 0 for a line without text."""
     is_cut: bool = False
-    """Whether the line is longer than the model's positions, so that its end was not read."""
+    """True if the line is longer than the model's positions, so that its end was not read."""
 
 
 NOTHING = Translated([""], [0.0])
@@ -76,11 +76,11 @@ class Translator:
     """A model that translates lines from one language into another (the same one is allowed).
 
     The language names are checked here: a model without a table of languages needs none, and writes
-    the language that it was trained to write for such text, which is said as a warning. ``n_best``
-    translations of each line are wanted; a beam may find fewer. ``seed`` is that of
-    sampling, which is keyed by the number of the first line of a batch. Raises ConfigError for a
-    model that does not translate, a language that is missing or that the model does not know, or
-    numbers that do not fit each other.
+    the language that it was trained to write for such text, with a warning. ``n_best`` translations
+    of each line are wanted; a beam may find fewer. ``seed`` is that of sampling, which is keyed by
+    the number of the first line of a batch. Raises ConfigError for a model that does not translate,
+    a language that is missing or that the model does not know, or numbers that do not fit each
+    other.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Translator:
         return self.model.transformer.config.max_positions - specials
 
     def texts(self, lines: Sequence[str]) -> list[str]:
-        """The best translation of each line; lines that were cut are said in the log."""
+        """Return the best translation of each line; log how many lines were cut."""
         found = self.translate(lines)
         cut = [number for number, one in enumerate(found, 1) if one.is_cut]
         if cut:
@@ -152,9 +152,9 @@ class Translator:
         return [one.texts[0] for one in found]
 
     def translate(self, lines: Iterable[str], *, first: int = 1) -> list[Translated]:
-        """The translations of each line, in their order; ``first`` is the number of the first line.
+        """Return the translations of each line, in order; ``first`` is the first line's number.
 
-        ``lines`` are read once, and of each no more is kept than its ids.
+        ``lines`` are read once, and only their ids are kept.
         """
         if isinstance(lines, str):  # whose letters would pass for lines
             raise ConfigError(f"lines is the string {lines[:40]!r}: give a list of strings")
@@ -177,7 +177,7 @@ class Translator:
         return found
 
     def _batches(self, rows: Sequence[Ids]) -> Iterator[list[int]]:
-        """Which rows go together: of like length, the longest first; those without text in none."""
+        """Yield rows of like length together, the longest first; leave out those without text."""
         order = sorted(
             (at for at, row in enumerate(rows) if len(row)), key=lambda at: -len(rows[at])
         )
@@ -190,7 +190,7 @@ class Translator:
 
     @contextmanager
     def _sampling(self, number: int) -> Iterator[None]:
-        """Torch's generators seeded by where the batch begins, and put back."""
+        """Seed torch's generators by the batch's first line, and restore them afterwards."""
         if not self.settings.sample:
             yield
             return
@@ -207,7 +207,7 @@ class Translator:
     def _translate_rows(
         self, rows: Sequence[Ids], number: int
     ) -> list[tuple[list[str], list[float], int]]:
-        """Texts and scores, best first, and the tokens of the best, of each row of one batch."""
+        """Return each row's texts and scores, best first, and the best text's number of tokens."""
         tokenizer = self.model.tokenizer
         source = self.model.batch_rows([tokenizer.wrap(row) for row in rows], self._source)
         generated = generate(

@@ -1,4 +1,4 @@
-"""What a model can be asked: the methods of ``PretrainedModel`` that answer texts."""
+"""The uses of a model: the methods of ``PretrainedModel`` that answer texts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Uses:
 
         ``settings`` are a beam of 5 by default, ``tokens`` cells of a batch. A line that is longer
         than the model's positions is cut there, and said in the log. For several translations of a
-        line, their scores, and what is raised, see ``xlm.model.translation.Translator``.
+        line, their scores, and the errors, see ``xlm.model.translation.Translator``.
         """
         return Translator(self, source, target, settings=settings, tokens=tokens).texts(lines)
 
@@ -55,7 +55,7 @@ class Uses:
 
         Of each candidate its text and its probability, best first. ``translations`` stand beside
         the texts as in TLM; ``tokens`` are the cells of a batch. The model must be a masked one;
-        for what is raised, see ``xlm.model.fill.fill``.
+        for the errors, see ``xlm.model.fill.fill``.
         """
         beside = _beside(translations, translation_language, layout)
         return fill(self, texts, language, top=top, beside=beside, tokens=tokens)
@@ -92,7 +92,7 @@ class Uses:
         """Return each prompt with what a causal model adds to it; "" is written from nothing.
 
         ``settings`` are greedy by default. The random numbers of sampling are addressed by ``seed``
-        and the number of the prompt. For scores, and what is raised, see
+        and the number of the prompt. For scores, and the errors, see
         ``xlm.model.continuation.write``.
         """
         return [one.text for one in write(self, prompts, language, settings, seed=seed)]
@@ -111,7 +111,7 @@ class Uses:
 
         Causal models and translators (given ``sources``) exactly, masked ones by
         pseudo-log-likelihood. ``settings`` say more (their languages are left out for those given
-        here); for what is raised, see ``xlm.model.score.score``.
+        here); for the errors, see ``xlm.model.score.score``.
         """
         settings = replace(
             settings or Scoring(), language=language, source_language=source_language
@@ -132,7 +132,7 @@ class Uses:
 
         Without ``layer`` of the last one; the mean of a line's states at length 1, unless the model
         came from sentence-transformers and says otherwise. A line that is longer than the model's
-        positions is cut there. For what is raised, see ``xlm.model.embed.embed``.
+        positions is cut there. For the errors, see ``xlm.model.embed.embed``.
         """
         settings = Embedding(layer=layer, pooling=pooling, normalize=normalize)
         return embed(self, lines, language, settings, tokens=tokens).vectors

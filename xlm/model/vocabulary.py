@@ -21,16 +21,16 @@ MOST_SHOWN = 3
 ROLES = ("end_id", "begin_id", "pad_id", "unk_id", "mask_id")
 
 STARTS = ("\u2581", "\u0120")
-"""What a piece at a word's start begins with: of SentencePiece, of byte-level BPE."""
+"""First characters of a piece that begins a word: of SentencePiece, of byte-level BPE."""
 INSIDE_WORDPIECE, INSIDE_BPE = "##", "@@"
-"""What a piece inside of a word begins with (BERT), or ends with (fastBPE)."""
+"""First characters of a piece inside of a word (BERT), or its last ones (fastBPE)."""
 UNDECODED = "\ufffd"
 """In the text of a piece that is a part of a letter's bytes."""
 
 
 @dataclass(frozen=True)
 class VocabularyMap:
-    """Which rows of one vocabulary's tables each id of another starts from."""
+    """A map from each id of one vocabulary to the rows of another's tables that it starts from."""
 
     rows: tuple[tuple[int, ...], ...]
     """For each id here the ids there whose mean it gets; empty: the mean of all text."""
@@ -44,7 +44,7 @@ class VocabularyMap:
     """Pieces there that no piece here starts from."""
 
     def apply(self, table: Tensor) -> Tensor:
-        """``[V there, ...]`` -> ``[V here, ...]``; a row that is kept is equal bit for bit."""
+        """Map ``[V there, ...]`` -> ``[V here, ...]``; a row that is kept is equal bit for bit."""
         single = torch.tensor([row[0] if row else 0 for row in self.rows])
         carried = table.index_select(0, single).clone()
         whole = table[list(self.text_rows)].mean(0)
@@ -56,7 +56,7 @@ class VocabularyMap:
         return carried
 
     def describe(self) -> str:
-        """One line."""
+        """Return one line about the map."""
         return (
             f"vocabulary of {len(self.rows):,} pieces: {self.num_kept:,} kept their rows, "
             f"{self.num_averaged:,} new ones got the mean of their sub-pieces, "
@@ -66,7 +66,7 @@ class VocabularyMap:
 
 
 def describe_difference(here: Tokenizer, there: Tokenizer) -> str:
-    """What differs between two vocabularies: numbers, and the first items, with their ids."""
+    """Describe the difference of two vocabularies: numbers, and the first items, with their ids."""
     only_here = set(here.pieces) - set(there.pieces)
     only_there = set(there.pieces) - set(here.pieces)
     different = [
@@ -93,7 +93,7 @@ def _some(pieces: Sequence[str], chosen: set[str]) -> str:
 
 
 def extend_vocabulary(here: Tokenizer, there: Tokenizer) -> VocabularyMap:
-    """From which rows of ``there`` each id of ``here`` starts.
+    """Return the rows of ``there`` that each id of ``here`` starts from.
 
     Special symbols go by their role (begin, end, padding, unknown, mask), others by their name;
     pieces of text by their string. A new piece is taken apart by the tokenizer ``there``. Raises
@@ -134,7 +134,7 @@ def extend_vocabulary(here: Tokenizer, there: Tokenizer) -> VocabularyMap:
 
 
 def marking(tokenizer: Tokenizer) -> str:
-    """How most pieces with a mark tell where words begin or end."""
+    """Return the mark by which most pieces show that a word begins or ends."""
     seen: Counter[str] = Counter()
     for at, piece in enumerate(tokenizer.pieces):
         if at not in tokenizer.special_ids:
@@ -147,10 +147,10 @@ def marking(tokenizer: Tokenizer) -> str:
 def _parts(
     at: int, here: Tokenizer, there: Tokenizer, known: Mapping[str, int], mark: str
 ) -> tuple[int, ...]:
-    """The ids of the pieces that the tokenizer ``there`` cuts the text of piece ``at`` into.
+    """Return the ids of the pieces that the tokenizer ``there`` cuts the text of piece ``at`` into.
 
-    A tokenizer encodes whole words; where the piece is a part of one, the sub-piece at its open end
-    is exchanged for the one with the same text inside of a word, if there is such a piece.
+    A tokenizer encodes whole words; if the piece is a part of one, the sub-piece at its open end is
+    exchanged for the one with the same text inside of a word, if there is such a piece.
     """
     piece = here.pieces[at]
     text = here.decode([at]).removeprefix("##").strip()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class Blocks(NamedTuple):
-    """Which keys the queries of each block may attend."""
+    """The keys that the queries of each block may attend."""
 
     size: int
     """Tokens of a block."""
@@ -30,7 +30,7 @@ MOST_WINDOWS, SHORTEST = 3, 256
 
 
 def sight(window: int, lengths: Tensor | None, tokens: Tensor, causal: bool) -> Sight:
-    """Return what the local layers of a batch may attend; arguments as in ``within``."""
+    """Return the keys that the local layers of a batch may attend; arguments as in ``within``."""
     length = tokens.shape[1]
     if length >= SHORTEST and length > MOST_WINDOWS * window:
         return blocks(window, lengths, tokens, causal)
@@ -38,7 +38,7 @@ def sight(window: int, lengths: Tensor | None, tokens: Tensor, causal: bool) -> 
 
 
 def within(window: int, lengths: Tensor | None, tokens: Tensor, causal: bool) -> Tensor:
-    """Bool ``[B or 1, 1, T, T]``, True at the keys that a query of a local layer may attend.
+    """Return bool ``[B or 1, 1, T, T]``, True at the keys that a query of a local layer may attend.
 
     ``tokens`` ``[B, T]`` gives size and device; ``lengths`` those of padded rows. Every query sees
     itself, also one of the padding, as a softmax over no key is not a number.
@@ -61,7 +61,7 @@ def blocks(window: int, lengths: Tensor | None, tokens: Tensor, causal: bool) ->
 def _near(
     window: int, queries: Tensor, keys: Tensor, lengths: Tensor | None, causal: bool
 ) -> Tensor:
-    """Bool ``[B or 1, ...]``: which places of keys are in sight of which of queries."""
+    """Return bool ``[B or 1, ...]``, True if the key's position is in sight of the query's."""
     distances = queries - keys
     near = distances.abs() <= window // 2
     if causal:
@@ -74,14 +74,14 @@ def _near(
 
 
 def in_blocks(x: Tensor, size: int) -> Tensor:
-    """``[B, H, T, D/H] -> [B x N, H, size, D/H]``, zeros after the end."""
+    """Cut rows into blocks: ``[B, H, T, D/H] -> [B x N, H, size, D/H]``, zeros after the end."""
     rows, heads, length, width = x.shape
     x = F.pad(x, (0, 0, 0, -length % size)).view(rows, heads, -1, size, width)
     return x.transpose(1, 2).flatten(0, 1)
 
 
 def with_neighbors(x: Tensor, size: int) -> Tensor:
-    """``[B, H, T, D/H] -> [B x N, H, 3 size, D/H]``: the blocks before, itself and after."""
+    """Join ``[B, H, T, D/H] -> [B x N, H, 3 size, D/H]``: the blocks before, itself and after."""
     rows, heads, length, width = x.shape
     x = F.pad(x, (0, 0, size, size + -length % size)).view(rows, heads, -1, size, width)
     x = torch.cat([x[:, :, :-2], x[:, :, 1:-1], x[:, :, 2:]], dim=3)
@@ -89,6 +89,6 @@ def with_neighbors(x: Tensor, size: int) -> Tensor:
 
 
 def in_rows(x: Tensor, rows: int, length: int) -> Tensor:
-    """``[B x N, H, size, D/H] -> [B, H, T, D/H]``: the inverse of ``in_blocks``."""
+    """Undo ``in_blocks``: ``[B x N, H, size, D/H] -> [B, H, T, D/H]``."""
     x = x.view(rows, -1, *x.shape[1:]).transpose(1, 2).flatten(2, 3)
     return x[:, :, :length]

@@ -1,7 +1,7 @@
 """Sources that hold both sides of aligned text: TMX, tables of two columns, Moses and OPUS folders.
 
 corpus.tmx, pairs.tsv, pairs.jsonl?columns=translation.en,translation.ne  --> rows of two cells
-OPUS/Tatoeba (a folder), OPUS/Tatoeba/Tatoeba.en-ne (what two names share) --> two files
+OPUS/Tatoeba (a folder), OPUS/Tatoeba/Tatoeba.en-ne (shared by two names) --> two files
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def both_sides(source: str, pair: tuple[str, str], invalid: str) -> list[Iterato
 def moses_files(source: str, pair: tuple[str, str]) -> list[tuple[str, str]]:
     """Return the two files of each text of a Moses or OPUS source: ``NAME.en`` and ``NAME.ne``.
 
-    The source is the folder that holds them, compressed or not, what their names share
+    The source is the folder that holds them, compressed or not, the shared part of their names
     (``folder/train``), or a pattern of that (``folder/*``). Raises DataError if there is no such
     text, or if a folder holds several: training text and held-out text may lie beside each other.
     """

@@ -1,4 +1,4 @@
-"""Cells of named columns of files: JSON lines, Parquet, and tables parted by tabs or commas.
+"""Cells of named columns of files: JSON lines, Parquet, and tables separated by tabs or commas.
 
 Rows stream: memory is bounded by the longest row, however long the file is.
 """
@@ -19,7 +19,7 @@ from xlm.text.sources import ending
 ENDINGS = (".jsonl", ".ndjson", ".parquet", ".tsv", ".csv")
 """Files that have columns."""
 NAMED_ONLY = (".jsonl", ".ndjson", ".parquet")
-"""Files that are no lines of text: a column has to be named."""
+"""File types without lines of text: a column has to be named."""
 
 MAX_ROW = 1 << 28
 """Bytes; a row may hold a whole document, of which every line is counted by itself."""
@@ -42,9 +42,9 @@ def open_rows(
     table is its number from 1, or its name in the first line. A cell that is null is empty. With
     ``only`` a table has no other columns than these.
 
-    Raises DataError, with file and line, for a missing column, a cell that is no text, a row that
-    does not parse and, unless ``invalid`` is ``drop``, for one that is not UTF-8; ConfigError for
-    a file that has no columns.
+    Raises DataError, with file and line, for a missing column, a cell that is not text, a row that
+    does not parse and, unless ``invalid`` is ``drop``, for one that is not UTF-8; ConfigError for a
+    file that has no columns.
     """
     kind = ending(path)
     if kind in (".jsonl", ".ndjson"):
@@ -60,7 +60,7 @@ def open_rows(
 
 
 def _lines(path: str, invalid: str) -> Iterator[tuple[str | None, str, str]]:
-    """Text, reason and place of each line."""
+    """Yield text, reason and place of each line."""
     for number, raw in enumerate(files.raw_lines(path, MAX_ROW), 1):
         place = f"{path}:{number}"
         if raw is None:
@@ -170,7 +170,7 @@ def _table_rows(
 
 
 def _cells(path: str, invalid: str, kind: str) -> Iterator[tuple[list[str], str, str]]:
-    """Cells, reason and place of each line; an empty line has no cells."""
+    """Yield cells, reason and place of each line; an empty line has no cells."""
     if kind == ".tsv":
         for text, reason, place in _lines(path, invalid):
             yield (text.removesuffix("\r").split("\t") if text else []), reason, place

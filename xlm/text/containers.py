@@ -1,7 +1,7 @@
-"""What a file is by its first bytes: compressed, an archive, text in another encoding, or text.
+"""The kind of a file by its first bytes: compressed, an archive, text in another encoding, or text.
 
-Names lie: text is published as ``corpus.gz`` that is a tar archive, ``train.txt`` that is gzip, and
-files written elsewhere hold UTF-16 or end their lines with carriage returns alone. Read as text
+Names mislead: text is published as ``corpus.gz`` that is a tar archive, ``train.txt`` that is gzip,
+and files written elsewhere hold UTF-16 or end their lines with carriage returns alone. Read as text
 they would give wrong lines without an error.
 """
 
@@ -28,11 +28,11 @@ _OTHERS = {
     b"\x1f\x9d": "a file of compress (.Z)", b"LZIP": "a file of lzip",
     b"\x04\x22\x4d\x18": "a file of lz4", b"\xff\x06\x00\x00sNaPpY": "a file of snappy",
 }  # fmt: skip
-"""Files that are no text, by their first bytes."""
+"""Kinds of files that are not text, by their first bytes."""
 
 
 def compression(start: bytes) -> str:
-    """Return the name of the compression that a file begins like; empty if it is none."""
+    """Return the name of the compression that a file begins like; empty if there is none."""
     if start.startswith(b"\x1f\x8b"):
         return "gzip"
     if re.match(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)", start):
@@ -43,14 +43,14 @@ def compression(start: bytes) -> str:
 
 
 def promised(path: str) -> str:
-    """Return the name of the compression that a file is named after; empty if it is none."""
+    """Return the name of the compression that a file is named after; empty if there is none."""
     return COMPRESSIONS.get(Path(path).suffix.lower(), "")
 
 
 def problem(start: bytes, *, any_encoding: bool = False) -> str:
-    """Return why a file that begins with ``start`` is no text in UTF-8; empty if it may be.
+    """Return why a file that begins with ``start`` is not text in UTF-8; empty if it may be.
 
-    ``start`` is what the file holds, already unpacked: the first ``START`` bytes or all there are.
+    ``start`` is the content, already unpacked: the first ``START`` bytes or all there are.
     ``any_encoding`` leaves UTF-16 and the ends of lines to the reader.
     """
     for magic, name in _OTHERS.items():
@@ -62,7 +62,7 @@ def problem(start: bytes, *, any_encoding: bool = False) -> str:
 
 
 def _is_utf8(start: bytes) -> bool:
-    """Whether bytes are text; a character that is cut at their end does not count."""
+    """Return whether bytes are text; a character that is cut at their end does not count."""
     try:
         start.decode()
     except UnicodeDecodeError as error:
@@ -71,7 +71,7 @@ def _is_utf8(start: bytes) -> bool:
 
 
 def _is_tar(start: bytes) -> bool:
-    """Whether there is a header of tar, whose sum no text has by chance."""
+    """Return whether there is a header of tar, whose sum no text has by chance."""
     try:
         return bool(tarfile.TarInfo.frombuf(start[: tarfile.BLOCKSIZE], "utf-8", "replace").name)
     except tarfile.HeaderError:
@@ -79,7 +79,7 @@ def _is_tar(start: bytes) -> bool:
 
 
 def _encoding(start: bytes) -> str:
-    """What is wrong with text in which NUL bytes are regular."""
+    """Return the fault of text with regular NUL bytes; empty if there is none."""
     if start.startswith((b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")):
         return _converted("UTF-32", "UTF-32")
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -103,7 +103,7 @@ def _converted(found: str, name: str) -> str:
 
 
 def _line_ends(start: bytes) -> str:
-    """What is wrong with text that has carriage returns where lines should end."""
+    """Return the fault of lines that end with carriage returns alone; empty if there is none."""
     if b"\n" in start or b"\r" not in start.removesuffix(b"\r"):
         return ""
     return (

@@ -23,9 +23,9 @@ def dataset_cells(
     revision: str | None = None,
     streaming: bool = True,
 ) -> Iterator[str | None]:
-    """The cells of one text column (``translation.en``: of a dictionary in a column).
+    """Yield the cells of a text column (``translation.en``: of a dictionary in a column).
 
-    Raises DataError where the data set, the split or the column is missing or a cell is not text.
+    Raises DataError if the data set, the split or the column is missing or a cell is not text.
     """
     rows = _open_dataset(name, split, config, revision, streaming)
     head, *rest = [column] if column in (rows.column_names or ()) else column.split(".")
@@ -63,9 +63,9 @@ def dataset_rows(
     revision: str | None = None,
     streaming: bool = True,
 ) -> Iterator[dict[str, Any]]:
-    """The rows of a data set by column, class numbers as the names that its features give them.
+    """Yield the rows of a data set by column, class numbers as the names that its features give.
 
-    A class of -1, which says that a row has none, is None. Raises DataError where the data set or
+    A class of -1, the mark of a row without one, becomes None. Raises DataError if the data set or
     the split is missing or cannot be read.
     """
     rows = _open_dataset(name, split, config, revision, streaming)
@@ -152,7 +152,7 @@ def _open_file(datasets: Any, name: str, streaming: bool) -> Any:
 def _own_files(
     datasets: Any, folder: str, config: str | None, split: str
 ) -> tuple[list[str], str] | None:
-    """The files of a folder's split and their kind; None for what ``datasets`` is to read."""
+    """Return the files of a folder's split and their kind; None if ``datasets`` is to read them."""
     builder = datasets.load_dataset_builder(folder, config)
     chosen = builder.config.data_files or {}
     paths = [str(path) for path in chosen.get(split, ())]

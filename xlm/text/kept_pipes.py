@@ -1,4 +1,4 @@
-"""Pipes that are read again: what came out of one is kept on the disk while ``kept_pipes`` lasts.
+"""Pipes that are read again: their content is kept on the disk while ``kept_pipes`` lasts.
 
 ``xlm prepare`` reads its text several times, to draw sentences for the vocabulary and to binarize.
 A named pipe, ``/dev/stdin`` and ``<(zcat ...)`` give their bytes once.
@@ -62,7 +62,7 @@ class _Reading(io.RawIOBase):
 
 @contextlib.contextmanager
 def kept_pipes() -> Iterator[None]:
-    """Keep what comes out of pipes until the block ends; within another such block do nothing."""
+    """Keep the content of pipes until the block ends; inside another such block do nothing."""
     global _kept
     if _kept is not None:
         yield

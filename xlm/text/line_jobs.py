@@ -1,4 +1,4 @@
-"""Answer lines a window at a time, every answer in its place: what all such verbs share.
+"""Answer lines a window at a time, every answer in its place: the common part of such verbs.
 
     every_line --window of them--> answer --> rows, in order --> standard output or a file
 
@@ -40,7 +40,7 @@ class LineCounts:
     num_empty: int = 0
     """Lines without text, those that are invalid included."""
     num_invalid: int = 0
-    """Lines that are no UTF-8 or too long to be read, which ``invalid: empty`` leaves empty."""
+    """Lines that are not UTF-8 or too long to be read, which ``invalid: empty`` leaves empty."""
     num_cut: int = 0
     """Lines longer than the model's positions, whose end was not read."""
     sums: dict[str, float] = field(default_factory=dict)
@@ -69,14 +69,14 @@ them: as texts, one a row, or as bytes."""
 
 
 class LineJob:
-    """The lines of a file or of standard input that are left, and what was done.
+    """A pass over the remaining lines of a file or of standard input, and its counts.
 
-    ``answer`` may add to ``counts``; lines and invalid ones are counted here. A line that is no
+    ``answer`` may add to ``counts``; lines and invalid ones are counted here. A line that is not
     UTF-8 or too long raises DataError with its place, or, with ``invalid`` ``"empty"``, is answered
-    as an empty one. ``noun`` is what is made, such as ``"translation"``, and ``identity`` gives
-    all that decides it: a file that goes on must have been begun with the same. Lines are cut at
-    ``max_length`` tokens, as the closing line of the log says. ``source`` are lines in place of
-    those of the file.
+    as an empty one. ``noun`` names an answer, such as ``"translation"``, and ``identity`` holds
+    everything that decides it: a file can only be continued with the same. Lines are cut at
+    ``max_length`` tokens, as the closing line of the log says. ``source`` replaces the lines of the
+    file.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class LineJob:
         self.window, self.invalid, self.identity = window, invalid, identity
         self.counts, self.max_length = counts or LineCounts(), max_length
         self.digest = hashlib.sha256()
-        """Of the lines that were read."""
+        """Digest of the lines that were read."""
         self._lines = every_line(file) if source is None else source
         self._at_once = source is None and is_terminal(file)
 
@@ -175,7 +175,7 @@ class LineJob:
             yield line
 
     def _hides_progress(self) -> bool:
-        """Whether there is no bar: without a terminal, or if the answers themselves are on it."""
+        """Return True if no bar can be shown: no terminal, or the answers are written to it."""
         on_terminal = sys.stdout is not None and sys.stdout.isatty()
         return not sys.stderr.isatty() or (self.output is None and on_terminal)
 
@@ -193,7 +193,7 @@ def check_positive(config: object, *names: str) -> None:
 
 
 def check_lines(name: str, lines: object) -> None:
-    """Raise ConfigError for a string instead of a list, or a line that is no string."""
+    """Raise ConfigError for a string instead of a list, or a line that is not a string."""
     if isinstance(lines, str):  # whose letters would pass for lines
         raise ConfigError(f"{name} is the string {lines[:40]!r}: give a list of strings")
     assert isinstance(lines, Sequence)

@@ -1,4 +1,4 @@
-"""The lines of a file by their number, whatever way it is stored."""
+"""The lines of a file by their number, however it is stored."""
 
 from __future__ import annotations
 

@@ -35,8 +35,8 @@ def local_rows(paths: list[str], kind: str) -> Iterator[dict[str, Any]]:
     """Return the rows of files of one kind of ``KINDS``, one file after the other.
 
     A file of text has the column ``text``. Raises DataError, with file and line, for a row of
-    another width than the header, a header that has a name twice, JSON that is no object, and text
-    that is no UTF-8.
+    another width than the header, a header that has a name twice, JSON that is not an object, and
+    text that is not UTF-8.
     """
     for path in paths:
         if kind in ("jsonl", "ndjson"):
@@ -99,7 +99,7 @@ def _tab_cells(path: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def _comma_cells(path: str) -> Iterator[tuple[str, list[str]]]:
-    """Cells of CSV, in which a quoted cell may hold commas and line ends."""
+    """Yield cells of CSV, in which a quoted cell may hold commas and line ends."""
     reader = csv.reader((f"{text}\n" for _, text in _lines(path)), strict=True)
     number = 1
     try:

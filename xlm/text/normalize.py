@@ -14,7 +14,7 @@ _REPLACEMENT = {code: "\ufffd" for code in range(0xD800, 0xE000)}
 
 
 def normalize(line: str) -> str:
-    """``line`` in NFC, without control characters, its white space squeezed to single U+0020.
+    """Return ``line`` in NFC, without control characters, with single U+0020 as white space.
 
     Control characters (C0 with NUL, tab and CR; DEL; C1 with U+0085) and the separators U+2028 and
     U+2029 become a space; white space of every kind (no-break and ideographic spaces too) is
@@ -30,7 +30,7 @@ def normalize(line: str) -> str:
 
 
 def normalize_traced(text: str) -> tuple[str, NDArray[np.int64]]:
-    """``normalize(text)`` and where its characters come from.
+    """Return ``normalize(text)`` and the span of ``text`` behind each of its characters.
 
     int64 ``[n, 2]``: character k of the line stands for ``text[first:end]``. Characters that
     compose stand for all that they are made of, a space for everything between two words.
@@ -46,12 +46,12 @@ def normalize_traced(text: str) -> tuple[str, NDArray[np.int64]]:
             places.append((end, word.start()))
         places += [(word.start() + a, word.start() + b) for a, b in _traced(word.group())]
         end = word.end()
-    # what is missing are byte order marks, which stood at the start
+    # the missing characters are byte order marks, which were at the start
     return line, np.array(places, dtype=np.int64).reshape(-1, 2)[len(places) - len(line) :]
 
 
 def _without_unwanted(line: str) -> str:
-    """A line of the same length."""
+    """Replace each unwanted character by one other, so that the line keeps its length."""
     if _UNWANTED.search(line):
         line = _UNWANTED.sub(lambda match: match[0].translate(_REPLACEMENT), line)
         line = _UNWANTED.sub(" ", line)
@@ -63,7 +63,7 @@ def _composed(text: str) -> str:
 
 
 def _traced(word: str) -> list[tuple[int, int]]:
-    """What each character of the composed word comes from."""
+    """Return the span that each character of the composed word comes from."""
     if _composed(word) == word:
         return [(at, at + 1) for at in range(len(word))]
     places: list[tuple[int, int]] = []
@@ -81,7 +81,7 @@ def _traced(word: str) -> list[tuple[int, int]]:
 
 
 def _clusters(word: str) -> Iterator[tuple[int, int]]:
-    """Stretches that compose each by itself: a mark belongs to what stands before it."""
+    """Yield stretches that compose each by itself: a mark belongs to the character before it."""
     first = 0
     for at in range(1, len(word)):
         if unicodedata.combining(word[at]):

@@ -14,15 +14,15 @@ from xlm.text.readers import INVALID, MAX_BYTES, TOO_LONG, Line, decode_lines, d
 STANDARD = "-"
 """The name of standard input among files."""
 STDIN = "stdin"
-"""What places call it."""
+"""The file name in places of standard input."""
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 """Endings of files that are read compressed."""
 
 
 def every_line(file: str, invalid: str = "drop") -> Iterator[Line]:
-    """Every line of a file, compressed or not, or of standard input, as it comes and as it is.
+    """Yield every line of a file, compressed or not, or of standard input, unchanged.
 
-    A line of more than ``MAX_BYTES`` has a reason and no text; so has one that is no UTF-8, which
+    A line of more than ``MAX_BYTES`` has a reason and no text; so has one that is not UTF-8, which
     with ``invalid="error"`` is a DataError. So is a file that cannot be read or has no line.
     """
     if file == STANDARD:
@@ -33,7 +33,7 @@ def every_line(file: str, invalid: str = "drop") -> Iterator[Line]:
 
 
 def stdin_lines(stream: IO[bytes], invalid: str = "drop") -> Iterator[Line]:
-    """``every_line`` of standard input: nothing is read before it is asked for."""
+    """Yield ``every_line`` of standard input: nothing is read before it is asked for."""
     number = 0
     while raw := stream.readline(MAX_BYTES + 1):
         number += 1
@@ -58,7 +58,7 @@ def stdin_lines(stream: IO[bytes], invalid: str = "drop") -> Iterator[Line]:
 
 
 def _check_start(first: bytes) -> None:
-    """Raise DataError if the first line shows that standard input is no text in UTF-8."""
+    """Raise DataError if the first line shows that standard input is not text in UTF-8."""
     if packed := containers.compression(first):
         raise DataError(f"standard input is {packed}: unpack it first, or give the file's name")
     if found := containers.problem(first):
@@ -66,8 +66,8 @@ def _check_start(first: bytes) -> None:
 
 
 def check_output(output: str, file: str) -> None:
-    """Raise ConfigError where ``output`` is ``file`` itself, or named as if it were compressed,
-    a folder, or in a folder that is not there.
+    """Raise ConfigError if ``output`` is ``file`` itself, or named as if it were compressed, a
+    folder, or in a folder that does not exist.
     """
     both_there = os.path.exists(output) and os.path.exists(file)
     if file != STANDARD and both_there and os.path.samefile(output, file):
@@ -87,9 +87,9 @@ def check_output(output: str, file: str) -> None:
 
 
 def to_standard_output(lines: Iterable[str]) -> None:
-    """Write each as it comes; a reader that has seen enough, as with ``| head``, is no error.
+    """Write each as it comes; a reader that has seen enough, as with ``| head``, is not an error.
 
-    Raises DataError where standard output is closed.
+    Raises DataError if standard output is closed.
     """
     if sys.stdout is None:
         raise DataError("standard output is closed: open it, or give output, a file")

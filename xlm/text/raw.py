@@ -1,4 +1,4 @@
-"""The lines of a file as bytes, unpacked, whatever its name promises."""
+"""The lines of a file as bytes, unpacked, whether or not its name says that it is compressed."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ COMPRESSED = tuple(containers.COMPRESSIONS)
 
 
 def raw_lines(path: str, max_bytes: int, *, any_encoding: bool = False) -> Iterator[bytes | None]:
-    """The lines of a file without their ``\\n``; None for one of more than ``max_bytes``.
+    """Yield the lines of a file without their ``\n``; None for one of more than ``max_bytes``.
 
-    A byte order mark at the start of the file is left out. Compression is known by the first bytes,
-    whatever the name is. ``any_encoding`` is for files that name their own, as XML does. A pipe is
-    read once, unless ``kept_pipes`` is in force. Raises DataError for a file that is missing, a
+    A byte order mark at the start of the file is left out. Compression is recognized by the first
+    bytes, not by the name. ``any_encoding`` is for files that name their own, as XML does. A pipe
+    is read once, unless ``kept_pipes`` is in force. Raises DataError for a file that is missing, a
     directory, truncated, damaged or an archive, for text in UTF-16, and for text whose lines end
     with carriage returns alone.
     """
@@ -69,7 +69,7 @@ def _skip_line(stream: io.BufferedReader) -> None:
 
 
 def _open(path: str, stack: contextlib.ExitStack) -> io.BufferedReader:
-    """The unpacked bytes of a file; what is opened for them is closed by ``stack``."""
+    """Return the unpacked bytes of a file; ``stack`` closes everything opened for them."""
     stored = stack.enter_context(io.BufferedReader(cast(Any, open_once(path)), _BUFFER))
     found = containers.compression(start := stored.peek(16)[:16])
     if not found and start and (promised := containers.promised(path)):

@@ -30,7 +30,7 @@ class Line(NamedTuple):
 
 @dataclass
 class ReadReport:
-    """What was read, kept and dropped; the first place of each reason."""
+    """Counts of lines read, kept and dropped; the first place of each reason."""
 
     num_read: int = 0
     """Lines (or pairs of lines) read."""
@@ -41,7 +41,7 @@ class ReadReport:
     num_spelling_specials: int = 0
     """Kept lines that spell a special token (``</s>``, ``<mask>`` ...): segmented as plain text."""
     first: dict[str, str] = field(default_factory=dict)
-    """``file:line`` where each reason was met first."""
+    """The ``file:line`` at which each reason was met first."""
     examples: dict[str, list[str]] = field(default_factory=dict)
     """``file:line: text`` of the first dropped lines that have text, by reason."""
 
@@ -63,7 +63,7 @@ class ReadReport:
             shown.append(f"{place}: " + " ||| ".join(text[:MAX_EXAMPLE] for text in texts))
 
     def add(self, other: ReadReport) -> None:
-        """Add the counts of ``other``; its first places are taken where there is none yet."""
+        """Add the counts of ``other``, and its first places for reasons that have none yet."""
         self.num_read += other.num_read
         self.num_kept += other.num_kept
         self.num_spelling_specials += other.num_spelling_specials
@@ -75,7 +75,7 @@ class ReadReport:
             own += shown[: MAX_EXAMPLES - len(own)]
 
     def describe(self) -> str:
-        """One line for a person: numbers, reasons, and where each was met first."""
+        """Return one line for a person: numbers, reasons, and the first place of each."""
         parts = [f"{self.num_read:,} lines read, {self.num_kept:,} kept"]
         for reason, number in self.dropped.items():
             parts.append(f"{number:,} dropped ({reason}; first at {self.first[reason]})")

@@ -1,4 +1,4 @@
-"""Lines of normalized text from files and data sets, with an account of what was dropped.
+"""Lines of normalized text from files and data sets, with an account of dropped lines.
 
     source -> raw lines -> decode -> normalize -> kept | dropped  (ReadReport counts both)
 
@@ -66,7 +66,7 @@ def open_lines(
 def read_lines(
     path: str, *, report: ReadReport, invalid: str = "error", max_bytes: int = MAX_BYTES
 ) -> Iterator[str]:
-    """``open_lines`` of a text file, whatever its name looks like."""
+    """Yield ``open_lines`` of a text file, even if its name looks like another source."""
     return keep_lines(_scan_file(str(path), invalid, max_bytes), report)
 
 
@@ -88,7 +88,7 @@ def open_pairs(
     invalid: str = "error",
     max_bytes: int = MAX_BYTES,
 ) -> Iterator[tuple[str, str]]:
-    """Aligned lines of two sources, or of one that holds both sides, in the order of ``languages``.
+    """Yield aligned lines of two sources, or of one with both sides, in the order of ``languages``.
 
     A cell of a file or data set is one line. For a data set with one column of translations, name
     the two sides ``column=translation.en`` and ``column=translation.ne``. One source is a TMX file,
@@ -104,7 +104,7 @@ def open_pairs(
 def scan_pairs(
     sources: Sequence[str], languages: tuple[str, str], invalid: str, max_bytes: int
 ) -> Iterator[tuple[Line, Line]]:
-    """Every pair of lines; see ``open_pairs``."""
+    """Yield every pair of lines; see ``open_pairs``."""
     if len(sources) == 1:
         yield from _scan_bitext(sources[0], languages, invalid, max_bytes)
         return
@@ -136,7 +136,7 @@ def _aligned(names: Sequence[str], invalid: str, max_bytes: int) -> Iterator[tup
     counts = [0, 0]
     for one, two in zip_longest(left, right):
         counts = [counts[0] + (one is not None), counts[1] + (two is not None)]
-        if counts[0] == counts[1]:  # otherwise only to count what is left of the longer side
+        if counts[0] == counts[1]:  # otherwise only to count the rest of the longer side
             yield one, two
     if counts[0] != counts[1]:
         raise DataError(
@@ -167,7 +167,7 @@ def keep_pairs(rows: Iterable[tuple[Line, Line]], report: ReadReport) -> Iterato
 
 
 def scan_lines(source: str, invalid: str, max_bytes: int) -> Iterator[Line]:
-    """Every line of a source, normalized; see ``open_lines``."""
+    """Yield every line of a source, normalized; see ``open_lines``."""
     parts = _parts(str(source))
     if len(parts) == 1:
         yield from _scan_part(parts[0], invalid, max_bytes)
@@ -182,7 +182,7 @@ def scan_lines(source: str, invalid: str, max_bytes: int) -> Iterator[Line]:
 
 
 def _parts(source: str) -> list[str]:
-    """The files of a source, each with the settings of all."""
+    """Return the files of a source, each with the settings of all."""
     if source.startswith(DATASETS):
         return [source]
     path, settings = split_settings(source, ("column", "language"))
@@ -219,10 +219,10 @@ def _scan_part(
 
 
 def parse_dataset(source: str, *columns: str) -> tuple[str, dict[str, Any]]:
-    """Name and settings of ``datasets:NAME_OR_PATH[?key=value&...]``; see ``files``.
+    """Parse ``datasets:NAME_OR_PATH[?key=value&...]`` into name and settings; see ``files``.
 
     Keys are split, config, revision and streaming (by default true), and those in ``columns``.
-    Raises ConfigError for another key, naming those there are, or where there is no name.
+    Raises ConfigError for another key, naming the known ones, or if the name is missing.
     """
     name, _, query = source.removeprefix(DATASETS).partition("?")
     settings: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True))
@@ -254,9 +254,9 @@ def decode_lines(
     hint: str = "",
     may_be_empty: bool = False,
 ) -> Iterator[Line]:
-    """Every line of a file as it is, not normalized; see ``open_lines`` for what is raised.
+    """Yield every line of a file, not normalized; see ``open_lines`` for the errors.
 
-    ``hint`` is what a caller offers beside converting a line that is no UTF-8.
+    ``hint`` is the caller's advice besides converting a line that is not UTF-8.
     """
     if invalid not in ("error", "drop"):
         raise ConfigError(f"invalid={invalid!r}: expected 'error' or 'drop'")
@@ -274,7 +274,7 @@ def decode_lines(
 
 
 def describe_invalid(place: str, error: UnicodeDecodeError, hint: str = "") -> str:
-    """One line for a person about a line that is no UTF-8; ``hint`` as in ``decode_lines``."""
+    """Return one line about a line that is not UTF-8; ``hint`` as in ``decode_lines``."""
     raw = error.object
     advice = f"convert it to UTF-8{hint}"
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -288,7 +288,7 @@ def describe_invalid(place: str, error: UnicodeDecodeError, hint: str = "") -> s
 def _scan_rows(
     name: str, rows: Iterable[Row], max_bytes: int, whole_cells: bool, may_be_empty: bool
 ) -> Iterator[Line]:
-    """Lines of rows of one cell."""
+    """Yield lines of rows of one cell."""
     is_empty = True
     for row in rows:
         is_empty = False
@@ -315,7 +315,7 @@ def _cell(text: str, place: str, max_bytes: int) -> Line:
 def _scan_cells(
     name: str, cells: Iterator[str | None], max_bytes: int, whole_cells: bool
 ) -> Iterator[Line]:
-    """Lines of the cells of a column; a cell that holds several lines is as many lines."""
+    """Yield the lines of a column's cells; a cell that holds several lines gives as many."""
     number = 0
     for number, cell in enumerate(cells, 1):
         for text in _cell_lines(cell or "", whole_cells):

@@ -25,9 +25,9 @@ from xlm.storage import MAX_JSON, read_file, refusing, whole_file, write_json
 log = logging.getLogger("xlm")
 
 Rows = Sequence[str] | bytes
-"""What is written of a window: texts, each a line, or bytes as they are."""
+"""The output of a window: texts, each a line, or bytes as they are."""
 Convert = Callable[[Path, Path], None]
-"""Reads what was written and writes the output, each given by its path."""
+"""A function that reads the partial file and writes the output, each given by its path."""
 
 
 class Job(Protocol):
@@ -45,7 +45,7 @@ class Job(Protocol):
 class Partial:
     """The output while it grows, from ``open`` (``with``) to ``finish``.
 
-    ``identity`` is all that decides the bytes, ``noun`` what they are. ``head`` are bytes in front
+    ``identity`` is all that decides the bytes, ``noun`` names them. ``head`` are bytes in front
     of the windows.
     """
 
@@ -59,7 +59,7 @@ class Partial:
         self.beside = output.with_name(output.name + ".partial.json")
         self.digest = hashlib.sha256()
         self.num_bytes = 0
-        """Of whole windows."""
+        """Number of bytes of whole windows."""
         self._format, self._head = f"xlm-pretrain {noun} 1", head
 
     def __enter__(self) -> Partial:
@@ -97,7 +97,7 @@ class Partial:
     def resume(self, job: Job) -> None:
         """Go on behind the last whole window: the lines that are done are read and compared.
 
-        Raises DataError if the settings, the lines or what was written are not what they were.
+        Raises DataError if the settings, the lines or the output have changed.
         """
         done = self._done(job)
         if not done:
@@ -127,7 +127,7 @@ class Partial:
         log.info("%s holds %s lines: going on", self.path, f"{job.counts.num_lines:,}")
 
     def _done(self, job: Job) -> dict[str, Any]:
-        """Return what the file beside says is done; {} if nothing is."""
+        """Return the progress that the file beside records; {} if there is none."""
         if os.path.getsize(self.path) <= len(self._head):
             return {}  # begun anew, or killed before the first window was there
         try:
@@ -141,7 +141,7 @@ class Partial:
         now = json.loads(json.dumps(self.identity))
         different = [name for name in {**was, **now} if was.get(name) != now.get(name)]
         if was.get("invalid") == "error" and "invalid" in different:
-            different.remove("invalid")  # what is done has no such line
+            different.remove("invalid")  # the finished part has no such line
         if different:
             parts = [f"{name} was {was.get(name)}, is {now.get(name)}" for name in different]
             raise self._refused("; ".join(parts))

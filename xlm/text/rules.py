@@ -2,8 +2,8 @@
 
     normal form --punctuation--> --Indic signs--> --words--> --lowercase, accents--> normal form
 
-All are off unless a recipe asks for them. They are kept with the tokenizer, so that whatever reads
-text with a model later applies the same ones.
+All are off unless a recipe asks for them. They are kept with the tokenizer, so that everything that
+later reads text with a model applies the same ones.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _ACCENTS = {code: None for first, last in _MARKS for code in range(first, last +
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """How text of one language is normalized beyond its normal form; nothing by default."""
+    """Normalization of one language's text beyond the normal form; nothing by default."""
 
     punctuation: bool = False
     """Quotes, dashes and ellipses as plain ones, by sacremoses (the extra words)."""
@@ -53,8 +53,9 @@ class Rules:
     ``|`` at the end of a sentence as a danda; no letter or vowel sign is lost. ``indic-nlp``: that
     library's normalizer (the extra indic), which deletes all joiners and reads ``:`` as visarga."""
     words: Words = "none"
-    """Words, punctuation and text without spaces parted by spaces: ``auto`` by language (rjieba for
-    zh, pythainlp for th, fugashi for ja, indic for Indic languages, else moses), or one of them."""
+    """Words, punctuation and text without spaces separated by spaces: ``auto`` by language (rjieba
+    for zh, pythainlp for th, fugashi for ja, indic for Indic languages, else moses), or one of
+    them."""
     lowercase: bool = False
     """Lowercase, as XLM's models of 15 languages have it."""
     strip_accents: bool = False
@@ -71,7 +72,7 @@ class Rules:
 
     @property
     def active(self) -> bool:
-        """Whether any rule is asked for."""
+        """True if any rule is asked for."""
         return self != Rules()
 
 
@@ -104,7 +105,7 @@ def normalize_by(rules: RulesByLanguage, text: str, language: str | None) -> str
 def apply_rules(rules: Rules, text: str, language: str) -> str:
     """Return normalized ``text`` with the rules of a language applied.
 
-    Applying the same rules again changes nothing, words aside: a splitter reads what it wrote as
+    Applying the same rules again changes nothing, words aside: a splitter reads its own output as
     text. Raises ConfigError for a package that is not installed, with the extra that has it, and
     for a language that a package does not know.
     """
@@ -129,8 +130,8 @@ def strip_accents(text: str) -> str:
     """Return ``text`` without the accents of Latin, Greek and Cyrillic letters.
 
     Combining marks of the Unicode blocks for diacritics go (U+0300 to U+036F and their extensions).
-    Marks that belong to a script stay, whatever their category: vowel signs and viramas of Indic
-    scripts, harakat, Thai vowels and tones, the voicing marks of kana.
+    Marks that belong to a script stay, regardless of their category: vowel signs and viramas of
+    Indic scripts, harakat, Thai vowels and tones, the voicing marks of kana.
     """
     if text.isascii():
         return text
@@ -139,7 +140,7 @@ def strip_accents(text: str) -> str:
 
 
 def canonical_indic(text: str) -> str:
-    """Return Indic text with one spelling of what looks the same; see ``Rules.indic``.
+    """Return Indic text with one spelling for sequences that look the same; see ``Rules.indic``.
 
     Joiners stay where Unicode gives them a meaning in these scripts: after a virama (a half form,
     or no ligature) and before one (Unicode standard, chapter 12). No letter or sign is lost.
@@ -201,7 +202,7 @@ def as_json(rules: RulesByLanguage) -> dict[str, dict[str, Any]]:
 
 
 def from_json(content: Any, where: str) -> dict[str, Rules]:
-    """Return what ``as_json`` wrote; DataError, which names the file ``where``, if it is not."""
+    """Return the rules that ``as_json`` wrote; raise DataError naming ``where`` if invalid."""
     try:
         return {str(language): Rules(**own) for language, own in dict(content).items()}
     except (TypeError, ValueError, ConfigError) as error:

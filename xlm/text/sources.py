@@ -1,9 +1,9 @@
-"""Which files a source names, and the settings that stand behind its ``?``.
+"""The files that a source names, and the settings behind its ``?``.
 
     corpus/*.jsonl.gz?column=text  --split_settings-->  corpus/*.jsonl.gz, {column: text}
                                    --find_files------>  corpus/a.jsonl.gz, corpus/b.jsonl.gz
 
-A source that exists as it is written is that file, whatever signs its name holds.
+A source that exists as it is written is that file, even if its name holds ``?`` or ``*``.
 """
 
 from __future__ import annotations

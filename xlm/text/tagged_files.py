@@ -10,7 +10,7 @@ PLACE = "xlm.tasks.readers.tagged"
 
 
 def __getattr__(name: str) -> Any:
-    """Return what ``PLACE`` has under ``name``, with a DeprecationWarning."""
+    """Return the attribute ``name`` of ``PLACE``, with a DeprecationWarning."""
     found = getattr(importlib.import_module(PLACE), name)
     warnings.warn(
         f"{__name__}.{name} is now {PLACE}.{name}: import it from there; the old name goes with "

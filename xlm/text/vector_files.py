@@ -20,7 +20,7 @@ HEAD = 128
 """Bytes of the head of a .npy file that grows: enough for any number of rows."""
 NPY, PARQUET = ".npy", ".parquet"
 COLUMN = "vector"
-"""Of Parquet files."""
+"""Name of the column in Parquet files."""
 _ROWS = 1 << 14
 """Rows of a group of a Parquet file."""
 
@@ -95,11 +95,11 @@ def description_of(path: str | Path) -> Path:
 
 
 def write_description(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write how the vectors at ``path`` were made."""
+    """Write the settings that made the vectors at ``path``."""
     write_json(description_of(path), content)
 
 
 def read_description(path: str | Path) -> dict[str, Any]:
-    """Return how the vectors at ``path`` were made; {} if nothing says so."""
+    """Return the settings that made the vectors at ``path``; {} if they were not recorded."""
     file = description_of(path)
     return read_json(file, error=DataError) if file.is_file() else {}

@@ -28,7 +28,7 @@ def base_language(language: str) -> str:
 
 
 def splitter_name(words: str, language: str) -> str:
-    """Return which splitter ``auto`` means for ``language``; any other name as it is."""
+    """Return the splitter that ``auto`` means for ``language``; any other name unchanged."""
     base = base_language(language)
     if words != "auto":
         return words
@@ -37,7 +37,7 @@ def splitter_name(words: str, language: str) -> str:
 
 @lru_cache(maxsize=64)
 def word_splitter(words: str, language: str) -> Splitter:
-    """Return what parts the words of a normalized line by spaces, nothing else changed.
+    """Return a splitter that separates the words of a normalized line by spaces, and does no more.
 
     Raises ConfigError, which names the extra, if the package is not installed.
     """

@@ -1,4 +1,4 @@
-"""Which characters of a text each piece stands for: answers are spans of characters.
+"""The characters of a text that each piece stands for: answers are spans of characters.
 
 text --normalize--> line --Tokenizer.encode_spans--> ids, spans of the line --> of the text
 """
@@ -16,7 +16,7 @@ from xlm.text.tokenizers.tokenizer import Ids, Tokenizer
 
 @lru_cache(maxsize=8)  # the questions on a text follow one another
 def align(tokenizer: Tokenizer, text: str) -> tuple[Ids, NDArray[np.int64]]:
-    """The pieces of any text and the characters that each stands for; both arrays read-only.
+    """Return the pieces of any text and the characters of each; both arrays are read-only.
 
     Returns int64 ``[n]`` and ``[n, 2]``: piece k stands for ``text[first:end]``, at least one
     character, without white space around it. The bytes of one character all stand for it, and a
@@ -32,7 +32,7 @@ def align(tokenizer: Tokenizer, text: str) -> tuple[Ids, NDArray[np.int64]]:
 
 
 def _settled(line: str, spans: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The spans without spaces around them; those that were empty get the next character."""
+    """Return the spans without spaces around them; empty ones get the next character."""
     if not len(spans):
         return spans
     visible = np.array([character != " " for character in line], dtype=bool)

@@ -3,7 +3,7 @@
     word --merge in the order of the codes--> pieces --split what the vocabulary lacks--> pieces
     piece "un" inside a word is the entry "un@@", at its end "un"; entries get ids in file order
 
-Segmentation is restricted by the whole vocabulary file; ids by what XLM's reader makes of it.
+Segmentation is restricted by the whole vocabulary file; ids by XLM's reading of it.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ VOCABULARY_FILE = "vocab"
 END = "</w>"
 """Closes the last symbol of a word, in the codes."""
 SUBWORD_NMT = b"#version:"
-"""How the codes of subword-nmt begin."""
+"""First bytes of the codes of subword-nmt."""
 INSIDE = "@@"
 """Closes every piece but the last of a word, in the vocabulary and in segmented text."""
 SPECIALS = ("<s>", "</s>", "<pad>", "<unk>", *(f"<special{k}>" for k in range(10)))
 UNKNOWN = "\u2047"
-"""What an unknown piece decodes to, as in SentencePiece."""
+"""The decoded form of an unknown piece, as in SentencePiece."""
 MAX_CACHED = 1 << 16
 MAX_CACHED_LENGTH = 64
 
 
 class Segmenter:
-    """Words to pieces, identical to fastBPE's ``applybpe``, with or without a vocabulary.
+    """A segmenter of words, identical to fastBPE's ``applybpe``, with or without a vocabulary.
 
-    ``codes``: lines ``left right count``. ``vocabulary``: lines ``piece count``; where it is given,
-    a piece that it lacks is taken apart again along the merges that made it, down to characters.
+    ``codes``: lines ``left right count``. ``vocabulary``: lines ``piece count``; if it is given, a
+    piece that it lacks is taken apart again along the merges that made it, down to characters.
     Raises DataError, with the line, for codes of another form; such lines of a vocabulary are
     skipped.
     """
@@ -62,7 +62,7 @@ class Segmenter:
             self._entries = {fields[0] for _, fields in lines if len(fields) == 2}
 
     def __call__(self, word: str) -> tuple[str, ...]:
-        """The pieces of one word (not empty), all but the last closed by ``@@``."""
+        """Return the pieces of one word (not empty), all but the last closed by ``@@``."""
         symbols = self._merge([*word[:-1], word[-1] + END])
         last = len(symbols) - 1
         pieces: list[str] = []
@@ -71,7 +71,7 @@ class Segmenter:
         return (*(piece + INSIDE for piece in pieces[:-1]), pieces[-1].removesuffix(END))
 
     def line(self, text: str) -> list[str]:
-        """The pieces of a line; words stand between U+0020."""
+        """Return the pieces of a line, whose words are separated by U+0020."""
         return [piece for word in text.split(" ") if word for piece in self(word)]
 
     def _merge(self, symbols: list[str]) -> list[str]:
@@ -109,7 +109,7 @@ class Segmenter:
         return [symbol for symbol, here in zip(symbols, alive, strict=True) if here]
 
     def _restrict(self, symbol: str, is_last: bool) -> Iterator[str]:
-        """``symbol`` where the vocabulary has it, else its parts along the codes, each likewise."""
+        """Return ``symbol`` if the vocabulary has it, else its parts by the codes, recursively."""
         pending = [(symbol, is_last)]
         while pending:
             symbol, is_last = pending.pop()
@@ -196,7 +196,7 @@ class FastBpeTokenizer(Tokenizer):
         self.pieces = (*SPECIALS, *entries[:num])
         """The string of every id."""
         self.counts = (*([0] * len(SPECIALS)), *counts[:num])
-        """How often each was seen where the vocabulary was made; 0 for special tokens."""
+        """Frequency of each in the text that the vocabulary was made from; 0 for special tokens."""
         self.vocab_size = len(self.pieces)
         self.end_id, self.pad_id, self.unk_id, self.mask_id = 1, 2, 3, 5
         self.special_ids = frozenset(range(len(SPECIALS)))
@@ -216,7 +216,7 @@ class FastBpeTokenizer(Tokenizer):
         return self._digest
 
     def encode(self, text: str) -> list[int]:
-        """The ids of one normalized line, without special tokens."""
+        """Return the ids of one normalized line, without special tokens."""
         ids: list[int] = []
         for word in text.split(" "):
             known = self._words.get(word)
@@ -233,7 +233,7 @@ class FastBpeTokenizer(Tokenizer):
         return ids
 
     def encode_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """``encode(text)`` and the characters of ``text`` that each piece stands for."""
+        """Return ``encode(text)`` and the characters of ``text`` that each piece stands for."""
         ids: list[int] = []
         spans: list[tuple[int, int]] = []
         for word in re.finditer("[^ ]+", text):
@@ -247,7 +247,7 @@ class FastBpeTokenizer(Tokenizer):
         return ids, spans
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Plain text; special tokens are left out, an unknown piece is shown as U+2047."""
+        """Return plain text; special tokens are left out, an unknown piece is shown as U+2047."""
         kept = [int(at) for at in ids if int(at) == self.unk_id or int(at) not in self.special_ids]
         pieces = [UNKNOWN if at == self.unk_id else self.pieces[at] for at in kept]
         text = "".join(
@@ -270,7 +270,7 @@ def _rebuild(codes: bytes, vocabulary: bytes, settings: dict[str, int]) -> FastB
 
 
 def _read_dictionary(vocabulary: bytes) -> tuple[list[str], list[int], int]:
-    """Entries with an id, their counts, and the number of lines that the original skips.
+    """Return the entries with an id, their counts, and the number of lines the original skips.
 
     The original reads in Python's text mode and splits at any white space, so that a carriage
     return ends a line and an entry that is white space is malformed; ids depend on it.

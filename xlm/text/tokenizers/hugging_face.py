@@ -3,7 +3,7 @@
     tokenizer.json --made inert--> model, normalizer, pre-tokenizer --> ids without specials
                    \\--an empty pair through its template--> begin, end, number of separators
 
-The file is kept byte for byte. What runs is a copy of it in which no text can spell a special
+The file is kept byte for byte. A copy of it runs, in which no text can spell a special
 token: that library matches them in the text, and its unigram model takes them for pieces.
 """
 
@@ -38,7 +38,7 @@ from xlm.text.tokenizers.hugging_face_files import (
 from xlm.text.tokenizers.tokenizer import Tokenizer, write_tokenizer
 
 JSON_FILE = "hugging_face.json"
-"""In our folder, where ``tokenizer.json`` is our own description."""
+"""The file's name in our folder, in which ``tokenizer.json`` is our own description."""
 INERT = "\0"
 """Opens the names of special tokens in the copy that runs; no normalized line holds it."""
 MAX_UNUSED = 1 << 20
@@ -48,11 +48,11 @@ MAX_UNUSED = 1 << 20
 class HuggingFaceTokenizer(Tokenizer):
     """A ``tokenizer.json`` and the ids of its special tokens by role.
 
-    ``num_separators`` end symbols stand between the sentences of a pair, of which the second opens
-    with a begin symbol too if ``begins_again``, and ``num_segments`` (1 or 2) token types tell them
-    apart. ``vocab_size`` may exceed what the file knows: the rest are rows
-    of a model that no text has. Raises DataError for bytes that are no such tokenizer, one that
-    segments at random, or ids that it does not know.
+    There are ``num_separators`` end symbols between the sentences of a pair, of which the second
+    opens with a begin symbol too if ``begins_again``, and ``num_segments`` (1 or 2) token types
+    tell them apart. ``vocab_size`` may exceed the file's: the rest are rows of a model
+    that no text has. Raises DataError for bytes that are not such a tokenizer, one that segments at
+    random, or ids that it does not know.
     """
 
     def __init__(
@@ -118,18 +118,18 @@ class HuggingFaceTokenizer(Tokenizer):
         return self._digest
 
     def encode(self, text: str) -> list[int]:
-        """The ids of one normalized line, without special tokens (but the unknown one)."""
+        """Return the ids of one normalized line, without special tokens (but the unknown one)."""
         text = text.replace(INERT, " ")
         ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
         return ids
 
     def encode_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """``encode(text)`` and the characters of ``text`` that each piece stands for."""
+        """Return ``encode(text)`` and the characters of ``text`` that each piece stands for."""
         encoding = self._backend.encode(text, add_special_tokens=False)
         return encoding.ids, encoding.offsets
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Plain text; special tokens are left out."""
+        """Return plain text; special tokens are left out."""
         kept = [int(at) for at in ids if int(at) not in self.special_ids]
         return self._backend.decode(kept, skip_special_tokens=False)
 
@@ -155,12 +155,12 @@ def _rebuild(content: bytes, settings: dict[str, Any]) -> HuggingFaceTokenizer:
 
 
 def read_hugging_face(folder: Path | str, *, vocab_size: int = 0) -> HuggingFaceTokenizer:
-    """The tokenizer of a transformers directory: tokenizer.json, or BERT's or RoBERTa's files.
+    """Read the tokenizer of a transformers directory: tokenizer.json, or BERT's or RoBERTa's files.
 
-    ``vocab_size`` is the model's, at least as large. Where there is no tokenizer.json it is built:
+    ``vocab_size`` is the model's, at least as large. If there is no tokenizer.json, it is built:
     from ``vocab.txt`` and the ``do_lower_case`` of tokenizer_config.json as BERT's WordPiece, from
-    ``vocab.json`` and ``merges.txt`` as RoBERTa's byte-level BPE. Raises DataError naming what is
-    missing or cannot be told.
+    ``vocab.json`` and ``merges.txt`` as RoBERTa's byte-level BPE. Raises DataError naming the
+    missing or unclear part.
     """
     folder = Path(folder)
     config = read_settings(folder / CONFIG_FILE)
@@ -188,13 +188,12 @@ def read_hugging_face(folder: Path | str, *, vocab_size: int = 0) -> HuggingFace
 def from_json(
     content: bytes, roles: Mapping[str, Any], *, vocab_size: int = 0
 ) -> HuggingFaceTokenizer:
-    """A tokenizer.json, its layout from its own template, pad, unk and mask as ``roles`` name them.
+    """Read a tokenizer.json: layout from its template, pad, unk and mask as ``roles`` name them.
 
     ``roles``: ``pad_token`` and so on, strings or objects with a ``content``, as in
     tokenizer_config.json; those not named go by their usual names. A tokenizer that knows every
-    text needs no token for the unknown one: padding stands in. Raises DataError for a layout
-    that is neither ``begin a end.. b end`` nor ``begin a end begin b end``, or a role that no token
-    has.
+    text needs no unknown token: its id is that of padding. Raises DataError for a layout that is
+    neither ``begin a end.. b end`` nor ``begin a end begin b end``, or a role that no token has.
     """
     with contained(content):
         description, backend = _parse(content)
@@ -231,7 +230,7 @@ def from_json(
 def transformers_files(
     tokenizer: HuggingFaceTokenizer, num_positions: int
 ) -> tuple[dict[str, bytes], list[str]]:
-    """The files by which AutoTokenizer finds ``tokenizer``, and what is not as it is here."""
+    """Return the files by which AutoTokenizer finds ``tokenizer``, and how it differs from ours."""
     files = {
         SOURCE_FILE: tokenizer.content,
         CONFIG_FILE: config_json(tokenizer, "PreTrainedTokenizerFast", num_positions),
@@ -242,9 +241,9 @@ def transformers_files(
 
 @contextlib.contextmanager
 def contained(content: bytes) -> Iterator[None]:
-    """DataError for whatever the library raises over a file: it has one class for everything.
+    """Raise DataError for any error of the library over a file: it has one class for everything.
 
-    Its panics are no ``Exception`` at all.
+    Its panics do not derive from ``Exception``.
     """
     try:
         yield
@@ -258,7 +257,7 @@ def contained(content: bytes) -> Iterator[None]:
 
 
 def _parse(content: bytes) -> tuple[dict[str, Any], Backend]:
-    """The description, and the tokenizer as it stands in the file."""
+    """Return the description, and the tokenizer exactly as in the file."""
     description = strict_json.parse(content)
     if dropout := description["model"].get("dropout"):
         raise DataError(
@@ -268,7 +267,7 @@ def _parse(content: bytes) -> tuple[dict[str, Any], Backend]:
 
 
 def _inert(description: Mapping[str, Any], specials: set[str]) -> Backend:
-    """The tokenizer with special tokens under names that no line holds, and nothing it adds."""
+    """Return the tokenizer with special tokens under names that no line holds; it adds nothing."""
     model = dict(description["model"])
     vocabulary = model["vocab"]
     if isinstance(vocabulary, Mapping):

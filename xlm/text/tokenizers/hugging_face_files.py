@@ -28,7 +28,7 @@ SOURCE_FILE, CONFIG_FILE, SPECIALS_FILE = (
     "special_tokens_map.json",
 )
 MAX_BYTES = 1 << 28
-"""Of a file; the largest tokenizer.json is a tenth of it."""
+"""Largest size of a file; the largest tokenizer.json is a tenth of it."""
 ROLES = {
     # role: the names it goes by where no file says which
     "pad": ("[PAD]", "<pad>"),
@@ -61,10 +61,10 @@ def keeps_normal_form(backend: Backend) -> bool:
 def wordpiece_json(
     vocabulary: bytes, config: Mapping[str, Any], path: str | Path = "vocab.txt"
 ) -> bytes:
-    """BERT's tokenizer.json from its ``vocab.txt`` (a piece a line) and tokenizer_config.json.
+    """Make BERT's tokenizer.json from its ``vocab.txt`` (a piece a line) and tokenizer_config.json.
 
     ``do_lower_case`` must be stated: lower-casing for a cased model, or not for another, would give
-    ids that look right and are not. Raises DataError where it is not, and for a piece that comes
+    ids that look right and are not. Raises DataError if it is not, and for a piece that comes
     twice.
     """
     if not isinstance(config.get("do_lower_case"), bool):
@@ -113,7 +113,7 @@ def _number_lines(vocabulary: bytes, path: str | Path) -> dict[str, int]:
 
 
 def byte_level_json(vocabulary: bytes, merges: bytes, path: str | Path = "merges.txt") -> bytes:
-    """RoBERTa's tokenizer.json from its ``vocab.json`` and ``merges.txt``; raises DataError."""
+    """Make RoBERTa's tokenizer.json from its ``vocab.json`` and ``merges.txt``; raise DataError."""
     try:
         ids = {str(piece): int(at) for piece, at in strict_json.parse(vocabulary).items()}
         rules = [tuple(line.split(" ")) for line in merges.decode().split("\n")]
@@ -135,14 +135,14 @@ def byte_level_json(vocabulary: bytes, merges: bytes, path: str | Path = "merges
 
 
 def to_json(backend: Backend, specials: Iterable[str]) -> bytes:
-    """The file of a tokenizer in which ``specials`` are special tokens, found in raw text."""
+    """Return the file of a tokenizer with ``specials`` as special tokens, found in raw text."""
     tokens = [tokenizers.AddedToken(name, special=True, normalized=False) for name in specials]
     backend.add_special_tokens(tokens)
     return (backend.to_str(pretty=True) + "\n").encode()
 
 
 def config_json(tokenizer: Tokenizer, name: str, num_positions: int) -> bytes:
-    """tokenizer_config.json for the class ``name``; rows may be ``num_positions`` tokens long."""
+    """Return tokenizer_config.json for the class ``name`` and rows of ``num_positions`` tokens."""
     ids = {
         "bos": tokenizer.begin_id, "cls": tokenizer.begin_id, "eos": tokenizer.end_id,
         "sep": tokenizer.end_id, "pad": tokenizer.pad_id, "unk": tokenizer.unk_id,
@@ -166,7 +166,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def read_file(path: Path) -> bytes:
-    """Its bytes; DataError where it cannot be read, or is larger than any tokenizer's."""
+    """Return a file's bytes; raise DataError if it is unreadable or too large for a tokenizer."""
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
@@ -177,7 +177,7 @@ def read_file(path: Path) -> bytes:
 
 
 def token_name(config: Mapping[str, Any], key: str) -> str | None:
-    """The token under ``key``, a string or an object with a ``content``; None where none is."""
+    """Return the token under ``key``, a string or an object with a ``content``; None if missing."""
     value = config.get(key)
     value = value.get("content") if isinstance(value, Mapping) else value
     return value if isinstance(value, str) else None

@@ -45,7 +45,7 @@ _NUM_THREADS = 16
 """A fixed number (not that of the machine): sums over threads decide which piece is pruned."""
 
 Source = str | Callable[[], Iterable[str]]
-"""A source (see ``xlm.text.readers``), or what opens one anew."""
+"""A source (see ``xlm.text.readers``), or a function that opens one anew."""
 Sources = Mapping[str, Sequence[Source]]
 """The sources of each language."""
 
@@ -55,7 +55,7 @@ def _open(source: Source, report: ReadReport) -> Iterable[str]:
 
 
 def count_lines(sources: Sources, report: ReadReport | None = None) -> dict[str, int]:
-    """The number of usable sentences of each language."""
+    """Return the number of usable sentences of each language."""
     report = ReadReport() if report is None else report
     counts = {
         language: sum(1 for source in names for _ in _open(source, report))
@@ -69,7 +69,7 @@ def count_lines(sources: Sources, report: ReadReport | None = None) -> dict[str,
 
 
 def allocate_draws(counts: Mapping[str, int], alpha: float, num_draws: int) -> dict[str, int]:
-    """``num_draws`` split with q_i proportional to p_i^alpha, by largest remainder.
+    """Split ``num_draws`` with q_i proportional to p_i^alpha, by largest remainder.
 
     The split is exact (each share is the expected number rounded down or up) and adds up; of equal
     remainders the first language by name gets the sentence.
@@ -95,15 +95,15 @@ def sample_lines(
     counts: Mapping[str, int] | None = None,
     report: ReadReport | None = None,
 ) -> Iterator[str]:
-    """``num_draws`` sentences, by language as ``allocate_draws`` says.
+    """Draw ``num_draws`` sentences, by language as ``allocate_draws`` says.
 
     More draws than there are sentences would only repeat the text, and mean as many.
 
-    Within a language sentences are drawn without replacement as far as they last: every sentence
-    is served once per whole pass, and the rest of the draws fall on different sentences, chosen by
-    a permutation at the address (seed, "vocabulary", language). Reads twice (once where the
-    ``counts`` of ``count_lines`` are given), in file order, in bounded memory. Raises DataError
-    where a language has no usable line, or a source changed between the two readings.
+    Within a language sentences are drawn without replacement as far as they last: every sentence is
+    served once per whole pass, and the rest of the draws fall on different sentences, chosen by a
+    permutation at the address (seed, "vocabulary", language). Reads twice (once if the ``counts``
+    of ``count_lines`` are given), in file order, in bounded memory. Raises DataError if a language
+    has no usable line, or a source changed between the two readings.
     """
     if counts is None:
         counts = count_lines(sources, report)
@@ -141,7 +141,7 @@ def learn_sentencepiece(
     byte_fallback: bool = True,
     character_coverage: float = 1.0,
 ) -> SentencePieceTokenizer:
-    """A SentencePiece model (``unigram`` or ``bpe``) of ``vocab_size`` pieces.
+    """Learn a SentencePiece model (``unigram`` or ``bpe``) of ``vocab_size`` pieces.
 
     Ids as in XLM: ``<s>`` 0, ``</s>`` 1, ``<pad>`` 2, ``<unk>`` 3, ``<mask>`` 4; then 256 bytes
     (with ``byte_fallback``) and the pieces. ``character_coverage`` is the share of the text's

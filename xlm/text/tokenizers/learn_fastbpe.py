@@ -32,7 +32,7 @@ Pair = tuple[int, int]
 
 
 def count_words(lines: Iterable[str]) -> Counter[str]:
-    """How often each word (between U+0020) occurs, in the order of first occurrence."""
+    """Count each word (between U+0020), in the order of first occurrence."""
     counts: Counter[str] = Counter()
     for line in lines:
         counts.update(word for word in line.split(" ") if word)
@@ -40,10 +40,10 @@ def count_words(lines: Iterable[str]) -> Counter[str]:
 
 
 def learn_fastbpe(word_counts: Mapping[str, int], num_merges: int) -> bytes:
-    """The codes that ``fast learnbpe num_merges`` writes for the same words: ``left right count``.
+    """Return the codes of ``fast learnbpe num_merges`` for the same words: ``left right count``.
 
     ``word_counts`` must be in the order of first occurrence in the text (as of ``count_words``).
-    Fewer codes come back where nothing is left to merge (fastBPE would repeat empty merges).
+    Fewer codes come back if nothing is left to merge (fastBPE would repeat empty merges).
     """
     if num_merges < 1 or not word_counts:
         raise ConfigError(
@@ -62,7 +62,7 @@ def learn_fastbpe(word_counts: Mapping[str, int], num_merges: int) -> bytes:
 
 
 def fastbpe_vocabulary(word_counts: Mapping[str, int], codes: bytes) -> bytes:
-    """What ``fast getvocab`` writes for the text after ``fast applybpe``: ``piece count``."""
+    """Return the output of ``fast getvocab`` for text after ``fast applybpe``: ``piece count``."""
     segment = Segmenter(codes)
     counts: Counter[str] = Counter()
     for word, number in word_counts.items():
@@ -75,7 +75,7 @@ def fastbpe_vocabulary(word_counts: Mapping[str, int], codes: bytes) -> bytes:
 def learn_fastbpe_tokenizer(
     lines: Iterable[str], num_merges: int, *, max_vocab: int = 0, min_count: int = 0
 ) -> FastBpeTokenizer:
-    """Codes and vocabulary learnt from normalized lines, as a tokenizer."""
+    """Learn codes and vocabulary from normalized lines; return the tokenizer."""
     words = count_words(lines)
     codes = learn_fastbpe(words, num_merges)
     vocabulary = fastbpe_vocabulary(words, codes)
@@ -83,7 +83,7 @@ def learn_fastbpe_tokenizer(
 
 
 class _Learner:
-    """Words as lists of symbols, pairs with their counts, and where each pair occurs."""
+    """Words as lists of symbols, pairs with their counts, and the words of each pair."""
 
     def __init__(self, word_counts: Mapping[str, int]):
         words = list(word_counts)
@@ -107,7 +107,7 @@ class _Learner:
         heapq.heapify(self._heap)
 
     def best(self) -> Pair | None:
-        """The most frequent pair, of equals that of the smallest symbols; None if none is left."""
+        """Return the most frequent pair, of equals that of the smallest symbols; None at last."""
         while self._heap:
             number, pair = self._heap[0]
             current = self.counts.get(pair, 0)
@@ -161,7 +161,7 @@ class _Learner:
 
 
 def _hash_order(words: list[str]) -> Iterator[int]:
-    """The order in which a ``std::unordered_map`` that met ``words`` one by one iterates over them.
+    """Yield ``words`` in the order of a ``std::unordered_map`` that met them one by one.
 
     A node goes to the front of its bucket's group, a new group to the front of the list; growing
     puts all nodes into an empty table in the order of the list.
@@ -183,7 +183,7 @@ def _hash_order(words: list[str]) -> Iterator[int]:
 
 
 def _hash(text: bytes) -> int:
-    """``std::hash`` of a string in the GNU library: MurmurHash64A (Appleby), with its seed."""
+    """Return GNU's ``std::hash`` of a string: MurmurHash64A (Appleby), with its seed."""
     value = _SEED ^ (len(text) * _MULTIPLIER & _BITS)
     whole = len(text) & ~7
     for at in range(0, whole, 8):

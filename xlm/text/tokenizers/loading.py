@@ -1,4 +1,4 @@
-"""A tokenizer back from the folder it was saved to, whatever its kind."""
+"""Loading of a tokenizer of any kind from the folder it was saved to."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from xlm.text.tokenizers.tokenizer import FORMAT, SETTINGS_FILE, Tokenizer
 
 
 def load_tokenizer(folder: Path | str) -> Tokenizer:
-    """The tokenizer that ``save`` wrote to ``folder``.
+    """Load the tokenizer that ``save`` wrote to ``folder``.
 
-    Raises DataError where a file is missing, or is not the one that ``tokenizer.json`` names (by
+    Raises DataError if a file is missing, or is not the one that ``tokenizer.json`` names (by
     digest: a changed vocabulary would silently change what every id means).
     """
     folder = Path(folder)

@@ -20,7 +20,8 @@ class SentencePieceTokenizer(Tokenizer):
     """A serialized SentencePiece model with ``</s>``, ``<pad>``, ``<unk>`` and ``<mask>``.
 
     ``<mask>`` must be a control symbol, as ``learn_sentencepiece`` makes it: a symbol that no text
-    is ever segmented into, though it spell it. Raises DataError for bytes that are no such model.
+    is ever segmented into, even if it spells it. Raises DataError for bytes that are not such a
+    model.
     """
 
     def __init__(self, model: bytes):
@@ -62,26 +63,26 @@ class SentencePieceTokenizer(Tokenizer):
         return self._digest
 
     def encode(self, text: str) -> list[int]:
-        """The ids of one normalized line, without special tokens."""
+        """Return the ids of one normalized line, without special tokens."""
         return self.encode_lines([text])[0]
 
     def encode_lines(self, lines: Sequence[str]) -> list[list[int]]:
-        """``encode`` of each line in one native call (one thread: workers are processes)."""
+        """Return ``encode`` of each line in one native call (one thread: workers are processes)."""
         encoded: list[list[int]] = self._processor.encode(list(lines), out_type=int, num_threads=1)
         return encoded
 
     def encode_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """``encode(text)`` and the characters of ``text`` that each piece stands for."""
+        """Return ``encode(text)`` and the characters of ``text`` that each piece stands for."""
         return encode_spans(self._processor, text)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Plain text; special tokens are left out."""
+        """Return plain text; special tokens are left out."""
         pieces = [int(at) for at in ids if int(at) not in self.special_ids]
         text: str = self._processor.decode(pieces)
         return text
 
     def segment(self, text: str) -> list[str]:
-        """The pieces of one normalized line, to look at."""
+        """Return the pieces of one normalized line, to look at."""
         return [self.pieces[at] for at in self.encode(text)]
 
     def save(self, folder: Path) -> None:
@@ -93,7 +94,7 @@ class SentencePieceTokenizer(Tokenizer):
 
 
 def encode_spans(processor: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-    """SentencePiece's own ids of a line, and the characters of it that each piece stands for.
+    """Return SentencePiece's own ids of a line, and the characters that each piece stands for.
 
     Of the bytes of a character without a piece the last stands for it, the others for nothing.
     """

@@ -46,7 +46,7 @@ class Wrapped(NamedTuple):
 
 
 class Tokenizer(ABC):
-    """Text to ids and back, and the special tokens around it (XLM's where nothing else is said)."""
+    """A two-way map of text and ids, and the special tokens around it (by default XLM's)."""
 
     vocab_size: int
     pieces: Sequence[str]
@@ -57,16 +57,16 @@ class Tokenizer(ABC):
     unk_id: int
     mask_id: int
     special_ids: frozenset[int]
-    """Every id that is no piece of text; never a target chosen by frequency."""
+    """Every id that is not a piece of text; never a target chosen by frequency."""
     counts: Sequence[int] | None = None
-    """How often each id was seen where the vocabulary was made; None where nobody knows."""
+    """Frequency of each id in the text that the vocabulary was made from; None if unknown."""
     rules: RulesByLanguage = MappingProxyType({})
-    """How text was normalized by language before it was encoded; kept with the tokenizer, not part
-    of its digest."""
+    """Rules that normalized the text of each language before it was encoded; kept with the
+    tokenizer, not part of its digest."""
     num_separators: int = 1
     """End symbols between the sentences of a merged pair."""
     begins_again: bool = False
-    """Whether the second sentence of a merged pair opens with the begin symbol, as the first."""
+    """True if the second sentence of a merged pair opens with the begin symbol as well."""
 
     @property
     def begin_id(self) -> int:
@@ -96,18 +96,19 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
-        """The ids of one normalized line, without special tokens."""
+        """Return the ids of one normalized line, without special tokens."""
 
     def encode_lines(self, lines: Sequence[str]) -> list[list[int]]:
-        """``encode`` of each line; a subclass may do many at once."""
+        """Return ``encode`` of each line; a subclass may do many at once."""
         return [self.encode(line) for line in lines]
 
     def encode_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """``encode(text)`` and the characters of ``text`` that each piece stands for.
+        """Return ``encode(text)`` and the characters of ``text`` that each piece stands for.
 
-        A span ``(first, end)`` may hold the space before a word, or nothing where several pieces
-        share a character. Here words are encoded one by one and their pieces laid along them by the
-        lengths of what they decode to; a subclass that knows where its pieces lie says so itself.
+        A span ``(first, end)`` may hold the space before a word, or nothing if several pieces share
+        a character. Here words are encoded one by one and their pieces laid along them by the
+        lengths of what they decode to; a subclass that knows the place of its pieces overrides
+        this.
         """
         ids: list[int] = []
         spans: list[tuple[int, int]] = []
@@ -125,14 +126,14 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
-        """Plain text; special tokens are left out."""
+        """Return plain text; special tokens are left out."""
 
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Write the tokenizer's files and ``tokenizer.json`` (its kind, settings and digest)."""
 
     def wrap(self, first: Ids, second: Ids | None = None, layout: str = "xlm") -> Wrapped:
-        """The special tokens of one sentence or pair; ``<`` is the begin symbol, ``>`` the end one.
+        """Add the special tokens of a sentence or pair; ``<`` is the begin, ``>`` the end symbol.
 
         - ``xlm``: ``< a >``
         - ``tlm``: ``< a > < b >``, positions restart at 0 with ``b`` (XLM section 3.4)
@@ -165,7 +166,7 @@ class Tokenizer(ABC):
         return Wrapped(tokens, positions, segments)
 
     def num_specials(self, layout: str, *, pair: bool) -> int:
-        """How many special tokens ``wrap`` adds; raises ConfigError where it does not fit."""
+        """Return the number of special tokens of ``wrap``; raise ConfigError if it does not fit."""
         check_layout(layout, pair=pair)
         if not pair:
             return 2

@@ -1,8 +1,8 @@
-"""Which pieces begin a word and which end one, by the marks of the tokenizer's kind.
+"""The pieces that begin or end a word, by the marks of the tokenizer's kind.
 
-``▁the``, ``Ġthe``   the mark opens a word (SentencePiece, bytes): pieces without it go on
-``##s``              the mark goes on with a word (WordPiece)
-``th@@``             the word goes on after the piece (fastBPE); ``the</w>``: it ends there
+``▁the``, ``Ġthe``   the mark opens a word (SentencePiece, bytes): pieces without it continue it
+``##s``              the mark continues a word (WordPiece)
+``th@@``             the word continues after the piece (fastBPE); ``the</w>``: it ends there
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ _OPEN_ENDED, _CLOSING = "@@", "</w>"
 
 @dataclass(frozen=True)
 class WordMarks:
-    """Of each id, whether a word may begin or end with it; bool ``[V]`` each."""
+    """For each id, True if a word may begin or end with it; bool ``[V]`` each."""
 
     side: Literal["front", "back"]
     """The side of a piece that tells: of its back nothing is known if it is the front."""
     marked: NDArray[np.bool_]
     """Pieces that begin a word (front), or that end one (back)."""
     text: NDArray[np.bool_]
-    """Pieces that are no special tokens."""
+    """Pieces that are not special tokens."""
 
     def allowed(
         self, at: int, length: int, *, after_letters: bool, before_letters: bool
     ) -> NDArray[np.bool_]:
-        """Return which ids may be piece ``at`` of ``length`` pieces of a word, bool ``[V]``.
+        """Return the ids that may be piece ``at`` of ``length`` pieces of a word, bool ``[V]``.
 
         Letters right before the first piece or right after the last belong to the same word.
         """
@@ -60,7 +60,7 @@ def word_marks(tokenizer: Tokenizer) -> WordMarks:
         ("back", ~having(_OPEN_ENDED, front=False)),
         ("back", having(_CLOSING, front=False)),
     ]
-    # the pieces that bear the mark, whichever way it is told
+    # the pieces that bear the mark, on whichever side it is
     counts = [
         int((text & (~own if at in (2, 3) else own)).sum()) for at, (_, own) in enumerate(kinds)
     ]

@@ -43,15 +43,15 @@ UNIGRAM = 1
 BYTE = 6
 """The kind of a piece that stands for a byte, in SentencePiece's format."""
 NEVER = -1e6
-"""The score, in nats, of what the tokenizers library must not segment text into."""
+"""The score, in nats, of pieces that the tokenizers library must not segment text into."""
 
 
 class XlmRobertaTokenizer(Tokenizer):
-    """A serialized SentencePiece model, and fairseq's ``dict.txt`` where its order is not the same.
+    """A serialized SentencePiece model, and fairseq's ``dict.txt`` if its order is not the same.
 
-    ``vocab_size`` may exceed what they know: the rest are rows of a model that no text has. A piece
-    that dict.txt lacks is ``<unk>``. Raises DataError for bytes that are no such files, a model
-    whose first pieces are not XLM-R's where there is no dict.txt, and a dict.txt with duplicates.
+    ``vocab_size`` may exceed theirs: the rest are rows of a model that no text has. A piece
+    that dict.txt lacks is ``<unk>``. Raises DataError for bytes that are not such files, a model
+    whose first pieces are not XLM-R's if there is no dict.txt, and a dict.txt with duplicates.
     """
 
     num_separators = 2
@@ -109,21 +109,21 @@ class XlmRobertaTokenizer(Tokenizer):
         return self._digest
 
     def encode(self, text: str) -> list[int]:
-        """The ids of one normalized line, without special tokens (but the unknown one)."""
+        """Return the ids of one normalized line, without special tokens (but the unknown one)."""
         return self.encode_lines([text])[0]
 
     def encode_lines(self, lines: Sequence[str]) -> list[list[int]]:
-        """``encode`` of each line in one native call (one thread: workers are processes)."""
+        """Return ``encode`` of each line in one native call (one thread: workers are processes)."""
         encoded = self._processor.encode(list(lines), out_type=int, num_threads=1)
         return [[self._ids[at] for at in row] for row in encoded]
 
     def encode_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """``encode(text)`` and the characters of ``text`` that each piece stands for."""
+        """Return ``encode(text)`` and the characters of ``text`` that each piece stands for."""
         ids, spans = encode_spans(self._processor, text)
         return [self._ids[at] for at in ids], spans
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Plain text; special tokens are left out."""
+        """Return plain text; special tokens are left out."""
         text: str = self._processor.decode(
             [self._back[int(at)] for at in ids if int(at) in self._back]
         )
@@ -145,7 +145,7 @@ def _rebuild(model: bytes, dictionary: bytes | None, vocab_size: int) -> XlmRobe
 
 
 def read_xlm_roberta(folder: Path | str, *, vocab_size: int = 0) -> XlmRobertaTokenizer:
-    """``sentencepiece.bpe.model`` in ``folder``, with ``dict.txt`` where it is there too.
+    """Read ``sentencepiece.bpe.model`` in ``folder``, and ``dict.txt`` if it exists.
 
     Raises DataError, with the path, where the model is missing or does not fit.
     """
@@ -163,7 +163,7 @@ def read_xlm_roberta(folder: Path | str, *, vocab_size: int = 0) -> XlmRobertaTo
 
 
 def from_sentencepiece(tokenizer: SentencePieceTokenizer) -> tuple[XlmRobertaTokenizer, list[int]]:
-    """Our unigram model as XLM-R's, and for each of its ids the id it has in ours.
+    """Return our unigram model as XLM-R's, and for each of its ids the id it has in ours.
 
     The segmentation stays as it is, byte fallback included; ``<s>`` and ``</s>`` both are our end
     symbol, with which our sentences open too. Raises ConfigError for a BPE model: as an
@@ -181,9 +181,9 @@ def from_sentencepiece(tokenizer: SentencePieceTokenizer) -> tuple[XlmRobertaTok
 
 
 def in_own_order(tokenizer: XlmRobertaTokenizer) -> XlmRobertaTokenizer:
-    """The same ids without a dict.txt: the model's pieces are put in its order.
+    """Return the same ids without a dict.txt: the model's pieces are put in its order.
 
-    Raises ConfigError where the two do not list the same pieces.
+    Raises ConfigError if the two do not list the same pieces.
     """
     if tokenizer.dictionary is None:
         return tokenizer
@@ -201,7 +201,7 @@ def in_own_order(tokenizer: XlmRobertaTokenizer) -> XlmRobertaTokenizer:
 
 
 def tokenizer_json(tokenizer: XlmRobertaTokenizer) -> bytes:
-    """The tokenizer.json of the ``tokenizers`` library that segments as ``tokenizer`` does.
+    """Return a tokenizer.json of the ``tokenizers`` library that segments as ``tokenizer`` does.
 
     Bytes that stand for characters without a piece, and special tokens, get a score that keeps them
     out of text that spells them. Raises ConfigError for a BPE model.
@@ -232,7 +232,7 @@ def tokenizer_json(tokenizer: XlmRobertaTokenizer) -> bytes:
 def transformers_files(
     tokenizer: XlmRobertaTokenizer, num_positions: int
 ) -> tuple[dict[str, bytes], list[str]]:
-    """The files by which AutoTokenizer finds ``tokenizer``, and what is not as it is here.
+    """Return the files by which AutoTokenizer finds ``tokenizer``, and how it differs from ours.
 
     Raises ConfigError for a dict.txt that is not the model's own pieces, and for a BPE model.
     """
@@ -260,12 +260,12 @@ def _has_bytes(proto: Any) -> bool:
 
 
 def _read_dictionary(dictionary: bytes) -> list[str]:
-    """The pieces of fairseq's dict.txt, lines ``piece count``; DataError names file and line."""
+    """Read the pieces of fairseq's dict.txt, lines ``piece count``; errors name file and line."""
     entries: dict[str, None] = {}
     lines = io.TextIOWrapper(io.BytesIO(dictionary), encoding="utf-8", newline="\n")
     try:
         for number, line in enumerate(lines, 1):
-            # what fairseq writes behind an entry that it means to have twice
+            # fairseq's mark behind an entry that is meant to occur twice
             fields = line.rstrip("\r\n").removesuffix(" #fairseq:overwrite").rsplit(" ", 1)
             if len(fields) != 2 or not fields[1].isdecimal():
                 raise DataError(
@@ -283,7 +283,7 @@ def _read_dictionary(dictionary: bytes) -> list[str]:
 
 
 def _proto(model: bytes) -> Any:
-    """SentencePiece's format as a message; its pieces have a name, a score in nats and a kind."""
+    """Parse a SentencePiece model; its pieces have a name, a score in nats and a kind."""
     message: Any = importlib.import_module("sentencepiece.sentencepiece_model_pb2").ModelProto()
     message.ParseFromString(model)
     return message
@@ -301,7 +301,7 @@ def _unigram(model: bytes) -> Any:
 
 
 def _with_pieces(proto: Any, pieces: Sequence[Any]) -> bytes:
-    """The model with ``pieces`` for its own; whose ids its settings name move along."""
+    """Return the model with ``pieces`` as its own; the ids that its settings name move along."""
     changed = type(proto)()
     changed.CopyFrom(proto)
     del changed.pieces[:]
