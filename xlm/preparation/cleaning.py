@@ -31,8 +31,8 @@ class Cleaning:
     """Training lines and pairs that are left out, each counted; none by default."""
 
     duplicates: Literal["keep", "exact", "near"] = "keep"
-    """Of equal (``exact``) or similar (``near``, which needs the extra clean) lines of a language,
-    or pairs of a pair, only the first stays."""
+    """Handling of equal (``exact``) or similar (``near``, which needs the extra clean) lines of a
+    language, or pairs of a pair: only the first stays."""
     similarity: float = 0.8
     """``near``: share of common character 5-grams (Jaccard) from which two lines are duplicates."""
     min_script: float = 0.0
@@ -44,15 +44,15 @@ class Cleaning:
     equal_sides: Literal["keep", "drop"] = "keep"
     """Pairs: what happens if both sides are the same text."""
     held_out: Literal["count", "drop", "refuse"] = "count"
-    """Training lines that stand in held-out text: ``count`` and warn, ``drop`` them, or ``refuse``
-    to go on if more than ``held_out_share`` of a held-out text is in training text."""
+    """Training lines that occur in held-out text: ``count`` and warn, ``drop`` them, or ``refuse``
+    to continue if more than ``held_out_share`` of a held-out text is in training text."""
     held_out_similarity: float | None = None
     """Also find held-out lines that were edited: share of common character 5-grams, such as 0.7
     (needs the extra clean); null: only lines with the same letters."""
     held_out_share: float = 0.0
     """``refuse``: share of a held-out text's lines that may be in training text."""
     held_out_letters: int = 20
-    """Held-out lines with fewer letters are no leak: greetings and titles occur everywhere."""
+    """Held-out lines with fewer letters are not leaks: greetings and titles occur everywhere."""
 
     def __post_init__(self) -> None:
         for name in ("similarity", "held_out_similarity"):
@@ -73,7 +73,7 @@ class Cleaning:
 
     @property
     def drops(self) -> bool:
-        """Whether a line may be left out, or the preparation refused."""
+        """True if a line may be left out, or the preparation refused."""
         return (
             self.duplicates != "keep"
             or self.min_script > 0
@@ -104,7 +104,7 @@ class Judge:
         languages: tuple[str, ...],
         is_held_out: Callable[[str, tuple[str, ...]], bool],
     ) -> None:
-        """``is_held_out`` tells of a place and its texts whether they stand in held-out text."""
+        """Take ``is_held_out``: True for a place and its texts if they occur in held-out text."""
         self._cleaning = cleaning
         self._is_held_out = is_held_out
         self._seen: set[int] = set()

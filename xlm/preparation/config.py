@@ -13,13 +13,13 @@ from xlm.text.rules import ANY, Rules
 LEAST_COVERAGE = 0.98
 """SentencePiece takes no less."""
 LARGEST = 1 << 31
-"""Of a vocabulary: ids are 32 bits wide."""
+"""Largest size of a vocabulary: ids are 32 bits wide."""
 SPLITS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Texts:
-    """Where the text of each language lies.
+    """The sources of each language's text.
 
     A source is a file of one sentence a line (plain, .gz, .zst, .bz2, .xz), a folder or pattern of
     files, a file with columns (``corpus.jsonl?column=text``, also .parquet, .tsv, .csv),
@@ -42,7 +42,7 @@ class Texts:
 
 @dataclass(frozen=True, kw_only=True)
 class Aligned:
-    """Where aligned sentences lie: two sources a pair, line i with line i, or one with both sides.
+    """The sources of aligned sentences: two a pair, line i with line i, or one with both sides.
 
     One source is a TMX file, a table of two columns, ``pairs.jsonl?columns=FIRST,SECOND`` (also
     .parquet), or a folder or name of files ``NAME.en`` and ``NAME.ne``, as Moses and OPUS have.
@@ -127,7 +127,7 @@ class Prepare:
     max_valid_sentences: int | None = None
     """Use only the first so many sentences of each validation text, which is read often."""
     invalid: Literal["error", "drop"] = "error"
-    """What to do with a line that is not UTF-8: stop, or drop and count it."""
+    """Handling of a line that is not UTF-8: stop, or drop and count it."""
     max_bytes: int = 1 << 20
     """Longer lines are dropped, and counted."""
     workers: int | None = None
@@ -220,7 +220,7 @@ class Prepare:
         return [pair for split in SPLITS for pair in getattr(self.pairs, split)]
 
     def limit(self, split: str, name: str) -> int | None:
-        """How many sentences of a language, or pairs of a pair, are used; None: all."""
+        """Return the largest number of sentences of a language, or pairs of a pair; None: all."""
         if split == "train":
             return self.max_sentences.get(name)
         return self.max_valid_sentences if split == "valid" else None

@@ -1,4 +1,4 @@
-"""Held-out lines that stand in training text, exactly or edited: a leak inflates every figure."""
+"""Held-out lines that occur in training text, exactly or edited: a leak inflates every figure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class HeldOutText:
     num_short: int = 0
     """Lines with fewer."""
     exact: set[int] = field(default_factory=set)
-    """Numbers of the lines whose letters stand in training text."""
+    """Numbers of the lines whose letters occur in training text."""
     edited: set[int] = field(default_factory=set)
     """Numbers of the lines near which a training line is, those of ``exact`` apart."""
     examples: list[str] = field(default_factory=list)
@@ -31,11 +31,11 @@ class HeldOutText:
 
     @property
     def share(self) -> float:
-        """Share of the lines that stand in training text, exactly or edited."""
+        """Share of the lines that occur in training text, exactly or edited."""
         return len(self.exact | self.edited) / self.num_lines if self.num_lines else 0.0
 
     def describe(self) -> str:
-        """One line for a person."""
+        """Return one line for a person."""
         edited = len(self.edited - self.exact)
         return (
             f"{self.name}: {len(self.exact | self.edited):,} of {self.num_lines:,} lines "
@@ -50,7 +50,7 @@ class HeldOutLines:
     def __init__(self, cleaning: Cleaning) -> None:
         self.texts: list[HeldOutText] = []
         self.num_found: dict[str, int] = {}
-        """How many lines or pairs of each training source stand in held-out text."""
+        """Number of lines or pairs of each training source that occur in held-out text."""
         self._min_letters = cleaning.held_out_letters
         self._lines: dict[int, list[tuple[HeldOutText, int, str]]] = {}
         similarity = cleaning.held_out_similarity
@@ -76,9 +76,9 @@ class HeldOutLines:
             known.append((text, number, place))
 
     def look(self, source: str, place: str, texts: tuple[str, ...]) -> bool:
-        """Return whether a training line, or a side of a pair, stands in held-out text; count it.
+        """Return whether a training line, or a side of a pair, occurs in held-out text; count it.
 
-        ``source`` is the training source that it is counted under.
+        ``source`` is the training source it is counted for.
         """
         found = [self._find(place, text) for text in texts]  # every side, for the counts
         if any(found):
@@ -109,5 +109,5 @@ class HeldOutLines:
             marked.add(number)
 
     def leaks(self) -> Iterator[HeldOutText]:
-        """Return the held-out texts of which some line stands in training text."""
+        """Return the held-out texts of which some line occurs in training text."""
         return (text for text in self.texts if text.exact or text.edited)

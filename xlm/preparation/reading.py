@@ -33,7 +33,7 @@ class Reader:
 
     config: Prepare
     held_out: HeldOutLines | None = None
-    """Where training lines are looked up; None if there is no held-out text."""
+    """Held-out lines to look training lines up in; None if there is no held-out text."""
     decisions: dict[str, bytes] = field(default_factory=dict)
     """For each training source that was surveyed, why each of its lines stays (0) or goes."""
 
@@ -73,9 +73,9 @@ class Reader:
 
 
 def open_reader(config: Prepare) -> Reader:
-    """Return what opens the sources: held-out lines are read, training lines judged if need be.
+    """Return the function that opens sources; read held-out lines, judge training lines if need be.
 
-    Raises DataError if too many held-out lines stand in training text and the recipe refuses that.
+    Raises DataError if too many held-out lines occur in training text and the recipe refuses that.
     """
     train = {*config.text.train, *config.pairs.train}
     reader = Reader(config)
@@ -113,7 +113,7 @@ def _add_held_out(reader: Reader, split: str, name: str) -> None:
 
 
 def _survey(reader: Reader, name: str) -> bytes:
-    """The decision on each line of a training source, up to the last one that is used."""
+    """Return the decision on each line of a training source, up to the last one that is used."""
     config = reader.config
     judge = Judge(
         config.cleaning,

@@ -1,4 +1,4 @@
-"""``report.json`` and ``report.html``: what was read, kept and dropped, and what came of it."""
+"""``report.json`` and ``report.html``: lines read, kept and dropped, and the result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def write_report(
 ) -> None:
     """Write both files beside the corpora in ``folder``.
 
-    ``reports`` tell what was read of each corpus, by split and name with a space between.
+    ``reports`` count the lines read of each corpus, by split and name with a space between.
     """
     content = {
         "format_version": FORMAT_VERSION,

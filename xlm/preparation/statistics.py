@@ -73,7 +73,7 @@ def _ratio(part: int, whole: int) -> float | None:
 
 
 def _lengths(corpus: Corpus) -> tuple[list[int], int]:
-    """How many sentences begin each bar of ``BORDERS``, and the longest, in subwords."""
+    """Count the sentences in each bar of ``BORDERS``; return also the longest, in subwords."""
     counts = np.zeros(len(BORDERS), dtype=np.int64)
     longest = 0
     for start in range(0, len(corpus), CHUNK):
@@ -85,7 +85,7 @@ def _lengths(corpus: Corpus) -> tuple[list[int], int]:
 
 
 def _percentile(corpus: Corpus, percent: int) -> int:
-    """A percentile of the lengths, of an even sample if the corpus is large."""
+    """Return a percentile of the lengths, of an even sample if the corpus is large."""
     step = max(1, len(corpus) // 1_000_000)
     lengths = np.diff(corpus.offsets)[::step] - 1
     return int(np.percentile(lengths, percent, method="lower"))

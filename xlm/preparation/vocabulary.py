@@ -46,7 +46,7 @@ def _active(config: Prepare) -> dict[str, Rules]:
 
 
 def _given_tokenizer(wanted: Vocabulary) -> Tokenizer | None:
-    """The tokenizer that the settings name; None if one is to be learned."""
+    """Return the tokenizer that the settings name; None if one is to be learned."""
     given = {n: getattr(wanted, n) for n in ("folder", "model", "codes", "vocab")}
     if len({name for name, path in given.items() if path is not None} - {"vocab"}) > 1:
         raise ConfigError(
@@ -73,7 +73,7 @@ def _given_tokenizer(wanted: Vocabulary) -> Tokenizer | None:
 def learn_tokenizer(reader: Reader) -> Tokenizer:
     """Return a tokenizer learned on the training text.
 
-    Raises ConfigError if there is none, or if it cannot give a vocabulary of that size.
+    Raises ConfigError if there is no text, or if it cannot give a vocabulary of that size.
     """
     tokenizer = _learn(reader)
     tokenizer.rules = _active(reader.config)
@@ -111,7 +111,7 @@ def _bytes(path: str) -> bytes:
 
 
 def _vocabulary_sources(reader: Reader) -> dict[str, list[Callable[[], Iterator[str]]]]:
-    """Every language's training text, sides of pairs included, as functions that open it anew."""
+    """Return every language's training text, sides of pairs included, as functions that open it."""
     config = reader.config
     sources: dict[str, list[Callable[[], Iterator[str]]]] = {}
     for language in config.text.train:

@@ -32,7 +32,7 @@ LONGEST_WAIT = 300
 
 @dataclass(frozen=True)
 class Training:
-    """How the models of one shape are trained."""
+    """Training settings of the models of one shape."""
 
     model: Mapping[str, Any]
     optimizer: Mapping[str, Any]
@@ -66,7 +66,7 @@ class Cell:
     sentences: int
     """Training sentences of the target."""
     shifted: bool = False
-    """Whether the other languages' ids lie in a range of their own."""
+    """True if the other languages' ids have a range of their own."""
 
     @property
     def row(self) -> str:

@@ -20,7 +20,7 @@ class Reproduce:
     study: Literal["nepali"]
     """The study: nepali (Table 4 of XLM, section 5.3)."""
     folder: str
-    """Where text, models and the page go; a study that was interrupted is continued from here."""
+    """Folder of text, models and the page; a study that was interrupted is continued from here."""
     text: str | None = None
     """A folder that holds LANG/train.txt of each language and valid.txt and test.txt of the target,
     a sentence a line."""

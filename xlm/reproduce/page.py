@@ -23,7 +23,7 @@ SHAPES = {
 PAPER = {"ne+en": -0.115, "ne+hi": -0.307, "ne+en+hi": -0.363}
 """Differences in nats from Nepali alone, by the perplexities of Table 4 of the paper."""
 LARGE = 10_000
-"""Of means from here on no interval is shown."""
+"""Means from here on are shown without an interval."""
 STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; color: #1c1c1c; background: #fff; margin: 0 auto;
@@ -90,7 +90,7 @@ def findings(figures: Mapping[str, Any]) -> list[str]:
 
 
 def verdict(found: Mapping[str, Any]) -> str:
-    """Return what a difference and its interval say; below zero is better."""
+    """Return a sentence on a difference and its interval; below zero is better."""
     if found["interval"] is None:
         return "one seed, no interval"
     if abs(found["mean"]) <= found["interval"]:

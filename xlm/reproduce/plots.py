@@ -26,7 +26,7 @@ def available() -> bool:
 
 
 def differences(shapes: Mapping[str, Any], test: str) -> str:
-    """Draw what each row gains over the target alone: means, 95 % intervals, and every seed."""
+    """Draw each row's gain over the target alone: means, 95 % intervals, and every seed."""
     rows = [
         row
         for row in dict.fromkeys(name for own in shapes.values() for name in own)

@@ -60,7 +60,7 @@ def reproduce(config: Reproduce) -> dict[str, Any]:
 def _newly_finished(
     config: Reproduce, plan: Sequence[Cell], text: StudyText, done: Mapping[Cell, Result]
 ) -> dict[Cell, Result]:
-    """Return what was measured of the models that are finished and not in ``done``."""
+    """Return the figures of the finished models that are not in ``done``."""
     looked = {cell: finished(config, cell, text) for cell in plan if cell not in done}
     return {cell: result for cell, result in looked.items() if result is not None}
 
@@ -153,7 +153,7 @@ def _heard() -> Iterator[None]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """``xlm reproduce``: see ``Reproduce``."""
+    """Run ``xlm reproduce``: see ``Reproduce``."""
 
     def act(config: Reproduce) -> None:
         reproduce(config)

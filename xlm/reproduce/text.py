@@ -21,7 +21,7 @@ from xlm.text.tokenizers.tokenizer import Tokenizer
 log = logging.getLogger("xlm.reproduce")
 
 ORIGIN = "text.json"
-"""What a study's text was made from: settings, and a digest of each file."""
+"""The origin of a study's text: settings, and a digest of each file."""
 QUICK_VOCABULARY = 400
 TEST = "test"
 """The name of the target's test.txt."""
@@ -131,7 +131,7 @@ def _sources(config: Reproduce) -> dict[tuple[str, str], str]:
 
 
 def _check_origin(config: Reproduce, sources: Mapping[tuple[str, str], str], folder: Path) -> None:
-    """Note what the text is made from, or raise ConfigError if the folder's is of another origin.
+    """Record the text's origin, or raise ConfigError if the folder's is of another origin.
 
     Tests and sizes may be added later.
     """

@@ -1,4 +1,4 @@
-"""Train and measure one model of a study, once; what is finished is read again."""
+"""Train and measure one model of a study, once; finished ones are read again."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Result = dict[str, Any]
 
 
 def finished(config: Reproduce, cell: Cell, text: StudyText) -> Result | None:
-    """Return what was measured of a model, None if it is not finished.
+    """Return the figures of a model; None if it is not finished.
 
     Raises ConfigError if the folder holds a model of other settings.
     """

@@ -28,7 +28,7 @@ from xlm.training.state import TrainState
 
 
 def build_learner(run: Run, corpora: Corpora) -> Learner:
-    """Model and heads with initial weights that depend on the seed alone."""
+    """Return model and heads with initial weights that depend on the seed alone."""
     torch.manual_seed(run.seed)
     model = Transformer(
         run.shape,
@@ -43,7 +43,7 @@ def build_learner(run: Run, corpora: Corpora) -> Learner:
 def freeze(learner: Learner, num_layers: int | None) -> None:
     """Freeze the embeddings and the lowest ``num_layers`` layers of the encoder (None: nothing).
 
-    Raises ConfigError where the encoder has fewer layers.
+    Raises ConfigError if the encoder has fewer layers.
     """
     if num_layers is None:
         return
@@ -89,7 +89,7 @@ def held_out_streams(run: Run, corpora: Corpora, split: str) -> dict[str, list[S
 
 
 def build_mixture(run: Run, streams: Mapping[str, Sequence[Stream]]) -> Mixture:
-    """Which micro-batches make step s."""
+    """Return the mixture, which decides the micro-batches of step s."""
     return Mixture(
         {name: list(own) for name, own in streams.items()},
         {name: objective.sampling for name, objective in run.objectives.items()},

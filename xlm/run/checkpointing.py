@@ -100,7 +100,7 @@ class Checkpoints:
         """Fill the trainer from a checkpoint of this run.
 
         Logs a warning if results cannot be equal bit for bit, or if the recipe has changed. Raises
-        CheckpointError if tokenizer, tensors or what is computed with them do not fit.
+        CheckpointError if tokenizer, tensors or values computed with them do not fit.
         """
         trainer, saved = self.trainer, loaded.state
         if saved["tokenizer"] != self.corpora.tokenizer.digest:

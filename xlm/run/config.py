@@ -55,7 +55,7 @@ class Changes:
     """The model's noise on embeddings in training (null: as its shape has it)."""
 
     def applied(self, shape: ModelConfig) -> ModelConfig:
-        """The shape with these changes."""
+        """Return the shape with these changes."""
         given = {name: value for name, value in vars(self).items() if value is not None}
         return replace(shape, **given) if given else shape
 
@@ -98,9 +98,9 @@ class Run:
     average: float = 0.0
     """Decay of the exponentially averaged weights that are evaluated; 0: none are kept."""
     evaluate_averaged: bool = True
-    """Measure the averaged weights where some are kept; false: the others, and both at the end."""
+    """Measure the averaged weights if some are kept; false: the others, and both at the end."""
     stopping: Stopping = field(default_factory=Stopping)
-    """Which score is watched, and early stopping."""
+    """The score that is watched, and early stopping."""
     watch: WatchedPairs = field(default_factory=WatchedPairs)
     """Held-out pairs whose translations are looked for at each evaluation."""
     report_every: int = 50
@@ -115,7 +115,7 @@ class Run:
     """Checkpoints that are kept, beside the best."""
     hang_seconds: int = 300
     """With several processes: how long one may keep the others waiting before all end, with the
-    stacks of each and the number of the one that did not come (more for what compiles for long)."""
+    stacks of each and the number of the one that did not come (more if compilation takes long)."""
     restart: bool = False
     """Start again at step 0 if there are checkpoints but none can be read: they and the metrics are
     put aside. Without it such a run is refused."""
@@ -208,15 +208,15 @@ def _upgraded(path: Path) -> str | None:
     try:
         tree = strict_yaml.load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, ConfigError, yaml.YAMLError):
-        return None  # said by whoever reads it
+        return None  # reported by the code that reads it
     now = upgraded(tree, Run)
     return None if now == tree else strict_yaml.dump(now)
 
 
 def write_run(run: Run, folder: Path) -> str:
-    """Write the resolved config, a valid recipe, into ``folder``; returns its text.
+    """Write the resolved config, a valid recipe, into ``folder``; return its text.
 
-    Raises ConfigError where the folder cannot be written.
+    Raises ConfigError if the folder cannot be written.
     """
     text = to_yaml(run)
     make_folder(folder, error=ConfigError)
@@ -228,7 +228,7 @@ UNTRAINED = {
     "data", "folder", "steps", "stopping", "watch", "report_every", "evaluate_every", "save_every",
     "evaluate_test", "keep_last", "restart", "hang_seconds", "initialize", "tensorboard", "device",
 }  # fmt: skip
-"""Fields that may change when a run is resumed: they do not change what an update does."""
+"""Fields that may change when a run is resumed: they do not change an update's result."""
 
 
 def differences(saved: str, run: Run, free: Set[str] | None = None) -> list[str]:
@@ -245,7 +245,7 @@ def differences(saved: str, run: Run, free: Set[str] | None = None) -> list[str]
         for name in {**before, **now}
         if name.split(".")[0] not in free
         and now.get(name, "absent") != before.get(name, "absent")
-        # A total that is given says where the schedule ends, whatever the number of steps.
+        # A total that is given ends the schedule, for any number of steps.
         and not (name == "steps" and run.schedule.total_steps is not None)
     ]
 
@@ -265,7 +265,7 @@ def _completed(saved: str) -> str:
 
 
 def _leaves(tree: Any, path: str = "") -> dict[str, Any]:
-    """Every value below the mappings of ``tree``, by its dotted path."""
+    """Return every value below the mappings of ``tree``, by its dotted path."""
     if not isinstance(tree, dict):
         return {path: tree}
     return {

@@ -125,7 +125,7 @@ def _time(run: Run, trainer: Trainer) -> Iterator[str]:
 
 
 def _peak(trainer: Trainer) -> int:
-    """Bytes: of the process on a CPU, allocated on a GPU."""
+    """Return bytes: of the process on a CPU, allocated on a GPU."""
     if trainer.parallel.device.type == "cuda":
         return torch.cuda.max_memory_allocated(trainer.parallel.device)
     unit = 1 if sys.platform == "darwin" else 1024

@@ -2,12 +2,12 @@
 
 .lock          held while the run trains
 config.yaml    the resolved recipe
-origin.json    digests of what a fine-tuning run started from
+origin.json    digests of the sources of a fine-tuning run
 verified.json  the files of the prepared text as they were verified
 metrics.jsonl, tensorboard/    the journal
 checkpoints/   step-00001234, best.json
 model/         the best weights, for `xlm.load`
-before-restart-1/    what was there before the run began again at step 0
+before-restart-1/    everything from before the run started again at step 0
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ VERIFIED = "verified.json"
 ORIGIN = "origin.json"
 """Sources of a run, in its folder: a digest of the model and of each file."""
 ASIDE = "before-restart"
-"""The folders, numbered from 1, of what a run left before it began again."""
+"""The folders, numbered from 1, of the files from before a run started again."""
 MOST_SHOWN = 3
 """Differences that a message lists."""
 UNMEASURED = {
@@ -139,7 +139,7 @@ class RunFolder:
     def verify(self, corpora: Corpora) -> None:
         """Verify the prepared text by its hashes, on rank 0, if it was not before or has changed.
 
-        Raises DataError, on every rank, for a file that is not what was written.
+        Raises DataError, on every rank, for a file that was changed.
         """
         data, failure = corpora.folder, ""
         if data is None:

@@ -34,7 +34,7 @@ class Reporter:
     """Write a run's events to its journal, and lines for the person who watches."""
 
     def __init__(self, journal: Journal, trainer: Trainer, ceiling: float) -> None:
-        """``ceiling``: the floating-point operations a second that one rank's device can reach."""
+        """Take ``ceiling``, the operations a second (FLOP/s) that one rank's device can reach."""
         self.journal = journal
         self.trainer = trainer
         self.ceiling = ceiling
@@ -109,7 +109,7 @@ class Reporter:
     def evaluation(self, figures: Figures, outcome: Outcome, run: Run) -> None:
         """Record held-out figures, and how the watched score compares with the best.
 
-        Warns, once, if the run has learnt nothing by now.
+        Warns, once, if the run has learned nothing by now.
         """
         state, journal = self.trainer.state, self.journal
         values = {**figures, "score": outcome.score, "streams": outcome.streams}
@@ -144,7 +144,7 @@ class Reporter:
         self.journal.record("end", self.step, values)
 
     def change(self, before: Figures, after: Figures) -> None:
-        """Record what each held-out stream was worth at the start and is at the end."""
+        """Record the figures of each held-out stream at the start and at the end."""
         self.journal.record("change", self.step, {"before": before, "after": after})
         self.journal.say("before -> after, on held-out text:")
         for stream_id, own in after.items():

@@ -1,7 +1,7 @@
-"""Which evaluation of a run is reported, and what several seeds say together.
+"""The evaluation of a run that is reported, and the summary of several seeds.
 
-Test figures are measured at every evaluation; which of them is reported is decided by validation
-figures alone: those of the languages that choose, or of each target language itself.
+Test figures are measured at every evaluation; validation figures alone decide which of them is
+reported: those of the languages that choose, or of each target language itself.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _T975 = (
 """Student's t, 97.5 %, for 1 to 20 degrees of freedom."""
 _NORMAL = 1.959963984540054
 _NUMBERS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
-"""As journals had numbers that are not finite before they were null."""
+"""Words that journals used for numbers that are not finite before they wrote null."""
 
 RULES = ("chosen", "target", "last", "averaged")
-"""Whose weights are reported: those best in the languages that choose, best in the language itself,
-those of the end, and their average."""
+"""The weights that are reported: those best in the languages that choose, best in the language
+itself, those of the end, and their average."""
 
 Figures = Mapping[str, Mapping[str, float]]
 """By stream id (``task/lang``) and name."""
@@ -84,7 +84,7 @@ def to_history(lines: Sequence[Mapping[str, Any]]) -> History:
 
 
 def _read(value: Any) -> Any:
-    """Figures as the journal has them, with nan for those that were not finite."""
+    """Return the journal's figures, with nan for those that were not finite."""
     if isinstance(value, Mapping):
         return {name: _read(own) for name, own in value.items()}
     if value is None:
@@ -103,7 +103,7 @@ class Mean:
 
 
 def mean_of(values: Sequence[float]) -> Mean:
-    """Mean and interval of independent runs."""
+    """Return mean and interval of independent runs."""
     if len(values) < 2:
         return Mean(values[0], None, list(values))
     if not all(map(math.isfinite, values)):
@@ -113,7 +113,7 @@ def mean_of(values: Sequence[float]) -> Mean:
 
 
 def student_975(freedom: int) -> float:
-    """Student's t, 97.5 %: of many degrees of freedom by Cornish and Fisher's expansion."""
+    """Return Student's t, 97.5 %: of many degrees of freedom by Cornish and Fisher's expansion."""
     if freedom <= len(_T975):
         return _T975[freedom - 1]
     z = _NORMAL
@@ -137,7 +137,7 @@ class FinetuneReport:
     """Figure that each cell was chosen by."""
     streams: dict[str, dict[str, Mean]]
     """The figures of the chosen cell, by stream and by rule: ``chosen``, ``target``, ``last`` and,
-    where weights were averaged, ``averaged``."""
+    if weights were averaged, ``averaged``."""
     others: dict[str, dict[str, float]]
     """Further figures of the chosen checkpoint, means over seeds."""
     collapsed: list[str]
@@ -146,16 +146,15 @@ class FinetuneReport:
     """Training time of all runs together."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; None for numbers that are not finite."""
+        """Return plain JSON values; None for numbers that are not finite."""
         written: dict[str, Any] = finite(asdict(self))
         return written
 
 
 def best_step(history: History, streams: Sequence[str], metric: str) -> int:
-    """The step of the best mean of ``metric`` over ``streams``; of equal ones the first.
+    """Return the step of the best mean of ``metric`` over ``streams``; of equal ones the first.
 
-    A mean that is no finite number is the worst. Raises ConfigError where no evaluation has the
-    figure.
+    A mean that is not finite is the worst. Raises ConfigError if no evaluation has the figure.
     """
     scores = {step: _badness(figures, streams, metric) for step, figures in history.valid.items()}
     found = {step: score for step, score in scores.items() if score is not None}
@@ -188,9 +187,9 @@ def summarize(
     streams: Sequence[str],
     metrics: Mapping[str, str],
 ) -> FinetuneReport:
-    """The report of all runs, by cell and seed; ``streams`` choose, by their task's metric.
+    """Return the report of all runs, by cell and seed; ``streams`` choose, by their task's metric.
 
-    ``metrics`` names the figure of each task. A cell is as good as the mean of its seeds, of equal
+    ``metrics`` names the figure of each task. A cell is as good as the mean of its seeds; of equal
     ones the first is chosen.
     """
     metric = metrics[streams[0].split("/")[0]]
@@ -269,7 +268,7 @@ def _others(
 
 
 def _collapsed(history: History, streams: Sequence[str], metric: str) -> list[str]:
-    """The streams whose rows nearly all got one answer, though that is not right for as many."""
+    """Return notes on streams that give nearly all rows one answer, though it is wrong for many."""
     step = best_step(history, streams, metric)
     lines = [
         f"{name} gives {own['commonest']:.0%} of its rows one answer"
@@ -282,7 +281,7 @@ def _collapsed(history: History, streams: Sequence[str], metric: str) -> list[st
 
 
 def render(report: FinetuneReport) -> str:
-    """The report as aligned text: a line a stream, a column a rule."""
+    """Return the report as aligned text: a line a stream, a column a rule."""
     rules = [rule for rule in RULES if any(rule in own for own in report.streams.values())]
     rows = [["", *rules]]
     for name, own in report.streams.items():

@@ -1,4 +1,4 @@
-"""How often each stream was drawn, beside how often it was meant to be."""
+"""The share of draws of each stream, beside its intended share."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _part(part: float, whole: float) -> float:
 
 
 def as_record(rows: Iterable[Share]) -> list[dict[str, Any]]:
-    """Return the shares as they stand in the metrics."""
+    """Return the shares as written to the metrics."""
     return [asdict(row) for row in rows]
 
 

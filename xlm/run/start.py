@@ -39,7 +39,7 @@ class Start:
 
 
 def find_start(run: Run, corpora: Corpora) -> Start:
-    """The start of ``run``: its newest sound checkpoint, else the sources of ``run.initialize``.
+    """Return the start of ``run``: its newest sound checkpoint, else ``run.initialize``'s sources.
 
     Only the first start needs the sources: later ones find shape and languages in the checkpoint.
     Raises ConfigError for languages that the checkpoint or source does not know, CheckpointError if

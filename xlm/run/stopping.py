@@ -14,7 +14,7 @@ from xlm.training.state import TrainState
 
 @dataclass(frozen=True, kw_only=True)
 class Stopping:
-    """Which held-out score is watched, and when to give up.
+    """The held-out score that is watched, and when to give up.
 
     The score is the mean over the named streams: the perplexity averaged over languages, as in the
     paper (section 5.1).
@@ -47,7 +47,7 @@ UNWATCHED = ("targets", "unigram_perplexity")
 
 
 def check_stopping(stopping: Stopping, stream_ids: Iterable[str]) -> None:
-    """Raise ConfigError where a stream that is watched is none of those evaluated."""
+    """Raise ConfigError if a watched stream is not evaluated."""
     evaluated = list(stream_ids)
     unknown = [name for name in stopping.streams if name not in evaluated]
     if unknown:
@@ -61,8 +61,8 @@ def stopping_score(
 ) -> tuple[float, list[str]]:
     """Return the watched score, infinite if it is not a number, and the streams that it averages.
 
-    ``pairs`` are the ids of streams of pairs, which are averaged only if there are no others. The
-    lower, the better: a figure that rises with the model enters with its sign changed. Raises
+    ``pairs`` are the ids of streams of pairs, which are averaged only in the absence of others.
+    Lower is better: a figure that rises with the model enters with its sign changed. Raises
     ConfigError if a named stream or the metric does not exist.
     """
     check_stopping(stopping, figures)

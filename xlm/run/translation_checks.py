@@ -1,8 +1,8 @@
-"""Checks that a translator can be learnt, before a run starts and while it lasts.
+"""Checks that a translator can be learned, before a run starts and while it lasts.
 
 Most unsupervised translation that fails ends at BLEU 0 for one of a few reasons: a handful of
-sentences an update, a pretrained model that has learnt nothing, a translator that copies, is silent
-or keeps to the source's language. None of them shows in the loss.
+sentences an update, a pretrained model that has learned nothing, a translator that copies, is
+silent or keeps to the source's language. None of them shows in the loss.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MOST_COPIES, MOST_EMPTY, FEWEST_IN_LANGUAGE = 0.5, 0.2, 0.5
 
 
 def check_budget(run: Run, mixture: Mixture) -> None:
-    """Raise ConfigError where an update of back-translation holds too few sentences to learn."""
+    """Raise ConfigError if an update of back-translation holds too few sentences to learn."""
     for name, objective in run.objectives.items():
         if not isinstance(objective, BackTranslation):
             continue
@@ -57,7 +57,7 @@ def check_budget(run: Run, mixture: Mixture) -> None:
 
 
 def _more_sentences(name: str, objective: BackTranslation, stream: BucketedStream, run: Run) -> str:
-    """Say which setting makes an update hold more sentences of a stream."""
+    """Name the setting that makes an update hold more sentences of a stream."""
     if stream.buckets.rows_of_full * run.group_size < FEWEST_SENTENCES:
         return (
             f"raise objectives.{name}.tokens or group_size to {FEWEST_SENTENCES:.0f} sentences or "

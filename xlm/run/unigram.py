@@ -1,7 +1,7 @@
-"""Checks that a language model has learnt more than the frequency of each token.
+"""Checks that a language model has learned more than the frequency of each token.
 
 A unigram model, fitted to the training text, is measured on the same held-out cells; a model that
-is no better than it has learnt nothing from the context.
+does not beat it has learned nothing from the context.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class Watched:
     ) -> Watched:
         """Return the watched pairs of prepared text.
 
-        Raises ConfigError for a name that is no pair, DataError for one without held-out text.
+        Raises ConfigError for a name that is not a pair, DataError for one without held-out text.
         """
         wanted = [corpora.languages.pair(name) for name in settings.pairs]
         texts = {}

@@ -42,11 +42,11 @@ def best_answer(
     null_scores: Sequence[float] = (),
     most_context: bool = True,
 ) -> Answer:
-    """The span with the greatest start + end logit, of at most ``max_length`` subwords.
+    """Return the span with the greatest start + end logit, of at most ``max_length`` subwords.
 
     ``starts[w]``, ``ends[w]`` float ``[length]`` are the logits of window w's subwords of the text
     (not those of the question or of special tokens). A span lies in one window; with
-    ``most_context`` it begins where that window is the best for its first subword, as in BERT's
+    ``most_context`` it begins in the window that is the best for its first subword, as in BERT's
     script. ``null_scores`` ``[windows]`` are the logits of having no answer (start + end at the
     first token). Of equal spans the earliest, and the shorter, wins. Raises ConfigError for a
     ``max_length`` below 1, DataError if lengths differ, TrainingError for NaN.
@@ -91,7 +91,7 @@ def _logits(values: ArrayLike, window: SubwordWindow) -> NDArray[np.float64]:
 def _best_span(
     start: NDArray[np.float64], end: NDArray[np.float64], max_length: int
 ) -> tuple[float, int, int]:
-    """Score, first and last of the best span; -1 where all are -inf."""
+    """Return score, first and last of the best span; -1 if all are -inf."""
     num = len(start)
     most = min(max_length, num)
     sums = np.full((num, most), -np.inf)

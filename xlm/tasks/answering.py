@@ -1,4 +1,4 @@
-"""Extractive question answering: where in a paragraph the answer begins and ends.
+"""Extractive question answering: the first and last piece of the answer in a paragraph.
 
 A linear layer gives each piece a score as the first and as the last of the answer (BERT, section
 4.2). Long paragraphs are read in windows that begin ``stride`` pieces apart; the best span of all
@@ -45,16 +45,16 @@ class Passage(NamedTuple):
 
     question: Question
     window: SubwordWindow
-    """Which pieces of the paragraph the row holds."""
+    """The pieces of the paragraph that the row holds."""
     offset: int
     """Place of the first of them in the row."""
     characters: NDArray[np.int64]
     """int64 ``[pieces, 2]``: the characters of the paragraph that each piece stands for."""
     span: tuple[int, int]
-    """Cells of the first and last piece of the answer; 0, 0 where the window does not hold it."""
+    """Cells of the first and last piece of the answer; 0, 0 if the window does not hold it."""
     owned: NDArray[np.bool_]
-    """bool ``[window.length]``: pieces that no other window gives more context: where a predicted
-    answer of this one may begin."""
+    """bool ``[window.length]``: pieces that no other window gives more context: a predicted answer
+    of this one may begin at them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ class Answering(Task):
     """Titles of the articles that a split uses, such as {train: [...], test: [...]}; a split that
     is not named uses all."""
     misplaced: str = "error"
-    """Answers that do not stand where the file says, or for which no piece of the tokenizer stands:
+    """Answers that are not at their place in the file, or that no piece of the tokenizer covers:
     error, or drop (counted)."""
 
     def __post_init__(self) -> None:
@@ -99,7 +99,7 @@ class Answering(Task):
             )
 
     def read(self, path: str, language: str, split: str = "train") -> Sequence[Any]:
-        """The questions of a SQuAD file, perhaps of some articles only."""
+        """Read the questions of a SQuAD file, or only those of some articles."""
         if split != "train":
             normalize_answer("", self.rules, language)  # a language that the rules know
         report = ReadReport()
@@ -120,7 +120,7 @@ class Answering(Task):
         return questions
 
     def rows_of(self, example: Any, number: int, tokenizer: Tokenizer) -> list[Row]:
-        """A question with each window of its paragraph."""
+        """Return a question with each window of its paragraph."""
         if tokenizer.rules:
             raise ConfigError(
                 "the model's text was normalized by rules of its language, which move the places "
@@ -146,7 +146,7 @@ class Answering(Task):
         return rows
 
     def _answer_pieces(self, question: Question, characters: NDArray[np.int64]) -> tuple[int, int]:
-        """First and last piece of the first gold answer; -1, -1 if there is none."""
+        """Return first and last piece of the first gold answer; -1, -1 if there is none."""
         if not question.answers:
             return -1, -1
         begin = question.answers[0].start
@@ -163,17 +163,17 @@ class Answering(Task):
         return -1, -1
 
     def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:
-        """Rows with targets int64 ``[B, 2]``: the cells where the answer begins and ends."""
+        """Return rows with targets int64 ``[B, 2]``: the first and the last cell of the answer."""
         spans = np.array([row.answer.span for row in self.items(examples)], dtype=np.int64)
         at = np.arange(len(spans))
         return self.cells(examples).batch(examples.rows, at, spans, multiple=1)
 
     def head(self, config: ModelConfig) -> nn.Module:
-        """Two scores a cell."""
+        """Return a head with two scores a cell."""
         return SpanHead(self.readout, config)
 
     def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
-        """Mean of the cross-entropies of first and last cell, summed over rows."""
+        """Return the mean of the cross-entropies of first and last cell, summed over rows."""
         assert head is not None
         scores = head(model, batch)
         total = sum(sum_cross_entropy(scores[..., k], batch.targets[:, k]) for k in (0, 1)) / 2
@@ -183,9 +183,9 @@ class Answering(Task):
         return Loss(total, batch.count, {"nats": total.detach()}, outputs=scores.float())
 
     def predictions(self, stream: Stream, batch: Batch, outputs: Tensor) -> dict[int, Any]:
-        """Each row's best span ``[score, first, last, score of no answer]``.
+        """Return each row's best span ``[score, first, last, score of no answer]``.
 
-        ``first`` and ``last`` are pieces of the paragraph; -1, -1 where no span is possible.
+        ``first`` and ``last`` are pieces of the paragraph; -1, -1 if no span is possible.
         """
         assert isinstance(stream, RowStream)
         found = {}
@@ -200,7 +200,7 @@ class Answering(Task):
         return found
 
     def grouped_figures(self, stream: Stream, predictions: Mapping[int, Any]) -> dict[str, float]:
-        """Exact match and F1 by the official rules, over questions."""
+        """Return exact match and F1 by the official rules, over questions."""
         assert isinstance(stream, RowStream)
         sums = Scores()
         for passage, text in self.answers(stream, predictions).values():
@@ -212,7 +212,7 @@ class Answering(Task):
     def answers(
         self, stream: Stream, predictions: Mapping[int, Any]
     ) -> dict[int, tuple[Passage, str]]:
-        """The answer to each question, by its number in the file; "" is none."""
+        """Return the answer to each question, by its number in the file; "" if there is none."""
         assert isinstance(stream, RowStream)
         together: dict[int, list[int]] = {}
         for row in sorted(predictions):
@@ -234,19 +234,19 @@ class Answering(Task):
         return "f1"
 
     def unlabeled(self, line: str, place: str) -> Question:
-        """A line of ``xlm predict``: a question, a tab, and the paragraph."""
+        """Parse a line of ``xlm predict``: a question, a tab, and the paragraph."""
         question, tab, context = line.partition("\t")
         if not tab:
             raise DataError(f"{place}: found no tab, expected a question, a tab and a paragraph")
         return Question(place, question, context, (), "", "", place)
 
     def rendered(self, stream: Stream, predictions: Mapping[int, Any]) -> dict[int, str]:
-        """The answer to each question."""
+        """Return the answer to each question."""
         found = self.answers(stream, predictions)
         return {number: text for number, (_, text) in found.items()}
 
     def figures(self, stream: Stream, scores: Scores) -> dict[str, float]:
-        """Nats a row."""
+        """Return nats a row."""
         return {"nats": scores["nats"] / scores["targets"], "targets": scores["targets"]}
 
 
@@ -262,13 +262,13 @@ class SpanHead(nn.Module):
         self.output = nn.Linear(self.reader.width, 2)
 
     def forward(self, model: Transformer, batch: Batch) -> Tensor:
-        """``[B, T, 2]``."""
+        """Map to scores ``[B, T, 2]``."""
         scores: Tensor = self.output(self.dropout(self.hidden(self.reader(model, batch))))
         places = torch.arange(batch.tokens.shape[1], device=scores.device)
         return scores.masked_fill((places >= batch.lengths[:, None])[..., None], float("-inf"))
 
 
 def _merged(spans: Sequence[Any]) -> Answer:
-    """The best span of all windows, of equal ones the first's; the least score of no answer."""
+    """Return the best span of all windows (the first of equals), and the least no-answer score."""
     score, first, last, _ = max(spans, key=lambda span: span[0])
     return Answer(score, first, last, min(span[3] for span in spans))

@@ -54,13 +54,13 @@ class Sentences(Task):
             raise ConfigError(f"longest_words must be at least 0: found {self.longest_words}")
 
     def read(self, path: str, language: str, split: str = "train") -> Sequence[SentenceRow]:
-        """The rows of a file."""
+        """Read the rows of a file."""
         layout = self.formats.get(split, self.format)
         spoken = language if LAYOUTS[layout].language is not None else ""
         return list(read_rows(path, layout, language=spoken))
 
     def rows_of(self, example: Any, number: int, tokenizer: Tokenizer) -> list[Row]:
-        """One row; what is longer than ``length`` tokens is cut at the end of the longer side."""
+        """Return one row; above ``length`` tokens, the longer side is cut at its end."""
         pair = example.second is not None
         texts = [example.first, example.second] if pair else [example.first]
         if self.longest_words:
@@ -77,7 +77,7 @@ class Sentences(Task):
         return [Row(wrapped, self.answer(example), number)]
 
     def unlabeled(self, line: str, place: str) -> SentenceRow:
-        """A line of ``xlm predict``: a sentence, or two parted by a tab."""
+        """Parse a line of ``xlm predict``: a sentence, or two separated by a tab."""
         first, *others = line.split("\t")
         if len(others) > 1:
             raise DataError(f"{place}: found {len(others)} tabs, expected a sentence or a pair")
@@ -97,7 +97,7 @@ class Sentences(Task):
         raise NotImplementedError
 
     def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:
-        """Rows and their answers; nothing is random."""
+        """Return rows and their answers; nothing is random."""
         answers = np.array([row.answer for row in self.items(examples)])
         at = np.arange(len(answers))
         return self.cells(examples).batch(examples.rows, at, answers, multiple=1)
@@ -122,7 +122,7 @@ class Classification(Sentences):
         return self.labels
 
     def resolved(self) -> Classification:
-        """The same with ``labels`` as the training files have them."""
+        """Return the same task with ``labels`` as the training files have them."""
         if self.labels:
             return self
         found = {
@@ -133,7 +133,7 @@ class Classification(Sentences):
         return replace(self, labels=sorted(found))
 
     def read(self, path: str, language: str, split: str = "train") -> Sequence[SentenceRow]:
-        """The rows of a file; DataError, with its line, for a label that is not listed."""
+        """Read the rows of a file; raise DataError, with its line, for an unlisted label."""
         rows = Sentences.read(self, path, language, split)
         for row in rows:
             if self.labels and row.label not in self.labels:
@@ -144,36 +144,36 @@ class Classification(Sentences):
         return rows
 
     def answer(self, example: SentenceRow) -> int:
-        """The number of its label."""
+        """Return the number of the label."""
         return self.labels.index(example.label)
 
     def head(self, config: ModelConfig) -> nn.Module:
-        """``[labels]`` scores a row."""
+        """Return a head with ``[labels]`` scores a row."""
         if not self.labels:
             raise ConfigError("Classification: labels is empty; give them, or use xlm finetune")
         return SentenceHead(self.readout, config, len(self.labels))
 
     def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
-        """Summed cross-entropy of the labels."""
+        """Return the summed cross-entropy of the labels."""
         assert head is not None
         scores = head(model, batch)
         loss = cross_entropy_loss(scores, batch, with_scores=not model.training)
         return loss if model.training else replace(loss, outputs=scores.argmax(-1))
 
     def predictions(self, stream: Stream, batch: Batch, outputs: Tensor) -> dict[int, Any]:
-        """The number of each row's class."""
+        """Return the number of each row's class."""
         return dict(zip(batch.rows.tolist(), outputs.tolist(), strict=True))
 
     def unlabeled(self, line: str, place: str) -> SentenceRow:
-        """A line of ``xlm predict``: a sentence, or two parted by a tab."""
+        """Parse a line of ``xlm predict``: a sentence, or two separated by a tab."""
         return replace(Sentences.unlabeled(self, line, place), label=self.labels[0])
 
     def rendered(self, stream: Stream, predictions: Mapping[int, Any]) -> dict[int, str]:
-        """Each row's label."""
+        """Return each row's label."""
         return {row: self.labels[label] for row, label in predictions.items()}
 
     def grouped_figures(self, stream: Stream, predictions: Mapping[int, Any]) -> dict[str, float]:
-        """Accuracy, macro F1, Matthews' coefficient; F1 of each label."""
+        """Return accuracy, macro F1, Matthews' coefficient; F1 of each label."""
         assert isinstance(stream, RowStream)
         rows = sorted(predictions)
         gold = [stream.items[row].answer for row in rows]
@@ -182,7 +182,7 @@ class Classification(Sentences):
         )
 
     def figures(self, stream: Stream, scores: Scores) -> dict[str, float]:
-        """Nats and accuracy a row."""
+        """Return nats and accuracy a row."""
         rows = scores["targets"]
         return {
             "nats": scores["nats"] / rows,

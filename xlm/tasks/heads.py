@@ -98,7 +98,7 @@ class Reader(nn.Module):
             self.width = 2 * size
 
     def forward(self, model: Transformer, batch: Batch) -> Tensor:
-        """``[B, T, W]``, zero at padding."""
+        """Map to ``[B, T, W]``, zero at padding."""
         inputs = (batch.tokens, batch.lengths, batch.positions, batch.langs, batch.segments)
         if not self.features:
             return model.encode(*inputs, causal=self.causal)
@@ -126,12 +126,12 @@ class Activation(nn.Module):
         self.function = ACTIVATIONS[config.activation]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape, and the same back."""
+        """Map any shape to the same shape."""
         return self.function(x)
 
 
 def _activation(readout: Readout, config: ModelConfig) -> nn.Module:
-    """Return what follows a head's hidden layer."""
+    """Return the layers after a head's hidden layer."""
     if readout.kind == "dense":
         return Activation(config)
     return nn.Tanh() if readout.kind == "tanh" else nn.ReLU()
@@ -161,7 +161,7 @@ class SentenceHead(nn.Module):
         self.output = nn.Linear(width, num_outputs)
 
     def forward(self, model: Transformer, batch: Batch) -> Tensor:
-        """``[B, outputs]``."""
+        """Map to ``[B, outputs]``."""
         states = self.before(self.reader(model, batch))
         pooled = self.after(pool(states, batch.lengths, self.pooling))
         scores: Tensor = self.output(self.dropout(pooled))
@@ -186,7 +186,7 @@ class WordHead(nn.Module):
         self.output = nn.Linear(width, num_outputs)
 
     def forward(self, model: Transformer, batch: Batch) -> Tensor:
-        """``[N, outputs]`` of the cells in ``batch.predict``."""
+        """Return ``[N, outputs]`` of the cells in ``batch.predict``."""
         states = self.reader(model, batch).flatten(0, 1).index_select(0, batch.predict)
         scores: Tensor = self.output(self.dropout(self.hidden(states)))
         return scores

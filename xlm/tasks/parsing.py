@@ -90,14 +90,14 @@ class Parsing(Task):
                 raise ConfigError(f"{name} must differ: found {getattr(self, name)}")
 
     def read(self, path: str, language: str, split: str = "train") -> Sequence[ParsedSentence]:
-        """The trees of a CoNLL-U file, relations without subtypes."""
+        """Read the trees of a CoNLL-U file, relations without subtypes."""
         return [
             replace(tree, labels=tuple(label.partition(":")[0] for label in tree.labels))
             for tree in read_trees(path, language=language)
         ]
 
     def resolved(self) -> Parsing:
-        """The same with ``labels`` and ``tags`` as the training files have them."""
+        """Return the same task with ``labels`` and ``tags`` as the training files have them."""
         if self.labels and (self.tags or not self.upos):
             return self
         trees = [
@@ -110,7 +110,7 @@ class Parsing(Task):
         return replace(self, labels=labels, tags=tags)
 
     def rows_of(self, example: Any, number: int, tokenizer: Tokenizer) -> list[Row]:
-        """One row of as many words as fit."""
+        """Return one row of as many words as fit."""
         room = self.length - tokenizer.num_specials("xlm", pair=False)
         unknown = np.array([tokenizer.unk_id])
         pieces = [encode(tokenizer, word) for word in example.words[: self.longest_words]]
@@ -130,7 +130,7 @@ class Parsing(Task):
         seed: int,
         split: str,
     ) -> list[Row]:
-        """Without the sentences that are too long to be trained on."""
+        """Leave out the sentences that are too long to be trained on."""
         rows = Task._rows(self, name, corpora, examples, language, seed, split)
         if split != "train":
             return rows
@@ -154,7 +154,7 @@ class Parsing(Task):
         return is_whole and len(row.wrapped.tokens) <= self.train_length
 
     def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:
-        """The words' cells with targets int64 ``[N, 3]``: head's position, label, part of speech.
+        """Return words' cells and int64 ``[N, 3]`` targets: head position, label, part of speech.
 
         The head's position is in the row, 0 (the opening symbol) being the root. Words whose head
         was cut off and labels that are unknown add nothing to the loss.
@@ -178,13 +178,13 @@ class Parsing(Task):
         return replace(batch, count=int((answers[:, 0] != IGNORED).sum()))
 
     def head(self, config: ModelConfig) -> nn.Module:
-        """The biaffine scorer."""
+        """Return the biaffine scorer."""
         if not self.labels:
             raise ConfigError("Parsing: labels is empty; give them, or fine-tune with xlm finetune")
         return BiaffineHead(self, config)
 
     def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
-        """Summed cross-entropy of heads and of labels given the true head."""
+        """Return the summed cross-entropy of heads and of labels given the true head."""
         assert isinstance(head, BiaffineHead)
         arcs, dependents, heads = head(model, batch)
         place, label = batch.targets[:, 0], batch.targets[:, 1]
@@ -199,7 +199,7 @@ class Parsing(Task):
         return Loss(total, batch.count, {"nats": total.detach()}, outputs=outputs)
 
     def predictions(self, stream: Stream, batch: Batch, outputs: Tensor) -> dict[int, Any]:
-        """Heads (word numbers, 0 the root) and label numbers of each row's words."""
+        """Return heads (word numbers, 0 the root) and label numbers of each row's words."""
         assert isinstance(stream, RowStream)
         found, at = {}, 0
         for row in batch.rows.tolist():
@@ -218,7 +218,7 @@ class Parsing(Task):
         return "las"
 
     def unlabeled(self, line: str, place: str) -> ParsedSentence:
-        """A line of ``xlm predict``: words parted by spaces."""
+        """Parse a line of ``xlm predict``: words separated by spaces."""
         words = tuple(line.split())
         if self.upos:
             raise ConfigError("this parser reads gold parts of speech: predict is for plain words")
@@ -227,7 +227,7 @@ class Parsing(Task):
         return ParsedSentence(words, ("X",) * num, heads, labels, "", place)
 
     def rendered(self, stream: Stream, predictions: Mapping[int, Any]) -> dict[int, str]:
-        """``head:label`` of each word, parted by spaces; ``_`` for words that were cut off."""
+        """Return ``head:label`` of each word, separated by spaces; ``_`` if it was cut off."""
         assert isinstance(stream, RowStream)
         shown = {}
         for row, (heads, labels) in predictions.items():
@@ -238,7 +238,7 @@ class Parsing(Task):
         return shown
 
     def grouped_figures(self, stream: Stream, predictions: Mapping[int, Any]) -> dict[str, float]:
-        """UAS and LAS without punctuation and symbols, and (``_all``) with them."""
+        """Return UAS and LAS without punctuation and symbols, and (``_all``) with them."""
         assert isinstance(stream, RowStream)
         scored, every = Scores(), Scores()
         for row, (heads, labels) in predictions.items():
@@ -257,7 +257,7 @@ class Parsing(Task):
         }
 
     def figures(self, stream: Stream, scores: Scores) -> dict[str, float]:
-        """Nats a word, of head and label together."""
+        """Return nats a word, of head and label together."""
         words = scores["targets"]  # 0 where every head was cut off
         return {"nats": scores["nats"] / words if words else 0.0, "targets": words}
 
@@ -287,7 +287,7 @@ class BiaffineHead(nn.Module):
         return batch.predict // batch.tokens.shape[1]
 
     def forward(self, model: Transformer, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Arc scores ``[N, T]``, -inf where no word begins; ``[N, L]``; ``[B, T, L]``."""
+        """Return arc scores ``[N, T]``, -inf if no word begins there; ``[N, L]``; ``[B, T, L]``."""
         states = self.reader(model, batch)
         states = F.dropout(states, self.dropout, self.training)
         flat = batch.predict
@@ -312,12 +312,12 @@ class BiaffineHead(nn.Module):
         return F.dropout(F.leaky_relu(layer(x), 0.1), self.dropout, self.training)
 
     def labels(self, dependents: Tensor, heads: Tensor) -> Tensor:
-        """Label scores ``[N, labels]`` of words and their heads, ``[N, L]`` each."""
+        """Return label scores ``[N, labels]`` of words and their heads, ``[N, L]`` each."""
         by_label = torch.einsum("nd,rde->nre", _with_one(dependents), self.label_weight)
         return torch.einsum("nre,ne->nr", by_label, _with_one(heads))
 
     def best_labels(self, dependents: Tensor, heads: Tensor, cells: Tensor) -> Tensor:
-        """int64 ``[N, T]``: the best label of each word under each cell of its row as head.
+        """Return int64 ``[N, T]``: the best label of each word under each cell of its row as head.
 
         A label at a time: all labels of all cells at once fill the memory.
         """
@@ -332,10 +332,10 @@ class BiaffineHead(nn.Module):
 
 
 def _with_each(words: Tensor, cells: Tensor, places: Tensor) -> Tensor:
-    """Products ``[N, T]`` of words ``[N, D]`` and each cell ``[B, T, D]`` of their row.
+    """Return products ``[N, T]`` of words ``[N, D]`` and each cell ``[B, T, D]`` of their row.
 
-    ``places`` int64 ``[N]`` are the words' own flat cells, each another. One product a row: a
-    copy of its row for each word would be a hundred times larger.
+    ``places`` int64 ``[N]`` are the words' own flat cells, all distinct. One product a row: a copy
+    of its row for each word would be a hundred times larger.
     """
     laid = words.new_zeros(cells.shape).flatten(0, 1).index_copy(0, places, words)
     products = laid.view(cells.shape) @ cells.transpose(1, 2)
@@ -343,5 +343,5 @@ def _with_each(words: Tensor, cells: Tensor, places: Tensor) -> Tensor:
 
 
 def _with_one(x: Tensor) -> Tensor:
-    """``[..., D] -> [..., D + 1]``: a bias for a product."""
+    """Append a one: ``[..., D] -> [..., D + 1]``, a bias for a product."""
     return torch.cat([x, torch.ones_like(x[..., :1])], dim=-1)

@@ -36,7 +36,7 @@ class Ranking(Classification):
             raise ConfigError(f"labels has {strange[0]!r}: expected levels such as 0 or 4")
 
     def read(self, path: str, language: str, split: str = "train") -> Sequence[SentenceRow]:
-        """The rows of a file; DataError, with its line, for a label that is no level."""
+        """Read the rows of a file; raise DataError, with its line, for a label without a level."""
         rows = Classification.read(self, path, language, split)
         for row in rows:
             if not _is_level(row.label):
@@ -51,7 +51,7 @@ class Ranking(Classification):
         return "ndcg"
 
     def resolved(self) -> Ranking:
-        """The same with ``labels`` as the training files have them, the lowest level first."""
+        """Return the same task with ``labels`` as in the training files, the lowest level first."""
         if self.labels:
             return self
         resolved = Classification.resolved(self)
@@ -59,11 +59,11 @@ class Ranking(Classification):
         return replace(resolved, labels=sorted(resolved.labels, key=float))
 
     def grouped(self, examples: Sequence[Any]) -> list[int]:
-        """The query of each row: a run of rows with the same one."""
+        """Return the query of each row: a run of rows with the same one."""
         return consecutive([example.first for example in examples])
 
     def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
-        """Summed cross-entropy of the levels; the expected level is what ranks."""
+        """Return the summed cross-entropy of the levels; rows are ranked by the expected level."""
         assert head is not None
         scores = head(model, batch)
         loss = cross_entropy_loss(scores, batch, with_scores=not model.training)
@@ -72,15 +72,15 @@ class Ranking(Classification):
         return loss if model.training else replace(loss, outputs=expected)
 
     def predictions(self, stream: Stream, batch: Batch, outputs: Tensor) -> dict[int, Any]:
-        """Each row's expected level."""
+        """Return each row's expected level."""
         return dict(zip(batch.rows.tolist(), outputs.to(torch.float64).tolist(), strict=True))
 
     def rendered(self, stream: Stream, predictions: Mapping[int, Any]) -> dict[int, str]:
-        """Each row's expected level."""
+        """Return each row's expected level."""
         return {row: f"{level:.6g}" for row, level in predictions.items()}
 
     def grouped_figures(self, stream: Stream, predictions: Mapping[int, Any]) -> dict[str, float]:
-        """nDCG, mean reciprocal rank and precision at 1, over queries with two rows or more."""
+        """Return nDCG, mean reciprocal rank and precision at 1, over queries with several rows."""
         assert isinstance(stream, RowStream)
         rows = sorted(predictions)
         queries = [stream.items[row].group for row in rows]

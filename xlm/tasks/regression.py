@@ -32,7 +32,7 @@ class Regression(Sentences):
     """
 
     def answer(self, example: SentenceRow) -> np.float32:
-        """The number; DataError, with its line, for what is none."""
+        """Return the number; raise DataError, with its line, for text that is not a number."""
         try:
             number = float(example.label)
         except ValueError:
@@ -47,11 +47,11 @@ class Regression(Sentences):
         return "spearman"
 
     def head(self, config: ModelConfig) -> nn.Module:
-        """One number a row."""
+        """Return a head with one number a row."""
         return SentenceHead(self.readout, config, 1)
 
     def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
-        """Summed squared error."""
+        """Return the summed squared error."""
         assert head is not None
         found = head(model, batch)[:, 0].float()
         total = (found - batch.targets).square().sum()
@@ -60,19 +60,19 @@ class Regression(Sentences):
         return Loss(total, batch.count, {"squares": total.detach()}, outputs=found)
 
     def predictions(self, stream: Stream, batch: Batch, outputs: Tensor) -> dict[int, Any]:
-        """Each row's number."""
+        """Return each row's number."""
         return dict(zip(batch.rows.tolist(), outputs.to(torch.float64).tolist(), strict=True))
 
     def unlabeled(self, line: str, place: str) -> SentenceRow:
-        """A line of ``xlm predict``: a sentence, or two parted by a tab."""
+        """Parse a line of ``xlm predict``: a sentence, or two separated by a tab."""
         return replace(Sentences.unlabeled(self, line, place), label="0")
 
     def rendered(self, stream: Stream, predictions: Mapping[int, Any]) -> dict[int, str]:
-        """Each row's number."""
+        """Return each row's number."""
         return {row: f"{number:.6g}" for row, number in predictions.items()}
 
     def grouped_figures(self, stream: Stream, predictions: Mapping[int, Any]) -> dict[str, float]:
-        """Correlation with the true numbers: Pearson's, and Spearman's of their ranks.
+        """Return the correlation with the true numbers: Pearson's, and Spearman's of their ranks.
 
         Both are 0 for a single row, as they are for rows that do not vary.
         """
@@ -85,6 +85,6 @@ class Regression(Sentences):
         return {"pearson": pearson(gold, found), "spearman": spearman(gold, found)}
 
     def figures(self, stream: Stream, scores: Scores) -> dict[str, float]:
-        """The mean squared error."""
+        """Return the mean squared error."""
         rows = scores["targets"]
         return {"squared_error": scores["squares"] / rows, "targets": rows}

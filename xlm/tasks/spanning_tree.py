@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from xlm.errors import ConfigError, DataError, TrainingError
 from xlm.metrics.attachment import Heads
 
-_NO_ARC = -1e15  # below what any tree's penalties add up to, and exact in float64
+_NO_ARC = -1e15  # below the sum of any tree's penalties, and exact in float64
 
 
 def maximum_tree(scores: NDArray[np.floating], *, single_root: bool = True) -> Heads:
-    """The heads int64 ``[n]`` of the tree with the greatest sum of arc scores.
+    """Return the heads int64 ``[n]`` of the tree with the greatest sum of arc scores.
 
     ``scores`` ``[n, n + 1]``: row i is word i + 1, column j the head j (0: the root); a word's arc
     to itself is never looked at, and -inf forbids an arc. ``single_root`` demands exactly one word
@@ -42,7 +42,7 @@ def maximum_tree(scores: NDArray[np.floating], *, single_root: bool = True) -> H
 
 
 def _penalized(scores: NDArray[np.floating], single_root: bool) -> NDArray[np.complex128]:
-    """Arcs ``[n + 1, n + 1]`` as (penalty, score): numpy orders complex numbers so, exactly.
+    """Return arcs ``[n + 1, n + 1]`` as (penalty, score): numpy orders complex numbers so, exactly.
 
     A tree avoids forbidden arcs first, second arcs from the root next, and has the greatest score
     among those. Large constants in one float would cost the scores their last digits.
@@ -81,7 +81,7 @@ class _Contraction:
         self.num_nodes = num
 
     def heads(self) -> Heads:
-        """The heads of words 1 to n."""
+        """Return the heads of words 1 to n."""
         done = np.zeros(len(self.arcs), dtype=bool)
         done[0] = True
         for start in range(1, self.num):
@@ -130,7 +130,7 @@ class _Contraction:
         return new
 
     def _expand(self) -> Heads:
-        """From the outside in: the arc into a cycle replaces one of the cycle's own."""
+        """Expand from the outside in: the arc into a cycle replaces one of the cycle's own."""
         heads = np.zeros(self.num, dtype=np.int64)
         entered = np.zeros(self.num_nodes, dtype=bool)
         for node in range(self.num_nodes - 1, 0, -1):

@@ -40,7 +40,7 @@ class WordTags(NamedTuple):
     tags: list[int]
     """The id of each one's tag."""
     words: list[int]
-    """Which word of the sentence each is."""
+    """Index in the sentence of each word."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +53,8 @@ class Tagging(Task):
     """Format of the files; tsv: a word, a tab and its tag a line, empty lines between
     sentences; conll: first and last column; conllu: universal parts of speech."""
     relabel: dict[str, str] = field(default_factory=dict)
-    """Other names for the files' tags, such as {CONJ: CCONJ}; of entities the types, without B-
-    and I-, where O is no entity."""
+    """Other names for the files' tags, such as {CONJ: CCONJ}; of entities the types, without B- and
+    I-, O being no entity."""
     spans: bool = False
     """Tags are entities (B-PER, I-PER, O), scored by span rather than by word."""
     length: int = 128
@@ -75,7 +75,7 @@ class Tagging(Task):
             self._check_scheme(self.tags, "tags")
 
     def read(self, path: str, language: str, split: str = "train") -> Sequence[TaggedSentence]:
-        """The sentences of a file, relabelled; DataError, with its line, for a tag not listed."""
+        """Read sentences, relabeled; raise DataError, with the line, for an unlisted tag."""
         spoken = language if self.format == "wikiann" else ""
         sentences = [
             replace(sentence, tags=tuple(self._renamed(tag) for tag in self._marked(sentence.tags)))
@@ -93,7 +93,7 @@ class Tagging(Task):
         return sentences
 
     def _marked(self, tags: Sequence[str]) -> Sequence[str]:
-        """Tags of entities as IOB2 has them, also out of files in IOBES, BILOU or BMES."""
+        """Return the tags of entities in IOB2, also for files in IOBES, BILOU or BMES."""
         return as_iob2(tags) if self.spans else tags
 
     def _check_scheme(self, tags: Sequence[str], where: str) -> None:
@@ -109,7 +109,7 @@ class Tagging(Task):
         return "O" if self.spans and renamed == "O" else f"{mark}{dash}{renamed}"
 
     def resolved(self) -> Tagging:
-        """The same with ``tags`` as the training files have them."""
+        """Return the same task with ``tags`` as the training files have them."""
         if self.tags:
             return self
         found = {
@@ -124,7 +124,7 @@ class Tagging(Task):
         return replace(self, tags=sorted(found))
 
     def rows_of(self, example: Any, number: int, tokenizer: Tokenizer) -> list[Row]:
-        """A sentence's windows; a word without any piece is read as the unknown one."""
+        """Return a sentence's windows; a word without any piece is read as the unknown one."""
         unknown = np.array([tokenizer.unk_id])
         room = self.length - tokenizer.num_specials("xlm", pair=False)
         pieces = [encode(tokenizer, word) for word in example.words]
@@ -139,7 +139,7 @@ class Tagging(Task):
         return rows
 
     def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:
-        """Rows, the cells of their new words, and their tags; nothing is random."""
+        """Return rows, the cells of their new words, and their tags; nothing is random."""
         cells = self.cells(examples)
         width = cells.tokens.shape[1]
         answers = [row.answer for row in self.items(examples)]
@@ -148,20 +148,20 @@ class Tagging(Task):
         return cells.batch(examples.rows, np.array(predict), np.array(targets))
 
     def head(self, config: ModelConfig) -> nn.Module:
-        """``[tags]`` scores a word."""
+        """Return a head with ``[tags]`` scores a word."""
         if not self.tags:
             raise ConfigError("Tagging: tags is empty; give them, or fine-tune with xlm finetune")
         return WordHead(self.readout, config, len(self.tags))
 
     def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
-        """Summed cross-entropy of the words' tags."""
+        """Return the summed cross-entropy of the words' tags."""
         assert head is not None
         scores = head(model, batch)
         loss = cross_entropy_loss(scores, batch, with_scores=not model.training)
         return loss if model.training else replace(loss, outputs=scores.argmax(-1))
 
     def predictions(self, stream: Stream, batch: Batch, outputs: Tensor) -> dict[int, Any]:
-        """The tag ids of each row's new words."""
+        """Return the tag ids of each row's new words."""
         assert isinstance(stream, RowStream)
         found, at = {}, 0
         for row in batch.rows.tolist():
@@ -176,17 +176,17 @@ class Tagging(Task):
         return "f1" if self.spans else "accuracy"
 
     def unlabeled(self, line: str, place: str) -> TaggedSentence:
-        """A line of ``xlm predict``: words parted by spaces."""
+        """Parse a line of ``xlm predict``: words separated by spaces."""
         words = tuple(line.split())
         return TaggedSentence(words, (self.tags[0],) * len(words), "", place)
 
     def rendered(self, stream: Stream, predictions: Mapping[int, Any]) -> dict[int, str]:
-        """The tags of each sentence's words, parted by spaces; of entities the repaired ones."""
+        """Return each sentence's tags, separated by spaces; those of entities are repaired."""
         found = {number: tags for number, (_, tags) in self.sentences(stream, predictions).items()}
         return {n: " ".join(repair(tags) if self.spans else tags) for n, tags in found.items()}
 
     def grouped_figures(self, stream: Stream, predictions: Mapping[int, Any]) -> dict[str, float]:
-        """The share of the commonest tag; of entities also span F1 with what belongs to it."""
+        """Return the share of the commonest tag; for entities also span F1 and its parts."""
         given = Counter(tag for tags in predictions.values() for tag in tags)
         figures = {"commonest": max(given.values()) / given.total()}
         if not self.spans:
@@ -199,7 +199,7 @@ class Tagging(Task):
     def sentences(
         self, stream: Stream, predictions: Mapping[int, Any]
     ) -> dict[int, tuple[list[str], list[str]]]:
-        """Gold and predicted tags of each whole sentence, by its number in the file."""
+        """Return gold and predicted tags of each whole sentence, by its number in the file."""
         assert isinstance(stream, RowStream)
         joined: dict[int, tuple[list[str], list[str]]] = {}
         for row in sorted(predictions):  # the windows of a sentence follow one another
@@ -210,7 +210,7 @@ class Tagging(Task):
         return joined
 
     def figures(self, stream: Stream, scores: Scores) -> dict[str, float]:
-        """Nats and accuracy a word."""
+        """Return nats and accuracy a word."""
         words = scores["targets"]
         return {
             "nats": scores["nats"] / words,

@@ -102,10 +102,10 @@ class Task(Objective):
 
     @abstractmethod
     def read(self, path: str, language: str, split: str = "train") -> Sequence[Any]:
-        """The examples of a file, in its order; DataError with file and line."""
+        """Read the examples of a file, in its order; raise DataError with file and line."""
 
     def resolved(self) -> Task:
-        """The same with what the training files tell, such as their labels."""
+        """Return the same task with values from the training files, such as their labels."""
         return self
 
     @property
@@ -128,28 +128,28 @@ class Task(Objective):
 
     @abstractmethod
     def unlabeled(self, line: str, place: str) -> Any:
-        """The example of a line of ``xlm predict``, its answer being any."""
+        """Parse a line of ``xlm predict`` into an example, with an arbitrary answer."""
 
     @abstractmethod
     def rendered(self, stream: Stream, predictions: Mapping[int, Any]) -> dict[int, str]:
         """Return the line of ``xlm predict`` for each example of a stream, by its number."""
 
     def grouped(self, examples: Sequence[Any]) -> list[int]:
-        """The group of each example that it is scored in: none."""
+        """Return the group of each example that it is scored in: none."""
         return [0] * len(examples)
 
     @abstractmethod
     def rows_of(self, example: Any, number: int, tokenizer: Tokenizer) -> list[Row]:
-        """The rows that the model reads of the example of that number; none leaves it out."""
+        """Return the rows that the model reads for an example of this number; [] leaves it out."""
 
     def streams(
         self, name: str, corpora: Corpora, *, seed: int, split: str = "train"
     ) -> list[Stream]:
-        """A stream per language of the split."""
+        """Return a stream per language of the split."""
         streams: list[Stream] = []
         for language, path in getattr(self.files, split).items():
             drawn = seed if split == "train" and (self.limit or language in self.few_shot) else 0
-            # what the rows depend on: the grid's settings and the seeds share them
+            # the settings that the rows depend on: those of the grid and the seeds share them
             fields = replace(self, rows=1, readout=Readout(), sampling=Sampling(), weight=1.0)
             key = (repr(fields), path, language, split, drawn)
             if key not in corpora.kept:
@@ -170,7 +170,7 @@ class Task(Objective):
         seed: int,
         split: str,
     ) -> RowStream:
-        """The stream of some rows in one language."""
+        """Return the stream of some rows in one language."""
         train = split == "train"
         spoken = self.stand_in.get(language, language)
         return RowStream(
@@ -224,7 +224,7 @@ class Task(Objective):
         return sorted(drawn.tolist())
 
     def cells(self, examples: Examples) -> Cells:
-        """The padded rows of a micro-batch."""
+        """Return the padded rows of a micro-batch."""
         rows = self.items(examples)
         stream = examples.stream
         return pad(
@@ -235,13 +235,13 @@ class Task(Objective):
         )
 
     def items(self, examples: Examples) -> list[Row]:
-        """The rows of a micro-batch, with their answers."""
+        """Return the rows of a micro-batch, with their answers."""
         assert isinstance(examples.stream, RowStream)
         return [examples.stream.items[row] for row in examples.rows.tolist()]
 
 
 def encode(tokenizer: Tokenizer, text: str) -> Ids:
-    """Ids of any text: normalized, without special tokens."""
+    """Return the ids of any text: normalized, without special tokens."""
     ids: NDArray[np.int64] = np.array(tokenizer.encode(tokenizer.normalize(text)), dtype=np.int64)
     return ids
 

@@ -21,10 +21,10 @@ _GIVEN_BACK = {_MMAP_MAX: 65536, _TRIM_THRESHOLD: 128 * 1024}
 
 @contextmanager
 def freed_memory_kept() -> Iterator[bool]:
-    """Within it freed memory stays with this process, up to 2 GiB; after it, it is given back.
+    """Keep freed memory in this process, up to 2 GiB, inside the context; give it back after it.
 
-    Yields whether it does: another C library, an allocator loaded in glibc's place, and what the
-    user set by glibc's own variables are left as they are.
+    Yields whether it does: another C library, an allocator loaded in glibc's place, and the
+    user's settings in glibc's own variables are left as they are.
     """
     chosen = any(name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ)
     kept = not chosen and _set(_KEPT)

@@ -41,7 +41,7 @@ class AveragedWeights:
 
     @torch.no_grad()
     def update(self, found_inf: Tensor | None = None) -> None:
-        """After each step of the optimizer; a skipped one (``found_inf`` not 0) moves nothing.
+        """Average after a step of the optimizer; a skipped one (``found_inf`` not 0) moves nothing.
 
         Nothing here waits for the device.
         """
@@ -66,7 +66,7 @@ class AveragedWeights:
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
-        """Inside, the parameters hold the averages; their own values come back on leaving.
+        """Hold the averages in the parameters inside the context; restore their own values after.
 
         Values are copied, so that the parameters keep their addresses; one copy of them is held.
         """
@@ -80,12 +80,12 @@ class AveragedWeights:
                 torch._foreach_copy_(list(self._parameters), own)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Averages by parameter name (not copied), and ``num_updates``."""
+        """Return the averages by parameter name (not copied), and ``num_updates``."""
         return {**dict(zip(self._names, self._averages, strict=True)), _COUNT: self._num_updates}
 
     @torch.no_grad()
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
-        """The inverse of ``state_dict``; raises CheckpointError where names or shapes differ."""
+        """Restore the result of ``state_dict``; raise CheckpointError if names or shapes differ."""
         own = self.state_dict()
         if own.keys() != tensors.keys():
             names = ", ".join(sorted(own.keys() ^ tensors.keys())[:3])

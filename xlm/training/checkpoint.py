@@ -3,14 +3,14 @@
     step-00001234/          committed by one rename; before that .step-00001234.tmp-PID/
       model.safetensors     tensors, one file per name given to ``save``
       optimizer.safetensors
-      state.json            everything that is no tensor
+      state.json            everything that is not a tensor
       config.yaml           texts
       tokenizer/            directories
       manifest.json         format version, size and SHA-256 of every file; written last
     best.json               names the step that was best (see ``retention``)
 
 No tensor format notices a flipped bit; the manifest does. The layout is final: later versions add
-files, they never change what is there.
+files, they never change existing ones.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Loaded:
     """Every file of the checkpoint, relative, with "/"."""
 
     def tensors(self, name: str, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-        """The tensors saved under ``name``; raises CheckpointError if there are none."""
+        """Return the tensors saved under ``name``; raise CheckpointError if there are none."""
         path = self._file(f"{name}.safetensors")
         try:
             return load_file(path, device=str(device))
@@ -71,11 +71,11 @@ class Loaded:
         return f"{name}.safetensors" in self.files
 
     def text(self, name: str) -> str:
-        """The text saved under ``name`` (a file name such as ``config.yaml``)."""
+        """Return the text saved under ``name`` (a file name such as ``config.yaml``)."""
         return self._file(name).read_text(encoding="utf-8")
 
     def directory(self, name: str) -> Path:
-        """The directory saved under ``name``; raises CheckpointError if there is none."""
+        """Return the directory saved under ``name``; raise CheckpointError if there is none."""
         if not any(file.startswith(f"{name}/") for file in self.files):
             raise CheckpointError(f"{self.path}: has no folder {name}; it holds {self._listing()}")
         return self.path / name
@@ -100,7 +100,7 @@ class Latest:
 
 
 def step_name(step: int | None) -> str:
-    """The name of a step's directory; of no step: a name that none has."""
+    """Return the name of a step's directory; for None a name that no step has."""
     return "" if step is None else f"step-{step:08d}"
 
 
@@ -169,7 +169,7 @@ def _write_files(
 
 
 def _own_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """On the CPU, contiguous, no two in one storage (tied weights are written twice)."""
+    """Return tensors on the CPU, contiguous, in storages of their own (tied weights twice)."""
     seen: set[int] = set()
     own = {}
     for name, tensor in tensors.items():
@@ -230,7 +230,7 @@ def load(path: Path | str) -> Loaded:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint directory; raises as :func:`load`."""
+    """Read the manifest of a checkpoint directory; raise as :func:`load` does."""
     where = path / MANIFEST
     try:
         manifest = json.loads(where.read_bytes())
@@ -269,7 +269,7 @@ def _check_name(where: Path, name: str) -> None:
 
 
 def verify(path: Path, manifest: Mapping[str, Any], *, hashes: bool) -> None:
-    """Every file against the manifest: a plain file inside, of its size, and of its hash."""
+    """Check every file against the manifest: a plain file inside, of its size, and of its hash."""
     root = os.path.realpath(path)
     for name, entry in manifest["files"].items():
         file = path / name
@@ -293,7 +293,7 @@ def verify(path: Path, manifest: Mapping[str, Any], *, hashes: bool) -> None:
 
 
 def latest(folder: Path | str) -> Latest:
-    """The newest checkpoint below ``folder`` that verifies, and what was passed over on the way.
+    """Return the newest checkpoint below ``folder`` that verifies, and those passed over before it.
 
     Raises NewerFormatError rather than go back behind a checkpoint of a later version.
     """
@@ -320,7 +320,7 @@ def candidates(folder: Path) -> Iterable[tuple[int, bool, Path]]:
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:
-    """SHA-256 of the manifest without its digest, so that no bit of it can change unseen."""
+    """Return SHA-256 of the manifest without its digest, so that no bit can change unseen."""
     content = {key: value for key, value in manifest.items() if key != "digest"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

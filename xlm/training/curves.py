@@ -14,7 +14,7 @@ from xlm.languages import LanguagePair
 from xlm.training.journal import numbers, read_metrics
 
 ENDINGS = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".eps", ".ps", ".webp", ".tif", ".tiff")
-"""Of pictures that matplotlib writes."""
+"""Endings of pictures that matplotlib writes."""
 LANGUAGE_COLORS = (
     "#1f77b4", "#d62728", "#2ca02c", "#ff7f0e", "#9467bd", "#17becf", "#e377c2", "#8c564b",
     "#bcbd22",

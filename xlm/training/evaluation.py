@@ -24,7 +24,7 @@ def evaluate(
     precision: str = "fp32",
     most_batches: int | None = None,
 ) -> dict[str, dict[str, float]]:
-    """The figures of every stream, by stream id (``objective/lang``).
+    """Return the figures of every stream, by stream id (``objective/lang``).
 
     ``streams`` maps an objective's name to its held-out streams. The learner is put in evaluation
     mode and back. Masks are fixed by ``seed``. ``most_batches`` ends each pass early: a trial.
@@ -55,7 +55,7 @@ def _pass(
     seed: int,
     most_batches: int | None,
 ) -> tuple[Scores, dict[int, Any]]:
-    """The sums over one stream and the predictions by row, alike on every rank.
+    """Return the sums over one stream and the predictions by row, alike on every rank.
 
     Every rank runs as many batches; the last may not be counted.
     """

@@ -66,12 +66,12 @@ def model_languages(
     *,
     table: bool,
 ) -> dict[str, int]:
-    """The id of each language of a model that starts from ``sources`` and trains on ``data``.
+    """Return each language's id in a model that starts from ``sources`` and trains on ``data``.
 
     The first source's languages keep their ids, also those that the data has not; then come those
-    of a second source, then the data's own where ``new_languages`` lets them in. Where no source
-    has a ``table`` of languages, or the model none, it is the data's. Raises ConfigError naming the
-    languages that no source knows.
+    of a second source, then the data's own if ``new_languages`` allows them. If no source has a
+    ``table`` of languages, or the model has none, the ids are the data's. Raises ConfigError naming
+    the languages that no source knows.
     """
     having = [source for source in sources if source.has_languages]
     if not table or not having or settings.only == "embeddings":
@@ -102,9 +102,9 @@ def initialize(
 ) -> InitializationReport:
     """Fill the learner in place and return what became of each tensor.
 
-    ``tokenizer`` and ``languages`` are the learner's. Nothing is changed where it raises:
-    ConfigError for a source that does not fit (unless ``partial``), for another vocabulary (unless
-    it is to be extended), for a language that is not known.
+    ``tokenizer`` and ``languages`` are the learner's. Nothing is changed if it raises: ConfigError
+    for a source that does not fit (unless ``partial``), for another vocabulary (unless it is to be
+    extended), for a language that is not known.
     """
     report = InitializationReport()
     if settings.only == "nothing":
@@ -181,7 +181,7 @@ class _Filling:
         self._config = model.config
 
     def fill(self) -> None:
-        """Decide for each tensor; raises ConfigError as ``initialize`` does."""
+        """Decide for each tensor; raise ConfigError as ``initialize`` does."""
         vocabulary = self._vocabulary()
         if self.settings.only == "all":
             self._compare_settings()
@@ -201,7 +201,7 @@ class _Filling:
             )
 
     def account(self, report: InitializationReport, values: dict[str, Tensor]) -> None:
-        """Add what was decided to the report of the whole model."""
+        """Add the decisions to the report of the whole model."""
         here = f"model.{self.side}."
         values.update({here + name: value for name, value in self.values.items()})
         report.copied.update({here + name: there for name, there in self.copied.items()})
@@ -221,7 +221,7 @@ class _Filling:
     def _one(self, name: str, own: Tensor, vocabulary: VocabularyMap | None) -> None:
         origin = name
         if name == "output_weight" and name not in self.theirs:
-            origin = "words.weight"  # where the two are tied, that is the output matrix
+            origin = "words.weight"  # if the two are tied, that is the output matrix
         if self.settings.only == "embeddings" and name not in ("words.weight", "output_weight"):
             self.left[name] = "initialize.only is embeddings"
             return
@@ -243,7 +243,7 @@ class _Filling:
         self.taken.add(f"{self.there}.{origin}")
 
     def _missing(self, name: str, own: Tensor) -> None:
-        """A tensor that the source has not."""
+        """Decide for a tensor that the source does not have."""
         if ".cross_attention" in name and self.there == "encoder":
             self.left[name] = "cross-attention, which the encoder of the source has not"
         elif name == "languages.weight" and self.settings.new_languages != "refuse":
@@ -281,7 +281,7 @@ class _Filling:
         return carried
 
     def _languages(self, own: Tensor, table: Tensor) -> Tensor:
-        """Rows by name; those of new languages as ``new_languages`` says."""
+        """Fill rows by language name; those of new languages as ``new_languages`` says."""
         there = self.pretrained.languages
         new = [name for name in self.languages if name not in there]
         rule = self.settings.new_languages
@@ -302,7 +302,7 @@ class _Filling:
         return rows
 
     def _positions(self, own: Tensor, table: Tensor) -> Tensor:
-        """The first rows of a longer table; of a shorter one all, where ``partial`` lets them."""
+        """Take the first rows of a longer table; all of a shorter one, if ``partial`` is set."""
         if len(table) > len(own):
             self.notes.append(f"positions: the first {len(own)} of the source's {len(table)} rows")
             return table[: len(own)]
@@ -319,7 +319,7 @@ def _take_heads(
     report: InitializationReport,
     values: dict[str, Tensor],
 ) -> None:
-    """Heads whose names and shapes are equal; the others are new, but for a transform.
+    """Take heads whose names and shapes are equal; the others are new, except a transform.
 
     A transform before a new classifier starts as the source's before its output, as in
     transformers' ModernBERT.

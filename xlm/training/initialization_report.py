@@ -22,7 +22,7 @@ class InitializationReport:
     """Changes beyond copying: rows cut, averaged or added."""
 
     def lines(self) -> list[str]:
-        """The account in lines; tensors with the same reason share one."""
+        """Return the account in lines; tensors with the same reason share one."""
         lines = [f"initialized {len(self.copied)} tensors", *self.notes]
         for what, tensors in (("initialization kept", self.left), ("not used", self.unused)):
             reasons: dict[str, list[str]] = {}
@@ -34,7 +34,7 @@ class InitializationReport:
 
 
 def _short(names: Sequence[str]) -> list[str]:
-    """Names of tensors; those that differ in their layer alone as one, ``layers.0-3.norm``."""
+    """Shorten names of tensors; those that differ only in their layer to ``layers.0-3.norm``."""
     layers: dict[str, list[int]] = {}
     for name in names:
         found = re.search(r"layers\.(\d+)\.", name)
@@ -47,7 +47,7 @@ def _short(names: Sequence[str]) -> list[str]:
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """``0-3,5`` of 0, 1, 2, 3 and 5."""
+    """Return ``0-3,5`` for 0, 1, 2, 3 and 5."""
     parts: list[list[int]] = []
     for number in sorted(numbers):
         if parts and number == parts[-1][-1] + 1:

@@ -46,7 +46,7 @@ class _Lines:
             _log.warning("%s: is written again, with the lines that had waited", self._path)
 
     def _write(self) -> OSError | None:
-        """Write what waits, all or nothing; return the error if there is one."""
+        """Write the waiting lines, all or nothing; return the error if there is one."""
         size = os.fstat(self._file.fileno()).st_size
         left = memoryview(b"".join(self._waiting))
         try:
@@ -130,7 +130,7 @@ class Journal:
                 )
 
     def say(self, line: str) -> None:
-        """One line for the person who watches: above the bar, or to the logger "xlm"."""
+        """Log one line for the person who watches: above the bar, or to the logger "xlm"."""
         if self._bar is not None:
             self._bar.write(line, file=sys.stderr)
         elif self._file is not None:
@@ -166,7 +166,7 @@ SHOWN = (
 
 
 def short(figures: Mapping[str, float], before: Mapping[str, float] | None = None) -> str:
-    """The chief figures of one stream in a line; of both evaluations where ``before`` is given."""
+    """Return a stream's chief figures in a line; of both evaluations if ``before`` is given."""
     parts = []
     for name in (name for name in figures if name in SHOWN):
         form = ".1%" if name == "accuracy" else ".4g"
@@ -176,7 +176,7 @@ def short(figures: Mapping[str, float], before: Mapping[str, float] | None = Non
 
 
 def read_metrics(path: Path | str) -> list[dict[str, Any]]:
-    """The lines of a ``metrics.jsonl``; raises DataError with file and line for a damaged one."""
+    """Read the lines of a ``metrics.jsonl``; raise DataError with the place of a damaged one."""
     try:
         lines = Path(path).read_bytes().splitlines()
     except OSError as error:
@@ -237,7 +237,7 @@ def _parse(path: Path | str, number: int, line: bytes) -> dict[str, Any]:
 
 
 def numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Every number below ``values``, under its path joined by "/"."""
+    """Yield every number below ``values``, under its path joined by "/"."""
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from numbers(value, f"{prefix}{name}/")

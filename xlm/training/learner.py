@@ -35,7 +35,7 @@ class Learner(nn.Module):
         self.heads = nn.ModuleDict({name: head for name, head in heads.items() if head is not None})
 
     def forward(self, name: str, batch: Batch) -> Loss:
-        """The summed loss of objective ``name`` over ``batch``."""
+        """Return the summed loss of objective ``name`` over ``batch``."""
         head = self.heads[name] if name in self.heads else None
         return self.objectives[name].loss(self.model, head, batch)
 

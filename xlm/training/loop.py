@@ -274,8 +274,8 @@ def _backward(
 def _seed_default_generators(device: torch.device, seed: int) -> None:
     """Key torch's own generators, which dropout draws from, like everything random.
 
-    As ``torch.manual_seed``, which also formats a stack trace for devices that are not in use: 0.7
-    ms a call.
+    ``torch.manual_seed`` does the same, but also formats a stack trace for devices that are not in
+    use: 0.7 ms a call.
     """
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":

@@ -22,7 +22,7 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """The context that the forward pass runs in; fp32 (and so float64 in tests): none.
+    """Return the context of the forward pass; for fp32 (and so float64 in tests) an empty one.
 
     Raises ConfigError for an unknown precision.
     """
@@ -59,7 +59,7 @@ class LossScaler:
         """Number of skipped updates, int64 scalar on the device."""
 
     def scale(self, loss: Tensor) -> Tensor:
-        """The loss (a scalar) to run backward from, in float32 or wider."""
+        """Return the loss (a scalar) to run backward from, in float32 or wider."""
         return loss * self._scale
 
     def unscale_(self, parameters: Iterable[Tensor], found_inf: Tensor | None = None) -> Tensor:
@@ -81,7 +81,7 @@ class LossScaler:
         return found_inf
 
     def update(self, found_inf: Tensor) -> None:
-        """After each update, skipped (``found_inf`` not 0) or not."""
+        """Update the scale after each step, skipped (``found_inf`` not 0) or not."""
         found = found_inf.ne(0)
         torch._amp_update_scale_(
             self._scale,
@@ -94,12 +94,12 @@ class LossScaler:
         self.skipped += found
 
     def state_dict(self) -> dict[str, float]:
-        """Plain numbers (waits for the device)."""
+        """Return plain numbers (waits for the device)."""
         scale, good, skipped = float(self._scale), int(self._good), int(self.skipped)
         return {"scale": scale, "good_updates": good, "skipped": skipped}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """The inverse of ``state_dict``; raises CheckpointError where a number is missing."""
+        """Restore the result of ``state_dict``; raise CheckpointError if a number is missing."""
         missing = sorted({"scale", "good_updates", "skipped"} - set(state))
         if missing:
             raise CheckpointError(

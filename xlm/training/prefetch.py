@@ -64,7 +64,7 @@ class Prefetcher:
         self._thread.start()
 
     def next(self) -> Step:
-        """The next step; raises what the background thread raised."""
+        """Return the next step; raise the background thread's error."""
         item = self._steps.get()
         if isinstance(item, BaseException):
             raise item

@@ -17,7 +17,7 @@ CHECKPOINTS = "checkpoints"
 
 
 def load_weights(learner: Learner, loaded: checkpoint.Loaded, name: str) -> None:
-    """The tensors ``name`` of a checkpoint into the learner, every one of them."""
+    """Load the tensors ``name`` of a checkpoint into the learner, every one of them."""
     tensors = loaded.tensors(name)
     own = learner.state_dict()
     wrong = sorted(set(own) ^ set(tensors)) + [

@@ -1,4 +1,4 @@
-"""Which checkpoints of a run stay: the last ones, and the best."""
+"""The checkpoints of a run that stay: the last ones, and the best."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def note_best(folder: Path | str) -> int | None:
 
 
 def best_step(folder: Path | str) -> int | None:
-    """The step of the best checkpoint; None if none is known to be.
+    """Return the step of the best checkpoint; None if none is known to be.
 
     It is the newest one whose own state says that it was the best when it was saved. ``best.json``
-    is asked only where no state says so: a run that was killed may not have written it. Raises
+    is read only if no state says so: a run that was killed may not have written it. Raises
     CheckpointError if that file is then damaged.
     """
     step, _ = _own_best(Path(folder))
@@ -59,7 +59,7 @@ def best_step(folder: Path | str) -> int | None:
 
 
 def _own_best(folder: Path) -> tuple[int | None, float]:
-    """The step and score of the newest checkpoint that calls itself the best."""
+    """Return the step and score of the newest checkpoint that calls itself the best."""
     for step, _, path in sorted(candidates(folder), reverse=True):
         try:
             verify(path, read_manifest(path), hashes=False)
@@ -72,7 +72,7 @@ def _own_best(folder: Path) -> tuple[int | None, float]:
 
 
 def _noted(folder: Path) -> int | None:
-    """The step that ``best.json`` names; None if there is no such file."""
+    """Return the step that ``best.json`` names; None if there is no such file."""
     path = folder / BEST
     if not path.exists():
         return None
@@ -85,7 +85,7 @@ def _noted(folder: Path) -> int | None:
 
 
 def best(folder: Path | str) -> Loaded | None:
-    """The best checkpoint, verified; None if none is known to be the best."""
+    """Return the best checkpoint, verified; None if none is known to be the best."""
     step = best_step(folder)
     return None if step is None else load(Path(folder) / step_name(step))
 

@@ -21,8 +21,8 @@ class Schedule:
 
     kind: ScheduleKind = "inverse-sqrt"
     """constant; inverse-sqrt (peak_lr x (warmup_steps / step) ^ exponent, as the original XLM);
-    linear (down to final_lr); cosine (with restarts where period is set, as the original XLM);
-    wsd (warm up, stay, and go down linearly during the last decay_steps)."""
+    linear (down to final_lr); cosine (with restarts if period is set, as the original XLM); wsd
+    (warm up, stay, and go down linearly during the last decay_steps)."""
     peak_lr: float = 1e-4
     """The highest learning rate, reached at the end of the warm-up."""
     warmup_steps: int = 4000
@@ -32,7 +32,7 @@ class Schedule:
     exponent: float = 0.5
     """inverse-sqrt: how fast the rate falls after the warm-up."""
     final_lr: float = 0.0
-    """linear, cosine, wsd: where the rate ends (the original's cosine: min_lr, 1e-9)."""
+    """linear, cosine, wsd: the rate at the end (the original's cosine: min_lr, 1e-9)."""
     total_steps: int | None = None
     """linear, wsd, cosine without a period: when it ends. None: the run's number of steps."""
     decay_steps: int = 0
@@ -105,9 +105,9 @@ class Schedule:
         return dataclasses.replace(self, total_steps=num_steps)
 
     def lr(self, step: int) -> float:
-        """The rate of update ``step`` (from 0); after ``total_steps`` it stays where it ended.
+        """Return the rate of update ``step`` (from 0); constant after ``total_steps``.
 
-        Raises ConfigError where ``total_steps`` is needed and was never filled in.
+        Raises ConfigError if ``total_steps`` is needed and was never filled in.
         """
         if step < self.warmup_steps:
             slope = (self.peak_lr - self.warmup_init_lr) / self.warmup_steps

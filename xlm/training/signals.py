@@ -20,11 +20,11 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 @contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
-    """SIGTERM, SIGINT and SIGUSR1 set the event; a second SIGINT ends the program at once.
+    """Set the event on SIGTERM, SIGINT and SIGUSR1; a second SIGINT ends the program at once.
 
     Under torchrun, a Ctrl-C comes twice, from the terminal and from torchrun: a second one within
-    seconds of the first is the same. Elsewhere than in the main thread, where Python allows no
-    handlers, nothing sets the event.
+    seconds of the first is the same. Outside the main thread Python allows no handlers, so nothing
+    sets the event.
     """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():

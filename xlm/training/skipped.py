@@ -32,17 +32,17 @@ class SkippedUpdates:
         self._most_in_a_row = torch.maximum(self._most_in_a_row, self._in_a_row)
 
     def total(self) -> int:
-        """Return how many updates were skipped; waits for the device."""
+        """Return the number of skipped updates; wait for the device."""
         return int(self._total)
 
     def in_a_row(self) -> int:
-        """Return how many of the last updates were skipped without a break; waits."""
+        """Return the number of updates skipped in a row up to the last; wait for the device."""
         return int(self._in_a_row)
 
     def raise_if_stuck(self, step: int, of: str) -> None:
         """Raise TrainingError if ``limit`` updates in a row were skipped since the last call.
 
-        Waits for the device. The message names ``step`` and ``of``, which tells what was trained.
+        Waits for the device. The message names ``step`` and ``of``, the thing that was trained.
         """
         if self._most_in_a_row >= self.limit:
             raise TrainingError(

@@ -28,7 +28,7 @@ SLOW = 0.5
 
 
 def matmul_ceiling(device: torch.device, precision: str) -> float:
-    """FLOP/s of a square matrix product of random numbers, the best of three after a first one."""
+    """Measure FLOP/s of a square product of random matrices, the best of three after a first."""
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     size = SIZE[device.type]
     generator = torch.Generator(device=device).manual_seed(0)
@@ -76,7 +76,7 @@ def _wait(device: torch.device) -> None:
 
 
 def flops(config: ModelConfig, vocab_size: int, objective: Objective, batch: Batch) -> float:
-    """The arithmetic that training on ``batch`` needs."""
+    """Return the arithmetic that training on ``batch`` needs."""
     if batch.source is None:
         config = replace(config, num_decoder_layers=0)
     tokens = max(batch.num_tokens, 1)

@@ -39,12 +39,12 @@ class TrainState:
     """Sums of each rank since the last report, so that a resumed run reports the same."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TrainState:
-        """The inverse of ``to_json``; raises CheckpointError for a name it does not know."""
+        """Restore the result of ``to_json``; raise CheckpointError for a name it does not know."""
         if unknown := sorted(set(values) - {each.name for each in fields(cls)}):
             raise CheckpointError(
                 f"the training state has {', '.join(unknown)}, which this version of xlm does not "

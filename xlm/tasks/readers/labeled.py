@@ -34,12 +34,12 @@ class SentenceRow:
     """One example: a label (or a number, as text) of a sentence or a pair, normalized."""
 
     label: str
-    """Empty where labels were not asked for."""
+    """Empty if labels were not asked for."""
     first: str
     second: str | None
     """None for a single sentence."""
     language: str
-    """Empty where neither the file nor the caller says."""
+    """Empty if neither the file nor the caller names it."""
     place: str
     """``file:line``."""
 
@@ -69,7 +69,7 @@ class Columns:
             raise ConfigError(f"columns {self.asked(True)}: expected all names or all numbers")
 
     def asked(self, labeled: bool) -> list[Column]:
-        """The columns that are read."""
+        """Return the columns that are read."""
         label = [self.label] if labeled else []
         language = [] if self.language is None else [self.language]
         return [*label, *self.first, *self.second, *language]
@@ -181,7 +181,7 @@ def _row(
 def _cells(
     source: str, columns: Columns, asked: Sequence[Column], report: ReadReport
 ) -> Iterator[tuple[str, dict[Column, str]]]:
-    """Each row's place and the cells that are asked for."""
+    """Yield each row's place and the cells that are asked for."""
     if source.startswith(DATASETS):
         name, settings = parse_dataset(source)
         for number, row in enumerate(files.dataset_rows(name, **settings), 1):

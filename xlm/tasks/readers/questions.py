@@ -41,7 +41,7 @@ class Question:
     context: str
     """The paragraph as the file has it."""
     answers: tuple[GoldAnswer, ...]
-    """Empty where the text has no answer (v2.0), or answers were not asked for."""
+    """Empty if the text has no answer (v2.0), or answers were not asked for."""
     title: str
     language: str
     place: str
@@ -69,14 +69,14 @@ def read_questions(
     misplaced: str = "error",
     report: ReadReport | None = None,
 ) -> Iterator[Question]:
-    """The questions of a SQuAD JSON file, or of a ``datasets:`` source with SQuAD's columns.
+    """Read the questions of a SQuAD JSON file, or of a ``datasets:`` source with SQuAD's columns.
 
     ``articles`` keeps the questions of those titles. ``labeled=False`` reads files whose questions
-    come without answers. An answer that does not stand where the file says is a DataError or, with
+    come without answers. An answer that is not at its place in the file is a DataError or, with
     ``misplaced="drop"``, the question is dropped and counted in ``report``. Raises ConfigError for
-    another ``misplaced`` and for titles that the file has not; DataError, naming file, line and
-    question, for JSON that is none or has not SQuAD's shape, a question without answers that is not
-    marked ``is_impossible``, an id that comes twice, and a file without questions.
+    another ``misplaced`` and for titles that the file does not have; DataError, naming file, line
+    and question, for invalid JSON or JSON without SQuAD's shape, a question without answers that is
+    not marked ``is_impossible``, an id that comes twice, and a file without questions.
     """
     if misplaced not in ("error", "drop"):
         raise ConfigError(f"misplaced={misplaced!r}: expected 'error' or 'drop'")
@@ -184,7 +184,7 @@ def _file_questions(path: str) -> Iterator[_Found]:
 
 
 def _lines_of_ids(text: str) -> dict[str, int]:
-    """The line of each id, the last where it comes twice: JSON does not say where a value stood."""
+    """Return the line of each id, the last of one that comes twice: JSON does not record lines."""
     lines: dict[str, int] = {}
     line, cursor = 1, 0
     for match in _ID.finditer(text):
@@ -195,7 +195,7 @@ def _lines_of_ids(text: str) -> dict[str, int]:
 
 
 def _answers(value: Any, place: str) -> Sequence[Mapping[str, Any]]:
-    """SQuAD's list of objects; ``datasets`` has an object of lists."""
+    """Return SQuAD's list of objects; ``datasets`` has an object of lists."""
     if isinstance(value, Mapping) and {"text", "answer_start"} <= set(value):
         texts, starts = value["text"], value["answer_start"]
         if isinstance(texts, list) and isinstance(starts, list) and len(texts) == len(starts):

@@ -68,12 +68,12 @@ def read_tagged(
 ) -> Iterator[TaggedSentence]:
     """Yield the tagged sentences of a file, or of ``datasets:NAME?words=tokens&tags=ner_tags``.
 
-    ``tsv``: a word, a tab, its tag. ``conll``: columns parted by tabs, or else by white space, of
-    which ``word_column`` and ``tag_column`` (from 0, or from -1 backwards) are taken; lines
-    ``-DOCSTART-`` and comments (lines with ``#`` before a sentence that hold no word with a
-    tag) are dropped, and counted in ``report``. ``wikiann``: ``language:word``, a tab, a
-    tag; with ``language`` any other is an error. ``conllu``: see ``read_trees``; the tags are the
-    universal parts of speech. Blank lines part sentences. Raises ConfigError for another format;
+    ``tsv``: a word, a tab, its tag. ``conll``: columns separated by tabs, or else by white space,
+    of which ``word_column`` and ``tag_column`` (from 0, or from -1 backwards) are taken; lines
+    ``-DOCSTART-`` and comments (lines with ``#`` before a sentence that hold no word with a tag)
+    are dropped, and counted in ``report``. ``wikiann``: ``language:word``, a tab, a tag; with
+    ``language`` any other is an error. ``conllu``: see ``read_trees``; the tags are the universal
+    parts of speech. Blank lines separate sentences. Raises ConfigError for another format;
     DataError, with file and line, for a line of another width than the first, a word or tag that is
     empty, and a file without a sentence.
     """
@@ -113,13 +113,13 @@ def read_tagged(
 def read_trees(
     source: str, *, language: str = "", report: ReadReport | None = None
 ) -> Iterator[ParsedSentence]:
-    """The trees of a CoNLL-U file, or of a data set with tokens, upos, head and deprel.
+    """Yield the trees of a CoNLL-U file, or of a data set with tokens, upos, head and deprel.
 
     Words are the syntactic ones: lines of multiword tokens (``3-4``) and of empty nodes (``8.1``)
     are skipped, as are comments. Relations keep their subtypes. Raises DataError, with file and
-    line, for a line that has not ten columns, an id out of turn, a head that is no word of the
-    sentence, a word without a part of speech or relation, heads that go round in a circle, a number
-    of roots other than one, and a file without a sentence.
+    line, for a line without ten columns, an id out of turn, a head that is not a word of the
+    sentence, a word without a part of speech or relation, heads that form a circle, a number of
+    roots other than one, and a file without a sentence.
     """
     source, report = str(source), ReadReport() if report is None else report
     if source.startswith(DATASETS):
@@ -197,7 +197,7 @@ def _check_tree(heads: Sequence[int], places: Sequence[str]) -> None:
 
 
 def _blocks(source: str, report: ReadReport, *, comments: bool) -> Iterator[list[_Line]]:
-    """The filled lines between blank ones."""
+    """Yield the filled lines between blank ones."""
     block: list[_Line] = []
     num = 0
     for line in decode_lines(source):
@@ -260,7 +260,7 @@ def _split(line: _Line, format: str) -> list[str]:
 
 
 def _strip_language(rows: Sequence[list[str]], block: Sequence[_Line], language: str) -> str:
-    """Parts ``en:word`` in place; the language that all words share."""
+    """Split ``en:word`` in place; return the language that all words share."""
     for row, line in zip(rows, block, strict=True):
         found, colon, row[0] = row[0].partition(":")
         if not colon or not found:

@@ -73,10 +73,10 @@ class Parallel:
         """Join the processes of torchrun's environment; without one this process is alone.
 
         ``device`` is "cpu", "cuda" or "auto" (cuda if there is one). ``tf32`` allows products of
-        float32 at 10 bits on GPUs; ``deterministic`` makes torch refuse or replace what is not.
-        A rank that others wait for longer than ``timeout_seconds`` ends them; see ``watched`` for
-        a shorter time. Raises ConfigError
-        for a device that is not there or an environment that is incomplete.
+        float32 at 10 bits on GPUs; ``deterministic`` makes torch refuse or replace operations that
+        are not deterministic. A rank that others wait for longer than ``timeout_seconds`` ends
+        them; see ``watched`` for a shorter time. Raises ConfigError for a device that is missing or
+        an incomplete environment.
         """
         present = [name for name in _VARIABLES if name in os.environ]
         launched = "RANK" in present or "WORLD_SIZE" in present
@@ -166,12 +166,12 @@ class Parallel:
                 )
 
     def mark(self) -> None:
-        """Say that this rank comes to a place that every rank passes; see ``watchdog``."""
+        """Record that this rank comes to a place that every rank passes; see ``watchdog``."""
         if self.watchdog is not None:
             self.watchdog.mark()
 
     def beat(self) -> None:
-        """Say that this rank works, where the others may wait for it."""
+        """Record that this rank works while the others may wait for it."""
         if self.watchdog is not None:
             self.watchdog.beat()
 

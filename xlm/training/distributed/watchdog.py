@@ -3,8 +3,8 @@
     main thread --marks, beats--> watchdog --each second--> store of the launcher <-- other ranks
 
 A mark is passed by every rank, in the same order: entering an exchange, a forward or a backward
-pass. So the rank with the fewest marks is the one that did not come. A beat says that a rank works
-where the others wait, as when it saves.
+pass. So the rank with the fewest marks is the one that did not come. A beat shows that a rank works
+while the others wait, as when it saves.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from torch._C._distributed_c10d import PrefixStore, TCPStore
 STARTING_SECONDS = 1800.0
 """The limit outside of training, when one rank may read or write for long."""
 GRACE_SECONDS = 3.0
-"""How long the ranks have to write their stacks before the first of them ends."""
+"""Time that the ranks have to write their stacks before the first of them ends."""
 _starts = itertools.count()
 
 
@@ -61,7 +61,7 @@ class Watchdog:
 
     @classmethod
     def start(cls, rank: int, world: int) -> Watchdog | None:
-        """Return the watchdog of a rank that was launched; None if there is no store to talk by."""
+        """Return the watchdog of a rank that was launched; None if it has no store."""
         prefix = f"xlm/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{next(_starts)}"
         try:
             store: Any = PrefixStore(
@@ -77,11 +77,11 @@ class Watchdog:
         return cls(rank, world, store, os.getppid() if by_torchrun else None)
 
     def mark(self) -> None:
-        """Say that this rank comes to a place that every rank passes."""
+        """Record that this rank comes to a place that every rank passes."""
         self._marks += 1
 
     def beat(self) -> None:
-        """Say that this rank works, where others may wait for it."""
+        """Record that this rank works while others may wait for it."""
         self._beats += 1
 
     @contextmanager
