@@ -21,11 +21,11 @@ from xlm.text.tokenizers.tokenizer import Ids, Tokenizer, Wrapped
 CELLS = 2000
 """Tokens of a batch, padding included."""
 NO_HEAD = "no head"
-"""In a model's ``extra``: it came without an output onto the vocabulary, and leaves without one."""
+"""Key of ``extra`` for a model without an output onto the vocabulary; its exports have none."""
 OBJECTIVES = "objectives"
-"""In a model's ``extra``: the names of the classes by which a run trained it."""
+"""Key of ``extra`` for the names of the objectives' classes that trained the model."""
 CAUSAL = "causal"
-"""In the ``extra`` of an imported model: whether it was trained to predict the next token."""
+"""Key of an imported model's ``extra``: True if it was trained to predict the next token."""
 
 Kind = Literal["masked", "causal", "translator"]
 

@@ -92,8 +92,8 @@ class ModelConfig:
     """Tokens in sight of each in a local layer, half on either side (null: the preset's, else every
     layer sees whole rows; ModernBERT, Warner et al. 2024: 128). Distances are those in the row."""
     global_every: Filled[int] = _UNSET
-    """With a window: every so many layers, the first among them, see whole rows (ModernBERT: 3);
-    1 is a preset's shape without its window (null: the preset's, else 1)."""
+    """Distance between layers that see whole rows, the first among them, with a window (ModernBERT:
+    3); 1 is a preset's shape without its window (null: the preset's, else 1)."""
     local_rotary_base: float | None = None
     """Base of local layers (null: the preset's, else rotary_base; ModernBERT has 10,000 there,
     160,000 elsewhere)."""

@@ -48,11 +48,11 @@ class Writing:
     sample: bool = False
     """Draw each subword instead of taking the likeliest."""
     temperature: float = 1.0
-    """With sample: what logits are divided by; below 1 likely subwords are favored."""
+    """Divisor of logits, with sample; below 1 likely subwords are favored."""
     top_k: int = 0
-    """With sample: draw among so many most probable subwords (0: all)."""
+    """Number of most probable subwords to draw from, with sample (0: all)."""
     top_p: float = 1.0
-    """With sample: draw among the fewest most probable subwords that have this share together
+    """Share of the fewest most probable subwords to draw from together, with sample
     (nucleus sampling, Holtzman et al. 2020)."""
     repetition_penalty: float = 1.0
     """Above 1: make subwords of the text so far less likely, logits above 0 divided, those below

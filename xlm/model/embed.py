@@ -33,7 +33,7 @@ from xlm.text.line_jobs import check_lines
 from xlm.text.tokenizers.tokenizer import Wrapped
 
 EMBEDDING = "embedding"
-"""In a model's ``extra``: how it makes vectors, if it came from sentence-transformers."""
+"""Key of ``extra`` for the settings of vectors of a model from sentence-transformers."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,7 @@ class Generation:
     sample: bool = False
     """Draw each token instead of taking the likeliest."""
     temperature: float = 1.0
-    """With sample: what logits are divided by; below 1 likely tokens are favored."""
+    """Divisor of logits, with sample; below 1 likely tokens are favored."""
     ratio: float = 1.5
     """A row is closed at ratio x the source's tokens + extra, end symbols counted in both."""
     extra: int = 10

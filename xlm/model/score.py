@@ -203,7 +203,7 @@ def check_scoring(model: Askable, settings: Scoring, *, given_sources: bool) -> 
 
 
 class _Cutter:
-    """Cuts a line into the windows that are read; raises ConfigError for pairs that do not fit."""
+    """A cutter of lines into windows to read; raises ConfigError for pairs that do not fit."""
 
     def __init__(
         self, model: Askable, kind: Kind, ends: bool, layout: str | None, place: str
@@ -271,7 +271,7 @@ Scored = Iterator[tuple[int, Nats]]
 
 
 class _Masked:
-    """Reads each row once for each token that is scored, or for every ``folds``-th of them."""
+    """A reader of each row, once per scored token or ``folds`` times at most."""
 
     def __init__(self, folds: int | None) -> None:
         self.folds = folds
@@ -302,7 +302,7 @@ class _Masked:
 
 
 class _Causal:
-    """Reads each row once, all but its last token; of a translator by its decoder."""
+    """A reader of each row once, all but its last token; a translator reads by its decoder."""
 
     def scored(
         self, model: Askable, parts: list[_Part], languages: Languages, tokens: int

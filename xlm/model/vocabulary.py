@@ -25,7 +25,7 @@ STARTS = ("\u2581", "\u0120")
 INSIDE_WORDPIECE, INSIDE_BPE = "##", "@@"
 """First characters of a piece inside of a word (BERT), or its last ones (fastBPE)."""
 UNDECODED = "\ufffd"
-"""In the text of a piece that is a part of a letter's bytes."""
+"""The character that replaces a part of a letter's bytes in the text of a piece."""
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class Reader:
     held_out: HeldOutLines | None = None
     """Held-out lines to look training lines up in; None if there is no held-out text."""
     decisions: dict[str, bytes] = field(default_factory=dict)
-    """For each training source that was surveyed, why each of its lines stays (0) or goes."""
+    """Decision on each line of a surveyed training source: 0 if it stays, else why it goes."""
 
     def lines(
         self, split: str, language: str, *, look: bool = False

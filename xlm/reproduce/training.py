@@ -26,7 +26,7 @@ from xlm.training.checkpoint import Loaded
 from xlm.training.restore import CHECKPOINTS, find_checkpoint
 
 RESULT = "result.json"
-"""In a model's folder once it is trained and measured: the cell is finished."""
+"""File of a model's folder that marks the cell as finished: trained and measured."""
 MODEL = "model"
 Result = dict[str, Any]
 

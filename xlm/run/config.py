@@ -114,7 +114,7 @@ class Run:
     keep_last: int = 2
     """Checkpoints that are kept, beside the best."""
     hang_seconds: int = 300
-    """With several processes: how long one may keep the others waiting before all end, with the
+    """Time that one of several processes may keep the others waiting before all end, with the
     stacks of each and the number of the one that did not come (more if compilation takes long)."""
     restart: bool = False
     """Start again at step 0 if there are checkpoints but none can be read: they and the metrics are

@@ -36,7 +36,7 @@ RULES = ("chosen", "target", "last", "averaged")
 itself, those of the end, and their average."""
 
 Figures = Mapping[str, Mapping[str, float]]
-"""By stream id (``task/lang``) and name."""
+"""Figures by stream id (``task/lang``) and name."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Figures of held-out pairs while a run trains: retrieval, and what a translation beside gives.
+"""Figures of held-out pairs while a run trains: retrieval, and the gain from seeing a translation.
 
 They join the held-out figures under ``watch/en-hi``. Every rank measures them itself, alike, and
 they draw nothing from torch's generators: the weights are the same with and without.

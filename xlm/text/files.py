@@ -42,7 +42,7 @@ def dataset_cells(
             yield cell
     except DataError:
         raise
-    except Exception as error:  # whatever a reader of some format raises is about the data
+    except Exception as error:  # any error of a format's reader is about the data
         raise DataError(f"datasets:{name}: cannot be read: {first_line(error)}") from error
 
 
@@ -80,7 +80,7 @@ def dataset_rows(
                 column: _class_names(cell, classes[column]) if column in classes else cell
                 for column, cell in row.items()
             }
-    except Exception as error:  # whatever a reader of some format raises is about the data
+    except Exception as error:  # any error of a format's reader is about the data
         raise DataError(f"datasets:{name}: cannot be read: {first_line(error)}") from error
 
 

@@ -16,7 +16,7 @@ from typing import IO
 
 _BLOCK = 1 << 18
 _kept: dict[tuple[int, int], _Pipe] | None = None
-"""By device and number of the pipe; None: nothing is kept."""
+"""Pipes by their device and number; None: nothing is kept."""
 
 
 class _Pipe:

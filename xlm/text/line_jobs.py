@@ -64,8 +64,8 @@ class LineCounts:
 
 
 Answer = Callable[[Iterator[Line], int], Rows]
-"""Reads a window of lines, the first of them of that number, to the end; returns what is written of
-them: as texts, one a row, or as bytes."""
+"""A function that reads a window of lines, the first of that number, to the end, and returns its
+output: as texts, one a row, or as bytes."""
 
 
 class LineJob:

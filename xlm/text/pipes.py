@@ -96,6 +96,6 @@ def to_standard_output(lines: Iterable[str]) -> None:
     try:
         for line in lines:
             sys.stdout.buffer.write(line.encode() + b"\n")
-            sys.stdout.buffer.flush()  # whoever feeds lines one by one may wait for it
+            sys.stdout.buffer.flush()  # a program that feeds lines one by one may wait for it
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

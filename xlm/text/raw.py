@@ -24,7 +24,7 @@ else:
 _BUFFER = 1 << 18
 _WINDOW = zstd.DecompressionParameter.window_log_max
 _ANY_WINDOW = {int(_WINDOW): _WINDOW.bounds()[1]}
-"""Reads files of ``zstd --long=31`` too; the default refuses windows above 128 MiB."""
+"""Largest window, to read files of ``zstd --long=31`` too; the default refuses above 128 MiB."""
 COMPRESSED = tuple(containers.COMPRESSIONS)
 """Endings of files that are read compressed."""
 

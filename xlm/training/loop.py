@@ -113,7 +113,7 @@ class _Sums:
     flops: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """Return this rank's sums as plain numbers; waits for the device."""
+        """Return this rank's sums as plain numbers; wait for the device."""
         return {
             "seconds": time.perf_counter() - self.started,
             "waited": self.waited,

@@ -36,7 +36,7 @@ class Step:
 
 
 class Prefetcher:
-    """Yields steps ``first``, ``first + 1``, ... collated ``depth`` ahead; close it when done.
+    """An iterator over steps ``first``, ``first + 1``, ... collated ``depth`` ahead; to be closed.
 
     Collation draws from addressed randomness only: torch's generators are never touched here.
     """

@@ -28,7 +28,7 @@ class GoldAnswer(NamedTuple):
 
     text: str
     start: int
-    """In characters of the paragraph."""
+    """Offset in characters of the paragraph."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ class ParsedSentence:
     upos: tuple[str, ...]
     """Universal parts of speech."""
     heads: tuple[int, ...]
-    """For words 1 to n the number of the head; 0 is the root."""
+    """Number of the head of words 1 to n; 0 is the root."""
     labels: tuple[str, ...]
     """Relations to the head, with their subtypes."""
     language: str

@@ -33,7 +33,7 @@ _LEAVING_SECONDS = 10.0
 """Seconds that a process waits for the threads of its groups to end; they take milliseconds."""
 
 _FAILED_EXCHANGE = re.compile(r"gloo|nccl|connection|socket|timed? ?out|store", re.IGNORECASE)
-"""In the messages of errors that say that another process does not answer."""
+"""Words in the messages of errors caused by another process that does not answer."""
 
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 

@@ -96,7 +96,7 @@ class Watchdog:
             self.mark()
 
     def gone(self, seconds: float = 4.0) -> list[int]:
-        """Return the ranks that have ended or do not answer; waits for them so long."""
+        """Return the ranks that have ended or do not answer; wait ``seconds`` for their answers."""
         if self._store is None:
             return []
         asked = time.monotonic()

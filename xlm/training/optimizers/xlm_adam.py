@@ -42,7 +42,7 @@ class XlmAdam(SkippableOptimizer):
         self._new_histories = itertools.count(1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what ``state_dict`` returned; waits for the device."""
+        """Load the result of ``state_dict``; wait for the device."""
         super().load_state_dict(state_dict)
         self._histories = {p: -int(own["step"]) for p, own in self.state.items() if own}
 
