@@ -274,7 +274,7 @@ def _add_sample(material: Material, most: int) -> None:
 
 
 def _fill_up(material: Material) -> None:
-    """If none were given, take parallel lines from the first pair, and texts from the pairs."""
+    """Take parallel lines from the first pair, and texts from the pairs, if none were given."""
     if material.pairs and not material.parallel:
         pair, own = next(iter(material.pairs.items()))
         material.parallel = {pair.first: own.first, pair.second: own.second}

@@ -88,7 +88,10 @@ class Permutation:
 
 
 def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Finalize by SplitMix64 (Steele, Lea and Flood 2014): every bit affects all others."""
+    """Return words mixed by the finalizer of SplitMix64 (Steele, Lea and Flood 2014).
+
+    Every input bit affects every output bit.
+    """
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return words ^ (words >> np.uint64(31))

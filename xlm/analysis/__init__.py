@@ -1,1 +1,1 @@
-"""Measures of how the languages of a model lie to each other, each beside its nulls."""
+"""Measures of how the languages of a model relate to each other, each beside its nulls."""

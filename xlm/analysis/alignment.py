@@ -1,7 +1,7 @@
 """Word alignment by states, and its scores against gold links.
 
 Pieces are linked by the cosine of their states, with the methods of SimAlign (Jalili Sabet et al.
-2020); words where a piece of theirs is. Alignment error rate as Och and Ney (2003).
+2020); words are linked if any of their pieces are. Alignment error rate as in Och and Ney (2003).
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ METHODS: tuple[Method, ...] = get_args(Method)
 Links = frozenset[tuple[int, int]]
 Matrix = NDArray[np.floating]
 HALF_FREE = 0.9
-"""Weight in itermax's second round of similarities of pieces of which one is linked already."""
+"""Weight, in itermax's second round, of similarities with a piece that is already linked."""
 
 
 class Gold(NamedTuple):
-    """The links of a pair of sentences, words counted from 0."""
+    """The links of a pair of sentences, with words counted from 0."""
 
     sure: Links
     possible: Links
-    """Those that are sure among them."""
+    """All links, the sure ones included."""
 
 
 def cosines(x: NDArray[np.floating], y: NDArray[np.floating]) -> Matrix:
@@ -65,7 +65,7 @@ def link(similar: Matrix, method: Method = "argmax") -> Links:
         weights = np.zeros(similar.shape)
         weights[free_rows], weights[:, free_columns] = HALF_FREE, HALF_FREE
         weights[np.ix_(free_rows, free_columns)] = 1.0
-        # similarities from 0 to 1, so that what is closed is never the best
+        # similarities from 0 to 1, so that a closed cell is never the best
         first |= _mutual(weights * (similar + 1) / 2) & (weights > 0)
     return frozenset(zip(*map(np.ndarray.tolist, first.nonzero()), strict=True))
 
@@ -102,14 +102,14 @@ def word_links(pieces: Links, first: NDArray[np.int64], second: NDArray[np.int64
 
 
 def diagonal(num_first: int, num_second: int) -> Links:
-    """Return links of words at the same part of both sentences, one for each word of the first."""
+    """Return links of words at the same relative position, one for each first word."""
     if not num_first or not num_second:
         return frozenset()
     return frozenset((i, i * num_second // num_first) for i in range(num_first))
 
 
 def wrong_partners(sizes: Sequence[int]) -> list[int]:
-    """Return for each sentence another of about its size: the next one in the order of sizes."""
+    """Return for each sentence another of similar size: the next one in the order of sizes."""
     order = sorted(range(len(sizes)), key=lambda at: sizes[at])
     found = [0] * len(sizes)
     for at, own in enumerate(order):

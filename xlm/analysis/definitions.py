@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 
 class Definition(NamedTuple):
-    """One analysis in words."""
+    """The definition of one analysis in words."""
 
     text: str
     shown: tuple[str, ...]
-    """The measures that curves and summaries show; the others are in the JSON and the TSV."""
+    """Measures in curves and summaries; the others are only in the JSON and the TSV."""
 
 
 DEFINITIONS: Mapping[str, Definition] = {

@@ -1,6 +1,6 @@
 """Pictures of a report: curves by layer with their nulls, matrices, principal components.
 
-Their text is Latin; sentences are in tables.
+Their text is Latin; sentences appear only in tables.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def matplotlib() -> Any:
         raise ConfigError(
             "pictures need matplotlib, of the extra analysis: pip install 'xlm-pretrain[analysis]'"
         ) from error
-    library.rcParams["svg.hashsalt"] = "xlm"  # the same picture is the same file
+    library.rcParams["svg.hashsalt"] = "xlm"  # the same picture gives the same file
     return pyplot
 
 
@@ -122,7 +122,7 @@ def heat_map(title: str, rows: Sequence[str], columns: Sequence[str], values: An
 
 
 def scatter(title: str, points: Mapping[str, Sequence[tuple[float, float]]]) -> Any:
-    """Return a picture of points, a color for each name; points of equal place are joined."""
+    """Return a picture of points, a color for each name; lines join points of equal index."""
     pyplot = matplotlib()
     figure, axes = pyplot.subplots(figsize=(5.5, 4.5))
     sides = list(points.values())
@@ -138,12 +138,12 @@ def scatter(title: str, points: Mapping[str, Sequence[tuple[float, float]]]) -> 
 
 
 def _latin(text: str) -> str:
-    """Return text for a picture, of letters that its font has."""
+    """Return text for a picture, limited to letters that its font has."""
     return "".join(sign if ord(sign) < 0x250 or sign in "σΔ‖₁" else "?" for sign in text)
 
 
 def save(figure: Any, path: Path) -> str:
-    """Write a picture as PNG and return it as SVG for a page; it is closed then."""
+    """Write a picture as PNG, return it as SVG for a page, and close it."""
     figure.savefig(path, dpi=130, metadata={"Software": None})
     made = io.StringIO()
     figure.savefig(made, format="svg", metadata={"Date": None, "Creator": None})

@@ -1,7 +1,7 @@
 """Geometry of states: anisotropy, IsoScore, and the parts of their scatter.
 
 Anisotropy is the mean cosine of two sentences (Ethayarajh 2019); IsoScore is that of Rudman et al.
-(2022). Separability parts the scatter of k languages × n translated sentences into language,
+(2022). Separability splits the scatter of k languages × n translated sentences into language,
 sentence and rest, which add up.
 """
 
@@ -24,7 +24,7 @@ from xlm.errors import DataError
 def mean_cosine(x: ArrayLike) -> float | None:
     """Return the mean cosine of all pairs of different rows of ``[n, D]``.
 
-    None for fewer than 2 rows. Closed: (‖Σu‖² - n) / (n (n - 1)) over unit rows u.
+    None for fewer than 2 rows. In closed form: (‖Σu‖² - n) / (n (n - 1)) over unit rows u.
     """
     rows = _units(x)
     if len(rows) < 2:
@@ -56,7 +56,7 @@ def effective_rank(x: ArrayLike) -> float | None:
 
 
 def isoscore(x: ArrayLike) -> float | None:
-    """Return the IsoScore of ``[n, D]``: 1 if every dimension is used alike, 0 if only one is."""
+    """Return the IsoScore of ``[n, D]``: 1 if all dimensions are used equally, 0 if only one is."""
     spectrum = covariance_spectrum(x)
     size, norm = len(spectrum), float(np.sqrt((spectrum**2).sum()))
     if size < 2 or norm <= 0:
@@ -68,7 +68,7 @@ def isoscore(x: ArrayLike) -> float | None:
 
 
 def covariance_spectrum(x: ArrayLike) -> NDArray[np.float64]:
-    """Return the eigenvalues of the covariance of ``[n, D]``, falling, ``[D]``; none below 0."""
+    """Return the eigenvalues of the covariance of ``[n, D]``, descending, ``[D]``; none below 0."""
     rows = np.asarray(x, dtype=np.float64)
     rows = rows - rows.mean(0)
     values = np.linalg.eigvalsh(rows.T @ rows / max(1, len(rows) - 1))[::-1]
@@ -84,7 +84,7 @@ def _units(x: ArrayLike) -> NDArray[np.float64]:
 def anisotropy(x: ArrayLike, *, seed: int = 0) -> dict[str, Estimate]:
     """Return the figures of one language's states ``[n, D]`` in one layer.
 
-    The mean cosine has an interval, of each row's mean cosine with the others by the bootstrap.
+    The mean cosine has a bootstrap interval, over each row's mean cosine with the others.
     """
     rows = _units(x)
     num = len(rows)
@@ -104,7 +104,7 @@ def anisotropy(x: ArrayLike, *, seed: int = 0) -> dict[str, Estimate]:
 
 
 class Scatter(NamedTuple):
-    """Parts of the summed squared distance of all states to their mean; the three add up to it."""
+    """Parts of the summed squared distance of all states to their mean, which they add up to."""
 
     language: float
     sentence: float
@@ -112,7 +112,7 @@ class Scatter(NamedTuple):
 
     @property
     def total(self) -> float:
-        """The whole."""
+        """The sum of all parts."""
         return self.language + self.sentence + self.rest
 
 
@@ -131,10 +131,10 @@ def scatter(x: ArrayLike) -> Scatter:
 
 
 def separability(x: ArrayLike, *, seed: int = 0) -> dict[str, Estimate]:
-    """Return the share of the scatter that is language, sentence, and sentence without language.
+    """Return the shares of the scatter for language, sentence, and sentence without language.
 
-    ``x`` ``[k, n, D]``. The null ``permuted`` of the last two lets the sentences of each further
-    language change places.
+    ``x`` ``[k, n, D]``. The null ``permuted`` of the last two permutes the sentences of each
+    language but the first.
     """
     states = np.asarray(x, dtype=np.float64)
     own = scatter(states)
@@ -163,10 +163,10 @@ def separability(x: ArrayLike, *, seed: int = 0) -> dict[str, Estimate]:
 
 
 def label_separation(x: ArrayLike, labels: Sequence[str], *, seed: int = 0) -> dict[str, Estimate]:
-    """Return how far labels part the rows of ``[n, D]``, with permuted labels as the null.
+    """Return how well labels separate the rows of ``[n, D]``, with permuted labels as the null.
 
     ``between``: the share of the scatter between the means of labels; ``neighbor``: the share of
-    rows whose nearest other row, by cosine, has their label.
+    rows whose nearest other row, by cosine, has the same label.
     """
     rows = np.asarray(x, dtype=np.float64)
     rows = rows - rows.mean(0)
@@ -199,7 +199,7 @@ def label_separation(x: ArrayLike, labels: Sequence[str], *, seed: int = 0) -> d
 
 
 def _closest(rows: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the nearest other row of each row, of equal ones the first."""
+    """Return the nearest other row of each row, the first of equal ones."""
     ids = nearest(rows, rows, 2).ids
     own = np.arange(len(rows))
     return np.where(ids[:, 0] == own, ids[:, 1], ids[:, 0])

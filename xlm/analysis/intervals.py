@@ -1,7 +1,7 @@
 """Figures: a value, its 95 % interval, the number of items behind it, and its nulls.
 
 Shares have Wilson's interval, correlations Fisher's, other means the percentile bootstrap over
-sentences. A value that is not defined is None and has a reason.
+sentences. An undefined value is None and has a reason.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from xlm.rng import Part, Random
 Z95 = 1.959963984540054
 """The normal deviate that 2.5 % exceed."""
 NUM_RESAMPLES = 1000
-"""Resamples of a bootstrap."""
+"""Number of resamples of a bootstrap."""
 _CELLS = 1 << 22
-"""Indices that a bootstrap draws at a time."""
+"""Number of indices that a bootstrap draws at a time."""
 
 
 EXACT = ("chance", "commonest", "independent")
-"""Nulls that are known, not measured."""
+"""Nulls that are exact, not measured."""
 
 
 @dataclass(frozen=True)
 class Null:
-    """The worth of a figure if nothing was learned."""
+    """The value of a figure for a model that learned nothing."""
 
     value: float | None
-    """The mean of it if it is drawn many times; None if it is not defined."""
+    """The mean over many draws; None if it is not defined."""
     low: float | None = None
     high: float | None = None
-    """The ends of the range that holds 95 % of it."""
+    """The ends of the range that holds 95 % of the draws."""
     p: float | None = None
     """Share of the permutations whose value is at least the observed one."""
     reason: str = ""
-    """Why there is no value."""
+    """The reason if there is no value."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,15 @@ class Estimate:
     """A figure with its interval and its nulls."""
 
     value: float | None
-    """None if it is not defined; never NaN."""
+    """The value; None if it is not defined, never NaN."""
     low: float | None = None
     high: float | None = None
-    """The ends of its 95 % interval; None if there is none for this kind of figure."""
+    """The ends of its 95 % interval; None if this kind of figure has none."""
     num: int = 0
-    """How many items it is made from."""
+    """Number of items that it is computed from."""
     nulls: Mapping[str, Null] = field(default_factory=dict)
     reason: str = ""
-    """Why there is no value."""
+    """The reason if there is no value."""
 
     def beside(self, **nulls: Null) -> Estimate:
         """Return the same figure with further nulls."""
@@ -69,11 +69,11 @@ class Estimate:
         return Null(self.value, self.low, self.high, reason=self.reason)
 
     def leaves(self, name: str) -> bool | None:
-        """Return whether the figure lies outside its null ``name``; None if that cannot be said.
+        """Return whether the figure lies outside its null ``name``; None if that cannot be decided.
 
-        Of a null that was permuted, p < .05 or a value below its band says so; of another, its
-        range and the interval of the figure share no point. Of two numbers without an interval
-        nothing can be said, unless the null is exact.
+        For a permuted null, p < .05 or a value below its band decides; for another, its range and
+        the interval of the figure must not overlap. Two numbers without an interval decide nothing,
+        unless the null is exact.
         """
         null = self.nulls.get(name)
         if null is None or null.value is None or self.value is None:
@@ -89,7 +89,7 @@ class Estimate:
         return own_low > high or own_high < low
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values for JSON; what is not given is left out, the value never."""
+        """Return plain values for JSON, without missing ones; the value is always there."""
         nulls = {name: _given(vars(null)) for name, null in self.nulls.items()}
         return {**_given({k: v for k, v in vars(self).items() if k != "nulls"}), "nulls": nulls}
 
@@ -104,7 +104,7 @@ def undefined(reason: str, num: int = 0) -> Estimate:
 
 
 def share(hits: float, num: int) -> Estimate:
-    """Return ``hits`` of ``num`` with Wilson's interval; hits that are shared may be fractions."""
+    """Return ``hits`` of ``num`` with Wilson's interval; shared hits may be fractions."""
     if num < 1:
         return undefined("no items")
     low, high = wilson(hits / num, num)
@@ -122,7 +122,8 @@ def wilson(value: float, num: int, z: float = Z95) -> tuple[float, float]:
 def correlation(value: float | None, num: int, *, ranks: bool = False) -> Estimate:
     """Return a correlation over ``num`` items with Fisher's interval.
 
-    ``ranks``: of Spearman's, whose standard error is wider by √(1 + r²/2) (Bonett and Wright 2000).
+    ``ranks``: for Spearman's, whose standard error is wider by √(1 + r²/2) (Bonett and Wright
+    2000).
     """
     if value is None:
         return undefined("one side does not vary", num)
@@ -152,9 +153,9 @@ def mean(values: ArrayLike, *address: Part) -> Estimate:
 
 
 def mean_of_hits(values: ArrayLike, *address: Part) -> Estimate:
-    """Return ``mean`` of values from 0 to 1, with Wilson's interval if all rows are alike.
+    """Return ``mean`` of values from 0 to 1, with Wilson's interval if all rows are equal.
 
-    The bootstrap of rows without a hit would never have met one.
+    The bootstrap over rows without a hit would never draw one.
     """
     own = np.asarray(values, dtype=np.float64)
     found = mean(own, *address)
@@ -168,8 +169,8 @@ def ratio(
 ) -> Estimate:
     """Return a statistic of the column means of ``[n, k]``, with a bootstrap interval over rows.
 
-    ``statistic`` maps column means ``[R, k]`` to ``[R]``; NaN stands for what is not defined.
-    Resamples in which it is not defined have no part in the interval.
+    ``statistic`` maps column means ``[R, k]`` to ``[R]``, with NaN for an undefined value.
+    Resamples in which it is undefined are left out of the interval.
     """
     own = np.asarray(values, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -187,7 +188,7 @@ def resampled_means(
 ) -> NDArray[np.float64]:
     """Return the column means of ``num`` resamples of the rows of ``[n, k]``: ``[num, k]``.
 
-    They are drawn with replacement at ``address``: equal addresses and numbers of rows draw the
+    They are drawn with replacement at ``address``: equal addresses and numbers of rows give the
     same rows.
     """
     size = len(values)
@@ -202,24 +203,24 @@ def resampled_means(
     return found
 
 
-@lru_cache(maxsize=2)  # the figures of a report are of the same rows again and again
+@lru_cache(maxsize=2)  # the figures of a report resample the same rows again and again
 def _weights(size: int, num: int, address: tuple[Part, ...]) -> NDArray[np.float64]:
     return _counts(Random("bootstrap", *address), size, num)
 
 
 def _counts(random: Random, size: int, num: int) -> NDArray[np.float64]:
-    """Return how often each of ``size`` rows is drawn in each of ``num`` resamples."""
+    """Return the number of draws of each of ``size`` rows in each of ``num`` resamples."""
     rows = random.integers(num * size, size).reshape(num, size)
     rows += np.arange(num)[:, None] * size
     return np.bincount(rows.ravel(), minlength=num * size).reshape(num, size).astype(np.float64)
 
 
 def paired(first: ArrayLike, second: ArrayLike, *address: Part) -> Estimate:
-    """Return the mean of ``first`` less ``second`` on the same items ``[n]``, by the bootstrap."""
+    """Return the mean of ``first`` minus ``second`` on the same items ``[n]``, by the bootstrap."""
     return mean(np.asarray(first, np.float64) - np.asarray(second, np.float64), *address)
 
 
 def mean_of(estimates: Sequence[Estimate]) -> float | None:
-    """Return the mean of the values that are defined; None if none is."""
+    """Return the mean of the defined values; None if there are none."""
     values = [own.value for own in estimates if own.value is not None]
     return sum(values) / len(values) if values else None

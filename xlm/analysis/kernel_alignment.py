@@ -2,8 +2,9 @@
 
     ‖Yᵀ X‖²_F / (‖Xᵀ X‖_F ‖Yᵀ Y‖_F)
 
-The centered form of independent rows is near D / (D + n), not 0; the debiased form, by the unbiased
-HSIC of Song et al. (2012), is, and so may be negative. Everything is float64, in blocks of rows.
+The centered form of independent rows is near D / (D + n), not 0; the debiased form, with the
+unbiased HSIC of Song et al. (2012), is near 0, and so may be negative. Everything is float64, in
+blocks of rows.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ Kind = Literal["centered", "debiased", "uncentered"]
 Array = NDArray[np.float64]
 FEWEST_ROWS = 4
 MOST_PERMUTED = 1000
-"""Rows of which the nulls by permutation are made: each needs products of all pairs of rows."""
+"""Number of rows for nulls by permutation, each of which needs products of all pairs of rows."""
 _BLOCK = 4096
 _PRODUCTS = 64
-"""Multiplications that take as long as moving one cell of a matrix."""
+"""Number of multiplications that take as long as moving one cell of a matrix."""
 
 
 class Side:
-    """One set of states ``[n, D]`` with what all its comparisons need; n is 4 or more."""
+    """One set of states ``[n, D]`` with everything that its comparisons need; n is 4 or more."""
 
     def __init__(self, states: ArrayLike, kind: Kind):
         self.states = np.asarray(states)
@@ -51,7 +52,7 @@ class Side:
         """Squared length of each row, ``[n]``."""
 
     def blocks(self, rows: int = _BLOCK) -> Iterator[Array]:
-        """Yield the rows less their mean, in float64, a block at a time."""
+        """Yield the rows minus their mean, in float64, a block at a time."""
         for start in range(0, len(self.states), rows):
             yield self.states[start : start + rows].astype(np.float64) - self.mean
 
@@ -80,7 +81,7 @@ def similarity(x: Side, y: Side) -> float:
     if x.kind != "debiased":
         return trace
     # with rows that sum to 0, the sum of a row of the Gram matrix without its diagonal is
-    # less the row's squared length
+    # minus the row's squared length
     return _unbiased(trace - float(x.lengths @ y.lengths), -x.lengths, -y.lengths)
 
 
@@ -98,7 +99,7 @@ def hsic(x: ArrayLike, y: ArrayLike) -> float:
 
 
 def cka(x: ArrayLike, y: ArrayLike, kind: Kind = "debiased") -> float | None:
-    """Return the alignment of rows ``[n, D]`` and ``[n, E]``; None if one side does not vary.
+    """Return the alignment of rows ``[n, D]`` and ``[n, E]``; None if one side is constant.
 
     ``kind``: centered; debiased, which is never clamped and may be negative; or uncentered, as
     printed in the paper. Raises DataError for fewer than 4 rows or different numbers of them.
@@ -126,7 +127,7 @@ def cka_matrix(
 ) -> NDArray[np.float64]:
     """Return the alignment of every layer of one list with every layer of the other.
 
-    ``[len(xs), len(ys)]``; NaN if one of two layers does not vary. Each layer's own similarity is
+    ``[len(xs), len(ys)]``; NaN if one of two layers is constant. Each layer's own similarity is
     computed once.
     """
     rows, columns = ([Side(own, kind) for own in sides] for sides in (xs, ys))
@@ -144,9 +145,9 @@ def kernel_alignment(
 ) -> dict[str, Estimate]:
     """Return the three kinds of CKA of rows ``[n, D]`` and ``[n, E]``, with their nulls.
 
-    ``permuted``: rows of y change places; ``length``: only with rows of the same ``sizes``
-    (``[n]``, such as the number of pieces). Both are of the debiased kind, and made of the first
-    1,000 rows. ``independent``, of the centered kind, is D / (D + n).
+    ``permuted``: the rows of y are permuted; ``length``: only among rows of the same ``sizes``
+    (``[n]``, such as the number of pieces). Both are of the debiased kind, and computed on the
+    first 1,000 rows. ``independent``, of the centered kind, is D / (D + n).
     """
     found = {}
     for kind in ("debiased", "centered", "uncentered"):
@@ -172,7 +173,7 @@ def _permuted(
     trace = _trace_of_order(one, two)
 
     def value(order: NDArray[np.int64]) -> float | None:
-        # a row of a Gram matrix without its diagonal sums to less its squared length
+        # a row of a Gram matrix without its diagonal sums to minus the row's squared length
         numerator = _unbiased(trace(order), -one.lengths, -two.lengths[order])
         return _normalized(numerator, *own)
 
@@ -186,10 +187,10 @@ def _permuted(
 
 
 def _trace_of_order(one: Side, two: Side) -> Callable[[NDArray[np.int64]], float]:
-    """Return how tr(K L) follows from an order of the second side's rows, without diagonals.
+    """Return a function from an order of the second side's rows to tr(K L), without diagonals.
 
-    By features or by Gram matrices, whichever takes less time: products are faster than rows and
-    columns that change places.
+    It uses features or Gram matrices, whichever takes less time: products are faster than moving
+    rows and columns.
     """
     x, y = (np.concatenate(list(side.blocks())) for side in (one, two))
     if x.shape[1] * y.shape[1] <= _PRODUCTS * len(x):

@@ -1,7 +1,7 @@
-"""Words of two languages: translation by nearest vectors, and similarity against people's scores.
+"""Words of two languages: translation by nearest vectors, and similarity against human scores.
 
-Precision as in MUSE (Lample et al. 2018), but over all entries that are usable, with their share
-said: MUSE drops those with unknown words. Similarity as in Table 5 of the XLM paper.
+Precision as in MUSE (Lample et al. 2018), but over all usable entries, with their share reported:
+MUSE drops those with unknown words. Similarity as in Table 5 of the XLM paper.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from xlm.analysis.states import States
 from xlm.errors import DataError
 
 Lookup = Callable[[Sequence[str]], tuple[States, NDArray[np.bool_]]]
-"""Vectors ``[N, D]`` of words, and which of them have one."""
+"""A function from words to their vectors ``[N, D]``, and which of them have one."""
 
 
 @dataclass(frozen=True)
 class Entries:
-    """The usable part of a dictionary: source words with the places of their translations."""
+    """The usable part of a dictionary: source words with the indices of their translations."""
 
     sources: list[str]
     x: States
@@ -36,7 +36,7 @@ class Entries:
     y: States
     """Vectors of the candidates, ``[M, D]``."""
     gold: list[list[int]]
-    """The candidates that translate each source word, any of which counts."""
+    """The candidates that translate each source word; any of them counts."""
     num_words: int
     """Source words of the dictionary, usable or not."""
 
@@ -46,7 +46,7 @@ class Entries:
         return intervals.share(len(self.sources), self.num_words)
 
     def part(self, rows: Sequence[int]) -> Entries:
-        """Return the entries of some source words, all candidates beside them."""
+        """Return the entries of some source words, with all candidates."""
         return Entries(
             [self.sources[at] for at in rows], self.x[list(rows)], self.candidates, self.y,
             [self.gold[at] for at in rows], len(rows),
@@ -62,7 +62,7 @@ def usable_entries(
     """Return the entries with a vector of the source word and of a translation.
 
     Candidates are the dictionary's targets and the ``common`` words of the target language. Raises
-    DataError, with the coverage, if there is none.
+    DataError, with the coverage, if no entry is usable.
     """
     sources = list(dictionary)
     vectors, known = source(sources)
@@ -101,7 +101,7 @@ def word_translation(entries: Entries, *, seed: int = 0) -> dict[str, Estimate]:
 
 
 def _by_csls(x: Vectors, y: Vectors) -> NDArray[np.int64]:
-    """Return the candidates by 2cos - r: of a row of x, its own neighborhood changes no order."""
+    """Return the candidates by 2cos - r; a row's own neighborhood does not change their order."""
     _, of_y = neighborhoods(x, y, CSLS_NEIGHBORS)
     less = torch.from_numpy(of_y)[None, :]
     return nearest(x, y, max(CUTS), lambda tile, rows: 2 * tile - less).ids
@@ -130,16 +130,16 @@ def _precisions(
 
 
 def _first_hits(ids: NDArray[np.int64], gold: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the place of the first candidate that is right, the largest cut if none is.
+    """Return the position of the first correct candidate, or the largest cutoff if there is none.
 
-    ``ids`` ``[N, k]``, ``gold`` ``[N, g]`` with -1 behind those that have fewer.
+    ``ids`` ``[N, k]``, ``gold`` ``[N, g]``, padded with -1.
     """
     hits = (ids[:, :, None] == gold[:, None, :]).any(2)
     return np.where(hits.any(1), hits.argmax(1), max(CUTS))
 
 
 def orthogonal_map(x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the orthogonal ``W [D, D]`` with the least ‖x W - y‖_F (Schönemann 1966)."""
+    """Return the orthogonal ``W [D, D]`` with the smallest ‖x W - y‖_F (Schönemann 1966)."""
     left, _, right = np.linalg.svd(np.asarray(x, np.float64).T @ np.asarray(y, np.float64))
     return np.asarray(left @ right)
 
@@ -148,8 +148,8 @@ def translation_after_map(entries: Entries, *, seed: int = 0) -> dict[str, Estim
     """Return ``word_translation`` of one half of the entries after a map learned on the other.
 
     The map is the orthogonal one of unit vectors, each source word with each of its translations.
-    Words that share a translation lie in one half; else a map that only knows the translations of
-    its half would find them.
+    Words that share a translation are in the same half; otherwise a map that only knows the
+    translations of its half would find them.
     """
     learned, tested = halves(entries.gold)
     if not learned or not tested:
@@ -165,10 +165,10 @@ def translation_after_map(entries: Entries, *, seed: int = 0) -> dict[str, Estim
 
 
 def halves(gold: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
-    """Return the rows of two halves; rows that share a translation, or share with one that does,
-    lie in one half.
+    """Return the rows of two halves; rows linked by shared translations are in the same half.
 
-    Groups of such rows go to the half that has fewer rows by now.
+    The links may pass through other rows. Each group of linked rows goes to the half that has fewer
+    rows so far.
     """
     group = list(range(len(gold)))
 
@@ -193,10 +193,10 @@ def halves(gold: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
 
 
 def word_pairs(x: States, y: States, *, seed: int = 0) -> dict[str, Estimate]:
-    """Return how near the vectors of paired words lie, ``[N, D]`` each (XLM Table 5).
+    """Return how near the vectors of paired words are, ``[N, D]`` each (XLM Table 5).
 
-    The mean cosine, the mean L2 distance, and that distance over the mean norm of all vectors. The
-    null ``permuted`` pairs the same words at random.
+    Figures are the mean cosine, the mean L2 distance, and that distance over the mean norm of all
+    vectors. The null ``permuted`` pairs the same words at random.
     """
     one, two = np.asarray(x, np.float64), np.asarray(y, np.float64)
     norm = float(np.linalg.norm(np.concatenate([one, two]), axis=1).mean()) if len(one) else 0.0
@@ -222,7 +222,7 @@ def word_pairs(x: States, y: States, *, seed: int = 0) -> dict[str, Estimate]:
 
 
 def _both_sides(observed: float | None, drawn: list[float], larger_is_nearer: bool) -> Null:
-    """Return the null; p counts permutations that lie at least as near as the pairs."""
+    """Return the null; p counts permutations whose pairs are at least as near."""
     null = of_draws(observed, drawn)
     if larger_is_nearer or observed is None or not drawn:
         return null
@@ -233,7 +233,7 @@ def _both_sides(observed: float | None, drawn: list[float], larger_is_nearer: bo
 def similarity(
     x: States, y: States, scores: Sequence[float], *, seed: int = 0
 ) -> dict[str, Estimate]:
-    """Return the correlations of the cosines of pairs ``[N, D]`` with people's scores ``[N]``."""
+    """Return the correlations of the cosines of pairs ``[N, D]`` with human scores ``[N]``."""
     cosines = (unit(x).astype(np.float64) * unit(y)).sum(1)
     gold = np.asarray(scores, np.float64)
     found = {}
@@ -251,7 +251,7 @@ def similarity(
 
 
 def phrase_vectors(lookup: Lookup, phrases: Sequence[str]) -> tuple[States, NDArray[np.bool_]]:
-    """Return the mean of the vectors of each phrase's words ``[N, D]``, and which have them all."""
+    """Return the mean vector of each phrase's words ``[N, D]``, and which phrases have them all."""
     words = sorted({word for phrase in phrases for word in phrase.split()})
     place = {word: at for at, word in enumerate(words)}
     vectors, usable = lookup(words)
@@ -265,7 +265,7 @@ def phrase_vectors(lookup: Lookup, phrases: Sequence[str]) -> tuple[States, NDAr
 
 
 def file_lookup(vectors: Mapping[str, NDArray[np.float32]]) -> Lookup:
-    """Return a lookup of the words of a ``.vec`` file, as they are or in small letters."""
+    """Return a lookup of the words of a ``.vec`` file, as given or in lower case."""
     width = len(next(iter(vectors.values())))
 
     def look(words: Sequence[str]) -> tuple[States, NDArray[np.bool_]]:

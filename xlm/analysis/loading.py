@@ -21,11 +21,11 @@ from xlm.text.readers import decode_lines
 
 FEWEST_ROWS = 4
 MOST_TRAINING = 20_000
-"""Lines of training text that overlap is counted on."""
+"""Number of lines of training text for counting overlap."""
 
 
 def lines_of(path: Path, most: int | None = None) -> list[str]:
-    """Return the first lines of a file that are not empty, normalized, each text once."""
+    """Return the first nonempty lines of a file, normalized, each text once."""
     found: dict[str, None] = {}
     for line in decode_lines(str(path)):
         text = normalize(line.text)
@@ -37,13 +37,15 @@ def lines_of(path: Path, most: int | None = None) -> list[str]:
 
 
 def every_line(path: Path) -> list[str]:
-    """Return all lines of a file, normalized; sides of pairs keep their places."""
+    """Return all lines of a file, normalized, empty ones too: sides of pairs stay aligned."""
     return [normalize(line.text) for line in decode_lines(str(path))]
 
 
 def pair_of(name: str, languages: Iterable[str]) -> LanguagePair:
-    """Return the pair that ``name`` means among ``languages``, or if it is not one, its only
-    reading. Raises ConfigError if there is none or are several."""
+    """Return the pair that ``name`` means among ``languages``, else its only reading.
+
+    Raises ConfigError if it has no reading, or several.
+    """
     known = Languages(languages) if languages else None
     if known is not None and known.is_pair(name):
         return known.pair(name)
@@ -57,7 +59,7 @@ def pair_of(name: str, languages: Iterable[str]) -> LanguagePair:
 
 
 def pairs_of(paths: Sequence[Path], most: int) -> Pairs:
-    """Return the pairs of two files; DataError, with the files, for sides that do not fit."""
+    """Return the pairs of two files; raise DataError, with the files, if the sides do not fit."""
     first, second = (every_line(path) for path in paths)
     try:
         return distinct(first, second, most)
@@ -66,7 +68,7 @@ def pairs_of(paths: Sequence[Path], most: int) -> Pairs:
 
 
 def parallel_of(paths: Mapping[str, Path], most: int) -> dict[str, list[str]]:
-    """Return the lines that no language lacks; DataError for files of unequal length."""
+    """Return the lines that every language has; raise DataError for files of unequal length."""
     texts = {language: every_line(path) for language, path in paths.items()}
     sizes = {language: len(lines) for language, lines in texts.items()}
     if len(set(sizes.values())) > 1:
@@ -80,7 +82,7 @@ def parallel_of(paths: Mapping[str, Path], most: int) -> dict[str, list[str]]:
 
 
 def aligned_of(paths: Sequence[Path], first_index: int) -> AlignedText:
-    """Return sentences and their links: two files of words between spaces, and one of links."""
+    """Return sentences and their links: two files of words between spaces, one of links."""
     sides = [[line.split() for line in every_line(path)] for path in paths[:2]]
     if len(sides[0]) != len(sides[1]):
         raise DataError(
@@ -152,12 +154,12 @@ def prepared_pairs(corpora: Corpora, split: str, most: int) -> dict[LanguagePair
         try:
             found[corpora.languages.pair(name)] = distinct(sides[0], sides[1], most)
         except DataError:
-            continue  # a pair of next to no text
+            continue  # a pair with almost no text
     return found
 
 
 def sample_texts(languages: Iterable[str], most: int) -> dict[str, list[str]]:
-    """Return the held-out lines of the corpus that ships, which say the same in each language."""
+    """Return the held-out lines of the corpus that ships, which are translations of each other."""
     return {
         language: every_line(sample.path(f"valid.{language}.txt"))[:most]
         for language in sample.LANGUAGES

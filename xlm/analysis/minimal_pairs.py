@@ -1,8 +1,8 @@
-"""Minimal pairs: does a model find the right sentence of two likelier? (MonoTrans, section 4.3.)
+"""Minimal pairs: does a model prefer the right sentence of two? (MonoTrans, section 4.3.)
 
-A masked model sees the sentence with the one piece that differs masked and `` .`` behind, and the
+A masked model reads the sentence with the one differing piece masked and `` .`` appended, and the
 likelier of the two pieces counts; a causal one reads both sentences. Pairs that differ in more than
-one piece are left out, not counted wrong as in bert-syntax; a tie is half.
+one piece are left out, not counted wrong as in bert-syntax; a tie counts a half.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Judged(NamedTuple):
     credit: NDArray[np.float64]
     """1 if the right sentence is likelier, a half for a tie, NaN if the pair was left out."""
     num_inputs: int
-    """Different rows that the model read."""
+    """Number of different rows that the model read."""
 
 
 class Masked(NamedTuple):
@@ -50,7 +50,7 @@ class Masked(NamedTuple):
 
 
 def masked_pair(tokenizer: Tokenizer, pair: MinimalPair) -> Masked | None:
-    """Return the row of a pair that differs in one word, of one piece in both; None of another."""
+    """Return the row of a pair that differs in one word, of one piece in both; else None."""
     texts = [tokenizer.normalize(text + END).split(" ") for text in (pair.right, pair.wrong)]
     if len(texts[0]) != len(texts[1]):
         return None
@@ -118,7 +118,7 @@ def _by_mask(
 def _cell_logits(
     model: PretrainedModel, rows: Sequence[Ids], language: str | None, tokens: int
 ) -> Iterator[tuple[list[int], Tensor]]:
-    """Yield rows and the logits ``[B, V]`` of each one's mask, in batches by length."""
+    """Yield rows and the logits ``[B, V]`` of their masks, in batches by length."""
     device, transformer = next(model.transformer.parameters()).device, model.transformer
     wrapped = [model.tokenizer.wrap(ids) for ids in rows]
     for own in batches_by_length([len(row.tokens) for row in wrapped], tokens):
@@ -145,7 +145,10 @@ def _credit(right: float, wrong: float) -> float:
 
 
 def construction_of(name: str) -> str:
-    """Return a construction's name without Marvin and Linzen's mark of animacy: 13 of their 18."""
+    """Return a construction's name without its mark of animacy.
+
+    Marvin and Linzen's 18 constructions become 13.
+    """
     return _ANIMACY.sub("", name)
 
 
@@ -153,7 +156,7 @@ def by_construction(pairs: Sequence[MinimalPair], judged: Judged) -> dict[str, d
     """Return coverage and accuracy of each construction, and the means over them.
 
     The means are over agreement, over reflexives (constructions whose name has the word) and over
-    all; constructions without a pair that is covered have no part in them.
+    all; constructions without a covered pair are left out of them.
     """
     if not pairs:
         raise DataError("no minimal pairs: expected one or more")

@@ -14,16 +14,16 @@ Vectors = NDArray[np.float32]
 TILE_BYTES = 1 << 26
 """Memory of a tile of inner products: 64 MiB."""
 BLOCK = 1 << 16
-"""Rows of y that are looked at together."""
+"""Number of rows of y that are read together."""
 _GROUP = 64
-"""Columns whose largest value is looked at before they are."""
+"""Number of columns in a group, whose maximum is looked at first."""
 
 Adjust = Callable[[Tensor, slice], Tensor]
-"""Makes scores of a tile of inner products ``[t, M]`` and the rows of x that it is of."""
+"""A function from a tile of inner products ``[t, M]``, and its rows of x, to scores."""
 
 
 class Nearest(NamedTuple):
-    """The nearest rows of y for each row of x, nearest first; of equal ones the first in y."""
+    """The nearest rows of y for each row of x, nearest first; the first in y of equal ones."""
 
     ids: NDArray[np.int64]
     """``[N, k]``."""
@@ -32,12 +32,12 @@ class Nearest(NamedTuple):
 
 
 class Places(NamedTuple):
-    """The place of row i of y among all rows of y for row i of x."""
+    """The rank of row i of y among all rows of y for row i of x."""
 
     above: NDArray[np.int64]
-    """How many rows of y score higher, ``[N]``."""
+    """Number of rows of y that score higher, ``[N]``."""
     tied: NDArray[np.int64]
-    """How many score the same, itself included, ``[N]``."""
+    """Number of rows that score the same, itself included, ``[N]``."""
 
 
 def unit(vectors: NDArray[np.floating]) -> Vectors:
@@ -48,7 +48,7 @@ def unit(vectors: NDArray[np.floating]) -> Vectors:
 
 
 def centered(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the rows of ``[N, D]`` less their mean, in float64."""
+    """Return the rows of ``[N, D]`` minus their mean, in float64."""
     own = np.asarray(vectors, dtype=np.float64)
     return np.asarray(own - own.mean(0))
 
@@ -84,9 +84,9 @@ def nearest(x: Vectors, y: Vectors, k: int, adjust: Adjust | None = None) -> Nea
 
 
 def nearest_in_blocks(x: Vectors, y: Vectors, k: int, block: int = BLOCK) -> Nearest:
-    """Return what ``nearest`` does, with no more than ``block`` rows of y in memory at a time.
+    """Return the result of ``nearest`` with at most ``block`` rows of y in memory at a time.
 
-    So y may be a mapped file of any size, which is read once for each call.
+    y may be a mapped file of any size, which is read once for each call.
     """
     ids = np.zeros((len(x), 0), dtype=np.int64)
     scores = np.zeros((len(x), 0), dtype=np.float32)
@@ -95,7 +95,7 @@ def nearest_in_blocks(x: Vectors, y: Vectors, k: int, block: int = BLOCK) -> Nea
         found = nearest(x, own, k)
         ids = np.concatenate([ids, found.ids + start], axis=1)
         scores = np.concatenate([scores, found.scores], axis=1)
-        # stable: of equal ones the first in y
+        # stable: the first in y of equal ones
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         ids, scores = np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
     return Nearest(ids, scores)
@@ -104,8 +104,8 @@ def nearest_in_blocks(x: Vectors, y: Vectors, k: int, block: int = BLOCK) -> Nea
 def _largest(tile: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return the k largest values of each row and their columns, equal ones by column.
 
-    The k largest lie in the k groups of columns with the largest maxima, which are found without a
-    selection among all columns. Where values tie, all as large as the last of them are sorted.
+    The k largest are in the k groups of columns with the largest maxima, which are found without a
+    selection among all columns. If values tie, all values as large as the last of them are sorted.
     """
     num_columns = tile.shape[1]
     if num_columns <= 4 * _GROUP * (k + 1):
@@ -130,7 +130,7 @@ def _largest(tile: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def own_places(x: Vectors, y: Vectors, adjust: Adjust | None = None) -> Places:
-    """Return where row i of y comes among all rows of y for row i of x, for every i.
+    """Return the rank of row i of y among all rows of y for row i of x, for every i.
 
     x and y float32 ``[N, D]``; scores as in ``nearest``.
     """
@@ -149,7 +149,7 @@ def hits_within(places: Places, k: int) -> NDArray[np.float64]:
 
 
 def reciprocal_ranks(places: Places) -> NDArray[np.float64]:
-    """Return for each row the mean of 1 / place over the places that ties leave open."""
+    """Return for each row the mean of 1 / rank over the ranks that its ties allow."""
     most = int((places.above + places.tied).max(initial=0))
     harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, most + 1))])
     return np.asarray((harmonic[places.above + places.tied] - harmonic[places.above]) / places.tied)

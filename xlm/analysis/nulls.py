@@ -20,9 +20,9 @@ UNTRAINED = "random weights"
 
 
 def untrained(model: PretrainedModel, seed: int) -> PretrainedModel:
-    """Return a model of the same shape, vocabulary and languages with first values of ``seed``.
+    """Return a model of the same shape, vocabulary and languages, initialized with ``seed``.
 
-    The state of torch's generators stays as it is.
+    The state of torch's generators is left unchanged.
     """
     own = model.transformer
     with torch.random.fork_rng(devices=[]):
@@ -40,7 +40,7 @@ def permutations(
 ) -> Iterator[NDArray[np.int64]]:
     """Yield ``num`` permutations of ``range(num_rows)`` drawn at ``address``.
 
-    With ``groups`` (``[num_rows]``) rows only change places with rows of their own group.
+    With ``groups`` (``[num_rows]``) rows are only exchanged with rows of their own group.
     """
     labels = np.zeros(num_rows, np.int64) if groups is None else np.asarray(groups)
     random = Random("permutation", *address)
@@ -69,7 +69,7 @@ def permuted(
 
 
 def of_draws(observed: float | None, drawn: list[float]) -> Null:
-    """Return the null that values drawn under it make."""
+    """Return the null of values that were drawn under it."""
     if not drawn:
         return Null(None, reason="not defined for any permutation")
     values = np.array(drawn)

@@ -1,4 +1,4 @@
-"""Everything that the figures of a report depend on, and the folder that holds only one such."""
+"""The settings, models and texts behind the figures of a report, which its folder records."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from xlm.storage import read_json, write_json
 
 
 def origin_of(settings: Mapping[str, Any], material: Material) -> dict[str, Any]:
-    """Return what the figures depend on: settings, digests of models and texts, versions."""
+    """Return all that the figures depend on: settings, digests of models and texts, versions."""
     return {
         "settings": dict(settings),
         "models": {name: model_digest(model) for name, model in material.models.items()},
@@ -46,7 +46,7 @@ def _text_digest(material: Material) -> str:
 
 
 def claim(path: Path, origin: Mapping[str, Any]) -> None:
-    """Write what the figures of a folder depend on; later, compare with what is written there.
+    """Record in a folder what its figures depend on; later, compare with the record.
 
     Raises ConfigError if the folder was begun with other settings, models or texts; ``only`` may
     differ.

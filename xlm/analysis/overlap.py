@@ -27,12 +27,12 @@ class Pieces:
 
     @property
     def num_tokens(self) -> int:
-        """All pieces of the text."""
+        """Number of pieces of the text."""
         return self.counts.total()
 
 
 def count_pieces(tokenizer: Tokenizer, lines: Sequence[str]) -> Pieces:
-    """Return the counts of the pieces of normalized lines; words stand between spaces."""
+    """Return the counts of the pieces of normalized lines; words are separated by spaces."""
     counts: Counter[int] = Counter()
     texts = [tokenizer.normalize(line) for line in lines]
     for ids in tokenizer.encode_lines(texts):
@@ -41,14 +41,14 @@ def count_pieces(tokenizer: Tokenizer, lines: Sequence[str]) -> Pieces:
 
 
 def has_letter(piece: str) -> bool:
-    """Return whether a piece holds a letter or a mark of one, as Devanagari's vowel signs are."""
+    """Return whether a piece has a letter or a mark of one, such as Devanagari's vowel signs."""
     return any(unicodedata.category(sign)[0] in "LM" for sign in piece)
 
 
 def overlap(
     train: Counter[int], test: Counter[int], keep: Callable[[int], bool] = lambda piece: True
 ) -> dict[str, Estimate]:
-    """Return p_type and p_token of two texts' pieces in percent, of those that ``keep`` keeps."""
+    """Return p_type and p_token of two texts' pieces, in percent; ``keep`` selects pieces."""
     types = [piece for piece, num in test.items() if num and keep(piece)]
     shared = [piece for piece in types if train[piece]]
     return {
@@ -89,7 +89,7 @@ def overlaps(
 
 
 def cutting(tokenizer: Tokenizer, lines: Sequence[str]) -> dict[str, Estimate]:
-    """Return pieces a word and the share of unknown pieces, in percent."""
+    """Return pieces per word and the share of unknown pieces, in percent."""
     own = count_pieces(tokenizer, lines)
     if not own.num_words:
         return {name: undefined("no word") for name in ("fertility", "unknown rate")}

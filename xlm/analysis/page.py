@@ -1,4 +1,4 @@
-"""The report as one HTML file that asks nothing of the network, as a TSV, and as twenty lines."""
+"""The report as one HTML file that needs no network, as a TSV, and as about twenty lines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xlm.analysis.report import leaves_in_words
 from xlm.analysis.sections.sentences import PRINCIPAL
 
 MOST_ROWS = 60
-"""Rows of a table on the page; all are in the JSON."""
+"""Largest number of rows of a table on the page; all rows are in the JSON."""
 MODEL = "model"
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 1100px; padding: 1em; }

@@ -1,7 +1,7 @@
 """Linear probes of states: how well a logistic regression reads a label from them.
 
-The language of a text (mBERT study, section 5.3), any labels, the sense of a word in context (WiC;
-MonoTrans, section 4.2) and how similar two words are in theirs (SCWS).
+The labels are the language of a text (mBERT study, section 5.3), any given ones, the sense of a
+word in context (WiC; MonoTrans, section 4.2) and the similarity of two words in theirs (SCWS).
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def probe(
     seed: int = 0,
     shuffled: bool = True,
 ) -> Probed:
-    """Return the figures on ``test`` ``[m, D]`` of a probe that was fitted on ``train`` ``[n, D]``.
+    """Return the figures on ``test`` ``[m, D]`` of a probe fitted on ``train`` ``[n, D]``.
 
-    A logistic regression (C = 1, at most 1,000 iterations) of standardized dimensions. Nulls:
+    It is a logistic regression (C = 1, at most 1,000 iterations) on standardized dimensions. Nulls:
     ``commonest`` class of the training rows, and ``shuffled`` training labels. Raises DataError for
     training rows of one label, ConfigError if scikit-learn is missing.
     """
@@ -96,10 +96,10 @@ def _fit(rows: ArrayLike, labels: NDArray[np.int64]) -> Any:
 
 
 def language_probe(states: Mapping[str, States], *, center: bool, seed: int = 0) -> Probed:
-    """Return how well a probe tells languages, each ``[n, D]`` with translations in the same rows.
+    """Return how well a probe recognizes languages, ``[n, D]`` each, whose rows are translations.
 
-    Even rows train and odd ones test, so that the translations of a sentence lie on one side. With
-    ``center`` each language loses its mean over the training rows.
+    Even rows train and odd ones test, so that the translations of a sentence are on one side. With
+    ``center`` each language's mean over the training rows is subtracted.
     """
     parts: list[list[NDArray[np.float64]]] = [[], []]
     labels: list[list[str]] = [[], []]
@@ -115,7 +115,7 @@ def language_probe(states: Mapping[str, States], *, center: bool, seed: int = 0)
 
 
 def piece_counts(rows: Sequence[Ids], vocab_size: int) -> States:
-    """Return how often each row has each piece, ``[n, V]``: what a probe knows without a model."""
+    """Return the count of each piece in each row, ``[n, V]``: a probe's input without a model."""
     counts = np.zeros((len(rows), vocab_size), dtype=np.float32)
     for row, ids in zip(counts, rows, strict=True):
         np.add.at(row, ids, 1.0)
@@ -131,8 +131,8 @@ def words_in_context(
 ) -> tuple[States, States]:
     """Return the states of the marked words of both sentences, float32 ``[L + 1, n, D]`` each.
 
-    A word is the mean of its pieces. Sentences that do not fit the model's positions are cut on
-    the side that lies further from the word.
+    A word is the mean of its pieces. Sentences that do not fit the model's positions are cut on the
+    side further from the word.
     """
     one = [(row.first, row.first_at) for row in rows]
     two = [(row.second, row.second_at) for row in rows]
@@ -169,7 +169,7 @@ def _marked_states(
         for layer, states in enumerate(layers):
             values = states.cpu().numpy()
             for row, at in enumerate(own):
-                cells = 1 + cut[at][1]  # behind the symbol that opens the row
+                cells = 1 + cut[at][1]  # after the symbol that opens the row
                 if len(cells):
                     found[layer, at] = values[row, cells].mean(0, dtype=np.float64)
     return found

@@ -1,7 +1,7 @@
 """Readers of dictionaries, scored pairs, alignments, words in context, minimal pairs, vectors.
 
-Upper case, several translations, tabs or spaces, byte order marks and CRLF are no errors; others
-name file and line.
+Upper case, several translations, tabs or spaces, byte order marks and CRLF are accepted; errors
+give file and line.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MARKED = re.compile(r"<b>\s*(.*?)\s*</b>")
 
 
 class Scored(NamedTuple):
-    """Two words or phrases and how similar people find them."""
+    """Two words or phrases and their similarity as people rate it."""
 
     first: str
     second: str
@@ -34,18 +34,18 @@ class Scored(NamedTuple):
 
 
 class InContext(NamedTuple):
-    """Two sentences of words, the word that is asked for in each, and the answer."""
+    """Two sentences of words, the word in question in each, and the answer."""
 
     first: list[str]
     first_at: int
     second: list[str]
     second_at: int
     answer: float
-    """1 or 0 of WiC (the same sense, another); the mean rating of SCWS."""
+    """WiC: 1 or 0 (the same sense, another); SCWS: the mean rating."""
 
 
 class MinimalPair(NamedTuple):
-    """A sentence that is right and one that is not."""
+    """A grammatical sentence and an ungrammatical one."""
 
     construction: str
     right: str
@@ -53,7 +53,7 @@ class MinimalPair(NamedTuple):
 
 
 def cells(path: str | Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield ``file:line`` and the cells between tabs, normalized; empty lines are left out."""
+    """Yield ``file:line`` and the cells between tabs, normalized; skip empty lines."""
     for line in decode_lines(str(path)):
         if line.reason:
             raise DataError(f"{line.place}: the line is {line.reason}: expected text")
@@ -64,7 +64,7 @@ def cells(path: str | Path) -> Iterator[tuple[str, list[str]]]:
 def read_dictionary(path: str | Path) -> dict[str, list[str]]:
     """Return the translations of each source word, in the order of the file.
 
-    A line holds a word and a translation with a tab between, or spaces if neither holds one.
+    A line holds a word and a translation, separated by a tab, or by spaces if neither has one.
     """
     found: dict[str, list[str]] = {}
     for place, own in cells(path):
@@ -136,7 +136,7 @@ def read_alignments(path: str | Path, *, first_index: int = 0) -> list[Gold]:
 def check_alignments(
     path: str | Path, gold: Sequence[Gold], sizes: Sequence[tuple[int, int]]
 ) -> None:
-    """Raise DataError if the links do not fit sentences of ``sizes`` words, or not as many."""
+    """Raise DataError unless the links are as many as ``sizes``, and inside their sentences."""
     if len(gold) != len(sizes):
         raise DataError(
             f"{path} has {len(gold):,} lines of links for {len(sizes):,} pairs of sentences: "
@@ -205,7 +205,7 @@ def read_scws(path: str | Path) -> list[InContext]:
 
 
 def _marked_word(text: str, place: str) -> tuple[list[str], int]:
-    """Return the words of a context, the marked phrase as its first word and what follows."""
+    """Return the words of a context, split at the marked phrase, and the phrase's place."""
     match = _MARKED.search(text)
     if match is None or not match[1]:
         raise DataError(f"{place}: no word is marked: expected one between <b> and </b>")
@@ -217,7 +217,7 @@ def _marked_word(text: str, place: str) -> tuple[list[str], int]:
 def read_minimal_pairs(path: str | Path) -> list[MinimalPair]:
     """Return minimal pairs: a construction first, the right and the wrong sentence last.
 
-    Cells between them are not looked at.
+    Cells between them are ignored.
     """
     found = []
     for place, own in cells(path):
@@ -233,7 +233,7 @@ def read_minimal_pairs(path: str | Path) -> list[MinimalPair]:
 def read_vectors(path: str | Path) -> dict[str, NDArray[np.float32]]:
     """Return the vectors of a ``.vec`` file by word: a header with two numbers, or none.
 
-    The first of two vectors of a word stays.
+    The first of two vectors of a word is kept.
     """
     found: dict[str, NDArray[np.float32]] = {}
     width = 0
@@ -262,10 +262,10 @@ def read_vectors(path: str | Path) -> dict[str, NDArray[np.float32]]:
 
 
 def read_scores(path: str | Path) -> dict[str, float]:
-    """Return a score for each language: of a TSV, or of a ``report.json`` of ``xlm finetune``.
+    """Return a score for each language from a TSV, or from a ``report.json`` of ``xlm finetune``.
 
-    Of a report, means over its seeds with the checkpoint that English chose; a score is called by
-    its stream (``nli/hi``) if there is more than one task.
+    A report gives means over its seeds with the checkpoint that English chose; scores are named
+    after their streams (``nli/hi``) if there is more than one task.
     """
     if Path(path).suffix == ".json":
         return _report_scores(Path(path))

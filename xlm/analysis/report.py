@@ -11,20 +11,20 @@ from xlm.analysis.intervals import Estimate
 
 @dataclass(frozen=True)
 class Figure:
-    """One estimate and what it is of."""
+    """One estimate and its labels."""
 
     measure: str
-    """Such as ``centered @1``."""
+    """The measure, such as ``centered @1``."""
     estimate: Estimate
     layer: int | None = None
-    """The layer of states; None if it is of none."""
+    """The layer of states; None if no layer applies."""
     of: str = ""
     """The text, language, pair or matrix."""
     model: str = ""
-    """The name of the model, or of the two that are compared."""
+    """The name of the model, or of the two models compared."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values for JSON, without what is empty."""
+        """Return plain values for JSON, without empty ones."""
         named = {"model": self.model, "of": self.of, "measure": self.measure, "layer": self.layer}
         kept = {name: value for name, value in named.items() if value not in (None, "")}
         return {**kept, **self.estimate.as_json()}
@@ -32,7 +32,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text: sentences with what was found for them, pieces, confusion."""
+    """Rows of text: sentences with the results for them, pieces, confusion."""
 
     title: str
     columns: Sequence[str]
@@ -41,14 +41,14 @@ class Table:
 
 @dataclass
 class Analysis:
-    """All that one analysis found."""
+    """All results of one analysis."""
 
     name: str
-    """As in ``only``."""
+    """The name, as in ``only``."""
     figures: list[Figure] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    """What a reader must know: rows left out, nulls that were not asked for."""
+    """Notes that a reader must know: rows left out, nulls that were not asked for."""
 
     def add(
         self,
@@ -74,7 +74,7 @@ class Analysis:
 
 
 def leaves_in_words(estimate: Estimate) -> str:
-    """Return whether a figure leaves each of its nulls, in words."""
+    """Describe in words whether a figure is outside each of its nulls."""
     words = []
     for name, null in estimate.nulls.items():
         left = estimate.leaves(name)

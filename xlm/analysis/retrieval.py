@@ -1,7 +1,7 @@
 """Retrieval of translations by nearest neighbors, and mining of pairs.
 
-Cosine of rows i of x and y, which translate each other; scored raw, with each side centered, with
-CSLS (Lample et al. 2018, equation 2) and with the margins of Artetxe and Schwenk (2019).
+Scores are cosines of rows i of x and y, which translate each other: raw, with each side centered,
+with CSLS (Lample et al. 2018, equation 2) and with the margins of Artetxe and Schwenk (2019).
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ CSLS_NEIGHBORS = 10
 MARGIN_NEIGHBORS = 4
 FEWEST_ROWS = 4
 MOST_LEXICAL = 20_000
-"""Rows up to which pieces are counted in dense arrays."""
+"""Number of rows up to which pieces are counted in dense arrays."""
 CHOSEN = "centered @1"
-"""The measure by which a layer is chosen."""
+"""The measure that chooses a layer."""
 Scored = tuple[Vectors, Vectors, Adjust | None, Adjust | None]
-"""Unit vectors of both sides, and how cosines become scores forth and back."""
+"""Unit vectors of both sides, and the functions from cosines to scores, forth and back."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ class Pairs:
     first: list[str]
     second: list[str]
     num_repeated: int = 0
-    """Pairs left out because a side of them was there before."""
+    """Number of pairs left out because one of their sides occurred before."""
     num_empty: int = 0
-    """Pairs left out because a side of them is empty."""
+    """Number of pairs left out because one of their sides is empty."""
 
 
 def distinct(first: Sequence[str], second: Sequence[str], most: int | None = None) -> Pairs:
-    """Return the first ``most`` pairs neither side of which was there before or is empty.
+    """Return the first ``most`` pairs of which no side is empty or occurred before.
 
     Lines are normalized. Raises DataError for sides of unequal length and for fewer than 4 rows.
     """
@@ -90,7 +90,7 @@ def distinct(first: Sequence[str], second: Sequence[str], most: int | None = Non
 
 
 def scorings(x: NDArray[np.floating], y: NDArray[np.floating]) -> dict[str, Scored | str]:
-    """Return how each scoring scores rows of x ``[N, D]`` and y; a text says why one cannot."""
+    """Return each scoring's inputs for rows of x ``[N, D]`` and y, or the reason it has none."""
     raw = unit(x), unit(y)
     middle = unit(centered(x)), unit(centered(y))
     found: dict[str, Scored | str] = {"raw": (*raw, None, None), "centered": (*middle, None, None)}
@@ -134,7 +134,7 @@ def _over_neighborhoods(sides: tuple[Vectors, Vectors], k: int) -> Scored | str:
 
 
 def _num_not_positive(of_x: Vectors, of_y: Vectors) -> int:
-    """Return for how many pairs the sum of their neighborhoods is 0 or less."""
+    """Return the number of pairs for which the sum of the neighborhoods is 0 or less."""
     rising = np.sort(of_y)
     return int(np.searchsorted(rising, -of_x, side="right").sum())
 
@@ -144,9 +144,9 @@ def retrieval(
 ) -> dict[str, Estimate]:
     """Return the figures of retrieval among rows ``[N, D]`` of x and y that translate each other.
 
-    Keys are a scoring and a figure, ``centered @1``, of both directions' mean; ``, forth`` and
-    ``, back`` follow for one. Ties share a hit. Nulls: ``chance`` and, for shares, ``permuted``.
-    Raises DataError for arrays of different lengths or fewer than 4 rows.
+    Keys are a scoring and a figure, ``centered @1``, for the mean of both directions, or with ``,
+    forth`` and ``, back`` for one. Ties share a hit. Nulls: ``chance`` and, for shares,
+    ``permuted``. Raises DataError for arrays of different lengths or fewer than 4 rows.
     """
     if len(x) != len(y) or len(x) < FEWEST_ROWS:
         raise DataError(
@@ -191,7 +191,7 @@ def _figures(name: str, scored: Scored, seed: int) -> dict[str, Estimate]:
 def _permuted_hits(
     forth: NDArray[np.int64], back: NDArray[np.int64], seed: int
 ) -> dict[int, list[float]]:
-    """Return the share of hits, mean of both ways, under each permutation of the second side."""
+    """Return the share of hits, mean of both ways, for each permutation of the second side."""
     drawn: dict[int, list[float]] = {cut: [] for cut in CUTS}
     for permutation in permutations(len(forth), seed, "retrieval"):
         inverse = np.argsort(permutation)
@@ -253,7 +253,7 @@ def lexical(
     second: Sequence[str],
     languages: tuple[str | None, str | None] = (None, None),
 ) -> dict[str, Null]:
-    """Return the raw figures of retrieval by pieces that both sides share, as nulls by figure."""
+    """Return the raw figures of retrieval by shared pieces, as nulls by figure."""
     if len(first) > MOST_LEXICAL:
         return {}
     one, two = (unit(own) for own in piece_vectors(tokenizer, first, second, languages))
@@ -262,7 +262,7 @@ def lexical(
 
 
 class Mined(NamedTuple):
-    """Pairs of rows by falling score, each row at most once."""
+    """Pairs of rows by descending score, each row at most once."""
 
     first: NDArray[np.int64]
     second: NDArray[np.int64]
@@ -296,15 +296,15 @@ class MiningScores(NamedTuple):
 
     @property
     def best(self) -> int:
-        """The place of the best F1."""
+        """Index of the best F1."""
         return int(self.f1.argmax())
 
 
 def score_mined(mined: Mined, gold: Mapping[int, int]) -> MiningScores:
     """Return the scores of mined pairs at every threshold; ``gold`` maps rows of x to rows of y.
 
-    Pairs of equal scores are taken together. Raises DataError if there is no gold pair or none
-    mined.
+    Pairs of equal scores are taken together. Raises DataError if there is no gold pair or no mined
+    pair.
     """
     if not gold or not len(mined.first):
         raise DataError("mining without a pair to find: expected at least one")

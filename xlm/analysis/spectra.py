@@ -1,4 +1,4 @@
-"""Singular values of a model's matrices, and how far they moved from another model's.
+"""Singular values of a model's matrices, and their distances from another model's.
 
     |‖σ_a‖ - ‖σ_b‖| ≤ d = ‖σ_a - σ_b‖ ≤ ‖W_a - W_b‖_F        (Mirsky 1960)
 
@@ -28,7 +28,7 @@ class Spectrum:
     """The singular values of one matrix, and figures of them."""
 
     values: Matrix
-    """Falling."""
+    """Singular values, descending."""
 
     @property
     def norm(self) -> float:
@@ -65,7 +65,7 @@ def spectrum(matrix: ArrayLike) -> Spectrum:
 
 
 def drift(a: ArrayLike, b: ArrayLike) -> Drift:
-    """Return how far matrix ``a`` lies from ``b``. Raises ConfigError for another shape."""
+    """Return the distances of matrix ``a`` from ``b``. Raises ConfigError for another shape."""
     one, two = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if one.shape != two.shape:
         raise ConfigError(f"a matrix of shape {one.shape} beside {two.shape}: expected the same")
@@ -119,10 +119,10 @@ def spectra(
     parent: PretrainedModel | None = None,
     fresh: PretrainedModel | None = None,
 ) -> dict[str, dict[str, Estimate]]:
-    """Return by matrix its ‖σ‖, σ₁ and stable rank, and with a parent its distances from there.
+    """Return for each matrix ‖σ‖, σ₁ and stable rank, and with a parent the distances from it.
 
-    ``fresh`` are random weights of the same shape, the null ``untrained``. Raises ConfigError if
-    the parent has other matrices.
+    ``fresh`` has random weights of the same shape, for the null ``untrained``. Raises ConfigError
+    if the parent has other matrices.
     """
     own = matrices(model)
     before = None if parent is None else matrices(parent)
@@ -177,6 +177,6 @@ def _distances(matrix: Matrix, parent: Matrix, fresh: Matrix | None) -> dict[str
 
 
 def within_bounds(own: Drift, tolerance: float = 1e-9) -> bool:
-    """Return whether |Δ‖σ‖| ≤ d ≤ ‖ΔW‖ holds, as it must but for rounding."""
+    """Return whether |Δ‖σ‖| ≤ d ≤ ‖ΔW‖ holds, as it must except for rounding."""
     scale = tolerance * max(1.0, own.weights)
     return math.fabs(own.norms) <= own.spectra + scale and own.spectra <= own.weights + scale

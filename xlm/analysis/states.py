@@ -24,18 +24,18 @@ from xlm.text.tokenizers.tokenizer import Ids, Tokenizer, Wrapped
 
 States = NDArray[np.float32]
 WINDOW = 10_000
-"""Lines that are sorted by length together."""
+"""Number of lines that are sorted by length together."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """The way from the states of a sentence to one vector."""
+    """The method that turns the states of a sentence into one vector."""
 
     pooling: Pooling = "mean"
     """The mean or the maximum of its cells, or the first hidden state."""
     specials: bool = False
-    """Whether the special tokens around the sentence count among its cells, as they do in XTREME
-    and sentence-transformers. Those that the text itself spells always count."""
+    """True if the special tokens around the sentence count among its cells, as they do in XTREME
+    and sentence-transformers. Those written in the text itself always count."""
     tokens: int = 4000
     """Cells of a batch, padding included."""
 
@@ -50,22 +50,22 @@ class Words(NamedTuple):
     ids: Ids
     """int64 ``[n]``, without special tokens."""
     word: NDArray[np.int64]
-    """The word of each piece, rising, ``[n]``."""
+    """The word of each piece, ascending, ``[n]``."""
 
 
 def is_causal(model: PretrainedModel) -> bool:
-    """Return whether all objectives that the model is known to come from are causal."""
+    """Return whether all known objectives of the model are causal."""
     names = trained_with(model)
     return all("Causal" in name for name in names) if names else bool(model.extra.get(CAUSAL))
 
 
 def num_layers(model: PretrainedModel) -> int:
-    """Return how many layers of states the encoder has, the embeddings among them."""
+    """Return the number of layers of states in the encoder, the embeddings included."""
     return model.transformer.config.num_layers + 1
 
 
 def longest(model: PretrainedModel) -> int:
-    """Return how many pieces of a sentence the model's positions hold."""
+    """Return the number of pieces of a sentence that fit the model's positions."""
     return model.transformer.config.max_positions - model.tokenizer.num_specials("xlm", pair=False)
 
 
@@ -74,7 +74,7 @@ def encode_lines(
 ) -> tuple[list[Ids], int]:
     """Return the ids of each line, normalized and cut at the model's positions.
 
-    The number of lines that were cut comes with them.
+    Also returns the number of lines that were cut.
     """
     most = longest(model)
     encoded = normalized_ids(model.tokenizer.in_language(language), lines)
@@ -90,7 +90,7 @@ def normalized_ids(tokenizer: Tokenizer, lines: Sequence[str]) -> list[list[int]
 def encode_words(tokenizer: Tokenizer, words: Sequence[str]) -> Words:
     """Return the pieces of ``words`` joined by spaces, each with the word that it begins in.
 
-    Words are normalized; one of which nothing is left has no piece.
+    Words are normalized; one that becomes empty has no piece.
     """
     line, ends = "", []
     for word in map(tokenizer.normalize, words):
@@ -105,7 +105,7 @@ def encode_words(tokenizer: Tokenizer, words: Sequence[str]) -> Words:
 def layer_batches(
     model: PretrainedModel, rows: Sequence[Ids], language: str | None, *, tokens: int
 ) -> Iterator[tuple[list[int], Tensor, list[Tensor]]]:
-    """Yield batches of rows of like length: their numbers, lengths ``[B]``, states by layer.
+    """Yield batches of rows of similar length: row numbers, lengths ``[B]``, states by layer.
 
     Rows get their special tokens here; states are float32 ``[B, T, D]`` on the model's device.
     Raises CheckpointError, which names the layer, for states that are not numbers.
@@ -123,7 +123,7 @@ def wrapped_batches(
     *,
     tokens: int,
 ) -> Iterator[tuple[list[int], Tensor, list[Tensor]]]:
-    """Yield as ``layer_batches`` does, of rows that have their special tokens."""
+    """Yield batches as ``layer_batches`` does, from rows that have their special tokens."""
     device, causal = next(model.transformer.parameters()).device, is_causal(model)
     for own in batches_by_length([len(row.tokens) for row in rows], tokens):
         batch = model.batch_rows([rows[at] for at in own], language, second_language).to(device)
@@ -151,11 +151,11 @@ def sentence_states(
     *,
     folder: Path | None = None,
 ) -> list[States]:
-    """Return by layer one vector for each line, float32 ``[N, D]``.
+    """Return for each layer one vector for each line, float32 ``[N, D]``.
 
-    Lines that do not fit the model's positions are cut there; the mean and the maximum of a line
-    without text are 0. With ``folder`` the arrays are mapped files there, so that memory does not
-    grow with the lines. Raises ConfigError for a language that the model does not know.
+    Lines that do not fit the model's positions are cut there; the mean and the maximum of an empty
+    line are 0. With ``folder`` the arrays are mapped files there, so that memory does not grow with
+    the lines. Raises ConfigError for a language that the model does not know.
     """
     reading = reading or Reading()
     shape = (len(lines), model.transformer.config.dim)
@@ -202,9 +202,9 @@ def piece_states(
 def word_states(
     states: States, word: NDArray[np.int64], reduce: Literal["mean", "first"] = "mean"
 ) -> tuple[States, NDArray[np.int64]]:
-    """Return the states ``[L + 1, W, D]`` of the words that have pieces, and which words they are.
+    """Return the states ``[L + 1, W, D]`` of the words that have pieces, and their indices.
 
-    ``states`` ``[L + 1, n, D]`` are those of pieces, ``word`` ``[n]`` the word of each, rising.
+    ``states`` ``[L + 1, n, D]`` are those of pieces, ``word`` ``[n]`` the word of each, ascending.
     """
     there, first, sizes = np.unique(word, return_index=True, return_counts=True)
     if reduce == "first":
@@ -216,9 +216,9 @@ def word_states(
 def table_vectors(
     model: PretrainedModel, words: Sequence[str], language: str | None = None
 ) -> tuple[States, NDArray[np.bool_]]:
-    """Return the mean of the rows of the word table for the pieces of each word, ``[N, D]``.
+    """Return the mean of the word table's rows for the pieces of each word, ``[N, D]``.
 
-    The second array ``[N]`` is False for words of which a piece is unknown or nothing is left.
+    The second array ``[N]`` is False for words that have an unknown piece or become empty.
     """
     table = model.transformer.encoder.words.weight.detach().float().cpu().numpy()
     vectors = np.zeros((len(words), table.shape[1]), dtype=np.float32)

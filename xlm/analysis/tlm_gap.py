@@ -1,4 +1,4 @@
-"""The help that a translation beside a sentence is to a masked model (XLM section 3.4).
+"""The gain of a masked model from a translation beside a sentence (XLM section 3.4).
 
 Nats of a sentence's tokens, each masked once: beside its translation (true), beside another
 sentence (wrong), and alone. A wrong partner misleads, so that it is worse than none.
@@ -18,7 +18,7 @@ from xlm.model.pretrained import PretrainedModel
 from xlm.model.score import Scoring, score
 
 FOLDS = 7
-"""Every seventh token is masked at once: near the 15 % that models are trained with."""
+"""Fold number: every seventh token is masked at once, near the 15 % of training."""
 
 
 def tlm_gap(
@@ -35,7 +35,7 @@ def tlm_gap(
 
     gain = alone - true, gap = wrong - true. ``first`` and ``second`` translate each other row by
     row; the wrong partner is that of the sentence next in length. Intervals are by the bootstrap
-    over sentences. Raises ConfigError for a model that is not a masked one.
+    over sentences. Raises ConfigError for a model that is not masked.
     """
     check_masked(model)
     partners = wrong_partners([len(line) for line in first])

@@ -1,4 +1,4 @@
-"""Indicators of transfer: how far overlap, distance or retrieval go along with scores by language.
+"""Indicators of transfer: correlations of overlap, distance or retrieval with scores by language.
 
 mBERT study, sections 5.1 and 5.2; MMTE, section 4.
 """
@@ -22,8 +22,8 @@ Values = Mapping[str, float]
 def correlations(indicator: Values, scores: Values, *, seed: int = 0) -> dict[str, Estimate]:
     """Return Pearson's and Spearman's correlation over the languages that both have.
 
-    The null ``permuted`` lets the languages of the scores change places; its p is two-sided.
-    Raises DataError for fewer than 3 languages in common.
+    The null ``permuted`` permutes the languages of the scores; its p is two-sided. Raises DataError
+    for fewer than 3 languages in common.
     """
     both = [name for name in indicator if name in scores]
     if len(both) < FEWEST_LANGUAGES:
@@ -57,8 +57,8 @@ def rank_sources(
 ) -> dict[str, dict[str, list[str]]]:
     """Return for each target, by each indicator, its source languages from best to worst.
 
-    Indicators map (source, target) to a number; of those in ``lower`` the smallest is best.
-    Sources of equal value follow each other by name.
+    Indicators map (source, target) to a number; for those in ``lower`` the smallest is best.
+    Sources of equal value are ordered by name.
     """
     found: dict[str, dict[str, list[str]]] = {}
     for name, values in indicators.items():

@@ -24,7 +24,7 @@ from xlm.text.tokenizers.tokenizer import Tokenizer
 FORMAT_VERSION = 1
 SIDES = ("first", "second")
 LONGEST_SORTED = (1 << 16) - 1
-"""Longest length that is told apart, which bounds the counting sort's memory."""
+"""Longest length that the counting sort distinguishes, which bounds its memory."""
 
 Measure = Literal["joint", "longer"]
 

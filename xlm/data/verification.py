@@ -117,7 +117,8 @@ def reseal_corpora(folder: Path | str) -> list[str]:
         changed += _resealed(header, content, names)
     inside = [*headers, *(folder / "tokenizer").glob("*")]
     names = [path.relative_to(folder).as_posix() for path in inside if path.is_file()]
-    names = [name for name in names if name.count("/") < 3]  # of sides their pairs have it
+    # The hashes of the sides of pairs are in the headers of the pairs.
+    names = [name for name in names if name.count("/") < 3]
     return changed + _resealed(folder / DESCRIPTION, description, names)
 
 

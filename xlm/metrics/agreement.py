@@ -1,6 +1,6 @@
 """Agreement with the truth: of classes by confusion counts, of numbers by correlation.
 
-Confusion counts are sums that add. Correlations are not: predictions are gathered first.
+Confusion counts are sums that add. Correlations are not: predictions must be gathered first.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _PREFIX = "confusion."
 
 
 def confusion_scores(gold: Sequence[int], predicted: Sequence[int]) -> Scores:
-    """Return the times that class i was predicted as j, as sums ``confusion.i.j``, from class 0.
+    """Return the number of times that class i was predicted as j, as sums ``confusion.i.j``.
 
-    Raises DataError if the two differ in length.
+    Classes count from 0. Raises DataError if the two differ in length.
     """
     if len(gold) != len(predicted):
         raise DataError(
@@ -32,9 +32,9 @@ def confusion_scores(gold: Sequence[int], predicted: Sequence[int]) -> Scores:
 
 
 def confusion_matrix(scores: Mapping[str, float], num_classes: int) -> NDArray[np.float64]:
-    """The sums as ``[classes, classes]``: rows are gold, columns predicted.
+    """Return the sums as ``[classes, classes]``: rows are gold, columns predicted.
 
-    Raises DataError for a class that is not one of ``num_classes``.
+    Raises DataError for a class outside ``num_classes``.
     """
     matrix = np.zeros((num_classes, num_classes))
     for name, value in scores.items():
@@ -48,13 +48,15 @@ def confusion_matrix(scores: Mapping[str, float], num_classes: int) -> NDArray[n
 
 
 def class_figures(scores: Mapping[str, float], labels: Sequence[str]) -> dict[str, float]:
-    """Accuracy, macro F1, Matthews' coefficient, F1 of each label, and the share of the commonest
-    prediction, from ``confusion_scores``.
+    """Return figures of classes from ``confusion_scores``.
 
-    A label that neither occurs nor is predicted has no F1 and no part in the macro F1; other
+    These are accuracy, macro F1, Matthews' coefficient, F1 of each label, and ``commonest``, the
+    share of the commonest prediction: near 1, the model collapsed.
+
+    A label that neither occurs nor is predicted has no F1 and is left out of the macro F1; other
     ratios without a denominator are 0. Matthews' coefficient is Gorodkin's for any number of
-    classes, -1 to 1, 0 where all rows or all predictions are of one class; the others, 0 to 1.
-    ``commonest`` near 1 says that a model collapsed. Empty without rows.
+    classes, -1 to 1, 0 if all rows or all predictions are of one class; the others, 0 to 1. Empty
+    without rows.
     """
     matrix = confusion_matrix(scores, len(labels))
     total = matrix.sum()
@@ -84,19 +86,19 @@ def _matthews(matrix: NDArray[np.float64]) -> float:
 
 
 def pearson(gold: ArrayLike, predicted: ArrayLike) -> float:
-    """The correlation of two arrays ``[n]``, -1 to 1; 0 where one of them does not vary.
+    """Return the correlation of two arrays ``[n]``, -1 to 1; 0 if one of them is constant.
 
-    Raises DataError where they differ in length or are shorter than 2.
+    Raises DataError if they differ in length or are shorter than 2.
     """
     one, two = _numbers(gold, predicted)
-    # measured in the largest deviation, so that no square overflows or vanishes
+    # in units of the largest deviation, so that no square overflows or vanishes
     one, two = _centered(one), _centered(two)
     norm = math.sqrt(float(one @ one)) * math.sqrt(float(two @ two))
     return max(-1.0, min(1.0, float(one @ two) / norm)) if norm else 0.0
 
 
 def spearman(gold: ArrayLike, predicted: ArrayLike) -> float:
-    """The correlation of ranks, values that tie sharing their mean rank; as ``pearson``."""
+    """Return the correlation of ranks, with mean ranks for ties; otherwise as ``pearson``."""
     one, two = _numbers(gold, predicted)
     return pearson(_ranks(one), _ranks(two))
 

@@ -1,7 +1,7 @@
 """Exact match and F1 of extractive answers, by the official scorers' rules.
 
-``squad1`` is SQuAD v1.1's scorer (XQuAD uses it for every language), ``squad2`` v2.0's, which knows
-questions without an answer, ``mlqa`` MLQA's, which knows its seven languages.
+``squad1`` is SQuAD v1.1's scorer (XQuAD uses it for every language), ``squad2`` v2.0's, which has
+questions without an answer, ``mlqa`` MLQA's, which has rules for its seven languages.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def answer_scores(
     none is left, the question has no answer, and only an empty prediction is right. It also keeps
     sums by kind of question (``answerable.exact``, ``unanswerable.f1`` ...). The other rules take
     the gold answers as they are. Raises DataError if there is no gold answer, except with
-    ``squad2``, for which an empty list says that the question has none.
+    ``squad2``, for which an empty list means that the question has none.
     """
     found = normalize_answer(prediction, rules, language)
     true = [normalize_answer(gold, rules, language) for gold in golds]

@@ -79,7 +79,7 @@ def attachment_scores(
 
 
 def attachment_figures(scores: Mapping[str, float]) -> dict[str, float]:
-    """Return ``uas``, ``las``, and the shares of wholly right sentences ``uem``, ``lem``."""
+    """Return ``uas``, ``las``, and the shares of entirely correct sentences ``uem``, ``lem``."""
     words, sentences = scores["words"], scores["sentences"]
     return {
         "uas": scores["heads"] / words if words else 0.0,

@@ -1,6 +1,6 @@
 """Ranked lists: nDCG as XGLUE scores web pages, mean reciprocal rank, precision at 1.
 
-One query has n rows: ``gains`` float ``[n]`` say how relevant each is (XGLUE's WPR: levels from 0
+One query has n rows: ``gains`` float ``[n]`` give the relevance of each (XGLUE's WPR: levels from 0
 up), ``scores`` float ``[n]`` rank them, the greatest first.
 """
 
@@ -18,7 +18,7 @@ from xlm.metrics.scores import Scores
 def ndcg(
     gains: ArrayLike, scores: ArrayLike, *, cutoff: int | None = None, exponential: bool = False
 ) -> float:
-    """Discounted gain of one ranking over the best one's; 0 where nothing is relevant.
+    """Return the discounted gain of a ranking over the best one's; 0 if nothing is relevant.
 
     The row at rank r (from 1) counts ``gain / log2(r + 1)``; ``exponential`` takes ``2^gain - 1``
     for the gain, ``cutoff`` the first ranks only. Rows that tie in score share the mean of their
@@ -83,7 +83,10 @@ def rank_scores(
 
 
 def rank_figures(scores: Mapping[str, float]) -> dict[str, float]:
-    """Means over the queries that rank something: ``ndcg``, ``mrr``, ``precision_at_1``; 0 to 1."""
+    """Return means over the queries with two rows or more: ``ndcg``, ``mrr``, ``precision_at_1``.
+
+    All are from 0 to 1.
+    """
     num = scores["queries"]
     figures = {"ndcg": scores["ndcg"], "mrr": scores["mrr"], "precision_at_1": scores["first"]}
     means = {name: value / num if num else 0.0 for name, value in figures.items()}
@@ -91,7 +94,7 @@ def rank_figures(scores: Mapping[str, float]) -> dict[str, float]:
 
 
 def consecutive(queries: Sequence[Hashable]) -> list[int]:
-    """A number for each run of equal neighbors: what XGLUE's scorer takes for one query.
+    """Return a number for each run of equal neighbors, which XGLUE's scorer takes for one query.
 
     A query's text that comes back later in a file is another query there.
     """

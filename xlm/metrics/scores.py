@@ -1,8 +1,8 @@
 """Metrics as sums that add: across batches, ranks and streams. Ratios are taken when printed.
 
 The language-model units follow one convention (docs/evaluation.md): a word is a piece of the
-normalized text between white space; the end symbol's nats are in every sum, and each line end
-counts as one word, one character and one byte.
+normalized text between whitespace; the end symbol's nats are in every sum, and each line end counts
+as one word, one character and one byte.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ HIGHER_IS_BETTER = frozenset(
     "ndcg pearson precision precision_at_1 recall retrieval_at_1 spearman tokenized_bleu uas "
     "uas_all".split()
 )
-"""Figures that rise with the model; every other one that may be watched falls."""
+"""Figures that are better when higher; any other one that may be watched is better when lower."""
 
 
 def rises(metric: str) -> bool:
@@ -25,7 +25,7 @@ def rises(metric: str) -> bool:
 
 
 class Scores(Mapping[str, float]):
-    """Named sums; ``a + b`` adds name by name, a name that is missing being 0."""
+    """Named sums; ``a + b`` adds name by name, with 0 for a missing name."""
 
     def __init__(self, sums: Mapping[str, float] | None = None):
         self._sums = dict(sums or {})
@@ -50,12 +50,12 @@ class Scores(Mapping[str, float]):
 class TextSize:
     """The size of one text in every unit; line ends are counted in each (see the module).
 
-    Words, characters and bytes are 0 if they are not known (ids that came without text).
+    Words, characters and bytes are 0 if they are unknown (ids that came without text).
     """
 
     sentences: int
     tokens: int
-    """Subwords, the end symbols included."""
+    """Number of subwords, the end symbols included."""
     words: int
     characters: int
     bytes: int
@@ -71,17 +71,18 @@ class TextSize:
 
 
 def perplexity(nats: float) -> float:
-    """exp(nats), infinite rather than an overflow error."""
+    """Return exp(nats), or infinity instead of an overflow error."""
     return math.exp(nats) if nats < 700 else math.inf
 
 
 def language_model_figures(scores: Mapping[str, float], text: TextSize | None) -> dict[str, float]:
-    """Every unit of one text's language-model loss, from sums ``nats``, ``targets``, ``correct``.
+    """Return every unit of one text's language-model loss.
 
-    The mean over the predicted subwords stands for all of them: per word it is
-    exp(nats per subword x subwords per word), which for a causal model (each subword predicted
-    once) is exactly total nats / words. With ``unigram_nats`` in the sums, the unigram model's
-    perplexity on the same cells is given too. Without ``text`` only the figures per subword are.
+    ``scores`` holds the sums ``nats``, ``targets``, ``correct``. The mean over the predicted
+    subwords represents all of them: per word it is exp(nats per subword x subwords per word), which
+    for a causal model (each subword predicted once) is exactly total nats / words. With
+    ``unigram_nats`` in the sums, the unigram model's perplexity on the same cells is given too.
+    Without ``text`` only the figures per subword are.
     """
     targets = scores["targets"]
     if targets <= 0:

@@ -1,9 +1,9 @@
 """Entities as spans of tagged words, scored by conlleval's rules, as sums that add.
 
 A tag is ``O``, ``B-TYPE`` or ``I-TYPE`` (a bare ``B`` or ``I`` is of the type ""). A span ends
-where the next tag is ``O``, begins another or is of another type; an ``I-`` that has no span of its
-type before it begins one. So reads conlleval, and the rule by which the mBERT study (section 4.3;
-its released code) makes valid spans of what a tagger says is the same one: see ``repair``.
+where the next tag is ``O``, begins another or is of another type; an ``I-`` without a span of its
+type before it begins one. These are conlleval's rules, and also those by which the mBERT study
+(section 4.3; its released code) makes valid spans of a tagger's output: see ``repair``.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ class Span(NamedTuple):
     """An entity: the words ``start`` to ``end`` (not included) of one sentence."""
 
     kind: str
-    """Its type, such as PER."""
+    """The type, such as PER."""
     start: int
     end: int
 
 
 _MARKS = {"S": "B", "U": "B", "E": "I", "L": "I", "M": "I"}
-"""Marks of IOBES, BILOU and BMES, as IOB2 has them."""
+"""The IOB2 marks for those of IOBES, BILOU and BMES."""
 
 
 def as_iob2(tags: Sequence[str]) -> list[str]:
-    """Return tags of IOBES, BILOU or BMES as IOB2; other tags stay as they are.
+    """Return tags of IOBES, BILOU or BMES as IOB2; other tags are unchanged.
 
     A single word (S, U) begins an entity, a last one (E, L) and a middle one (M) are inside.
     """
@@ -42,10 +42,10 @@ def as_iob2(tags: Sequence[str]) -> list[str]:
 
 
 def repair(tags: Sequence[str]) -> list[str]:
-    """``tags`` as valid IOB2: an ``I-`` that continues no span of its type becomes ``B-``.
+    """Return ``tags`` as valid IOB2: an ``I-`` that continues no span of its type becomes ``B-``.
 
-    IOB1 (CoNLL-2003's own files) comes out as IOB2 by the same rule. Idempotent. Raises DataError
-    for a tag that is not ``O``, ``B``, ``I``, ``B-TYPE`` or ``I-TYPE``.
+    IOB1 (CoNLL-2003's own files) becomes IOB2 by the same rule. Idempotent. Raises DataError for a
+    tag that is not ``O``, ``B``, ``I``, ``B-TYPE`` or ``I-TYPE``.
     """
     valid = []
     before = "O"
@@ -59,7 +59,7 @@ def repair(tags: Sequence[str]) -> list[str]:
 
 
 def entity_spans(tags: Sequence[str]) -> list[Span]:
-    """The spans of one sentence's tags, in order, as conlleval finds them; see the module.
+    """Return the spans of one sentence's tags, in order, as conlleval finds them; see the module.
 
     Raises DataError for a tag of another scheme (IOBES, BILOU).
     """
@@ -76,9 +76,9 @@ def entity_spans(tags: Sequence[str]) -> list[Span]:
 
 
 def span_scores(gold: Sequence[str], predicted: Sequence[str]) -> Scores:
-    """Return the sums of a sentence: spans that are gold, predicted and both, by type; words, tags.
+    """Return the sums of a sentence: gold, predicted and correct spans by type; words, tags.
 
-    A span counts where type, start and end agree. Sums: ``gold.TYPE``, ``predicted.TYPE``,
+    A span is correct if type, start and end agree. Sums: ``gold.TYPE``, ``predicted.TYPE``,
     ``correct.TYPE``, ``words``, ``tags`` (words whose tag agrees). Raises DataError if the two
     differ in length, or for a tag of another scheme.
     """
@@ -97,10 +97,10 @@ def span_scores(gold: Sequence[str], predicted: Sequence[str]) -> Scores:
 
 
 def span_figures(scores: Mapping[str, float]) -> dict[str, float]:
-    """Precision, recall and F1 over all spans, F1 of each type, accuracy over words; 0 to 1.
+    """Return precision, recall and F1 over all spans, F1 of each type, accuracy over words.
 
-    As conlleval has it, a ratio without a denominator is 0: a text without entities, in which none
-    was predicted, has an F1 of 0. ``spans`` is the number of gold ones.
+    All are from 0 to 1. As in conlleval, a ratio without a denominator is 0: a text without
+    entities, in which none was predicted, has an F1 of 0. ``spans`` is the number of gold ones.
     """
     kinds = sorted({name.partition(".")[2] for name in scores if name not in ("words", "tags")})
     totals = {

@@ -1,8 +1,8 @@
-"""Scores of translations: sacreBLEU's BLEU and chrF, BLEU of tokens as they stand, and rates that
-show a translator that only copies or is silent.
+"""Scores of translations: BLEU, chrF, and rates that expose copying or silent translators.
 
-sacreBLEU splits both sides into words itself, so that figures of different papers can be compared.
-Moses' multi-bleu.perl takes the tokens between whitespace; the papers of XLM report its figures.
+BLEU and chrF are sacreBLEU's, which splits both sides into words itself, so that figures of
+different papers are comparable. Tokenized BLEU takes the tokens between whitespace, as Moses'
+multi-bleu.perl does, whose figures the papers of XLM report.
 """
 
 from __future__ import annotations
@@ -24,21 +24,20 @@ from xlm.errors import ConfigError, DataError, first_line
 from xlm.metrics.words import Tokenization
 
 SEED = 12345
-"""sacreBLEU's own, so that intervals are those of its command line."""
+"""Default seed of sacreBLEU, so that intervals are those of its command line."""
 SEED_VARIABLE = "SACREBLEU_SEED"
 MOST_DRAWS = 20_000_000
-"""Lines times resamples: sacreBLEU holds the counts of all of them at once, 80 bytes each."""
+"""Most lines times resamples: sacreBLEU holds the counts of all of them at once, 80 bytes each."""
 
 UNKNOWN = "<unk>"
 _NO_TOKEN = "\U0010ffff"
-"""A token that no text has: Unicode will never make it a character."""
+"""A token that no text contains: Unicode will never make it a character."""
 _NO_SPACES = {
     ord(space): chr(0x10FF00 + at)
     for at, space in enumerate(filter(str.isspace, map(chr, range(0x3001))))
     if not space.encode().isspace()
 }
-"""Whitespace to Python but not to a program that reads bytes, such as U+00A0: as other characters.
-"""
+"""Whitespace to Python, such as U+00A0, but not to programs that read bytes: mapped to others."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +45,13 @@ class Score:
     """A metric of one system's translations."""
 
     score: float
-    """0 to 100."""
+    """The score, 0 to 100."""
     mean: float | None
-    """Half of the interval over resamples of the lines; None if there were none."""
+    """The mean over resamples of the lines; None if there were none."""
     interval: float | None
-    """Half the width of the resamples' 95 % interval."""
+    """Half the width of the resamples' 95 % interval; None if there were none."""
     signature: str
-    """All that the figure depends on, as sacreBLEU writes it."""
+    """Everything that the figure depends on, as sacreBLEU writes it."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +59,13 @@ class TranslationScores:
     """Every figure of one system's translations."""
 
     bleu: Score
-    """sacreBLEU's."""
+    """BLEU of sacreBLEU."""
     chrf: Score
     """sacreBLEU's chrF2: n-grams of up to 6 characters, recall weighing twice."""
     tokenized_bleu: Score
-    """``multi_bleu``."""
+    """BLEU of ``multi_bleu``."""
     length_ratio: float
-    """Tokens of the hypotheses over those of the references, between white space; 0 without any."""
+    """Tokens of the hypotheses over those of the references, between whitespace; 0 without any."""
 
 
 @dataclass(frozen=True)
@@ -75,17 +74,17 @@ class Compared:
 
     score: float
     mean: float
-    """Over resamples of the lines."""
+    """The mean over resamples of the lines."""
     interval: float
     """Half the width of the resamples' 95 % interval."""
     p_value: float | None
-    """Probability of such a distance from the baseline by chance; None for the baseline."""
+    """Probability of such a difference from the baseline by chance; None for the baseline."""
 
 
 def multi_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
     """Return corpus BLEU of 1 to 4 tokens in percent, by value as Moses' multi-bleu.perl prints it.
 
-    Tokens stand between ASCII whitespace, case counts, matches are clipped and summed over all
+    Tokens are separated by ASCII whitespace, case counts, matches are clipped and summed over all
     lines, nothing is smoothed: 0 if n-grams of some length never match. A token of a reference with
     ``<unk>`` in it matches nothing (docs/fidelity.md, A9). Raises DataError if the numbers of lines
     differ or are 0, ConfigError for a text in place of lines.
@@ -102,10 +101,10 @@ def corpus_scores(
     num_resamples: int = 0,
     seed: int = SEED,
 ) -> TranslationScores:
-    """Return BLEU and chrF of plain text, BLEU of tokens, and how long the hypotheses are.
+    """Return BLEU and chrF of plain text, BLEU of tokens, and the length ratio.
 
-    ``num_resamples`` of the lines give 95 % intervals (0: none are given). Raises DataError and
-    ConfigError as ``multi_bleu``, and for lines or resamples that are too few or too many.
+    ``num_resamples`` of the lines give 95 % intervals (0: none). Raises DataError and ConfigError
+    as ``multi_bleu``, and for too few or too many lines or resamples.
     """
     _check(hypotheses, references)
     if num_resamples:
@@ -134,11 +133,11 @@ def paired_bootstrap(
     num_resamples: int = 1000,
     seed: int = SEED,
 ) -> dict[str, dict[str, Compared]]:
-    """Compare systems with the first by sacreBLEU's paired bootstrap (Koehn, 2004): by system, then
-    by metric (``BLEU`` and ``chrF2``), whether they differ by more than chance.
+    """Compare systems with the first by sacreBLEU's paired bootstrap (Koehn, 2004).
 
-    Of equal scores the p-value is 1 (sacreBLEU would give its smallest to two equal systems).
-    Raises DataError and ConfigError as ``corpus_scores``, and for fewer than two systems.
+    The result, by system and then by metric (``BLEU`` and ``chrF2``), tells if they differ by more
+    than chance. For equal scores the p-value is 1 (sacreBLEU would give its smallest to two equal
+    systems). Raises DataError and ConfigError as ``corpus_scores``, and for fewer than two systems.
     """
     if len(systems) < 2:
         raise ConfigError(
@@ -158,8 +157,9 @@ def paired_bootstrap(
 
 
 def copy_rate(sources: Sequence[str], hypotheses: Sequence[str]) -> float:
-    """The share of hypotheses, 0 to 1, that are their source but for white space; an empty one is
-    no copy. Raises as ``multi_bleu``.
+    """Return the share of hypotheses, 0 to 1, that equal their source except for whitespace.
+
+    An empty one is not a copy. Raises as ``multi_bleu``.
     """
     _check(hypotheses, sources, others="sources")
     pairs = [(one.split(), two.split()) for one, two in zip(sources, hypotheses, strict=True)]
@@ -167,8 +167,10 @@ def copy_rate(sources: Sequence[str], hypotheses: Sequence[str]) -> float:
 
 
 def copied_tokens(sources: Sequence[str], hypotheses: Sequence[str]) -> float:
-    """The share of all the hypotheses' tokens (between white space), 0 to 1, that are in their
-    source, each as often as it is there; 0 without tokens. Raises as ``multi_bleu``.
+    """Return the share of all the hypotheses' tokens, 0 to 1, that are in their source.
+
+    Tokens are separated by whitespace; each counts at most as often as the source has it. 0 without
+    tokens. Raises as ``multi_bleu``.
     """
     _check(hypotheses, sources, others="sources")
     num_copied = num_tokens = 0
@@ -180,7 +182,7 @@ def copied_tokens(sources: Sequence[str], hypotheses: Sequence[str]) -> float:
 
 
 def empty_rate(hypotheses: Sequence[str]) -> float:
-    """The share of hypotheses, 0 to 1, of nothing but white space. Raises as ``multi_bleu``."""
+    """Return the share of hypotheses, 0 to 1, of whitespace alone. Raises as ``multi_bleu``."""
     _check(hypotheses, hypotheses)
     return sum(not hypothesis.split() for hypothesis in hypotheses) / len(hypotheses)
 
@@ -223,7 +225,7 @@ def _check_resampling(num_lines: int, num_resamples: int, seed: int) -> None:
 def _as_tokens(
     hypotheses: Sequence[str], references: Sequence[str]
 ) -> tuple[list[str], list[list[str]]]:
-    """Hypotheses, and references in sacreBLEU's order, whose tokens Python's ``split`` finds."""
+    """Return hypotheses, and references in sacreBLEU's order, for Python's ``split``."""
     expected = [
         " ".join(_NO_TOKEN if UNKNOWN in token else token for token in line.split())
         for line in _without_other_spaces(references)
@@ -236,12 +238,12 @@ def _without_other_spaces(lines: Sequence[str]) -> list[str]:
 
 
 def _token_bleu() -> BLEU:
-    """BLEU of the tokens between whitespace, as multi-bleu.perl computes it."""
+    """Return the BLEU of tokens between whitespace, as multi-bleu.perl computes it."""
     return BLEU(tokenize="none", smooth_method="none", force=True)
 
 
 def _metrics(tokenize: Tokenization) -> dict[str, Metric]:
-    """By the names that their results go under."""
+    """Return the metrics by the names of their results."""
     if tokenize not in get_args(Tokenization):
         raise ConfigError(
             f"tokenize {tokenize!r}: expected one of {', '.join(get_args(Tokenization))}"
@@ -263,7 +265,7 @@ def _scores(
     num_resamples: int,
     seed: int,
 ) -> dict[str, Score]:
-    """The score of one system by each metric, with intervals if there are resamples."""
+    """Return the score of one system by each metric, with intervals if there are resamples."""
     if num_resamples:
         signatures, found = _test(metrics, {"": hypotheses}, references, num_resamples, seed)
         return {name: Score(*_numbers(own), signatures[name]) for name, (own,) in found.items()}
@@ -281,7 +283,7 @@ def _test(
     num_resamples: int,
     seed: int,
 ) -> tuple[dict[str, str], dict[str, list[Result]]]:
-    """Signatures by metric, and results by metric in the order of the systems."""
+    """Return signatures by metric, and results by metric in the order of the systems."""
     with _seeded(seed), _quiet():
         test = PairedTest(list(systems.items()), dict(metrics), references, "bs", num_resamples)
         signatures, results = test()
@@ -291,7 +293,7 @@ def _test(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """sacreBLEU logs each pass."""
+    """Silence sacreBLEU, which logs each pass."""
     logger = logging.getLogger("sacrebleu")
     before = logger.level
     logger.setLevel(logging.WARNING)
@@ -303,7 +305,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """sacreBLEU takes its seed from the environment and nowhere else; what was there comes back."""
+    """Set the seed in the environment, the only place where sacreBLEU reads it, then restore it."""
     before = os.environ.get(SEED_VARIABLE)
     os.environ[SEED_VARIABLE] = str(seed)
     try:
@@ -315,7 +317,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def _numbers(result: Result) -> tuple[float, float, float]:
-    """Score, mean, half the width of the interval."""
+    """Return score, mean and half the width of the interval."""
     assert result.mean is not None and result.ci is not None
     return float(result.score), float(result.mean), float(result.ci)
 

@@ -1,7 +1,7 @@
-"""Which of sacreBLEU's tokenizers parts a language into the words that BLEU counts.
+"""The choice of sacreBLEU's tokenizer, which splits a language into the words that BLEU counts.
 
 BLEU by words is near 0 for any translation into a language that is written without spaces, such as
-Chinese: a whole clause is one word then. sacreBLEU has tokenizers for these.
+Chinese: a whole clause counts as one word. sacreBLEU has tokenizers for these.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from importlib.util import find_spec
 from typing import Literal, NamedTuple
 
 Tokenization = Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "flores200", "char", "none"]
-"""Words of sacreBLEU: as mteval-v13a parts them, by Unicode's classes, Chinese by its characters,
-Japanese and Korean by MeCab, all languages by the subwords of FLORES-200 (which sacreBLEU fetches),
-every character one, between white space."""
+"""Tokenizers of sacreBLEU: words as mteval-v13a splits them, by Unicode's classes, Chinese by its
+characters, Japanese and Korean by MeCab, all languages by the subwords of FLORES-200 (which
+sacreBLEU fetches), every character by itself, between whitespace."""
 
 _LANGUAGES: dict[str, Tokenization] = {
     **dict.fromkeys(("zh", "cmn", "yue", "wuu", "lzh", "gan", "nan", "zho", "chi"), "zh"),
@@ -29,24 +29,24 @@ _WITHOUT_PACKAGE: dict[str, Tokenization] = {"ja-mecab": "char", "ko-mecab": "13
 _KANA = re.compile("[\u3041-\u30ff\uff66-\uff9f]")
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff]")
 _UNSPACED = re.compile("[\u0e01-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff]")
-"""Thai, Lao, Tibetan, Burmese, Khmer."""
+"""Characters of Thai, Lao, Tibetan, Burmese and Khmer."""
 _SAMPLE = 1000
-"""Lines that are looked at."""
+"""Number of lines that are examined."""
 
 
 class Words(NamedTuple):
-    """A tokenizer, and why it was chosen."""
+    """A tokenizer, and the reason for its choice."""
 
     tokenize: Tokenization
     note: str
-    """Empty for 13a, which needs no explanation."""
+    """The reason; empty for 13a, which needs no explanation."""
 
 
 def choose_words(language: str | None, lines: Sequence[str]) -> Words:
-    """Return the tokenizer for a language, or, if it is not known, for the script of ``lines``.
+    """Return the tokenizer for a language, or, if it is unknown, for the script of ``lines``.
 
-    Languages go by the part of their name before ``-`` or ``_``. Without MeCab Japanese is parted
-    into characters, and Korean, which has spaces, by 13a.
+    A language counts by the part of its name before ``-`` or ``_``. Without MeCab, Japanese is
+    split into characters, and Korean, which has spaces, by 13a.
     """
     base = re.split("[-_]", language or "")[0].lower()
     wanted = _LANGUAGES.get(base) or ("13a" if language else script_words(lines))
@@ -66,7 +66,7 @@ def choose_words(language: str | None, lines: Sequence[str]) -> Words:
 
 
 def script_words(lines: Sequence[str]) -> Tokenization:
-    """Return the tokenizer for text whose language is not known; 13a if it may have spaces."""
+    """Return the tokenizer for text of an unknown language; 13a if it may have spaces."""
     text = "".join(lines[:_SAMPLE])
     letters = sum(map(str.isalpha, text))
     han, kana, unspaced = (len(own.findall(text)) for own in (_HAN, _KANA, _UNSPACED))

@@ -2,7 +2,7 @@
 
     sentence t of the target language --model, no gradient--> s --> train s -> t
 
-What is predicted is always real text; what is read is the model's own, of this very step.
+The predicted text is always real; the text that is read is the model's own, of this very step.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from xlm.rng import Random
 
 
 class BackTranslatedStream(SentenceStream):
-    """Sentences of a pair's second language, and the id of the first, into which they are put."""
+    """Sentences of a pair's second language, with the id of the first to translate them into."""
 
     is_pair = True
 
@@ -64,7 +64,7 @@ class BackTranslation(Translation):
     def streams(
         self, name: str, corpora: Corpora, *, seed: int, split: str = "train"
     ) -> list[Stream]:
-        """For training the sentences of each direction's second language; else its pairs."""
+        """Return the sentences of each direction's second language for training, else its pairs."""
         if split != "train":
             return Translation.streams(self, name, corpora, seed=seed, split=split)
         return [
@@ -82,9 +82,9 @@ class BackTranslation(Translation):
         ]
 
     def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:
-        """A batch whose source is, in training, the very sentences that are to be translated.
+        """Return a batch; in training its source is the very sentences to be translated.
 
-        There ``source.langs`` is the language into which they are, ``langs`` their own.
+        There ``source.langs`` is the language to translate into, ``langs`` their own.
         """
         if examples.second is not None:
             return Translation.collate(self, examples, random, train=train)
@@ -97,13 +97,13 @@ class BackTranslation(Translation):
         return teacher_forced(cells, examples.rows, source=source_batch(asked, examples.rows))
 
     def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
-        """The loss of ``Translation``; in training on a source that is generated here."""
+        """Return the loss of ``Translation``, in training with a source that is generated here."""
         if model.training:
             batch = dataclasses.replace(batch, source=self._translated(model, batch))
         return Translation.loss(self, model, head, batch)
 
     def _translated(self, model: Transformer, batch: Batch) -> Batch:
-        """The encoder's rows: what the model makes of ``batch.source`` in evaluation mode."""
+        """Return the encoder's rows: ``batch.source`` translated in evaluation mode."""
         asked = batch.source
         assert asked is not None, "collate gives what is to be translated"
         own_langs = batch.langs[:, :1].expand_as(asked.tokens)

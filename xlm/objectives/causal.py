@@ -24,7 +24,7 @@ class CausalModel(LanguageModel):
     """The base of both: each token is predicted from those before it in its row."""
 
     part: Literal["encoder", "decoder"] = "encoder"
-    """Which half of the model it is; decoder: that of an encoder-decoder, without a source, as the
+    """The half of the model to train; decoder: that of an encoder-decoder, without a source, as the
     original trains its own there (docs/fidelity.md, A1)."""
 
     def __post_init__(self) -> None:
@@ -44,7 +44,7 @@ class CausalModel(LanguageModel):
         return model.predict(hidden, batch.predict, side="decoder")
 
     def _shifted(self, examples: Examples, cells: Cells, train: bool) -> Batch:
-        """Return the batch that predicts all of a row but its first token."""
+        """Return the batch that predicts every token of a row except its first."""
         inputs = cells.shifted()
         predict = self._predicted(inputs, train)
         return inputs.batch(examples.rows, predict, cells.tokens[:, 1:].ravel()[predict])
@@ -58,8 +58,8 @@ class CausalModel(LanguageModel):
 class CausalLM(CausalModel):
     """Predict each token of a row from those before it; no state is carried between rows.
 
-    A row's input is the token before it and all of its own but the last: over an epoch every token
-    is once an input and once a target.
+    A row's input is the token before it and all of its own except the last: over an epoch every
+    token is an input once and a target once.
     """
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Held-out pairs translated while a run trains: BLEU, chrF, and what tells a broken translator."""
+"""Translations of held-out pairs in training: BLEU, chrF, and signs of a broken translator."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ log = logging.getLogger("xlm")
 
 
 def decode(model: Transformer, batch: Batch, settings: Generation) -> Tensor:
-    """The best translation of each row of ``batch.source``: int64 ``[B, L]``, end symbols in it."""
+    """Return the best translation of each row of ``batch.source``, int64 ``[B, L]``.
+
+    End symbols are included.
+    """
     assert batch.source is not None
     end_id = int(batch.tokens[0, 0])  # a decoder's first input
     generated = generate(model, batch.source, batch.langs[:, 0], end_id=end_id, settings=settings)
@@ -32,7 +35,7 @@ def decode(model: Transformer, batch: Batch, settings: Generation) -> Tensor:
 
 
 def hypotheses(stream: Stream, batch: Batch, outputs: Tensor) -> dict[int, Any]:
-    """The ids of each pair's translation, by its row, without end symbols."""
+    """Return the ids of each pair's translation, by its row, without end symbols."""
     end_id = stream.tokenizer.end_id
     found = {}
     for row, tokens in zip(batch.rows.tolist(), outputs.tolist(), strict=True):
@@ -50,13 +53,13 @@ def translation_figures(stream: Stream, predictions: Mapping[int, Any]) -> dict[
     """Return BLEU and chrF (0 to 100), and rates (0 to 1) that expose a broken translator.
 
     ``bleu`` and ``chrf`` are sacreBLEU's with their defaults, BLEU with the tokenizer of the target
-    language; the signature is logged once. ``tokenized_bleu`` is that of
-    multi-bleu.perl, all of text that the tokenizer put together again, the references' too.
-    ``copied`` is the share of translations that are their source, ``copied_tokens`` that of their
-    words, ``empty`` the share of empty ones, ``length_ratio`` words over the references'.
-    ``in_language`` is the share of the others whose subwords are likelier under the target
-    language's unigram model than under the source's; it is left out if there is no training text,
-    and if all are empty. An unknown piece of a reference matches nothing (docs/fidelity.md, A9).
+    language; the signature is logged once. ``tokenized_bleu`` is that of multi-bleu.perl, with all
+    text, the references' too, decoded by the tokenizer. ``copied`` is the share of translations
+    that equal their source, ``copied_tokens`` that of their words, ``empty`` the share of empty
+    ones, ``length_ratio`` words over the references'. ``in_language`` is the share of the others
+    whose subwords are likelier under the target language's unigram model than under the source's;
+    it is left out if there is no training text, or if all are empty. An unknown piece of a
+    reference matches nothing (docs/fidelity.md, A9).
     """
     assert isinstance(stream, PairStream)
     rows = sorted(predictions)

@@ -34,12 +34,12 @@ from xlm.rng import Random
 class Denoising(Objective):
     """Write each sentence from a noisy copy of it, in its own language.
 
-    The decoder reads ``</s> s`` and predicts ``s </s>``. Held-out sentences are always given the
-    same noise.
+    The decoder reads ``</s> s`` and predicts ``s </s>``. Held-out sentences always get the same
+    noise.
     """
 
     languages: list[str]
-    """Languages whose text is read, such as [en, ne]."""
+    """Languages to read text of, such as [en, ne]."""
     tokens: int = 2000
     """Cells of the sentences (padding included) in a micro-batch."""
     length: int = 100
@@ -54,7 +54,7 @@ class Denoising(Objective):
     drop: float = 0.1
     """Share of the tokens that are left out of the noisy copy; one always stays."""
     blank: float = 0.1
-    """Share of the others that are the mask symbol there."""
+    """Share of the others that become the mask symbol there."""
     label_smoothing: float = 0.0
     """Share of the target's probability that is spread over the vocabulary."""
 
@@ -75,13 +75,13 @@ class Denoising(Objective):
 
     @property
     def noise(self) -> SentenceNoise:
-        """Return the maker of noisy copies; raise ConfigError for amounts that cannot be."""
+        """Return the maker of noisy copies; raise ConfigError for invalid amounts."""
         return SentenceNoise(self.shuffle, self.drop, self.blank)
 
     def streams(
         self, name: str, corpora: Corpora, *, seed: int, split: str = "train"
     ) -> list[Stream]:
-        """A stream of sentences per language."""
+        """Return a stream of sentences for each language."""
         return [
             SentenceStream(
                 corpora,
@@ -99,7 +99,7 @@ class Denoising(Objective):
         ]
 
     def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:
-        """Noisy sentences as the source, the same without noise as the target."""
+        """Return noisy sentences as the source, and the same without noise as the target."""
         stream = examples.stream
         (language,) = stream.language_ids
         noisy = self.noise.apply(examples.first, stream.tokenizer.mask_id, random)
@@ -108,9 +108,9 @@ class Denoising(Objective):
         return teacher_forced(target, examples.rows, source=source_batch(source, examples.rows))
 
     def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
-        """Summed cross-entropy of the sentences' tokens, the final end symbol included."""
+        """Return the summed cross-entropy of the sentences' tokens, final end symbols included."""
         return teacher_forced_loss(model, batch, label_smoothing=self.label_smoothing)
 
     def figures(self, stream: Stream, scores: Scores) -> dict[str, float]:
-        """Every unit of ``language_model_figures``, of the text without noise."""
+        """Return every unit of ``language_model_figures`` for the text without noise."""
         return language_model_figures(scores, stream.text_size)

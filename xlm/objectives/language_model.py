@@ -23,15 +23,15 @@ from xlm.text.tokenizers.tokenizer import check_layout
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageModel(Objective):
-    """Predicts tokens of text streams (``languages``) or of aligned sentences (``pairs``)."""
+    """Prediction of tokens of text streams (``languages``) or of aligned sentences (``pairs``)."""
 
     languages: list[str] = field(default_factory=list)
     """Languages whose text is read as a stream, such as [ne, hi]."""
     pairs: list[str] = field(default_factory=list)
     """Language pairs whose aligned sentences form one row each, such as [en-hi]."""
     evaluate: list[str] | None = None
-    """Languages (of ``pairs``: pairs) that are evaluated, also those that nothing trains, as when a
-    model continues with new text; null: those of training."""
+    """Languages (of ``pairs``: pairs) to evaluate, including ones that are not trained on, such as
+    when a model continues with new text; null: those of training."""
     rows: int = 8
     """Rows in a micro-batch of text."""
     length: int = 256
@@ -80,7 +80,7 @@ class LanguageModel(Objective):
     def streams(
         self, name: str, corpora: Corpora, *, seed: int, split: str = "train"
     ) -> list[Stream]:
-        """Return a stream per language or pair (see ``Objective.streams``)."""
+        """Return a stream for each language or pair (see ``Objective.streams``)."""
         languages = self._names(corpora, split, "texts")
         pairs = self._names(corpora, split, "pairs")
         return [

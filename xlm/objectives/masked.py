@@ -58,9 +58,9 @@ class MaskedLM(LanguageModel):
     random: float = 0.1
     """Share of the targets that a random token replaces."""
     masked_side: Literal["both", "first", "second"] = "both"
-    """Which sentence of a pair is masked in training."""
+    """The sentences of a pair that are masked in training."""
     evaluation_side: Literal["both", "first", "second"] = "both"
-    """Which sentence of a pair is masked in evaluation."""
+    """The sentences of a pair that are masked in evaluation."""
     evaluation_mask_rate: float | None = None
     """Share of the tokens that each evaluation mask hides; null: mask_rate if that is one number of
     at most 0.5, else 0.15."""
@@ -98,7 +98,7 @@ class MaskedLM(LanguageModel):
 
     @property
     def rate(self) -> float:
-        """The mask rate, at step 0 if it changes (see ``at_step``)."""
+        """The mask rate, at step 0 if it is staged (see ``at_step``)."""
         return piecewise(self.mask_rate, 0)
 
     @property
@@ -154,8 +154,8 @@ class MaskedLM(LanguageModel):
     def _eligible(self, cells: Cells, side: str, tokenizer: Tokenizer) -> NDArray[np.bool_]:
         """Return bool ``[B * T]``: the cells that may be predicted.
 
-        In text every real cell; in pairs those of the masked sides, except the end symbols that the
-        layout puts around the sentences.
+        In text every real cell is eligible; in pairs those of the masked sides, except the end
+        symbols that the layout puts around the sentences.
         """
         eligible = _of_side(cells, side)
         if self.pairs:

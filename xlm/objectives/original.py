@@ -30,7 +30,7 @@ from xlm.text.tokenizers.tokenizer import Tokenizer, check_layout
 
 @dataclass(frozen=True, kw_only=True)
 class OriginalLanguageModel(LanguageModel):
-    """The base of all: streams of text and of pairs that are cut and ordered as the original's."""
+    """The base of all: streams of text and of pairs, cut and ordered like the original's."""
 
     tokens: int | None = 2048  # type: ignore[assignment]  # an int in the base class
     """Cells (padding included) in a micro-batch of pairs; in pair_order original without padding,
@@ -41,8 +41,8 @@ class OriginalLanguageModel(LanguageModel):
     """Grouping of pairs into micro-batches: by padded length, as the original does (A2), or as it
     does without group_by_size."""
     longest_side: int | None = None
-    """With a pair_order of the original's, leave out training pairs that have a longer sentence,
-    special tokens apart (its max_len, A2); null: any."""
+    """With a pair_order of the original's, leave out training pairs with a sentence longer than
+    this, special tokens apart (its max_len, A2); null: no limit."""
     evaluation_layout: str | None = None
     """Layout of a held-out pair (A1); null: as in training."""
     evaluation: Literal["whole", "original"] = "whole"
@@ -126,12 +126,12 @@ class OriginalMaskedLM(OriginalLanguageModel, MaskedLM):
     """Source of the frequencies: the prepared training text, or the counts that the tokenizer's
     vocabulary file lists, as in the original (fastBPE alone has them)."""
     masks: Literal["exact", "original"] = "exact"
-    """exact: a share of the real tokens. original: a share of all cells, padding too (by chance if
-    the exponent is 0), of which padding and the first of each row are taken back."""
+    """exact: a share of the real tokens. original: a share of all cells, padding included (by
+    chance if the exponent is 0), from which padding and the first of each row are then removed."""
     predict_end: bool = True
-    """Let the end symbols between the sentences of a text (with masks original: all of them)
-    be targets; in the original, and with counts vocabulary, which has none of theirs, only if
-    the exponent is 0."""
+    """Let the end symbols between the sentences of a text (with masks original: all of them) be
+    targets; in the original, and with counts vocabulary, which has no counts for them, only if the
+    exponent is 0."""
     random_from_all: bool = False
     """Draw random tokens from special symbols too, as the original does."""
 
@@ -170,8 +170,8 @@ class OriginalMaskedLM(OriginalLanguageModel, MaskedLM):
     def evaluation_batches(self, stream: Stream, seed: int) -> Iterable[Batch]:
         """Yield each held-out batch once per fold; with ``evaluation: original`` once.
 
-        Then the masks are the original's for any ``seed``: one generator, started anew for each
-        stream, continues from batch to batch.
+        In that case the masks are the original's for any ``seed``: one generator, restarted for
+        each stream, continues from batch to batch.
         """
         if self.evaluation == "whole":
             yield from super().evaluation_batches(stream, seed)
@@ -252,10 +252,10 @@ class OriginalCausalModel(OriginalLanguageModel, CausalModel):
 
 @dataclass(frozen=True, kw_only=True)
 class OriginalCausalLM(OriginalCausalModel, CausalLM):
-    """CLM on ``languages``, with rows whose first token may be only read (B1)."""
+    """CLM on ``languages``, with rows whose first token may be input only (B1)."""
 
     predict_first: bool = True
-    """Predict the first token of a row, from the one before it; false: it is only read, as in the
+    """Predict the first token of a row from the one before it; false: it is only read, as in the
     original, so that a row of ``length`` tokens has one target fewer. With evaluation original it
     is never predicted there."""
 

@@ -1,4 +1,4 @@
-"""The base of every objective of an encoder-decoder: the decoder reads the true target.
+"""The base of every encoder-decoder objective: the decoder reads the true target.
 
 It reads ``</s> t`` and predicts ``t </s>``, given the encoder's output for a source
 (docs/fidelity.md, B9).
@@ -21,14 +21,14 @@ from xlm.text.tokenizers.tokenizer import Ids
 
 
 def pad_sentences(sentences: Sequence[Ids], language_id: int, examples: Examples) -> Cells:
-    """Sentences of one language as rows ``</s> s </s>`` of the examples' padded length."""
+    """Return sentences of one language as rows ``</s> s </s>`` of the examples' padded length."""
     tokenizer = examples.stream.tokenizer
     wrapped = [tokenizer.wrap(ids) for ids in sentences]
     return pad(wrapped, [language_id], examples.length, tokenizer.pad_id)
 
 
 def teacher_forced(target: Cells, rows: NDArray[np.int64], *, source: Batch) -> Batch:
-    """The batch that predicts ``target`` (rows ``</s> t </s>``) one token ahead from ``source``."""
+    """Return the batch that predicts ``target`` (rows ``</s> t </s>``) one token ahead."""
     inputs = target.shifted()
     predict = np.flatnonzero(inputs.real)
     targets = np.ascontiguousarray(target.tokens[:, 1:]).ravel()[predict]
@@ -36,16 +36,16 @@ def teacher_forced(target: Cells, rows: NDArray[np.int64], *, source: Batch) -> 
 
 
 def source_batch(cells: Cells, rows: NDArray[np.int64]) -> Batch:
-    """The encoder's side: nothing is predicted there."""
+    """Return the encoder's side, which predicts nothing."""
     nothing = np.zeros(0, dtype=np.int64)
     return cells.batch(rows, nothing, nothing)
 
 
 def teacher_forced_loss(model: Transformer, batch: Batch, *, label_smoothing: float) -> Loss:
-    """Summed cross-entropy of the target's tokens, the final end symbol included.
+    """Return the summed cross-entropy of the target's tokens, the final end symbol included.
 
-    Outside training with the plain nats and the number of correct predictions. Raises ConfigError
-    for a model without decoder.
+    Outside training it includes the plain nats and the number of correct predictions. Raises
+    ConfigError for a model without decoder.
     """
     source = batch.source
     if source is None or model.decoder is None:
@@ -63,7 +63,7 @@ def teacher_forced_loss(model: Transformer, batch: Batch, *, label_smoothing: fl
 
 
 def check_sizes(sizes: dict[str, int], label_smoothing: float) -> None:
-    """Raise ConfigError for sizes below 1 and a share that is none."""
+    """Raise ConfigError for sizes below 1 and for a label smoothing that is not a share."""
     for name, size in sizes.items():
         if size < 1:
             raise ConfigError(f"{name} must be at least 1: found {size}")

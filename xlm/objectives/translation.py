@@ -51,8 +51,8 @@ class Translation(Objective):
     """Share of the target's probability that is spread over the vocabulary."""
 
     decode: Generation | None = None
-    """Translate held-out pairs so at each evaluation, for BLEU, chrF and the rates of copies and of
-    silence; null: they are measured by perplexity alone."""
+    """Translate held-out pairs with these settings at each evaluation, for BLEU, chrF and the rates
+    of copied and empty translations; null: they are measured by perplexity alone."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -77,7 +77,7 @@ class Translation(Objective):
     def streams(
         self, name: str, corpora: Corpora, *, seed: int, split: str = "train"
     ) -> list[Stream]:
-        """A stream per direction."""
+        """Return a stream for each direction."""
         return [
             PairStream(
                 corpora,
@@ -96,7 +96,7 @@ class Translation(Objective):
         ]
 
     def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:
-        """Source and target rows; nothing is random."""
+        """Return source and target rows; nothing is random."""
         assert examples.second is not None
         source_language, target_language = examples.stream.language_ids
         source = pad_sentences(examples.first, source_language, examples)
@@ -104,20 +104,20 @@ class Translation(Objective):
         return teacher_forced(target, examples.rows, source=source_batch(source, examples.rows))
 
     def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
-        """Summed cross-entropy of the target tokens, the final end symbol included."""
+        """Return the summed cross-entropy of the target tokens, the final end symbol included."""
         loss = teacher_forced_loss(model, batch, label_smoothing=self.label_smoothing)
         if self.decode is not None and not model.training:
             loss = dataclasses.replace(loss, outputs=decode(model, batch, self.decode))
         return loss
 
     def predictions(self, stream: Stream, batch: Batch, outputs: Tensor) -> dict[int, Any]:
-        """The translation of each pair."""
+        """Return the translation of each pair."""
         return hypotheses(stream, batch, outputs)
 
     def grouped_figures(self, stream: Stream, predictions: Mapping[int, Any]) -> dict[str, float]:
-        """BLEU and what goes with it: see ``xlm.objectives.decoding.translation_figures``."""
+        """Return BLEU and its companions: see ``xlm.objectives.decoding.translation_figures``."""
         return translation_figures(stream, predictions)
 
     def figures(self, stream: Stream, scores: Scores) -> dict[str, float]:
-        """Every unit of ``language_model_figures``, of the target side's text."""
+        """Return every unit of ``language_model_figures`` for the target side's text."""
         return language_model_figures(scores, stream.side_sizes[1])

@@ -1,7 +1,7 @@
-"""One function an analysis: what there is of models and texts to figures beside their nulls.
+"""Functions from models and texts to figures beside their nulls, one for each analysis.
 
-Each takes a ``Material`` and returns an ``Analysis``; it raises ``Lacks`` if the material has not
-what it needs.
+Each takes a ``Material`` and returns an ``Analysis``; it raises ``Lacks`` if the material lacks
+something that it needs.
 """
 
 from collections.abc import Callable, Mapping

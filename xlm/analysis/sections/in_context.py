@@ -1,4 +1,4 @@
-"""Analyses against people's labels: any labeled texts, senses in context, grammar."""
+"""Analyses against human labels: any labeled texts, senses in context, grammar."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _by_pieces(material: Material, labeled: Labeled) -> Figures:
 
 
 def senses_told(material: Material) -> Analysis:
-    """Return how well a probe tells whether a word has one sense in two sentences (WiC)."""
+    """Return the accuracy of probes for words with one sense in two sentences (WiC)."""
     if material.wic is None:
         raise Lacks("words in context with answers: give wic")
     found = Analysis("WiC")
@@ -131,7 +131,7 @@ def senses_told(material: Material) -> Analysis:
 
 
 def similar_in_context(material: Material) -> Analysis:
-    """Return whether words in their contexts are as similar as people find them (SCWS)."""
+    """Return how well similarities of words in context agree with human ratings (SCWS)."""
     if not material.scws:
         raise Lacks("rated words in context: give scws")
     found = Analysis("SCWS")
@@ -154,7 +154,7 @@ def similar_in_context(material: Material) -> Analysis:
 
 
 def grammatical(material: Material) -> Analysis:
-    """Return how often the right sentence of a minimal pair is found likelier, by construction."""
+    """Return how often a model prefers the right sentence of a minimal pair, by construction."""
     if not material.minimal_pairs:
         raise Lacks("minimal pairs: give minimal_pairs")
     found = Analysis("minimal pairs")

@@ -1,4 +1,4 @@
-"""The models and texts of a report, and the states of each text in each model, made once."""
+"""The models and texts of a report, and the states of each text in each model, computed once."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from xlm.languages import LanguagePair
 from xlm.model.pretrained import PretrainedModel
 
 MODEL = "model"
-"""The name of the model that is analyzed."""
+"""The name of the analyzed model."""
 UNTRAINED = "untrained"
-"""The name of the null that random weights make."""
+"""The name of the null from random weights."""
 
 
 class Lacks(XlmError):
@@ -36,10 +36,10 @@ class Labeled(NamedTuple):
 
 @dataclass
 class Material:
-    """All that analyses may look at; what is empty was not given."""
+    """All inputs of the analyses; empty ones were not given."""
 
     models: dict[str, PretrainedModel]
-    """The model under ``model``, and those it is compared with under their names."""
+    """The analyzed model under ``model``, and those compared with it under their names."""
     fresh: PretrainedModel | None = None
     """Random weights of the model's shape; None if that null was not asked for."""
     parent: PretrainedModel | None = None
@@ -49,7 +49,7 @@ class Material:
     """Lines of training text by language, for overlap."""
     pairs: dict[LanguagePair, Pairs] = field(default_factory=dict)
     parallel: dict[str, list[str]] = field(default_factory=dict)
-    """Lines by language; the same line says the same in each."""
+    """Lines by language, aligned as translations."""
     dictionaries: dict[LanguagePair, dict[str, list[str]]] = field(default_factory=dict)
     similarity: dict[LanguagePair, list[Scored]] = field(default_factory=dict)
     alignments: dict[LanguagePair, AlignedText] = field(default_factory=dict)
@@ -61,9 +61,9 @@ class Material:
     minimal_pairs: dict[str, list[MinimalPair]] = field(default_factory=dict)
     labeled: dict[str, Labeled] = field(default_factory=dict)
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Scores by language of each task or report."""
+    """Scores by language for each task or report."""
     indicators: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Numbers by language, such as distances, that scores are compared with."""
+    """Numbers by language, such as distances, to compare scores with."""
     embeddings: dict[str, Mapping[str, States]] = field(default_factory=dict)
     """Vectors of words by language, of ``.vec`` files."""
     stand_in: dict[str, str] = field(default_factory=dict)
@@ -71,12 +71,12 @@ class Material:
     layers: list[int] | None = None
     seed: int = 0
     folder: Path | None = None
-    """Where states may lie in files."""
+    """The folder for files of states."""
     _states: dict[tuple[str, str], list[States]] = field(default_factory=dict)
 
     @property
     def model(self) -> PretrainedModel:
-        """The model that is analyzed."""
+        """The analyzed model."""
         return self.models[MODEL]
 
     def named_models(self, *, fresh: bool = True) -> Iterator[tuple[str, PretrainedModel]]:
@@ -88,7 +88,7 @@ class Material:
     def spoken(self, model: PretrainedModel, language: str) -> str | None:
         """Return the name by which the model knows ``language``; None if it needs none.
 
-        Raises ConfigError if the model does not know it and nothing stands in.
+        Raises ConfigError if the model does not know it and ``stand_in`` has no substitute.
         """
         name = self.stand_in.get(language, language)
         if not model.has_languages:
@@ -102,11 +102,11 @@ class Material:
         return name
 
     def spoken_pair(self, pair: LanguagePair) -> tuple[str | None, str | None]:
-        """Return ``spoken`` of both sides in the model that is analyzed."""
+        """Return ``spoken`` of both sides in the analyzed model."""
         return self.spoken(self.model, pair.first), self.spoken(self.model, pair.second)
 
     def chosen_layers(self, model: PretrainedModel) -> list[int]:
-        """Return the layers that are looked at; raise ConfigError for one that is not there."""
+        """Return the layers to analyze; raise ConfigError for one that does not exist."""
         num = num_layers(model)
         wanted = list(range(num)) if self.layers is None else self.layers
         if outside := [layer for layer in wanted if not 0 <= layer < num]:
@@ -118,7 +118,7 @@ class Material:
     def states(
         self, name: str, model: PretrainedModel, key: str, lines: Sequence[str], language: str
     ) -> list[States]:
-        """Return the states of all layers of a text, made once for each ``key`` and model."""
+        """Return the states of all layers of a text, computed once for each ``key`` and model."""
         at = (name, f"{key}/{language}")
         if at not in self._states:
             folder = None

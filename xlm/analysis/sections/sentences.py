@@ -1,4 +1,4 @@
-"""Analyses of sentences: retrieval, mining, CKA, geometry, and which language a state tells."""
+"""Analyses of sentences: retrieval, mining, CKA, geometry, and recognition of languages."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from xlm.languages import LanguagePair
 
 EXAMPLES = 20
 MOST_DRAWN = 100
-"""Sentences of each language in the picture of principal components."""
+"""Number of sentences of each language in the picture of principal components."""
 PRINCIPAL = "principal components of parallel sentences"
-"""The beginning of the title of the table that the picture is made from."""
+"""The beginning of the title of the table behind the picture."""
 MOST_PROBED = 500
-"""Sentences of each language that train and test a probe."""
+"""Number of sentences of each language that train and test a probe."""
 
 
 def retrieved(material: Material) -> Analysis:
-    """Return retrieval among the sentences of each pair, layer by layer."""
+    """Return the figures of retrieval among the sentences of each pair, layer by layer."""
     if not material.pairs:
         raise Lacks("pairs of sentences: give pairs")
     found = Analysis("retrieval")
@@ -94,7 +94,7 @@ def _row_hits(x: States, y: States) -> np.ndarray[tuple[int], np.dtype[np.float6
 
 
 def _compare(found: Analysis, material: Material, pair: LanguagePair) -> None:
-    """Add the model's accuracy less that of each other model, both in the layer each is best in."""
+    """Add the model's accuracy minus that of each other model, each in its best layer."""
     hits = {}
     for name, model in material.named_models(fresh=False):
         x, y = material.both_sides(name, model, pair)
@@ -123,7 +123,7 @@ def _examples(material: Material, pair: LanguagePair) -> Table:
 
 
 def mined(material: Material) -> Analysis:
-    """Return the best F1 of mining each pair's sentences, in the layer that retrieves best."""
+    """Return the best F1 of mining each pair's sentences, in the layer with the best retrieval."""
     if not material.pairs:
         raise Lacks("pairs of sentences: give pairs")
     found = Analysis("mining")
@@ -185,7 +185,7 @@ def kernels(material: Material) -> Analysis:
 
 
 def _between_models(found: Analysis, material: Material) -> None:
-    """Add the alignment of the model with each other, and with its parent, layer by layer."""
+    """Add the alignment of the model with every other one, and with its parent, layer by layer."""
     others = {name: own for name, own in material.models.items() if name != MODEL}
     if material.parent is not None:
         others["parent"] = material.parent
@@ -209,7 +209,7 @@ def _between_models(found: Analysis, material: Material) -> None:
 
 
 def languages_told(material: Material) -> Analysis:
-    """Return how well a probe tells the languages of sentences, raw and centered."""
+    """Return how well a probe recognizes the languages of sentences, raw and centered."""
     parallel = {name: own[:MOST_PROBED] for name, own in material.parallel.items()}
     if len(parallel) < 2 or min(map(len, parallel.values())) < 8:
         raise Lacks("8 lines or more of two languages that say the same: give parallel or pairs")
@@ -268,7 +268,7 @@ def _piece_probe(material: Material, lines: dict[str, list[str]]) -> Estimate:
 
 
 def anisotropic(material: Material) -> Analysis:
-    """Return how far the sentences of each language point the same way, layer by layer."""
+    """Return how far the sentences of each language point in the same direction, layer by layer."""
     if not material.texts:
         raise Lacks("text of a language: give texts or data")
     found = Analysis("anisotropy")
@@ -287,7 +287,7 @@ def anisotropic(material: Material) -> Analysis:
 
 
 def separated(material: Material) -> Analysis:
-    """Return the parts of the scatter of parallel sentences, and how far languages part them."""
+    """Return the parts of the scatter of parallel sentences, and the separation by language."""
     parallel = material.parallel
     if len(parallel) < 2 or min(map(len, parallel.values())) < 2:
         raise Lacks("lines of two languages that say the same: give parallel or pairs")
@@ -318,13 +318,13 @@ def separated(material: Material) -> Analysis:
 def _principal(
     names: list[str], states: np.ndarray[Any, np.dtype[np.float32]], layer: int
 ) -> Table:
-    """Return the places of the first sentences ``[k, n, D]`` on their two principal axes."""
+    """Return the coordinates of the first sentences ``[k, n, D]`` on their two principal axes."""
     points = states[:, :MOST_DRAWN].astype(np.float64)
     flat = points.reshape(-1, points.shape[2])
     flat = flat - flat.mean(0)
     _, _, axes = np.linalg.svd(flat, full_matrices=False)
     turned = flat @ axes[:2].T
-    # an axis may point either way: let its largest part be positive
+    # the sign of an axis is arbitrary: make its largest part positive
     signs = np.sign(axes[:2][np.arange(len(axes[:2])), np.abs(axes[:2]).argmax(1)])
     places = (turned * signs).reshape(*points.shape[:2], -1)
     rows = [

@@ -1,4 +1,4 @@
-"""Analyses that read no states: spectra of matrices, overlap of pieces, indicators of transfer."""
+"""Analyses that need no states: spectra of matrices, overlap of pieces, indicators of transfer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xlm.analysis.transfer import FEWEST_LANGUAGES, correlations, rank_sources
 from xlm.errors import DataError
 
 ARROW = " > "
-"""Between the language of the training text and that of the test text."""
+"""Separator between the languages of the training text and of the test text."""
 
 
 def matrices(material: Material) -> Analysis:
@@ -29,7 +29,7 @@ def matrices(material: Material) -> Analysis:
 
 
 def overlapping(material: Material) -> Analysis:
-    """Return how many pieces every ordered pair of languages shares, and how words are cut."""
+    """Return the pieces shared by each ordered pair of languages, and how words are cut."""
     train = material.train or material.texts
     if not material.texts:
         raise Lacks("text of a language: give texts or data")
@@ -50,7 +50,7 @@ def overlapping(material: Material) -> Analysis:
 
 
 def transferred(material: Material) -> Analysis:
-    """Return how far indicators go along with scores by language, and the sources they rank."""
+    """Return the correlations of indicators with scores by language, and the sources they rank."""
     if not material.scores:
         raise Lacks("scores by language: give scores")
     found = Analysis("transfer")

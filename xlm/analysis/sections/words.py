@@ -49,13 +49,13 @@ from xlm.languages import LanguagePair
 from xlm.model.pretrained import PretrainedModel
 
 COMMON = 20_000
-"""Words of the target text that are candidates beside the dictionary's."""
+"""Number of words of the target text that are candidates besides the dictionary's."""
 
 
 def translated(material: Material) -> Analysis:
-    """Return the translation of words by the table's vectors and by layers that read a word alone.
+    """Return the figures of translating words by the table's vectors and by layers.
 
-    Of ``.vec`` files too, if there is one for both languages.
+    A layer reads each word alone. ``.vec`` files are measured too, if both languages have one.
     """
     if not material.dictionaries:
         raise Lacks("a dictionary: give dictionaries")
@@ -129,7 +129,7 @@ def _found_words(pair: LanguagePair, entries: Entries) -> Table:
 
 
 def paired(material: Material) -> Analysis:
-    """Return how near translated words lie, and whether cosines agree with people's scores."""
+    """Return how near translated words are, and how cosines agree with human scores."""
     if not material.dictionaries and not material.similarity:
         raise Lacks("a dictionary, or pairs of words with scores: give dictionaries or similarity")
     found = Analysis("word pairs")
@@ -164,7 +164,7 @@ def _add_lookups(
         )
         for name, (one, two) in looks.items()
     }
-    # the same words for all, so that models compare
+    # the same words for all, so that models are comparable
     usable = np.all([x[1] & y[1] for x, y in sides.values()], axis=0)
     found.notes.append(f"{pair}: {int(usable.sum()):,} of {len(pairs):,} pairs have vectors")
     if usable.sum() < 4:
@@ -259,7 +259,7 @@ def _layer_scores(
 def _wrong_scores(
     encoded: _Encoded, layer: int, gold: Sequence[Gold], seed: int
 ) -> dict[str, Estimate]:
-    """Return the scores of links to another sentence of about the same length (argmax)."""
+    """Return the scores of links to another sentence of similar length (argmax)."""
     partners = wrong_partners([len(words) for words in encoded.second_words])
     links = []
     for at, other in enumerate(partners):
