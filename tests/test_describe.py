@@ -60,7 +60,7 @@ def test_a_recipe_before_it_trains(debug_data: Path, tmp_path: Path) -> None:
     num = int(re.search(r"([\d,]+) parameters", said)[1].replace(",", ""))  # type: ignore[index]
     trained = pretrain(run_of(debug_data, tmp_path / "trained"))
     assert num == sum(p.numel() for p in trained.learner.parameters())
-    assert re.search(r"[\d.]+ MiB at the peak of a measured update on cpu", said)
+    assert re.search(r"[\d.]+ [MG]iB at the peak of a measured update on cpu", said)
     assert re.search(r"s an update \(3 measured, fp32\), [\d,]+ tokens each", said)
     assert "1,000 updates take" in said
     assert not (tmp_path / "run").exists()

@@ -28,6 +28,7 @@ import xlm
 from benchmarks.support import downstream, toy
 from xlm.data.corpora import Corpora
 from xlm.data.row_streams import RowStream
+from xlm.interchange.transformers.roformer import write_transformers_roformer
 from xlm.interchange.transformers.xlm import write_transformers_xlm
 from xlm.model.pretrained import PretrainedModel
 from xlm.run.config import Optimizer, Run, Schedule
@@ -85,7 +86,7 @@ def ours(task: Classification, source: str, corpora: Corpora, seed: int) -> Time
 
 
 class Collator:
-    """transformers' padding collator; XLM wants the language of each token too."""
+    """transformers' padding collator; models of languages want that of each token too."""
 
     def __init__(self, model: PretrainedModel, language: int):
         from tokenizers import Tokenizer
@@ -96,12 +97,14 @@ class Collator:
         tokenizer = PreTrainedTokenizerFast(
             tokenizer_object=Tokenizer(WordLevel(pad, unk_token="<pad>")), pad_token="<pad>"
         )
-        self.pad, self.language = DataCollatorWithPadding(tokenizer), language
+        self.pad = DataCollatorWithPadding(tokenizer)
+        self.language = language if model.has_languages else None
         self.cells = self.real = 0
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
         batch = dict(self.pad(features))
-        batch["langs"] = torch.full_like(batch["input_ids"], self.language)
+        if self.language is not None:
+            batch["langs"] = torch.full_like(batch["input_ids"], self.language)
         self.cells += batch["input_ids"].numel()
         self.real += int(batch["attention_mask"].sum())
         return batch
@@ -111,11 +114,11 @@ def theirs(
     rows: list[dict[str, Any]], exported: Path, collator: Collator, grouped: bool, seed: int
 ) -> Timed:
     """An epoch of ``Trainer``."""
-    from transformers import Trainer, TrainingArguments, XLMForSequenceClassification
+    from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments
 
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
-            model=XLMForSequenceClassification.from_pretrained(exported, num_labels=3),
+            model=AutoModelForSequenceClassification.from_pretrained(exported, num_labels=3),
             args=TrainingArguments(
                 output_dir=folder, per_device_train_batch_size=ROWS, num_train_epochs=1, seed=seed,
                 learning_rate=RATE, weight_decay=DECAY, max_grad_norm=CLIP, logging_steps=100,
@@ -153,7 +156,10 @@ def measure(models: Path, data: Path, limit: int, rounds: int) -> dict[str, Any]
     collator = Collator(model, model.languages["en"])
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder)
-        write_transformers_xlm(model, exported, causal=False)
+        if model.transformer.config.positions == "rotary":
+            write_transformers_roformer(model, exported)
+        else:
+            write_transformers_xlm(model, exported, causal=False)
         programs: dict[str, Callable[[int], Timed]] = {
             "xlm": lambda seed: ours(task, source, corpora, seed),
             "Trainer, padding collator": lambda s: theirs(rows, exported, collator, False, s),

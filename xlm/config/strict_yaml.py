@@ -23,6 +23,7 @@ MOST_VALUES = 1_000_000
 """Largest number of keys and values of a document, with aliases expanded."""
 MOST_SHOWN = 80
 """Largest number of characters of a key in a message."""
+TOO_DEEP = "lists or mappings nest too deep"
 MOST_DIGITS = 4000
 """Largest number of digits of a whole number; Python refuses to read 4,301."""
 
@@ -126,7 +127,11 @@ def compose(text: str) -> yaml.Node | None:
         if node is not None:
             _check_size(node, {}, set())
     except (RecursionError, MemoryError):
-        raise yaml.YAMLError("lists or mappings nest too deep") from None
+        raise yaml.YAMLError(TOO_DEEP) from None
+    except yaml.MarkedYAMLError as error:
+        if "maximum nesting" in str(error.problem):  # libyaml's own limit
+            raise yaml.MarkedYAMLError(problem=TOO_DEEP, problem_mark=error.problem_mark) from None
+        raise
     return node
 
 
@@ -155,7 +160,7 @@ def value(node: yaml.Node) -> Any:
     try:
         return _Loader("").construct_document(node)
     except (RecursionError, MemoryError):
-        raise yaml.YAMLError("lists or mappings nest too deep") from None
+        raise yaml.YAMLError(TOO_DEEP) from None
     except (ValueError, TypeError, AttributeError, LookupError):
         raise yaml.MarkedYAMLError(
             problem="a value does not fit its tag, such as !!int", problem_mark=node.start_mark

@@ -203,6 +203,9 @@ def test_saved_and_sent_to_a_worker_it_is_the_same(kind, saved, tmp_path):
     assert ours.digest != read_hugging_face(saved / kind).digest
 
 
+WORDS_OF_LOST = ["split_special_tokens", "normal form"]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_its_files_are_read_by_transformers(kind, saved, tmp_path):
     ours = read_hugging_face(saved / kind)
@@ -210,7 +213,10 @@ def test_its_files_are_read_by_transformers(kind, saved, tmp_path):
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    assert files["tokenizer.json"] == ours.content and len(lost) == 1
+    assert files["tokenizer.json"] == ours.content
+    # XLM-R's own rules bring text into xlm's normal form
+    expected = WORDS_OF_LOST[:1] if kind == "xlm-roberta" else WORDS_OF_LOST
+    assert [next(word for word in WORDS_OF_LOST if word in line) for line in lost] == expected
     assert theirs.model_max_length == 77
     for text in peers.lines()[::9]:
         assert theirs(text, add_special_tokens=False)["input_ids"] == ours.encode(text)
