@@ -113,7 +113,7 @@ class ModelConfig:
     """Layer normalization, or the root mean square alone (Zhang and Sennrich 2019)."""
     qk_norm: bool = False
     """Normalize queries and keys within each head (Henry et al. 2020; Dehghani et al. 2023,
-    section 2), which stands higher learning rates."""
+    section 2), which allows higher learning rates."""
     activation: Filled[Literal["gelu", "relu", "silu", "geglu", "swiglu"]] = _UNSET
     """Inside the feed-forward layers; GELU is the exact one (erf). geglu and swiglu multiply it by
     a second product of the input, which adds half again to these layers (Shazeer 2020; null: the
@@ -129,7 +129,7 @@ class ModelConfig:
     """The output matrix is the word embeddings; the output bias is always its own."""
     output_transform: Filled[bool] = _UNSET
     """A linear layer, the activation and a normalization before the projection onto the
-    vocabulary, as BERT and XLM-R have and XLM has not (null: the preset's, else false)."""
+    vocabulary, as in BERT and XLM-R but not in XLM (null: the preset's, else false)."""
     layer_norm_eps: Filled[float] = _UNSET
     """Added to the variance, or to the mean square, in each normalization (null: the preset's, else
     1e-12)."""

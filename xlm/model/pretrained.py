@@ -216,7 +216,7 @@ def write_sums(folder: str | Path) -> None:
 
 
 def verify_model(folder: str | Path) -> bool:
-    """Verify a model directory; return whether it has sums at all, and say so if it has none.
+    """Verify a model directory; return whether it has sums at all, and warn if it has none.
 
     Raises CheckpointError, which names the file, if one is missing or was changed.
     """

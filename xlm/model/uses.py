@@ -53,9 +53,9 @@ class Uses:
     ) -> list[list[list[Candidate]]]:
         """Return the most probable subwords of each mask (``<mask>`` or ``___``) of each text.
 
-        Of each candidate its text and its probability, best first. ``translations`` stand beside
-        the texts as in TLM; ``tokens`` are the cells of a batch. The model must be a masked one;
-        for the errors, see ``xlm.model.fill.fill``.
+        Each candidate has its text and its probability, best first. ``translations`` are read
+        with the texts as in TLM; ``tokens`` are the cells of a batch. The model must be a masked
+        one; for the errors, see ``xlm.model.fill.fill``.
         """
         beside = _beside(translations, translation_language, layout)
         return fill(self, texts, language, top=top, beside=beside, tokens=tokens)

@@ -97,7 +97,7 @@ def extend_vocabulary(here: Tokenizer, there: Tokenizer) -> VocabularyMap:
 
     Special symbols go by their role (begin, end, padding, unknown, mask), others by their name;
     pieces of text by their string. A new piece is taken apart by the tokenizer ``there``. Raises
-    ConfigError where the two mark the borders of words differently: the same string would be
+    ConfigError if the two mark the borders of words differently: the same string would be
     another piece of text.
     """
     marks = marking(here), marking(there)

@@ -58,7 +58,7 @@ class Aligned:
 
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """The shared subword vocabulary: learnt, or taken from somewhere."""
+    """The shared subword vocabulary: learned, or taken from elsewhere."""
 
     kind: Literal["unigram", "bpe", "fastbpe"] = "unigram"
     """SentencePiece unigram or BPE (with byte fallback), or fastBPE codes."""
@@ -133,7 +133,7 @@ class Prepare:
     workers: int | None = None
     """Processes that tokenize; null: one a core."""
     seed: int = 0
-    """Keys the draw of sentences that the vocabulary is learnt on."""
+    """Keys the draw of sentences that the vocabulary is learned on."""
     replace: bool = False
     """Replace a preparation that is there already."""
 

@@ -104,7 +104,7 @@ class RunFolder:
     def open_journal(self, run: Run, step: int) -> Journal:
         """Write config.yaml if there is something to train; open the journal at ``step``.
 
-        Metrics that tell of saved steps are put aside, not cut, if the run begins at step 0.
+        Metrics of saved steps are put aside, not cut, if the run begins at step 0.
         """
         main = self.parallel.is_main
         if main and step == 0 and self._last_step() > (run.save_every or run.steps):
@@ -116,7 +116,7 @@ class RunFolder:
         )
 
     def _last_step(self) -> int:
-        """Return the last step that the metrics tell of, 0 if there are none."""
+        """Return the last step in the metrics, 0 if there are none."""
         if not (self.path / METRICS).exists():
             return 0
         return max((line["step"] for line in read_metrics(self.path / METRICS)), default=0)

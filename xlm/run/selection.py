@@ -69,7 +69,7 @@ def evaluations(folder: Path) -> list[dict[str, Any]]:
 
 
 def to_history(lines: Sequence[Mapping[str, Any]]) -> History:
-    """Return the history that those lines tell."""
+    """Return the history in those lines."""
     by_step: dict[str, dict[int, Any]] = {"valid": {}, "test": {}}
     averaged: dict[str, Any] = {}
     ended, seconds = False, 0.0

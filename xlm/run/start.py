@@ -35,7 +35,7 @@ class Start:
     decoder: PretrainedModel | None = None
     """Source of the decoder."""
     kept: tuple[str, ...] = ()
-    """Languages of the sources that the data has not."""
+    """Languages of the sources that the data lacks."""
 
 
 def find_start(run: Run, corpora: Corpora) -> Start:

@@ -73,8 +73,8 @@ def _more_sentences(name: str, objective: BackTranslation, stream: BucketedStrea
 def check_targets(run: Run, corpora: Corpora) -> None:
     """Raise ConfigError if the decoder cannot know which language to write.
 
-    Only language vectors tell it. Without them, one source language must have one target: two
-    directions of one pair are fine, since the model can tell the source by its text.
+    Only language vectors tell the decoder. Without them, one source language must have one
+    target: two directions of one pair are fine, since the model can tell the source by its text.
     """
     if run.shape.language_embeddings and len(corpora.languages) > 1:
         return

@@ -36,7 +36,7 @@ def shown(figures: Mapping[str, float]) -> str:
 
 
 def warning(run: Run, step: int, figures: Mapping[str, Mapping[str, float]]) -> str:
-    """Return a line on the streams that have not learnt by ``step``, with the likely causes.
+    """Return a line on the streams that have not learned by ``step``, with the likely causes.
 
     Empty before a tenth of the updates or ``FEW`` of them, counted from the first evaluation that
     may be the best (staged mixtures), or if every stream is better than its unigram model.

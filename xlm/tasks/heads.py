@@ -41,7 +41,7 @@ class Readout:
     dropout: float = 0.1
     """Probability of dropping a cell before the last layer."""
     features: bool = False
-    """Feature-based: the encoder stays as it is, a learnt mix of all its layers goes through a
+    """Feature-based: the encoder stays as it is, a learned mix of all its layers goes through a
     BiLSTM of two layers (mBERT study, figure 1)."""
     lstm_size: int = 0
     """features: width of each direction (0: half of the encoder's)."""
@@ -68,7 +68,7 @@ class Readout:
             )
 
     def check_cells(self, task: str, *kinds: str) -> None:
-        """Raise ConfigError for a pooling, which a task on cells has not, and for another kind
+        """Raise ConfigError for a pooling, which a task on cells lacks, and for another kind
         than linear and ``kinds``."""
         if self.pooling is not None:
             raise ConfigError(

@@ -25,7 +25,7 @@ from xlm.tasks.readers.labeled import SentenceRow
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking(Classification):
-    """Rank the rows of a query, which stand together in the file; labels are numbers from 0 up."""
+    """Ranking of the rows of a query, which are together in the file; labels are numbers from 0."""
 
     format: str = "xglue-wpr"
     """Format of the files; see Classification."""

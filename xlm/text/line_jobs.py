@@ -128,7 +128,7 @@ class LineJob:
         head: bytes = b"",
         last_head: Callable[[], bytes] | None = None,
     ) -> LineCounts:
-        """Write all into ``output``, or go on with it, or to standard output; return the counts.
+        """Write or continue ``output``, or write to standard output; return the counts.
 
         The file appears when all is done, ``convert`` making it of what was written. It begins
         with ``head``, which ``last_head`` replaces at the end (see ``Partial``).

@@ -34,7 +34,7 @@ def raw_lines(path: str, max_bytes: int, *, any_encoding: bool = False) -> Itera
 
     A byte order mark at the start of the file is left out. Compression is recognized by the first
     bytes, not by the name. ``any_encoding`` is for files that name their own, as XML does. A pipe
-    is read once, unless ``kept_pipes`` is in force. Raises DataError for a file that is missing, a
+    is read once, unless inside ``kept_pipes``. Raises DataError for a file that is missing, a
     directory, truncated, damaged or an archive, for text in UTF-16, and for text whose lines end
     with carriage returns alone.
     """

@@ -83,8 +83,8 @@ RulesByLanguage = Mapping[str, Rules]
 def rules_of(rules: RulesByLanguage, language: str | None) -> Rules:
     """Return the rules of ``language``; those of ``*`` if it has none of its own or is not known.
 
-    Raises ConfigError if the language is not known and languages differ: which rules were meant,
-    nobody can tell.
+    Raises ConfigError if the language is not known and languages differ: nobody can tell which
+    rules were meant.
     """
     if language and language in rules:
         return rules[language]

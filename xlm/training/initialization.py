@@ -68,7 +68,7 @@ def model_languages(
 ) -> dict[str, int]:
     """Return each language's id in a model that starts from ``sources`` and trains on ``data``.
 
-    The first source's languages keep their ids, also those that the data has not; then come those
+    The first source's languages keep their ids, also those that the data lacks; then come those
     of a second source, then the data's own if ``new_languages`` allows them. If no source has a
     ``table`` of languages, or the model has none, the ids are the data's. Raises ConfigError naming
     the languages that no source knows.

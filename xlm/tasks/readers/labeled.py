@@ -3,7 +3,7 @@
     file or data set -> values by column -> rename, normalize -> SentenceRow
 
 One row is one line of a TSV file, one object of a JSONL file (``.jsonl``) or one row of a Hugging
-Face data set (``datasets:NAME?split=...``). TSV cells are taken as they stand: quotes mean nothing.
+Face data set (``datasets:NAME?split=...``). TSV cells are taken unchanged: quotes mean nothing.
 Tagged sentences and trees are read by ``tagged_files``, questions by ``question_files``.
 """
 

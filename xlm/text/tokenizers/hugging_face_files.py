@@ -64,8 +64,7 @@ def wordpiece_json(
     """Make BERT's tokenizer.json from its ``vocab.txt`` (a piece a line) and tokenizer_config.json.
 
     ``do_lower_case`` must be stated: lower-casing for a cased model, or not for another, would give
-    ids that look right and are not. Raises DataError if it is not, and for a piece that comes
-    twice.
+    ids that look right and are not. Raises DataError if it is not, and for a duplicate piece.
     """
     if not isinstance(config.get("do_lower_case"), bool):
         raise DataError(

@@ -120,7 +120,7 @@ class _Learner:
         return None
 
     def merge(self, pair: Pair) -> None:
-        """Replace ``pair`` by a new symbol wherever it stands, from the left."""
+        """Replace ``pair`` by a new symbol everywhere, from the left."""
         new = len(self.symbols)
         self.symbols.append(self.symbols[pair[0]] + self.symbols[pair[1]])
         changes: dict[Pair, int] = {}

@@ -147,7 +147,7 @@ def _rebuild(model: bytes, dictionary: bytes | None, vocab_size: int) -> XlmRobe
 def read_xlm_roberta(folder: Path | str, *, vocab_size: int = 0) -> XlmRobertaTokenizer:
     """Read ``sentencepiece.bpe.model`` in ``folder``, and ``dict.txt`` if it exists.
 
-    Raises DataError, with the path, where the model is missing or does not fit.
+    Raises DataError, with the path, if the model is missing or does not fit.
     """
     folder = Path(folder)
     at = folder / DICTIONARY_FILE
@@ -167,8 +167,8 @@ def from_sentencepiece(tokenizer: SentencePieceTokenizer) -> tuple[XlmRobertaTok
 
     The segmentation stays as it is, byte fallback included; ``<s>`` and ``</s>`` both are our end
     symbol, with which our sentences open too. Raises ConfigError for a BPE model: as an
-    XLMRobertaTokenizer, which scores pieces as a unigram model, it would segment otherwise, and
-    nothing would say so.
+    XLMRobertaTokenizer, which scores pieces as a unigram model, it would segment
+    otherwise without an error.
     """
     proto = _unigram(tokenizer.model)
     skipped = {"<s>", "</s>", "<pad>", "<unk>", MASK}
