@@ -392,6 +392,8 @@ def test_a_model_with_a_weight_that_is_not_finite_is_refused(tmp_path: Path) -> 
     tensors = read_tensors(file)
     tensors["encoder.layers.0.feed_forward.contract.weight"][1, 1] = math.nan
     write_tensors(file, tensors)
+    with pytest.raises(CheckpointError, match=r"not what was written .*; the tensor .* holds NaN"):
+        xlm.load(tmp_path / "model")
     (tmp_path / "model" / SUMS).unlink()  # as of a model that was written without sums
     named = r"tensor encoder.layers.0.feed_forward.contract.weight holds NaN \(not finite are 1 of"
     with pytest.raises(CheckpointError, match=named):

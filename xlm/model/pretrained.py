@@ -28,7 +28,7 @@ from xlm.digests import SUMS, check_digest, digests, read_sums, render_sums
 from xlm.errors import CheckpointError, ConfigError, one_line
 from xlm.languages import match_languages
 from xlm.model.config import ModelConfig
-from xlm.model.tensor_files import read_tensors, write_tensors
+from xlm.model.tensor_files import read_tensors, values_not_finite, write_tensors
 from xlm.model.transformer import Transformer
 from xlm.model.uses import Uses
 from xlm.storage import make_folder, read_json, write_json, write_whole
@@ -231,7 +231,10 @@ def verify_model(folder: str | Path) -> bool:
     sums = read_sums(folder / SUMS, CheckpointError)
     advice = "take another copy, or, if you changed it on purpose, xlm check FOLDER --accept true"
     for name, digest in sums.items():
-        check_digest(folder / name, digest, CheckpointError, advice)
+        try:
+            check_digest(folder / name, digest, CheckpointError, advice)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}{values_not_finite(folder / name)}") from error
     if unlisted := sorted(set(model_files(folder)) - set(sums)):
         raise CheckpointError(f"{folder / SUMS} does not list {', '.join(unlisted)}: {advice}")
     return True

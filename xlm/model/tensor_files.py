@@ -41,6 +41,18 @@ def not_finite(tensors: Mapping[str, Tensor]) -> str:
     return f"the tensor {name} holds {what} (not finite are {wrong:,} of {tensor.numel():,} values)"
 
 
+def values_not_finite(path: Path) -> str:
+    """Return an addition to a message about a changed file: its first tensor that is not finite.
+
+    Return "" if there is none, or if the file cannot be read as one of tensors.
+    """
+    try:
+        found = not_finite(read_tensors(path)) if path.suffix == ".safetensors" else ""
+    except CheckpointError:
+        return ""
+    return f"; {found}" if found else ""
+
+
 def check_finite(where: object, tensors: Mapping[str, Tensor]) -> None:
     """Raise CheckpointError, naming ``where`` and the first tensor, if one is not finite."""
     if found := not_finite(tensors):
