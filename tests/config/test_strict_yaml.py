@@ -77,6 +77,7 @@ NESTED = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("k" * 999 + ": 1\n" + "k" * 999 + ": 2", 2, "is there twice"),
         ("a: b\0c", 0, "the character"),
         ("a: !!int x", 1, "does not fit its tag"),
+        ("a: [b.jsonl?column=c]", 1, r"got '\?'; put a text that holds a \"\?\" in quotes"),
         ("a: !!timestamp x", 1, "does not fit its tag"),
         ("a: !!set [x]", 1, "does not fit its tag"),
         ("a: !!python/object:os.system x", 1, "could not determine a constructor"),

@@ -220,6 +220,8 @@ def _refuse(path: str, error: yaml.YAMLError) -> NoReturn:
     problem = clipped(error.problem or "cannot be read")
     if "\\t" in problem:
         problem += "; indent with spaces, not with tabs"
+    if "got '?'" in problem:
+        problem += '; put a text that holds a "?" in quotes'
     raise ConfigError(
         f"{path}:{mark.line + 1}: no valid YAML: {problem} (column {mark.column + 1})"
     ) from None
