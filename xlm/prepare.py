@@ -34,6 +34,13 @@ __all__ = ["Aligned", "Cleaning", "Prepare", "Rules", "Texts", "Vocabulary", "ma
 
 log = logging.getLogger("xlm")
 
+WHAT_TO_DO = {
+    "count": "cleaning.held_out: drop leaves these training lines out",
+    "drop": "these training lines were left out",
+    "refuse": "they are within cleaning.held_out_share",
+}
+"""The end of the warning about held-out lines in training text, by ``cleaning.held_out``."""
+
 
 def prepare(config: Prepare) -> Corpora:
     """Write ``config.folder`` and open it; log the numbers of lines read and dropped.
@@ -56,7 +63,7 @@ def prepare(config: Prepare) -> Corpora:
         title = f"Text prepared in {folder.name}"
         write_report(staging, title, Corpora.open(staging), reports, reader.held_out)
         for text in reader.held_out.leaks() if reader.held_out else ():
-            log.warning("%s", text.describe())
+            log.warning("%s; %s", text.describe(), WHAT_TO_DO[config.cleaning.held_out])
     return Corpora.open(folder)
 
 

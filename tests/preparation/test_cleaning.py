@@ -148,6 +148,7 @@ def test_exact_copies_of_held_out_lines_are_said_by_default(
     assert own["examples"][0].startswith("valid.txt:1 ~ en.txt:31 (exact): ")
     assert report()["found_in_held_out"] == {"en": 10}
     assert "valid en: 10 of 40 lines (25.00%) stand in training text" in caplog.text
+    assert "cleaning.held_out: drop leaves these training lines out" in caplog.text
 
 
 def test_edited_copies_are_found(caplog: pytest.LogCaptureFixture) -> None:
@@ -156,6 +157,15 @@ def test_edited_copies_are_found(caplog: pytest.LogCaptureFixture) -> None:
     (own,) = report()["held_out"]
     assert (own["exact"], own["edited"]) == (10, 10)
     assert "10 with the same letters, 10 edited; first valid.txt:1 ~ en.txt:31" in caplog.text
+
+
+def test_text_of_another_script_alone_is_refused_with_the_reason() -> None:
+    nepali = write("ne.txt", sample.path("train.ne.txt").read_text("utf-8").splitlines()[:50])
+    with pytest.raises(
+        DataError, match=r"en, train: cleaning drops all 50 lines \(.*: 50\)"
+    ):
+        made(text=Texts(train={"en": nepali}), cleaning=Cleaning(min_script=0.9))
+    assert not Path("data").exists()
 
 
 def test_leaking_lines_are_dropped() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -113,7 +114,10 @@ def _add_held_out(reader: Reader, split: str, name: str) -> None:
 
 
 def _survey(reader: Reader, name: str) -> bytes:
-    """Return the decision on each line of a training source, up to the last one that is used."""
+    """Return the decision on each line of a training source, up to the last one that is used.
+
+    Raises DataError if there are lines and all are dropped.
+    """
     config = reader.config
     judge = Judge(
         config.cleaning,
@@ -130,6 +134,13 @@ def _survey(reader: Reader, name: str) -> bytes:
         reason = judge.reason(sides[0].place, tuple(side.text for side in sides))
         decisions.append(REASONS.index(reason))
         num_kept += not reason
+    if decisions and not num_kept:
+        counts = Counter(REASONS[own] for own in decisions)
+        account = ", ".join(f"{reason}: {count:,}" for reason, count in counts.most_common())
+        raise DataError(
+            f"{name}, train: cleaning drops all {len(decisions):,} lines ({account}): loosen "
+            "cleaning in the recipe, or check that the text is what its name says"
+        )
     return bytes(decisions)
 
 
