@@ -161,9 +161,7 @@ def test_edited_copies_are_found(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_text_of_another_script_alone_is_refused_with_the_reason() -> None:
     nepali = write("ne.txt", sample.path("train.ne.txt").read_text("utf-8").splitlines()[:50])
-    with pytest.raises(
-        DataError, match=r"en, train: cleaning drops all 50 lines \(.*: 50\)"
-    ):
+    with pytest.raises(DataError, match=r"en, train: cleaning drops all 50 lines \(.*: 50\)"):
         made(text=Texts(train={"en": nepali}), cleaning=Cleaning(min_script=0.9))
     assert not Path("data").exists()
 
