@@ -19,7 +19,13 @@ from xlm.objectives.masked import MaskedLM
 from xlm.pretrain import pretrain
 from xlm.run.build import build_mixture, training_streams
 from xlm.run.config import Initialization
-from xlm.run.translation_checks import check_budget, pretrained_lines, translation_warnings
+from xlm.run.translation_checks import (
+    MOST_TOKENS,
+    check_budget,
+    longest_sentence,
+    pretrained_lines,
+    translation_warnings,
+)
 
 SHORT = Generation(ratio=1.0, extra=2)
 
@@ -94,6 +100,22 @@ def test_what_a_translator_starts_from_is_measured_first(
     with caplog.at_level(logging.WARNING, "xlm"):
         pretrain(again)
     assert not any("unigram model" in line for line in caplog.messages)  # a translator's is none
+
+
+def test_what_it_starts_from_is_judged_by_rows_as_long_as_its_sentences(tmp_path: Path) -> None:
+    """A model of short rows is bad at positions that it has never seen, and not needed there."""
+    run = unsupervised(tmp_path)
+    streams = training_streams(run, tiny.corpora())
+    lengths = {
+        stream.examples(k).length
+        for own in streams.values()
+        for stream in own
+        for k in range(int(stream.batches_per_epoch))
+    }
+    assert longest_sentence(build_mixture(run, streams)) == max(lengths) <= 12
+    masked = tiny.recipe(tmp_path, objectives={"mlm": MaskedLM(languages=["en"], length=16)})
+    streams = training_streams(masked, tiny.corpora())
+    assert longest_sentence(build_mixture(masked, streams)) == MOST_TOKENS
 
 
 def test_lines_and_warnings_say_what_was_found() -> None:

@@ -35,7 +35,8 @@ token budgets that held one or two."""
 MOST_BATCHES = 8
 """Batches a language by which a pretrained model is judged."""
 MOST_TOKENS = 64
-"""Tokens of their rows."""
+"""Tokens of their rows, which are no longer than the sentences that the run translates: a model
+that was pretrained on short rows knows no positions beyond them."""
 MOST_COPIES, MOST_EMPTY, FEWEST_IN_LANGUAGE = 0.5, 0.2, 0.5
 
 
@@ -96,7 +97,7 @@ def check_targets(run: Run, corpora: Corpora) -> None:
 
 
 def pretrained_figures(
-    learner: Learner, run: Run, corpora: Corpora, parallel: Parallel
+    learner: Learner, run: Run, corpora: Corpora, parallel: Parallel, mixture: Mixture
 ) -> dict[str, dict[str, float]]:
     """Measure the encoder of a translator as a language model before its first update.
 
@@ -108,7 +109,7 @@ def pretrained_figures(
     languages = [name for name in wanted if name in corpora.names("valid")["texts"]]
     if not languages:
         return {}
-    length = min(MOST_TOKENS, run.shape.max_positions)
+    length = min(MOST_TOKENS, run.shape.max_positions, longest_sentence(mixture))
     objectives: dict[str, LanguageModel] = {
         "masked": MaskedLM(languages=languages, length=length, evaluation_folds=1),
         "causal": CausalLM(languages=languages, length=length),
@@ -122,6 +123,15 @@ def pretrained_figures(
         judged, streams, parallel, seed=run.seed, precision=run.precision,
         most_batches=MOST_BATCHES,
     )  # fmt: skip
+
+
+def longest_sentence(mixture: Mixture) -> int:
+    """Return the longest padded length of the sentence streams, in tokens; MOST_TOKENS if none."""
+    streams = [stream for own in mixture.streams.values() for stream in own]
+    lengths = [
+        int(stream.buckets.lengths[-1]) for stream in streams if isinstance(stream, BucketedStream)
+    ]
+    return max(lengths, default=MOST_TOKENS)
 
 
 def _languages(objectives: Iterable[Objective], known: Languages) -> list[str]:
@@ -141,7 +151,7 @@ def check_pretrained(trainer: Trainer, run: Run, corpora: Corpora, journal: Jour
 
     Returns a line of warning for each language that it knows no better than a unigram model.
     """
-    figures = pretrained_figures(trainer.learner, run, corpora, trainer.parallel)
+    figures = pretrained_figures(trainer.learner, run, corpora, trainer.parallel, trainer.mixture)
     lines, warnings = pretrained_lines(figures)
     if lines:
         journal.record("pretrained", trainer.state.step, figures)
