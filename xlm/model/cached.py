@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from xlm.model.adapters import Adapters
 from xlm.model.layers import Layer
 from xlm.model.transformer import Stack, Transformer, visible
 from xlm.model.windows import within
@@ -20,7 +21,8 @@ class CachedStack:
     """An encoder that is read as a causal model, or a decoder with its sources.
 
     ``R = B x W`` rows: ``W`` hypotheses of each of ``B`` texts, next to each other. ``langs`` are
-    the languages ``[B]``, ``sources`` the keys and values of each layer's sources with their mask.
+    the languages ``[B]``, ``sources`` the keys and values of each layer's sources with their mask,
+    ``adapters`` those of the rows' table.
     """
 
     def __init__(
@@ -31,11 +33,13 @@ class CachedStack:
         width: int = 1,
         sources: list[tuple[Tensor, Tensor]] | None = None,
         mask: Tensor | None = None,
+        adapters: Adapters | None = None,
     ) -> None:
         self.pad_id = int(stack.words.padding_idx or 0)
         self._stack, self._width, self._langs = stack, width, langs
         self._layers = [layer for layer in stack.layers if isinstance(layer, Layer)]
         self._sources, self._mask = sources, mask
+        self._adapters = adapters
         self._kept: Tensor | None = None
         self._spare: Tensor | None = None
         self._length = 0
@@ -51,6 +55,9 @@ class CachedStack:
         at = at.expand(len(tokens), num)
         langs = self._langs.repeat_interleave(self._width)[:, None].expand_as(tokens)
         x = self._stack.embed(tokens, at, langs)
+        adapters = self._adapters
+        if adapters is not None and adapters.invertible is not None:
+            x = adapters.invertible(x)
         config = self._stack.config
         rotations = [self._stack.rotation(tokens, at[:1], local=local) for local in (False, True)]
         band = None
@@ -63,10 +70,10 @@ class CachedStack:
             source = self._sources[number] if self._sources is not None else None
             x = layer.step(
                 x, kept[number], self._length, source, self._mask, rotations[local], first,
-                band if local else None,
+                band if local else None, adapters.of_layer(number) if adapters else None,
             )  # fmt: skip
         self._length += num
-        logits = self._stack.project(self._stack.finish(x)[:, -1])
+        logits = self._stack.project(self._stack.finish(x)[:, -1], adapters)
         # sums of many log-probabilities are compared: not in bfloat16
         return logits if logits.dtype == torch.float64 else logits.float()
 

@@ -13,20 +13,13 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xlm.model.activations import ACTIVATIONS
+from xlm.model.adapters import Bottleneck, LayerAdapters
 from xlm.model.attention import CrossAttention, SelfAttention
 from xlm.model.config import ModelConfig
 from xlm.model.norms import build_norm
 from xlm.model.positions import Rotation
 from xlm.model.windows import Sight
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu": F.gelu,
-    "relu": F.relu,
-    "silu": F.silu,
-    "geglu": F.gelu,
-    "swiglu": F.silu,
-}
-"""The function of each ``activation``; the two gated ones multiply its value by a second half."""
 
 
 class FeedForward(nn.Module):
@@ -85,19 +78,23 @@ class Layer(nn.Module):
         source: Tensor | None = None,
         source_mask: Tensor | None = None,
         rotation: Rotation | None = None,
+        adapters: LayerAdapters | None = None,
     ) -> Tensor:
         """Map ``x`` ``[B, T, D]``, masks as in the attentions; padded cells are not zeroed here.
 
         Without ``source`` a decoder's layer is as if it had no cross-attention.
         """
         x = self._residual(
-            x, self.attention_norm, lambda x: self.attention(x, mask, causal, rotation)
+            x,
+            self.attention_norm,
+            lambda x: self.attention(x, mask, causal, rotation),
+            None if adapters is None else adapters.attention,
         )
         if source is not None:
             assert self.cross_attention is not None and self.cross_attention_norm is not None
             look = self.cross_attention
             x = self._residual(x, self.cross_attention_norm, lambda x: look(x, source, source_mask))
-        return self._residual(x, self.feed_forward_norm, self.feed_forward)
+        return self._feed_forward(x, adapters)
 
     def step(
         self,
@@ -109,6 +106,7 @@ class Layer(nn.Module):
         rotation: Rotation | None = None,
         first: int = 0,
         mask: Tensor | None = None,
+        adapters: LayerAdapters | None = None,
     ) -> Tensor:
         """Compute a causal row's next position, in evaluation: ``[B x W, 1, D]`` to the same.
 
@@ -120,6 +118,7 @@ class Layer(nn.Module):
             x,
             self.attention_norm,
             lambda x: self.attention.step(x, kept, at, rotation, first, mask),
+            None if adapters is None else adapters.attention,
         )
         if source is not None:
             assert source_mask is not None
@@ -131,13 +130,36 @@ class Layer(nn.Module):
                 return look.attend(x.view(rows, -1, x.shape[-1]), *source, source_mask).view_as(x)
 
             x = self._residual(x, self.cross_attention_norm, look_together)
-        return self._residual(x, self.feed_forward_norm, self.feed_forward)
+        return self._feed_forward(x, adapters)
 
-    def _residual(self, x: Tensor, norm: nn.Module, part: Callable[[Tensor], Tensor]) -> Tensor:
+    def _feed_forward(self, x: Tensor, adapters: LayerAdapters | None) -> Tensor:
+        """Add the feed-forward part, with the adapters that follow it."""
+        norm, part = self.feed_forward_norm, self.feed_forward
+        if adapters is None:
+            return self._residual(x, norm, part)
+        if adapters.normalized is None:
+            return self._residual(x, norm, part, adapters.feed_forward)
+        if self.normalizes_input:
+            x = x + self._dropped(part(norm(x)))
+            return x + adapters.normalized(x)  # type: ignore[no-any-return]
+        x = x + self._dropped(part(x))
+        return norm(x + adapters.normalized(norm(x)))  # type: ignore[no-any-return]
+
+    def _residual(
+        self,
+        x: Tensor,
+        norm: nn.Module,
+        part: Callable[[Tensor], Tensor],
+        adapter: Bottleneck | None = None,
+    ) -> Tensor:
         """Add a part's output to its input; ``norm`` acts on the sum (post) or the input (pre)."""
         if self.normalizes_input:
-            return x + self._dropped(part(norm(x)))
-        return norm(x + self._dropped(part(x)))  # type: ignore[no-any-return]
+            return x + self._adapted(self._dropped(part(norm(x))), adapter)
+        return norm(x + self._adapted(self._dropped(part(x)), adapter))  # type: ignore[no-any-return]
+
+    @staticmethod
+    def _adapted(x: Tensor, adapter: Bottleneck | None) -> Tensor:
+        return x if adapter is None else x + adapter(x)
 
     def _dropped(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training)

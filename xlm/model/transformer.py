@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xlm.errors import ConfigError
+from xlm.model.adapters import Adapters
 from xlm.model.config import ModelConfig
 from xlm.model.embeddings import Embeddings
 from xlm.model.first_values import draw_as_xlm, draw_normal
@@ -65,6 +66,7 @@ class Stack(Embeddings):
         source_lengths: Tensor | None = None,
         segments: Tensor | None = None,
         every_layer: list[Tensor] | None = None,
+        adapters: Adapters | None = None,
     ) -> Tensor:
         """Return the hidden states ``[B, T, D]``, zero at padding.
 
@@ -77,7 +79,10 @@ class Stack(Embeddings):
         source_mask = None
         if padded and source is not None and source_lengths is not None:
             source_mask = visible(source_lengths, source.shape[1])
-        x = _blanked(self.embed(tokens, positions, langs, segments), blank)
+        x = self.embed(tokens, positions, langs, segments)
+        if adapters is not None and adapters.invertible is not None:
+            x = adapters.invertible(x)
+        x = _blanked(x, blank)
         everywhere = (mask, causal, self.rotation(tokens, positions))
         nearby: tuple[Sight | None, bool, Rotation | None] = everywhere
         if self.config.window is not None:
@@ -87,7 +92,8 @@ class Stack(Embeddings):
             every_layer.append(x)
         for number, layer in enumerate(self.layers):
             seen, one_way, rotation = nearby if self.config.is_local(number) else everywhere
-            x = _blanked(layer(x, seen, one_way, source, source_mask, rotation), blank)
+            own = None if adapters is None else adapters.of_layer(number)
+            x = _blanked(layer(x, seen, one_way, source, source_mask, rotation, own), blank)
             if every_layer is not None:
                 every_layer.append(x)
         if self.final_norm is not None:
@@ -100,10 +106,12 @@ class Stack(Embeddings):
         """Return the last layer's output as hidden states: normalized once more if pre-norm."""
         return x if self.final_norm is None else self.final_norm(x)
 
-    def project(self, x: Tensor) -> Tensor:
+    def project(self, x: Tensor, adapters: Adapters | None = None) -> Tensor:
         """Project ``[N, D] -> [N, V]``."""
         if self.output_transform is not None:
             x = self.output_transform(x)
+        if adapters is not None and adapters.invertible is not None:
+            x = adapters.invertible.inverse(x)
         weight = self.words.weight if self.output_weight is None else self.output_weight
         return F.linear(x, weight, self.output_bias)
 

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from xlm.batch import Batch
 from xlm.errors import ConfigError
+from xlm.model.activations import ACTIVATIONS
 from xlm.model.config import ModelConfig
-from xlm.model.layers import ACTIVATIONS, OutputTransform
+from xlm.model.layers import OutputTransform
 from xlm.model.pooling import Pooling, pool
 from xlm.model.transformer import Transformer
 
