@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from xlm import check, evaluate
+from xlm.describe import Describe, describe
 from xlm.objectives import MaskedLM
 from xlm.prepare import Prepare, Texts, Vocabulary, prepare
 from xlm.pretrain import pretrain
@@ -60,8 +61,9 @@ def lines(path: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> list[s
 
 
 def test_what_is_sound(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (said,) = lines(made / "data", capsys)
+    said, report = lines(made / "data", capsys)
     assert said.startswith(f"sound  {made / 'data'}: 2 corpora, 6 files, ")
+    assert report == f"sound  {made / 'data/report.json'}: 2 texts were read"
     said = lines(made / "run", capsys)
     assert all(line.startswith("sound  ") for line in said) and len(said) == 5
     assert f"{made / 'run/checkpoints/step-00000002'}: step 2, " in said[3]
@@ -98,6 +100,32 @@ def test_a_recipe_with_a_mistake_and_nothing_at_all(
     said = lines(made / "r.yaml", capsys)
     assert "r.yaml:3: unknown key 'stepz'; did you mean steps?" in said[0]
     assert "does not exist" in lines(made / "nothing", capsys)[0]
+
+
+def test_what_is_nothing_to_check_is_not_called_damaged(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (made / "notes.txt").write_text("Hello.\n")
+    (made / "empty").mkdir()
+    for name, reason in {
+        "notes.txt": "is a file, but no recipe (.yaml) and no model (.pth, .pt)",
+        "empty": "holds no prepared text, run, checkpoint or model",
+    }.items():
+        (said,) = lines(made / name, capsys)
+        assert said.startswith(f"xlm check: {made / name} {reason}: expected prepared text, a run")
+    (made / "data/corpora.json").unlink()
+    (said,) = lines(made / "data", capsys)
+    assert "looks like prepared text, but its corpora.json is missing: restore" in said
+
+
+def test_a_report_that_cannot_be_read(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (made / "data/report.json").write_text("[]")
+    corpora, report, error = lines(made / "data", capsys)
+    assert corpora.startswith("sound") and report.startswith("DAMAGED")
+    assert error.startswith("xlm check: 1 of 2 cannot be used")
+    described = describe(Describe(path=str(made / "data")))
+    assert described[0].endswith("a vocabulary of 400, 1 languages")
+    assert described[-1].startswith("the report of its preparation cannot be read: ")
 
 
 def test_a_change_on_purpose_is_accepted(made: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tests.run.test_shares import run_of
 from xlm.config.cli import to_yaml
 from xlm.data.corpora import Corpora
 from xlm.describe import Describe, describe, main
-from xlm.errors import ConfigError
+from xlm.errors import ConfigError, DataError
 from xlm.objectives import MaskedLM
 from xlm.prepare import Aligned, Prepare, Texts
 from xlm.pretrain import pretrain
@@ -95,6 +96,19 @@ def test_a_run_and_a_model(debug_data: Path, tmp_path: Path) -> None:
     assert "languages: en, ne" in lines
 
 
+def test_a_run_without_its_text(
+    debug_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(debug_data, tmp_path / "text")
+    monkeypatch.chdir(tmp_path)
+    pretrain(run_of(Path("text"), tmp_path / "run"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    first, *rest = lines_of(tmp_path / "run")
+    assert f"its prepared text text, relative to {tmp_path / 'elsewhere'}, is not there" in first
+    assert "languages: en, ne" in rest
+
+
 def test_the_sources_of_a_preparation(tmp_path: Path) -> None:
     (tmp_path / "en.txt").write_text("one two\n\nthree\n", encoding="utf-8")
     (tmp_path / "ne.txt").write_text("एक\nदुई\nतीन\n", encoding="utf-8")
@@ -133,6 +147,13 @@ def test_what_cannot_be_described(debug_data: Path, tmp_path: Path) -> None:
     path.write_text("tasks: {}\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="is a recipe of xlm finetune: expected one of"):
         lines_of(path)
+    (tmp_path / "notes.txt").write_text("Hello.\n")
+    with pytest.raises(ConfigError, match="is a file, but no recipe .*: expected prepared text"):
+        lines_of(tmp_path / "notes.txt")
+    (tmp_path / "text/train/en").mkdir(parents=True)
+    (tmp_path / "text/train/en/header.json").write_text("{}")
+    with pytest.raises(DataError, match="its corpora.json is missing: restore that file"):
+        lines_of(tmp_path / "text")
     with pytest.raises(SystemExit) as status:
         main([str(tmp_path / "nothing")])
     assert status.value.code == 2

@@ -397,7 +397,7 @@ def test_mistakes_are_one_line(
     if not torch.cuda.is_available():
         assert "device is cuda" in fails(capfd, saved, "--device=cuda", *ok)
     for name, expected in (
-        ("bad.txt", "stdin:2: the line is invalid UTF-8: mend it, or give invalid empty"),
+        ("bad.txt", "stdin:2: the line is invalid UTF-8: mend it, or give --invalid empty"),
         ("long.txt", "stdin:2: the line is too long (more than 1,048,576 bytes)"),
         ("empty.txt", "standard input is empty"),
     ):

@@ -165,3 +165,18 @@ def test_settings_reach_the_scores(model: tuple[str, PretrainedModel], file: Pat
     ):
         with pytest.raises(ConfigError, match=message):
             written(folder, file, **given)
+
+
+def test_a_text_without_text_has_no_figures(
+    model: tuple[str, PretrainedModel], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "blank.txt").write_text("\n \n", encoding="utf-8")
+    with caplog.at_level("INFO", logger="xlm"):
+        counts = score_file(
+            Score(
+                model=model[0], file=str(tmp_path / "blank.txt"), language="en",
+                output=str(tmp_path / "out.tsv"),
+            )
+        )  # fmt: skip
+    assert counts.num_empty == 2
+    assert caplog.messages[-1].endswith("2 empty; no line has text, so there is nothing to score")

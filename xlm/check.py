@@ -15,20 +15,22 @@ import yaml
 from xlm.config import strict_yaml
 from xlm.config.cli import read, run_verb
 from xlm.config.trust import Trust
-from xlm.data.corpora import Corpora
-from xlm.data.verification import is_corpora, reseal_corpora, verify_corpora
+from xlm.data.corpora import DESCRIPTION, Corpora
+from xlm.data.verification import is_corpora, lacks_description, reseal_corpora, verify_corpora
 from xlm.errors import ConfigError, DataError, XlmError
 from xlm.finetune import Finetune
 from xlm.interchange.load import MODEL, load
 from xlm.model.pretrained import CONFIG, write_sums
 from xlm.model.tensor_files import check_finite
 from xlm.preparation.config import Prepare
+from xlm.preparation.report import REPORT, read_report
 from xlm.run.config import Run, read_run
 from xlm.storage import read_json
 from xlm.training import checkpoint
 from xlm.training.journal import METRICS, read_metrics
 from xlm.training.restore import CHECKPOINTS
 
+CHECKABLE = "prepared text, a run, a checkpoint, a model or a recipe"
 RECIPES = {"pretrain": Run, "finetune": Finetune, "prepare": Prepare}
 
 
@@ -61,7 +63,7 @@ def check(config: Check) -> list[Finding]:
     """
     path = Path(config.path).expanduser()
     if not path.exists():
-        raise ConfigError(f"{path} does not exist: give prepared text, a run, a model or a recipe")
+        raise ConfigError(f"{path} does not exist: expected {CHECKABLE}")
     if config.accept:
         return [Finding(path, accept(path))]
     return [_tried(one, function) for one, function in _parts(path, Trust(config.trust))]
@@ -79,14 +81,37 @@ def _parts(path: Path, trust: Trust) -> Iterator[tuple[Path, Callable[[], str]]]
     """Yield everything that can be checked at ``path``, each with the function that checks it."""
     if is_corpora(path):
         yield path, lambda: _corpora(path)
+        if (path / REPORT).exists():
+            yield path / REPORT, lambda: f"{len(read_report(path)['read'])} texts were read"
     elif (path / checkpoint.MANIFEST).exists():
         yield path, lambda: _checkpoint(path, trust)
     elif (path / CHECKPOINTS).is_dir() or (path / METRICS).exists():
         yield from _of_run(path, trust)
     elif path.suffix in (".yaml", ".yml") and path.is_file():
         yield path, lambda: _recipe(path, trust)
-    else:
+    elif may_be_model(path):
         yield path, lambda: _model(path)
+    else:
+        raise ConfigError(f"{path} {unknown(path)}: expected {CHECKABLE}")
+
+
+def may_be_model(path: Path) -> bool:
+    """Return whether a path is a file of weights, or a folder that a model may lie in."""
+    if path.is_file():
+        return path.suffix in (".pth", ".pt")
+    return any((path / name).exists() for name in (CONFIG, "model.pt", MODEL))
+
+
+def unknown(path: Path) -> str:
+    """Describe a path at which there is neither prepared text nor a model, as a predicate."""
+    if path.is_file():
+        return "is a file, but no recipe (.yaml) and no model (.pth, .pt)"
+    if lacks_description(path):
+        return (
+            f"looks like prepared text, but its {DESCRIPTION} is missing: restore that file from "
+            "a copy, or prepare the text again"
+        )
+    return "holds no prepared text, run, checkpoint or model"
 
 
 def _of_run(path: Path, trust: Trust) -> Iterator[tuple[Path, Callable[[], str]]]:

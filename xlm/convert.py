@@ -8,10 +8,11 @@ Use as ``import_model``, ``export_model``, ``import_corpora``, or as the verbs `
 
 from __future__ import annotations
 
+import math
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal, cast
 
@@ -24,6 +25,7 @@ from xlm.interchange.original.corpora import ImportedCorpora, import_binarized, 
 from xlm.interchange.parity import TOLERANCE, Parity, TaskScores, compare_bits, measure
 from xlm.interchange.transformers.heads import class_name, write_with_head
 from xlm.interchange.transformers.tasks import scores_of, to_task_head
+from xlm.interchange.vector_parity import Vectors, measure_vectors
 from xlm.model.embed import EMBEDDING, Embedding
 from xlm.model.pooling import Pooling
 from xlm.model.pretrained import CONFIG, PretrainedModel
@@ -87,12 +89,21 @@ class Converted:
     folder: Path
     lost: tuple[str, ...] = ()
     parity: Parity = field(default_factory=Parity)
+    vectors: Vectors | None = None
+    """The parity of an export's vectors; None for formats without pooling."""
+
+    @property
+    def agrees(self) -> bool:
+        """Return True if nothing that was compared differs by more than ``TOLERANCE``."""
+        worst = self.vectors.difference if self.vectors else None
+        return self.parity.agrees and (worst is None or worst <= TOLERANCE)
 
     def describe(self) -> list[str]:
         """Return shape, parameters, languages, tokenizer, parity and losses, a line each."""
         return [
             *describe(self.model),
             *self.parity.describe(),
+            *([self.vectors.describe()] if self.vectors else []),
             *(f"lost: {line}" for line in self.lost),
         ]
 
@@ -176,8 +187,9 @@ def export_model(config: Export) -> Converted:
                 f"({as_json(model.tokenizer.rules)}): apply them to text beforehand",
             ]
         parity = measure(model, staging, scores) if config.parity else Parity()
-        _write_parity(staging, config.source, parity, lost)
-    return Converted(model, Path(config.folder), tuple(lost), parity)
+        vectors = measure_vectors(model, staging) if to_vectors and config.parity else None
+        _write_parity(staging, config.source, parity, lost, vectors)
+    return Converted(model, Path(config.folder), tuple(lost), parity, vectors)
 
 
 def _with_vectors(model: PretrainedModel, config: Export) -> PretrainedModel:
@@ -276,8 +288,15 @@ def _import_parity(written: PretrainedModel, source: Path) -> Parity | None:
         return measure(written, folder)
 
 
-def _write_parity(folder: Path, source: str, parity: Parity, lost: Sequence[str]) -> None:
+def _write_parity(
+    folder: Path, source: str, parity: Parity, lost: Sequence[str], vectors: Vectors | None = None
+) -> None:
     content = {"source": Path(source).name, **parity.to_json(), "lost": list(lost)}
+    if vectors is not None:
+        worst = vectors.difference
+        finite = worst if worst is not None and math.isfinite(worst) else None
+        content["vectors"] = {**asdict(vectors), "difference": finite}
+        content["agrees"] = parity.agrees and (worst is None or worst <= TOLERANCE)
     write_json(folder / PARITY, content)
 
 
@@ -287,7 +306,7 @@ def _say(verb: str, result: Converted) -> None:
     if verb == "export" and not result.parity.opened:
         sys.stderr.write(f"xlm export: {result.folder} was written, but transformers rejects it\n")
         raise SystemExit(1)
-    if not result.parity.agrees:
+    if not result.agrees:
         sys.stderr.write(
             f"xlm {verb}: {result.folder} was written, but is not the same model: it differs by "
             f"more than {TOLERANCE:g} (see {PARITY})\n"

@@ -5,6 +5,7 @@ Use as ``describe(Describe(path=...))``, ``xlm describe PATH`` or ``python -m xl
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,18 +17,17 @@ from xlm.config import strict_yaml
 from xlm.config.cli import read, run_verb
 from xlm.config.console import say
 from xlm.config.trust import Trust
-from xlm.data.corpora import Corpora
-from xlm.data.verification import is_corpora
+from xlm.data.corpora import DESCRIPTION, Corpora
+from xlm.data.verification import is_corpora, lacks_description
 from xlm.errors import ConfigError, DataError
 from xlm.interchange.load import load
 from xlm.preparation.config import SPLITS, Prepare
 from xlm.preparation.reading import scan
-from xlm.preparation.report import REPORT
+from xlm.preparation.report import REPORT, read_report
 from xlm.preparation.statistics import corpora_figures, vocabulary_overlap
 from xlm.run.config import Run, read_run
 from xlm.run.description import describe_run
 from xlm.run.shares import describe_shares
-from xlm.storage import read_json
 from xlm.tables import aligned
 from xlm.training.restore import CHECKPOINTS
 
@@ -54,10 +54,30 @@ def describe(config: Describe) -> list[str]:
         return list(_text(path))
     if path.suffix in (".yaml", ".yml") and path.is_file():
         return list(_recipe(path, trust, config.measure))
+    if path.is_file() and path.suffix not in (".pth", ".pt"):
+        raise ConfigError(
+            f"{path} is a file, but no recipe (.yaml) and no model (.pth, .pt): expected prepared "
+            "text, a run, a checkpoint, a model or a recipe"
+        )
+    if lacks_description(path):
+        raise DataError(
+            f"{path} looks like prepared text, but its {DESCRIPTION} is missing: restore that file "
+            "from a copy, or prepare the text again"
+        )
     if (path / CHECKPOINTS).is_dir():
-        run = read_run(path, trust)
-        return [*describe_shares(path, run), "", *_model(config.path)]
+        return [*_run(path, read_run(path, trust)), "", *_model(config.path)]
     return list(_model(config.path))
+
+
+def _run(path: Path, run: Run) -> list[str]:
+    """Describe the draws of a run, which takes its prepared text."""
+    if is_corpora(Path(run.data).expanduser()):
+        return describe_shares(path, run)
+    from_where = "" if os.path.isabs(run.data) else f", relative to {Path.cwd()},"
+    return [
+        f"{path}: its prepared text {run.data}{from_where} is not there, so shares of languages "
+        "are left out; to see them, call xlm describe in the folder that the run was started from"
+    ]
 
 
 def _text(path: Path) -> Iterator[str]:
@@ -90,7 +110,10 @@ def _text(path: Path) -> Iterator[str]:
             [("", *names), *((name, *(_figure(s, ".1%") for s in own)) for name, own in shares)]
         )
     if (path / REPORT).exists():
-        yield from _report(read_json(path / REPORT, error=DataError))
+        try:
+            yield from _report(read_report(path))
+        except DataError as error:
+            yield f"the report of its preparation cannot be read: {error}"
 
 
 def _figure(value: float | None, form: str) -> str:

@@ -22,9 +22,10 @@ from xlm.model.asking import CELLS
 from xlm.model.digest import identity, model_digest
 from xlm.model.embed import Embedding, embed
 from xlm.model.pooling import Pooling
-from xlm.text.line_jobs import WINDOW, Invalid, LineCounts, LineJob, check_positive
+from xlm.text.line_jobs import LineCounts, LineJob
+from xlm.text.line_settings import Invalid, LineSettings, check_positive
 from xlm.text.normalize import normalize
-from xlm.text.pipes import STANDARD, check_output
+from xlm.text.pipes import STANDARD
 from xlm.text.readers import Line
 from xlm.text.resuming import Rows
 from xlm.text.vector_files import (
@@ -40,7 +41,7 @@ from xlm.training.precision import Precision, autocast
 
 
 @dataclass(frozen=True, kw_only=True)
-class Embed:
+class Embed(LineSettings):
     """Write a vector for each line: the states of a layer, pooled over the line's tokens."""
 
     model: str
@@ -61,27 +62,23 @@ class Embed:
     dtype: Literal["float32", "float16"] = "float32"
     """Type of the file's numbers."""
     output: str | None = None
-    """Write here, .npy or .parquet; the file appears when it is complete, and a restart after a
-    kill resumes from OUTPUT.partial. OUTPUT.json beside it records how it was made (null: rows of
-    JSON to standard output)."""
+    """Write here, .npy or .parquet; the file appears when it is complete and replaces one
+    that is there. A restart after a kill resumes from OUTPUT.partial. OUTPUT.json beside it records
+    how it was made (null: rows of JSON to standard output)."""
     tokens: int = CELLS
     """Tokens in a batch, padding included."""
-    window: int = WINDOW
-    """Lines that are read and sorted by length before the first is written; 1 at a terminal."""
     invalid: Invalid = "error"
     """A line that is not UTF-8 or longer than 1 MiB: error stops there, naming the line; empty
     writes a vector of zeros in its place, and counts it."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA if there is a GPU."""
     precision: Precision = "fp32"
     """fp32, bf16 or fp16 (autocast)."""
 
     def __post_init__(self) -> None:
-        check_positive(self, "tokens", "window")
+        self.check(self.file)
+        check_positive(self, "tokens")
         self.embedding()
         if self.output is not None:
             check_name(self.output)
-            check_output(self.output, self.file)
 
     def embedding(self) -> Embedding:
         """Return the settings that turn a line into a vector."""

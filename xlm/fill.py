@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from xlm import strict_json
 from xlm.config.cli import run_verb
@@ -21,9 +20,10 @@ from xlm.model.asking import CELLS, check_masked
 from xlm.model.digest import identity
 from xlm.model.fill import Beside, Candidate, fill
 from xlm.model.fill_words import Word, fill_words
-from xlm.text.line_jobs import WINDOW, Invalid, LineJob, check_positive
+from xlm.text.line_jobs import LineJob
+from xlm.text.line_settings import LineSettings, check_positive
 from xlm.text.normalize import normalize
-from xlm.text.pipes import STANDARD, check_output
+from xlm.text.pipes import STANDARD
 from xlm.text.readers import Line
 from xlm.training.distributed.devices import usable_device
 
@@ -32,7 +32,7 @@ Masks = Sequence[Sequence[Candidate | Word]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fill:
+class Fill(LineSettings):
     """Write the most probable subwords for the masks of each line: one output line for each."""
 
     model: str
@@ -56,25 +56,14 @@ class Fill:
     layout: str | None = None
     """With pairs: tlm, tlm-run-on or merged, as in training (null: tlm; merged for the tokenizers
     of XLM-R and BERT)."""
-    output: str | None = None
-    """Write here (null: standard output); the file appears when it is complete, and a restart after
-    a kill resumes from OUTPUT.partial."""
     json: bool = False
     """Write each line as a JSON object with its text and the candidates of its masks."""
     tokens: int = CELLS
     """Tokens in a batch, padding included."""
-    window: int = WINDOW
-    """Lines that are read and sorted by length before the first is filled; 1 at a terminal."""
-    invalid: Invalid = "error"
-    """A line that is not UTF-8 or longer than 1 MiB: error stops there, naming the line; empty
-    writes an empty line in its place, and counts it."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA if there is a GPU."""
 
     def __post_init__(self) -> None:
-        check_positive(self, "top", "words", "tokens", "window")
-        if self.output is not None:
-            check_output(self.output, self.file)
+        self.check(self.file)
+        check_positive(self, "top", "words", "tokens")
 
 
 class _Job(LineJob):

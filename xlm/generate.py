@@ -13,7 +13,6 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from xlm.config.cli import run_verb
 from xlm.errors import ConfigError
@@ -21,16 +20,17 @@ from xlm.interchange.load import load
 from xlm.model.asking import check_causal
 from xlm.model.continuation import ROWS, Writing, Written, write
 from xlm.model.digest import identity
-from xlm.text.line_jobs import WINDOW, Invalid, LineCounts, LineJob, check_positive
+from xlm.text.line_jobs import LineCounts, LineJob
+from xlm.text.line_settings import LineSettings, check_positive
 from xlm.text.normalize import normalize
-from xlm.text.pipes import STANDARD, check_output
+from xlm.text.pipes import STANDARD
 from xlm.text.readers import Line
 from xlm.training.distributed.devices import usable_device
 from xlm.training.precision import Precision, autocast
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generate:
+class Generate(LineSettings):
     """Continue each line with a causal language model, or write lines from nothing."""
 
     model: str
@@ -64,25 +64,16 @@ class Generate:
     """With beam: stop when the number of finished hypotheses reaches the beam."""
     seed: int = 0
     """The seed of sampling; a line's random numbers depend only on it and on the line's number."""
-    output: str | None = None
-    """Write here (null: standard output); the file appears when it is complete, and a restart after
-    a kill resumes from OUTPUT.partial."""
     json: bool = False
     """Write each line as a JSON object: its prompt, text, score and number of added subwords."""
     rows: int = ROWS
     """Lines that are continued in one batch."""
-    window: int = WINDOW
-    """Lines that are read and sorted by length before the first is continued; 1 at a terminal."""
-    invalid: Invalid = "error"
-    """A line that is not UTF-8 or longer than 1 MiB: error stops there, naming the line; empty
-    writes an empty line in its place, and counts it."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA if there is a GPU."""
     precision: Precision = "fp32"
     """fp32, bf16 or fp16 (autocast)."""
 
     def __post_init__(self) -> None:
-        check_positive(self, "rows", "window")
+        self.check(self.file)
+        check_positive(self, "rows")
         if self.lines < 0:
             raise ConfigError(f"lines is {self.lines}: expected 0 or more")
         if self.lines and self.file != STANDARD:
@@ -91,8 +82,6 @@ class Generate:
                 "one of the two"
             )
         self.writing()
-        if self.output is not None:
-            check_output(self.output, self.file)
 
     def writing(self) -> Writing:
         """Return the settings of the generation."""

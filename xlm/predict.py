@@ -25,9 +25,10 @@ from xlm.data.row_streams import Row
 from xlm.errors import ConfigError, DataError
 from xlm.interchange.finetuned import FineTuned, open_finetuned
 from xlm.model.digest import identity
-from xlm.text.line_jobs import Invalid, LineJob, check_positive
+from xlm.text.line_jobs import LineJob
+from xlm.text.line_settings import LineSettings
 from xlm.text.normalize import normalize
-from xlm.text.pipes import STANDARD, check_output
+from xlm.text.pipes import STANDARD
 from xlm.text.readers import Line as PlacedLine
 from xlm.text.tokenizers.tokenizer import Tokenizer
 from xlm.training.distributed.devices import usable_device
@@ -43,7 +44,7 @@ Line = tuple[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predict:
+class Predict(LineSettings):
     """Write a fine-tuned model's prediction for each line of a file or of standard input."""
 
     model: str
@@ -56,9 +57,6 @@ class Predict:
     """The language of the lines; models without language embeddings need none."""
     task: str | None = None
     """The task's name in the recipe (null: the only one)."""
-    output: str | None = None
-    """Write here (null: standard output); the file appears when it is complete, and a restart after
-    a kill resumes from OUTPUT.partial."""
     scores: bool = False
     """Classification: write the probability of each class too, after a tab each."""
     json: bool = False
@@ -68,21 +66,14 @@ class Predict:
     """Rows in a batch (0: as many as in training)."""
     window: int = WINDOW
     """Lines that are read before the first of them is answered; 1 at a terminal."""
-    invalid: Invalid = "error"
-    """A line that is not UTF-8 or longer than 1 MiB: error stops there, naming the line; empty
-    writes an empty line in its place, and counts it."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA if there is a GPU."""
     trust: str | None = None
     """The folder of your own tasks that the model names; none is imported unless it lies here. Code
     of strangers runs with your rights: read it first."""
 
     def __post_init__(self) -> None:
-        check_positive(self, "window")
+        self.check(self.file or STANDARD)
         if self.rows < 0:
             raise ConfigError(f"rows is {self.rows}: expected 0 or more")
-        if self.output is not None:
-            check_output(self.output, self.file or STANDARD)
 
 
 @dataclass

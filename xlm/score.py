@@ -27,9 +27,10 @@ from xlm.interchange.load import load
 from xlm.model.asking import CELLS, Kind
 from xlm.model.digest import identity
 from xlm.model.score import MEASURES, LineScore, Scoring, check_scoring, score
-from xlm.text.line_jobs import WINDOW, Invalid, LineCounts, LineJob, check_positive
+from xlm.text.line_jobs import LineCounts, LineJob
+from xlm.text.line_settings import LineSettings, check_positive
 from xlm.text.normalize import normalize
-from xlm.text.pipes import STANDARD, check_output, to_standard_output
+from xlm.text.pipes import STANDARD, to_standard_output
 from xlm.text.readers import Line
 from xlm.training.distributed.devices import usable_device
 from xlm.training.precision import Precision, autocast
@@ -44,7 +45,7 @@ _BAR = 40
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score:
+class Score(LineSettings):
     """Write how well a model expects each line: nats, subwords, words, characters, perplexities."""
 
     model: str
@@ -78,29 +79,18 @@ class Score:
     keep_below: float | None = None
     """Write only the lines below this value, as text; a histogram of kept and dropped lines goes to
     standard error."""
-    output: str | None = None
-    """Write here (null: standard output); the file appears when it is complete, and a restart after
-    a kill resumes from OUTPUT.partial."""
     json: bool = False
     """Write each line as a JSON object instead of numbers separated by tabs."""
     tokens: int = CELLS
     """Tokens in a batch, padding included."""
-    window: int = WINDOW
-    """Lines that are read and sorted by length before the first is scored; 1 at a terminal."""
-    invalid: Invalid = "error"
-    """A line that is not UTF-8 or longer than 1 MiB: error stops there, naming the line; empty
-    writes an empty line in its place, and counts it."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA if there is a GPU."""
     precision: Precision = "fp32"
     """fp32, bf16 or fp16 (autocast)."""
 
     def __post_init__(self) -> None:
-        check_positive(self, "tokens", "window")
+        self.check(self.file)
+        check_positive(self, "tokens")
         if self.keep_below is not None and self.json:
             raise ConfigError("keep_below writes the lines themselves: leave json out")
-        if self.output is not None:
-            check_output(self.output, self.file)
 
     def scoring(self) -> Scoring:
         """Return the settings of the scoring."""
@@ -116,12 +106,15 @@ class _Counts(LineCounts):
 
     def describe(self, max_length: int | None, num_new: int, seconds: float) -> str:
         """Return a line of counts, then a line of figures of the whole text."""
+        counts = super().describe(max_length, num_new, seconds)
         units = [int(self.sums.get(name, 0)) for name in _UNITS[1:]]
+        if not self.sums.get("subwords"):
+            return f"{counts}; no line has text, so there is nothing to score"
         total = LineScore(self.sums.get("nats", 0.0), *units)
         figures = ", ".join(
             f"{name.replace('_', ' ')} {own(total):,.4g}" for name, own in MEASURES.items()
         )
-        return f"{super().describe(max_length, num_new, seconds)}; all together: {figures}"
+        return f"{counts}; all together: {figures}"
 
 
 class _Job(LineJob):

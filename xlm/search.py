@@ -29,10 +29,11 @@ from xlm.model.asking import CELLS
 from xlm.model.digest import model_digest
 from xlm.model.embed import Embedding, embed
 from xlm.model.pretrained import PretrainedModel
-from xlm.text.line_jobs import WINDOW, Invalid, LineCounts, LineJob, check_positive
+from xlm.text.line_jobs import LineCounts, LineJob
+from xlm.text.line_settings import LineSettings, check_positive
 from xlm.text.line_store import LineStore
 from xlm.text.normalize import normalize
-from xlm.text.pipes import STANDARD, check_output
+from xlm.text.pipes import STANDARD
 from xlm.text.readers import Line
 from xlm.text.vector_files import NPY, PARQUET, description_of, read_description, read_vectors
 from xlm.training.distributed.devices import usable_device
@@ -44,7 +45,7 @@ NO_TEXTS = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search:
+class Search(LineSettings):
     """Find the lines of an index that are nearest to each query: one output line for each query."""
 
     index: str
@@ -64,25 +65,16 @@ class Search:
     texts: str | None = None
     """The lines that the index was made from, to show the hits (null: the file recorded in
     INDEX.json, if it exists; none: show numbers alone)."""
-    output: str | None = None
-    """Write here (null: standard output); the file appears when it is complete, and a restart after
-    a kill resumes from OUTPUT.partial."""
     json: bool = False
     """Write each query as a JSON object with its hits."""
     tokens: int = CELLS
     """Tokens in a batch of queries, padding included."""
-    window: int = WINDOW
-    """Queries that are searched together; 1 at a terminal."""
-    invalid: Invalid = "error"
-    """A query that is not UTF-8 or longer than 1 MiB: error stops there, naming the line; empty
-    writes an empty line in its place, and counts it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA if there is a GPU; it runs the model, while the search runs on the CPU."""
 
     def __post_init__(self) -> None:
-        check_positive(self, "top", "tokens", "window")
-        if self.output is not None:
-            check_output(self.output, self.queries)
+        self.check(self.queries)
+        check_positive(self, "top", "tokens")
 
 
 class _Job(LineJob):

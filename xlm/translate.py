@@ -19,7 +19,8 @@ from xlm.interchange.load import load
 from xlm.model.digest import identity
 from xlm.model.generate import Generation
 from xlm.model.translation import BEAM, CELLS, Translated, Translator
-from xlm.text.line_jobs import WINDOW, LineCounts, LineJob, check_positive
+from xlm.text.line_jobs import LineCounts, LineJob
+from xlm.text.line_settings import WINDOW, Invalid, check_positive
 from xlm.text.pipes import STANDARD, check_output
 from xlm.text.readers import Line
 from xlm.training.distributed.devices import usable_device
@@ -39,8 +40,8 @@ class Translate:
     target: str | None = None
     """The language to translate into."""
     output: str | None = None
-    """Write here (null: standard output); the file appears when it is complete, and a restart after
-    a kill resumes from OUTPUT.partial."""
+    """Write here (null: standard output); the file appears when it is complete and replaces one
+    that is there. A restart after a kill resumes from OUTPUT.partial."""
     generation: Generation = field(default_factory=lambda: BEAM)
     """Settings of the search or sampling that generates translations."""
     n_best: int = 1
@@ -57,7 +58,7 @@ class Translate:
     """auto: CUDA if there is a GPU."""
     precision: Precision = "fp32"
     """fp32, bf16 or fp16 (autocast)."""
-    invalid: Literal["error", "empty"] = "error"
+    invalid: Invalid = "error"
     """A line that is not UTF-8 or longer than 1 MiB: error stops there, naming the line; empty
     writes an empty line in its place, and counts it."""
     seed: int = 0

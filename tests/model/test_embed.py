@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,12 +129,17 @@ def test_sentence_transformers_opens_the_export(
     sentence_transformers = pytest.importorskip("sentence_transformers")
     model = tuned.body("bert") if shape == "bert" else rotary()
     model.save_pretrained(tmp_path / "model")
-    export_model(
+    exported = export_model(
         Export(
             source=str(tmp_path / "model"), folder=str(tmp_path / "out"), pooling=pooling,
             format="sentence-transformers", normalize=normalize,
         )
     )  # fmt: skip
+    assert exported.vectors is not None and exported.vectors.num_lines >= 10
+    assert exported.vectors.difference is not None and exported.vectors.difference <= TOLERANCE
+    assert any("of vectors" in line for line in exported.describe()) and exported.agrees
+    written = json.loads((tmp_path / "out/parity.json").read_text())
+    assert written["vectors"]["difference"] == exported.vectors.difference
     peer = sentence_transformers.SentenceTransformer(str(tmp_path / "out"), device="cpu")
     expected = peer.encode(LINES, convert_to_numpy=True)
     found = model.embed(LINES, pooling=pooling, normalize=normalize)

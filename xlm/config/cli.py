@@ -55,6 +55,9 @@ def parser(cls: type, verb: str, positional: str = "") -> ArgumentParser:
     made = _Parser(prog=f"xlm {verb}{words}", description=cls.__doc__, exit_on_error=False)
     made.add_argument("--config", action="config", help="YAML file with any of the fields below")
     made.add_class_arguments(cls)
+    own = list(cls.__dict__.get("__annotations__", ()))
+    for group in made._action_groups:  # the help of inherited fields comes last
+        group._group_actions.sort(key=lambda action: action.dest.partition(".")[0] not in own)
     return made
 
 

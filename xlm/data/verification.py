@@ -173,3 +173,10 @@ def _check_structure(
 def is_corpora(path: Path) -> bool:
     """Return whether ``path`` is a folder of corpora."""
     return (path / DESCRIPTION).is_file()
+
+
+def lacks_description(path: Path) -> bool:
+    """Return whether ``path`` holds corpora, but not the file that describes them."""
+    return not is_corpora(path) and any(
+        header.parent.parent.name in SPLITS for header in path.glob(f"*/*/{HEADER}")
+    )

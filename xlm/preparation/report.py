@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from xlm.data.corpora import Corpora
+from xlm.errors import DataError, clipped
 from xlm.preparation.overlap import HeldOutLines
 from xlm.preparation.page import page
 from xlm.preparation.statistics import corpora_figures, vocabulary_overlap
-from xlm.storage import write_json, write_whole
+from xlm.storage import read_json, write_json, write_whole
 from xlm.text.read_report import ReadReport
 from xlm.text.rules import as_json
 
@@ -42,6 +43,22 @@ def write_report(
     }
     write_json(folder / REPORT, content)
     write_whole(folder / PAGE, page(content))
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """Return the report of prepared text; raise DataError if it is not as it was written."""
+    content = read_json(folder / REPORT, error=DataError)
+    version = content.get("format_version")
+    kinds = {"read": dict, "held_out": list}
+    if version != FORMAT_VERSION or any(
+        not isinstance(content.get(name), kind) for name, kind in kinds.items()
+    ):
+        raise DataError(
+            f"{folder / REPORT}: found format_version {version!r} and the keys "
+            f"{clipped(', '.join(content))}, expected version {FORMAT_VERSION} with read and "
+            "held_out: prepare the text again, or remove the file, which training does not need"
+        )
+    return content
 
 
 def _read(report: ReadReport) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from xml.parsers import expat
 
 from xlm.errors import ConfigError, DataError
 from xlm.text import files
-from xlm.text.columns import MAX_ROW, NAMED_ONLY, Row, open_rows
+from xlm.text.cells import MAX_ROW
+from xlm.text.columns import NAMED_ONLY, Row, open_rows
 from xlm.text.sources import COMPRESSED, ending, find_files, is_pattern, split_settings
 
 _INDENTATION = re.compile(r"\s+")

@@ -5,24 +5,17 @@ Rows stream: memory is bounded by the longest row, however long the file is.
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from xlm import strict_json
 from xlm.errors import ConfigError, DataError, first_line
-from xlm.strict_json import JsonError
-from xlm.text import files
-from xlm.text.read_report import INVALID, TOO_LONG
+from xlm.text.cells import decoded_lines, json_row, table_cells
 from xlm.text.sources import ending
 
 ENDINGS = (".jsonl", ".ndjson", ".parquet", ".tsv", ".csv")
 """Files that have columns."""
 NAMED_ONLY = (".jsonl", ".ndjson", ".parquet")
 """File types without lines of text: a column has to be named."""
-
-MAX_ROW = 1 << 28
-"""Bytes; a row may hold a whole document, of which every line is counted by itself."""
 
 
 class Row(NamedTuple):
@@ -59,38 +52,15 @@ def open_rows(
     )
 
 
-def _lines(path: str, invalid: str) -> Iterator[tuple[str | None, str, str]]:
-    """Yield text, reason and place of each line."""
-    for number, raw in enumerate(files.raw_lines(path, MAX_ROW), 1):
-        place = f"{path}:{number}"
-        if raw is None:
-            yield None, TOO_LONG, place
-            continue
-        try:
-            yield raw.decode("utf-8"), "", place
-        except UnicodeDecodeError as error:
-            if invalid == "error":
-                raise DataError(
-                    f"{place}: byte 0x{raw[error.start]:02x} at offset {error.start} of the line "
-                    "is no valid UTF-8: convert it to UTF-8, or drop such lines (invalid: drop)"
-                ) from None
-            yield None, INVALID, place
-
-
 def _json_rows(path: str, columns: Sequence[str], invalid: str) -> Iterator[Row]:
-    for text, reason, place in _lines(path, invalid):
+    for text, reason, place in decoded_lines(path, invalid):
         if text is None:
             yield Row((), reason, place)
             continue
         if not text.strip():
             yield Row(("",) * len(columns), "", place)
             continue
-        try:
-            record = strict_json.parse(text)
-        except JsonError as error:
-            raise DataError(
-                f"{place}: is no line of JSON ({error}): expected one object a line"
-            ) from None
+        record = json_row(text, place)
         yield Row(tuple(_descend(record, column, place) for column in columns), "", place)
 
 
@@ -139,7 +109,7 @@ def _parquet_rows(path: str, columns: Sequence[str]) -> Iterator[Row]:
 def _table_rows(
     path: str, columns: Sequence[str], invalid: str, kind: str, only: bool
 ) -> Iterator[Row]:
-    rows = _cells(path, invalid, kind)
+    rows = table_cells(path, invalid, kind.removeprefix("."))
     numbered = all(column.isdecimal() and int(column) > 0 for column in columns)
     if numbered:
         at = [int(column) - 1 for column in columns]
@@ -167,35 +137,3 @@ def _table_rows(
                 f"{place}: found {len(cells)} columns, expected {expected}: mend the line{advice}"
             )
         yield Row(tuple(cells[k] for k in at) if cells else ("",) * len(at), "", place)
-
-
-def _cells(path: str, invalid: str, kind: str) -> Iterator[tuple[list[str], str, str]]:
-    """Yield cells, reason and place of each line; an empty line has no cells."""
-    if kind == ".tsv":
-        for text, reason, place in _lines(path, invalid):
-            yield (text.removesuffix("\r").split("\t") if text else []), reason, place
-        return
-    lost: list[tuple[str, str]] = []
-    reader = csv.reader(_kept(_lines(path, invalid), lost), strict=True)
-    while True:
-        try:
-            cells = next(reader)
-        except StopIteration:
-            break
-        except csv.Error as error:
-            raise DataError(
-                f"{path}:{reader.line_num}: does not parse as CSV ({first_line(error)})"
-            ) from None
-        yield cells, "", f"{path}:{reader.line_num}"
-    for reason, place in lost:
-        yield [], reason, place
-
-
-def _kept(
-    lines: Iterable[tuple[str | None, str, str]], lost: list[tuple[str, str]]
-) -> Iterator[str]:
-    for text, reason, place in lines:
-        if text is None:
-            lost.append((reason, place))
-        else:
-            yield text + "\n"

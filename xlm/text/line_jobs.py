@@ -16,20 +16,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tqdm import tqdm
 
 from xlm.errors import ConfigError, DataError
+from xlm.text.line_settings import WINDOW, Invalid
 from xlm.text.pipes import STANDARD, every_line, to_standard_output
 from xlm.text.readers import MAX_BYTES, TOO_LONG, Line
 from xlm.text.resuming import Convert, Partial, Rows
 
 log = logging.getLogger("xlm")
-
-WINDOW = 1000
-"""Lines that are sorted by length together."""
-Invalid = Literal["error", "empty"]
 
 
 @dataclass
@@ -167,8 +164,8 @@ class LineJob:
                 if self.invalid == "error":
                     size = f" (more than {MAX_BYTES:,} bytes)" if line.reason == TOO_LONG else ""
                     raise DataError(
-                        f"{line.place}: the line is {line.reason}{size}: mend it, or give invalid "
-                        "empty, which leaves an empty line in its place"
+                        f"{line.place}: the line is {line.reason}{size}: mend it, or give "
+                        "--invalid empty, which leaves an empty line in its place"
                     )
                 self.counts.num_invalid += 1
             self.counts.num_lines += 1
@@ -183,13 +180,6 @@ class LineJob:
 def is_terminal(file: str) -> bool:
     """Return whether the lines are typed at a terminal, so that each is answered at once."""
     return file == STANDARD and sys.stdin is not None and sys.stdin.isatty()
-
-
-def check_positive(config: object, *names: str) -> None:
-    """Raise ConfigError for a setting that is below 1."""
-    for name in names:
-        if getattr(config, name) < 1:
-            raise ConfigError(f"{name} is {getattr(config, name)}: expected 1 or more")
 
 
 def check_lines(name: str, lines: object) -> None:

@@ -4,7 +4,7 @@
 
 One row is one line of a TSV file, one object of a JSONL file (``.jsonl``) or one row of a Hugging
 Face data set (``datasets:NAME?split=...``). TSV cells are taken unchanged: quotes mean nothing.
-Tagged sentences and trees are read by ``tagged_files``, questions by ``question_files``.
+Tagged sentences and trees are read by ``tagged``, questions by ``questions``.
 """
 
 from __future__ import annotations
