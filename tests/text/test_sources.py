@@ -252,7 +252,11 @@ def test_lines_that_are_not_utf_8_in_rows() -> None:
         ("a.parquet", "", r"expected a.parquet\?column=NAME"),
         ("a.tmx", "", r"expected a.tmx\?language=NAME"),
         ("a.jsonl?column=t", "{]\n", "a.jsonl:1: found no JSON"),
-        ("a.jsonl?column=t", '{"t": "x"}\n[1]\n', "a.jsonl:2: found JSON of list, expected an object"),
+        (
+            "a.jsonl?column=t",
+            '{"t": "x"}\n[1]\n',
+            "a.jsonl:2: found JSON of list, expected an object",
+        ),
         ("a.jsonl?column=t", '{"u": 1}\n', "a.jsonl:1: no column 't': expected one of u"),
         ("a.jsonl?column=t", '{"t": 1}\n', "a.jsonl:1: column 't' holds int, expected text"),
         ("a.jsonl?column=t", "[" * 100_000 + "\n", "a.jsonl:1: found no JSON"),

@@ -1,4 +1,4 @@
-"""Lines, JSON objects and cells of tables as they stand in a file, each with its place.
+"""Read lines, JSON objects and cells of tables from files, each with its place.
 
 ``\\n`` alone ends a line, and quotes mean nothing in TSV. Everything streams: memory is bounded by
 the longest row, however long the file is.

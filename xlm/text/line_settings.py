@@ -15,7 +15,7 @@ Invalid = Literal["error", "empty"]
 
 @dataclass(frozen=True, kw_only=True)
 class LineSettings:
-    """Where the answers are written, how many lines are read at once, and on which device."""
+    """Settings of output, reading and device."""
 
     output: str | None = None
     """Write here (null: standard output); the file appears when it is complete and replaces one
