@@ -22,7 +22,9 @@ class CachedStack:
 
     ``R = B x W`` rows: ``W`` hypotheses of each of ``B`` texts, next to each other. ``langs`` are
     the languages ``[B]``, ``sources`` the keys and values of each layer's sources with their mask,
-    ``adapters`` those of the rows' table.
+    ``adapters`` those of the rows' table. ``offsets`` (int64 ``[B]``) are the columns of padding
+    before each text, so that texts of several lengths end together: positions are counted from
+    there, and nothing before is seen.
     """
 
     def __init__(
@@ -34,12 +36,13 @@ class CachedStack:
         sources: list[tuple[Tensor, Tensor]] | None = None,
         mask: Tensor | None = None,
         adapters: Adapters | None = None,
+        offsets: Tensor | None = None,
     ) -> None:
         self.pad_id = int(stack.words.padding_idx or 0)
         self._stack, self._width, self._langs = stack, width, langs
         self._layers = [layer for layer in stack.layers if isinstance(layer, Layer)]
         self._sources, self._mask = sources, mask
-        self._adapters = adapters
+        self._adapters, self._offsets = adapters, offsets
         self._kept: Tensor | None = None
         self._spare: Tensor | None = None
         self._length = 0
@@ -51,31 +54,56 @@ class CachedStack:
         """
         tokens = tokens[:, None] if tokens.ndim == 1 else tokens
         num = tokens.shape[1]
-        at = torch.arange(self._length, self._length + num, device=tokens.device)
-        at = at.expand(len(tokens), num)
+        columns = torch.arange(self._length, self._length + num, device=tokens.device)
+        at = self._positions(columns)
         langs = self._langs.repeat_interleave(self._width)[:, None].expand_as(tokens)
-        x = self._stack.embed(tokens, at, langs)
+        x = self._stack.embed(tokens, at.expand_as(tokens), langs)
         adapters = self._adapters
         if adapters is not None and adapters.invertible is not None:
             x = adapters.invertible(x)
         config = self._stack.config
-        rotations = [self._stack.rotation(tokens, at[:1], local=local) for local in (False, True)]
-        band = None
-        if config.window is not None and num > 1:
-            band = within(config.window, None, tokens, True)
+        rotations = [self._stack.rotation(tokens, at, local=local) for local in (False, True)]
+        firsts = [0, max(0, self._length - (config.window or 0) // 2)]
+        masks = [
+            self._sight(tokens, columns, firsts[local], local=local) for local in (False, True)
+        ]
         kept = self._with_room(x, num)
         for number, layer in enumerate(self._layers):
             local = config.is_local(number)
-            first = max(0, self._length - (config.window or 0) // 2) if local else 0
             source = self._sources[number] if self._sources is not None else None
             x = layer.step(
-                x, kept[number], self._length, source, self._mask, rotations[local], first,
-                band if local else None, adapters.of_layer(number) if adapters else None,
+                x, kept[number], self._length, source, self._mask, rotations[local],
+                firsts[local], masks[local], adapters.of_layer(number) if adapters else None,
             )  # fmt: skip
         self._length += num
         logits = self._stack.project(self._stack.finish(x)[:, -1], adapters)
         # sums of many log-probabilities are compared: not in bfloat16
         return logits if logits.dtype == torch.float64 else logits.float()
+
+    def _positions(self, columns: Tensor) -> Tensor:
+        """Return the positions ``[R or 1, T]`` of ``columns`` ``[T]``; in padding they are 0."""
+        if self._offsets is None:
+            return columns[None]
+        return (columns - self._offsets.repeat_interleave(self._width)[:, None]).clamp(min=0)
+
+    def _sight(self, tokens: Tensor, columns: Tensor, first: int, *, local: bool) -> Tensor | None:
+        """Return bool ``[R or 1, 1, T, columns from first on]``, True for keys in sight.
+
+        None if that is each column before and the query's own. Padding sees itself, as a softmax
+        over no key is not a number.
+        """
+        window = self._stack.config.window if local else None
+        if self._offsets is None:
+            if window is None or tokens.shape[1] == 1:
+                return None
+            return within(window, None, tokens, True)
+        keys = torch.arange(first, self._length + len(columns), device=columns.device)
+        distances = columns[:, None] - keys
+        near = distances >= 0
+        if window is not None:
+            near &= distances <= window // 2
+        offsets = self._offsets.repeat_interleave(self._width)[:, None, None, None]
+        return near & (keys >= offsets) | (distances == 0)
 
     def _with_room(self, x: Tensor, num: int) -> Tensor:
         """Return keys and values, ``[layers, 2, R, H, L, D/H]``, with room for ``num`` more."""
@@ -110,6 +138,8 @@ class CachedStack:
             self._kept, self._spare = self._spare, kept
         if sources is not None:
             self._langs = self._langs[sources]
+            if self._offsets is not None:
+                self._offsets = self._offsets[sources]
             if self._sources is not None and self._mask is not None:
                 self._sources = [
                     (key.index_select(0, sources), value.index_select(0, sources))

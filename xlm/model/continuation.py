@@ -1,17 +1,16 @@
 """Text written by a causal language model: prompts continued, in batches by length.
 
-prompts --encoded--> rows --first tokens together, then one by one--> CachedStack --> texts
+prompts --encoded--> rows --padded before, read together--> CachedStack --token by token--> texts
 
-Rows of a batch are at one position at any time: the first tokens that all prompts have are read
-together, and if a prompt is longer, its tokens are given instead of chosen. So nothing is padded,
-and the continuation of a row depends on that row alone, up to rounding.
+Prompts of a batch are padded before their beginning, so that all end in one column. Positions are
+counted from a prompt's own beginning and padding is never seen, so the continuation of a row
+depends on that row alone, up to rounding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +21,6 @@ from torch import Tensor
 from xlm.errors import ConfigError
 from xlm.model.asking import (
     Askable,
-    batches_by_length,
     check_causal,
     check_whole_numbers,
     device_of,
@@ -37,6 +35,8 @@ from xlm.text.normalize import normalize
 
 ROWS = 64
 """Prompts that are continued together."""
+PADDING = 0.3
+"""Largest share of padding in a batch of prompts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +164,7 @@ def write(
 
     search = _search_beam if settings.beam > 1 else _follow_one
     with evaluating(model.transformer):
-        for group in _batches(own, rows, together=settings.beam == 1):
+        for group in _batches(own, rows):
             batch = [own[at] for at in group]
             langs = torch.full((len(batch),), lang_id, device=device_of(model))
             ended = search(model, batch, langs, settings, seed, shown)
@@ -196,34 +196,48 @@ def _joined(model: Askable, prompt: str, row: _Row, added: list[int]) -> str:
     return normalize(whole)
 
 
-def _batches(own: Sequence[_Row], rows: int, *, together: bool) -> Iterator[list[int]]:
-    """Yield batches of rows: of like length, or of equal length alone."""
+def _batches(own: Sequence[_Row], most: int) -> Iterator[list[int]]:
+    """Yield batches of at most ``most`` rows of like length."""
     lengths = [len(row.tokens) for row in own]
-    order = [at for batch in batches_by_length(lengths, 1) for at in batch]
-    groups = [order]
-    if not together:
-        groups = [list(group) for _, group in groupby(order, key=lambda at: lengths[at])]
-    for group in groups:
-        for start in range(0, len(group), rows):
-            yield group[start : start + rows]
+    batch: list[int] = []
+    for at in sorted(range(len(own)), key=lengths.__getitem__):
+        num_real = sum(lengths[other] for other in batch) + lengths[at]
+        num_cells = (len(batch) + 1) * lengths[at]
+        if len(batch) == most or num_real < (1 - PADDING) * num_cells:
+            yield batch
+            batch = []
+        batch.append(at)
+    if batch:
+        yield batch
 
 
-def _begin(model: Askable, batch: Sequence[_Row], langs: Tensor) -> tuple[CachedStack, Tensor, int]:
-    """Read the tokens that all prompts have; the logits after them, and how many there are."""
-    least = min(len(row.tokens) for row in batch)
-    stack = CachedStack(model.transformer.encoder, langs)
-    tokens = torch.from_numpy(np.stack([row.tokens[:least] for row in batch])).to(langs.device)
-    return stack, stack.step(tokens), least
+class _Begun(NamedTuple):
+    """A batch of prompts that were read."""
+
+    stack: CachedStack
+    logits: Tensor
+    """Of the tokens after the prompts, ``[B, V]``."""
+    tokens: Tensor
+    """int64 ``[B, L]``, the prompts in the first columns, and room for what is added."""
+    at: int
+    """The column behind the prompts."""
+    limits: Tensor
+    """int64 ``[B]``, the column that each text ends before."""
 
 
-def _padded(batch: Sequence[_Row], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Return tokens with room for what is added ``[B, L]``, prompts' lengths and limits ``[B]``."""
-    limits = torch.tensor([row.limit for row in batch])
-    tokens = torch.zeros(len(batch), int(limits.max()), dtype=torch.int64)
+def _begin(model: Askable, batch: Sequence[_Row], langs: Tensor) -> _Begun:
+    """Read prompts together, each padded before its beginning."""
+    most = max(len(row.tokens) for row in batch)
+    before = torch.tensor([most - len(row.tokens) for row in batch])
+    limits = before + torch.tensor([row.limit for row in batch])
+    tokens = torch.full((len(batch), int(limits.max())), model.tokenizer.begin_id)
     for own, row in zip(tokens, batch, strict=True):
-        own[: len(row.tokens)] = torch.from_numpy(row.tokens)
-    lengths = torch.tensor([len(row.tokens) for row in batch])
-    return tokens.to(device), lengths.to(device), limits.to(device)
+        own[most - len(row.tokens) : most] = torch.from_numpy(row.tokens)
+    tokens, offsets = tokens.to(langs.device), before.to(langs.device)
+    is_padded = bool(before.any())
+    stack = CachedStack(model.transformer.encoder, langs, offsets=offsets if is_padded else None)
+    logits = stack.step(tokens[:, :most])
+    return _Begun(stack, logits, tokens, most, limits.to(langs.device))
 
 
 def _follow_one(
@@ -236,34 +250,30 @@ def _follow_one(
 ) -> list[_Ended]:
     """Continue one text per row by the likeliest token, or a drawn one, at each step."""
     end_id = model.tokenizer.end_id
-    tokens, lengths, limits = _padded(batch, langs.device)
-    stack, logits, at = _begin(model, batch, langs)
+    stack, logits, tokens, begun, limits = _begin(model, batch, langs)
     uniform = torch.zeros(0)
     if settings.sample:
         draws = [Random(seed, "write", row.number).uniform(settings.length) for row in batch]
         uniform = torch.from_numpy(np.stack(draws)).to(langs.device)
-    rows = torch.arange(len(batch), device=langs.device)
+    at, rows = begun, torch.arange(len(batch), device=langs.device)
     sums = torch.zeros(len(batch), dtype=torch.float64, device=langs.device)
     found: list[_Ended] = [_Ended([], 0.0)] * len(batch)
     while True:
-        given = at < lengths[rows]
         own = _penalized(model, logits, tokens[rows, :at], settings.repetition_penalty)
         if settings.sample:
-            place = (at - lengths[rows]).clamp(min=0)
-            chosen = draw(probabilities(own, settings), uniform[rows, place])
+            chosen = draw(probabilities(own, settings), uniform[rows, at - begun])
         else:
             chosen = own.argmax(-1)
         nats = logits.logsumexp(-1).double() - logits.gather(1, chosen[:, None])[:, 0].double()
-        chosen = torch.where(given, tokens[rows, at], chosen)
-        sums = sums - torch.where(given, torch.zeros_like(nats), nats)
+        sums = sums - nats
         tokens[rows, at] = chosen
         at += 1
-        if len(batch) == 1 and not bool(given[0]):
-            show(tokens[0, int(lengths[0]) : at].tolist())
-        done = ~given & ((chosen == end_id) | (limits[rows] <= at))
+        if len(batch) == 1:
+            show(tokens[0, begun:at].tolist())
+        done = (chosen == end_id) | (limits[rows] <= at)
         if bool(done.any()):
             for row, score in zip(rows[done].tolist(), sums[done].tolist(), strict=True):
-                found[row] = _Ended(tokens[row, int(lengths[row]) : at].tolist(), score)
+                found[row] = _Ended(tokens[row, begun:at].tolist(), score)
             left = (~done).nonzero()[:, 0]
             if not len(left):
                 return found
@@ -334,11 +344,10 @@ def _search_beam(
     seed: int,
     show: Show,
 ) -> list[_Ended]:
-    """Run beam search over rows of one length, with the rules of transformers' ``generate``."""
+    """Run beam search with the rules of transformers' ``generate``."""
     width, device, end_id = settings.beam, langs.device, model.tokenizer.end_id
-    start, lengths, limits = _padded(batch, device)
-    stack, logits, at = _begin(model, batch, langs)
-    begun, rows = at, torch.arange(len(batch), device=device)
+    stack, logits, start, begun, limits = _begin(model, batch, langs)
+    at, rows = begun, torch.arange(len(batch), device=device)
     tokens = start[:, None].repeat(1, width, 1)
     sums = torch.full((len(batch), width), float("-inf"), dtype=torch.float64, device=device)
     sums[:, 0] = 0.0  # all are alike at first: one of them lives
