@@ -274,6 +274,45 @@ def test_what_cannot_work_is_refused_at_once(
     assert not (tmp_path / "a").exists()
 
 
+def test_models_of_a_study_are_compared(root: Path, tmp_path: Path) -> None:
+    rows = [
+        {"arm": arm, "seed": 0, "parent": parent, "directions": [], "updates": 1, "folder": folder}
+        for arm, parent, folder in (("base", None, "../other"), ("more", "base", "../model"))
+    ]
+    study = root / "study/models.json"
+    study.parent.mkdir(exist_ok=True)
+    study.write_text(json.dumps(rows), encoding="utf-8")
+    report = analyze(
+        settings(root, tmp_path / "a", study=str(study), only=["spectra"], untrained=False)
+    )
+    assert set(report["models"]) == {"model", "base, seed 0"}
+    assert any(row["measure"] == "d" for row in report["analyses"]["spectra"]["figures"])
+
+
+def test_models_are_read_in_less_precision(root: Path, tmp_path: Path) -> None:
+    """States differ by the rounding of bf16, while the products of figures stay exact."""
+    found = {}
+    for precision in ("fp32", "bf16"):
+        config = settings(
+            root, tmp_path / precision, precision=precision, only=["anisotropy", "retrieval"],
+            untrained=False,
+        )  # fmt: skip
+        rows = analyze(config)["analyses"]["anisotropy"]["figures"]
+        found[precision] = [row["value"] for row in rows if row["measure"] == "mean cosine"]
+    assert found["fp32"] != found["bf16"]
+    assert found["bf16"] == pytest.approx(found["fp32"], abs=0.03)
+
+
+def test_progress_is_lines_where_there_is_no_terminal(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", logger="xlm"):
+        analyze(settings(root, tmp_path / "a", **SMALL))
+    said = [line for line in caplog.messages if " left)" in line]
+    assert [line.partition(":")[0] for line in said] == ["overlap", "anisotropy"]
+    assert "(1 of 2, about " in said[0] and said[1].endswith("(2 of 2, about 0 s left)")
+
+
 def test_a_stand_in_speaks_for_a_language(root: Path, tmp_path: Path) -> None:
     given = {"texts": {"de": "en.txt"}, "pairs": {}, "parallel": {}, "stand_in": {"de": "en"}}
     report = analyze(settings(root, tmp_path / "a", **SMALL, **given))

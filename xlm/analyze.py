@@ -22,18 +22,22 @@ from typing import Any, Literal
 from xlm import sample
 from xlm.analysis import loading, nulls, page, readers
 from xlm.analysis.origin import claim, origin_of
+from xlm.analysis.progress import Progress
 from xlm.analysis.retrieval import distinct
 from xlm.analysis.sections import SECTIONS, Lacks, Material
 from xlm.analysis.sections.material import MODEL
 from xlm.analysis.states import Reading
+from xlm.analysis.study import read_study
 from xlm.config import strict_yaml
 from xlm.config.cli import run_verb
 from xlm.data.corpora import DESCRIPTION, Corpora
 from xlm.errors import ConfigError, DataError
 from xlm.interchange.load import load, usable_device
+from xlm.interchange.marvin_linzen import read_marvin_linzen
 from xlm.languages import LanguagePair
 from xlm.model.pooling import Pooling
 from xlm.storage import make_folder, read_json, write_json, write_whole
+from xlm.training.precision import Precision, autocast
 from xlm.training.restore import CHECKPOINTS
 
 log = logging.getLogger("xlm")
@@ -56,6 +60,8 @@ class Analyze:
     """The folder of the report: analysis.json, figures.tsv, report.html and pictures."""
     compare: dict[str, str] = field(default_factory=dict)
     """Further models by name, measured on the same texts."""
+    study: str | None = None
+    """The models.json of a study: its models are compared too, and the parent is taken from it."""
     parent: str | None = None
     """The model that this one was initialized from: adds distances of spectra and CKA."""
     data: str | None = None
@@ -81,7 +87,8 @@ class Analyze:
     english: str = "en"
     """The language of wic and scws."""
     minimal_pairs: dict[str, str] = field(default_factory=dict)
-    """Minimal pairs for each language: a construction, the right sentence, the wrong one."""
+    """Minimal pairs for each language: a file of a construction, the right sentence and the wrong
+    one, or Marvin and Linzen's folder of pickles, which are read without running any code."""
     probes: dict[str, dict[str, str]] = field(default_factory=dict)
     """Labeled texts for each task, by language: a label and a text on each line."""
     scores: dict[str, str] = field(default_factory=dict)
@@ -112,6 +119,8 @@ class Analyze:
     """Tokens in a batch, padding included."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA if there is a GPU."""
+    precision: Precision = "fp32"
+    """fp32, bf16 or fp16 (autocast), in which models are read; figures are computed in fp32."""
     keep_states: bool = False
     """Keep the files of states when the report is done."""
 
@@ -144,27 +153,32 @@ def analyze(config: Analyze) -> dict[str, Any]:
     given = dataclasses.asdict(config)
     for name in ("folder", "device", "keep_states"):  # settings that change no figure
         del given[name]
+    for name, default in (("study", None), ("precision", "fp32")):  # newer than some folders
+        if given[name] == default:
+            del given[name]
     settings = origin_of(given, material)
     make_folder(folder / PARTS, error=ConfigError)
     claim(folder / SETTINGS, settings)
     analyses: dict[str, Any] = {}
     missing: list[dict[str, str]] = []
-    for name, section in SECTIONS.items():
-        if config.only is not None and name not in config.only:
-            continue
+    wanted = [name for name in SECTIONS if config.only is None or name in config.only]
+    progress = Progress(len(wanted))
+    for name in wanted:
+        progress.begin(name)
         part = folder / PARTS / f"{name.replace(' ', '-')}.json"
         if not part.exists():
-            before = time.monotonic()
             try:
-                write_json(part, {"analysis": section(material).as_json()})
+                with autocast(material.device, config.precision):
+                    write_json(part, {"analysis": SECTIONS[name](material).as_json()})
             except Lacks as lacks:
                 write_json(part, {"lacks": str(lacks)})
-            log.info("%s: %.0f s", name, time.monotonic() - before)
         content = read_json(part)
         if "lacks" in content:
             missing.append({"analysis": name, "lacks": content["lacks"]})
         else:
             analyses[name] = content["analysis"]
+        progress.end()
+    progress.close()
     report = {**settings, "analyses": analyses, "missing": missing}
     _write(folder, report)
     if not config.keep_states:
@@ -177,8 +191,9 @@ def gather(config: Analyze) -> Material:
     """Load the models and texts of a report."""
     device = usable_device(config.device)
     models = {MODEL: load(config.model)}
-    models.update({name: load(source) for name, source in config.compare.items()})
-    parent = None if config.parent is None else load(config.parent)
+    compare, parent_of = _compared(config)
+    models.update({name: load(source) for name, source in compare.items()})
+    parent = None if parent_of is None else load(parent_of)
     for model in [*models.values(), *([parent] if parent else [])]:
         model.transformer.to(device)
     own = models[MODEL]
@@ -197,6 +212,17 @@ def gather(config: Analyze) -> Material:
     for language in {*material.texts, *material.parallel, *_spoken(material.pairs)}:
         material.spoken(own, language)  # fail before anything is measured
     return material
+
+
+def _compared(config: Analyze) -> tuple[dict[str, str], str | None]:
+    """Return the models to compare with by name, those of a study included, and the parent."""
+    compare, parent = dict(config.compare), config.parent
+    for own in read_study(config.path(config.study)) if config.study else []:
+        if own.source.resolve() != Path(config.model).expanduser().resolve():
+            compare[own.name] = str(own.source)
+        elif parent is None and own.parent is not None:
+            parent = str(own.parent)
+    return compare, parent
 
 
 def _spoken(pairs: Mapping[LanguagePair, object]) -> set[str]:
@@ -305,7 +331,8 @@ def _add_labels(config: Analyze, material: Material) -> None:
     if config.scws:
         material.scws = readers.read_scws(config.path(config.scws))
     for language, path in config.minimal_pairs.items():
-        material.minimal_pairs[language] = readers.read_minimal_pairs(config.path(path))
+        read = read_marvin_linzen if config.path(path).is_dir() else readers.read_minimal_pairs
+        material.minimal_pairs[language] = read(config.path(path))
     for task, by_language in config.probes.items():
         files_by_name = {name: config.path(path) for name, path in by_language.items()}
         material.labeled[task] = loading.labeled_of(files_by_name, config.sentences)

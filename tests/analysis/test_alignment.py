@@ -66,7 +66,7 @@ def test_scores_are_those_of_the_corpus() -> None:
 
     draw = np.random.default_rng(1)
     found, gold = [], []
-    for _ in range(200):
+    for _ in range(1000):
         drawn = [frozenset(map(tuple, draw.integers(0, 6, size=(9, 2)).tolist())) for _ in "abc"]
         found.append(drawn[0])
         gold.append(Gold(drawn[1], drawn[1] | drawn[2]))

@@ -83,6 +83,24 @@ def test_a_tie_is_half_and_means_are_over_constructions() -> None:
     assert nothing["mean of all"]["accuracy"].reason == "no construction is covered"
 
 
+def test_means_over_constructions_are_the_papers() -> None:
+    """MonoTrans, Table 11, its English model: 86.5 over agreement and 79.2 over reflexives."""
+    (table,) = [t for t in read("monotrans-2020").tables if t.number == 11]
+    pairs, credit = [], []
+    for row in table.rows:
+        if row.name == "Macro-average":
+            continue
+        kind = "reflexive" if row.group == "Reflexive anaphora" else "agreement"
+        right = round(10 * float(row.values[0]))
+        pairs += [MinimalPair(f"{kind} {row.name}", "a", "b")] * 1000
+        credit += [1.0] * right + [0.0] * (1000 - right)
+    found = by_construction(pairs, Judged(np.array(credit), 0))
+    means = [found[f"mean of {name}"]["accuracy"].value for name in ("agreement", "reflexives")]
+    published = [float(row.values[0]) for row in table.rows if row.name == "Macro-average"]
+    assert published == [86.5, 79.2]
+    assert [round(100 * value, 1) for value in means] == published
+
+
 def test_a_model_without_an_output_is_refused() -> None:
     with pytest.raises(ConfigError, match="minimal pairs need a language model"):
         judge(replace(tiny(), extra={"no head": True}), PAIRS, "en")

@@ -68,6 +68,17 @@ def test_figures_are_those_of_all_pairs(name: str) -> None:
     assert found[f"{name} reciprocal rank"].value == pytest.approx(ranks)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_raw_accuracy_is_that_of_xtremes_rule(seed: int) -> None:
+    """XTREME's Tatoeba: rows of length 1, the largest inner product of each source's, counted."""
+    x, y = planted(num=60, noise=1.0, seed=seed)
+    lengths = [np.linalg.norm(side, axis=1, keepdims=True) for side in (x, y)]
+    predicted = ((x / lengths[0]) @ (y / lengths[1]).T).argmax(axis=1)
+    expected = sum(int(own == at) for at, own in enumerate(predicted)) / len(x)
+    assert 0 < expected < 1
+    assert retrieval(x, y)["raw @1, forth"].value == pytest.approx(expected, abs=1e-12)
+
+
 def test_csls_is_twice_the_distance_margin_at_equal_k() -> None:
     x, y = planted()
     one, two, forth, _ = scorings(x, y)["CSLS"]

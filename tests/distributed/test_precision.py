@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.distributed import prepared
 from tests.distributed.pool import REPOSITORY, Pool
@@ -104,3 +105,23 @@ def test_an_overflow_on_one_rank_skips_the_update_on_both(
     (alone,) = pool.run("overflow", 1, folder=str(tmp_path / "one"), **arguments)
     counted = [{**state, "unreported": None} for state in states]
     assert [{**step["state"], "unreported": None} for step in alone["steps"]] == counted
+
+
+def test_watched_pairs_do_not_depend_on_the_number_of_processes(
+    pool: Pool, recipe: Path, tmp_path: Path
+) -> None:
+    watching = tmp_path / "watching.yaml"
+    text = recipe.read_text().replace("\nsteps: 200", "\nsteps: 12")
+    text = text.replace("evaluate_every: 200", "evaluate_every: 6")
+    settings = yaml.safe_load(text)
+    settings["watch"] = {"pairs": ["en-hi"], "sentences": 20}
+    watching.write_text(yaml.safe_dump(settings))
+    found = []
+    for num in (1, 2):
+        folder = tmp_path / f"{num}"
+        pool.run("by_recipe", num, path=str(watching), folder=str(folder), precision="fp32")
+        found.append([line["watch/en-hi"] for line in tiny.journal(folder, "valid").values()])
+    one, two = found
+    assert len(one) == len(two) == 2
+    for first, second in zip(one, two, strict=True):
+        assert second == pytest.approx(first, rel=0, abs=1e-6)

@@ -64,7 +64,8 @@ def tiles(x: Vectors, y: Vectors) -> Iterator[tuple[slice, Tensor]]:
     for start in range(0, len(x), rows):
         own = slice(start, min(start + rows, len(x)))
         tile = product[: own.stop - own.start]
-        torch.mm(left[own], right.T, out=tile)
+        with torch.autocast("cpu", enabled=False):  # only models may be read in less precision
+            torch.mm(left[own], right.T, out=tile)
         yield own, tile
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from xlm.analysis.intervals import Estimate
 from xlm.analysis.readers import InContext, MinimalPair, Scored
 from xlm.analysis.retrieval import Pairs
@@ -78,6 +80,11 @@ class Material:
     def model(self) -> PretrainedModel:
         """The analyzed model."""
         return self.models[MODEL]
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the models."""
+        return next(self.model.transformer.parameters()).device
 
     def named_models(self, *, fresh: bool = True) -> Iterator[tuple[str, PretrainedModel]]:
         """Yield every model by its name; random weights come first."""
