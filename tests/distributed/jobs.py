@@ -323,15 +323,6 @@ def left_in_flight(folder: str) -> bool:
     return not dist.is_initialized()
 
 
-def refused(folder: str, group_size: int) -> str:
-    """The message of a run that cannot start."""
-    try:
-        pretrain(_run(folder, "mlm+tlm", group_size=group_size), tiny.corpora())
-    except XlmError as error:
-        return f"{type(error).__name__}: {error}"
-    return ""
-
-
 def tasks_evaluated(folder: str) -> dict[str, dict[str, float]]:
     """Figures of a task of each kind, of an untrained model."""
     parallel = Parallel.start("cpu")

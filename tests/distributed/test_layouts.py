@@ -249,12 +249,40 @@ def _repeats(found: dict[str, str]) -> int:
     return len(clm) - len(set(clm))
 
 
-def test_a_world_that_does_not_divide_the_group(pool: Pool, tmp_path: Path) -> None:
-    messages = pool.run("refused", 4, folder=str(tmp_path / "run"), group_size=6)
-    assert len(set(messages)) == 1 and "\n" not in messages[0]
-    assert messages[0].startswith("ConfigError: 4 processes cannot share groups of 6")
-    assert "start 1, 2, 3, 6 processes" in messages[0]
-    assert not (tmp_path / "run").exists()
+@pytest.mark.parametrize(
+    ("objectives", "group_size", "worlds"),
+    [("two heads", 4, (3,)), ("translation", 2, (3, 4)), ("back-translation", 4, (3,))],
+)
+def test_numbers_of_processes_that_do_not_divide_the_group(
+    pool: Pool, tmp_path: Path, objectives: str, group_size: int, worlds: tuple[int, ...]
+) -> None:
+    """A rank without a micro-batch repeats another's, which changes nothing; 4 on 2 have none."""
+    arguments = {"objectives": objectives, "order": "together", "dtype": "float64",
+                 "group_size": group_size, "average": 0.5}  # fmt: skip
+    expected, losses = _train(pool, tmp_path, 1, **arguments)
+    for world in worlds:
+        found, other_losses = _train(pool, tmp_path, world, **arguments)
+        for name, tensor in found.items():
+            torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-10)
+        for one, other in zip(losses, other_losses, strict=True):
+            assert other == pytest.approx(one, rel=1e-12)
+        shares = [tiny.journal(tmp_path / f"{each}", "end")[5]["shares"] for each in (1, world)]
+        assert shares[0] == shares[1]
+
+
+def test_a_loss_that_is_not_finite_is_skipped_by_three_processes(
+    pool: Pool, tmp_path: Path
+) -> None:
+    """Micro-batch 3 of 4 is the one that is repeated: 0 times its loss is no number either."""
+    at = [[1, 3]]
+    found = {
+        world: pool.run(
+            "overflow", world, folder=str(tmp_path / f"{world}"), precision="fp32", at=at, steps=3
+        )
+        for world in (1, 3)
+    }
+    for ranks in found.values():
+        assert [skipped for skipped, _ in ranks[0]["reports"]] == [0, 1, 1]
 
 
 # Evaluation.

@@ -79,7 +79,8 @@ class Run:
     seed: int = 0
     """Keys everything random."""
     group_size: int = 8
-    """Micro-batches of an objective in one update, over all ranks; the world size divides it."""
+    """Micro-batches of an objective in one update, over all ranks. A number of processes that does
+    not divide it leaves some idle in the last round."""
     order: Literal["rotate", "together", "original"] = "rotate"
     """rotate: an update is of one objective, in turn; together: of all objectives at once;
     original: in turn, each with as many updates in a row as it has languages or pairs, at most 5.

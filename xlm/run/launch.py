@@ -70,7 +70,6 @@ def train_run(run: Run, corpora: Corpora, parallel: Parallel) -> Result:
     """Train ``run`` to its end, from its newest checkpoint if it has one."""
     if not str(run.folder):
         raise ConfigError("folder is empty: name the folder that the run is written to")
-    parallel.check_group_size(run.group_size)
     with RunFolder(run.folder, parallel).locked() as folder:
         return train_in(folder, folder.resolve(run), corpora)
 
@@ -140,7 +139,6 @@ def finish_run(
     logged if the run is trained. Raises ConfigError if the folder holds a run of other settings or
     of another origin, TrainingError if a signal stopped it.
     """
-    parallel.check_group_size(run.group_size)
     with RunFolder(run.folder, parallel).locked() as folder:
         run = folder.resolve(run)
         _of_main(parallel, lambda: folder.check_same(run, origin))

@@ -56,6 +56,12 @@ class Reporter:
             f"{num / 1e6:.2f} M parameters; {trainer.parallel.world} process(es) on "
             f"{trainer.parallel.device.type}, {precision}; steps {self.step} to {trainer.steps}"
         )
+        if idle := trainer.parallel.idle_share(trainer.mixture.group_size):
+            world, size = trainer.parallel.world, trainer.mixture.group_size
+            journal.say(
+                f"{idle:.0%} of the processes' work is idle: {world} share groups of {size} "
+                f"micro-batches; a group_size that is a multiple of {world} uses all"
+            )
         journal.say(render_table(trainer.mixture.table(trainer.steps)))
         both = (("train", trainer.mixture.streams), ("valid", held_out.streams["valid"]))
         for split, streams in both:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xlm.batch import Batch
+from xlm.batch import Batch, Loss
 from xlm.data.mixture import Mixture
 from xlm.rng import key
 from xlm.training.averaging import AveragedWeights
@@ -111,6 +111,14 @@ class _Sums:
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     tokens: int = 0
     flops: float = 0.0
+
+    def add(self, micro_batch: MicroBatch, loss: Loss, flops: float) -> None:
+        """Add a micro-batch, its loss and its arithmetic, without waiting for the device."""
+        name, total = micro_batch.objective, loss.total.detach().double()
+        self.totals[name] = self.totals[name] + total if name in self.totals else total
+        self.counts[name] += micro_batch.batch.count
+        self.tokens += micro_batch.batch.num_tokens
+        self.flops += flops
 
     def to_json(self) -> dict[str, Any]:
         """Return this rank's sums as plain numbers; wait for the device."""
@@ -216,8 +224,9 @@ def _agree(trainer: Trainer, step: Step, stop: bool) -> tuple[dict[str, int], bo
     counts = dict.fromkeys(names, 0)
     tokens = dict.fromkeys(ids, 0)
     for micro_batch in step.micro_batches:
-        counts[micro_batch.objective] += micro_batch.batch.count
-        tokens[micro_batch.stream_id] += micro_batch.batch.num_tokens
+        if micro_batch.counts:
+            counts[micro_batch.objective] += micro_batch.batch.count
+            tokens[micro_batch.stream_id] += micro_batch.batch.num_tokens
     summed = trainer.parallel.sum_counts([*counts.values(), *tokens.values(), int(stop)])
     if summed[-1]:
         return counts, True
@@ -231,8 +240,6 @@ def _update(trainer: Trainer, step: Step, counts: dict[str, int], lr: float, sum
     for place, micro_batch in enumerate(step.micro_batches):
         synchronize = place == len(step.micro_batches) - 1
         _backward(trainer, micro_batch, counts[micro_batch.objective], synchronize, sums)
-        sums.tokens += micro_batch.batch.num_tokens
-        sums.flops += trainer.flops(micro_batch.objective, micro_batch.batch)
     if trainer.scaler is not None:
         trainer.scaler.unscale_(trainer.parameters)
     norm = clip_(trainer.parameters, trainer.max_grad_norm)
@@ -261,14 +268,14 @@ def _backward(
             loss = trainer.wrapped(micro_batch.objective, batch)
         # DDP averages over ranks, so that its mean of these is the gradient of the global mean.
         scaled = loss.total * (micro_batch.weight * parallel.world / max(count, 1))
+        if not micro_batch.counts:
+            scaled = scaled * 0.0  # a rank without a micro-batch, for which the others wait
         if trainer.scaler is not None:
             scaled = trainer.scaler.scale(scaled)
         parallel.mark()
         scaled.backward()
-    name = micro_batch.objective
-    total = loss.total.detach().double()
-    sums.totals[name] = sums.totals[name] + total if name in sums.totals else total
-    sums.counts[name] += micro_batch.batch.count
+    if micro_batch.counts:
+        sums.add(micro_batch, loss, trainer.flops(micro_batch.objective, micro_batch.batch))
 
 
 def _seed_default_generators(device: torch.device, seed: int) -> None:

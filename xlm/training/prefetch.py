@@ -23,7 +23,10 @@ class MicroBatch:
     index: int
     """Its place in the whole step (not in this rank's share): dropout is keyed by it."""
     weight: float
+    """Weight of the objective in the update."""
     batch: Batch
+    counts: bool = True
+    """False for the repetition of another rank's micro-batch, which adds nothing to the update."""
 
 
 @dataclass(frozen=True)
@@ -105,14 +108,15 @@ class Prefetcher:
         for group in groups:
             objective = self._objectives[group.objective].at_step(number)
             indexed = list(enumerate(group.micro_batches))
-            for place, (stream, k) in self._parallel.share(indexed):
+            for (place, (stream, k)), counts in self._parallel.share(indexed):
                 batch = objective.collate(
                     stream.examples(k), Random(self._seed, stream.id, k), train=True
                 )
                 if self._parallel.device.type == "cuda":
                     batch = batch.pin_memory()
+                index = offset + place
                 micro_batches.append(
-                    MicroBatch(group.objective, stream.id, offset + place, group.weight, batch)
+                    MicroBatch(group.objective, stream.id, index, group.weight, batch, counts)
                 )
             offset += len(group.micro_batches)
         return Step(number, micro_batches, advance(cursors, groups))

@@ -76,7 +76,7 @@ for case in ("mixed", "first only", "twice"):
         batches = micro_batches()
         if case == "first only":  # head a only in backward passes that do not synchronize
             batches = [b for b in batches if b[0] == "a"] + [b for b in batches if b[0] == "b"]
-        mine = parallel.share(batches)
+        mine = [batch for batch, _ in parallel.share(batches)]
         for place, (name, x) in enumerate(mine):
             with no_sync(wrapped, active=place < len(mine) - 1):
                 (wrapped(name, x.to(device)) * world / 8).backward()
@@ -215,12 +215,25 @@ def test_shares_part_the_group(world: int) -> None:
     group = [f"micro-batch {k}" for k in range(8)]
     shares = [Parallel(torch.device("cpu"), world, rank).share(group) for rank in range(world)]
     assert {len(share) for share in shares} == {8 // world}
-    assert [micro for step in zip(*shares, strict=True) for micro in step] == group
+    assert [micro for step in zip(*shares, strict=True) for micro in step] == [
+        (each, True) for each in group
+    ]
 
 
-def test_a_world_that_does_not_divide_the_group() -> None:
-    with pytest.raises(ConfigError, match="start 1, 2, 3, 6 processes, or .* multiple of 4"):
-        Parallel(torch.device("cpu"), world=4).share(range(6))
+@pytest.mark.parametrize(
+    ("size", "world", "idle"), [(8, 6, 4 / 12), (64, 6, 2 / 66), (1, 4, 3 / 4), (6, 3, 0)]
+)
+def test_a_rank_without_a_micro_batch_repeats_the_last(size: int, world: int, idle: float) -> None:
+    """The idle shares of 8 and 64 micro-batches on 6 processes: 33 % and 3 %."""
+    ranks = [Parallel(torch.device("cpu"), world, rank) for rank in range(world)]
+    shares = [rank.share(range(size)) for rank in ranks]
+    assert len({len(share) for share in shares}) == 1
+    counting = sorted(each for share in shares for each, counts in share if counts)
+    repeated = {each for share in shares for each, counts in share if not counts}
+    assert counting == list(range(size)) and repeated <= {size - 1}
+    found = sum(not counts for share in shares for _, counts in share)
+    assert found / sum(map(len, shares)) == pytest.approx(idle)
+    assert ranks[0].idle_share(size) == pytest.approx(idle)
 
 
 def test_an_incomplete_environment(monkeypatch: pytest.MonkeyPatch, alone: Parallel) -> None:

@@ -217,23 +217,19 @@ class Parallel:
 
     # The work.
 
-    def share(self, group: Sequence[T]) -> list[T]:
+    def share(self, group: Sequence[T]) -> list[tuple[T, bool]]:
         """Return this rank's micro-batches of one group: every ``world``-th, from ``rank`` on.
 
-        Raises ConfigError if the world size does not divide the group's.
+        Every rank has as many, since gradients are summed by all of them together: a rank for which
+        none is left in the last round is given the group's last one again, marked by False.
         """
-        self.check_group_size(len(group))
-        return list(group[self.rank :: self.world])
+        own = [(each, True) for each in group[self.rank :: self.world]]
+        rounds = -(-len(group) // self.world)
+        return own if len(own) == rounds else [*own, (group[-1], False)]
 
-    def check_group_size(self, group_size: int) -> None:
-        """Raise ConfigError, naming the world sizes that work, if this one does not."""
-        if group_size % self.world:
-            fitting = [str(n) for n in range(1, group_size + 1) if group_size % n == 0]
-            raise ConfigError(
-                f"{self.world} processes cannot share groups of {group_size} micro-batches "
-                f"equally: start {', '.join(fitting)} processes, or set group_size to a multiple "
-                f"of {self.world}"
-            )
+    def idle_share(self, group_size: int) -> float:
+        """Return the share of the processes' work that is thrown away: see ``share``."""
+        return 1 - group_size / (self.world * -(-group_size // self.world))
 
     def close(self) -> None:
         """Leave the groups and end their threads; nothing collective works after it.
