@@ -32,7 +32,9 @@ def by_hand(query, key, value, allowed):
 
 @pytest.fixture(params=["plain", "fused"])
 def implementation(request, monkeypatch):
-    monkeypatch.setattr(attention, "prefers_plain", lambda query: request.param == "plain")
+    monkeypatch.setattr(
+        attention, "prefers_plain", lambda query, rate=0.0: request.param == "plain"
+    )
 
 
 @pytest.mark.usefixtures("implementation")
@@ -78,7 +80,7 @@ def test_dropout_keeps_the_mean_and_drops_its_share():
     length = 400
     query = torch.zeros(1, 1, length, 4)
     value = torch.eye(length)[None, None]
-    weights = attention.attention(query, torch.zeros(1, 1, length, 4), value, dropout=0.25)
+    weights = attention.attention(query, torch.zeros(1, 1, length, 4), value, rate=0.25)
     dropped = weights.eq(0).float().mean().item()
     assert dropped == pytest.approx(0.25, abs=0.01)
     assert weights.sum(-1).mean().item() == pytest.approx(1, abs=0.01)

@@ -82,7 +82,9 @@ def gradients(model, loss):
 
 @pytest.fixture(params=["plain", "fused"])
 def implementation(request, monkeypatch):
-    monkeypatch.setattr(attention, "prefers_plain", lambda query: request.param == "plain")
+    monkeypatch.setattr(
+        attention, "prefers_plain", lambda query, rate=0.0: request.param == "plain"
+    )
 
 
 @pytest.mark.usefixtures("implementation")

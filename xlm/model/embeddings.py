@@ -6,11 +6,11 @@ words + positions + languages + segments -> norm -> dropout
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xlm.errors import ConfigError
 from xlm.model.config import ModelConfig
+from xlm.model.dropout import dropout
 from xlm.model.norms import build_norm
 from xlm.model.positions import Rotation, rotation, sinusoids
 
@@ -91,7 +91,7 @@ class Embeddings(nn.Module):
             x = x + torch.randn_like(x) * (self.noise * num_tables**0.5)
         if self.embedding_norm is not None:
             x = self.embedding_norm(x)
-        return F.dropout(x, self.dropout, self.training)
+        return dropout(x, self.dropout, self.training)
 
     def rotation(
         self, tokens: Tensor, positions: Tensor | None, *, local: bool = False

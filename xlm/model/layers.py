@@ -17,6 +17,7 @@ from xlm.model.activations import ACTIVATIONS
 from xlm.model.adapters import Bottleneck, LayerAdapters
 from xlm.model.attention import CrossAttention, SelfAttention
 from xlm.model.config import ModelConfig
+from xlm.model.dropout import dropout
 from xlm.model.norms import build_norm
 from xlm.model.positions import Rotation
 from xlm.model.windows import Sight
@@ -162,4 +163,4 @@ class Layer(nn.Module):
         return x if adapter is None else x + adapter(x)
 
     def _dropped(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training)
+        return dropout(x, self.dropout, self.training)
