@@ -311,7 +311,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=32, help="of an update of pretraining")
     parser.add_argument("--length", type=int, default=16, help="tokens of these rows")
     parser.add_argument("--masks", type=float, default=0.15, help="share of tokens that MLM hides")
-    parser.add_argument("--pretraining-steps", type=int, default=16000)
+    parser.add_argument("--pretraining-steps", type=int, default=8000)
     parser.add_argument("--pretraining-lr", type=float, default=3e-3)
     parser.add_argument("--steps", type=int, default=3800, help="updates of translators, each")
     parser.add_argument("--lr", type=float, default=2e-3, help="of translators")
