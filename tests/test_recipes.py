@@ -18,7 +18,8 @@ from xlm.config.cli import parse, read, to_yaml
 from xlm.data.corpora import Corpora
 from xlm.evaluate import Evaluate, evaluate_run
 from xlm.finetune import REPORT, Finetune, finetune
-from xlm.prepare import Prepare
+from xlm.model.generate import Generation
+from xlm.prepare import Prepare, prepare
 from xlm.pretrain import Result, pretrain
 from xlm.run.build import build_mixture, training_streams
 from xlm.run.config import Run, read_run
@@ -88,8 +89,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory, debug_data: Path) -> Any:
     folder = tmp_path_factory.mktemp("runs")
 
     @cache
+    def data_of(name: str) -> Path:
+        if recipe(name).data == "runs/debug/data":
+            return debug_data
+        prepared = folder / "tokens"
+        settings = [f"--config={RECIPES / 'debug/prepare-tokens.yaml'}", f"--folder={prepared}"]
+        prepare(parse(Prepare, "prepare", settings))
+        return prepared
+
+    @cache
     def train(name: str, *flags: str) -> Result:
-        here = [f"--data={debug_data}", f"--folder={folder / Path(name).stem}{len(flags)}"]
+        here = [f"--data={data_of(name)}", f"--folder={folder / Path(name).stem}{len(flags)}"]
         settings = [f"--config={RECIPES / name}", *here, "--tensorboard=false", *flags]
         return pretrain(parse(Run, "pretrain", settings))
 
@@ -105,6 +115,8 @@ STREAMS = {
     "debug/backtranslation.yaml": {"ae/en", "ae/ne", "bt/en-ne", "bt/ne-en"},
     "debug/denoising.yaml": {"ae/en", "ae/ne"},
     "debug/translation.yaml": {"mt/en-ne", "mt/ne-en"},
+    "debug/target.yaml": {"mt/en-ne", "mt/ne-en"},
+    "debug/target-apart.yaml": {"mt/en-ne", "mt/ne-en"},
     "debug/rotary.yaml": {"mlm/en", "mlm/ne", "tlm/en-ne"},
     "debug/modernbert.yaml": {"mlm/en", "mlm/ne", "clm/en", "clm/ne"},
 }
@@ -180,6 +192,26 @@ def test_a_debug_recipe_is_fine_tuned(name: str, tuned: Any) -> None:
     assert losses[-1] < losses[0], "nothing is learnt"
     heads = xlm.load(folder / "seed-0").heads
     assert {name.split(".")[1] for name in heads} == {next(iter(streams)).split("/")[0]}
+
+
+@pytest.mark.parametrize("name", ["debug/target.yaml", "debug/target-apart.yaml"])
+def test_a_debug_translator_is_used_with_its_layout(name: str, trained: Any) -> None:
+    """By the model directory and by the checkpoint alike; the layout is said nowhere else."""
+    folder = trained(name).folder
+    lines = ["The water is warm.", "", "A dog"]
+    settings = Generation(ratio=0, extra=8)
+    found = []
+    for source in (folder, folder / "model"):
+        model = xlm.load(source)
+        assert model.extra["layout"] == Path(name).stem
+        assert model.extra["directions"] == ["en-ne", "ne-en"]
+        found += [
+            model.translate(lines, source="en", target=own, settings=settings)
+            for own in ("ne", "en")
+        ]
+    assert found[:2] == found[2:] and found[0][1] == ""
+    described = json.loads((folder / "model/config.json").read_text(encoding="utf-8"))
+    assert described["extra"]["layout"] == Path(name).stem
 
 
 def test_fine_tuning_starts_from_a_pretrained_model(trained: Any, tuned: Any) -> None:

@@ -41,7 +41,8 @@ class Batch:
     targets: Tensor
     """``[N]``, ``[N, 2]``, ``[B]`` or ``[B, 2]``, int64 or float32, aligned with ``predict``."""
     source: Batch | None = None
-    """The encoder's side of an encoder-decoder batch."""
+    """The encoder's side of an encoder-decoder batch; of such a side, rows without padding that the
+    encoder reads apart, one for all rows or one for each (``Transformer.remember``)."""
     count: int = -1
     """Number of real targets: those that are not ``IGNORED`` (for floats: not NaN)."""
     num_tokens: int = -1

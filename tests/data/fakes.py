@@ -21,6 +21,7 @@ class WordTokenizer(Tokenizer):
         self.vocab_size, self.name = vocab_size, name
         self.end_id, self.pad_id, self.unk_id, self.mask_id = 1, 2, 3, 5
         self.special_ids = frozenset(range(14))
+        self.pieces = tuple(f"word-{at}" for at in range(vocab_size))
 
     @property
     def digest(self) -> str:

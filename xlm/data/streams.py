@@ -99,6 +99,10 @@ class Stream(ABC):
         """The tokenizer that made the ids."""
         return self._corpora.tokenizer
 
+    def id_of(self, language: str) -> int:
+        """Return the id of a language of the corpora."""
+        return self._corpora.languages[language]
+
     @property
     def counts(self) -> NDArray[np.int64]:
         """Number of times each id occurs in all training text (int64 ``[V]``)."""

@@ -25,7 +25,7 @@ from xlm.config import strict_yaml
 from xlm.data.corpora import DESCRIPTION
 from xlm.errors import CheckpointError, ConfigError, clipped, first_line, one_line
 from xlm.interchange.transformers.sentence_transformers import read_embedding
-from xlm.model.asking import OBJECTIVES
+from xlm.model.asking import DIRECTIONS, LAYOUT, OBJECTIVES
 from xlm.model.config import ModelConfig
 from xlm.model.embed import EMBEDDING
 from xlm.model.pretrained import CONFIG, FORMAT, TOKENIZER, PretrainedModel
@@ -179,6 +179,7 @@ def read_checkpoint(
         ) from error
     heads: dict[str, Tensor] = {n: t for n, t in tensors.items() if n.startswith("heads.")}
     extra = {"step": loaded.step, "averaged": averaged, OBJECTIVES: _class_names(loaded)}
+    extra |= {name: loaded.state[name] for name in (LAYOUT, DIRECTIONS) if name in loaded.state}
     return PretrainedModel(
         transformer.eval(), tokenizer, languages, extra, heads, _tasks(loaded, heads),
         source=str(loaded.path),

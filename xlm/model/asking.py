@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 from xlm.batch import Batch
 from xlm.errors import CheckpointError, ConfigError
 from xlm.model.transformer import Transformer
+from xlm.text.tokenizers.layouts import LAYOUTS, TranslationLayout
 from xlm.text.tokenizers.tokenizer import Ids, Tokenizer, Wrapped
 
 CELLS = 2000
@@ -24,6 +26,9 @@ NO_HEAD = "no head"
 """Key of ``extra`` for a model without an output onto the vocabulary; its exports have none."""
 OBJECTIVES = "objectives"
 """Key of ``extra`` for the names of the objectives' classes that trained the model."""
+LAYOUT, DIRECTIONS = "layout", "directions"
+"""Keys of a translator's ``extra``: the layout of its rows (``xlm`` if it says none), and the
+directions that it was trained on, such as ``en-hi``."""
 CAUSAL = "causal"
 """Key of an imported model's ``extra``: True if it was trained to predict the next token."""
 
@@ -81,6 +86,41 @@ def kind_of(model: Askable) -> Kind:
 def trained_with(model: Askable) -> list[str]:
     """Return the objectives that the model says it was trained with."""
     return [str(name) for name in model.extra.get(OBJECTIVES) or []]
+
+
+def layout_of(model: Askable) -> TranslationLayout:
+    """Return the layout that a translator was trained with; CheckpointError for an unknown one."""
+    name = model.extra.get(LAYOUT, "xlm")
+    if name not in LAYOUTS:
+        raise CheckpointError(
+            f"the model says that its layout is {name!r}: expected one of {', '.join(LAYOUTS)}; "
+            "install a version of xlm-pretrain that knows it"
+        )
+    return LAYOUTS[name]
+
+
+def checked_layout(model: Askable, source: str | None, target: str | None) -> TranslationLayout:
+    """Return a translator's layout; raise ConfigError if it needs a token that is not there."""
+    layout = layout_of(model)
+    if not layout.has_tokens:
+        return layout
+    needed = {"source": source, "target": target} if layout.names_source else {"target": target}
+    for side, language in needed.items():
+        if language is None:
+            raise ConfigError(
+                f"{side}: the model was told by tokens what to write (layout {layout.name}): name "
+                f"one of {', '.join(model.tokenizer.language_tokens)}"
+            )
+    layout.check(model.tokenizer, map(str, needed.values()))
+    return layout
+
+
+def with_apart(
+    model: Askable, batch: Batch, layout: TranslationLayout, target: str | None
+) -> Batch:
+    """Return an encoder's rows with the row that the layout reads apart, if it has one."""
+    row = layout.apart_row(model.tokenizer, target or "")
+    return batch if row is None else replace(batch, source=model.batch_rows([row], target))
 
 
 def check_output_layer(model: Askable, expected: str) -> None:

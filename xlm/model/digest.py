@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from xlm.model.asking import layout_of
 from xlm.model.pretrained import PretrainedModel
 from xlm.text.pipes import STANDARD
 
@@ -33,8 +34,10 @@ def identity(config: Any, model: PretrainedModel) -> dict[str, Any]:
 
 
 def model_digest(model: PretrainedModel) -> str:
-    """Return SHA-256 (hex) of a model's shape, languages, weights and heads."""
+    """Return SHA-256 (hex) of a model's shape, languages, layout, weights and heads."""
     shape = [dataclasses.asdict(model.transformer.config), model.languages]
+    if (layout := layout_of(model)).has_tokens:
+        shape.append(layout.name)
     digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
     tensors = {**model.transformer.state_dict(), **model.heads}
     for name, tensor in sorted(tensors.items()):

@@ -2,10 +2,11 @@
 
     encode once -> CachedStack: one position a step -> hypotheses, best first
 
-A hypothesis is ``</s> t </s>``. Its score is the sum of its tokens' log-probabilities, the final
-``</s>`` included, divided by its length (the first symbol counted, the final one not) to the power
-of ``length_penalty``. A hypothesis that reaches its row's limit is closed there: the token chosen
-last counts in the score and is replaced by ``</s>``, as in the original.
+A hypothesis is ``</s> t </s>``, or opens with other ids that are given (tokens of languages). Its
+score is the sum of its tokens' log-probabilities, the final ``</s>`` included and the opening ones
+not, divided by their number to the power of ``length_penalty``. A hypothesis that reaches its row's
+limit is closed there: the token chosen last counts in the score and is replaced by ``</s>``, as in
+the original.
 
 The result of a row depends on that row alone, up to rounding: limits are each row's own.
 """
@@ -61,7 +62,10 @@ class Generation:
             )
 
     def limits(self, lengths: Tensor, max_positions: int) -> Tensor:
-        """Return the most tokens of each row's output, end symbols included (int64 ``[B]``)."""
+        """Return the most tokens of each row's output (int64 ``[B]``).
+
+        Both end symbols are included; further opening ids come on top.
+        """
         wanted = torch.floor(lengths.double() * self.ratio + self.extra).long()
         return wanted.clamp(2, max_positions)
 
@@ -71,16 +75,18 @@ class Generated:
     """``N`` hypotheses a row, best first."""
 
     tokens: Tensor
-    """int64 ``[B, N, L]``: ``</s>`` first and last, then padding."""
+    """int64 ``[B, N, L]``: the opening ids first, ``</s>`` last, then padding."""
     lengths: Tensor
-    """int64 ``[B, N]``, both end symbols counted; 0 if a row has fewer hypotheses."""
+    """int64 ``[B, N]``, opening ids and end symbol counted; 0 if a row has fewer hypotheses."""
     scores: Tensor
     """float ``[B, N]``, descending; -inf for a missing hypothesis."""
+    num_opening: int = 1
+    """Number of opening ids."""
 
     def texts(self, row: int) -> list[list[int]]:
-        """Return the ids of a row's hypotheses without end symbols, best first."""
+        """Return the ids of a row's hypotheses without opening ids and end symbol, best first."""
         return [
-            tokens[1 : length - 1]
+            tokens[self.num_opening : length - 1]
             for tokens, length in zip(
                 self.tokens[row].tolist(), self.lengths[row].tolist(), strict=True
             )
@@ -97,12 +103,15 @@ def generate(
     end_id: int,
     settings: Generation,
     limits: Tensor | None = None,
+    begin: Tensor | None = None,
 ) -> Generated:
     """Translate the rows of ``source`` into the languages ``langs`` (int64 ``[B]``).
 
     The model runs in evaluation mode and without gradient; its own mode is restored. ``N`` is
     ``settings.beam``. ``limits`` (int64 ``[B]``, at least 2) replaces those of the settings.
-    Sampling draws from torch's default generator. Raises ConfigError for a model without decoder.
+    ``begin`` (int64 ``[B, K]``) are the ids that each row opens with, by default ``end_id`` alone:
+    they are neither scored nor counted in a hypothesis's length, and limits grow by K - 1. Sampling
+    draws from torch's default generator. Raises ConfigError for a model without decoder.
     """
     if model.decoder is None:
         raise ConfigError(
@@ -111,13 +120,13 @@ def generate(
         )
     if limits is None:
         limits = settings.limits(source.lengths, model.config.max_positions)
+    if begin is None:
+        begin = torch.full((len(limits), 1), end_id, device=limits.device)
     with _evaluating(model):
-        memory = model.encode(
-            source.tokens, source.lengths, source.positions, source.langs, source.segments
-        )
-        decoder = decoder_of(model, memory, source.lengths, langs, settings.beam)
+        memory, lengths = model.remember(source)
+        decoder = decoder_of(model, memory, lengths, langs, settings.beam)
         search = _search_beam if settings.beam > 1 else _follow_one
-        return search(decoder, limits, end_id, settings)
+        return search(decoder, limits + (begin.shape[1] - 1), begin, end_id, settings)
 
 
 @contextmanager
@@ -133,12 +142,14 @@ def _evaluating(model: Transformer) -> Iterator[None]:
 class _Finished:
     """The best closed hypotheses of every row."""
 
-    def __init__(self, limits: Tensor, num_kept: int, pad_id: int, end_id: int) -> None:
+    def __init__(
+        self, limits: Tensor, num_kept: int, num_opening: int, pad_id: int, end_id: int
+    ) -> None:
         size, device = (len(limits), num_kept), limits.device
         self._tokens = torch.full((*size, int(limits.max())), pad_id, device=device)
         self._lengths = torch.zeros(size, dtype=torch.int64, device=device)
         self.scores = torch.full(size, float("-inf"), dtype=torch.float64, device=device)
-        self._pad_id, self._end_id = pad_id, end_id
+        self._pad_id, self._end_id, self._num_opening = pad_id, end_id, num_opening
 
     def add(self, rows: Tensor, tokens: Tensor, scores: Tensor) -> None:
         """Offer ``tokens`` ``[A, C, T]`` (without the final end symbol) with ``scores`` ``[A, C]``.
@@ -166,19 +177,23 @@ class _Finished:
         none = self.scores.isinf()
         lengths = self._lengths.masked_fill(none, 0)
         tokens = self._tokens.masked_fill(none[:, :, None], self._pad_id)
-        return Generated(tokens[:, :, : int(lengths.max())], lengths, self.scores)
+        return Generated(
+            tokens[:, :, : int(lengths.max())], lengths, self.scores, self._num_opening
+        )
 
 
 def _follow_one(
-    decoder: CachedStack, limits: Tensor, end_id: int, settings: Generation
+    decoder: CachedStack, limits: Tensor, begin: Tensor, end_id: int, settings: Generation
 ) -> Generated:
     """Follow one hypothesis per row by the likeliest token, or a drawn one, at each step."""
-    finished = _Finished(limits, 1, decoder.pad_id, end_id)
+    num_opening = begin.shape[1]
+    finished = _Finished(limits, 1, num_opening, decoder.pad_id, end_id)
     rows = torch.arange(len(limits), device=limits.device)
-    tokens = torch.full((len(rows), 1), end_id, device=limits.device)
+    tokens = begin
     sums = torch.zeros(len(rows), dtype=torch.float64, device=limits.device)
     while len(rows):
-        logits = decoder.step(tokens[:, -1])
+        first = tokens.shape[1] == num_opening
+        logits = decoder.step(tokens if first else tokens[:, -1])
         if settings.sample:
             drawn = torch.multinomial((logits / settings.temperature).softmax(-1), 1)[:, 0]
         else:
@@ -187,7 +202,8 @@ def _follow_one(
         length = tokens.shape[1]
         closed = (drawn == end_id) | (limits[rows] == length + 1)
         if closed.any():
-            scores = sums[closed] / length**settings.length_penalty
+            num_scored = length - num_opening + 1
+            scores = sums[closed] / num_scored**settings.length_penalty
             finished.add(rows[closed], tokens[closed][:, None], scores[:, None])
             going_on = (~closed).nonzero()[:, 0]
             decoder.follow(going_on, going_on)
@@ -198,21 +214,22 @@ def _follow_one(
 
 
 def _search_beam(
-    decoder: CachedStack, limits: Tensor, end_id: int, settings: Generation
+    decoder: CachedStack, limits: Tensor, begin: Tensor, end_id: int, settings: Generation
 ) -> Generated:
     """Run the original's beam search on all rows at once; finished rows leave the batch."""
-    width, penalty = settings.beam, settings.length_penalty
-    finished = _Finished(limits, width, decoder.pad_id, end_id)
+    width, penalty, num_opening = settings.beam, settings.length_penalty, begin.shape[1]
+    finished = _Finished(limits, width, num_opening, decoder.pad_id, end_id)
     rows = torch.arange(len(limits), device=limits.device)
-    tokens = torch.full((len(rows), width, 1), end_id, device=limits.device)
+    tokens = begin[:, None].repeat(1, width, 1)
     # all beams are alike at first: one of them lives
     sums = torch.full((len(rows), width), float("-inf"), dtype=torch.float64, device=limits.device)
     sums[:, 0] = 0.0
     while len(rows):
         length = tokens.shape[2]
-        best, beams, words = _candidates(decoder.step(tokens[:, :, -1].flatten()), sums)
+        given = tokens.flatten(0, 1) if length == num_opening else tokens[:, :, -1].flatten()
+        best, beams, words = _candidates(decoder.step(given), sums)
         # no hypothesis to come can be better than the best running sum over the longest length
-        bound = best[:, 0] / (limits[rows] - 1).double() ** penalty
+        bound = best[:, 0] / (limits[rows] - num_opening).double() ** penalty
         worst = finished.worst(rows)
         done = worst.isfinite() if settings.early_stopping else worst >= bound
         at_limit = limits[rows] == length + 1
@@ -220,7 +237,8 @@ def _search_beam(
         # an end counts as long as fewer than ``width`` better candidates go on
         closed = ends & ((~ends).cumsum(1) < width) & ~done[:, None]
         if closed.any():
-            scores = (best / length**penalty).masked_fill(~closed, -torch.inf)
+            num_scored = length - num_opening + 1
+            scores = (best / num_scored**penalty).masked_fill(~closed, -torch.inf)
             finished.add(rows, _select_beams(tokens, beams), scores)
         going_on = (~(done | at_limit)).nonzero()[:, 0]
         narrower = going_on if len(going_on) < len(rows) else None

@@ -30,17 +30,22 @@ from xlm.model.asking import (
     batches_by_length,
     check_output_layer,
     check_whole_numbers,
+    checked_layout,
     device_of,
     evaluating,
     kind_of,
+    layout_of,
     places_of,
     refuse_not_a_number,
     widened,
+    with_apart,
 )
 from xlm.text.line_jobs import check_lines
 from xlm.text.tokenizers.tokenizer import Ids, Wrapped
 
 Nats = NDArray[np.float64]
+Languages = tuple[str | None, str | None]
+"""Languages of the lines, and of the sentences they are conditioned on."""
 
 
 class LineScore(NamedTuple):
@@ -158,7 +163,7 @@ def score(
     for number, text in enumerate(texts):
         if text:
             source = None if sources is None else of_source.normalize(sources[number])
-            cut = _Cutter(model, kind, ends, settings.layout, places[number])
+            cut = _Cutter(model, kind, ends, settings.layout, places[number], languages)
             own = cut.parts(text, source)
             parts += [part._replace(line=number) for part in own if len(part.cells)]
     ask = _Masked(settings.folds) if kind == "masked" else _Causal()
@@ -199,6 +204,8 @@ def check_scoring(model: Askable, settings: Scoring, *, given_sources: bool) -> 
     model.language_id(settings.language)
     if given_sources:
         model.language_id(settings.source_language or settings.language)
+    if kind == "translator":
+        checked_layout(model, settings.source_language or settings.language, settings.language)
     return kind
 
 
@@ -206,21 +213,34 @@ class _Cutter:
     """A cutter of lines into windows to read; raises ConfigError for pairs that do not fit."""
 
     def __init__(
-        self, model: Askable, kind: Kind, ends: bool, layout: str | None, place: str
+        self,
+        model: Askable,
+        kind: Kind,
+        ends: bool,
+        layout: str | None,
+        place: str,
+        languages: Languages,
     ) -> None:
         self.tokenizer, self.kind, self.ends, self.place = model.tokenizer, kind, ends, place
         self.most = model.transformer.config.max_positions
         is_xlm = self.tokenizer.begin_id == self.tokenizer.end_id
         self.layout = layout or ("tlm" if is_xlm else "merged")
+        self.translation = layout_of(model)
+        self.target, self.source = (language or "" for language in languages)
 
     def parts(self, text: str, source: str | None) -> list[_Part]:
         """Return the windows of a normalized line, as of line 0."""
         ids = self._ids(text)
         if source is None:
-            return self._windows(ids) if self.kind == "masked" else self._causal_windows(ids)
+            if self.kind == "masked":
+                return self._windows(ids)
+            return self._causal_windows(self.tokenizer.wrap(ids), 1)
         if self.kind == "translator":
-            first = self.tokenizer.wrap(self._ids(source)[: self.most - 2])
-            return [part._replace(source=first) for part in self._causal_windows(ids)]
+            first, layout = self._ids(source)[: self.most - 2], self.translation
+            given = layout.source_row(self.tokenizer, first, self.source, self.target)
+            row = layout.target_row(self.tokenizer, ids, self.target)
+            windows = self._causal_windows(row, layout.num_opening)
+            return [part._replace(source=given) for part in windows]
         row = self.tokenizer.wrap(self._ids(source), ids, self.layout)
         if len(row.tokens) > self.most:
             raise ConfigError(
@@ -249,11 +269,13 @@ class _Cutter:
             found.append(_Part(0, row, np.arange(first - start + 1, end)))
         return found
 
-    def _causal_windows(self, ids: Ids) -> list[_Part]:
-        """Return windows of the running row; from the second on the first half is context."""
-        row = self.tokenizer.wrap(ids)
+    def _causal_windows(self, row: Wrapped, scored: int) -> list[_Part]:
+        """Return windows of the running row, whose first scored token stands at ``scored``.
+
+        From the second window on the first half is context.
+        """
         num = len(row.tokens) - 1 + self.ends  # the tokens that are read as input or scored
-        width, found, scored = self.most + 1, list[_Part](), 1
+        width, found = self.most + 1, list[_Part]()
         step = max(self.most // 2, 1)
         for start in range(0, max(num - width + step, 1), step):
             end = min(start + width, num)
@@ -264,8 +286,6 @@ class _Cutter:
         return found
 
 
-Languages = tuple[str | None, str | None]
-"""Languages of the lines, and of the sentences they are conditioned on."""
 Scored = Iterator[tuple[int, Nats]]
 """A line's number and the nats of some of its tokens, as parts are read."""
 
@@ -337,12 +357,11 @@ def _next_tokens(
             batch.tokens, batch.lengths, batch.positions, batch.langs, batch.segments, causal=True
         )
         return transformer.predict(hidden, cells)
-    source = model.batch_rows(given, languages[1]).to(batch.tokens.device)
-    memory = transformer.encode(
-        source.tokens, source.lengths, source.positions, source.langs, source.segments
-    )
+    source = model.batch_rows(given, languages[1])
+    source = with_apart(model, source, layout_of(model), languages[0]).to(batch.tokens.device)
+    memory, lengths = transformer.remember(source)
     hidden = transformer.decode(
-        batch.tokens, batch.lengths, memory, source.lengths, batch.positions, batch.langs
+        batch.tokens, batch.lengths, memory, lengths, batch.positions, batch.langs
     )
     return transformer.predict(hidden, cells, side="decoder")
 

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xlm.batch import Batch
 from xlm.errors import ConfigError
 from xlm.model.adapters import Adapters
 from xlm.model.config import ModelConfig
@@ -202,6 +203,25 @@ class Transformer(nn.Module):
         )
         return outputs
 
+    def remember(self, source: Batch) -> tuple[Tensor, Tensor]:
+        """Return what a decoder attends to, ``[B, S, D]``, and the length of each row of it.
+
+        It is the encoder's output for ``source``; if that has a ``source`` of its own, a row that
+        is read apart (of each of its rows, or one for all), the output for that one stands before
+        it. Both are attended in one softmax.
+        """
+        memory = self.encode(
+            source.tokens, source.lengths, source.positions, source.langs, source.segments
+        )
+        apart = source.source
+        if apart is None:
+            return memory, source.lengths
+        before = self.encode(
+            apart.tokens, apart.lengths, apart.positions, apart.langs, apart.segments, padded=False
+        )
+        before = before.expand(len(memory), -1, -1)
+        return torch.cat([before, memory], dim=1), source.lengths + apart.tokens.shape[1]
+
     def decode(
         self,
         tokens: Tensor,
@@ -215,8 +235,8 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Return the decoder's hidden states ``[B, T, D]`` under teacher forcing, zero at padding.
 
-        ``source_hidden`` ``[B, S, D]`` is what ``encode`` returned for rows of ``source_lengths``
-        (int64 ``[B]``); with neither, the decoder is a causal language model, its cross-attention
+        ``source_hidden`` ``[B, S, D]`` and ``source_lengths`` (int64 ``[B]``) are what ``remember``
+        returned; with neither, the decoder is a causal language model, its cross-attention
         and the norm after it left out as in the original. The rest as in ``encode``, ``padded``
         meaning both sides. Raises ConfigError if the model has no decoder.
         """

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,10 +17,12 @@ import torch
 from xlm.batch import Batch
 from xlm.errors import CheckpointError, ConfigError
 from xlm.languages import match_languages
+from xlm.model.asking import DIRECTIONS, checked_layout, layout_of, with_apart
 from xlm.model.generate import Generation, generate
 from xlm.model.transformer import Transformer
 from xlm.rng import key
 from xlm.text.normalize import normalize
+from xlm.text.tokenizers.layouts import shown
 from xlm.text.tokenizers.tokenizer import Ids, Tokenizer, Wrapped
 
 log = logging.getLogger("xlm")
@@ -65,18 +67,32 @@ class Translating(Protocol):
     def languages(self) -> Mapping[str, int]:
         """The id of each language that it knows, by name."""
 
+    @property
+    def extra(self) -> dict[str, Any]:
+        """The record of the model's origin, its layout and directions among it."""
+
+    @property
+    def has_languages(self) -> bool:
+        """True if a language must be named."""
+
     def language_id(self, language: str | None) -> int:
         """Return the language's row in the table; raise ConfigError or CheckpointError if none."""
 
-    def batch_rows(self, rows: Sequence[Wrapped], language: str | None = None) -> Batch:
+    def batch_rows(
+        self,
+        rows: Sequence[Wrapped],
+        language: str | None = None,
+        second_language: str | None = None,
+    ) -> Batch:
         """Return rows that have their special tokens as a batch without targets."""
 
 
 class Translator:
     """A model that translates lines from one language into another (the same one is allowed).
 
-    The language names are checked here: a model without a table of languages needs none, and writes
-    the language that it was trained to write for such text, with a warning. ``n_best`` translations
+    The rows have the layout that the model was trained with. The language names are checked here: a
+    model without language tokens and without a table of languages needs none, and writes the
+    language that it was trained to write for such text, with a warning. ``n_best`` translations
     of each line are wanted; a beam may find fewer. ``seed`` is that of sampling, which is keyed by
     the number of the first line of a batch. Raises ConfigError for a model that does not translate,
     a language that is missing or that the model does not know, or numbers that do not fit each
@@ -110,19 +126,51 @@ class Translator:
             )
         if tokens < 1:
             raise ConfigError(f"tokens is {tokens}: expected 1 or more cells in a batch")
-        if model.tokenizer.begin_id != model.tokenizer.end_id:
+        self.layout = layout_of(model)
+        differ = model.tokenizer.begin_id != model.tokenizer.end_id
+        if differ and "B" in self.layout.target_opens:
             raise ConfigError(
                 "the model's tokenizer opens sentences with another symbol than it closes them "
-                "with, as XLM-R's and BERT's: text is generated with tokenizers of XLM's kind alone"
+                "with, as XLM-R's and BERT's, and the layout of its rows is xlm: expected a "
+                "tokenizer of XLM's kind, or another layout"
             )
         self._source, self._target = source, target
+        self._has_shown = False
         self._target_id = self._checked("target", target)
         self._checked("source", source)
-        if target is not None and model.transformer.encoder.languages is None:
+        checked_layout(model, source, target)
+        self._say_zero_shot()
+        told = model.transformer.encoder.languages is not None or self.layout.has_tokens
+        if target is not None and not told:
             log.warning(
-                "the model has no language vectors, so target %s tells it nothing: it writes the "
-                "language that it was trained to write for such text", target
+                "the model has no language vectors or tokens, so target %s tells it nothing: it "
+                "writes the language that it was trained to write for such text", target
             )  # fmt: skip
+
+    def _say_zero_shot(self) -> None:
+        """Log, once, that the model was not trained on this direction, if it says on which."""
+        trained = self.model.extra.get(DIRECTIONS)
+        wanted = f"{self._source}-{self._target}"
+        if self._source and self._target and trained and wanted not in trained:
+            log.warning(
+                "%s is a direction that the model was not trained on (zero-shot): it was on %s",
+                wanted, ", ".join(map(str, trained)),
+            )  # fmt: skip
+
+    def example(self, row: Ids) -> str:
+        """Return the ids and pieces that encoder and decoder read for a sentence, on lines."""
+        tokenizer, layout = self.model.tokenizer, self.layout
+        source, target = self._source or "", self._target or ""
+        lines = [
+            f"layout {layout.name}; the encoder reads "
+            + shown(tokenizer, layout.source_row(tokenizer, row, source, target).tokens.tolist())
+        ]
+        if (apart := layout.apart_row(tokenizer, target)) is not None:
+            lines.append(f"and apart {shown(tokenizer, apart.tokens.tolist())}")
+        lines.append(
+            f"the decoder opens with {shown(tokenizer, layout.opening(tokenizer, target))}"
+        )
+        return "; ".join(lines)
 
     def _checked(self, side: str, language: str | None) -> int:
         try:
@@ -168,6 +216,10 @@ class Translator:
             if len(ids) > self.max_length:
                 cut.add(number)
             rows.append(np.array(ids[: self.max_length], dtype=np.int64))
+        if not self._has_shown:
+            for row in rows[:1]:
+                self._has_shown = True
+                log.info("%s", self.example(row))
         found = [NOTHING] * len(rows)
         for batch in self._batches(rows):
             with self._sampling(first + batch[0]):
@@ -209,14 +261,20 @@ class Translator:
     ) -> list[tuple[list[str], list[float], int]]:
         """Return each row's texts and scores, best first, and the best text's number of tokens."""
         tokenizer = self.model.tokenizer
-        source = self.model.batch_rows([tokenizer.wrap(row) for row in rows], self._source)
+        layout, target = self.layout, self._target or ""
+        read = [layout.source_row(tokenizer, row, self._source or "", target) for row in rows]
+        source = self.model.batch_rows(read, self._source)
+        source = with_apart(self.model, source, layout, self._target)
+        opening = torch.tensor(layout.opening(tokenizer, target), device=self._device)
         generated = generate(
             self.model.transformer,
             source.to(self._device),
             torch.full((len(rows),), self._target_id, device=self._device),
             end_id=tokenizer.end_id,
             settings=self.settings,
+            begin=opening.expand(len(rows), -1),
         )
+        num_opening = generated.num_opening
         scores = generated.scores[:, : self.n_best].tolist()
         lengths = generated.lengths[:, : self.n_best].tolist()
         tokens = generated.tokens[:, : self.n_best].tolist()
@@ -228,6 +286,7 @@ class Translator:
         found = []
         for row, own in enumerate(lengths):
             there = [at for at, length in enumerate(own) if length]
-            texts = [normalize(tokenizer.decode(tokens[row][at][1 : own[at] - 1])) for at in there]
-            found.append((texts, [scores[row][at] for at in there], own[0] - 1))
+            ids = [tokens[row][at][num_opening : own[at] - 1] for at in there]
+            texts = [normalize(tokenizer.decode(one)) for one in ids]
+            found.append((texts, [scores[row][at] for at in there], own[0] - num_opening))
         return found

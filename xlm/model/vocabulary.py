@@ -95,10 +95,11 @@ def _some(pieces: Sequence[str], chosen: set[str]) -> str:
 def extend_vocabulary(here: Tokenizer, there: Tokenizer) -> VocabularyMap:
     """Return the rows of ``there`` that each id of ``here`` starts from.
 
-    Special symbols go by their role (begin, end, padding, unknown, mask), others by their name;
-    pieces of text by their string. A new piece is taken apart by the tokenizer ``there``. Raises
-    ConfigError if the two mark the borders of words differently: the same string would be
-    another piece of text.
+    Special symbols go by their role (begin, end, padding, unknown, mask), tokens of languages by
+    the language, others by their name; pieces of text by their string. A new token of a language
+    gets the mean of those there, of all text if there are none; a new piece is taken apart by the
+    tokenizer ``there``. Raises ConfigError if the two mark the borders of words differently: the
+    same string would be another piece of text.
     """
     marks = marking(here), marking(there)
     if marks[0] != marks[1]:
@@ -112,13 +113,19 @@ def extend_vocabulary(here: Tokenizer, there: Tokenizer) -> VocabularyMap:
     for role in ROLES:  # a symbol of several roles here goes by the first of them
         roles.setdefault(getattr(here, role), getattr(there, role))
     named = {there.pieces[at]: at for at in there.special_ids}
+    tokens = {at: language for language, at in here.language_tokens.items()}
+    of_languages = tuple(there.language_tokens.values())
     kept: dict[int, int] = {}
     new: dict[int, tuple[int, ...]] = {}
     for at, piece in enumerate(here.pieces):
         special = at in here.special_ids
         row = roles.get(at, named.get(piece)) if special else known.get(piece)
+        if at in tokens:
+            row = there.language_tokens.get(tokens[at])
         if row is not None:
             kept[at] = row
+        elif at in tokens:
+            new[at] = of_languages
         else:
             new[at] = () if special else _parts(at, here, there, known, marks[1])
     rows = [(kept[at],) if at in kept else new[at] for at in range(len(here.pieces))]

@@ -10,9 +10,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from xlm.batch import Batch, Loss
 from xlm.data.corpora import Corpora
@@ -22,20 +21,20 @@ from xlm.errors import ConfigError
 from xlm.languages import LanguagePair
 from xlm.model.generate import Generation, generate
 from xlm.model.transformer import Transformer
-from xlm.objectives.teacher_forcing import pad_sentences, source_batch, teacher_forced
+from xlm.objectives.teacher_forcing import end_of, source_batch, teacher_forced
 from xlm.objectives.translation import Translation
 from xlm.rng import Random
 
 
 class BackTranslatedStream(SentenceStream):
-    """Sentences of a pair's second language, with the id of the first to translate them into."""
+    """Sentences of a pair's second language, and the first, to translate them into."""
 
     is_pair = True
 
     def __init__(self, corpora: Corpora, pair: str, **settings: object) -> None:
         source, target = corpora.languages.pair(pair)
         super().__init__(corpora, target, name=pair, **settings)  # type: ignore[arg-type]
-        self.source_language_id = corpora.languages[source]
+        self.source_language, self.source_language_id = source, self.id_of(source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +66,8 @@ class BackTranslation(Translation):
         """Return the sentences of each direction's second language for training, else its pairs."""
         if split != "train":
             return Translation.streams(self, name, corpora, seed=seed, split=split)
+        ways = [corpora.languages.pair(pair) for pair in self.pairs]
+        self.check_tokens(name, corpora, [*ways, *(way.reversed for way in ways)])
         return [
             BackTranslatedStream(
                 corpora,
@@ -82,19 +83,24 @@ class BackTranslation(Translation):
         ]
 
     def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:
-        """Return a batch; in training its source is the very sentences to be translated.
-
-        There ``source.langs`` is the language to translate into, ``langs`` their own.
-        """
+        """Return a batch; in training its source is ``Asked``, the sentences to be translated."""
         if examples.second is not None:
             return Translation.collate(self, examples, random, train=train)
-        stream = examples.stream
+        stream, layout = examples.stream, self.arrangement
         assert isinstance(stream, BackTranslatedStream)
-        cells = pad_sentences(examples.first, stream.language_ids[0], examples)
-        asked = dataclasses.replace(
-            cells, langs=np.full_like(cells.tokens, stream.source_language_id)
+        (own,) = stream.languages
+        other = stream.source_language
+        read = source_batch(layout, examples.first, own, other, examples)
+        nothing = [examples.first[0][:0]] * len(examples.first)
+        empty = source_batch(layout, nothing, other, own, dataclasses.replace(examples, length=0))
+        opening = torch.tensor(layout.opening(stream.tokenizer, other))
+        asked = Asked(
+            **{field.name: getattr(read, field.name) for field in dataclasses.fields(Batch)},
+            begin=opening.expand(len(nothing), -1),
+            into=torch.full((len(nothing),), stream.id_of(other)),
+            empty=empty,
         )
-        return teacher_forced(cells, examples.rows, source=source_batch(asked, examples.rows))
+        return teacher_forced(layout, examples.first, own, examples, asked)
 
     def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
         """Return the loss of ``Translation``, in training with a source that is generated here."""
@@ -105,19 +111,53 @@ class BackTranslation(Translation):
     def _translated(self, model: Transformer, batch: Batch) -> Batch:
         """Return the encoder's rows: ``batch.source`` translated in evaluation mode."""
         asked = batch.source
-        assert asked is not None, "collate gives what is to be translated"
-        own_langs = batch.langs[:, :1].expand_as(asked.tokens)
+        assert isinstance(asked, Asked), "collate gives what is to be translated"
         generated = generate(
-            model,
-            dataclasses.replace(asked, langs=own_langs),
-            asked.langs[:, 0],
-            end_id=int(batch.tokens[0, 0]),
-            settings=self.generation,
-        )
-        tokens, lengths = generated.tokens[:, 0], generated.lengths[:, 0]
-        positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-        langs = asked.langs[:, :1].expand_as(tokens)
-        return dataclasses.replace(
-            asked, tokens=tokens, lengths=lengths, positions=positions, langs=langs,
-            segments=torch.zeros_like(tokens),
+            model, asked, asked.into, end_id=end_of(batch), settings=self.generation,
+            begin=asked.begin,
         )  # fmt: skip
+        num_opening = generated.num_opening
+        return filled(
+            asked.empty,
+            generated.tokens[:, 0, num_opening:],
+            generated.lengths[:, 0] - num_opening - 1,
+            len(self.arrangement.source_opens),
+            model.pad_id,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Asked(Batch):
+    """Sentences for the model to translate, and how it reads the translations then."""
+
+    begin: Tensor = field(kw_only=True)
+    """int64 ``[B, K]``: the ids that the translations open with."""
+    into: Tensor = field(kw_only=True)
+    """int64 ``[B]``: the language to translate into."""
+    empty: Batch = field(kw_only=True)
+    """The encoder's rows of empty translations: the special tokens alone."""
+
+
+def filled(empty: Batch, ids: Tensor, lengths: Tensor, num_before: int, pad_id: int) -> Batch:
+    """Return rows like those of ``empty``, with sentences between their special tokens.
+
+    ``ids`` int64 ``[B, L]`` hold ``lengths`` (int64 ``[B]``) ids each, and anything behind them;
+    ``num_before`` of the special tokens stand before the sentence.
+    """
+    special = empty.tokens
+    num_rows, num_special = special.shape
+    size = int(lengths.max()) + num_special
+    at = torch.arange(size, device=ids.device).expand(num_rows, size)
+    tokens = torch.full((num_rows, size), pad_id, device=ids.device)
+    width = min(ids.shape[1], size - num_before)
+    tokens[:, num_before : num_before + width] = ids[:, :width]
+    tokens[:, :num_before] = special[:, :num_before]
+    behind = at - num_before - lengths[:, None]  # 0 at the first token behind the sentence
+    for number in range(num_special - num_before):
+        own = special[:, num_before + number]
+        tokens = torch.where(behind == number, own[:, None], tokens)
+    tokens = tokens.masked_fill(behind >= num_special - num_before, pad_id)
+    return dataclasses.replace(
+        empty, tokens=tokens, lengths=lengths + num_special, positions=at,
+        langs=empty.langs[:, :1].expand_as(tokens), segments=torch.zeros_like(tokens),
+    )  # fmt: skip

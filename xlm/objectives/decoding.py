@@ -17,25 +17,35 @@ from xlm.metrics.translation import copied_tokens, copy_rate, corpus_scores, emp
 from xlm.metrics.words import choose_words
 from xlm.model.generate import Generation, generate
 from xlm.model.transformer import Transformer
+from xlm.objectives.teacher_forcing import end_of
 from xlm.text.normalize import normalize
 from xlm.text.tokenizers.fastbpe import UNKNOWN
+from xlm.text.tokenizers.layouts import TranslationLayout
 
 log = logging.getLogger("xlm")
 
 
-def decode(model: Transformer, batch: Batch, settings: Generation) -> Tensor:
+def decode(
+    model: Transformer, batch: Batch, settings: Generation, layout: TranslationLayout
+) -> Tensor:
     """Return the best translation of each row of ``batch.source``, int64 ``[B, L]``.
 
-    End symbols are included.
+    The last of the opening ids and the end symbol are included.
     """
     assert batch.source is not None
-    end_id = int(batch.tokens[0, 0])  # a decoder's first input
-    generated = generate(model, batch.source, batch.langs[:, 0], end_id=end_id, settings=settings)
-    return generated.tokens[:, 0]
+    generated = generate(
+        model,
+        batch.source,
+        batch.langs[:, 0],
+        end_id=end_of(batch),
+        settings=settings,
+        begin=batch.tokens[:, : layout.num_opening],
+    )
+    return generated.tokens[:, 0, layout.num_opening - 1 :]
 
 
 def hypotheses(stream: Stream, batch: Batch, outputs: Tensor) -> dict[int, Any]:
-    """Return the ids of each pair's translation, by its row, without end symbols."""
+    """Return the ids of each pair's translation, by its row, without the symbols around it."""
     end_id = stream.tokenizer.end_id
     found = {}
     for row, tokens in zip(batch.rows.tolist(), outputs.tolist(), strict=True):

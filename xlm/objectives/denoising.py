@@ -16,13 +16,14 @@ from xlm.data.sentence_noise import SentenceNoise
 from xlm.data.sentence_streams import SentenceStream
 from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError
+from xlm.languages import LanguagePair
 from xlm.metrics.scores import Scores, language_model_figures
 from xlm.model.config import ModelConfig
 from xlm.model.transformer import Transformer
-from xlm.objective import Objective, check_length, check_num_lengths, present
+from xlm.objective import check_length, check_num_lengths, present
 from xlm.objectives.teacher_forcing import (
+    TeacherForced,
     check_sizes,
-    pad_sentences,
     source_batch,
     teacher_forced,
     teacher_forced_loss,
@@ -31,11 +32,11 @@ from xlm.rng import Random
 
 
 @dataclass(frozen=True, kw_only=True)
-class Denoising(Objective):
+class Denoising(TeacherForced):
     """Write each sentence from a noisy copy of it, in its own language.
 
-    The decoder reads ``</s> s`` and predicts ``s </s>``. Held-out sentences always get the same
-    noise.
+    The decoder reads ``</s> s`` and predicts ``s </s>``; see ``layout``. Held-out sentences always
+    get the same noise.
     """
 
     languages: list[str]
@@ -81,7 +82,8 @@ class Denoising(Objective):
     def streams(
         self, name: str, corpora: Corpora, *, seed: int, split: str = "train"
     ) -> list[Stream]:
-        """Return a stream of sentences for each language."""
+        """Return a stream of sentences for each language; ConfigError for one without a token."""
+        self.check_tokens(name, corpora, (LanguagePair(own, own) for own in self.languages))
         return [
             SentenceStream(
                 corpora,
@@ -101,11 +103,10 @@ class Denoising(Objective):
     def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:
         """Return noisy sentences as the source, and the same without noise as the target."""
         stream = examples.stream
-        (language,) = stream.language_ids
+        (language,) = stream.languages
         noisy = self.noise.apply(examples.first, stream.tokenizer.mask_id, random)
-        source = pad_sentences(noisy, language, examples)
-        target = pad_sentences(examples.first, language, examples)
-        return teacher_forced(target, examples.rows, source=source_batch(source, examples.rows))
+        read = source_batch(self.arrangement, noisy, language, language, examples)
+        return teacher_forced(self.arrangement, examples.first, language, examples, read)
 
     def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
         """Return the summed cross-entropy of the sentences' tokens, final end symbols included."""

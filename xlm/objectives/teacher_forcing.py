@@ -1,44 +1,101 @@
 """The base of every encoder-decoder objective: the decoder reads the true target.
 
 It reads ``</s> t`` and predicts ``t </s>``, given the encoder's output for a source
-(docs/fidelity.md, B9).
+(docs/fidelity.md, B9); other layouts open it with a language's token.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xlm.batch import Batch, Loss
-from xlm.data.collate import Cells, pad
+from xlm.data.collate import pad
+from xlm.data.corpora import Corpora
 from xlm.data.streams import Examples
 from xlm.errors import ConfigError
+from xlm.languages import LanguagePair
 from xlm.model.transformer import Transformer
-from xlm.objective import cross_entropy_loss
+from xlm.objective import Objective, cross_entropy_loss
+from xlm.text.tokenizers.layouts import LayoutName, TranslationLayout, layout_named
 from xlm.text.tokenizers.tokenizer import Ids
 
 
-def pad_sentences(sentences: Sequence[Ids], language_id: int, examples: Examples) -> Cells:
-    """Return sentences of one language as rows ``</s> s </s>`` of the examples' padded length."""
-    tokenizer = examples.stream.tokenizer
-    wrapped = [tokenizer.wrap(ids) for ids in sentences]
-    return pad(wrapped, [language_id], examples.length, tokenizer.pad_id)
+@dataclass(frozen=True, kw_only=True)
+class TeacherForced(Objective):
+    """An objective of encoder and decoder, whose rows have the layout of the model."""
+
+    layout: LayoutName | None = None
+    """Special tokens in the rows: xlm (none but begin and end: language vectors say what to write),
+    target (the target's token opens the encoder's row), target-apart (the encoder reads it as a row
+    of its own), decoder (it opens the decoder's row), mbart, source-first (mBART-50, M2M-100,
+    NLLB). All but xlm need vocabulary.language_tokens of xlm prepare. Null: the layout of the model
+    that is started from, else xlm."""
+
+    @property
+    def arrangement(self) -> TranslationLayout:
+        """The layout, by its name."""
+        return layout_named(self.layout)
+
+    def check_tokens(self, name: str, corpora: Corpora, ways: Iterable[LanguagePair]) -> None:
+        """Raise ConfigError if a language of some direction lacks a token that its rows need."""
+        placed = {own for way in ways for own in self.arrangement.placed(*way)}
+        try:
+            self.arrangement.check(corpora.tokenizer, placed)
+        except ConfigError as error:
+            raise ConfigError(f"objectives.{name}.{error}") from None
 
 
-def teacher_forced(target: Cells, rows: NDArray[np.int64], *, source: Batch) -> Batch:
-    """Return the batch that predicts ``target`` (rows ``</s> t </s>``) one token ahead."""
-    inputs = target.shifted()
-    predict = np.flatnonzero(inputs.real)
-    targets = np.ascontiguousarray(target.tokens[:, 1:]).ravel()[predict]
-    return inputs.batch(rows, predict, targets, source=source)
+def source_batch(
+    layout: TranslationLayout,
+    sentences: Sequence[Ids],
+    source: str,
+    target: str,
+    examples: Examples,
+) -> Batch:
+    """Return the encoder's side, which predicts nothing, of sentences to be written in ``target``.
 
-
-def source_batch(cells: Cells, rows: NDArray[np.int64]) -> Batch:
-    """Return the encoder's side, which predicts nothing."""
+    What is read apart is one row, for all sentences have one target.
+    """
+    stream = examples.stream
+    tokenizer = stream.tokenizer
+    rows = [layout.source_row(tokenizer, ids, source, target) for ids in sentences]
+    apart_row = layout.apart_row(tokenizer, target)
     nothing = np.zeros(0, dtype=np.int64)
-    return cells.batch(rows, nothing, nothing)
+    apart = None
+    if apart_row is not None:
+        own = pad([apart_row], [stream.id_of(target)], 0, tokenizer.pad_id)
+        apart = own.batch(np.zeros(1, dtype=np.int64), nothing, nothing)
+    cells = pad(rows, [stream.id_of(source)], examples.length, tokenizer.pad_id)
+    return cells.batch(examples.rows, nothing, nothing, source=apart)
+
+
+def teacher_forced(
+    layout: TranslationLayout,
+    sentences: Sequence[Ids],
+    target: str,
+    examples: Examples,
+    source: Batch,
+) -> Batch:
+    """Return the batch that predicts ``sentences``, in the language ``target``, one token ahead."""
+    tokenizer = examples.stream.tokenizer
+    rows = [layout.target_row(tokenizer, ids, target) for ids in sentences]
+    forced = layout.num_opening - 1
+    length = examples.length + forced
+    cells = pad(rows, [examples.stream.id_of(target)], length, tokenizer.pad_id)
+    inputs = cells.shifted()
+    predicted = inputs.real
+    predicted[:, :forced] = False
+    predict = np.flatnonzero(predicted)
+    targets = np.ascontiguousarray(cells.tokens[:, 1:]).ravel()[predict]
+    return inputs.batch(examples.rows, predict, targets, source=source)
+
+
+def end_of(batch: Batch) -> int:
+    """Return the end symbol of a teacher-forced batch: the last target of every row."""
+    return int(batch.targets[batch.count - 1])
 
 
 def teacher_forced_loss(model: Transformer, batch: Batch, *, label_smoothing: float) -> Loss:
@@ -50,11 +107,9 @@ def teacher_forced_loss(model: Transformer, batch: Batch, *, label_smoothing: fl
     source = batch.source
     if source is None or model.decoder is None:
         raise ConfigError("a translator needs a decoder: set model.num_decoder_layers above 0")
-    memory = model.encode(
-        source.tokens, source.lengths, source.positions, source.langs, source.segments
-    )
+    memory, lengths = model.remember(source)
     hidden = model.decode(
-        batch.tokens, batch.lengths, memory, source.lengths, batch.positions, batch.langs
+        batch.tokens, batch.lengths, memory, lengths, batch.positions, batch.langs
     )
     logits = model.predict(hidden, batch.predict, side="decoder")
     return cross_entropy_loss(

@@ -20,11 +20,11 @@ from xlm.metrics.scores import Scores, language_model_figures
 from xlm.model.config import ModelConfig
 from xlm.model.generate import Generation
 from xlm.model.transformer import Transformer
-from xlm.objective import Objective, check_length, check_num_lengths, present
+from xlm.objective import check_length, check_num_lengths, present
 from xlm.objectives.decoding import decode, hypotheses, translation_figures
 from xlm.objectives.teacher_forcing import (
+    TeacherForced,
     check_sizes,
-    pad_sentences,
     source_batch,
     teacher_forced,
     teacher_forced_loss,
@@ -33,10 +33,10 @@ from xlm.rng import Random
 
 
 @dataclass(frozen=True, kw_only=True)
-class Translation(Objective):
+class Translation(TeacherForced):
     """Predict the second sentence of each pair from the first: ``en-ne`` translates en into ne.
 
-    The decoder reads ``</s> t`` and predicts ``t </s>``.
+    The decoder reads ``</s> t`` and predicts ``t </s>``; see ``layout``.
     """
 
     pairs: list[str]
@@ -77,7 +77,8 @@ class Translation(Objective):
     def streams(
         self, name: str, corpora: Corpora, *, seed: int, split: str = "train"
     ) -> list[Stream]:
-        """Return a stream for each direction."""
+        """Return a stream for each direction; ConfigError for a language without a token."""
+        self.check_tokens(name, corpora, map(corpora.languages.pair, self.pairs))
         return [
             PairStream(
                 corpora,
@@ -98,16 +99,17 @@ class Translation(Objective):
     def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:
         """Return source and target rows; nothing is random."""
         assert examples.second is not None
-        source_language, target_language = examples.stream.language_ids
-        source = pad_sentences(examples.first, source_language, examples)
-        target = pad_sentences(examples.second, target_language, examples)
-        return teacher_forced(target, examples.rows, source=source_batch(source, examples.rows))
+        source, target = examples.stream.languages
+        read = source_batch(self.arrangement, examples.first, source, target, examples)
+        return teacher_forced(self.arrangement, examples.second, target, examples, read)
 
     def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
         """Return the summed cross-entropy of the target tokens, the final end symbol included."""
         loss = teacher_forced_loss(model, batch, label_smoothing=self.label_smoothing)
         if self.decode is not None and not model.training:
-            loss = dataclasses.replace(loss, outputs=decode(model, batch, self.decode))
+            loss = dataclasses.replace(
+                loss, outputs=decode(model, batch, self.decode, self.arrangement)
+            )
         return loss
 
     def predictions(self, stream: Stream, batch: Batch, outputs: Tensor) -> dict[int, Any]:

@@ -71,6 +71,9 @@ class Vocabulary:
     character_coverage: float = 1.0
     """unigram, bpe: share of the text's characters that get an entry of their own; the rest, the
     rarest, are written as bytes. 0.9995 is usual for Chinese and Japanese."""
+    language_tokens: bool | list[str] = False
+    """A special token for each language that is prepared (true), or for these, behind all other
+    entries: layouts of translation place them. Also over the tokenizer of folder."""
     folder: str | None = None
     """Take the tokenizer of prepared text, a model directory, a run's folder, or anything else that
     xlm.load takes, instead of learning one."""

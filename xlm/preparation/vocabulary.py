@@ -12,6 +12,7 @@ from xlm.errors import ConfigError, DataError
 from xlm.preparation.config import Prepare, Vocabulary
 from xlm.preparation.reading import Reader
 from xlm.text.rules import ANY, Rules, as_json
+from xlm.text.tokenizers.language_tokens import with_language_tokens
 from xlm.text.tokenizers.learn import learn_fastbpe_tokenizer, learn_sentencepiece, sample_lines
 from xlm.text.tokenizers.tokenizer import Tokenizer
 
@@ -27,6 +28,7 @@ def given_tokenizer(config: Prepare) -> tuple[Prepare, Tokenizer | None]:
     tokenizer = _given_tokenizer(config.vocabulary)
     if tokenizer is None:
         return config, None
+    tokenizer = _with_tokens(config, tokenizer)
     if not tokenizer.rules:
         tokenizer.rules = _active(config)
         return config, tokenizer
@@ -39,6 +41,13 @@ def given_tokenizer(config: Prepare) -> tuple[Prepare, Tokenizer | None]:
     known = {*config.known, ANY}
     own = {name: rules for name, rules in tokenizer.rules.items() if name in known}
     return dataclasses.replace(config, normalization=own), tokenizer
+
+
+def _with_tokens(config: Prepare, tokenizer: Tokenizer) -> Tokenizer:
+    """Return the tokenizer with the language tokens that the settings ask for."""
+    wanted = config.vocabulary.language_tokens
+    names = list(config.known) if wanted is True else wanted or []
+    return with_language_tokens(tokenizer, names)
 
 
 def _active(config: Prepare) -> dict[str, Rules]:
@@ -75,7 +84,7 @@ def learn_tokenizer(reader: Reader) -> Tokenizer:
 
     Raises ConfigError if there is no text, or if it cannot give a vocabulary of that size.
     """
-    tokenizer = _learn(reader)
+    tokenizer = _with_tokens(reader.config, _learn(reader))
     tokenizer.rules = _active(reader.config)
     return tokenizer
 

@@ -18,6 +18,7 @@ from xlm.model.tensor_files import not_finite
 from xlm.run.config import Run, differences
 from xlm.run.folder import RunFolder
 from xlm.run.held_out import Figures, HeldOut
+from xlm.run.layout import translator_facts
 from xlm.run.reporter import warn
 from xlm.training import checkpoint, retention
 from xlm.training.initialization import COMPUTED_WITH
@@ -79,6 +80,7 @@ class Checkpoints:
             "languages": dict(self.corpora.languages),
             "tokenizer": self.corpora.tokenizer.digest,
             "environment": self._environment(),
+            **translator_facts(self.run, self.corpora.languages),
             **({"before": self.before} if self.before else {}),
         }
         path = checkpoint.save(

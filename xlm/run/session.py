@@ -14,6 +14,7 @@ from xlm.run.checkpointing import Checkpoints
 from xlm.run.config import Run
 from xlm.run.folder import RunFolder
 from xlm.run.held_out import Figures, HeldOut
+from xlm.run.layout import example_rows
 from xlm.run.reporter import Reporter, warn
 from xlm.run.start import Start, find_start
 from xlm.run.stopping import Watch, stopping_score
@@ -109,6 +110,8 @@ def begin(run: Run, corpora: Corpora, folder: RunFolder) -> Session:
     if slow := emulated(parallel.device, run.precision, ceiling):
         warn(parallel, [slow])
     session.reporter.start(run.precision, held_out, initialized)
+    for line in example_rows(run, mixture.streams):
+        journal.say(line)
     if initialized is not None and from_language_model(start):
         warn(parallel, check_pretrained(trainer, run, corpora, journal))
     evaluate_start(session, initialized)

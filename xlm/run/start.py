@@ -10,9 +10,11 @@ from xlm.data.corpora import Corpora
 from xlm.errors import CheckpointError
 from xlm.interchange.load import checkpoint_shape, load
 from xlm.languages import match_languages
+from xlm.model.asking import LAYOUT
 from xlm.model.config import ModelConfig
 from xlm.model.pretrained import PretrainedModel
 from xlm.run.config import Run
+from xlm.run.layout import layout_of_start, with_layout
 from xlm.training import checkpoint
 from xlm.training.initialization import model_languages
 from xlm.training.restore import CHECKPOINTS
@@ -56,12 +58,14 @@ def find_start(run: Run, corpora: Corpora) -> Start:
         )
     settings = run.initialize
     if settings is None:
+        run = with_layout(run, None)
         changed = dataclasses.replace(run, model=run.changes.applied(run.shape))
         return Start(changed, corpora, None, found.skipped)
     encoder = load(settings.encoder) if settings.encoder is not None else None
     decoder = encoder if settings.decoder == settings.encoder else None
     if decoder is None and settings.decoder is not None:
         decoder = load(settings.decoder)
+    run = layout_of_start(run, encoder, decoder)
     if run.model is None:
         run = dataclasses.replace(run, model=_shape(encoder, decoder))
     run = dataclasses.replace(run, model=run.changes.applied(run.shape))
@@ -98,6 +102,7 @@ def _resumed(
     languages = loaded.state["languages"]
     otherwise = "give the data it was trained on, or another folder"
     match_languages(languages, corpora.languages, where=str(loaded.path), otherwise=otherwise)
+    run = with_layout(run, loaded.state.get(LAYOUT), str(loaded.path))
     if run.model is None:
         run = dataclasses.replace(run, model=checkpoint_shape(loaded))
     run = dataclasses.replace(run, model=run.changes.applied(run.shape))

@@ -21,6 +21,7 @@ from xlm.objectives.causal import CausalLM
 from xlm.objectives.denoising import Denoising
 from xlm.objectives.language_model import LanguageModel
 from xlm.objectives.masked import MaskedLM
+from xlm.objectives.teacher_forcing import TeacherForced
 from xlm.objectives.translation import Translation
 from xlm.run.config import Run
 from xlm.training.distributed.processes import Parallel
@@ -74,10 +75,13 @@ def _more_sentences(name: str, objective: BackTranslation, stream: BucketedStrea
 def check_targets(run: Run, corpora: Corpora) -> None:
     """Raise ConfigError if the decoder cannot know which language to write.
 
-    Only language vectors tell the decoder. Without them, one source language must have one
+    Language vectors tell it, or language tokens. Without them, one source language must have one
     target: two directions of one pair are fine, since the model can tell the source by its text.
     """
     if run.shape.language_embeddings and len(corpora.languages) > 1:
+        return
+    forced = [own for own in run.objectives.values() if isinstance(own, TeacherForced)]
+    if any(own.arrangement.has_tokens for own in forced):
         return
     targets: dict[str, set[str]] = {}
     for objective in run.objectives.values():
@@ -92,7 +96,8 @@ def check_targets(run: Run, corpora: Corpora) -> None:
         if len(own) > 1:
             raise ConfigError(
                 f"text in {source} is to be written in {' and in '.join(sorted(own))}, and the "
-                "model has no language vectors to tell which: set model.language_embeddings true"
+                "model has no language vectors to tell which: set model.language_embeddings true, "
+                "or a layout with language tokens"
             )
 
 

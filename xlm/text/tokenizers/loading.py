@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from xlm import strict_json
-from xlm.errors import DataError, clipped
+from xlm.errors import ConfigError, DataError, clipped
 from xlm.storage import MAX_JSON, read_file
 from xlm.strict_json import JsonError
 from xlm.text.rules import from_json
-from xlm.text.tokenizers import fastbpe, hugging_face, sentencepiece, xlm_roberta
+from xlm.text.tokenizers import fastbpe, hugging_face, language_tokens, sentencepiece, xlm_roberta
 from xlm.text.tokenizers.tokenizer import FORMAT, SETTINGS_FILE, Tokenizer
 
 
@@ -84,7 +84,12 @@ def _build(
             model = files[xlm_roberta.MODEL_FILE]
             dictionary = files.get(xlm_roberta.DICTIONARY_FILE)
             return xlm_roberta.XlmRobertaTokenizer(model, dictionary, **settings)
-    except (KeyError, TypeError) as error:
+        if kind == language_tokens.KIND:
+            base = settings["base"]
+            inner = _build(base["kind"], base["settings"], files, at)
+            _compare(at, inner.digest, base["digest"])
+            return language_tokens.LanguageTokens(inner, settings["languages"])
+    except (KeyError, TypeError, ConfigError) as error:
         raise DataError(f"{at}: does not fit a tokenizer of kind {kind!r} ({error})") from None
-    known = "'sentencepiece', 'fastbpe', 'hugging-face' or 'xlm-roberta'"
+    known = f"'sentencepiece', 'fastbpe', 'hugging-face', 'xlm-roberta' or '{language_tokens.KIND}'"
     raise DataError(f"{at}: unknown kind {kind!r}: expected {known}")

@@ -63,6 +63,9 @@ class Tokenizer(ABC):
     rules: RulesByLanguage = MappingProxyType({})
     """Rules that normalized the text of each language before it was encoded; kept with the
     tokenizer, not part of its digest."""
+    language_tokens: Mapping[str, int] = MappingProxyType({})
+    """The id of each language's token by the language's name; empty if there are none. Layouts of
+    translation place them (``xlm.text.tokenizers.layouts``)."""
     num_separators: int = 1
     """End symbols between the sentences of a merged pair."""
     begins_again: bool = False
