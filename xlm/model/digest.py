@@ -35,7 +35,7 @@ def identity(config: Any, model: PretrainedModel) -> dict[str, Any]:
 
 def model_digest(model: PretrainedModel) -> str:
     """Return SHA-256 (hex) of a model's shape, languages, layout, weights and heads."""
-    shape = [dataclasses.asdict(model.transformer.config), model.languages]
+    shape: list[Any] = [dataclasses.asdict(model.transformer.config), model.languages]
     if (layout := layout_of(model)).has_tokens:
         shape.append(layout.name)
     digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
