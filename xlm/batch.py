@@ -40,6 +40,9 @@ class Batch:
     """int64 ``[N]``: flat cells (``row * T + position``) to predict; rows for a row task."""
     targets: Tensor
     """``[N]``, ``[N, 2]``, ``[B]`` or ``[B, 2]``, int64 or float32, aligned with ``predict``."""
+    table: str = ""
+    """The table whose ids these are; "" is the model's own. Stamped by the code that asks an
+    objective for a batch, never by the objective."""
     source: Batch | None = None
     """The encoder's side of an encoder-decoder batch; of such a side, rows without padding that the
     encoder reads apart, one for all rows or one for each (``Transformer.remember``)."""
@@ -60,6 +63,10 @@ class Batch:
         if self.num_tokens < 0:
             num_tokens = int(self.lengths.sum()) + (self.source.num_tokens if self.source else 0)
             object.__setattr__(self, "num_tokens", num_tokens)
+
+    def of_table(self, table: str) -> Batch:
+        """Return the same batch as one of a table."""
+        return self if table == self.table else dataclasses.replace(self, table=table)
 
     def _map(self, change: Any) -> Batch:
         changed = {}

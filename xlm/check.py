@@ -20,7 +20,7 @@ from xlm.data.verification import is_corpora, lacks_description, reseal_corpora,
 from xlm.errors import ConfigError, DataError, XlmError
 from xlm.finetune import Finetune
 from xlm.interchange.load import MODEL, load
-from xlm.model.pretrained import CONFIG, write_sums
+from xlm.model.model_directory import CONFIG, write_sums
 from xlm.model.tensor_files import check_finite
 from xlm.preparation.config import Prepare
 from xlm.preparation.report import REPORT, read_report

@@ -27,8 +27,9 @@ from xlm.interchange.transformers.heads import class_name, write_with_head
 from xlm.interchange.transformers.tasks import scores_of, to_task_head
 from xlm.interchange.vector_parity import Vectors, measure_vectors
 from xlm.model.embed import EMBEDDING, Embedding
+from xlm.model.model_directory import CONFIG
 from xlm.model.pooling import Pooling
-from xlm.model.pretrained import CONFIG, PretrainedModel
+from xlm.model.pretrained import PretrainedModel
 from xlm.storage import atomic_directory, read_json, target_of, write_json
 from xlm.text.rules import as_json
 

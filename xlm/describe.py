@@ -28,6 +28,7 @@ from xlm.preparation.statistics import corpora_figures, vocabulary_overlap
 from xlm.run.config import Run, read_run
 from xlm.run.description import describe_run
 from xlm.run.shares import describe_shares
+from xlm.run.text import open_corpora
 from xlm.tables import aligned
 from xlm.training.restore import CHECKPOINTS
 
@@ -71,11 +72,13 @@ def describe(config: Describe) -> list[str]:
 
 def _run(path: Path, run: Run) -> list[str]:
     """Describe the draws of a run, which takes its prepared text."""
-    if is_corpora(Path(run.data).expanduser()):
+    folders = [run.data, *(table.data for table in run.tables.values())]
+    absent = [d for d in folders if d is not None and not is_corpora(Path(d).expanduser())]
+    if not absent:
         return describe_shares(path, run)
-    from_where = "" if os.path.isabs(run.data) else f", relative to {Path.cwd()},"
+    from_where = "" if os.path.isabs(absent[0]) else f", relative to {Path.cwd()},"
     return [
-        f"{path}: its prepared text {run.data}{from_where} is not there, so shares of languages "
+        f"{path}: its prepared text {absent[0]}{from_where} is not there, so shares of languages "
         "are left out; to see them, call xlm describe in the folder that the run was started from"
     ]
 
@@ -144,12 +147,13 @@ def _recipe(path: Path, trust: Trust, measure: bool) -> Iterator[str]:
         yield from _sources(read(Prepare, path, trust))
         return
     run = read(Run, path, trust)
-    if not is_corpora(Path(run.data).expanduser()):
-        raise ConfigError(
-            f"{path}: its data, {run.data}, is not prepared: run xlm prepare before, or describe "
-            "the recipe of xlm prepare"
-        )
-    yield from describe_run(run, Corpora.open(run.data), measure=measure)
+    for data in (run.data, *(table.data for table in run.tables.values())):
+        if data is not None and not is_corpora(Path(data).expanduser()):
+            raise ConfigError(
+                f"{path}: its data, {data}, is not prepared: run xlm prepare before, or describe "
+                "the recipe of xlm prepare"
+            )
+    yield from describe_run(run, open_corpora(run), measure=measure)
 
 
 def _sources(config: Prepare) -> Iterator[str]:

@@ -22,6 +22,7 @@ from xlm.data.verification import verify_corpora
 from xlm.errors import ConfigError, DataError, XlmError
 from xlm.run.build import build_learner, held_out_streams
 from xlm.run.config import Run, read_run
+from xlm.run.text import open_corpora
 from xlm.storage import check_writable, write_whole
 from xlm.tables import aligned
 from xlm.training.checkpoint import Loaded
@@ -73,12 +74,17 @@ def evaluate_run(config: Evaluate) -> dict[str, Any]:
     """
     loaded = find_checkpoint(config.folder, config.which)
     run = read_run(loaded.path, Trust(config.trust))
-    corpora = Corpora.open(config.data or run.data, languages=loaded.state["languages"])
+    corpora = open_corpora(run, loaded, config.data)
     if loaded.state["tokenizer"] != corpora.tokenizer.digest:
         raise DataError(
             f"{config.data or run.data} has tokenizer {corpora.tokenizer.digest[:12]}, the model "
             f"{loaded.state['tokenizer'][:12]}: prepare the text with vocabulary.folder set to the "
             "data that the run was trained on"
+        )
+    if loaded.state.get("tables", {}) != corpora.table_digests:
+        raise DataError(
+            f"{config.folder}: the text of its tables {', '.join(run.tables)} has other tokenizers "
+            "than the checkpoint: give the data that the run was trained on"
         )
     verify_held_out(corpora, config.split)
     learner = open_learner(loaded, run, corpora, averaged=config.averaged)
@@ -122,7 +128,11 @@ def verify_held_out(corpora: Corpora, split: str) -> None:
 
     Raises DataError for a file that has changed since it was written.
     """
-    assert corpora.folder is not None
+    for own in corpora.tables.values():
+        if own.folder is not None:
+            verify_held_out(own, split)
+    if corpora.folder is None:
+        return
     found = verify_corpora(corpora.folder, splits=[split])
     verify_corpora(corpora.folder, splits=["train"], arrays=["counts.bin"])
     if line := found.line(corpora.folder):

@@ -27,6 +27,7 @@ from xlm.run.config import (
     Translation,
 )
 from xlm.run.launch import Result, sole_training, train_run
+from xlm.run.text import open_corpora
 
 # Everything that a recipe of pretraining is made of.
 __all__ = [
@@ -45,7 +46,7 @@ def pretrain(run: Run, corpora: Corpora | None = None) -> Result:
     TrainingError, each in one line.
     """
     with sole_training(run) as parallel:
-        return train_run(run, corpora or Corpora.open(run.data), parallel)
+        return train_run(run, corpora or open_corpora(run), parallel)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

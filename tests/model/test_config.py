@@ -99,7 +99,9 @@ def test_a_resolved_shape_of_before_reads_as_it_did():
         "tied_output": True, "output_transform": True, "layer_norm_eps": 1e-12,
         "fused_layer_norm": False,
     }  # fmt: skip
-    assert dataclasses.asdict(ModelConfig(**saved)) == {**saved, "shared_words": False}
+    assert dataclasses.asdict(ModelConfig(**saved)) == {
+        **saved, "shared_words": False, "plain_first": False,
+    }  # fmt: skip
 
 
 def test_null_is_not_given():

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from tests.tuned import tuned
 from xlm.errors import CheckpointError, ConfigError
 from xlm.model.config import ModelConfig
-from xlm.model.pretrained import PretrainedModel, load_model, save_model
+from xlm.model.model_directory import load_model, save_model
+from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
 
 LANGUAGES = {"hi": 2, "en": 0, "ne": 1}

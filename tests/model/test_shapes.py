@@ -9,7 +9,7 @@ import torch
 from xlm.model.config import ModelConfig
 from xlm.model.first_values import TABLE_STD
 from xlm.model.layers import Layer
-from xlm.model.pretrained import load_model, save_model
+from xlm.model.model_directory import load_model, save_model
 from xlm.model.transformer import Transformer
 
 VOCAB, PAD = 30, 2

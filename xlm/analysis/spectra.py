@@ -18,7 +18,7 @@ from torch import Tensor
 from xlm.analysis.intervals import Estimate, Null, undefined
 from xlm.errors import ConfigError
 from xlm.model.pretrained import PretrainedModel
-from xlm.model.transformer import Stack
+from xlm.model.stack import Stack
 
 Matrix = NDArray[np.float64]
 

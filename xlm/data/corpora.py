@@ -22,7 +22,7 @@ from xlm.data.corpus import Corpus, check_digest
 from xlm.data.pairs import Pairs
 from xlm.digests import check_digest as check_file
 from xlm.digests import digests, sealed
-from xlm.errors import DataError
+from xlm.errors import ConfigError, DataError
 from xlm.languages import Languages, match_languages, nearest
 from xlm.storage import HEADER, make_folder, read_header, write_json
 from xlm.text.rules import as_json
@@ -68,6 +68,8 @@ class Corpora:
         self._pairs: dict[Key, Pairs | None] = dict(pairs or {})
         self._counts: NDArray[np.int64] | None = None
         self._unigrams: dict[str, NDArray[np.float64]] = {}
+        self.tables: dict[str, Corpora] = {}
+        """Corpora of languages that have a vocabulary of their own, by language."""
         self.kept: dict[Any, Any] = {}
         """Results that tasks made from their files, kept for the next run on the same corpora."""
 
@@ -120,10 +122,59 @@ class Corpora:
         Raises ConfigError naming the languages that have no id there.
         """
         otherwise = f"give other data than {self._where}"
-        match_languages(languages, sorted(self.languages), otherwise=otherwise)
+        match_languages(languages, sorted(self.own_languages), otherwise=otherwise)
         same = copy.copy(self)
-        same.languages = Languages(languages)
+        same.languages = Languages({**languages, **self._beyond(languages)})
         return same
+
+    def with_tables(self, tables: Mapping[str, Corpora]) -> Corpora:
+        """Return the same corpora with those of languages that have a vocabulary of their own.
+
+        Such a language has no row in the model's table of languages; its id lies beyond. Raises
+        ConfigError for a language that is here already, DataError if its corpora lack it.
+        """
+        if twice := sorted(set(tables) & set(self.own_languages)):
+            raise ConfigError(
+                f"{', '.join(twice)}: {self._where} has the language already, and tables name it "
+                "too: give the table another name, or leave one of the two out"
+            )
+        for name, corpora in tables.items():
+            if name not in corpora.languages:
+                raise DataError(
+                    f"tables.{name}: {corpora._where} has {', '.join(corpora.languages)}, not "
+                    f"{name}: prepare its text under that name"
+                )
+        same = copy.copy(self)
+        same.tables = dict(tables)
+        own = dict(self.own_languages)
+        same.languages = Languages({**own, **same._beyond(own)})
+        return same
+
+    def _beyond(self, own: Mapping[str, int]) -> dict[str, int]:
+        first = max(own.values(), default=-1) + 1
+        return {name: first + at for at, name in enumerate(sorted(self.tables))}
+
+    @property
+    def own_languages(self) -> dict[str, int]:
+        """Id of each language of the first vocabulary, by name."""
+        return {name: at for name, at in self.languages.items() if name not in self.tables}
+
+    def table_of(self, language: str) -> str:
+        """Return the table of a language, "" for that of the first vocabulary."""
+        return language if language in self.tables else ""
+
+    def of_table(self, table: str) -> Corpora:
+        """Return the corpora of a table's vocabulary; these for ""."""
+        return self.tables[table] if table else self
+
+    def tokenizer_of(self, language: str) -> Tokenizer:
+        """Return the tokenizer that makes the ids of a language."""
+        return self.of_table(self.table_of(language)).tokenizer
+
+    @property
+    def table_digests(self) -> dict[str, str]:
+        """The digest of each further vocabulary, by table."""
+        return {name: own.tokenizer.digest for name, own in sorted(self.tables.items())}
 
     @property
     def folder(self) -> Path | None:
@@ -135,6 +186,8 @@ class Corpora:
 
         Raises DataError, listing the existing texts, if it is missing.
         """
+        if language in self.tables:
+            return self.tables[language].text(split, language)
         if (split, language) not in self._texts:
             self._refuse("text", split, language, self._texts)
         return self._get(self._texts, (split, language), Corpus)
@@ -145,7 +198,13 @@ class Corpora:
         Raises ConfigError for a name that is no pair of the languages, DataError if ``split`` has
         no such pair.
         """
-        swapped = str(self.languages.pair(pair).reversed)
+        both = self.languages.pair(pair)
+        if len({self.table_of(language) for language in both}) > 1:
+            raise ConfigError(
+                f"{pair}: {both.first} and {both.second} have vocabularies of their own, and a row "
+                "is of one: give a pair of one vocabulary"
+            )
+        swapped = str(both.reversed)
         if (split, pair) in self._pairs:
             return self._get(self._pairs, (split, pair), Pairs)
         if (split, swapped) in self._pairs:
@@ -154,7 +213,8 @@ class Corpora:
 
     def names(self, split: str) -> dict[str, list[str]]:
         """Return the names in ``split``, under ``texts`` and ``pairs``."""
-        parts: dict[str, Iterable[Key]] = {"texts": self._texts, "pairs": self._pairs}
+        further = [key for n, own in self.tables.items() for key in own._texts if key[1] == n]
+        parts: dict[str, Iterable[Key]] = {"texts": [*self._texts, *further], "pairs": self._pairs}
         return {
             part: sorted(name for found, name in keys if found == split)
             for part, keys in parts.items()
@@ -174,8 +234,13 @@ class Corpora:
                 lines.append(f"{split} {name}: {tokens} tokens in {len(pairs)} pairs")
         return "\n".join(lines)
 
-    def counts(self) -> NDArray[np.int64]:
-        """Return the count of each id in all training text and pairs (int64 ``[V]``, read-only)."""
+    def counts(self, table: str = "") -> NDArray[np.int64]:
+        """Return the count of each id in all training text and pairs (int64 ``[V]``, read-only).
+
+        Those of a further ``table`` are its own.
+        """
+        if table:
+            return self.tables[table].counts()
         if self._counts is None:
             counts = np.zeros(self.tokenizer.vocab_size, dtype=np.int64)
             for corpus in self._training():
@@ -190,6 +255,8 @@ class Corpora:
         Fitted on its training text, end symbols included, or, if it has none, on its sides of the
         training pairs. Raises DataError if there is neither.
         """
+        if language in self.tables:
+            return self.tables[language].unigram(language)
         if language not in self._unigrams:
             counts = np.zeros(self.tokenizer.vocab_size, dtype=np.int64)
             if ("train", language) in self._texts:

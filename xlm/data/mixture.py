@@ -65,7 +65,7 @@ class Mixture:
     as it has streams, at most ``MOST_TURNS``) or ``together`` (each step has a group of every
     objective). An objective whose weight is 0 at a step has no group there; those that are left
     take turns. Streams are drawn with replacement, for each micro-batch, or with
-    ``one_language_a_group`` once for all of a group.
+    ``one_language_a_group`` once for all of a group. A group is of one table.
 
     Raises ConfigError for names that do not match, streams that occur twice, and invalid sizes and
     weights.
@@ -86,6 +86,10 @@ class Mixture:
     ):
         """Plan the groups; ``num_steps``, those of the whole run, are needed by rule ``unimax``."""
         self.streams = {name: tuple(several) for name, several in streams.items()}
+        self._tables = {
+            name: [getattr(stream, "table", "") for stream in several]
+            for name, several in self.streams.items()
+        }
         self.samplings = {name: Sampling() for name in streams} | dict(samplings or {})
         self.weights: dict[str, Piecewise] = {name: 1.0 for name in streams}
         self.weights.update(weights or {})
@@ -196,7 +200,13 @@ class Mixture:
     def _group(self, step: int, name: str, weight: float, cursors: Mapping[str, int]) -> Group:
         random = Random(self.seed, "plan", step, name)
         num_draws = 1 if self.one_language_a_group else self.group_size
-        drawn = random.choice(self.probabilities(name, step), num_draws).tolist()
+        shares = self.probabilities(name, step)
+        drawn = random.choice(shares, num_draws).tolist()
+        tables = self._tables[name]
+        if len(set(tables)) > 1 and num_draws > 1:
+            # the first decides the table, the others are drawn among its streams: shares stay
+            own = np.array([table == tables[drawn[0]] for table in tables])
+            drawn[1:] = random.choice(shares * own, num_draws - 1).tolist()
         used: dict[str, int] = {}
         micro_batches = []
         for place in range(self.group_size):

@@ -97,7 +97,12 @@ class Stream(ABC):
     @property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that made the ids."""
-        return self._corpora.tokenizer
+        return self._corpora.tokenizer_of(self.languages[0])
+
+    @property
+    def table(self) -> str:
+        """The table whose ids these are, "" for the model's own."""
+        return self._corpora.table_of(self.languages[0])
 
     def id_of(self, language: str) -> int:
         """Return the id of a language of the corpora."""
@@ -106,7 +111,7 @@ class Stream(ABC):
     @property
     def counts(self) -> NDArray[np.int64]:
         """Number of times each id occurs in all training text (int64 ``[V]``)."""
-        return self._corpora.counts()
+        return self._corpora.counts(self.table)
 
     @property
     def unigram(self) -> tuple[NDArray[np.float64], ...] | None:

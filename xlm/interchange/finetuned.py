@@ -27,7 +27,8 @@ from xlm.errors import CheckpointError, ConfigError, XlmError, one_line
 from xlm.interchange.load import fetch, load
 from xlm.interchange.transformers.heads import read_head
 from xlm.interchange.transformers.tasks import from_task_head
-from xlm.model.pretrained import CONFIG, TASKS, PretrainedModel
+from xlm.model.model_directory import CONFIG, TASKS
+from xlm.model.pretrained import PretrainedModel
 from xlm.storage import read_json
 from xlm.tasks.task import Task
 

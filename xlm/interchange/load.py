@@ -25,10 +25,14 @@ from xlm.config import strict_yaml
 from xlm.data.corpora import DESCRIPTION
 from xlm.errors import CheckpointError, ConfigError, clipped, first_line, one_line
 from xlm.interchange.transformers.sentence_transformers import read_embedding
+from xlm.model.adapters import AdapterConfig
 from xlm.model.asking import DIRECTIONS, LAYOUT, OBJECTIVES
 from xlm.model.config import ModelConfig
 from xlm.model.embed import EMBEDDING
-from xlm.model.pretrained import CONFIG, FORMAT, TOKENIZER, PretrainedModel
+from xlm.model.language_modules import BODIES, KNOWN, Further
+from xlm.model.language_tables import folded_symbols, roles_of
+from xlm.model.model_directory import CONFIG, FORMAT, TABLES, TOKENIZER
+from xlm.model.pretrained import PretrainedModel
 from xlm.model.tensor_files import check_finite
 from xlm.model.transformer import Transformer
 from xlm.storage import read_json
@@ -60,7 +64,7 @@ MODEL = "model"
 
 HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
 HUB_FILES = [
-    "*.json", "1_Pooling/*", "tokenizer/*", "merges.txt", "vocab.txt", "codes", "vocab",
+    "*.json", "1_Pooling/*", "tokenizer/*", "tables/*", "merges.txt", "vocab.txt", "codes", "vocab",
     "sentencepiece.*", "*.model", "dict.txt", "model*.safetensors", "heads.safetensors",
     "tasks.yaml", "SHA256SUMS",
 ]  # fmt: skip
@@ -158,13 +162,21 @@ def read_checkpoint(
         tensors.update((name, value) for name, value in averages.items() if name in tensors)
     tokenizer = tokenizer or load_tokenizer(loaded.directory(TOKENIZER))
     languages: dict[str, int] = loaded.state["languages"]
+    digests: dict[str, str] = loaded.state.get("tables", {})
     with torch.device("meta"):
         transformer = Transformer(
             shape,
             vocab_size=tokenizer.vocab_size,
-            num_languages=len(languages),
+            num_languages=max(len(languages), 1),
             pad_id=tokenizer.pad_id,
         )
+        tables = {name: load_tokenizer(loaded.directory(f"{TABLES}/{name}")) for name in digests}
+        for name, own_tokenizer in tables.items():
+            transformer.add_table(
+                name, vocab_size=own_tokenizer.vocab_size, roles=roles_of(own_tokenizer), seed=0,
+                own_positions=f"model.encoder.tables.{name}.positions.weight" in tensors,
+                adapters=_adapters(loaded, name),
+            )  # fmt: skip
     # copied: a mapped tensor would crash the process if its file were truncated later
     own = {
         name.removeprefix("model."): tensor.clone()
@@ -172,18 +184,27 @@ def read_checkpoint(
         if name.startswith("model.")
     }
     try:
+        own = folded_symbols(own, {"": tokenizer, **tables})
         transformer.load_state_dict(own, assign=True)
     except RuntimeError as error:
         raise CheckpointError(
             f"{loaded.path}: its tensors do not fit its config.yaml ({one_line(error)})"
         ) from error
+    transformer.encoder.begin_id = tokenizer.begin_id
     heads: dict[str, Tensor] = {n: t for n, t in tensors.items() if n.startswith("heads.")}
     extra = {"step": loaded.step, "averaged": averaged, OBJECTIVES: _class_names(loaded)}
-    extra |= {name: loaded.state[name] for name in (LAYOUT, DIRECTIONS) if name in loaded.state}
+    kept = (LAYOUT, DIRECTIONS, BODIES, KNOWN)
+    extra |= {name: loaded.state[name] for name in kept if name in loaded.state}
     return PretrainedModel(
         transformer.eval(), tokenizer, languages, extra, heads, _tasks(loaded, heads),
-        source=str(loaded.path),
+        source=str(loaded.path), tables={name: Further(own) for name, own in tables.items()},
     )  # fmt: skip
+
+
+def _adapters(loaded: checkpoint.Loaded, table: str) -> AdapterConfig | None:
+    """Return the adapters of a table from a checkpoint's resolved config."""
+    own = strict_yaml.load(loaded.text("config.yaml")).get("tables", {}).get(table) or {}
+    return AdapterConfig(**own["adapters"]) if own.get("adapters") else None
 
 
 def _class_names(loaded: checkpoint.Loaded) -> list[str]:

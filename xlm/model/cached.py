@@ -10,7 +10,8 @@ from torch import Tensor
 
 from xlm.model.adapters import Adapters
 from xlm.model.layers import Layer
-from xlm.model.transformer import Stack, Transformer, visible
+from xlm.model.stack import Stack, visible
+from xlm.model.transformer import Transformer
 from xlm.model.windows import within
 
 GROWTH = 16
@@ -42,7 +43,8 @@ class CachedStack:
         self._stack, self._width, self._langs = stack, width, langs
         self._layers = [layer for layer in stack.layers if isinstance(layer, Layer)]
         self._sources, self._mask = sources, mask
-        self._adapters, self._offsets = adapters, offsets
+        self._adapters = stack.adapters if adapters is None else adapters
+        self._offsets = offsets
         self._kept: Tensor | None = None
         self._spare: Tensor | None = None
         self._length = 0

@@ -97,6 +97,9 @@ class ModelConfig:
     local_rotary_base: float | None = None
     """Base of local layers (null: the preset's, else rotary_base; ModernBERT has 10,000 there,
     160,000 elsewhere)."""
+    plain_first: bool = False
+    """Add no position and no segment vector to the opening symbol (MonoTrans, section 2.2); it
+    needs a begin symbol of its own, as XLM-R and BERT have."""
     embedding_norm: bool = True
     """Normalize the sum of the embeddings, as XLM and BERT do."""
     embedding_scale: bool = False

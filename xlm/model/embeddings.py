@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from xlm.errors import ConfigError
 from xlm.model.config import ModelConfig
 from xlm.model.dropout import dropout
+from xlm.model.language_tables import Symbols
 from xlm.model.norms import build_norm
 from xlm.model.positions import Rotation, rotation, sinusoids
 
@@ -24,6 +25,12 @@ class Embeddings(nn.Module):
 
     words: nn.Embedding
     """The table of words, the other side's if it is given."""
+    symbols: nn.Parameter | None
+    """Rows of the symbols that several tables share, float ``[S, D]``; see ``language_tables``."""
+    shared: Symbols | None = None
+    """The place of the shared symbols in this table; None if none are shared."""
+    begin_id = -1
+    """The opening symbol, for ``plain_first``."""
 
     def __init__(
         self,
@@ -37,6 +44,7 @@ class Embeddings(nn.Module):
         super().__init__()
         self.config = config
         self.dropout, self.noise = config.dropout, config.embedding_noise
+        self.register_parameter("symbols", None)
         if words is None:
             # no gradient reaches the row of padding through the lookup (but it does when tied)
             self.words = nn.Embedding(vocab_size, config.dim, padding_idx=pad_id)
@@ -69,12 +77,14 @@ class Embeddings(nn.Module):
                 f"a row of {length} tokens does not fit model.max_positions {most}: shorten the "
                 "rows or raise it"
             )
-        x = self.words(tokens)
+        x = self._look_up(tokens)
         if self.config.embedding_scale:
             x = x * self.config.dim**0.5
+        plain = self._plain(tokens) if self.config.plain_first else None
         if self.positions is not None:
-            x = x + (
-                self.positions.weight[:length] if positions is None else self.positions(positions)
+            x = x + _kept(
+                self.positions.weight[:length] if positions is None else self.positions(positions),
+                plain,
             )
         elif self.config.positions == "sinusoidal":
             x = x + sinusoids(_running(tokens, positions), self.config.dim, x.dtype)
@@ -82,16 +92,32 @@ class Embeddings(nn.Module):
             x = x + self.languages(langs)
         if self.segments is not None:
             if segments is None or self.segments.num_embeddings == 1:
-                x = x + self.segments.weight[0]
+                x = x + _kept(self.segments.weight[0], plain)
             else:
-                x = x + self.segments(segments)
+                x = x + _kept(self.segments(segments), plain)
         if self.noise and self.training:
             # independent noise on each of the tables' rows is one noise on their sum
             num_tables = 1 + (self.positions is not None) + (self.segments is not None)
-            x = x + torch.randn_like(x) * (self.noise * num_tables**0.5)
+            noise = torch.randn_like(x) * (self.noise * num_tables**0.5)
+            x = x + (noise if plain is None else noise.where(~plain, noise / num_tables**0.5))
         if self.embedding_norm is not None:
             x = self.embedding_norm(x)
         return dropout(x, self.dropout, self.training)
+
+    def _look_up(self, tokens: Tensor) -> Tensor:
+        """Return the vectors of words, those of shared symbols from where they are."""
+        x: Tensor = self.words(tokens)
+        if self.symbols is None:
+            return x
+        assert self.shared is not None
+        place = self.shared.place[tokens]
+        return torch.where((place < 0)[..., None], x, self.symbols[place.clamp(min=0)])
+
+    def _plain(self, tokens: Tensor) -> Tensor:
+        """Return bool ``[B, T, 1]``, True at an opening symbol, which has no position."""
+        first = torch.zeros_like(tokens, dtype=torch.bool)
+        first[:, 0] = tokens[:, 0] == self.begin_id
+        return first[..., None]
 
     def rotation(
         self, tokens: Tensor, positions: Tensor | None, *, local: bool = False
@@ -108,6 +134,11 @@ class Embeddings(nn.Module):
             base = config.local_rotary_base
         width = config.dim // config.num_heads
         return rotation(_running(tokens, positions), width, base, self.words.weight.dtype)
+
+
+def _kept(added: Tensor, plain: Tensor | None) -> Tensor:
+    """Return what is added to each cell: nothing at plain ones."""
+    return added if plain is None else added.masked_fill(plain, 0.0)
 
 
 def _running(tokens: Tensor, positions: Tensor | None) -> Tensor:

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xlm.errors import ConfigError
+from xlm.model.language_tables import ROLES
 from xlm.model.vocabulary import (
     INSIDE_WORDPIECE,
-    ROLES,
     STARTS,
     UNDECODED,
     extend_vocabulary,

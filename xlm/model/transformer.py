@@ -8,113 +8,22 @@ serves masked and causal language models.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xlm.batch import Batch
 from xlm.errors import ConfigError
-from xlm.model.adapters import Adapters
+from xlm.model.adapters import AdapterConfig
 from xlm.model.config import ModelConfig
-from xlm.model.embeddings import Embeddings
 from xlm.model.first_values import draw_as_xlm, draw_normal
-from xlm.model.layers import Layer, OutputTransform
-from xlm.model.norms import build_norm
-from xlm.model.positions import Rotation
-from xlm.model.windows import Sight, sight
+from xlm.model.language_tables import Table
+from xlm.model.stack import Stack, shallow
+from xlm.rng import key
 
 Side = Literal["encoder", "decoder"]
-
-
-class Stack(Embeddings):
-    """One side: its embeddings, its layers, and its output onto the vocabulary."""
-
-    def __init__(
-        self,
-        config: ModelConfig,
-        *,
-        vocab_size: int,
-        num_languages: int,
-        pad_id: int,
-        cross: bool,
-        words: nn.Embedding | None = None,
-    ):
-        super().__init__(
-            config, vocab_size=vocab_size, num_languages=num_languages, pad_id=pad_id, words=words
-        )
-        num_layers = config.num_decoder_layers if cross else config.num_layers
-        self.layers = nn.ModuleList(
-            Layer(config, cross=cross, first=layer == 0) for layer in range(num_layers)
-        )
-        self.final_norm = build_norm(config) if config.norm == "pre" else None
-        self.output_transform = OutputTransform(config) if config.output_transform else None
-        self.output_bias = nn.Parameter(torch.empty(vocab_size))
-        self.output_weight = None
-        if not config.tied_output:
-            self.output_weight = nn.Parameter(torch.empty(vocab_size, config.dim))
-
-    def forward(
-        self,
-        tokens: Tensor,
-        lengths: Tensor,
-        positions: Tensor | None,
-        langs: Tensor | None,
-        causal: bool,
-        padded: bool,
-        source: Tensor | None = None,
-        source_lengths: Tensor | None = None,
-        segments: Tensor | None = None,
-        every_layer: list[Tensor] | None = None,
-        adapters: Adapters | None = None,
-    ) -> Tensor:
-        """Return the hidden states ``[B, T, D]``, zero at padding.
-
-        ``every_layer``, if a list is given, gets the embeddings and each layer's output, the last
-        one as it is returned.
-        """
-        blank = _padding(lengths, tokens.shape[1])[:, :, None] if padded else None
-        # on the right, padding is out of a causal row's sight
-        mask = visible(lengths, tokens.shape[1]) if padded and not causal else None
-        source_mask = None
-        if padded and source is not None and source_lengths is not None:
-            source_mask = visible(source_lengths, source.shape[1])
-        x = self.embed(tokens, positions, langs, segments)
-        if adapters is not None and adapters.invertible is not None:
-            x = adapters.invertible(x)
-        x = _blanked(x, blank)
-        everywhere = (mask, causal, self.rotation(tokens, positions))
-        nearby: tuple[Sight | None, bool, Rotation | None] = everywhere
-        if self.config.window is not None:
-            near = sight(self.config.window, lengths if padded else None, tokens, causal)
-            nearby = (near, False, self.rotation(tokens, positions, local=True))
-        if every_layer is not None:
-            every_layer.append(x)
-        for number, layer in enumerate(self.layers):
-            seen, one_way, rotation = nearby if self.config.is_local(number) else everywhere
-            own = None if adapters is None else adapters.of_layer(number)
-            x = _blanked(layer(x, seen, one_way, source, source_mask, rotation, own), blank)
-            if every_layer is not None:
-                every_layer.append(x)
-        if self.final_norm is not None:
-            x = _blanked(self.finish(x), blank)
-            if every_layer is not None:
-                every_layer[-1] = x
-        return x
-
-    def finish(self, x: Tensor) -> Tensor:
-        """Return the last layer's output as hidden states: normalized once more if pre-norm."""
-        return x if self.final_norm is None else self.final_norm(x)
-
-    def project(self, x: Tensor, adapters: Adapters | None = None) -> Tensor:
-        """Project ``[N, D] -> [N, V]``."""
-        if self.output_transform is not None:
-            x = self.output_transform(x)
-        if adapters is not None and adapters.invertible is not None:
-            x = adapters.invertible.inverse(x)
-        weight = self.words.weight if self.output_weight is None else self.output_weight
-        return F.linear(x, weight, self.output_bias)
 
 
 class Transformer(nn.Module):
@@ -126,6 +35,9 @@ class Transformer(nn.Module):
     encoder-decoder keeps its output too, so that one model also learns MLM; an objective that does
     not use a part leaves its parameters without a gradient.
     """
+
+    kept_readings: dict[str, Transformer] = {}
+    """Readings that are compiled, by table."""
 
     def __init__(self, config: ModelConfig, *, vocab_size: int, num_languages: int, pad_id: int):
         super().__init__()
@@ -150,6 +62,7 @@ class Transformer(nn.Module):
                 words=words,
             )
 
+        self.roles: tuple[int, ...] = ()
         self.encoder = stack(cross=False)
         shared = self.encoder.words if config.shared_words else None
         self.decoder = stack(cross=True, words=shared) if config.num_decoder_layers else None
@@ -157,10 +70,75 @@ class Transformer(nn.Module):
 
     def initialize(self) -> None:
         """Draw every first value from torch's default generator, as ``initialization`` says."""
-        draw = draw_normal if self.config.initialization == "normal" else draw_as_xlm
         for stack in (self.encoder, self.decoder):
             if stack is not None:
-                draw(stack, self.config.dim)
+                self._draw(stack, self.config.dim)
+
+    @property
+    def _draw(self) -> Callable[[nn.Module, int], None]:
+        return draw_normal if self.config.initialization == "normal" else draw_as_xlm
+
+    def add_table(
+        self,
+        name: str,
+        *,
+        vocab_size: int,
+        roles: Sequence[int],
+        own_positions: bool,
+        seed: int,
+        adapters: AdapterConfig | None = None,
+    ) -> Table:
+        """Add a further language's table, with first values that depend on seed and name alone.
+
+        ``roles`` are the ids of ``language_tables.ROLES`` in its vocabulary. Raises ConfigError
+        for a model with a decoder, and for a name that is taken.
+        """
+        if self.decoder is not None:
+            raise ConfigError(
+                f"the table {name}: a model with a decoder takes no further tables; give an "
+                "encoder alone"
+            )
+        if name in self.encoder.tables:
+            raise ConfigError(f"the model has a table {name} already: give another name")
+        with torch.random.fork_rng([]):
+            table = Table(
+                self.config,
+                vocab_size=vocab_size,
+                roles=roles,
+                with_language=self.encoder.languages is not None,
+                own_positions=own_positions,
+                adapters=adapters,
+            )
+            if not table.words.weight.is_meta:
+                torch.manual_seed(key(seed, "table", name))
+                self._draw(table, self.config.dim)
+                if table.adapters is not None:
+                    table.adapters.initialize()
+        self.encoder.tables._modules[name] = table  # add_module refuses to, which is Tongan
+        return table
+
+    def share_symbols(self, roles: Sequence[int]) -> None:
+        """Make the symbols one parameter of all tables; ``roles`` are their ids in its own."""
+        self.roles = tuple(roles)
+        self.encoder.share_symbols(roles)
+
+    def reading(self, table: str) -> Transformer:
+        """Return the model as it reads a table; "" is its own. No value is copied.
+
+        Raises ConfigError for a table that the model does not have.
+        """
+        if not table:
+            return self
+        if table not in self.encoder.tables:
+            known = ", ".join(self.encoder.tables) or "none"
+            raise ConfigError(f"the model has no table {table}: it has {known}")
+        if table in self.kept_readings:
+            return self.kept_readings[table].train(self.training)
+        same = shallow(self)
+        same._modules["encoder"] = self.encoder.reading(table, self.roles)
+        same.vocab_size = len(same.encoder.words.weight)
+        same.pad_id = int(same.encoder.words.padding_idx or 0)
+        return same
 
     def encode(
         self,
@@ -263,20 +241,3 @@ class Transformer(nn.Module):
                 "model.num_decoder_layers above 0"
             )
         return self.decoder
-
-
-def _padding(lengths: Tensor, size: int) -> Tensor:
-    """Return bool ``[B, T]``, True at the padding."""
-    return torch.arange(size, device=lengths.device) >= lengths[:, None]
-
-
-def visible(lengths: Tensor, size: int) -> Tensor:
-    """Return bool ``[B, 1, 1, T]``, True at the keys that may be attended.
-
-    The first always may: a softmax over no key at all is not a number, even in an empty row.
-    """
-    return ~_padding(lengths.clamp(min=1), size)[:, None, None, :]
-
-
-def _blanked(x: Tensor, blank: Tensor | None) -> Tensor:
-    return x if blank is None else x.masked_fill(blank, 0.0)

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from xlm.errors import ConfigError
+from xlm.model.language_tables import ROLES
 from xlm.text.tokenizers.tokenizer import Tokenizer
 
 MOST_SHOWN = 3
-ROLES = ("end_id", "begin_id", "pad_id", "unk_id", "mask_id")
 
 STARTS = ("\u2581", "\u0120")
 """First characters of a piece that begins a word: of SentencePiece, of byte-level BPE."""

@@ -117,13 +117,14 @@ class LanguageModel(Objective):
         )
 
     def _pair_stream(self, name: str, corpora: Corpora, pair: str, seed: int, split: str) -> Stream:
+        tokenizer = corpora.tokenizer_of(corpora.languages.pair(pair).first)
         return PairStream(
             corpora,
             pair,
             objective=name,
             split=split,
             tokens_per_batch=self.tokens,
-            num_specials=corpora.tokenizer.num_specials(self.layout, pair=True),
+            num_specials=tokenizer.num_specials(self.layout, pair=True),
             num_lengths=self.num_lengths,
             max_length=self.length,
             seed=seed,

@@ -95,7 +95,8 @@ class OriginalLanguageModel(LanguageModel):
             tokens = self.tokens or self.rows * self.length
             same = replace(self, layout=layout, tokens=tokens)
             return LanguageModel._pair_stream(same, name, corpora, pair, seed, split)
-        cut = evaluation_cut(split, corpora.languages.pair(pair).first, len(corpora.languages))
+        first = corpora.languages.pair(pair).first
+        cut = evaluation_cut(split, first, len(corpora.languages))
         return OriginalPairStream(
             corpora,
             pair,
@@ -103,7 +104,7 @@ class OriginalLanguageModel(LanguageModel):
             split=split,
             rows=self.rows,
             tokens=self.tokens if train else None,
-            num_specials=corpora.tokenizer.num_specials(layout, pair=True),
+            num_specials=corpora.tokenizer_of(first).num_specials(layout, pair=True),
             max_length=self.length,
             longest_side=self.longest_side if train else None,
             most_pairs=None if train else cut.most_pairs,

@@ -74,6 +74,12 @@ class Vocabulary:
     language_tokens: bool | list[str] = False
     """A special token for each language that is prepared (true), or for these, behind all other
     entries: layouts of translation place them. Also over the tokenizer of folder."""
+    begins: bool = False
+    """unigram, bpe: sentences begin with <s>, as in XLM-R and BERT, not with </s>, as in XLM."""
+    num_separators: int = 1
+    """unigram, bpe: end symbols between the sentences of a merged pair (XLM-R: 2)."""
+    begins_again: bool = False
+    """unigram, bpe: the second sentence of a merged pair opens with the begin symbol as well."""
     folder: str | None = None
     """Take the tokenizer of prepared text, a model directory, a run's folder, or anything else that
     xlm.load takes, instead of learning one."""
@@ -96,11 +102,27 @@ class Vocabulary:
                 f"character_coverage must be from {LEAST_COVERAGE} to 1: found "
                 f"{self.character_coverage}"
             )
+        if self.num_separators < 1:
+            raise ConfigError(f"num_separators must be at least 1: found {self.num_separators}")
+        if self.kind == "fastbpe" and self.layout != Vocabulary().layout:
+            raise ConfigError(
+                "begins, num_separators and begins_again go with unigram and bpe, fastbpe has "
+                "XLM's symbols: leave them out"
+            )
         if self.kind == "fastbpe" and self.character_coverage != 1:
             raise ConfigError(
                 f"character_coverage is {self.character_coverage}, but fastbpe learns from every "
                 "character: leave it out"
             )
+
+    @property
+    def layout(self) -> dict[str, int]:
+        """The layout of rows that a SentencePiece vocabulary is learned with."""
+        return {
+            "begins": int(self.begins),
+            "num_separators": self.num_separators,
+            "begins_again": int(self.begins_again),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -108,8 +108,9 @@ def _learn(reader: Reader) -> Tokenizer:
     if wanted.kind == "fastbpe":
         return learn_fastbpe_tokenizer(lines, wanted.size)
     return learn_sentencepiece(
-        lines, wanted.size, kind=wanted.kind, character_coverage=wanted.character_coverage
-    )
+        lines, wanted.size, kind=wanted.kind, character_coverage=wanted.character_coverage,
+        layout=wanted.layout,
+    )  # fmt: skip
 
 
 def _bytes(path: str) -> bytes:

@@ -14,8 +14,10 @@ from xlm.data.corpora import Corpora
 from xlm.data.mixture import Mixture
 from xlm.data.streams import Stream
 from xlm.errors import ConfigError
+from xlm.model.language_tables import check_layouts, roles_of, symbol_rows
 from xlm.model.transformer import Transformer
 from xlm.run.config import Run
+from xlm.run.language_tables import freeze_parts, shares_symbols
 from xlm.training.averaging import AveragedWeights
 from xlm.training.distributed.processes import Parallel
 from xlm.training.distributed.wrap import wrap
@@ -33,11 +35,43 @@ def build_learner(run: Run, corpora: Corpora) -> Learner:
     model = Transformer(
         run.shape,
         vocab_size=corpora.tokenizer.vocab_size,
-        num_languages=len(corpora.languages),
+        num_languages=max(len(corpora.own_languages), 1),
         pad_id=corpora.tokenizer.pad_id,
     )
+    add_tables(model, run, corpora)
     learner = Learner(model, run.objectives, run.shape)
     return learner.to(getattr(torch, run.dtype))
+
+
+def add_tables(model: Transformer, run: Run, corpora: Corpora) -> None:
+    """Add the run's further tables, with first values of their own, and part off the symbols.
+
+    Raises ConfigError for a vocabulary that does not go with the first.
+    """
+    roles = model.roles = roles_of(corpora.tokenizer)
+    model.encoder.begin_id = corpora.tokenizer.begin_id
+    tokenizers = {"": corpora.tokenizer}
+    for name, settings in run.tables.items():
+        tokenizers[name] = tokenizer = corpora.tokenizer_of(name)
+        symbol_rows(roles_of(tokenizer), roles)
+        check_layouts(name, tokenizer, corpora.tokenizer)
+        model.add_table(
+            name,
+            vocab_size=tokenizer.vocab_size,
+            roles=roles_of(tokenizer),
+            own_positions=settings.positions != "shared",
+            seed=run.seed,
+            adapters=settings.adapters,
+        )
+    if run.shape.plain_first:
+        for tokenizer in tokenizers.values():
+            if tokenizer.begin_id == tokenizer.end_id:
+                raise ConfigError(
+                    "model.plain_first is true, and the vocabulary has one symbol for begin and "
+                    "end, which text is full of: learn it with vocabulary.begins true"
+                )
+    if shares_symbols(run.tables, run.frozen):
+        model.share_symbols(roles)
 
 
 def freeze(learner: Learner, num_layers: int | None) -> None:
@@ -67,7 +101,9 @@ def compile_stacks(model: Transformer) -> None:
     settings = torch._dynamo.config
     name = "recompile_limit" if hasattr(settings, "recompile_limit") else "cache_size_limit"
     setattr(settings, name, max(getattr(settings, name), 128))
-    for stack in (model.encoder, model.decoder):
+    model.kept_readings = {name: model.reading(name) for name in model.encoder.tables}
+    readings = [reading.encoder for reading in model.kept_readings.values()]
+    for stack in (model.encoder, model.decoder, *readings):
         if stack is not None:
             stack.compile(dynamic=False)
 
@@ -111,6 +147,7 @@ def build_trainer(run: Run, corpora: Corpora, mixture: Mixture, parallel: Parall
     """
     learner = build_learner(run, corpora).to(parallel.device)
     freeze(learner, run.frozen_layers)
+    freeze_parts(learner, run.frozen)
     differ = parameter_sets_differ(learner, mixture)
     wrapped = wrap(learner, parallel, find_unused_parameters=differ)
     optimizer = build_optimizer(
@@ -121,7 +158,8 @@ def build_trainer(run: Run, corpora: Corpora, mixture: Mixture, parallel: Parall
     named = list(learner.named_parameters())
 
     def arithmetic(objective: str, batch: Batch) -> float:
-        return flops(run.shape, corpora.tokenizer.vocab_size, run.objectives[objective], batch)
+        vocab_size = corpora.of_table(batch.table).tokenizer.vocab_size
+        return flops(run.shape, vocab_size, run.objectives[objective], batch)
 
     return Trainer(
         learner=learner,

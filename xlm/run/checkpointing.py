@@ -14,6 +14,8 @@ from xlm.config.cli import to_yaml
 from xlm.data.corpora import Corpora
 from xlm.errors import CheckpointError, DataError
 from xlm.interchange.load import MODEL, checkpoint_shape, read_checkpoint
+from xlm.model.language_modules import BODIES, KNOWN
+from xlm.model.model_directory import TABLES
 from xlm.model.tensor_files import not_finite
 from xlm.run.config import Run, differences
 from xlm.run.folder import RunFolder
@@ -41,6 +43,8 @@ class Checkpoints:
         self.held_out = held_out
         self.before: Figures = {}
         """The figures of the initial weights, if the run compares them with its last ones."""
+        self.descent: dict[str, Any] = {}
+        """The record of the bodies that the weights descend from."""
         self.unsaved = ""
         """Why the last state could not be saved; empty if it was."""
 
@@ -77,8 +81,10 @@ class Checkpoints:
         state = {
             "train_state": train_state.to_json(),
             "optimizer": numbers,
-            "languages": dict(self.corpora.languages),
+            "languages": self.corpora.own_languages,
             "tokenizer": self.corpora.tokenizer.digest,
+            **({"tables": self.corpora.table_digests} if self.corpora.tables else {}),
+            **self.descent,
             "environment": self._environment(),
             **translator_facts(self.run, self.corpora.languages),
             **({"before": self.before} if self.before else {}),
@@ -89,7 +95,13 @@ class Checkpoints:
             {name: own for name, own in tensors.items() if own},
             state,
             texts={"config.yaml": to_yaml(self.run)},
-            directories={"tokenizer": self.corpora.tokenizer.save},
+            directories={
+                "tokenizer": self.corpora.tokenizer.save,
+                **{
+                    f"{TABLES}/{name}": own.tokenizer.save
+                    for name, own in self.corpora.tables.items()
+                },
+            },
         )
         with suppress(CheckpointError):  # a note for people: the states say which one is the best
             retention.note_best(folder)
@@ -111,9 +123,17 @@ class Checkpoints:
                 f"{self.corpora.tokenizer.digest[:12]}: give the data it was trained on, or "
                 "another folder"
             )
+        if (there := saved.get("tables", {})) != (here := self.corpora.table_digests):
+            name = next(n for n in {**there, **here} if there.get(n) != here.get(n))
+            raise CheckpointError(
+                f"{loaded.path} has the table {name} with tokenizer "
+                f"{there.get(name, 'none')[:12]}, the data has {here.get(name, 'none')[:12]}: give "
+                "the data it was trained on, or another folder"
+            )
         self._check_shape(loaded)
         warn(trainer.parallel, self._changes(loaded))
         self.before = saved.get("before", {})
+        self.descent = {key: saved[key] for key in (BODIES, KNOWN) if key in saved}
         load_weights(trainer.learner, loaded, "model")
         restore_optimizer(
             trainer.optimizer,
@@ -192,6 +212,7 @@ class Checkpoints:
         training = self.trainer.mixture.streams.values()
         num_tokens = sum(stream.text_size.tokens for own in training for stream in own)
         counts = self.corpora.counts().tobytes()
+        counts += b"".join(self.corpora.counts(name).tobytes() for name in self.corpora.tables)
         held_out = self.held_out.streams["valid"].values()
         return {
             "torch": torch.__version__,

@@ -26,6 +26,7 @@ from xlm.objectives import (
     MaskedLM,
     Translation,
 )
+from xlm.run.language_tables import LanguageTable, check_tables
 from xlm.run.stopping import Stopping
 from xlm.run.watched import WatchedPairs
 from xlm.storage import make_folder, write_whole
@@ -64,12 +65,15 @@ class Changes:
 class Run:
     """Train a model on prepared corpora by the objectives that are listed."""
 
-    data: str
-    """The folder that `xlm prepare` wrote."""
+    data: str | None
+    """The folder that `xlm prepare` wrote; null: the text is that of tables alone, and the first
+    vocabulary that of initialize.encoder."""
     folder: str
     """Folder of config, metrics, checkpoints and curves; an interrupted run resumes from it."""
     objectives: dict[str, Objective]
     """Objectives: a name (of its head, metrics and streams) and a class with its fields."""
+    tables: dict[str, LanguageTable] = field(default_factory=dict)
+    """Languages with a vocabulary of their own, by name; a model with a decoder takes none."""
     model: ModelConfig | None = None
     """The shape of the model (--model.help lists its fields); null: that of initialize.encoder."""
     changes: Changes = field(default_factory=Changes)
@@ -125,6 +129,10 @@ class Run:
     frozen_layers: int | None = None
     """Layers of the encoder, from the bottom, that stay as they are, embeddings included (0: those
     alone; null: all is trained)."""
+    frozen: list[str] = field(default_factory=list)
+    """Parts that stay as they are: body (layers, norms, segments, output transform), words (of the
+    first vocabulary, with its output and the table of languages), positions, symbols (begin, end,
+    padding, unknown, mask), or the name of a table."""
     tensorboard: bool = True
     """Write TensorBoard files beside metrics.jsonl."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -139,6 +147,7 @@ class Run:
     def __post_init__(self) -> None:
         check_types(self)
         self._check_start()
+        check_tables(self.tables, self.frozen)
         if not self.objectives:
             raise ConfigError("objectives is empty: name at least one, such as mlm: MaskedLM")
         for name in ("steps", "group_size", "report_every", "keep_last", "hang_seconds"):
@@ -163,6 +172,11 @@ class Run:
 
     def _check_start(self) -> None:
         start = self.initialize
+        if self.data is None and (start is None or start.encoder is None):
+            raise ConfigError(
+                "data is null, and there is no initialize.encoder whose vocabulary would be the "
+                "first: give one of the two"
+            )
         if start is not None and start.encoder is None and start.decoder is None:
             raise ConfigError(
                 "initialize names no source: give initialize.encoder, or initialize.decoder too"

@@ -141,11 +141,16 @@ class RunFolder:
 
         Raises DataError, on every rank, for a file that was changed.
         """
-        data, failure = corpora.folder, ""
+        for name, own in corpora.tables.items():
+            self._verify(own.folder, VERIFIED.replace(".json", f"-{name}.json"))
+        self._verify(corpora.folder, VERIFIED)
+
+    def _verify(self, data: Path | None, file: str) -> None:
+        failure = ""
         if data is None:
             return  # made in memory
         if self.parallel.is_main:
-            noted = self.path / VERIFIED
+            noted = self.path / file
             try:
                 before = read_json(noted) if noted.exists() else {}
                 known = before.get("files") if before.get("folder") == str(data) else None

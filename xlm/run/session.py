@@ -6,9 +6,11 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from xlm.config.cli import to_yaml
 from xlm.data.corpora import Corpora
+from xlm.model.language_modules import BODIES, KNOWN
 from xlm.run.build import build_mixture, build_trainer, training_streams
 from xlm.run.checkpointing import Checkpoints
 from xlm.run.config import Run
@@ -17,6 +19,7 @@ from xlm.run.held_out import Figures, HeldOut
 from xlm.run.layout import example_rows
 from xlm.run.reporter import Reporter, warn
 from xlm.run.start import Start, find_start
+from xlm.run.start_tables import start_tables
 from xlm.run.stopping import Watch, stopping_score
 from xlm.run.translation_checks import check_budget, check_pretrained, check_targets
 from xlm.training.initialization import initialize
@@ -135,6 +138,8 @@ def resume_or_initialize(
             log.info("resuming at step %d from %s", trainer.state.step, start.resumed.path)
         return None
     if start.run.initialize is None:
+        if start.run.tables:
+            start_tables(trainer.learner, start.run, start.corpora, None, InitializationReport())
         return None
     initialized = initialize(
         trainer.learner,
@@ -142,13 +147,29 @@ def resume_or_initialize(
         encoder=start.encoder,
         decoder=start.decoder,
         tokenizer=start.corpora.tokenizer,
-        languages=start.corpora.languages,
+        languages=start.corpora.own_languages,
     )
+    start_tables(trainer.learner, start.run, start.corpora, start.encoder, initialized)
+    checkpoints.descent = descent_of(start)
     if start.kept:
         initialized.notes.append(f"languages kept that the data has not: {', '.join(start.kept)}")
     if trainer.averaged is not None:
         trainer.averaged.reset()
     return initialized
+
+
+def descent_of(start: Start) -> dict[str, Any]:
+    """Return the record of the bodies that the weights descend from, for the model that is left."""
+    source, settings = start.encoder, start.run.initialize
+    if (
+        source is None
+        or settings is None
+        or settings.only != "all"
+        or start.run.shape.num_decoder_layers
+    ):
+        return {}
+    known = {KNOWN: source.extra[KNOWN]} if KNOWN in source.extra else {}
+    return {BODIES: source.bodies, **known}
 
 
 def from_language_model(start: Start) -> bool:

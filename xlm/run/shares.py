@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from xlm.data.corpora import Corpora
 from xlm.data.mixture import Mixture
 from xlm.errors import CheckpointError
 from xlm.run.build import build_mixture, training_streams
 from xlm.run.config import Run
+from xlm.run.text import open_corpora
 from xlm.tables import aligned
 from xlm.training import checkpoint
 from xlm.training.restore import CHECKPOINTS
@@ -92,6 +92,6 @@ def describe_shares(folder: Path, run: Run) -> list[str]:
     if found is None:
         raise CheckpointError(f"{folder} has no checkpoint yet: describe its recipe")
     state = TrainState.from_json(found.state["train_state"])
-    corpora = Corpora.open(run.data, languages=found.state["languages"])
+    corpora = open_corpora(run, found)
     rows = realized_shares(build_mixture(run, training_streams(run, corpora)), state)
     return [f"{folder}: step {state.step:,} of {run.steps:,}", *share_lines(rows)]

@@ -72,7 +72,7 @@ def find_start(run: Run, corpora: Corpora) -> Start:
     languages = model_languages(
         settings,
         [source for source in (encoder, decoder) if source is not None],
-        corpora.languages,
+        corpora.own_languages,
         table=bool(run.shape.language_embeddings),
     )
     return Start(
@@ -101,7 +101,7 @@ def _resumed(
 ) -> Start:
     languages = loaded.state["languages"]
     otherwise = "give the data it was trained on, or another folder"
-    match_languages(languages, corpora.languages, where=str(loaded.path), otherwise=otherwise)
+    match_languages(languages, corpora.own_languages, where=str(loaded.path), otherwise=otherwise)
     run = with_layout(run, loaded.state.get(LAYOUT), str(loaded.path))
     if run.model is None:
         run = dataclasses.replace(run, model=checkpoint_shape(loaded))

@@ -198,7 +198,8 @@ class Task(Objective):
         num = len(examples)
         numbers = self._chosen(num, language, seed) if split == "train" else range(num)
         groups = self.grouped(examples)
-        tokenizer = corpora.tokenizer.in_language(language)
+        spoken = self.stand_in.get(language, language)
+        tokenizer = corpora.tokenizer_of(spoken).in_language(language)
         rows = [
             replace(row, group=groups[number])
             for number in numbers

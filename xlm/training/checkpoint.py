@@ -158,7 +158,7 @@ def _write_files(
 ) -> None:
     for name, source in directories.items():
         if callable(source):
-            (beside / name).mkdir()
+            (beside / name).mkdir(parents=True)
             source(beside / name)
         else:
             shutil.copytree(source, beside / name)

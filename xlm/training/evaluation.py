@@ -65,7 +65,7 @@ def _pass(
     own: dict[int, Any] = {}
     while share := list(islice(batches, parallel.world)):
         parallel.mark()
-        batch = share[min(parallel.rank, len(share) - 1)]
+        batch = share[min(parallel.rank, len(share) - 1)].of_table(stream.table)
         loss = learner(name, batch.to(parallel.device))
         if parallel.rank >= len(share):
             continue  # not times 0, which makes NaN of an infinite loss

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from xlm.errors import ConfigError
 from xlm.languages import match_languages
+from xlm.model.language_tables import OUTPUT_SYMBOLS, SYMBOLS
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Side, Transformer
 from xlm.model.vocabulary import VocabularyMap, describe_difference, extend_vocabulary
@@ -28,7 +29,7 @@ OF_VOCABULARY = ("words.weight", "output_weight", "output_bias")
 COMPUTED_WITH = (
     "positions", "rotary_base", "norm", "norm_kind", "first_norm", "embedding_scale", "window",
     "global_every", "local_rotary_base", "num_heads", "activation",
-    "layer_norm_eps",
+    "layer_norm_eps", "plain_first",
 )  # fmt: skip
 """Fields of a shape that no tensor shows and that yet decide the result."""
 _OF_TRANSFORM = re.compile(r"^heads\..*\.(?:after|hidden)\.((?:dense|norm)\.(?:weight|bias))$")
@@ -116,7 +117,8 @@ def initialize(
         stack = getattr(learner.model, side)
         if source is None:
             reason = f"initialize.{side} is not given"
-            report.left.update({f"model.{side}.{name}": reason for name in stack.state_dict()})
+            names = _without_tables(stack.state_dict())
+            report.left.update({f"model.{side}.{name}": reason for name in names})
             continue
         filling = _Filling(settings, source, learner.model, side, tokenizer, languages)
         filling.fill()
@@ -124,7 +126,9 @@ def initialize(
         taken.setdefault(id(source), set()).update(filling.taken)
     _take_heads(learner, settings, encoder, report, values)
     _list_unused([encoder, decoder], taken, settings, report)
-    learner.load_state_dict(values, strict=False)
+    encoder_stack = learner.model.encoder
+    with encoder_stack.symbols_in_rows(learner.model.roles):
+        learner.load_state_dict(values, strict=False)
     return report
 
 
@@ -151,7 +155,13 @@ def _sides(
 def _tensors(model: Transformer, side: Side) -> dict[str, Tensor]:
     """Return the tensors of a side by name, a table of words that is the other side's too."""
     stack = getattr(model, side)
-    return {"words.weight": stack.words.weight.detach(), **stack.state_dict()}
+    return {"words.weight": stack.words.weight.detach(), **_without_tables(stack.state_dict())}
+
+
+def _without_tables(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a side without further tables, and symbols, which lie in the words."""
+    apart = ("tables.", SYMBOLS, OUTPUT_SYMBOLS)
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(apart)}
 
 
 class _Filling:
@@ -171,7 +181,7 @@ class _Filling:
         there = source.transformer
         self.there: Side = "decoder" if side == "decoder" and there.decoder else "encoder"
         self.theirs = _tensors(there, self.there)
-        self.own: dict[str, Tensor] = getattr(model, side).state_dict()
+        self.own: dict[str, Tensor] = _without_tables(getattr(model, side).state_dict())
         self.values: dict[str, Tensor] = {}
         self.copied: dict[str, str] = {}
         self.left: dict[str, str] = {}
@@ -354,6 +364,8 @@ def _list_unused(
     copied = set(report.copied.values())
     for source in {id(one): one for one in sources if one is not None}.values():
         for name in source.transformer.state_dict():
+            if name.startswith("encoder.tables."):
+                continue  # see ``start_tables``
             if name not in taken.get(id(source), ()):
                 report.unused[f"{source.source}: {name}"] = _why_unused(name, settings)
         for name in source.heads:

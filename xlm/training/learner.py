@@ -37,7 +37,7 @@ class Learner(nn.Module):
     def forward(self, name: str, batch: Batch) -> Loss:
         """Return the summed loss of objective ``name`` over ``batch``."""
         head = self.heads[name] if name in self.heads else None
-        return self.objectives[name].loss(self.model, head, batch)
+        return self.objectives[name].loss(self.model.reading(batch.table), head, batch)
 
 
 def parameter_sets_differ(learner: Learner, mixture: Mixture) -> bool:
@@ -55,6 +55,7 @@ def parameter_sets_differ(learner: Learner, mixture: Mixture) -> bool:
                 random = Random(0, "probe", stream.id)
                 objective = learner.objectives[name].at_step(0)
                 batch = objective.collate(stream.examples(0), random, train=True)
+                batch = batch.of_table(stream.table)
                 learner(name, batch.to(device)).total.backward()
                 used.append({n for n, p in learner.named_parameters() if p.grad is not None})
                 learner.zero_grad(set_to_none=True)

@@ -111,7 +111,7 @@ class Prefetcher:
             for (place, (stream, k)), counts in self._parallel.share(indexed):
                 batch = objective.collate(
                     stream.examples(k), Random(self._seed, stream.id, k), train=True
-                )
+                ).of_table(stream.table)
                 if self._parallel.device.type == "cuda":
                     batch = batch.pin_memory()
                 index = offset + place

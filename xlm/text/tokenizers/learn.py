@@ -140,12 +140,14 @@ def learn_sentencepiece(
     kind: str = "unigram",
     byte_fallback: bool = True,
     character_coverage: float = 1.0,
+    layout: Mapping[str, int] | None = None,
 ) -> SentencePieceTokenizer:
     """Learn a SentencePiece model (``unigram`` or ``bpe``) of ``vocab_size`` pieces.
 
     Ids as in XLM: ``<s>`` 0, ``</s>`` 1, ``<pad>`` 2, ``<unk>`` 3, ``<mask>`` 4; then 256 bytes
     (with ``byte_fallback``) and the pieces. ``character_coverage`` is the share of the text's
-    characters that get a piece of their own, 0.98 or more. Lines should be normalized; the same
+    characters that get a piece of their own, 0.98 or more, ``layout`` the settings of
+    ``SentencePieceTokenizer``. Lines should be normalized; the same
     lines give the same model, byte for byte.
     Raises ConfigError for a size that the text cannot give, with the largest or smallest possible.
     """
@@ -178,7 +180,7 @@ def learn_sentencepiece(
         )
     except RuntimeError as error:
         raise _explain(vocab_size, error) from None
-    return SentencePieceTokenizer(written.getvalue())
+    return SentencePieceTokenizer(written.getvalue(), **(layout or {}))  # type: ignore[arg-type]
 
 
 def _explain(vocab_size: int, error: RuntimeError) -> ConfigError:

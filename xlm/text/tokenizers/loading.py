@@ -73,7 +73,8 @@ def _build(
 ) -> Tokenizer:
     try:
         if kind == "sentencepiece":
-            return sentencepiece.SentencePieceTokenizer(files[sentencepiece.MODEL_FILE])
+            content = files[sentencepiece.MODEL_FILE]
+            return sentencepiece.SentencePieceTokenizer(content, **settings)
         if kind == "fastbpe":
             codes, vocabulary = files[fastbpe.CODES_FILE], files[fastbpe.VOCABULARY_FILE]
             return fastbpe.FastBpeTokenizer(codes, vocabulary, **settings)

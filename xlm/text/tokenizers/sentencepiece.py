@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,26 @@ class SentencePieceTokenizer(Tokenizer):
     """A serialized SentencePiece model with ``</s>``, ``<pad>``, ``<unk>`` and ``<mask>``.
 
     ``<mask>`` must be a control symbol, as ``learn_sentencepiece`` makes it: a symbol that no text
-    is ever segmented into, even if it spells it. Raises DataError for bytes that are not such a
-    model.
+    is ever segmented into, even if it spells it. Sentences begin with ``</s>`` as in XLM, or with
+    ``<s>`` (``begins``) as in XLM-R and BERT; ``num_separators`` and ``begins_again`` as in
+    ``Tokenizer``. Raises DataError for bytes that are not such a model.
     """
 
-    def __init__(self, model: bytes):
+    def __init__(
+        self,
+        model: bytes,
+        *,
+        begins: bool = False,
+        num_separators: int = 1,
+        begins_again: bool = False,
+    ):
         self.model = model
+        self._layout = {
+            "begins": int(begins),
+            "num_separators": num_separators,
+            "begins_again": int(begins_again),
+        }
+        self.num_separators, self.begins_again = num_separators, bool(begins_again)
         self._processor: Any = SentencePieceProcessor()
         try:
             if not model:  # which SentencePiece takes for a model of nothing
@@ -41,12 +57,14 @@ class SentencePieceTokenizer(Tokenizer):
         self.pad_id = self._control("<pad>")
         self.mask_id = self._control("<mask>")
         self.unk_id = int(self._processor.unk_id())
+        self._begin_id = self._control("<s>") if begins else self.end_id
         self.special_ids = frozenset(
             at
             for at in range(self.vocab_size)
             if self._processor.is_control(at) or self._processor.is_unknown(at)
         )
-        self._digest = hashlib.sha256(b"sentencepiece\n" + model).hexdigest()
+        layout = f" {json.dumps(self.settings, sort_keys=True)}" if self.settings else ""
+        self._digest = hashlib.sha256(f"sentencepiece{layout}\n".encode() + model).hexdigest()
 
     def _control(self, piece: str) -> int:
         at = int(self._processor.piece_to_id(piece))
@@ -59,8 +77,19 @@ class SentencePieceTokenizer(Tokenizer):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the model's bytes."""
+        """SHA-256 of the model's bytes, and of the layout unless it is XLM's."""
         return self._digest
+
+    @property
+    def begin_id(self) -> int:
+        """Opens every sentence."""
+        return self._begin_id
+
+    @property
+    def settings(self) -> dict[str, int]:
+        """The layout of rows; nothing if it is XLM's."""
+        plain = {"begins": 0, "num_separators": 1, "begins_again": 0}
+        return {} if self._layout == plain else self._layout
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of one normalized line, without special tokens."""
@@ -87,10 +116,10 @@ class SentencePieceTokenizer(Tokenizer):
 
     def save(self, folder: Path) -> None:
         """Write ``sentencepiece.model`` and ``tokenizer.json``."""
-        write_tokenizer(folder, self, "sentencepiece", {}, {MODEL_FILE: self.model})
+        write_tokenizer(folder, self, "sentencepiece", self.settings, {MODEL_FILE: self.model})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.model,)
+        return partial(type(self), **self.settings), (self.model,)  # type: ignore[arg-type]
 
 
 def encode_spans(processor: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]:

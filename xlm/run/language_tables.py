@@ -1,0 +1,79 @@
+"""Languages with a vocabulary of their own in a run: settings, and what stays frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from xlm.config.hints import check_types
+from xlm.errors import ConfigError
+from xlm.languages import is_language_name
+from xlm.model.adapters import AdapterConfig
+from xlm.training.learner import Learner
+
+BODY, WORDS, POSITIONS, SYMBOLS = "body", "words", "positions", "symbols"
+PARTS = (BODY, WORDS, POSITIONS, SYMBOLS)
+"""Parts of a model that ``frozen`` may name, beside its tables."""
+_OF_WORDS = ("words.", "output_bias", "output_weight", "languages.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageTable:
+    """One language's vocabulary, in a body that other languages share."""
+
+    data: str | None = None
+    """The folder that `xlm prepare` wrote, with text of this language; null: no text, the table is
+    one that initialize.encoder has."""
+    positions: Literal["shared", "copy", "random"] = "shared"
+    """shared: the model's. copy, random: positions of its own, which start as the model's or
+    anew (MonoTrans, section 2.2); the model's must be learned ones."""
+
+    adapters: AdapterConfig | None = None
+    """Adapters inside the layers, in this language's path alone; null: none."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+
+
+def check_tables(tables: Mapping[str, LanguageTable], frozen: Sequence[str]) -> None:
+    """Raise ConfigError for a name that no table may have, and for a part that is not there."""
+    for name in tables:
+        if not is_language_name(name) or name in PARTS:
+            raise ConfigError(
+                f"tables.{name}: a table is named after its language, such as ne, and not one of "
+                f"{', '.join(PARTS)}"
+            )
+    if strange := [name for name in frozen if name not in (*PARTS, *tables)]:
+        raise ConfigError(
+            f"frozen names {', '.join(strange)}: expected some of {', '.join([*PARTS, *tables])}"
+        )
+
+
+def shares_symbols(tables: Mapping[str, LanguageTable], frozen: Sequence[str]) -> bool:
+    """Return whether the symbols are a parameter of their own."""
+    return bool(tables) or ((WORDS in frozen) != (SYMBOLS in frozen))
+
+
+def freeze_parts(learner: Learner, frozen: Sequence[str]) -> None:
+    """Freeze the named parts of the model; raise ConfigError for one that it does not have."""
+    for name, parameter in learner.model.named_parameters():
+        if part_of(name) in frozen:
+            parameter.requires_grad_(False)
+    if POSITIONS in frozen and learner.model.encoder.positions is None:
+        raise ConfigError(
+            f"frozen names positions, and model.positions is {learner.model.config.positions}: "
+            "there is no table of them; leave it out"
+        )
+
+
+def part_of(name: str) -> str:
+    """Return the part, or the table, that a parameter of the transformer belongs to."""
+    side, _, name = name.partition(".")
+    if name.startswith("tables."):
+        return name.split(".")[1]
+    if name in ("symbols", "output_symbols"):
+        return SYMBOLS
+    if name.startswith("positions."):
+        return POSITIONS
+    return WORDS if name.startswith(_OF_WORDS) else BODY
