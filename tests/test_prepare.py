@@ -18,6 +18,7 @@ from backports import zstd
 from xlm import prepare as module
 from xlm.config.cli import read, to_yaml
 from xlm.data.corpora import Corpora
+from xlm.data.verification import verify_corpora
 from xlm.errors import ConfigError, DataError
 from xlm.prepare import Aligned, Prepare, Rules, Texts, Vocabulary, prepare
 
@@ -473,3 +474,47 @@ def test_a_pair_that_a_rule_empties_is_counted() -> None:
 def test_rules_of_a_language_that_is_not_prepared() -> None:
     with pytest.raises(ConfigError, match="normalization names fr: expected some of en, or"):
         Prepare(folder="x", text=Texts(train={"en": "a"}), normalization={"fr": Rules()})
+
+
+# Documents.
+
+
+def test_empty_lines_are_borders_of_documents() -> None:
+    write("one.txt", ["", EN[0], EN[1], "", "  ", EN[2]])
+    write("two.txt", [EN[3], EN[0], "", EN[1]])
+    corpora = made(text=Texts(train={"en": ["one.txt", "two.txt"]}))
+    text = corpora.text("train", "en")
+    assert len(text) == 6 and text.documents is not None
+    assert text.documents.tolist() == [0, 2, 3, 5]
+    header = json.loads(Path("data/train/en/header.json").read_text())
+    assert header["documents"] == 4 and "documents.bin" in header["files"]
+    assert verify_corpora("data").num_files > 0
+
+
+def test_text_without_empty_lines_has_no_documents() -> None:
+    write("padded.txt", ["", *EN, ""])
+    corpora = made(text=Texts(train={"en": "en.txt", "ne": "ne.txt", "fr": "padded.txt"}))
+    for language in ("en", "ne", "fr"):
+        assert corpora.text("train", language).documents is None
+        assert not Path(f"data/train/{language}/documents.bin").exists()
+        assert "documents" not in json.loads(Path(f"data/train/{language}/header.json").read_text())
+
+
+def test_a_limit_ends_the_documents_too() -> None:
+    write("one.txt", [EN[0], EN[1], "", EN[2], "", EN[3]])
+    text = made(text=Texts(train={"en": "one.txt"}), max_sentences={"en": 3}).text("train", "en")
+    assert text.documents is not None and text.documents.tolist() == [0, 2]
+
+
+def test_damaged_borders_of_documents_are_found() -> None:
+    write("one.txt", [EN[0], EN[1], "", EN[2]])
+    made(text=Texts(train={"en": "one.txt"}))
+    path = Path("data/train/en/documents.bin")
+    path.write_bytes(np.array([0, 9], dtype=np.int64).tobytes())
+    with pytest.raises(DataError, match="documents.bin: the documents do not follow each other"):
+        Corpora.open("data").text("train", "en")
+    with pytest.raises(DataError, match="documents.bin"):
+        verify_corpora("data")
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match="documents.bin"):
+        Corpora.open("data").text("train", "en")

@@ -7,6 +7,7 @@ Packing is up to the model (from ``lengths``), and causality is an argument of t
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,10 @@ class Batch:
     source: Batch | None = None
     """The encoder's side of an encoder-decoder batch; of such a side, rows without padding that the
     encoder reads apart, one for all rows or one for each (``Transformer.remember``)."""
+    labels: Tensor | None = None
+    """int64 ``[B]``: a class of each row, beside the cells to predict."""
+    parts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Number of targets of each named part of a loss that has several; empty if it has one."""
     count: int = -1
     """Number of real targets: those that are not ``IGNORED`` (for floats: not NaN)."""
     num_tokens: int = -1
@@ -92,10 +97,13 @@ class Loss:
     """The result of an objective on a batch: sums only, so that only the loop ever divides."""
 
     total: Tensor
-    """float scalar, the *sum* over targets; it carries the gradient."""
+    """float scalar, the *sum* over targets (of all parts); it carries the gradient."""
     count: int
     """Number of targets in ``total``."""
     scores: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     """Further sums (scalars on the device, without gradient)."""
+    parts: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    """Sums of named parts, which carry the gradient and are divided each by its own count, as
+    ``Batch.parts`` has it; empty if ``total`` is one sum."""
     outputs: Tensor | None = None
     """The model's predictions in evaluation, in the objective's own form; None if sums are all."""

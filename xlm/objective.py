@@ -47,6 +47,15 @@ class Objective(NamedByClassPath, ABC):
         """True if a position of the encoder sees only those before it."""
         return False
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the parts of a loss whose counts differ; empty for one sum over ``targets``.
+
+        The update is the gradient of the sum of the parts' means. ``Batch.parts`` and
+        ``Loss.parts`` have these names.
+        """
+        return ()
+
     def check(self, model: ModelConfig | None, *, compiled: bool) -> None:
         """Raise ConfigError for a setting that does not fit the model, before anything is built.
 

@@ -103,6 +103,7 @@ def _binarize_split(
                     tokenizer,
                     num_workers=workers,
                     progress=update,
+                    documents=report.documents.starts,
                 )
             else:
                 pairs, report = reader.pairs(split, name, look=True)

@@ -20,6 +20,7 @@ from xlm.run.config import (
     Initialization,
     MaskedLM,
     ModelConfig,
+    NextSentence,
     Optimizer,
     Run,
     Schedule,
@@ -32,8 +33,8 @@ from xlm.run.text import open_corpora
 # Everything that a recipe of pretraining is made of.
 __all__ = [
     "BackTranslation", "CausalLM", "CausalTLM", "Denoising", "Initialization", "MaskedLM",
-    "ModelConfig", "Optimizer", "Result", "Run", "Schedule", "Stopping", "Translation", "main",
-    "pretrain",
+    "ModelConfig", "NextSentence", "Optimizer", "Result", "Run", "Schedule", "Stopping",
+    "Translation", "main", "pretrain",
 ]  # fmt: skip
 
 log = logging.getLogger("xlm")

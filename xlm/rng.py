@@ -52,6 +52,13 @@ class Random:
         return np.asarray(drawn, dtype=np.int64)
 
 
+def uniform_at(positions: NDArray[np.int64], *address: Part) -> NDArray[np.float64]:
+    """Return a double in [0, 1) for each position, which depends on it and the address alone."""
+    keys = Random(*address).words(2)
+    words = _mix(_mix(np.asarray(positions).astype(np.uint64) ^ keys[0]) ^ keys[1])
+    return np.asarray((words >> np.uint64(11)) * 2.0**-53, dtype=np.float64)
+
+
 class Permutation:
     """A pseudo-random permutation of ``range(size)`` in O(1) memory, any position at once.
 

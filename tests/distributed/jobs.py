@@ -66,6 +66,7 @@ OBJECTIVES = {
     },
     "language models": {"mlm": tiny.MLM, "tlm": tiny.TLM, "clm": CLM},
     "mlm+tlm": {"mlm": tiny.MLM, "tlm": tiny.TLM},
+    "next sentence": {"nsp": tiny.NSP, "mlm": tiny.MLM},
 }
 
 

@@ -43,13 +43,14 @@ def _train(
         ("translation", "together"),
         ("translation", "rotate"),
         ("back-translation", "together"),
+        ("next sentence", "together"),
     ],
 )
 def test_parameters_do_not_depend_on_the_number_of_processes(
     pool: Pool, tmp_path: Path, objectives: str, order: str
 ) -> None:
-    """Four objectives and two heads, an encoder-decoder whose parts are used in turn, and one that
-    learns from what it writes."""
+    """Four objectives and two heads, an encoder-decoder whose parts are used in turn, one that
+    learns from what it writes, and one whose loss has two counts."""
     arguments = {"objectives": objectives, "order": order, "dtype": "float64"}
     expected, losses = _train(pool, tmp_path, 1, **arguments)
     assert len(losses) == 5
@@ -58,7 +59,8 @@ def test_parameters_do_not_depend_on_the_number_of_processes(
         tiny.corpora(),
     ).state_dict()
     heads = {name.split(".")[1] for name in expected if name.startswith("heads.")}
-    assert heads == ({"nli", "ranked"} if objectives == "two heads" else set())
+    named = {"two heads": {"nli", "ranked"}, "next sentence": {"nsp"}}
+    assert heads == named.get(objectives, set())
     for name, tensor in expected.items():
         assert not torch.allclose(tensor.float(), start[name], atol=1e-4), name
     for world in WORLDS[1:]:

@@ -286,3 +286,35 @@ def test_an_error_in_an_objective_leaves_no_thread(made: Corpora) -> None:
     with pytest.raises(AssertionError):
         train(trainer)
     assert not [thread for thread in threading.enumerate() if thread.name == "xlm-prefetch"]
+
+
+def test_each_part_of_a_loss_is_divided_by_a_count_of_its_own(made: Corpora) -> None:
+    """BERT adds the mean over masked tokens and the mean over rows."""
+    trainer = build(made, {"nsp": dataclasses.replace(tiny.NSP, weight=2.0), "mlm": tiny.MLM})
+    micro_batches = next_step(trainer)
+    before = parameters(trainer)
+    own = [each.batch for each in micro_batches if each.objective == "nsp"]
+    assert len({batch.parts["masked"] / batch.parts["next"] for batch in own}) > 1
+    losses = [trainer.learner("nsp", batch) for batch in own]
+    means = [
+        sum(loss.parts[part] for loss in losses) / sum(batch.parts[part] for batch in own)
+        for part in ("masked", "next")
+    ]
+    others = [each.batch for each in micro_batches if each.objective == "mlm"]
+    plain = sum(trainer.learner("mlm", batch).total for batch in others)
+    plain = plain / sum(batch.count for batch in others)
+    names, values = zip(*trainer.learner.named_parameters(), strict=True)
+    gradients = torch.autograd.grad(2.0 * (means[0] + means[1]) + plain, values)
+    reports: list[TrainReport] = []
+    trainer.steps = 1
+    train(trainer, report=reports.append)
+    for name, gradient in zip(names, gradients, strict=True):
+        moved = before[name] - trainer.learner.get_parameter(name)
+        torch.testing.assert_close(moved, gradient, rtol=0, atol=1e-12)
+    found = reports[0].losses
+    means, plain = [mean.detach() for mean in means], plain.detach()
+    assert list(found) == ["nsp", "nsp.masked", "nsp.next", "mlm"]
+    assert found["nsp.masked"] == pytest.approx(float(means[0]), rel=1e-12)
+    assert found["nsp.next"] == pytest.approx(float(means[1]), rel=1e-12)
+    assert found["nsp"] == pytest.approx(found["nsp.masked"] + found["nsp.next"], rel=1e-12)
+    assert found["mlm"] == pytest.approx(float(plain), rel=1e-12)

@@ -24,6 +24,7 @@ from xlm.model.config import ModelConfig
 from xlm.model.transformer import Transformer
 from xlm.objective import cross_entropy_loss
 from xlm.objectives.masked import MaskedLM
+from xlm.objectives.next_sentence import NextSentence
 from xlm.run import build as building
 from xlm.run.config import Run, Schedule, Stopping
 from xlm.tasks.classification import Classification
@@ -69,8 +70,15 @@ def sentences(num: int, seed: int) -> list[np.ndarray]:
 
 
 def _corpus(rows: list[np.ndarray], language: str) -> Corpus:
+    """Return a corpus whose documents have five sentences each."""
     words = sum(len(row) + 1 for row in rows)
-    return Corpus.from_sentences(rows, language=language, tokenizer=Words(), words=words)
+    return Corpus.from_sentences(
+        rows,
+        language=language,
+        tokenizer=Words(),
+        words=words,
+        documents=np.arange(0, len(rows), 5),
+    )
 
 
 def corpora(num: int = 80, seed: int = 0) -> Corpora:
@@ -124,6 +132,7 @@ NLI = MadeUp(
     files=Files(train={"en": "80 1"}, valid={"en": "20 51"}),
     labels=LABELS, rows=8, length=20, num_lengths=3, readout=Readout(dropout=0.0),
 )  # fmt: skip
+NSP = NextSentence(languages=["en", "hi"], rows=8, length=20, short_share=0.5)
 RANKED = RankedLM(languages=["en"], rows=8, length=12)
 
 

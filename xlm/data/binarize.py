@@ -81,17 +81,22 @@ def binarize(
     num_workers: int = 1,
     progress: Progress | None = None,
     replace: bool = False,
+    documents: Callable[[int], NDArray[np.int64] | None] | None = None,
 ) -> Corpus:
     """Write normalized ``lines``, one sentence each, as a corpus in folder ``path``.
 
     ``num_workers`` processes encode (1 or less, or little text: this one); each receives
     ``tokenizer`` once, which must pickle. ``progress`` is called with the number of lines of each
-    finished chunk. Raises DataError as ``CorpusWriter`` does, and if a worker is killed.
+    finished chunk. ``documents`` is called with the number of lines when all are read, and returns
+    the first line of each document if the text has any. Raises DataError as ``CorpusWriter`` does,
+    and if a worker is killed.
     """
     with CorpusWriter(path, language=language, tokenizer=tokenizer, replace=replace) as writer:
-        rows = ((line,) for line in lines)
+        rows, num_lines = ((line,) for line in lines), 0
         for (encoded,) in _encode_all(rows, 1, tokenizer, num_workers, progress):
             encoded.write(writer)
+            num_lines += len(encoded.lengths)
+        writer.documents = documents(num_lines) if documents is not None else None
     return Corpus.open(path, tokenizer)
 
 

@@ -4,6 +4,8 @@ ids.bin      uint16 (vocabulary of at most 65,536) or uint32, every sentence fol
              end symbol
 offsets.bin  int64 [sentences + 1]: sentence i is ids[offsets[i] : offsets[i + 1] - 1]
 counts.bin   int64 [vocab_size]: how often each id occurs
+documents.bin  int64 [documents]: the first sentence of each document; only if the text had empty
+             lines between them
 header.json  format version, language, tokenizer's digest, sizes, what was dropped, the SHA-256
              of each file and of itself
 """
@@ -28,6 +30,7 @@ from xlm.text.tokenizers.tokenizer import Ids, Tokenizer
 
 FORMAT_VERSION = 1
 FILES = ("ids.bin", "offsets.bin", "counts.bin")
+DOCUMENTS = "documents.bin"
 CHECKED_AT_OPENING = 1 << 22
 """Number of tokens up to which opening a corpus checks its structure; see
 ``xlm.data.verification``."""
@@ -54,6 +57,7 @@ class Corpus:
         text_size: TextSize,
         dropped: Mapping[str, int] | None = None,
         where: Path | None = None,
+        documents: NDArray[np.int64] | None = None,
     ):
         self.ids = ids
         """uint16 or uint32 ``[tokens]``, read-only; the end symbols included."""
@@ -66,6 +70,8 @@ class Corpus:
         self.text_size = text_size
         self.dropped = dict(dropped or {})
         """Number of lines left out in preparation, by reason."""
+        self.documents = documents
+        """int64 ``[documents]``: the first sentence of each; None if the text did not say."""
         self._where = f"the text of {language}" if where is None else str(where)
 
     @classmethod
@@ -101,6 +107,7 @@ class Corpus:
             text_size=size,
             dropped=header["dropped"],
             where=path / "ids.bin",
+            documents=_map_documents(path, header.get("documents")),
         )
         if size.tokens <= CHECKED_AT_OPENING:
             corpus.check_structure()
@@ -113,6 +120,7 @@ class Corpus:
         the ids. Reads everything; ``tick`` is called now and then.
         """
         folder = Path(self._where).parent
+        self._check_documents(folder / DOCUMENTS)
         for start in range(0, len(self.offsets) - 1, CHUNK):
             part = self.offsets[start : start + CHUNK + 1]
             if (np.diff(part) < 1).any():
@@ -137,6 +145,17 @@ class Corpus:
                 f"{self.counts[wrong[0]]}: one of the two was damaged; prepare the text again"
             )
 
+    def _check_documents(self, path: Path) -> None:
+        """Raise DataError unless documents begin with the first sentence and follow each other."""
+        starts = self.documents
+        if starts is not None and (
+            not len(starts) or starts[0] or starts[-1] >= len(self) or (np.diff(starts) < 1).any()
+        ):
+            raise DataError(
+                f"{path}: the documents do not follow each other from sentence 0 to "
+                f"{len(self) - 1}: the file was damaged; prepare the text again"
+            )
+
     @classmethod
     def from_sentences(
         cls,
@@ -147,6 +166,7 @@ class Corpus:
         words: int | None = None,
         characters: int | None = None,
         bytes: int | None = None,
+        documents: NDArray[np.int64] | None = None,
     ) -> Corpus:
         """Return a corpus in memory from ids without end symbols.
 
@@ -167,6 +187,7 @@ class Corpus:
             language=language,
             tokenizer_digest=tokenizer.digest,
             text_size=TextSize(len(rows), num, *sizes),
+            documents=documents,
         )
 
     def __len__(self) -> int:
@@ -212,6 +233,18 @@ class Corpus:
         return np.diff(self.offsets[start : end + 1]) - 1
 
 
+def _map_documents(path: Path, num: object) -> NDArray[np.int64] | None:
+    """Map the borders of documents; None if the header has none."""
+    if num is None:
+        return None
+    if not isinstance(num, int) or num < 1:
+        raise DataError(
+            f"{path / HEADER} has documents {num!r}: expected a number from 1 up; prepare the "
+            "text again"
+        )
+    return map_array(path / DOCUMENTS, np.int64, num)
+
+
 def check_digest(path: Path, found: str, tokenizer: Tokenizer) -> None:
     """Raise DataError unless ``found`` is the digest of ``tokenizer``."""
     if found != tokenizer.digest:
@@ -255,6 +288,8 @@ class CorpusWriter:
         self._counts = np.zeros(tokenizer.vocab_size, dtype=np.int64)
         self._stack = contextlib.ExitStack()
         self.dropped: dict[str, int] = {}
+        self.documents: NDArray[np.int64] | None = None
+        """The first sentence of each document, to be set before the block ends; None: unknown."""
 
     def __enter__(self) -> CorpusWriter:
         with contextlib.ExitStack() as stack:
@@ -298,6 +333,12 @@ class CorpusWriter:
         if kind is not None:
             return
         self._write("counts.bin", self._counts.tobytes())
+        documents = {}
+        if self.documents is not None:
+            content = self.documents.astype(np.int64).tobytes()
+            (self._folder / DOCUMENTS).write_bytes(content)
+            self._digests[DOCUMENTS] = hashlib.sha256(content)
+            documents = {"documents": len(self.documents)}
         header = {
             "format_version": FORMAT_VERSION,
             "language": self._language,
@@ -310,6 +351,7 @@ class CorpusWriter:
             "characters": self._size.characters,
             "bytes": self._size.bytes,
             "dropped": self.dropped,
+            **documents,
             "files": {name: digest.hexdigest() for name, digest in self._digests.items()},
         }
         write_json(self._folder / HEADER, sealed(header))

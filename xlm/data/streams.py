@@ -43,6 +43,8 @@ class Examples:
     """int64 ``[B]``, text only: the token that precedes each row (an end symbol at the start)."""
     length: int = 0
     """The padded length, special tokens included."""
+    labels: NDArray[np.int64] | None = None
+    """int64 ``[B]``: a class of each row, from streams that know one."""
 
 
 class Stream(ABC):
@@ -140,6 +142,27 @@ class Stream(ABC):
     @abstractmethod
     def _examples(self, k: int) -> Examples: ...
 
+    def _rows_in_turn(self, k: int, rows: int) -> NDArray[np.int64]:
+        """Return epoch and row of each example of micro-batch ``k``, int64 ``[B, 2]``.
+
+        Batches of ``rows`` go on from one permuted epoch to the next.
+        """
+        positions = np.arange(k * rows, (k + 1) * rows)
+        if not self.shuffle:
+            own = positions[positions < self.num_rows]
+            return np.stack([np.zeros_like(own), own], axis=1)
+        epochs, places = np.divmod(positions, self.num_rows)
+        parts = [
+            self._permuted(epoch, self.num_rows, places[epochs == epoch])
+            for epoch in range(int(epochs[0]), int(epochs[-1]) + 1)
+        ]
+        return np.stack([epochs, np.concatenate(parts)], axis=1)
+
+    def _permuted(self, epoch: int, size: int, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        if not self.shuffle:
+            return places
+        return Permutation(size, self.seed, self.id, "order", epoch)(places)
+
 
 class TextStream(Stream):
     """Rows of ``length`` tokens cut from the text of one language, sentence borders ignored.
@@ -223,7 +246,7 @@ class TextStream(Stream):
     def _examples(self, k: int) -> Examples:
         if self.layout == "original":
             return self._original_examples(k)
-        rows = self._paper_rows(k)
+        rows = self._rows_in_turn(k, self.rows)[:, 1]
         starts = rows * self.length
         tokens = self._gather(starts[:, None] + np.arange(-1, self.length))
         sizes = np.minimum(self.length, self._num_tokens - starts)
@@ -232,7 +255,7 @@ class TextStream(Stream):
 
     def _original_examples(self, k: int) -> Examples:
         epoch, place = divmod(k, self._num_chunks)
-        chunk = int(self._order(epoch, self._num_chunks, np.array([place]))[0])
+        chunk = int(self._permuted(epoch, self._num_chunks, np.array([place]))[0])
         streams = np.arange(self.rows)
         # The filler lies before the text (negative cells), and column 0 of every stream is one more
         # end symbol, so that cell c of a stream is served in column c + 1.
@@ -247,22 +270,6 @@ class TextStream(Stream):
             before=tokens[:, 0].copy(),
             length=self.length,
         )
-
-    def _paper_rows(self, k: int) -> NDArray[np.int64]:
-        positions = np.arange(k * self.rows, (k + 1) * self.rows)
-        if not self.shuffle:
-            return positions[positions < self.num_rows]
-        epochs, places = np.divmod(positions, self.num_rows)
-        parts = [
-            self._order(epoch, self.num_rows, places[epochs == epoch])
-            for epoch in range(int(epochs[0]), int(epochs[-1]) + 1)
-        ]
-        return np.concatenate(parts)
-
-    def _order(self, epoch: int, size: int, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        if not self.shuffle:
-            return places
-        return Permutation(size, self.seed, self.id, "order", epoch)(places)
 
     def _gather(self, cells: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the tokens at ``cells`` (int64, same shape); end symbols outside the text."""

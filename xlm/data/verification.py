@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from xlm.data.corpora import DESCRIPTION, SPLITS
-from xlm.data.corpus import FILES, Corpus
+from xlm.data.corpus import DOCUMENTS, FILES, Corpus
 from xlm.data.pairs import SIDES, Pairs
 from xlm.digests import DIGEST, check_digest, digests, is_sealed, sealed
 from xlm.errors import DataError
@@ -113,7 +113,8 @@ def reseal_corpora(folder: Path | str) -> list[str]:
     for header in headers:  # those of the sides of pairs first
         content = read_json(header, error=DataError)
         is_text = (header.parent / FILES[0]).exists()
-        names = FILES if is_text else ["order.bin", *(f"{side}/{HEADER}" for side in SIDES)]
+        texts = [*FILES, DOCUMENTS] if (header.parent / DOCUMENTS).exists() else FILES
+        names = texts if is_text else ["order.bin", *(f"{side}/{HEADER}" for side in SIDES)]
         changed += _resealed(header, content, names)
     inside = [*headers, *(folder / "tokenizer").glob("*")]
     names = [path.relative_to(folder).as_posix() for path in inside if path.is_file()]

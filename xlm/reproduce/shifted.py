@@ -60,4 +60,5 @@ def moved(corpus: Corpus, tokenizer: ShiftedTokenizer, *, shift: bool) -> Corpus
         language=corpus.language,
         tokenizer_digest=tokenizer.digest,
         text_size=corpus.text_size,
+        documents=corpus.documents,
     )

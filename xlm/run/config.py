@@ -24,6 +24,7 @@ from xlm.objectives import (
     CausalTLM,
     Denoising,
     MaskedLM,
+    NextSentence,
     Translation,
 )
 from xlm.run.language_tables import LanguageTable, check_tables
@@ -38,8 +39,8 @@ from xlm.training.schedule import Schedule
 
 __all__ = [
     "Answering", "BackTranslation", "CausalLM", "CausalTLM", "Classification", "Denoising",
-    "Initialization", "MaskedLM", "ModelConfig", "Optimizer", "Parsing", "Ranking", "Regression",
-    "Run", "Schedule", "Stopping", "Tagging", "Translation",
+    "Initialization", "MaskedLM", "ModelConfig", "NextSentence", "Optimizer", "Parsing", "Ranking",
+    "Regression", "Run", "Schedule", "Stopping", "Tagging", "Translation",
 ]  # fmt: skip
 # Imported here, the objectives and tasks are classes that a recipe may name without their module.
 

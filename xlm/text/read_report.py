@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from array import array
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 EMPTY = "empty"
 INVALID = "invalid UTF-8"
@@ -28,6 +32,37 @@ class Line(NamedTuple):
     """``file:line``."""
 
 
+class Documents:
+    """The kept lines with which documents begin, found while lines are read.
+
+    An empty line ends a document, and so does a file if any line was empty.
+    """
+
+    def __init__(self) -> None:
+        self._starts = array("q")
+        self._has_empty_lines, self._ended, self._file = False, True, ""
+
+    def keep(self, number: int, place: str) -> None:
+        """Note line ``number`` (from 0) of those that are kept."""
+        file = place.rpartition(":")[0]
+        if self._ended or file != self._file:
+            self._starts.append(number)
+        self._ended, self._file = False, file
+
+    def end(self) -> None:
+        """Note an empty line."""
+        self._has_empty_lines = self._ended = True
+
+    def starts(self, num_lines: int) -> NDArray[np.int64] | None:
+        """Return the first line of each document (int64 ``[documents]``), of ``num_lines`` in all.
+
+        None if no line was empty between two documents: the text says nothing about documents.
+        """
+        starts = np.array(self._starts, dtype=np.int64)
+        starts = starts[starts < num_lines]
+        return starts if self._has_empty_lines and len(starts) > 1 else None
+
+
 @dataclass
 class ReadReport:
     """Counts of lines read, kept and dropped; the first place of each reason."""
@@ -44,9 +79,12 @@ class ReadReport:
     """The ``file:line`` at which each reason was met first."""
     examples: dict[str, list[str]] = field(default_factory=dict)
     """``file:line: text`` of the first dropped lines that have text, by reason."""
+    documents: Documents = field(default_factory=Documents, compare=False, repr=False)
+    """Borders of documents among the kept lines."""
 
     def keep(self, place: str, *texts: str) -> None:
         """Count a line or pair that is kept."""
+        self.documents.keep(self.num_kept, place)
         self.num_read += 1
         self.num_kept += 1
         if any("<" in text and _SPECIAL.search(text) for text in texts):
@@ -55,6 +93,8 @@ class ReadReport:
 
     def drop(self, reason: str, place: str, *texts: str) -> None:
         """Count a line or pair that is dropped; its ``texts``, if it has any, are an example."""
+        if reason == EMPTY:
+            self.documents.end()
         self.num_read += 1
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
         self.first.setdefault(reason, place)

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from xlm.batch import Batch, Loss
+from xlm.batch import Batch
 from xlm.data.mixture import Mixture
 from xlm.rng import key
 from xlm.training.averaging import AveragedWeights
@@ -87,7 +87,7 @@ class TrainReport:
     seconds: float
     lr: float
     losses: dict[str, float]
-    """Mean loss per objective, over its targets."""
+    """Mean loss per objective, over its targets; of several parts each mean, and their sum."""
     tokens: int
     """Real tokens."""
     flops: float
@@ -112,12 +112,13 @@ class _Sums:
     tokens: int = 0
     flops: float = 0.0
 
-    def add(self, micro_batch: MicroBatch, loss: Loss, flops: float) -> None:
-        """Add a micro-batch, its loss and its arithmetic, without waiting for the device."""
-        name, total = micro_batch.objective, loss.total.detach().double()
-        self.totals[name] = self.totals[name] + total if name in self.totals else total
-        self.counts[name] += micro_batch.batch.count
-        self.tokens += micro_batch.batch.num_tokens
+    def add(self, losses: Mapping[str, tuple[Tensor, int]], tokens: int, flops: float) -> None:
+        """Add a micro-batch without waiting for the device: total and count of each part."""
+        for label, (loss, count) in losses.items():
+            total = loss.detach().double()
+            self.totals[label] = self.totals[label] + total if label in self.totals else total
+            self.counts[label] += count
+        self.tokens += tokens
         self.flops += flops
 
     def to_json(self) -> dict[str, Any]:
@@ -214,18 +215,33 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
+def _labels(trainer: Trainer) -> dict[str, dict[str, str]]:
+    """Return, for each objective, the name in sums of each part; of a single one its own."""
+    return {
+        name: {part: f"{name}.{part}" for part in objective.parts} or {"": name}
+        for name, objective in trainer.learner.objectives.items()
+    }
+
+
+def _counts(trainer: Trainer, micro_batch: MicroBatch) -> dict[str, int]:
+    """Return the number of targets of each part of a micro-batch."""
+    batch, labels = micro_batch.batch, _labels(trainer)[micro_batch.objective]
+    return {label: batch.parts[part] if part else batch.count for part, label in labels.items()}
+
+
 def _agree(trainer: Trainer, step: Step, stop: bool) -> tuple[dict[str, int], bool]:
-    """Return the targets of each objective over all ranks, and whether to stop.
+    """Return the targets of each part of each objective over all ranks, and whether to stop.
 
     Also adds the tokens of each stream to the state; all in one sum on the CPU group.
     """
-    names = list(trainer.learner.objectives)
+    names = [label for own in _labels(trainer).values() for label in own.values()]
     ids = trainer.mixture.stream_ids
     counts = dict.fromkeys(names, 0)
     tokens = dict.fromkeys(ids, 0)
     for micro_batch in step.micro_batches:
         if micro_batch.counts:
-            counts[micro_batch.objective] += micro_batch.batch.count
+            for label, count in _counts(trainer, micro_batch).items():
+                counts[label] += count
             tokens[micro_batch.stream_id] += micro_batch.batch.num_tokens
     summed = trainer.parallel.sum_counts([*counts.values(), *tokens.values(), int(stop)])
     if summed[-1]:
@@ -239,7 +255,7 @@ def _update(trainer: Trainer, step: Step, counts: dict[str, int], lr: float, sum
     """Update from this rank's micro-batches; return the gradient's norm, on the device."""
     for place, micro_batch in enumerate(step.micro_batches):
         synchronize = place == len(step.micro_batches) - 1
-        _backward(trainer, micro_batch, counts[micro_batch.objective], synchronize, sums)
+        _backward(trainer, micro_batch, counts, synchronize, sums)
     if trainer.scaler is not None:
         trainer.scaler.unscale_(trainer.parameters)
     norm = clip_(trainer.parameters, trainer.max_grad_norm)
@@ -256,7 +272,11 @@ def _update(trainer: Trainer, step: Step, counts: dict[str, int], lr: float, sum
 
 
 def _backward(
-    trainer: Trainer, micro_batch: MicroBatch, count: int, synchronize: bool, sums: _Sums
+    trainer: Trainer,
+    micro_batch: MicroBatch,
+    counts: dict[str, int],
+    synchronize: bool,
+    sums: _Sums,
 ) -> None:
     parallel = trainer.parallel
     seed = key(trainer.seed, "dropout", trainer.state.step, micro_batch.index)
@@ -266,8 +286,15 @@ def _backward(
     with no_sync(trainer.wrapped, active=not synchronize):
         with autocast(parallel.device, trainer.precision):
             loss = trainer.wrapped(micro_batch.objective, batch)
+        labels = _labels(trainer)[micro_batch.objective]
+        totals = {label: loss.parts[p] if p else loss.total for p, label in labels.items()}
         # DDP averages over ranks, so that its mean of these is the gradient of the global mean.
-        scaled = loss.total * (micro_batch.weight * parallel.world / max(count, 1))
+        scaled, *others = (
+            total * (micro_batch.weight * parallel.world / max(counts[label], 1))
+            for label, total in totals.items()
+        )
+        for other in others:
+            scaled = scaled + other
         if not micro_batch.counts:
             scaled = scaled * 0.0  # a rank without a micro-batch, for which the others wait
         if trainer.scaler is not None:
@@ -275,7 +302,11 @@ def _backward(
         parallel.mark()
         scaled.backward()
     if micro_batch.counts:
-        sums.add(micro_batch, loss, trainer.flops(micro_batch.objective, micro_batch.batch))
+        own = {
+            label: (totals[label], count) for label, count in _counts(trainer, micro_batch).items()
+        }
+        needed = trainer.flops(micro_batch.objective, micro_batch.batch)
+        sums.add(own, micro_batch.batch.num_tokens, needed)
 
 
 def _seed_default_generators(device: torch.device, seed: int) -> None:
@@ -301,7 +332,8 @@ def _settle(trainer: Trainer, sums: _Sums) -> None:
 def _report(trainer: Trainer, sums: _Sums, lr: float, norm: Tensor) -> TrainReport:
     """Return the report; no other part of the loop waits for the device."""
     seconds = time.perf_counter() - sums.started
-    names = list(trainer.learner.objectives)
+    objectives = _labels(trainer)
+    names = [label for own in objectives.values() for label in own.values()]
     totals = {name: float(sums.totals[name]) if name in sums.totals else 0.0 for name in names}
     added = trainer.parallel.sum_scores(
         {
@@ -314,13 +346,15 @@ def _report(trainer: Trainer, sums: _Sums, lr: float, norm: Tensor) -> TrainRepo
     counts = {name: int(added[f"count/{name}"]) for name in names}
     trainer.skipped.raise_if_stuck(
         trainer.state.step,
-        f"objectives {', '.join(names)}; streams {', '.join(trainer.mixture.stream_ids)}",
+        f"objectives {', '.join(objectives)}; streams {', '.join(trainer.mixture.stream_ids)}",
     )
     return TrainReport(
         step=trainer.state.step,
         seconds=seconds,
         lr=lr,
-        losses={n: added[f"total/{n}"] / counts[n] for n in names if counts[n]},
+        losses=_with_sums(
+            {n: added[f"total/{n}"] / counts[n] for n in names if counts[n]}, objectives
+        ),
         tokens=int(added["tokens"]),
         flops=added["flops"],
         counts=counts,
@@ -329,3 +363,13 @@ def _report(trainer: Trainer, sums: _Sums, lr: float, norm: Tensor) -> TrainRepo
         scale=None if trainer.scaler is None else float(trainer.scaler.state_dict()["scale"]),
         wait=sums.waited / seconds,
     )
+
+
+def _with_sums(means: dict[str, float], objectives: dict[str, dict[str, str]]) -> dict[str, float]:
+    """Return the losses of all objectives: for one of several parts the sum of its means first."""
+    losses: dict[str, float] = {}
+    for name, labels in objectives.items():
+        own = {label: means[label] for label in labels.values() if label in means}
+        losses |= {name: sum(own.values())} if own and name not in own else {}
+        losses |= own
+    return losses
