@@ -106,12 +106,14 @@ JI = {  # Ji et al. (2024), section 2.3
 def mmte(scale: float, warmup: int) -> dict[str, Any]:
     """Siddhant et al. (2020): (scale, warm-up) as footnote 2 has it."""
     return {
-        "optimizer.kind": "adafactor",
+        "optimizer.kind": "lingvo-adafactor",
+        "optimizer.max_tensor_grad_norm": 1.0,
+        "optimizer.update_clip": 1.0,
         "schedule.kind": "inverse-sqrt",
         "schedule.exponent": 0.5,
-        "schedule.peak_lr": pytest.approx(scale / math.sqrt(warmup), rel=1e-4),
+        "schedule.peak_lr": pytest.approx(scale / math.sqrt(warmup), rel=1e-6),
         "schedule.warmup_steps": warmup,
-        "schedule.warmup_init_lr": 0.0,
+        "schedule.warmup_init_lr": pytest.approx(scale * warmup**-1.5, rel=1e-6),
         "warmup": 0,
     }
 

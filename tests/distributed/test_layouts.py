@@ -89,7 +89,7 @@ def test_dropout_does_not_depend_on_the_number_of_processes(pool: Pool, tmp_path
     )
 
 
-@pytest.mark.parametrize("kind", ["muon", "lamb", "xlm-adam"])
+@pytest.mark.parametrize("kind", ["muon", "lamb", "xlm-adam", "lingvo-adafactor"])
 def test_optimizers_do_not_depend_on_the_number_of_processes(
     pool: Pool, tmp_path: Path, kind: str
 ) -> None:

@@ -51,7 +51,7 @@ def moved(run: Run, made: Corpora, result: Result) -> dict[str, bool]:
     return {name: not torch.equal(start[name], tensor) for name, tensor in now.items()}
 
 
-@pytest.mark.parametrize("kind", ["adamw", "adafactor"])
+@pytest.mark.parametrize("kind", ["adamw", "lingvo-adafactor"])
 @pytest.mark.parametrize("num_layers", [None, 0, 1, 2])
 def test_the_bottom_layers_keep_every_bit(
     made: Corpora, tmp_path: Path, num_layers: int | None, kind: Any

@@ -34,10 +34,11 @@ KINDS = {
     "xlm-adam": Optimizer(kind="xlm-adam", weight_decay=0.1),
     "apex-adam": Optimizer(kind="apex-adam", weight_decay=0.1),
     "adafactor": Optimizer(kind="adafactor", weight_decay=0.1),
+    "lingvo-adafactor": Optimizer(kind="lingvo-adafactor", weight_decay=0.1, momentum=0.9),
     "lamb": Optimizer(kind="lamb", weight_decay=0.1),
     "muon": Optimizer(kind="muon", weight_decay=0.1),
 }
-OTHERS = {"apex-adam", "muon"}
+OTHERS = {"apex-adam", "muon", "lingvo-adafactor"}
 """Kinds that are compared with something else than a recurrence."""
 
 
@@ -208,7 +209,7 @@ def test_the_first_update_may_be_the_skipped_one(kind: str, apex: None) -> None:
 
 
 def test_parameters_without_gradient_stay() -> None:
-    for kind in ("adamw", "xlm-adam", "lamb", "muon"):
+    for kind in ("adamw", "xlm-adam", "lingvo-adafactor", "lamb", "muon"):
         parameters = _parameters()
         optimizer = _build(kind, parameters)
         set_lr(optimizer, 0.1)

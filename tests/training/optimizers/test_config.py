@@ -23,7 +23,7 @@ from xlm.training.optimizers.config import Optimizer
         ),
         ({"kind": "muon", "momentum": 1.0}, r"momentum 1.0: expected a number in \[0, 1\)"),
         ({"matrix_lr": 0.02}, "matrix_lr 0.02 with kind adamw: only muon has it"),
-        ({"kind": "lamb", "momentum": 0.9}, "momentum 0.9 with kind lamb: only muon has it"),
+        ({"kind": "lamb", "momentum": 0.9}, "momentum 0.9 with kind lamb: only muon and"),
         ({"kind": "muon", "fused": False}, "fused false with kind muon"),
         ({"kind": "lamb", "fused": False}, "fused false with kind lamb"),
     ],

@@ -43,7 +43,7 @@ def test_the_base_alone_updates_nothing() -> None:
 
 @pytest.mark.gpu
 def test_an_update_does_not_wait_for_the_device() -> None:
-    for kind in ("muon", "lamb", "xlm-adam"):
+    for kind in ("muon", "lamb", "xlm-adam", "lingvo-adafactor"):
         p = nn.Parameter(torch.ones(8, 8, device="cuda"))
         named = [("layers.0.a", p), ("b", nn.Parameter(torch.ones(3, device="cuda")))]
         config = Optimizer(kind=kind, weight_decay=0.1)

@@ -19,6 +19,7 @@ KINDS = {
     "not fused": Optimizer(fused=False),
     "xlm-adam": Optimizer(kind="xlm-adam", weight_decay=0.1),
     "adafactor": Optimizer(kind="adafactor", weight_decay=0.1, decay_norms_and_biases=False),
+    "lingvo-adafactor": Optimizer(kind="lingvo-adafactor", smallest_factored=4),
     "lamb": Optimizer(kind="lamb", weight_decay=0.1, decay_norms_and_biases=False),
     "muon": Optimizer(kind="muon", weight_decay=0.1),
 }
@@ -65,6 +66,8 @@ def test_training_goes_on_bit_for_bit(tmp_path: Path, kind: str, reverse: bool) 
     moments = {"exp_avg/tied", "exp_avg_sq/layers.0.bias"}
     if kind == "adafactor":  # means over rows and columns of a matrix
         moments = {"row_var/tied", "col_var/tied", "variance/layers.0.bias"}
+    if kind == "lingvo-adafactor":  # the same, and squares of one that is too small
+        moments = {"rows/layers.0.weight", "columns/layers.0.weight", "squares/tied"}
     if kind == "muon":  # no second moment, and no counter, of a matrix
         moments = {"exp_avg/tied", "exp_avg_sq/layers.0.bias", "momentum/layers.0.weight"}
         assert "step/layers.0.weight" not in tensors
@@ -134,7 +137,14 @@ def test_another_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ("writer", "reader"), [("adamw", "muon"), ("muon", "adamw"), ("adafactor", "lamb")]
+    ("writer", "reader"),
+    [
+        ("adamw", "muon"),
+        ("muon", "adamw"),
+        ("adafactor", "lamb"),
+        ("lingvo-adafactor", "adamw"),
+        ("adafactor", "lingvo-adafactor"),
+    ],
 )
 def test_another_kind_of_optimizer(writer: str, reader: str) -> None:
     model, optimizer = _build(KINDS[writer])

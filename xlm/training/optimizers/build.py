@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from xlm.errors import ConfigError
-from xlm.training.optimizers.config import Optimizer
+from xlm.training.optimizers.config import ONLY_LINGVO_ADAFACTOR, Optimizer
 from xlm.training.optimizers.groups import parameter_groups, trainable_parameters
 from xlm.training.optimizers.lamb import Lamb
+from xlm.training.optimizers.lingvo_adafactor import LingvoAdafactor
 from xlm.training.optimizers.muon import MOMENTUM, Muon
 from xlm.training.optimizers.xlm_adam import XlmAdam
 
@@ -43,11 +44,19 @@ def build_optimizer(
             return optimizer
         case "adafactor":
             return torch.optim.Adafactor(groups, lr=0.0)
+        case "lingvo-adafactor":
+            return LingvoAdafactor(groups, lr=0.0, **_lingvo_settings(config))
         case "lamb":
             return Lamb(groups, **settings)
         case "muon":
             momentum = MOMENTUM if config.momentum is None else config.momentum
             return Muon(groups, momentum=momentum, bf16=precision == "bf16", **settings)
+
+
+def _lingvo_settings(config: Optimizer) -> dict[str, Any]:
+    names = ("momentum", *ONLY_LINGVO_ADAFACTOR)
+    given = {name: getattr(config, name) for name in names}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _apex_adam() -> Callable[..., torch.optim.Optimizer]:

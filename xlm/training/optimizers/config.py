@@ -9,9 +9,23 @@ from typing import Literal, get_args
 
 from xlm.errors import ConfigError
 
-OptimizerKind = Literal["adam", "adamw", "xlm-adam", "apex-adam", "adafactor", "lamb", "muon"]
+OptimizerKind = Literal[
+    "adam", "adamw", "xlm-adam", "apex-adam", "adafactor", "lingvo-adafactor", "lamb", "muon"
+]
 
-_ONLY_MUON = ("matrix_lr", "momentum")
+ONLY_LINGVO_ADAFACTOR = (
+    "max_tensor_grad_norm",
+    "smallest_factored",
+    "update_clip",
+    "scale_by_parameter",
+)
+"""The fields that only Lingvo's Adafactor has, as its class names them."""
+_KINDS: dict[str, tuple[OptimizerKind, ...]] = {
+    "matrix_lr": ("muon",),
+    "momentum": ("muon", "lingvo-adafactor"),
+    **dict.fromkeys(ONLY_LINGVO_ADAFACTOR, ("lingvo-adafactor",)),
+}
+"""The kinds that look at a field; all look at the others."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +37,8 @@ class Optimizer:
     xlm-adam (the original XLM's: decoupled decay, eps outside the bias correction),
     apex-adam (NVIDIA apex's FusedAdam, decoupled decay), adafactor (torch's, Shazeer and Stern
     2018: relative steps of at most the learning rate; betas and eps are not looked at),
+    lingvo-adafactor (the same as Lingvo has it, whose steps are the learning rate; betas and eps
+    are not looked at),
     lamb (You et al. 2020: steps in proportion to the size of each tensor, for large batches),
     muon (Jordan et al. 2024: orthogonal steps for the matrices of the layers, adamw for the
     rest)."""
@@ -46,7 +62,20 @@ class Optimizer:
     """muon: the highest learning rate of the matrices; it follows the schedule's shape, and
     schedule.peak_lr is that of everything else. None: 0.02."""
     momentum: float | None = None
-    """muon: decay of the average gradient of the matrices. None: 0.95."""
+    """muon: decay of the average gradient of the matrices. None: 0.95. lingvo-adafactor: decay of
+    the average update, which costs a number for each parameter. None: 0, no average."""
+    max_tensor_grad_norm: float | None = None
+    """lingvo-adafactor: the gradient of each tensor is clipped to this 2-norm. None, 0: it is
+    not."""
+    smallest_factored: int | None = None
+    """lingvo-adafactor: second moments are kept as means over rows and columns if both axes are at
+    least this long, such as 1 (fairseq's). None: 128."""
+    update_clip: float | None = None
+    """lingvo-adafactor: the largest root mean square of a tensor's update before the learning rate.
+    None: 1."""
+    scale_by_parameter: bool | None = None
+    """lingvo-adafactor: steps are in proportion to the root mean square of each tensor. None:
+    they are."""
     max_grad_norm: float = 5.0
     """Gradients are clipped to this 2-norm; 0: they are not."""
 
@@ -56,7 +85,8 @@ class Optimizer:
             raise ConfigError(f"optimizer kind {self.kind!r}: choose one of {kinds}")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"optimizer betas {self.betas}: expected two numbers in [0, 1)")
-        for name in ("eps", "weight_decay", "max_grad_norm", "head_rate", "matrix_lr"):
+        for name in ("eps", "weight_decay", "max_grad_norm", "head_rate", "matrix_lr",
+                     "max_tensor_grad_norm"):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not (0 <= value < math.inf):
                 raise ConfigError(f"optimizer {name} {value}: expected a number that is 0 or more")
@@ -74,14 +104,23 @@ class Optimizer:
         self._check_kind()
 
     def _check_kind(self) -> None:
-        for name in _ONLY_MUON:
+        for name, kinds in _KINDS.items():
             value = getattr(self, name)
-            if value is not None and self.kind != "muon":
+            if value is not None and self.kind not in kinds:
                 raise ConfigError(
-                    f"optimizer {name} {value} with kind {self.kind}: only muon has it; leave it "
-                    "out, or set kind to muon"
+                    f"optimizer {name} {value} with kind {self.kind}: only {' and '.join(kinds)} "
+                    f"{'has' if len(kinds) == 1 else 'have'} it; leave it out, or set kind to "
+                    f"{' or '.join(kinds)}"
                 )
-        if not self.fused and self.kind in ("lamb", "muon"):
+        if self.smallest_factored is not None and self.smallest_factored < 1:
+            raise ConfigError(
+                f"optimizer smallest_factored {self.smallest_factored}: expected 1 or more"
+            )
+        if self.update_clip is not None and not (0 < self.update_clip < math.inf):
+            raise ConfigError(
+                f"optimizer update_clip {self.update_clip}: expected a number above 0"
+            )
+        if not self.fused and self.kind in ("lamb", "muon", "lingvo-adafactor"):
             raise ConfigError(
                 f"optimizer fused false with kind {self.kind}: only adam and adamw have a version "
                 "that is not fused; leave it out"

@@ -54,7 +54,7 @@ class Muon(SkippableOptimizer):
         matrices = {"momentum": momentum, "parts": parts, "bf16": bf16}
         super().__init__(params, {"lr": lr, **matrices, **adam})
 
-    def state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
+    def state_names(self, group: dict[str, Any], parameter: Tensor) -> tuple[str, ...]:
         """Return ``momentum`` for matrices, Adam's names for the others."""
         return ("momentum",) if group["parts"] else ADAM_STATE
 

@@ -43,8 +43,8 @@ class SkippableOptimizer(torch.optim.Optimizer):
         """Update ``parameters``, those of a group that have a gradient."""
         raise NotImplementedError
 
-    def state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
-        """Return the names of the tensors that a parameter of ``group`` keeps between updates."""
+    def state_names(self, group: dict[str, Any], parameter: Tensor) -> tuple[str, ...]:
+        """Return the names of the tensors that ``parameter`` of ``group`` keeps between updates."""
         return ADAM_STATE
 
     def load_state(self, parameters: Sequence[Tensor], names: Sequence[str]) -> list[list[Tensor]]:

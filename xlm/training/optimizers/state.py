@@ -98,13 +98,14 @@ def _check_kind(
 ) -> None:
     """Raise CheckpointError if another kind of optimizer wrote the state (Adam's kin agree)."""
     for group in optimizer.param_groups:
-        if isinstance(optimizer, SkippableOptimizer):
-            expected = optimizer.state_names(group)
-        elif isinstance(optimizer, torch.optim.Adam):  # AdamW is a subclass
-            expected = ADAM_STATE
-        else:
-            return
-        for name in (names[id(p)] for p in group["params"]):
+        for p in group["params"]:
+            if isinstance(optimizer, SkippableOptimizer):
+                expected = optimizer.state_names(group, p)
+            elif isinstance(optimizer, torch.optim.Adam):  # AdamW is a subclass
+                expected = ADAM_STATE
+            else:
+                return
+            name = names[id(p)]
             if saved.get(name) and set(saved[name]) != set(expected):
                 raise CheckpointError(
                     f"optimizer: {name} has {', '.join(sorted(saved[name]))} in the checkpoint, "
