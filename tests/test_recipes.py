@@ -114,6 +114,7 @@ STREAMS = {
     "debug/causal-tlm.yaml": {"ctlm/en-ne", "ctlm/ne-en"},
     "debug/backtranslation.yaml": {"ae/en", "ae/ne", "bt/en-ne", "bt/ne-en"},
     "debug/denoising.yaml": {"ae/en", "ae/ne"},
+    "debug/infilling.yaml": {"ae/en", "ae/ne"},
     "debug/translation.yaml": {"mt/en-ne", "mt/ne-en"},
     "debug/target.yaml": {"mt/en-ne", "mt/ne-en"},
     "debug/target-apart.yaml": {"mt/en-ne", "mt/ne-en"},

@@ -17,6 +17,7 @@ from xlm.run.config import (
     CausalLM,
     CausalTLM,
     Denoising,
+    Infilling,
     Initialization,
     MaskedLM,
     ModelConfig,
@@ -32,8 +33,8 @@ from xlm.run.text import open_corpora
 
 # Everything that a recipe of pretraining is made of.
 __all__ = [
-    "BackTranslation", "CausalLM", "CausalTLM", "Denoising", "Initialization", "MaskedLM",
-    "ModelConfig", "NextSentence", "Optimizer", "Result", "Run", "Schedule", "Stopping",
+    "BackTranslation", "CausalLM", "CausalTLM", "Denoising", "Infilling", "Initialization",
+    "MaskedLM", "ModelConfig", "NextSentence", "Optimizer", "Result", "Run", "Schedule", "Stopping",
     "Translation", "main", "pretrain",
 ]  # fmt: skip
 

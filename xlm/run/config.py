@@ -23,6 +23,7 @@ from xlm.objectives import (
     CausalLM,
     CausalTLM,
     Denoising,
+    Infilling,
     MaskedLM,
     NextSentence,
     Translation,
@@ -39,8 +40,8 @@ from xlm.training.schedule import Schedule
 
 __all__ = [
     "Answering", "BackTranslation", "CausalLM", "CausalTLM", "Classification", "Denoising",
-    "Initialization", "MaskedLM", "ModelConfig", "NextSentence", "Optimizer", "Parsing", "Ranking",
-    "Regression", "Run", "Schedule", "Stopping", "Tagging", "Translation",
+    "Infilling", "Initialization", "MaskedLM", "ModelConfig", "NextSentence", "Optimizer",
+    "Parsing", "Ranking", "Regression", "Run", "Schedule", "Stopping", "Tagging", "Translation",
 ]  # fmt: skip
 # Imported here, the objectives and tasks are classes that a recipe may name without their module.
 

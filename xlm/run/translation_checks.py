@@ -19,6 +19,7 @@ from xlm.objective import Objective
 from xlm.objectives.backtranslation import BackTranslation
 from xlm.objectives.causal import CausalLM
 from xlm.objectives.denoising import Denoising
+from xlm.objectives.infilling import Infilling
 from xlm.objectives.language_model import LanguageModel
 from xlm.objectives.masked import MaskedLM
 from xlm.objectives.teacher_forcing import TeacherForced
@@ -85,7 +86,7 @@ def check_targets(run: Run, corpora: Corpora) -> None:
         return
     targets: dict[str, set[str]] = {}
     for objective in run.objectives.values():
-        if isinstance(objective, Denoising):
+        if isinstance(objective, Denoising | Infilling):
             for language in objective.languages:
                 targets.setdefault(language, set()).add(language)
         elif isinstance(objective, Translation | BackTranslation):

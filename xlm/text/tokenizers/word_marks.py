@@ -7,13 +7,14 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xlm.text.tokenizers.tokenizer import Tokenizer
+from xlm.text.tokenizers.tokenizer import Ids, Tokenizer
 
 _OPENING = ("▁", "Ġ")
 _GOING_ON = "##"
@@ -44,7 +45,19 @@ class WordMarks:
         ends = at == length - 1 and not before_letters
         return self.text & (self.marked if ends else ~self.marked)
 
+    @property
+    def parts_words(self) -> bool:
+        """Return whether words can be told from each other: some pieces are marked, some not."""
+        return bool(self.marked.any() and not self.marked.all())
 
+    def begins(self, ids: Ids) -> NDArray[np.bool_]:
+        """Return whether a word begins at each of the pieces of a text, bool of their shape."""
+        if self.side == "front":
+            return np.asarray(self.marked[ids], dtype=bool)
+        return np.append(True, self.marked[ids[:-1]])[: len(ids)]
+
+
+@functools.lru_cache(maxsize=4)
 def word_marks(tokenizer: Tokenizer) -> WordMarks:
     """Return the marks of a tokenizer: of the kinds above the one that most pieces have."""
     pieces = tokenizer.pieces
