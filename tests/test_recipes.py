@@ -157,6 +157,7 @@ def test_a_debug_recipe_is_trained_and_evaluated(name: str, trained: Any) -> Non
         assert all(math.isfinite(value) for value in own.values())
         assert own["perplexity"] == pytest.approx(math.exp(own["nats"]))
         assert 0 <= own["accuracy"] <= 1
+        assert name != "debug/infilling.yaml" or own["perplexity"] < own["unigram_perplexity"]
     lines = read_metrics(result.folder / "metrics.jsonl")
     first, last = (line for line in lines if line["event"] == "valid")
     assert last["score"] < first["score"], "nothing is learnt"
