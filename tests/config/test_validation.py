@@ -99,7 +99,7 @@ FILES = [
     (("class_path: MaskedLM", "clas: x"), "r.yaml:5: objectives.mlm: no class_path: expected {cl"),
     (("    class_path: MaskedLM\n", ""), "with CLASS one of Answering, BackTranslation, Causal"),
     (("MaskedLM", "MaskedLN"), "r.yaml:5: objectives.mlm: unknown class 'MaskedLN'; did you mean"),
-    (("MaskedLM", "Zzz"), "CausalTLM, Classification, Denoising, MaskedLM, OriginalCausalLM, "),
+    (("MaskedLM", "Zzz"), "CausalTLM, Classification, Denoising, Infilling, MaskedLM, OriginalCa"),
     (("MaskedLM", "Zzy"), "OriginalCausalTLM, OriginalMaskedLM, Parsing, Ranking, Regression, "),
     (("MaskedLM", "my_own.Thing"), "class_path 'my_own.Thing': No module named 'my_own'; is its"),
     (("MaskedLM", "xlm.objectives.masked.MaskedLN"), "has no MaskedLN; did you mean MaskedLM?"),
