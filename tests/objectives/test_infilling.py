@@ -12,6 +12,7 @@ from xlm.data.corpus import Corpus
 from xlm.errors import ConfigError, DataError
 from xlm.objectives.infilling import Infilling, first_pieces
 from xlm.rng import Random
+from xlm.text.tokenizers.language_tokens import LanguageTokens
 from xlm.text.tokenizers.tokenizer import Tokenizer
 from xlm.text.tokenizers.word_marks import word_marks
 
@@ -43,6 +44,21 @@ def test_rows_by_hand():
     assert real(batch)[1] == [20, 21, 22, END, 30, END]
     assert (batch.langs == 1).all() and (batch.source.langs == 1).all()
     assert batch.source.positions.tolist() == [list(range(7))]
+
+
+def test_rows_of_mbart():
+    """The language's token closes what is read and opens what is written."""
+    tokenizer = LanguageTokens(TOKENIZER, ["en", "ne"])  # 60 and 61
+    text = Corpus.from_sentences([np.array([20, 21, 22])] * 2, language="ne", tokenizer=tokenizer)
+    made = Corpora(tokenizer, ["en", "ne"], texts={("train", "ne"): text})
+    settings = {"languages": ["ne"], "length": 9, "pieces_in": ["ne"], "layout": "mbart"}
+    objective = Infilling(**settings, permute=1.0, share=1.0)
+    (found,) = objective.streams("ae", made, seed=0)
+    batch = objective.collate(found.examples(0), Random(0), train=True)
+    (read,) = batch.source.tokens.tolist()
+    assert set(read[:-2]) == {MASK, END} and read[-2:] == [END, 61] and read.count(END) == 2
+    assert batch.tokens.tolist() == [[61, 20, 21, 22, END, 20, 21, 22]]
+    assert real(batch)[1] == [20, 21, 22, END, 20, 21, 22, END]
 
 
 def test_noise_is_in_what_is_read_alone():

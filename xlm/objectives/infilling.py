@@ -18,13 +18,14 @@ from xlm.data.corpora import Corpora
 from xlm.data.span_noise import SpanNoise
 from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError
+from xlm.languages import LanguagePair
 from xlm.metrics.scores import Scores, language_model_figures
 from xlm.model.config import ModelConfig
 from xlm.model.transformer import Transformer
-from xlm.objective import Objective, check_length, check_num_lengths, present
+from xlm.objective import check_length, check_num_lengths, present
 from xlm.objectives.teacher_forcing import (
+    TeacherForced,
     check_sizes,
-    pad_sentences,
     source_batch,
     teacher_forced,
     teacher_forced_loss,
@@ -35,10 +36,11 @@ from xlm.text.tokenizers.word_marks import word_marks
 
 
 @dataclass(frozen=True, kw_only=True)
-class Infilling(Objective):
+class Infilling(TeacherForced):
     """Write blocks of whole sentences from copies in which spans of words are hidden.
 
-    The sentences of a copy stand in another order. Held-out blocks always get the same noise.
+    The sentences of a copy stand in another order; see ``layout``. Held-out blocks
+    always get the same noise.
     """
 
     languages: list[str]
@@ -93,8 +95,10 @@ class Infilling(Objective):
     ) -> list[Stream]:
         """Return a stream of blocks for each language.
 
-        Raises ConfigError if words are to be hidden and the tokenizer does not mark them.
+        Raises ConfigError if words are to be hidden and the tokenizer does not mark them, and for
+        a language without a token that the layout needs.
         """
+        self.check_tokens(name, corpora, (LanguagePair(own, own) for own in self.languages))
         languages = present(corpora, split, self.languages, "texts")
         of_words = [language for language in languages if language not in self.pieces_in]
         if of_words and not word_marks(corpora.tokenizer).parts_words:
@@ -121,11 +125,10 @@ class Infilling(Objective):
     def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:
         """Return noisy blocks as the source, and the same without noise as the target."""
         stream = examples.stream
-        (language,) = stream.language_ids
+        (language,) = stream.languages
         noisy = [self._noisy(block, stream, random) for block in examples.first]
-        source = pad_sentences(noisy, language, examples)
-        target = pad_sentences(examples.first, language, examples)
-        return teacher_forced(target, examples.rows, source=source_batch(source, examples.rows))
+        read = source_batch(self.arrangement, noisy, language, language, examples)
+        return teacher_forced(self.arrangement, examples.first, language, examples, read)
 
     def _noisy(self, block: Ids, stream: Stream, random: Random) -> Ids:
         tokenizer, noise = stream.tokenizer, self.noise
