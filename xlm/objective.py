@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from xlm.batch import IGNORED, Batch, Loss
 from xlm.config.class_path import NamedByClassPath
-from xlm.data.corpora import Corpora
+from xlm.data.corpora import SPLITS, Corpora
 from xlm.data.mixture import Sampling
 from xlm.data.streams import Examples, Stream
-from xlm.errors import ConfigError
+from xlm.errors import ConfigError, DataError
 from xlm.metrics.scores import Scores
 from xlm.model.config import ModelConfig
 from xlm.model.transformer import Transformer
@@ -41,6 +41,17 @@ class Objective(NamedByClassPath, ABC):
     three of four updates are of the first."""
     sampling: Sampling = field(default_factory=Sampling)
     """The sampling of languages or pairs."""
+
+    streams_differ: ClassVar[bool] = True
+    """True if streams of the objective may train different parameters: one micro-batch of each is
+    tried at the start, else one of the objective. Of a class outside of xlm true unless it says
+    otherwise itself."""
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        """Take nothing for granted of classes outside of the package."""
+        super().__init_subclass__(**arguments)
+        if "streams_differ" not in vars(cls):
+            cls.streams_differ = not cls.__module__.startswith("xlm.")
 
     @property
     def causal(self) -> bool:
@@ -165,6 +176,26 @@ def check_num_lengths(num_lengths: int, *, compiled: bool) -> None:
             f"num_lengths is {num_lengths}: with compile, which works anew for each shape, set it "
             f"to {MOST_LENGTHS} or fewer"
         )
+
+
+def held_out(
+    corpora: Corpora, split: str, trained: Sequence[str], evaluate: Sequence[str] | None, part: str
+) -> list[str]:
+    """Return the languages or pairs that ``split`` is read of: in training all that are trained.
+
+    Held-out ones are those of ``evaluate`` if it is given. Raises DataError if one of those has no
+    held-out text at all.
+    """
+    if split == "train" or evaluate is None or not trained:
+        return present(corpora, split, trained, part)
+    for name in evaluate:
+        if not any(present(corpora, s, [name], part) for s in SPLITS[1:]):
+            having = sorted({own for s in SPLITS[1:] for own in corpora.names(s)[part]})
+            raise DataError(
+                f"evaluate names {name}, of which there is no held-out text: there is "
+                f"{', '.join(having) or 'none'}; prepare some, or leave it out"
+            )
+    return present(corpora, split, evaluate, part)
 
 
 def present(corpora: Corpora, split: str, names: Sequence[str], part: str) -> list[str]:

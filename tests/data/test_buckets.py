@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xlm.data import buckets as module
-from xlm.data.buckets import Buckets, best_lengths
+from xlm.data.buckets import Buckets, best_lengths, common_lengths
 
 HISTOGRAMS = st.lists(st.integers(0, 5), min_size=1, max_size=12).map(np.array)
 
@@ -33,6 +33,58 @@ def test_no_other_lengths_have_fewer_padded_cells(histogram, num_lengths):
         for chosen in combinations(present[:-1], min(num_lengths, len(present)) - 1)
     )
     assert padded_cells(histogram, found) == best
+
+
+def best_lengths_in_loops(histogram, num_lengths):
+    """The dynamic program with a loop over the last length of each prefix."""
+    lengths = np.flatnonzero(histogram)
+    rows = np.concatenate([[0], np.cumsum(histogram[lengths])])
+    cells = rows * np.concatenate([[0], lengths])
+    choices = []
+    for _ in range(min(num_lengths, len(lengths)) - 1):
+        totals, choice = cells.copy(), np.zeros(len(cells), dtype=np.int64)
+        for j in range(2, len(cells)):
+            split = cells[1:j] + (rows[j] - rows[1:j]) * lengths[j - 1]
+            best = int(np.argmin(split))
+            if split[best] < totals[j]:
+                totals[j], choice[j] = split[best], best + 1
+        cells = totals
+        choices.append(choice)
+    return module._backtrack(lengths, choices)
+
+
+@settings(max_examples=100, deadline=None)
+@given(HISTOGRAMS, st.integers(1, 6))
+def test_ties_are_broken_as_the_loops_break_them(histogram, num_lengths):
+    if histogram.any():
+        found = best_lengths(histogram, num_lengths)
+        assert found == best_lengths_in_loops(histogram, num_lengths)
+
+
+def test_common_lengths_are_those_of_the_mixture():
+    """Two texts of which the small one is drawn nine times of ten: 90 and 10 rows of a hundred."""
+    small, large = np.zeros(21, dtype=np.int64), np.zeros(31, dtype=np.int64)
+    small[[5, 20]], large[[5, 10, 30]] = [1, 1], [500, 300, 200]
+    mixture = np.zeros(31, dtype=np.int64)
+    mixture[[5, 10, 20, 30]] = [450 + 50, 30, 450, 20]
+    for num in (1, 2, 3, 4):
+        found = common_lengths([(0.9, small), (0.1, large)], num)
+        assert found == best_lengths(mixture, num)
+    assert common_lengths([(1e-6, large), (1.0, small)], 9)[-1] == 30  # no text loses a row
+
+
+def test_the_parts_of_a_bucket_are_of_equal_size():
+    histogram = np.array([0, 0, 6, 4, 0, 7])  # cut into 3, 3, 4 and 2, 2, 3 rows
+    whole = Buckets(histogram, [3, 5], tokens_per_batch=12)
+    found = Buckets(histogram, [3, 5], tokens_per_batch=12, parts=3)
+    assert list(found.whole()) == list(whole.whole()) == [(0, 10), (10, 17)]
+    assert found.num_rows == 17 and found.num_cells == whole.num_cells
+    slots = [found.in_order(k) for k in range(found.num_slots)]
+    parts = [[0, 1, 2], [3, 4, 5], [6, 7, 8, 9], [10, 11], [12, 13], [14, 15], [16]]
+    assert [slot.positions.tolist() for slot in slots] == parts  # at most 4, then 2 rows a batch
+    assert [slot.length for slot in slots] == [3] * 3 + [5] * 4
+    shuffled = [found.shuffled(k, 0, "mt/en-ne").positions for k in range(found.num_slots)]
+    assert sorted(np.concatenate(shuffled).tolist()) == list(range(17))
 
 
 def test_many_lengths_are_rounded_up_first(monkeypatch):

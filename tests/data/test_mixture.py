@@ -263,3 +263,52 @@ def test_the_cap_counts_the_draws_of_its_objective_alone():
     found = {row.stream: row.epochs for row in mixture.table(2 * int(epochs))}
     assert found["en"] <= 1 + 1e-9 and found["ne"] <= 1 + 1e-9
     assert found["en"] + found["ne"] > 1.9
+
+
+SIZES = {"en-ne": 15_009, "en-hi": 14_503, "hi-ne": 6_231}
+ROWS = {"en-ne": 165.0, "en-hi": 141.0, "hi-ne": 39.0}
+"""Pairs of a corpus of user interfaces, and rows of a micro-batch of 2,000 cells of each."""
+
+
+def drawn_sentences(per):
+    """The share of each pair's sentences in 10**5 micro-batches at temperature 5."""
+    streams = [
+        SimpleNamespace(
+            id=f"mt/{name}", name=name, num_sentences=size, num_rows=size,
+            batches_per_epoch=size / ROWS[name],
+        )
+        for name, size in SIZES.items()
+    ]  # fmt: skip
+    sampling = Sampling(rule="temperature", temperature=5.0, per=per)
+    mixture = Mixture({"mt": streams}, {"mt": sampling}, group_size=1000)
+    counts = Counter(
+        stream.name for step in range(100) for stream, _ in mixture.plan(step, {})[0].micro_batches
+    )
+    sentences = {name: counts[name] * ROWS[name] for name in SIZES}
+    total = sum(sentences.values())
+    return {name: own / total for name, own in sentences.items()}, mixture.probabilities("mt")
+
+
+def test_sentences_are_drawn_by_their_shares():
+    shares = Sampling(rule="temperature", temperature=5.0).probabilities(SIZES)
+    assert [round(own, 3) for own in shares.values()] == [0.353, 0.351, 0.296]
+    found, chances = drawn_sentences("sentence")
+    rows = np.array(list(ROWS.values()))
+    mean = chances @ rows
+    for at, (name, share) in enumerate(shares.items()):
+        # the deviation of a ratio of sums over independent draws
+        off = np.where(np.arange(3) == at, 1.0, 0.0) - share
+        deviation = np.sqrt((chances * rows**2 * off**2).sum() / 1e5) / mean
+        assert abs(found[name] - share) < 4.5 * deviation
+    by_batch, _ = drawn_sentences("batch")
+    expected = {"en-ne": 0.489, "en-hi": 0.415, "hi-ne": 0.097}
+    assert by_batch == pytest.approx(expected, abs=0.005)
+
+
+def test_sentences_of_running_text_are_refused():
+    with pytest.raises(ConfigError, match="sampling.per is sentence, and mlm/en is running text"):
+        Mixture({"mlm": text("mlm", "en", "hi")}, {"mlm": Sampling(per="sentence")})
+    with pytest.raises(ConfigError, match="per sentence with rule unimax"):
+        Sampling(rule="unimax", max_epochs=2, per="sentence")
+    with pytest.raises(ConfigError, match="per 'row': expected batch or sentence"):
+        Sampling(per="row")

@@ -74,6 +74,29 @@ def test_languages_with_parameters_of_their_own_are_not_frozen() -> None:
     assert probe({"own": objective})[:2] == (True, set())
 
 
+@dataclass(frozen=True, kw_only=True)
+class Alike(MaskedLM):
+    """A class of another package that says of its streams what those here say."""
+
+    streams_differ = False
+
+
+@pytest.mark.parametrize(("made", "expected"), [(MaskedLM, 1), (PerLanguageLM, 2), (Alike, 1)])
+def test_streams_that_are_alike_are_tried_once(
+    made: type[MaskedLM], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+    plain = Learner.forward
+
+    def forward(learner: Learner, name: str, batch: Batch) -> Loss:
+        tried.append(name)
+        return plain(learner, name, batch)
+
+    monkeypatch.setattr(Learner, "forward", forward)
+    probe({"own": made(languages=["en", "hi"], rows=8, length=12)})
+    assert len(tried) == expected
+
+
 def test_names_of_objectives() -> None:
     run = tiny.recipe("", objectives={"bad name": tiny.MLM})
     with pytest.raises(ConfigError, match="objective name 'bad name': .* plain word"):

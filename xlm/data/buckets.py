@@ -7,6 +7,7 @@ any epoch is computed directly.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 
 from xlm.rng import Part, Permutation
 
+SCALE = float(1 << 32)
+"""Rows that stand for a share of 1 when histograms are added."""
 MOST_CANDIDATES = 1024
 """Number of distinct lengths above which only multiples of a step are tried as padded lengths."""
 
@@ -36,18 +39,34 @@ def best_lengths(histogram: NDArray[np.int64], num_lengths: int) -> list[int]:
     rows = np.concatenate([[0], np.cumsum(counts[levels])])
     # cells[j]: fewest padded cells of the first j levels, with as many lengths as the round number
     cells = rows * np.concatenate([[0], lengths])
+    # added[j, i]: cells of the levels from i to j if those, from i + 1 on, are padded to j's length
+    added = (rows[:, None] - rows) * np.concatenate([[0], lengths])[:, None]
+    below = np.arange(len(cells)) < np.arange(len(cells))[:, None]
+    below[:, 0] = False
     choices = []
     for _ in range(min(num_lengths, len(lengths)) - 1):
-        totals = cells.copy()
-        choice = np.zeros(len(cells), dtype=np.int64)
-        for j in range(2, len(cells)):
-            split = cells[1:j] + (rows[j] - rows[1:j]) * lengths[j - 1]
-            best = int(np.argmin(split))
-            if split[best] < totals[j]:
-                totals[j], choice[j] = split[best], best + 1
-        cells = totals
-        choices.append(choice)
+        splits = np.where(below, cells + added, np.iinfo(np.int64).max)
+        best = splits.argmin(axis=1)
+        fewest = splits[np.arange(len(cells)), best]
+        fewer = fewest < cells
+        choices.append(np.where(fewer, best, 0))
+        cells = np.where(fewer, fewest, cells)
     return _backtrack(lengths, choices)
+
+
+def common_lengths(
+    weighted: Sequence[tuple[float, NDArray[np.int64]]], num_lengths: int
+) -> list[int]:
+    """Return ``best_lengths`` for several texts, each with its share of the rows that are drawn.
+
+    Each is (share, histogram); the histogram's own size does not matter.
+    """
+    longest = max(len(histogram) for _, histogram in weighted)
+    total = np.zeros(longest)
+    for share, histogram in weighted:
+        total[: len(histogram)] += share * histogram / max(int(histogram.sum()), 1)
+    # whole numbers, rounded up: a length that occurs in any text stays
+    return best_lengths(np.ceil(total * SCALE).astype(np.int64), num_lengths)
 
 
 def _backtrack(lengths: NDArray[np.int64], choices: list[NDArray[np.int64]]) -> list[int]:
@@ -76,7 +95,7 @@ class Buckets:
     ``histogram`` is int64: the number of rows of each length, special tokens included, in the
     sorted order; ``lengths`` ascending padded lengths, the last at least the longest row. A batch
     holds ``max(1, tokens_per_batch // length)`` rows, at most ``most_rows``; only a bucket's last
-    is shorter.
+    is shorter. With ``parts`` above 1 each bucket is cut into so many of equal size.
     """
 
     def __init__(
@@ -86,9 +105,16 @@ class Buckets:
         *,
         tokens_per_batch: int,
         most_rows: int | None = None,
+        parts: int = 1,
     ):
         self.lengths = np.array(lengths, dtype=np.int64)
         ends = np.concatenate([[0], np.cumsum(histogram)])[self.lengths + 1]
+        self._whole = np.concatenate([[0], ends]).astype(np.int64)
+        if parts > 1:
+            sizes = np.diff(self._whole)[:, None]
+            cuts = sizes * np.arange(1, parts + 1) // parts
+            ends = (self._whole[:-1, None] + cuts).ravel()
+            self.lengths = self.lengths.repeat(parts)
         self._starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
         self._sizes = ends - self._starts
         rows = np.maximum(1, tokens_per_batch // np.maximum(self.lengths, 1))
@@ -101,6 +127,10 @@ class Buckets:
         """Mean rows of a batch if all were full."""
         self.num_cells = int((self._sizes * self.lengths).sum())
         """Cells of an epoch, padding included."""
+
+    def whole(self) -> Iterator[tuple[int, int]]:
+        """Yield the first place of each padded length's rows, and the first behind them."""
+        yield from zip(self._whole[:-1].tolist(), self._whole[1:].tolist(), strict=True)
 
     def in_order(self, k: int) -> Slot:
         """Return batch ``k`` of the one pass in order of length."""

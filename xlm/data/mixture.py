@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xlm.data.sampling import Piecewise, Sampling, check_piecewise, piecewise
-from xlm.data.streams import Stream
+from xlm.data.streams import Stream, TextStream
 from xlm.errors import ConfigError
 from xlm.rng import Random
 from xlm.tables import aligned
@@ -132,6 +132,13 @@ class Mixture:
             check_piecewise(weight, f"the weight of {name}")
             if not self.streams[name]:
                 raise ConfigError(f"objective {name} draws from nothing: list a language")
+        for name, sampling in self.samplings.items():
+            running = [own.id for own in self.streams[name] if isinstance(own, TextStream)]
+            if sampling.per == "sentence" and running:
+                raise ConfigError(
+                    f"objectives.{name}.sampling.per is sentence, and {running[0]} is running "
+                    "text, whose rows are no sentences: expected batch"
+                )
         ids = self.stream_ids
         if twice := sorted({found for found in ids if ids.count(found) > 1}):
             raise ConfigError(f"{', '.join(twice)} listed twice: list each language or pair once")
@@ -164,7 +171,12 @@ class Mixture:
             return self._capped[objective]
         sampling, streams = self.samplings[objective], self.streams[objective]
         sizes = {stream.name: _size(stream, sampling.by) for stream in streams}
-        return np.array(list(sampling.probabilities(sizes, step).values()))
+        shares = np.array(list(sampling.probabilities(sizes, step).values()))
+        if sampling.per == "batch":
+            return shares
+        # a micro-batch of a stream brings its mean number of rows
+        weights = shares * [stream.batches_per_epoch / stream.num_rows for stream in streams]
+        return np.asarray(weights / weights.sum())
 
     def _share_out(self, objective: str, num_steps: int | None) -> NDArray[np.float64]:
         """Return probabilities by rule ``unimax``, in units of micro-batches."""

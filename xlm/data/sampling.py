@@ -71,6 +71,10 @@ class Sampling:
     """Rule ``temperature``: q ~ p ** (1 / temperature)."""
     shares: dict[str, float | list[list[float]]] = field(default_factory=dict)
     """Rule ``shares``: for each language a number or points [[step, share], ...], scaled to 1."""
+    per: Literal["batch", "sentence"] = "batch"
+    """The unit that the probabilities are of. batch: micro-batches. sentence: sentences or pairs;
+    since micro-batches hold equal cells, texts of long sentences get more of them (not with unimax,
+    and not of running text)."""
     max_epochs: float | None = None
     """Rule ``unimax``: most passes over a text in the whole run."""
 
@@ -88,6 +92,8 @@ class Sampling:
             raise ConfigError(f"sampling alpha must be a number >= 0: found {self.alpha}")
         if not _is_number(self.temperature) or self.temperature <= 0:
             raise ConfigError(f"sampling temperature must be above 0: found {self.temperature}")
+        if self.per not in ("batch", "sentence"):
+            raise ConfigError(f"sampling per {self.per!r}: expected batch or sentence")
         for language, share in self.shares.items():
             check_piecewise(share, f"the share of {language}")
         if (self.rule == "shares") != bool(self.shares):
@@ -98,6 +104,11 @@ class Sampling:
         self._check_unimax()
 
     def _check_unimax(self) -> None:
+        if self.rule == "unimax" and self.per == "sentence":
+            raise ConfigError(
+                "sampling per sentence with rule unimax, which shares out micro-batches: leave per "
+                "out"
+            )
         if (self.rule == "unimax") != (self.max_epochs is not None):
             raise ConfigError(
                 f"sampling rule {self.rule!r} with max_epochs {self.max_epochs}: rule unimax needs "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +18,8 @@ from xlm.errors import ConfigError, DataError
 class BucketedStream(Stream):
     """Rows sorted by length and cut into buckets of one padded length each.
 
-    There are at most ``num_lengths`` buckets, whose padded lengths give the fewest padded cells. An
+    There are at most ``num_lengths`` buckets, whose padded lengths give the fewest padded cells,
+    or those of ``lengths``; each is cut into ``parts`` of equal size in the order of the rows. An
     epoch permutes the batches of all buckets, and the rows inside each bucket; a bucket's last
     batch is shorter. ``shuffle=False`` serves them once, in order of length.
 
@@ -44,6 +47,8 @@ class BucketedStream(Stream):
         num_lengths: int,
         max_length: int,
         rows: int | None,
+        lengths: list[int] | None = None,
+        parts: int = 1,
         seed: int,
         shuffle: bool,
     ):
@@ -55,7 +60,7 @@ class BucketedStream(Stream):
             )
         if max_length >= LONGEST_SORTED:
             raise ConfigError(f"{self.id}: max_length {max_length}: expected < {LONGEST_SORTED}")
-        fitting = _with_specials(histogram, num_specials, max_length)
+        fitting = fitting_histogram(histogram, num_specials, max_length)
         num_all = int(histogram.sum())
         self.num_dropped = num_all - int(fitting.sum())
         """Number of rows left out because they are longer than ``max_length``."""
@@ -66,9 +71,10 @@ class BucketedStream(Stream):
             )
         self.buckets = Buckets(
             fitting,
-            best_lengths(fitting, num_lengths),
+            best_lengths(fitting, num_lengths) if lengths is None else lengths,
             tokens_per_batch=tokens_per_batch,
             most_rows=rows,
+            parts=parts,
         )
         self.num_rows = self.buckets.num_rows
         self.batches_per_epoch = float(self.buckets.num_slots)
@@ -81,7 +87,7 @@ class BucketedStream(Stream):
 
     @property
     def padding(self) -> float:
-        """Share of an epoch's cells that is padding."""
+        """Share of an epoch's cells that is padding, each row as long as its bucket."""
         return 1 - self._num_real / self.buckets.num_cells
 
     def _rows(self, k: int) -> tuple[NDArray[np.int64], int]:
@@ -97,8 +103,10 @@ class PairStream(BucketedStream):
     """A stream of aligned sentences.
 
     ``sides`` names the measured length: ``joint`` (both sentences in one row, as in TLM) or
-    ``longer`` (a row each, both padded to one length, as in translation). The rest is as in
-    ``BucketedStream``.
+    ``longer`` (a row each, both padded to one length, as in translation). With ``parts`` above 1
+    the rows of a bucket are sorted by how much longer the first side is, so that each part of it
+    has pairs alike in that too, and ``Examples.length`` is 0: each side is padded to its own
+    longest row. The rest is as in ``BucketedStream``.
     """
 
     is_pair = True
@@ -116,6 +124,8 @@ class PairStream(BucketedStream):
         num_lengths: int = 24,
         max_length: int = 512,
         rows: int | None = None,
+        lengths: list[int] | None = None,
+        parts: int = 1,
         seed: int = 0,
         shuffle: bool = True,
     ):
@@ -132,13 +142,32 @@ class PairStream(BucketedStream):
             num_lengths=num_lengths,
             max_length=max_length,
             rows=rows,
+            lengths=lengths,
+            parts=parts,
             seed=seed,
             shuffle=shuffle,
         )
-        self._order = self.pairs.order(sides)
+        self._parts, self._sides = parts, sides
+
+    @cached_property
+    def _order(self) -> NDArray[np.int64]:  # type: ignore[override]
+        """The rows sorted by length: found when the first micro-batch is asked for."""
+        order = self.pairs.order(self._sides)
+        return order if self._parts == 1 else self._by_difference(order)
+
+    def _by_difference(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the rows with those of each bucket sorted by how much longer the first side is."""
+        first, second = (side.lengths() for side in self.pairs.sides)
+        order = order.copy()
+        for start, end in self.buckets.whole():
+            own = order[start:end]
+            order[start:end] = own[np.argsort(first[own] - second[own], kind="stable")]
+        return order
 
     def _examples(self, k: int) -> Examples:
         rows, length = self._rows(k)
+        if self._parts > 1:
+            length = 0  # each side has its own
         first, second = (side.sentences(rows) for side in self.pairs.sides)
         return Examples(self, rows, first, second=second, length=length)
 
@@ -204,7 +233,7 @@ class SentenceStream(BucketedStream):
         return Examples(self, rows, self._corpus.sentences(rows), length=length)
 
 
-def _with_specials(
+def fitting_histogram(
     histogram: NDArray[np.int64], num_specials: int, max_length: int
 ) -> NDArray[np.int64]:
     """Return the number of rows of each length with special tokens.

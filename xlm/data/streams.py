@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,6 +123,15 @@ class Stream(ABC):
             return tuple(self._corpora.unigram(language) for language in self.languages)
         except DataError:
             return None
+
+    @property
+    def unigrams(self) -> dict[str, NDArray[np.float64]]:
+        """Unigram nats (float64 ``[V]``) of every language of the corpora with training text."""
+        found = {}
+        for language in self._corpora.languages:
+            with suppress(DataError):
+                found[language] = self._corpora.unigram(language)
+        return found
 
     @property
     def text_size(self) -> TextSize:

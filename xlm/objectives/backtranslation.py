@@ -53,6 +53,11 @@ class BackTranslation(Translation):
 
     def __post_init__(self) -> None:
         Translation.__post_init__(self)
+        if self.shared_lengths or self.bucket_parts > 1:
+            raise ConfigError(
+                f"shared_lengths is {str(self.shared_lengths).lower()} and bucket_parts "
+                f"{self.bucket_parts}: BackTranslation reads single sentences, leave them out"
+            )
         for pair in self.pairs:
             if any(reading.first == reading.second for reading in LanguagePair.readings(pair)):
                 raise ConfigError(
@@ -66,12 +71,12 @@ class BackTranslation(Translation):
         """Return the sentences of each direction's second language for training, else its pairs."""
         if split != "train":
             return Translation.streams(self, name, corpora, seed=seed, split=split)
-        ways = [corpora.languages.pair(pair) for pair in self.pairs]
+        ways = self.ways(corpora.languages)
         self.check_tokens(name, corpora, [*ways, *(way.reversed for way in ways)])
         return [
             BackTranslatedStream(
                 corpora,
-                pair,
+                str(way),
                 objective=name,
                 tokens_per_batch=self.tokens,
                 num_specials=2,
@@ -79,7 +84,7 @@ class BackTranslation(Translation):
                 max_length=self.length,
                 seed=seed,
             )
-            for pair in self.pairs
+            for way in ways
         ]
 
     def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:

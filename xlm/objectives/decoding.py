@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from xlm.batch import Batch
@@ -23,6 +25,9 @@ from xlm.text.tokenizers.fastbpe import UNKNOWN
 from xlm.text.tokenizers.layouts import TranslationLayout
 
 log = logging.getLogger("xlm")
+
+LIKE = "like_"
+"""The beginning of the name of the share of translations that look like another language."""
 
 
 def decode(
@@ -67,8 +72,10 @@ def translation_figures(stream: Stream, predictions: Mapping[int, Any]) -> dict[
     text, the references' too, decoded by the tokenizer. ``copied`` is the share of translations
     that equal their source, ``copied_tokens`` that of their words, ``empty`` the share of empty
     ones, ``length_ratio`` words over the references'. ``in_language`` is the share of the others
-    whose subwords are likelier under the target language's unigram model than under the source's;
-    it is left out if there is no training text, or if all are empty. An unknown piece of a
+    whose subwords are likelier under the target language's unigram model than under that of every
+    other language of the corpora; it is left out if there is no training text, or if all are empty.
+    With three languages or more, ``like_en`` is the share that is likeliest in the commonest wrong
+    one, here en. An unknown piece of a
     reference matches nothing (docs/fidelity.md, A9).
     """
     assert isinstance(stream, PairStream)
@@ -93,9 +100,26 @@ def translation_figures(stream: Stream, predictions: Mapping[int, Any]) -> dict[
         "empty": empty_rate(found),
     }
     if stream.unigram is not None and stream.languages[0] != stream.languages[1]:
-        source_nats, target_nats = stream.unigram
         spoken = [predictions[row] for row, text in zip(rows, found, strict=True) if text]
         if spoken:
-            right = [target_nats[ids].sum() < source_nats[ids].sum() for ids in spoken]
-            figures["in_language"] = float(sum(right) / len(spoken))
+            figures |= _in_languages(spoken, stream.languages[1], stream.unigrams)
     return figures
+
+
+def _in_languages(
+    translations: Sequence[Any], target: str, unigrams: Mapping[str, NDArray[np.float64]]
+) -> dict[str, float]:
+    """Return the share of translations likeliest in ``target``, and in the commonest other one."""
+    others = [language for language in unigrams if language != target]
+    nats = {
+        language: np.array([own[ids].sum() for ids in translations])
+        for language, own in unigrams.items()
+    }
+    rivals = np.stack([nats[language] for language in others])
+    right = nats[target] < rivals.min(axis=0)
+    shares = {"in_language": float(right.mean())}
+    if len(others) > 1 and not right.all():
+        wrong, counts = np.unique(rivals.argmin(axis=0)[~right], return_counts=True)
+        most = int(counts.argmax())
+        shares[f"{LIKE}{others[int(wrong[most])]}"] = float(counts[most] / len(right))
+    return shares

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from xlm.batch import IGNORED, Batch, Loss
 from xlm.config.hints import check_types
 from xlm.data.collate import Cells, pad_pairs, pad_text
-from xlm.data.corpora import SPLITS, Corpora
+from xlm.data.corpora import Corpora
 from xlm.data.sentence_streams import PairStream
 from xlm.data.streams import Examples, Stream, TextStream
-from xlm.errors import ConfigError, DataError
+from xlm.errors import ConfigError
 from xlm.metrics.scores import Scores, language_model_figures
 from xlm.model.config import ModelConfig
 from xlm.model.transformer import Transformer
-from xlm.objective import Objective, check_length, check_num_lengths, cross_entropy_loss, present
+from xlm.objective import Objective, check_length, check_num_lengths, cross_entropy_loss, held_out
 from xlm.text.tokenizers.tokenizer import check_layout
 
 
@@ -91,16 +91,7 @@ class LanguageModel(Objective):
     def _names(self, corpora: Corpora, split: str, part: str) -> list[str]:
         """Return the languages (``part`` texts) or pairs that have a stream."""
         trained = self.languages if part == "texts" else self.pairs
-        if split == "train" or self.evaluate is None or not trained:
-            return present(corpora, split, trained, part)
-        for name in self.evaluate:
-            if not any(present(corpora, s, [name], part) for s in SPLITS[1:]):
-                having = sorted({own for s in SPLITS[1:] for own in corpora.names(s)[part]})
-                raise DataError(
-                    f"evaluate names {name}, of which there is no held-out text: there is "
-                    f"{', '.join(having) or 'none'}; prepare some, or leave it out"
-                )
-        return present(corpora, split, self.evaluate, part)
+        return held_out(corpora, split, trained, self.evaluate, part)
 
     def _text_stream(
         self, name: str, corpora: Corpora, language: str, seed: int, split: str

@@ -11,17 +11,19 @@ from torch import Tensor, nn
 
 from xlm.batch import Batch, Loss
 from xlm.config.hints import check_types
+from xlm.data.buckets import common_lengths
 from xlm.data.corpora import Corpora
-from xlm.data.sentence_streams import PairStream
+from xlm.data.sentence_streams import PairStream, fitting_histogram
 from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError
-from xlm.languages import LanguagePair
+from xlm.languages import LanguagePair, Languages
 from xlm.metrics.scores import Scores, language_model_figures
 from xlm.model.config import ModelConfig
 from xlm.model.generate import Generation
 from xlm.model.transformer import Transformer
-from xlm.objective import check_length, check_num_lengths, present
+from xlm.objective import check_length, check_num_lengths, held_out
 from xlm.objectives.decoding import decode, hypotheses, translation_figures
+from xlm.objectives.directions import Rule, check_rule, directed
 from xlm.objectives.teacher_forcing import (
     TeacherForced,
     check_sizes,
@@ -30,6 +32,9 @@ from xlm.objectives.teacher_forcing import (
     teacher_forced_loss,
 )
 from xlm.rng import Random
+
+NUM_SPECIALS = 2
+"""Special tokens of a row, whatever the layout, beside those that are forced."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +45,28 @@ class Translation(TeacherForced):
     """
 
     pairs: list[str]
-    """Directions, such as [en-ne, ne-en]."""
+    """Directions, such as [en-ne, ne-en]; with ``directions``, pairs in either order."""
+    directions: Rule | None = None
+    """Directions that are trained of the pairs: m2m (both of each), m2o (into the center), o2m (out
+    of it); null: pairs are directions."""
+    center: str | None = None
+    """The language that every pair has, with directions m2o or o2m."""
+    evaluate: list[str] | None = None
+    """Directions to measure on held-out pairs, also ones that are not trained; null: those of
+    training."""
     tokens: int = 2000
     """Cells of the longer side (padding included) in a micro-batch."""
     length: int = 256
     """Tokens of the longest side that is used, special ones included; longer pairs are left out."""
     num_lengths: int = 24
     """Largest number of padded lengths."""
+    shared_lengths: bool = False
+    """One set of padded lengths for all directions, so that compile sees few shapes; false: each
+    has its own, with less padding."""
+    bucket_parts: int = 1
+    """Cut the rows of one padded length into so many parts by how much longer the source is than
+    the target, and pad each side of a batch to its own longest row: less padding and more shapes (4
+    is a good number; not with compile)."""
     label_smoothing: float = 0.0
     """Share of the target's probability that is spread over the vocabulary."""
 
@@ -59,13 +79,21 @@ class Translation(TeacherForced):
         if not self.pairs:
             name = type(self).__name__
             raise ConfigError(f"{name} needs at least one direction in pairs, such as [en-ne]")
-        for pair in self.pairs:
-            if not LanguagePair.readings(pair):
-                raise ConfigError(
-                    f"pairs names {pair!r}: expected two languages as FROM-INTO, such as en-ne"
-                )
+        for field, pairs in (("pairs", self.pairs), ("evaluate", self.evaluate or [])):
+            for pair in pairs:
+                if not LanguagePair.readings(pair):
+                    raise ConfigError(
+                        f"{field} names {pair!r}: expected two languages as FROM-INTO, such as "
+                        "en-ne"
+                    )
+        check_rule(self.directions, self.center)
         check_sizes(
-            {"tokens": self.tokens, "length": self.length, "num_lengths": self.num_lengths},
+            {
+                "tokens": self.tokens,
+                "length": self.length,
+                "num_lengths": self.num_lengths,
+                "bucket_parts": self.bucket_parts,
+            },
             self.label_smoothing,
         )
 
@@ -73,12 +101,25 @@ class Translation(TeacherForced):
         """Raise ConfigError for rows that do not fit the model, or too many shapes to compile."""
         check_length(self.length, model)
         check_num_lengths(self.num_lengths, compiled=compiled)
+        if compiled and self.bucket_parts > 1:
+            raise ConfigError(
+                f"bucket_parts is {self.bucket_parts}: with compile, which works anew for each "
+                "shape, leave it out"
+            )
+
+    def ways(self, languages: Languages) -> list[LanguagePair]:
+        """Return the directions that are trained; ConfigError for pairs that do not fit them."""
+        pairs = [languages.pair(name) for name in self.pairs]
+        return directed(pairs, self.directions, self.center)
 
     def streams(
         self, name: str, corpora: Corpora, *, seed: int, split: str = "train"
     ) -> list[Stream]:
         """Return a stream for each direction; ConfigError for a language without a token."""
-        self.check_tokens(name, corpora, map(corpora.languages.pair, self.pairs))
+        ways = [str(way) for way in self.ways(corpora.languages)]
+        found = held_out(corpora, split, ways, self.evaluate, "pairs")
+        self.check_tokens(name, corpora, map(corpora.languages.pair, found))
+        lengths = self._shared_lengths(corpora, split, found) if self.shared_lengths else None
         return [
             PairStream(
                 corpora,
@@ -87,14 +128,34 @@ class Translation(TeacherForced):
                 split=split,
                 sides="longer",
                 tokens_per_batch=self.tokens,
-                num_specials=2,
+                num_specials=NUM_SPECIALS,
                 num_lengths=self.num_lengths,
                 max_length=self.length,
+                lengths=lengths,
+                parts=self.bucket_parts,
                 seed=seed,
                 shuffle=split == "train",
             )
-            for pair in present(corpora, split, self.pairs, "pairs")
+            for pair in found
         ]
+
+    def _shared_lengths(self, corpora: Corpora, split: str, names: list[str]) -> list[int] | None:
+        """Return padded lengths for all directions, by histograms that are weighted by share."""
+        histograms = {
+            name: fitting_histogram(
+                corpora.pairs(split, name).histogram("longer"), NUM_SPECIALS, self.length
+            )
+            for name in names
+        }
+        sizes = {name: int(own.sum()) for name, own in histograms.items()}
+        if not any(sizes.values()):
+            return None  # each stream says that no row fits
+        shares = dict.fromkeys(sizes, 1.0)
+        if self.sampling.rule != "unimax" and self.sampling.by == "sentences":
+            shares = self.sampling.probabilities(sizes)
+        return common_lengths(
+            [(shares[name], own) for name, own in histograms.items()], self.num_lengths
+        )
 
     def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:
         """Return source and target rows; nothing is random."""

@@ -66,6 +66,10 @@ class Vocabulary:
     """Entries, special symbols included (fastbpe: number of merges)."""
     alpha: float = 0.5
     """Sentences are drawn with q ~ p**alpha of the languages' sentence counts (XLM section 3.1)."""
+    per: Literal["language", "pair"] = "language"
+    """The texts that alpha weighs. pair: each pair of languages, both sides together (and the text
+    of languages without a pair), as MMTE samples; language: each language, all its sides
+    together."""
     num_draws: int = 1_000_000
     """Sentences drawn; with less text every language's share is scaled to what there is."""
     character_coverage: float = 1.0

@@ -123,6 +123,8 @@ def _bytes(path: str) -> bytes:
 def _vocabulary_sources(reader: Reader) -> dict[str, list[Callable[[], Iterator[str]]]]:
     """Return every language's training text, sides of pairs included, as functions that open it."""
     config = reader.config
+    if config.vocabulary.per == "pair":
+        return _sources_by_pair(reader)
     sources: dict[str, list[Callable[[], Iterator[str]]]] = {}
     for language in config.text.train:
         sources[language] = [partial(_training_lines, reader, language)]
@@ -132,6 +134,24 @@ def _vocabulary_sources(reader: Reader) -> dict[str, list[Callable[[], Iterator[
             if language not in config.text.train:
                 opened = partial(_training_side, reader, pair, side)
                 sources.setdefault(language, []).append(opened)
+    return sources
+
+
+def _sources_by_pair(reader: Reader) -> dict[str, list[Callable[[], Iterator[str]]]]:
+    """Return both sides of every pair, and the text of languages that no pair has."""
+    config = reader.config
+    if not config.pairs.train:
+        raise ConfigError(
+            "vocabulary.per is pair, and pairs.train names none: give some, or leave per out"
+        )
+    sources: dict[str, list[Callable[[], Iterator[str]]]] = {}
+    paired: set[str] = set()
+    for pair in config.pairs.train:
+        sources[pair] = [partial(_training_side, reader, pair, side) for side in (0, 1)]
+        paired |= set(config.known.pair(pair))
+    for language in config.text.train:
+        if language not in paired:
+            sources[language] = [partial(_training_lines, reader, language)]
     return sources
 
 

@@ -83,7 +83,7 @@ def translator_facts(run: Run, languages: Languages) -> dict[str, object]:
         str(way): None
         for own in forced
         if isinstance(own, Translation)
-        for way in map(languages.pair, own.pairs)
+        for way in own.ways(languages)
     }
     return {LAYOUT: forced[0].arrangement.name, DIRECTIONS: list(ways)}
 

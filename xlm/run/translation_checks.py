@@ -18,6 +18,7 @@ from xlm.languages import Languages
 from xlm.objective import Objective
 from xlm.objectives.backtranslation import BackTranslation
 from xlm.objectives.causal import CausalLM
+from xlm.objectives.decoding import LIKE
 from xlm.objectives.denoising import Denoising
 from xlm.objectives.infilling import Infilling
 from xlm.objectives.language_model import LanguageModel
@@ -90,7 +91,7 @@ def check_targets(run: Run, corpora: Corpora) -> None:
             for language in objective.languages:
                 targets.setdefault(language, set()).add(language)
         elif isinstance(objective, Translation | BackTranslation):
-            for pair in map(corpora.languages.pair, objective.pairs):
+            for pair in objective.ways(corpora.languages):
                 # back-translation learns first -> second from pairs that it makes
                 targets.setdefault(pair.first, set()).add(pair.second)
     for source, own in targets.items():
@@ -144,9 +145,7 @@ def _languages(objectives: Iterable[Objective], known: Languages) -> list[str]:
     names: dict[str, None] = {}
     for objective in objectives:
         if isinstance(objective, Translation):
-            names.update(
-                dict.fromkeys(name for pair in objective.pairs for name in known.pair(pair))
-            )
+            names.update(dict.fromkeys(name for pair in objective.ways(known) for name in pair))
         elif isinstance(objective, Denoising):
             names.update(dict.fromkeys(objective.languages))
     return list(names)
@@ -198,8 +197,13 @@ def translation_warnings(figures: Mapping[str, Mapping[str, float]]) -> list[str
         if own["empty"] > MOST_EMPTY:
             found.append(f"{stream_id}: {own['empty']:.0%} of the translations are empty")
         elif own.get("in_language", 1.0) < FEWEST_IN_LANGUAGE:
+            wrong = "".join(
+                f", and {share:.0%} like {name.removeprefix(LIKE)}"
+                for name, share in own.items()
+                if name.startswith(LIKE)
+            )
             found.append(
                 f"{stream_id}: only {own['in_language']:.0%} of the translations look like the "
-                "target language"
+                f"target language{wrong}"
             )
     return found

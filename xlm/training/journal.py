@@ -168,7 +168,7 @@ SHOWN = (
 def short(figures: Mapping[str, float], before: Mapping[str, float] | None = None) -> str:
     """Return a stream's chief figures in a line; of both evaluations if ``before`` is given."""
     parts = []
-    for name in (name for name in figures if name in SHOWN):
+    for name in (name for name in figures if name in SHOWN or name.startswith("like_")):
         form = ".1%" if name == "accuracy" else ".4g"
         was = f"{before[name]:{form}} -> " if before and name in before else ""
         parts.append(f"{name.replace('_', ' ')} {was}{figures[name]:{form}}")

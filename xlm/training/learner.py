@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
 
 from xlm.batch import Batch, Loss
 from xlm.data.mixture import Mixture
+from xlm.data.streams import Stream
 from xlm.errors import ConfigError
 from xlm.model.config import ModelConfig
 from xlm.model.transformer import Transformer
@@ -40,18 +41,27 @@ class Learner(nn.Module):
         return self.objectives[name].loss(self.model.reading(batch.table), head, batch)
 
 
+def _tried(streams: Sequence[Stream], *, each: bool) -> list[Stream]:
+    """Return the streams to try: all, or the first of each table of words."""
+    first: dict[object, Stream] = {}
+    for stream in streams:
+        first.setdefault(stream.id if each else getattr(stream, "table", ""), stream)
+    return list(first.values())
+
+
 def parameter_sets_differ(learner: Learner, mixture: Mixture) -> bool:
     """Return whether the objectives' parameter sets differ; freeze parameters that none trains.
 
-    Found by one backward pass of each objective over the first micro-batch of each of its streams
-    (a language may have parameters of its own): third-party objectives need not declare anything.
+    Found by one backward pass of each objective over the first micro-batch of its first stream, or
+    of each where a language may have parameters of its own (``Objective.streams_differ``, the
+    default of classes outside of xlm, which so need not declare anything).
     Gradients and torch's random numbers are left as they were.
     """
     device = next(learner.parameters()).device
     used = []
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         for name, streams in mixture.streams.items():
-            for stream in streams:
+            for stream in _tried(streams, each=learner.objectives[name].streams_differ):
                 random = Random(0, "probe", stream.id)
                 objective = learner.objectives[name].at_step(0)
                 batch = objective.collate(stream.examples(0), random, train=True)
