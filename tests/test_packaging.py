@@ -10,11 +10,13 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 
 import xlm
 
@@ -90,7 +92,17 @@ def test_dependencies_are_those_agreed_on(project: dict[str, Any]) -> None:
         "tqdm backports.zstd sacrebleu".split()
     )
     extras = table["optional-dependencies"]
-    assert set(extras) == {"hf", "plot", "analysis", "words", "indic", "clean", "wiki", "dev"}
+    assert set(extras) == {
+        "hf",
+        "plot",
+        "analysis",
+        "words",
+        "indic",
+        "clean",
+        "wiki",
+        "docs",
+        "dev",
+    }
     everything = names(table["dependencies"]).union(*map(names, extras.values()))
     assert not everything & {"apex", "fastBPE", "fastbpe"}
     for extra in ("plot", "words", "indic", "clean", "wiki"):  # tests need them all
@@ -178,3 +190,64 @@ def test_without_a_gpu_no_default_build_is_ever_named(
 def test_cuda_is_recognized_by_what_a_build_requires(torch_build: ModuleType) -> None:
     assert torch_build.default_build_has_cuda(["torch", "sympy", "nvidia-cudnn-cu13"])
     assert not torch_build.default_build_has_cuda(["torch", "sympy", "networkx"])
+
+
+# The wheel.
+
+
+def unpacked(root: Path, folder: Path) -> Path:
+    """Build the wheel from a copy of the tracked files and unpack it; return the new folder."""
+    source = folder / "source"
+    for path in tracked_files(root):
+        name = path.relative_to(root)
+        if name.parts[0] in ("xlm", "recipes") or len(name.parts) == 1:
+            target = source / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+    (source / "xlm/recipe_files").symlink_to("../recipes")
+    words = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder / "dist")]
+    subprocess.run([*words, str(source)], check=True, capture_output=True, text=True)
+    (wheel,) = (folder / "dist").glob("*.whl")
+    assert len(list((folder / "dist").glob("*.tar.gz"))) == 1
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "installed")
+    return folder / "installed"
+
+
+def test_the_link_to_the_recipes_is_tracked(root: Path) -> None:
+    assert (root / "xlm/recipe_files").is_symlink()
+    assert (root / "xlm/recipe_files").resolve() == root / "recipes"
+
+
+def test_the_citation_is_of_this_version(root: Path, project: dict[str, Any]) -> None:
+    citation = yaml.safe_load((root / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == xlm.__version__
+    assert citation["license"] == project["project"]["license"]
+
+
+@pytest.mark.slow
+def test_a_wheel_works_in_an_empty_folder(root: Path, tmp_path: Path) -> None:
+    """The README's example, the list of recipes and a recipe by name, without the checkout."""
+    pytest.importorskip("build")
+    installed = unpacked(root, tmp_path)
+    (tmp_path / "empty").mkdir()
+    (example,) = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), re.DOTALL)
+    verbs = """
+import sys
+from xlm.__main__ import run
+run("recipes", [])
+run("prepare", ["--config", "sample/prepare", "--workers=1"])
+print(sys.modules["xlm"].__file__)
+"""
+    environment = os.environ | {"PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1"}
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path / "empty", env=environment,
+            capture_output=True, text=True, check=True,
+        ).stdout
+        for code in (example, verbs)
+    ]  # fmt: skip
+    assert float(said[0].split()[-1]) > 1
+    assert "sample/pretrain  " in said[1]
+    assert Path(said[1].split()[-1]).is_relative_to(installed)
+    assert (tmp_path / "empty/runs/sample/data/corpora.json").exists()

@@ -27,6 +27,7 @@ VERBS = {
     "bleu": "score translations against references, and systems against each other",
     "analyze": "say how the languages of a model lie to each other, beside nulls",
     "reproduce": "repeat a study of the papers on your own text, and write its page",
+    "recipes": "list the recipes that ship with xlm, or copy one to edit it",
     "check": "verify prepared text, a run, a model or a recipe: every hash and number",
     "import": "bring in a model or binarized data of another library",
     "export": "write a model as a directory of transformers",

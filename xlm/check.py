@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from xlm.config import strict_yaml
+from xlm.config import recipes, strict_yaml
 from xlm.config.cli import read, run_verb
 from xlm.config.trust import Trust
 from xlm.data.corpora import DESCRIPTION, Corpora
@@ -61,7 +61,7 @@ def check(config: Check) -> list[Finding]:
 
     Raises ConfigError if nothing at the path can be checked.
     """
-    path = Path(config.path).expanduser()
+    path = Path(recipes.found(config.path)).expanduser()
     if not path.exists():
         raise ConfigError(f"{path} does not exist: expected {CHECKABLE}")
     if config.accept:

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from xlm.config import strict_yaml
+from xlm.config import recipes, strict_yaml
 from xlm.config.cli import read, run_verb
 from xlm.config.console import say
 from xlm.config.trust import Trust
@@ -50,7 +50,7 @@ def describe(config: Describe) -> list[str]:
 
     Raises ConfigError, DataError or CheckpointError, in one line, if it cannot be described.
     """
-    path, trust = Path(config.path).expanduser(), Trust(config.trust)
+    path, trust = Path(recipes.found(config.path)).expanduser(), Trust(config.trust)
     if is_corpora(path):
         return list(_text(path))
     if path.suffix in (".yaml", ".yml") and path.is_file():

@@ -5,7 +5,7 @@
 Neighbors are the 4 nearest of both directions, beside two exact searches of faiss-cpu with as many
 threads, if it is installed; memory is what the search takes beside its arrays (RssAnon). States of
 all layers are made in batches by length and, for comparison, in the order of the file. Rows are
-printed.
+printed and written to results/analysis_speed.json.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from benchmarks.speed.memory import anonymous_kib
-from benchmarks.support import toy
+from benchmarks.support import record, toy
 from xlm.analysis.kernel_alignment import cka_matrix
 from xlm.analysis.neighbors import nearest, unit
 from xlm.analysis.states import Reading, encode_lines, sentence_states
@@ -138,13 +138,17 @@ def main() -> None:
     options = parser.parse_args()
     if options.quick:
         options.rows, options.width, options.lines, options.layers = 300, 16, 60, 2
-    for row in (
-        neighbors(options.rows, options.width),
-        states(options.lines),
-        kernels(options.rows, options.width, options.layers),
+    rows = []
+    for measure in (
+        lambda: neighbors(options.rows, options.width),
+        lambda: states(options.lines),
+        lambda: kernels(options.rows, options.width, options.layers),
     ):
-        sys.stdout.write(json.dumps(row) + "\n")
+        rows.append(measure())
+        sys.stdout.write(json.dumps(rows[-1]) + "\n")
         sys.stdout.flush()
+        if not options.quick:
+            record.write("analysis_speed", {"rows": rows})
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,12 @@ import torch
 
 from benchmarks.speed.memory import INTERVAL, anonymous_kib
 from benchmarks.support import record
+from xlm.config.cli import to_yaml
 from xlm.model.config import ModelConfig
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
+from xlm.tasks.classification import Classification
+from xlm.tasks.task import Files
 from xlm.text.tokenizers.learn import learn_fastbpe_tokenizer
 from xlm.text.tokenizers.tokenizer import Tokenizer
 
@@ -67,6 +70,7 @@ VERBS = [
     Verb("score", ("--language=en", "--kind=causal"), numbered=True),
     Verb("embed", ("--language=en",), vectors=True),
     Verb("search", ("--language=en",), model="index.npy"),
+    Verb("predict", ("--language=en",), model="tuned"),
 ]  # fmt: skip
 
 
@@ -84,6 +88,22 @@ def random_model(tokenizer: Tokenizer, num_decoder_layers: int) -> PretrainedMod
             if parameter.ndim > 1:
                 parameter.normal_(std=0.7)
     return PretrainedModel(model.double().eval(), tokenizer, {"en": 0, "ne": 1})
+
+
+def fine_tuned(model: PretrainedModel) -> PretrainedModel:
+    """Return the model with the head of a classification, of random weights."""
+    task = Classification(
+        files=Files(train={"en": "train.tsv"}), labels=[f"label-{at:02}" for at in range(40)],
+        length=64, rows=64,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    head = task.head(model.transformer.config)
+    assert head is not None
+    heads = {
+        f"heads.topic.{name}": torch.randn_like(value) for name, value in head.state_dict().items()
+    }
+    tasks = to_yaml({"objectives": {"topic": task}})
+    return replace(model, heads=heads, tasks=tasks)
 
 
 def command(verb: Verb, place: Path, source: Path | str, *more: str) -> list[str]:
@@ -243,6 +263,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         random_model(tokenizer, 0).save_pretrained(place / "encoder")
+        fine_tuned(random_model(tokenizer, 0)).save_pretrained(place / "tuned")
         random_model(tokenizer, 1).save_pretrained(place / "translator")
         (place / "indexed").write_bytes(b"".join(line + b"\n" for line in sample))
         words = command(VERBS[4], place, place / "indexed", f"--output={place / 'index.npy'}")

@@ -217,10 +217,11 @@ def test_updates_of_the_newer_shapes(run_quick: Run, capsys: Output) -> None:
     assert all(row["ms"] > 0 and row["times as fast"] > 0 for row in rows)
 
 
-def test_lines_through_a_pipe_stay_in_place(run_quick: Run, capsys: Output) -> None:
-    run_quick("speed.pipes")
+@pytest.mark.parametrize("verb", ["score", "predict"])
+def test_lines_through_a_pipe_stay_in_place(run_quick: Run, capsys: Output, verb: str) -> None:
+    run_quick("speed.pipes", "--verbs", verb)
     first, last = printed_rows(capsys.readouterr().out)
-    assert first["verb"] == "score" and first["lines out"] == first["in their places"] == 600
+    assert first["verb"] == verb and first["lines out"] == first["in their places"] == 600
     assert last["killed and gone on"] == "same bytes" and last["head"] == "quiet"
     assert last["different answers"] > 15
 

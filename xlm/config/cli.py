@@ -22,6 +22,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace, set_dumper, set_loader, set_parsing_settings
 
 from xlm import disk
+from xlm.config import recipes
 from xlm.config.class_path import NamedByClassPath, without_moved_defaults
 from xlm.config.console import console
 from xlm.config.places import Written
@@ -93,6 +94,10 @@ def parse_placed(
             break
         given[at] = f"--{name}={word}"
     flags = _gathered(cls, list(_flags(verb, given)))
+    for at, (name, value) in enumerate(flags):
+        if name == "config" and value:
+            flags[at] = name, recipes.found(value)
+            recipes.check_name(flags[at][1] or "")
     _once(flags)
     checker = Checker(cls, trust)
     _check(checker, flags)

@@ -8,12 +8,13 @@ heads.safetensors   the heads of a fine-tuned model, and
 tasks.yaml          the tasks that they are of
 tables/NAME/        a module for each further language; see ``xlm.model.language_modules``
 SHA256SUMS          the SHA-256 of every file above, written last
+README.md           a card of the model, for people to complete
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from torch import Tensor
 from xlm.batch import Batch
 from xlm.errors import CheckpointError, ConfigError, one_line
 from xlm.languages import match_languages
+from xlm.model.card import write_card
 from xlm.model.language_modules import (
     BODIES,
     KNOWN,
@@ -97,13 +99,21 @@ class PretrainedModel(Uses):
             transformer.eval(), tokenizer, languages, extra, heads, tasks, str(folder), tables
         )
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write a self-contained directory, which ``xlm.load`` opens on any machine."""
+    def save_pretrained(self, folder: str | Path, details: Mapping[str, str] | None = None) -> None:
+        """Write a self-contained directory, which ``xlm.load`` opens on any machine.
+
+        README.md is a card of the model; ``details`` gives it further sections, Markdown by
+        heading.
+        """
         Path(folder).mkdir(parents=True, exist_ok=True)
         self.tokenizer.save(Path(folder) / TOKENIZER)
         save_model(self.transformer, folder, self.languages, self.extra)
         write_heads(Path(folder), self.heads, self.tasks)
         write_tables(Path(folder), self.transformer, self.tokenizer, self.tables)
+        write_card(
+            Path(folder), self.transformer, self.tokenizer, self.languages, self.extra,
+            details or {},
+        )  # fmt: skip
         write_sums(folder)
 
     def push_to_hub(self, name: str, *, private: bool = False) -> str:

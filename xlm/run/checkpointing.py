@@ -17,6 +17,7 @@ from xlm.interchange.load import MODEL, checkpoint_shape, read_checkpoint
 from xlm.model.language_modules import BODIES, KNOWN
 from xlm.model.model_directory import TABLES
 from xlm.model.tensor_files import not_finite
+from xlm.run.card import card_details
 from xlm.run.config import Run, differences
 from xlm.run.folder import RunFolder
 from xlm.run.held_out import Figures, HeldOut
@@ -239,7 +240,9 @@ class Checkpoints:
                 model = read_checkpoint(
                     best, self.corpora.tokenizer, prefer_averaged=self.run.evaluate_averaged
                 )
-                model.save_pretrained(folder)
+                streams = self.trainer.mixture.streams
+                details = card_details(self.run, streams, self.folder.path, best.step)
+                model.save_pretrained(folder, details)
                 line = f"the model of step {best.step} is in {folder}, for xlm.load"
                 if self.trainer.state.best_step not in (None, best.step):
                     line += f" (the best, of step {self.trainer.state.best_step}, was not saved)"
