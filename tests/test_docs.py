@@ -39,6 +39,7 @@ from xlm.model.config import ModelConfig
 from xlm.model.presets import PRESETS
 from xlm.predict import Predict
 from xlm.prepare import Prepare
+from xlm.recipes import Recipes
 from xlm.reproduce import Reproduce
 from xlm.run.config import Run
 from xlm.score import Score
@@ -65,6 +66,7 @@ VERBS: dict[str, tuple[type, str]] = {
     "search": (Search, "index queries"),
     "translate": (Translate, "model file"),
     "analyze": (Analyze, "model"),
+    "recipes": (Recipes, "study"),
     "bleu": (Bleu, "hypotheses references"),
     "reproduce": (Reproduce, "study"),
     "import": (Import, "source folder"),
