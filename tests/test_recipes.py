@@ -92,8 +92,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, debug_data: Path) -> Any:
     def data_of(name: str) -> Path:
         if recipe(name).data == "runs/debug/data":
             return debug_data
-        prepared = folder / "tokens"
-        settings = [f"--config={RECIPES / 'debug/prepare-tokens.yaml'}", f"--folder={prepared}"]
+        which = Path(recipe(name).data).name
+        prepared, own = folder / which, RECIPES / f"debug/prepare-{which}.yaml"
+        settings = [f"--config={own}", f"--folder={prepared}"]
         prepare(parse(Prepare, "prepare", settings))
         return prepared
 
@@ -118,6 +119,7 @@ STREAMS = {
     "debug/translation.yaml": {"mt/en-ne", "mt/ne-en"},
     "debug/target.yaml": {"mt/en-ne", "mt/ne-en"},
     "debug/target-apart.yaml": {"mt/en-ne", "mt/ne-en"},
+    "debug/next-sentence.yaml": {"nsp/en", "nsp/ne"},
     "debug/rotary.yaml": {"mlm/en", "mlm/ne", "tlm/en-ne"},
     "debug/modernbert.yaml": {"mlm/en", "mlm/ne", "clm/en", "clm/ne"},
 }

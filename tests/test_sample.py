@@ -108,3 +108,14 @@ def test_an_unknown_name_lists_the_names() -> None:
     assert sample.path("README.md").is_file()
     with pytest.raises(DataError, match=r"'train\.fr\.txt'.*train\.en\.txt, train\.hi\.txt"):
         sample.path("train.fr.txt")
+
+
+@pytest.mark.parametrize("split", sample.SPLITS)
+@pytest.mark.parametrize("language", ["en", "ne"])
+def test_documents_are_the_same_text_with_empty_lines_between(split: str, language: str) -> None:
+    text = sample.path(f"documents.{split}.{language}.txt").read_text(encoding="utf-8")
+    documents = [document.strip("\n").split("\n") for document in text.split("\n\n")]
+    assert [line for document in documents for line in document] == lines(split, language)
+    table = sample.path("documents.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    sizes = [int(row.split("\t")[2]) for row in table if row.startswith(split)]
+    assert [len(document) for document in documents] == sizes

@@ -36,6 +36,10 @@ FOREIGN = "task"
 """Name of the task of a model that was fine-tuned with transformers."""
 
 
+PRETRAINING = "xlm.objectives."
+"""Beginning of the class paths of objectives that are no tasks."""
+
+
 @dataclass(frozen=True)
 class FineTuned:
     """A model, one of its tasks and the head of that task; in evaluation mode."""
@@ -67,7 +71,11 @@ def open_finetuned(
     if not path.exists():
         path = fetch(str(source))
     model = load(path)
-    if not model.heads and (path / CONFIG).is_file() and "model_type" in read_json(path / CONFIG):
+    if (
+        not _saved_tasks(model, str(source))
+        and (path / CONFIG).is_file()
+        and "model_type" in read_json(path / CONFIG)
+    ):
         return _open_foreign(model, path, str(source), task)
     return with_task(model, str(source), task, trust)
 
@@ -115,6 +123,7 @@ def chosen_task(model: PretrainedModel, source: str, task: str | None) -> FineTu
 def _saved_tasks(model: PretrainedModel, source: str) -> dict[str, Any]:
     """Return the settings of each task that has a head in the model, by name, as parsed from YAML.
 
+    Heads of this library's pretraining, such as BERT's next-sentence classes, are no tasks.
     Raises CheckpointError if they are not valid settings of tasks.
     """
     if not model.heads:
@@ -129,7 +138,11 @@ def _saved_tasks(model: PretrainedModel, source: str) -> dict[str, Any]:
     if not isinstance(tasks, Mapping):
         raise CheckpointError(f"{source}: its {TASKS} names no objectives: expected a task each")
     having = {name.split(".")[1] for name in model.heads if name.count(".") > 1}
-    return {name: settings for name, settings in tasks.items() if name in having}
+    return {
+        name: settings
+        for name, settings in tasks.items()
+        if name in having and not str(_class_path(settings)).startswith(PRETRAINING)
+    }
 
 
 def _is_ours(settings: Any) -> bool:

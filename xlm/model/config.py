@@ -18,6 +18,7 @@ _UNSET: Any = None
 _DEFAULTS: dict[str, Any] = {
     "num_decoder_layers": 0,
     "language_embeddings": True,
+    "num_segments": 0,
     "max_positions": 512,
     "positions": "learned",
     "rotary_base": 10_000.0,
@@ -48,7 +49,7 @@ class ModelConfig:
 
     preset: str | None = None
     """Named shape, for the fields that are not given (null): xlm-15, xlm-17, xlm-100, mt-6, base,
-    tiny; rotary-tiny, rotary-small, rotary-base; modernbert-tiny, modernbert-small,
+    mbert, tiny; rotary-tiny, rotary-small, rotary-base; modernbert-tiny, modernbert-small,
     modernbert-base, modernbert-large."""
     dim: Filled[int] = _UNSET
     """Width of the hidden states; a multiple of num_heads (null: the preset's)."""
@@ -64,9 +65,9 @@ class ModelConfig:
     language_embeddings: Filled[bool] = _UNSET
     """Add a learned vector per language to each token; with a single language there is none
     (null: the preset's, else true)."""
-    num_segments: int = 0
+    num_segments: Filled[int] = _UNSET
     """Rows of a table of segments (token types) that is added too: BERT has 2, XLM-R 1, XLM none;
-    with 1 every token gets the same row."""
+    with 1 every token gets the same row (null: the preset's, else 0)."""
     feed_forward: int | None = None
     """Width inside the feed-forward layers (null: the preset's, else 4 x dim)."""
     max_positions: Filled[int] = _UNSET

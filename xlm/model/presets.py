@@ -37,6 +37,11 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "mt-6": {"dim": 1024, "num_layers": 6, "num_heads": 8, "num_decoder_layers": 6},
     "base": {"dim": 768, "num_layers": 12, "num_heads": 12},
     "tiny": {"dim": 128, "num_layers": 4, "num_heads": 4},
+    # multilingual BERT (Devlin et al. 2019), which MonoTrans pretrains
+    "mbert": {
+        "dim": 768, "num_layers": 12, "num_heads": 12, "num_segments": 2,
+        "output_transform": True, "language_embeddings": False,
+    },
     # for little text
     "rotary-tiny": {"dim": 128, "num_layers": 4, "num_heads": 4, **_ROTARY},
     "rotary-small": {"dim": 256, "num_layers": 6, "num_heads": 4, **_ROTARY},

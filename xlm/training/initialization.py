@@ -6,7 +6,6 @@ starts from an encoder keeps its own cross-attention (XLM section 5.2; docs/fide
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -21,6 +20,7 @@ from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Side, Transformer
 from xlm.model.vocabulary import VocabularyMap, describe_difference, extend_vocabulary
 from xlm.text.tokenizers.tokenizer import Tokenizer
+from xlm.training.head_values import take_heads
 from xlm.training.initialization_report import InitializationReport
 from xlm.training.learner import Learner
 
@@ -32,8 +32,6 @@ COMPUTED_WITH = (
     "layer_norm_eps", "plain_first",
 )  # fmt: skip
 """Fields of a shape that no tensor shows and that yet decide the result."""
-_OF_TRANSFORM = re.compile(r"^heads\..*\.(?:after|hidden)\.((?:dense|norm)\.(?:weight|bias))$")
-"""Names of the tensors of a transform in the heads of ``xlm.tasks``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +122,7 @@ def initialize(
         filling.fill()
         filling.account(report, values)
         taken.setdefault(id(source), set()).update(filling.taken)
-    _take_heads(learner, settings, encoder, report, values)
+    take_heads(learner, settings.only == "all", encoder, report, values)
     _list_unused([encoder, decoder], taken, settings, report)
     encoder_stack = learner.model.encoder
     with encoder_stack.symbols_in_rows(learner.model.roles):
@@ -320,39 +318,6 @@ class _Filling:
             self.notes.append(f"positions: {len(table)} rows of {len(own)}, the others stay random")
             return torch.cat([table.to(own), own[len(table) :]])
         return table
-
-
-def _take_heads(
-    learner: Learner,
-    settings: Initialization,
-    source: PretrainedModel | None,
-    report: InitializationReport,
-    values: dict[str, Tensor],
-) -> None:
-    """Take heads whose names and shapes are equal; the others are new, except a transform.
-
-    A transform before a new classifier starts as the source's before its output, as in
-    transformers' ModernBERT.
-    """
-    whole = source is not None and settings.only == "all"
-    heads = source.heads if source is not None and whole else {}
-    encoder = source.transformer.encoder.state_dict() if source is not None and whole else {}
-    for name, own in learner.state_dict().items():
-        if not name.startswith("heads."):
-            continue
-        part = _OF_TRANSFORM.search(name)
-        there = f"output_transform.{part[1]}" if part else ""
-        if name not in heads and there in encoder and encoder[there].shape == own.shape:
-            values[name], report.copied[name] = encoder[there], f"encoder.{there}"
-        elif name not in heads:
-            report.left[name] = "a new head"
-        elif heads[name].shape != own.shape:
-            report.left[name] = f"{list(heads[name].shape)} there, {list(own.shape)} here"
-        else:
-            values[name], report.copied[name] = heads[name], name
-    new = sorted({name.split(".")[1] for name in report.left if name.startswith("heads.")})
-    if new:
-        report.notes.append(f"new heads: {', '.join(new)}")
 
 
 def _list_unused(

@@ -1,6 +1,7 @@
 """BERT and multilingual BERT: the same numbers as transformers', both ways."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,10 +10,12 @@ from safetensors.torch import load_file, save_file
 from tests.interchange import peers
 from tests.interchange.peers import TOLERANCE
 from xlm.errors import CheckpointError, ConfigError, DataError
+from xlm.interchange.finetuned import chosen_task, open_finetuned
 from xlm.interchange.transformers.bert import read_transformers_bert, write_transformers_bert
 from xlm.model.config import ModelConfig
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
+from xlm.objectives import NextSentence
 from xlm.text.tokenizers.fastbpe import FastBpeTokenizer
 from xlm.text.tokenizers.hugging_face import HuggingFaceTokenizer
 from xlm.text.tokenizers.learn import learn_sentencepiece
@@ -57,7 +60,9 @@ def test_the_same_numbers_both_ways(name, tmp_path):
         tmp_path / "ours", output_loading_info=True
     )
     assert type(back) is transformers.BertForMaskedLM
-    assert not info["missing_keys"] and not info["unexpected_keys"]
+    of_next_sentence = ("bert.pooler.", "cls.seq_relationship.")
+    unexpected = [key for key in info["unexpected_keys"] if not key.startswith(of_next_sentence)]
+    assert not info["missing_keys"] and not unexpected
     written = peers.difference(model, back.eval(), given, token_types=True)
     assert max(read, written) <= TOLERANCE
 
@@ -85,10 +90,84 @@ def test_exports_are_byte_identical_after_an_import(tmp_path):
         assert torch.equal(tensor, theirs[name]), name
 
 
-def test_the_pooler_and_next_sentence_prediction_are_listed(tmp_path):
-    saved(tmp_path, "ForPreTraining")
-    (lost,) = read_transformers_bert(tmp_path).extra["lost"]
-    assert "bert.pooler.dense.weight" in lost and "cls.seq_relationship.bias" in lost
+def test_next_sentence_prediction_has_the_same_numbers_both_ways(tmp_path):
+    """Both logits and the loss of ``BertForPreTraining``, from its files and from ours."""
+    peer = saved(tmp_path / "theirs", "ForPreTraining")
+    model = read_transformers_bert(tmp_path / "theirs")
+    assert not model.extra["lost"]
+    given = peers.batch(model)
+    random = torch.Generator().manual_seed(3)
+    real = torch.arange(given.tokens.shape[1]) < given.lengths[:, None]
+    labels = torch.where(
+        real & (torch.rand(real.shape, generator=random) < 0.3), given.tokens, -100
+    )
+    cells = (labels != -100).flatten().nonzero()[:, 0]
+    following = torch.randint(2, (len(labels),), generator=random)
+    batch = replace(
+        given, predict=cells, targets=labels.flatten()[cells], labels=following, count=-1,
+        parts={"masked": len(cells), "next": len(labels)},
+    )  # fmt: skip
+    objective = NextSentence(languages=["en"])
+    head = objective.head(model.transformer.config)
+    head.load_state_dict({n.removeprefix("heads.nsp."): t for n, t in model.heads.items()})
+    write_transformers_bert(model, tmp_path / "ours")
+    assert json.loads((tmp_path / "ours/config.json").read_text())["architectures"] == [
+        "BertForPreTraining"
+    ]
+    back, info = transformers.BertForPreTraining.from_pretrained(
+        tmp_path / "ours", output_loading_info=True
+    )
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    with torch.no_grad():
+        ours = objective.loss(model.transformer, head.eval(), batch)
+        hidden = model.encode(batch)
+        for other in (peer, back.eval()):
+            inputs = peers.feed(given, token_types=True)
+            found = other(**inputs, labels=labels, next_sentence_label=following)
+            logits = model.transformer.predict(hidden, cells)
+            theirs = found.prediction_logits.flatten(0, 1)[cells]
+            assert (logits - theirs).abs().max() <= 1e-5
+            assert (head(hidden) - found.seq_relationship_logits).abs().max() <= 1e-5
+            mean = ours.parts["masked"] / len(cells) + ours.parts["next"] / len(labels)
+            assert abs(float(mean - found.loss)) <= 1e-5
+
+
+def test_a_pooler_alone_is_kept_and_an_output_without_classes_goes_without_it(tmp_path):
+    saved(tmp_path / "bare", "Model")
+    bare = read_transformers_bert(tmp_path / "bare")
+    assert set(bare.heads) == {"heads.nsp.pooler.weight", "heads.nsp.pooler.bias"}
+    write_transformers_bert(bare, tmp_path / "again")
+    again = read_transformers_bert(tmp_path / "again")
+    assert torch.equal(
+        again.heads["heads.nsp.pooler.weight"], bare.heads["heads.nsp.pooler.weight"]
+    )
+    saved(tmp_path / "masked")
+    masked = replace(read_transformers_bert(tmp_path / "masked"), heads=bare.heads)
+    lost = write_transformers_bert(masked, tmp_path / "ours")
+    assert "heads.nsp.pooler.bias" in " ".join(lost)
+
+
+def test_a_model_with_a_next_sentence_head_is_no_fine_tuned_one(tmp_path):
+    saved(tmp_path / "theirs", "ForPreTraining")
+    model = read_transformers_bert(tmp_path / "theirs")
+    model.save_pretrained(tmp_path / "ours")
+    reopened = PretrainedModel.open(tmp_path / "ours")
+    assert all(torch.equal(reopened.heads[name], own) for name, own in model.heads.items())
+    assert chosen_task(reopened, "ours", None) is None
+    with pytest.raises(ConfigError, match="has no head of a task"):
+        open_finetuned(tmp_path / "ours")
+
+
+def test_multilingual_bert_has_as_many_parameters():
+    """178,566,653: ``BertForPreTraining`` of 119,547 entries."""
+    config = ModelConfig(preset="mbert")
+    with torch.device("meta"):
+        model = Transformer(config, vocab_size=119_547, num_languages=104, pad_id=0)
+        head = NextSentence(languages=["en"]).head(config)
+        shape = transformers.BertConfig(vocab_size=119_547)
+        peer = transformers.BertForPreTraining(shape)
+    num = sum(p.numel() for module in (model, head) for p in module.parameters())
+    assert num == sum(p.numel() for p in peer.parameters()) == 178_566_653
 
 
 def test_a_bare_encoder(tmp_path):

@@ -41,14 +41,15 @@ FAMILY = Family(
     head_activation=None,
     pad_id=0,
     read_tokenizer=_read_tokenizer,
+    next_sentence=True,
 )
 
 
 def read_transformers_bert(folder: str | Path) -> PretrainedModel:
     """Return a BERT model with any head (BertModel, BertForMaskedLM, BertForPreTraining, ...).
 
-    The pooler and the classifiers, including next sentence prediction, are left out:
-    ``extra["lost"]`` lists them. Raises CheckpointError and DataError.
+    Pooler and classes of next-sentence prediction become the head ``nsp``; other classifiers are
+    left out: ``extra["lost"]`` lists them. Raises CheckpointError and DataError.
     """
     return read_model(folder, FAMILY)
 
@@ -56,9 +57,10 @@ def read_transformers_bert(folder: str | Path) -> PretrainedModel:
 def write_transformers_bert(model: PretrainedModel, folder: str | Path) -> list[str]:
     """Write a folder for ``AutoModelForMaskedLM`` and ``AutoTokenizer``.
 
-    Returns a line for each thing that is lost. A SentencePiece tokenizer of this library becomes a
-    tokenizer.json with the same ids and our own layout of pairs. Raises ConfigError for a shape or
-    a tokenizer that BERT has no place for.
+    With the head of ``NextSentence`` it is one for ``BertForPreTraining`` too. Returns a line for
+    each thing that is lost. A SentencePiece tokenizer of this library becomes a tokenizer.json with
+    the same ids and our own layout of pairs. Raises ConfigError for a shape or a tokenizer that
+    BERT has no place for.
     """
     lost: list[str] = []
     tokenizer = model.tokenizer

@@ -37,6 +37,12 @@ from xlm.interchange.transformers.files import (
     write_config,
     write_weights,
 )
+from xlm.interchange.transformers.next_sentence import (
+    CLASS,
+    TASKS,
+    give_next_sentence,
+    take_next_sentence,
+)
 from xlm.interchange.transformers.turns import check_sinusoids, sinusoids
 from xlm.model.asking import NO_HEAD
 from xlm.model.pretrained import PretrainedModel
@@ -90,6 +96,8 @@ class Family:
     pad_id: int
     """Padding id if config.json does not give one."""
     read_tokenizer: Callable[[Path, int], Kind]
+    next_sentence: bool = False
+    """True if the family was pretrained with next-sentence prediction, whose head is kept."""
 
     @property
     def is_rotary(self) -> bool:
@@ -134,11 +142,13 @@ def read_model(folder: str | Path, family: Family) -> PretrainedModel:
             f"{path}: hidden_act is {config.get('hidden_act')!r}, but the head of {family.name} "
             f"always has {family.head_activation}: our models have one activation"
         )
+    heads = take_next_sentence(source, prefix) if family.next_sentence else {}
     account(source, prefix + "embeddings.", prefix + "encoder.", lost=lost)
     settings = _settings(config, tensors, path)
     settings |= {"tied_output": tied, "output_transform": len(head) > 1}
     model = build(folder, settings, {**tensors, **head}, tokenizer.pad_id)
-    return PretrainedModel(model, tokenizer, {}, {**extra, "lost": lost})
+    tasks = TASKS if heads else ""
+    return PretrainedModel(model, tokenizer, {}, {**extra, "lost": lost}, heads, tasks)
 
 
 def write_model(
@@ -169,11 +179,15 @@ def write_model(
     else:
         output = None if side.output_weight is None else side.output_weight.detach()
         tensors |= give_head(transformer, family.head, side.output_bias.detach(), output)
-    if model.heads:
+    following = give_next_sentence(model.heads, prefix) if family.next_sentence else {}
+    tensors |= following
+    if model.heads and not following:
         lost.append(f"the heads of tasks ({', '.join(sorted(model.heads)[:4])})")
     if transformer.config.embedding_noise:
         lost.append(f"embedding_noise {transformer.config.embedding_noise}, of training alone")
     config = _config(model, family, model_type, tables)
+    if prefix and following:
+        config["architectures"] = [CLASS]
     files, tokenizer_lines = tokenizer_files(tokenizer, transformer.config.max_positions)
     lost += tokenizer_lines
     write_weights(folder, tensors)
