@@ -23,6 +23,7 @@ import pytest
 
 from benchmarks.support import nepali_tables, tables
 from xlm.__main__ import run as run_verb
+from xlm.add_language import AddLanguage
 from xlm.analyze import Analyze
 from xlm.bleu import Bleu
 from xlm.check import Check
@@ -37,6 +38,7 @@ from xlm.finetune import Finetune
 from xlm.generate import Generate
 from xlm.model.config import ModelConfig
 from xlm.model.presets import PRESETS
+from xlm.plug import Plug
 from xlm.predict import Predict
 from xlm.prepare import Prepare
 from xlm.recipes import Recipes
@@ -56,6 +58,8 @@ VERBS: dict[str, tuple[type, str]] = {
     "prepare": (Prepare, ""),
     "pretrain": (Run, ""),
     "evaluate": (Evaluate, "folder"),
+    "add-language": (AddLanguage, "model folder"),
+    "plug": (Plug, "model module folder"),
     "finetune": (Finetune, ""),
     "predict": (Predict, "model file"),
     "check": (Check, "path"),

@@ -16,6 +16,8 @@ VERBS = {
     "describe": "say what prepared text, a model or a recipe is, and what a training takes",
     "pretrain": "train a model by a recipe, or go on with an interrupted run",
     "evaluate": "measure a run on held-out text, per language",
+    "add-language": "teach a model a further language; the model stays as it is, bit for bit",
+    "plug": "put a language module into a model that descends from the same one",
     "finetune": "fine-tune a model on tasks, and report every language",
     "predict": "write what a fine-tuned model says of each line of a file",
     "fill": "write the most probable subwords for the masks of lines",
@@ -32,7 +34,11 @@ VERBS = {
     "import": "bring in a model or binarized data of another library",
     "export": "write a model as a directory of transformers",
 }
-_MAINS = {"import": "convert:import_main", "export": "convert:export_main"}
+_MAINS = {
+    "add-language": "add_language:main",
+    "import": "convert:import_main",
+    "export": "convert:export_main",
+}
 """Verbs whose entry function is not ``xlm.<verb>.main``."""
 
 
@@ -48,7 +54,7 @@ def main() -> None:
     if verb in VERBS:
         run(verb, sys.argv[2:])
         return
-    lines = [f"  {name:10} {what}" for name, what in VERBS.items()]
+    lines = [f"  {name:12} {what}" for name, what in VERBS.items()]
     usage = "\n".join(
         [
             "usage: xlm VERB [--config RECIPE.yaml] [--FIELD VALUE ...]",

@@ -30,7 +30,7 @@ from xlm.model.embed import EMBEDDING, Embedding
 from xlm.model.model_directory import CONFIG
 from xlm.model.pooling import Pooling
 from xlm.model.pretrained import PretrainedModel
-from xlm.storage import atomic_directory, read_json, target_of, write_json
+from xlm.storage import atomic_directory, check_folder, read_json, write_json
 from xlm.text.rules import as_json
 
 PARITY = "parity.json"
@@ -78,6 +78,9 @@ class Export:
     """sentence-transformers only: mean, max or first (null: as the model records, else mean)."""
     normalize: bool | None = None
     """sentence-transformers only: vectors of length 1 (null: as the model records, else true)."""
+    language: str | None = None
+    """Models of several vocabularies: the language whose vocabulary is exported (null: the first;
+    the others are lost)."""
     parity: bool = True
     """Compare with the model in transformers, if installed; needs the model twice in memory."""
 
@@ -172,7 +175,7 @@ def export_model(config: Export) -> Converted:
             "leave them out"
         )
     check_folder(config.folder)
-    model = load(config.source)
+    model, left_out = _of_one_vocabulary(load(config.source), config.language)
     if to_vectors:
         model = _with_vectors(model, config)
     tuned = chosen_task(model, config.source, "" if to_vectors else config.task)
@@ -181,6 +184,7 @@ def export_model(config: Export) -> Converted:
             lost, scores = writer(config.format, config.causal)(model, staging), None
         else:
             lost, scores = _write_task(tuned, config, staging)
+        lost = [*lost, *left_out]
         if model.tokenizer.rules:
             lost = [
                 *lost,
@@ -191,6 +195,20 @@ def export_model(config: Export) -> Converted:
         vectors = measure_vectors(model, staging) if to_vectors and config.parity else None
         _write_parity(staging, config.source, parity, lost, vectors)
     return Converted(model, Path(config.folder), tuple(lost), parity, vectors)
+
+
+def _of_one_vocabulary(
+    model: PretrainedModel, language: str | None
+) -> tuple[PretrainedModel, list[str]]:
+    """Return the model with the vocabulary of one language, and a line on what is left out."""
+    if language is None and not model.tables:
+        return model, []
+    plain = model.without_tables() if language is None else model.only(language)
+    if language is not None and not model.tables:
+        return model, []
+    chosen = "the first" if language is None else f"that of {language}"
+    others = ", ".join(name for name in model.tables if name != language)
+    return plain, [f"every vocabulary but {chosen}" + (f" (also {others})" if others else "")]
 
 
 def _with_vectors(model: PretrainedModel, config: Export) -> PretrainedModel:
@@ -256,21 +274,6 @@ def writer(format: Format, causal: bool | None = None) -> Writer:
     from xlm.interchange.transformers.bert import write_transformers_bert
 
     return write_transformers_bert
-
-
-def check_folder(folder: str | Path) -> None:
-    """Raise ConfigError unless the folder is missing or empty; remove an empty one."""
-    path = target_of(folder)
-    if path.exists() and not path.is_dir():
-        raise ConfigError(f"{folder} is there and is no folder: give another name")
-    if path.is_dir():
-        try:
-            path.rmdir()
-        except OSError:
-            raise ConfigError(
-                f"{folder} is not empty: give a folder that is, or a new name; nothing is "
-                "overwritten"
-            ) from None
 
 
 def _import_parity(written: PretrainedModel, source: Path) -> Parity | None:

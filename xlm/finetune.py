@@ -30,6 +30,7 @@ from xlm.run.folder import origin_of
 from xlm.run.launch import finish_run, sole_training
 from xlm.run.selection import FinetuneReport, History, render, summarize
 from xlm.run.stopping import Stopping
+from xlm.run.text import corpora_of, settings_of
 from xlm.storage import make_folder, write_whole
 from xlm.tasks.task import Task
 from xlm.training.initialization import Initialization
@@ -42,7 +43,7 @@ log = logging.getLogger("xlm")
 
 REPORT = "report.json"
 SHARED = (
-    "group_size", "optimizer", "precision", "average", "frozen_layers", "report_every",
+    "group_size", "optimizer", "precision", "average", "frozen_layers", "frozen", "report_every",
     "tensorboard", "device", "restart",
 )  # fmt: skip
 """Settings that every run of the call shares."""
@@ -106,6 +107,9 @@ class Finetune:
     """Share of the updates that are warmup; 0: the schedule's warmup_steps."""
     frozen_layers: int | None = None
     """Number of layers, from the bottom, frozen with the embeddings (0: the embeddings alone)."""
+    frozen: list[str] = field(default_factory=list)
+    """Parts that stay as they are: body, words, positions, symbols, or the name of a table
+    (MonoTrans, section 2, step 3: [words, positions])."""
     dropout: float | None = None
     """The model's dropout (null: as in pretraining)."""
     attention_dropout: float | None = None
@@ -181,7 +185,11 @@ def finetune(config: Finetune) -> FinetuneReport:
     source = load(config.model)
     _check_lengths(tasks, source.transformer.config.max_positions)
     corpora = task_corpora(source, tasks)
-    runs = list(to_runs(config, tasks, corpora))
+    tables = settings_of(source)
+    runs = [
+        (cell, seed, dataclasses.replace(run, tables=tables) if tables else run)
+        for cell, seed, run in to_runs(config, tasks, corpora)
+    ]
     histories: dict[str, dict[int, History]] = {}
     with sole_training(runs[0][2]) as parallel:
         origin: dict[str, str] = {}
@@ -234,6 +242,8 @@ def rooted(task: Task, root: str) -> Task:
 
 def task_corpora(model: PretrainedModel, tasks: Mapping[str, Task]) -> Corpora:
     """Return the model's tokenizer and languages, or the tasks' languages if it has none."""
+    if model.tables:
+        return corpora_of(model)
     if model.has_languages:
         return Corpora(model.tokenizer, model.languages)
     named = {

@@ -25,6 +25,7 @@ from xlm.data.row_streams import Row
 from xlm.errors import ConfigError, DataError
 from xlm.interchange.finetuned import FineTuned, open_finetuned
 from xlm.model.digest import identity
+from xlm.run.text import corpora_of
 from xlm.text.line_jobs import LineJob
 from xlm.text.line_settings import LineSettings
 from xlm.text.normalize import normalize
@@ -130,7 +131,8 @@ class Predictor:
                 "of a whole line: leave it out"
             )
         corpora, name = self._corpora(language)
-        tokenizer = self.model.tokenizer.in_language(language)
+        spoken = self.task.stand_in.get(name, name)
+        tokenizer = corpora.tokenizer_of(spoken).in_language(language)
         for part in self._windows(lines, window, tokenizer):
             answers = self._of_window(part, corpora, name, scores)
             for at in range(len(part.lines)):
@@ -138,6 +140,10 @@ class Predictor:
 
     def _corpora(self, language: str | None) -> tuple[Corpora, str]:
         """Return the model's tokenizer and languages, and the name of the lines' language."""
+        if self.model.tables:
+            self.model.table_of(language and self.task.stand_in.get(language, language))
+            assert language is not None
+            return corpora_of(self.model), language
         if not self.model.has_languages:
             name = language or _ANY
             return Corpora(self.model.tokenizer, [self.task.stand_in.get(name, name)]), name
@@ -184,7 +190,8 @@ class Predictor:
         probabilities: dict[int, dict[str, float]] = {}
         with self._outputs() as outputs:
             for batch in self.task.evaluation_batches(stream, seed=0):
-                loss = self.task.loss(self.transformer, self.head, batch.to(self.device))
+                reading = self.transformer.reading(stream.table)
+                loss = self.task.loss(reading, self.head, batch.to(self.device))
                 assert loss.outputs is not None, "tasks predict"
                 predictions |= self.task.predictions(stream, batch, loss.outputs.cpu())
                 if scores:

@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from xlm import disk, strict_json
 from xlm.digests import is_sealed
-from xlm.errors import CheckpointError, DataError, XlmError
+from xlm.errors import CheckpointError, ConfigError, DataError, XlmError
 from xlm.strict_json import JsonError
 
 HEADER = "header.json"
@@ -313,3 +313,18 @@ def map_array(path: Path, dtype: DTypeLike, num: int) -> NDArray[Any]:
     if num == 0:  # an empty file cannot be mapped
         return np.empty(0, dtype=dtype)
     return np.frombuffer(disk.map_file(path, expected), dtype=dtype)
+
+
+def check_folder(folder: str | Path) -> None:
+    """Raise ConfigError unless the folder is missing or empty; remove an empty one."""
+    path = target_of(folder)
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"{folder} is there and is no folder: give another name")
+    if path.is_dir():
+        try:
+            path.rmdir()
+        except OSError:
+            raise ConfigError(
+                f"{folder} is not empty: give a folder that is, or a new name; nothing is "
+                "overwritten"
+            ) from None

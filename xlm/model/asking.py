@@ -61,6 +61,12 @@ class Askable(Protocol):
     def language_id(self, language: str | None) -> int:
         """Return the language's row in the table; raise ConfigError if none."""
 
+    def table_of(self, language: str | None) -> str:
+        """Return the vocabulary of a language by name, "" for the model's own."""
+
+    def reading(self, language: str | None) -> Askable:
+        """Return the model as it reads a language of a vocabulary of its own; else itself."""
+
     def batch_rows(
         self,
         rows: Sequence[Wrapped],
@@ -170,6 +176,19 @@ def check_causal(model: Askable) -> None:
             f"the model is a masked one ({kind or 'as its config says'}), so it never wrote a next "
             f"token: {expected}, or let it fill masks"
         )
+
+
+def read_as(model: Askable, language: str | None, second: str | None = None) -> Askable:
+    """Return the model as it reads a language, and beside it a ``second`` of the same vocabulary.
+
+    Raises ConfigError for a language that the model does not know, and for two vocabularies.
+    """
+    if second is not None and model.table_of(second) != model.table_of(language):
+        raise ConfigError(
+            f"{language} and {second} have vocabularies of their own, and a row is of one: give "
+            "two languages of one vocabulary"
+        )
+    return model.reading(language)
 
 
 def check_whole_numbers(**values: int) -> None:

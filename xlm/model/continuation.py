@@ -26,6 +26,7 @@ from xlm.model.asking import (
     device_of,
     evaluating,
     places_of,
+    read_as,
     refuse_not_a_number,
 )
 from xlm.model.cached import CachedStack
@@ -150,6 +151,7 @@ def write(
     settings = settings or Writing()
     check_lines("prompts", prompts)
     check_causal(model)
+    model = read_as(model, language)
     check_whole_numbers(rows=rows)
     places = places_of(places, len(prompts), "prompt")
     lang_id = model.language_id(language)

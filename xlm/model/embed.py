@@ -25,6 +25,7 @@ from xlm.model.asking import (
     evaluating,
     kind_of,
     places_of,
+    read_as,
     refuse_not_a_number,
     widened,
 )
@@ -104,6 +105,7 @@ def embed(
     """
     check_lines("lines", lines)
     check_whole_numbers(tokens=tokens)
+    model = read_as(model, language)
     settings = (settings or Embedding()).settled(model)
     model.language_id(language)
     places = places_of(places, len(lines))

@@ -26,6 +26,7 @@ from xlm.model.asking import (
     device_of,
     evaluating,
     places_of,
+    read_as,
     refuse_not_a_number,
     widened,
 )
@@ -82,6 +83,7 @@ def fill(
     numbers that are not positive; CheckpointError for scores that are not numbers.
     """
     check_whole_numbers(top=top, tokens=tokens)
+    model = read_as(model, language, beside.language if beside else None)
     rows, places = masked_rows(model, texts, language, beside, places)
     found: list[list[list[Candidate]]] = [[] for _ in rows]
     for numbers in batches_by_length([len(row.tokens) for row in rows], tokens):

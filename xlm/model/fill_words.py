@@ -24,6 +24,7 @@ from xlm.model.asking import (
     check_whole_numbers,
     device_of,
     evaluating,
+    read_as,
     refuse_not_a_number,
     widened,
 )
@@ -94,6 +95,7 @@ def fill_words(
     left out. The rest, and the errors, as in ``xlm.model.fill.fill``.
     """
     check_whole_numbers(words=pieces, top=top, beam=beam, tokens=tokens)
+    model = read_as(model, language, beside.language if beside else None)
     rows, places = masked_rows(model, texts, language, beside, places)
     longest = model.transformer.config.max_positions
     marks = word_marks(model.tokenizer)

@@ -165,7 +165,8 @@ class PretrainedModel(Uses):
     @property
     def known_languages(self) -> list[str]:
         """The languages of the model's own vocabulary, as far as the model says."""
-        return [*self.languages] or [str(name) for name in self.extra.get(KNOWN, [])]
+        said = self.extra.get(KNOWN) or self.extra.get("languages") or []
+        return [*self.languages] or [str(name) for name in said]
 
     def reading(self, language: str | None) -> PretrainedModel:
         """Return the model as it reads a language, with the table of that in place of its own.
@@ -225,6 +226,12 @@ class PretrainedModel(Uses):
         tables = {name: own for name, own in self.tables.items() if name != language}
         return replace(self, transformer=transformer, tables=tables)
 
+    def without_tables(self) -> PretrainedModel:
+        """Return the model with its first vocabulary alone."""
+        transformer = with_own_tables(self.transformer)
+        transformer.encoder.tables._modules.clear()
+        return replace(self, transformer=transformer, tables={})
+
     def only(self, language: str) -> PretrainedModel:
         """Return a plain model of one vocabulary, that of ``language``.
 
@@ -234,9 +241,7 @@ class PretrainedModel(Uses):
         """
         table = self.table_of(language)
         if not table:
-            transformer = with_own_tables(self.transformer)
-            transformer.encoder.tables._modules.clear()
-            return replace(self, transformer=transformer, tables={})
+            return self.without_tables()
         return replace(
             self,
             transformer=folded(self.transformer.reading(table), language),

@@ -4,8 +4,8 @@ causal       log p(token | those before it), the end symbol included
 masked       log p(token | all others), each token masked once (Salazar et al. 2020, section 2.1)
 translators  log p(token | source, those before it)
 
-A line longer than the model's positions is read in windows that overlap by half; each token is
-scored once, with a quarter of a window in sight on either side (causal: half of one before it).
+A longer line than the model's positions is read in windows that overlap by half, each token scored
+once, a quarter of a window in sight on either side (causal: half of one before it).
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from xlm.model.asking import (
     kind_of,
     layout_of,
     places_of,
+    read_as,
     refuse_not_a_number,
     widened,
     with_apart,
@@ -147,6 +148,7 @@ def score(
     not numbers.
     """
     settings = settings or Scoring()
+    model = read_as(model, settings.language, settings.source_language)
     check_lines("lines", lines)
     check_whole_numbers(tokens=tokens)
     kind = check_scoring(model, settings, given_sources=sources is not None)

@@ -17,7 +17,7 @@ import torch
 from xlm.batch import Batch
 from xlm.errors import CheckpointError, ConfigError
 from xlm.languages import match_languages
-from xlm.model.asking import DIRECTIONS, checked_layout, layout_of, with_apart
+from xlm.model.asking import DIRECTIONS, Askable, checked_layout, layout_of, with_apart
 from xlm.model.generate import Generation, generate
 from xlm.model.transformer import Transformer
 from xlm.rng import key
@@ -77,6 +77,12 @@ class Translating(Protocol):
 
     def language_id(self, language: str | None) -> int:
         """Return the language's row in the table; raise ConfigError or CheckpointError if none."""
+
+    def table_of(self, language: str | None) -> str:
+        """Return the vocabulary of a language by name, "" for the model's own."""
+
+    def reading(self, language: str | None) -> Askable:
+        """Return the model as it reads a language."""
 
     def batch_rows(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from xlm.config.hints import check_types
@@ -12,6 +12,7 @@ from xlm.languages import is_language_name
 from xlm.model.adapters import AdapterConfig
 from xlm.training.learner import Learner
 
+Rule = Literal["random", "copy", "pieces", "focus", "aligned", "oracle"]
 BODY, WORDS, POSITIONS, SYMBOLS = "body", "words", "positions", "symbols"
 PARTS = (BODY, WORDS, POSITIONS, SYMBOLS)
 """Parts of a model that ``frozen`` may name, beside its tables."""
@@ -31,9 +32,37 @@ class LanguageTable:
 
     adapters: AdapterConfig | None = None
     """Adapters inside the layers, in this language's path alone; null: none."""
+    start: Rule = "random"
+    """First rows (``xlm.model.table_starts``). random: drawn (MonoTrans). copy: equal pieces keep
+    their rows. pieces: others get the mean of their sub-pieces. focus: others a mixture of equal
+    pieces, by vectors learnt on the text. aligned: by pairs or a dictionary, else as focus. oracle:
+    by a list."""
+    pairs: dict[str, list[str]] = field(default_factory=dict)
+    """aligned: aligned sentences of this language and one of the model's, as xlm prepare takes
+    them, such as {en-ne: [train.en, train.ne]}."""
+    dictionary: str | None = None
+    """aligned: a file of a word of this language, a tab (or space) and one of the model's, a
+    line."""
+    oracle: str | None = None
+    """oracle: a file of a piece of this vocabulary, a tab and one of the model's, a line."""
+    shuffled: bool = False
+    """Permute the rows that the start gives: the null that a start is measured against."""
 
     def __post_init__(self) -> None:
         check_types(self)
+        if self.start == "aligned" and not self.pairs and self.dictionary is None:
+            raise ConfigError(
+                "start is aligned, which takes translations: give pairs or a dictionary, or start "
+                "focus"
+            )
+        if (self.start == "oracle") != (self.oracle is not None):
+            raise ConfigError(
+                f"start is {self.start} and oracle {self.oracle}: expected both, or neither"
+            )
+        if self.start != "aligned" and (self.pairs or self.dictionary is not None):
+            raise ConfigError(f"pairs and a dictionary go with start aligned: found {self.start}")
+        if self.shuffled and self.start == "random":
+            raise ConfigError("shuffled is true, and start random: there is nothing to permute")
 
 
 def check_tables(tables: Mapping[str, LanguageTable], frozen: Sequence[str]) -> None:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
+from torch import nn
 
 from xlm.data.corpora import Corpora
 from xlm.errors import ConfigError
-from xlm.model.language_tables import OneLanguage
 from xlm.model.pretrained import PretrainedModel
+from xlm.model.table_starts import DRAWN, TableStart
+from xlm.rng import key
 from xlm.run.config import Run
+from xlm.run.table_starts import find_start
+from xlm.training.initialization import OF_VOCABULARY
 from xlm.training.initialization_report import InitializationReport
 from xlm.training.learner import Learner
+
+log = logging.getLogger("xlm")
 
 
 def start_tables(
@@ -26,6 +34,20 @@ def start_tables(
     settings say. Raises ConfigError for a table without text that the source does not have, or has
     with another vocabulary.
     """
+    encoder = learner.model.encoder
+    with encoder.symbols_in_rows(learner.model.roles):
+        _fill(learner, run, corpora, source, report)
+    if encoder.symbols is not None:
+        encoder.clear_symbol_rows(learner.model.roles)
+
+
+def _fill(
+    learner: Learner,
+    run: Run,
+    corpora: Corpora,
+    source: PretrainedModel | None,
+    report: InitializationReport,
+) -> None:
     taken = source.tables if source is not None and _takes(run) else {}
     for name, settings in run.tables.items():
         further = taken.get(name)
@@ -40,13 +62,12 @@ def start_tables(
                 "table of that name and vocabulary: give it data"
             )
         else:
-            _start(learner, name, settings.positions, report)
+            start = find_start(name, settings, corpora, run.seed)
+            _start(learner, name, settings.positions, start, run.seed, report)
     for name in set(source.tables if source is not None else {}) - set(run.tables):
         report.unused[f"{source.source if source else ''}: tables.{name}"] = (
             "tables does not list it"
         )
-    if learner.model.encoder.symbols is not None:
-        learner.model.encoder.clear_symbol_rows(learner.model.roles)
 
 
 def _takes(run: Run) -> bool:
@@ -78,16 +99,37 @@ def _take(
 
 
 @torch.no_grad()
-def _start(learner: Learner, name: str, positions: str, report: InitializationReport) -> None:
+def _start(
+    learner: Learner,
+    name: str,
+    positions: str,
+    start: TableStart | None,
+    seed: int,
+    report: InitializationReport,
+) -> None:
     encoder = learner.model.encoder
     table = encoder.table(name)
-    left = [part for part in table.state_dict()]
+    left = [part for part in table.state_dict() if not part.startswith("adapters.")]
+    if start is not None:
+        generator = torch.Generator().manual_seed(key(seed, "start", name))
+        for part in OF_VOCABULARY:
+            if part in left:
+                own, there = table.state_dict()[part], encoder.state_dict()[part]
+                own.copy_(start.apply(there.cpu(), generator))
+                left.remove(part)
+        report.rows[name] = start.counts
+        if start.warning:
+            log.warning("table %s: %s", name, start.warning)
+    else:
+        report.rows[name] = {DRAWN: len(table.words.weight)}
+    rules = ", ".join(f"{number:,} {rule}" for rule, number in report.rows[name].items())
+    report.notes.append(f"table {name}: rows by rule: {rules}")
     if positions == "copy" and table.positions is not None and encoder.positions is not None:
         table.positions.weight.copy_(encoder.positions.weight)
         left.remove("positions.weight")
         report.notes.append(f"table {name}: positions are a copy of the model's")
     if table.language is not None:
-        assert not isinstance(encoder.languages, OneLanguage | None)
+        assert isinstance(encoder.languages, nn.Embedding)
         table.language.weight.copy_(encoder.languages.weight.mean(0))
         left.remove("language.weight")
         report.notes.append(f"table {name}: its language vector is the mean of the model's")

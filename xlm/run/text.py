@@ -10,6 +10,7 @@ from xlm.interchange.load import load
 from xlm.model.model_directory import TABLES, TOKENIZER
 from xlm.model.pretrained import PretrainedModel
 from xlm.run.config import Run
+from xlm.run.language_tables import LanguageTable
 from xlm.text.tokenizers.loading import load_tokenizer
 from xlm.training import checkpoint
 from xlm.training.restore import CHECKPOINTS
@@ -35,7 +36,7 @@ def open_corpora(
     if folder is not None:
         corpora = Corpora.open(folder, languages=languages)
     elif source is not None:
-        corpora = corpora_of(source)
+        corpora = Corpora(source.tokenizer, source.languages or source.known_languages)
     else:
         assert loaded is not None
         corpora = Corpora(load_tokenizer(loaded.directory(TOKENIZER)), loaded.state["languages"])
@@ -45,8 +46,25 @@ def open_corpora(
 
 
 def corpora_of(model: PretrainedModel) -> Corpora:
-    """Return a model's first vocabulary and its languages, without text."""
-    return Corpora(model.tokenizer, model.languages or model.known_languages)
+    """Return a model's vocabularies and its languages, without text."""
+    own = Corpora(model.tokenizer, model.languages or model.known_languages)
+    if not model.tables:
+        return own
+    return own.with_tables(
+        {name: Corpora(further.tokenizer, [name]) for name, further in model.tables.items()}
+    )
+
+
+def settings_of(model: PretrainedModel) -> dict[str, LanguageTable]:
+    """Return the settings by which a run takes over a model's further tables."""
+    found = {}
+    for name in model.tables:
+        table = model.transformer.encoder.table(name)
+        found[name] = LanguageTable(
+            positions="shared" if table.positions is None else "copy",
+            adapters=None if table.adapters is None else table.adapters.config,
+        )
+    return found
 
 
 def _of_table(

@@ -20,6 +20,8 @@ class InitializationReport:
     """Tensor of a source (``SOURCE: NAME``) that nothing was taken from: why."""
     notes: list[str] = field(default_factory=list)
     """Changes beyond copying: rows cut, averaged or added."""
+    rows: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Rows of each further table by the rule that filled them."""
 
     def lines(self) -> list[str]:
         """Return the account in lines; tensors with the same reason share one."""
@@ -64,4 +66,5 @@ def as_record(report: InitializationReport) -> dict[str, Any]:
         "copied": report.copied,
         "left": report.left,
         "unused": report.unused,
+        **({"rows": report.rows} if report.rows else {}),
     }

@@ -1,0 +1,223 @@
+"""Teach a pretrained model a further language, with a vocabulary of its own.
+
+Use as ``xlm.add_language.add_language(AddLanguage(...))``, ``xlm add-language MODEL FOLDER
+--language ne --text.train ne.txt`` or with torchrun. The model's tensors stay as they are, bit for
+bit; what the language brings is a module that travels (MonoTrans, Artetxe et al. 2020, section 2).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from xlm.adding.config import AddLanguage, NewText
+from xlm.adding.proof import compare
+from xlm.adding.text import prepare_text
+from xlm.adding.training import OBJECTIVE, build_run, check_model
+from xlm.config.cli import run_verb
+from xlm.config.console import say
+from xlm.errors import CheckpointError, ConfigError, XlmError
+from xlm.interchange.load import MODEL, load
+from xlm.model.language_modules import KNOWN, Further, write_module
+from xlm.model.pretrained import PretrainedModel
+from xlm.run.config import Run
+from xlm.run.folder import origin_of
+from xlm.run.launch import finish_run, sole_training
+from xlm.run.selection import History, best_step
+from xlm.run.text import open_corpora
+from xlm.storage import read_json, write_json
+from xlm.strict_json import finite
+from xlm.text.readers import ReadReport, open_lines
+from xlm.training.distributed.processes import Parallel
+from xlm.training.journal import METRICS, read_metrics
+
+__all__ = ["AddLanguage", "NewText", "add_language"]
+
+log = logging.getLogger("xlm")
+
+MODULE, REPORT = "module", "report.json"
+MOST_COMPARED = 1000
+"""Rows of old text that are compared, for each language."""
+
+
+def add_language(config: AddLanguage) -> dict[str, Any]:
+    """Train the language's table, leave model, module and report in ``config.folder``; return it.
+
+    A call that is repeated resumes, and does nothing that is done. Raises ConfigError, DataError,
+    CheckpointError or TrainingError, each in one line.
+    """
+    started = time.monotonic()
+    model = load(config.model)
+    check_model(config, model)
+    runs = [build_run(config, model, number) for number in range(config.tries)]
+    with sole_training(runs[0]) as parallel:
+        origin = _on_main(parallel, lambda: _prepared(config, model))
+        prepared = time.monotonic()
+        corpora = open_corpora(runs[0])
+        histories = [
+            finish_run(run, corpora, parallel, origin, f"seed {run.seed}: training") for run in runs
+        ]
+        report: dict[str, Any] = _on_main(
+            parallel,
+            lambda: _leave(config, model, runs, histories, prepared - started),
+        )
+    return report
+
+
+def _on_main(parallel: Parallel, function: Any) -> Any:
+    """Return a JSON value of rank 0's function, or raise its error, on every rank."""
+    value, failure = None, None
+    if parallel.is_main:
+        try:
+            value = function()
+        except XlmError as error:
+            failure = error
+    value, reason = parallel.broadcast([value, str(failure or "")])
+    if failure is not None:
+        raise failure
+    if reason:
+        raise ConfigError(reason)
+    return value
+
+
+def _prepared(config: AddLanguage, model: PretrainedModel) -> dict[str, str]:
+    """Prepare the text; return what tells runs of equal settings apart."""
+    prepare_text(config, model.tokenizer)
+    files = [config.dictionary, config.oracle, *chain.from_iterable(config.pairs.values())]
+    for source in (config.text.train, config.text.valid):
+        files += [source] if isinstance(source, str) else source
+    return origin_of(model, [name for name in files if name])
+
+
+def _leave(
+    config: AddLanguage,
+    model: PretrainedModel,
+    runs: Sequence[Run],
+    histories: Sequence[History],
+    seconds: float,
+) -> dict[str, Any]:
+    """Write module, model and report of the best try, unless they are there; return the report."""
+    folder, name = Path(config.folder), config.language
+    tries = [_of_try(run, history) for run, history in zip(runs, histories, strict=True)]
+    best = min(range(len(tries)), key=lambda at: _finite(tries[at]["nats"]))
+    if (folder / REPORT).exists():
+        found = read_json(folder / REPORT)
+        if found.get("tries") == finite(tries):
+            log.info("finished already: the report is %s", folder / REPORT)
+            return found
+    trained = load(Path(runs[best].folder) / MODEL)
+    description = {
+        "start": tries[best]["start"], "seed": runs[best].seed, "steps": runs[best].steps,
+        "best_step": tries[best]["step"], "nats": tries[best]["nats"],
+        "unigram_nats": tries[best]["unigram_nats"],
+    }  # fmt: skip
+    further = Further(trained.tables[name].tokenizer, finite(description))
+    write_module(folder / MODULE, name, trained.transformer, trained.tokenizer, further)
+    known = {KNOWN: config.known} if config.known and not model.known_languages else {}
+    grown = replace(model, extra={**model.extra, **known}).plugged(folder / MODULE)
+    grown.save_pretrained(folder / MODEL)
+    lines = {language: _lines(source) for language, source in config.old_text.items()}
+    proof = compare(model, load(folder / MODEL), lines)
+    report: dict[str, Any] = finite(
+        {
+            "language": name,
+            "model": config.model,
+            "bodies": grown.bodies,
+            "tries": tries,
+            "chosen": {"seed": runs[best].seed, "rule": "fewest held-out nats"},
+            "mean_nats": sum(one["nats"] for one in tries) / len(tries),
+            "seconds": {
+                "preparation": seconds,
+                "training": histories[best].seconds,
+                "to_the_best": histories[best].seconds * tries[best]["step"] / runs[best].steps,
+            },
+            "module_bytes": sum(
+                path.stat().st_size for path in (folder / MODULE).rglob("*") if path.is_file()
+            ),
+            "proof": proof,
+        }
+    )
+    write_json(folder / REPORT, report, indent=1, error=CheckpointError)
+    if not proof["unchanged"]:
+        raise CheckpointError(
+            f"{folder / MODEL} is not the model that it was made from: {proof['changed'][0]} "
+            f"differs; see {folder / REPORT}, and report this as a mistake of the program"
+        )
+    return report
+
+
+def _finite(nats: float) -> float:
+    return nats if math.isfinite(nats) else math.inf
+
+
+def _of_try(run: Run, history: History) -> dict[str, Any]:
+    """Return the figures of one try: those of its best step, and how it was started."""
+    stream = f"{OBJECTIVE}/{next(iter(run.tables))}"
+    lines = read_metrics(Path(run.folder) / METRICS)
+    before = next((line for line in lines if line["event"] == "before"), {}).get(stream, {})
+    started = next((line for line in lines if line["event"] == "initialized"), {})
+    step = best_step(history, [stream], "nats")
+    figures = history.valid[step][stream]
+    return {
+        "seed": run.seed,
+        "step": step,
+        "nats": figures["nats"],
+        "unigram_nats": _log(figures.get("unigram_perplexity")),
+        "bits_per_byte": figures.get("bits_per_byte"),
+        "before": {"nats": before.get("nats"), "bits_per_byte": before.get("bits_per_byte")},
+        "start": started.get("rows", {}).get(next(iter(run.tables)), {}),
+        "start_rule": next(iter(run.tables.values())).start,
+    }
+
+
+def _log(value: float | None) -> float | None:
+    return None if value is None or value <= 0 else math.log(value)
+
+
+def _lines(source: str) -> list[str]:
+    report = ReadReport()
+    return [line for line, _ in zip(open_lines(source, report), range(MOST_COMPARED), strict=False)]
+
+
+def render(report: Mapping[str, Any], folder: str | Path) -> str:
+    """Return the report in a few lines."""
+    proof, seed = report["proof"], report["chosen"]["seed"]
+    best = next(one for one in report["tries"] if one["seed"] == seed)
+    rows = sum(own["rows"] for own in proof["rows"].values())
+    unigram = best["unigram_nats"]
+    lines = [
+        f"{report['language']}: {best['nats']:.3f} nats a piece"
+        + (f" (unigram model: {unigram:.3f})" if unigram is not None else "")
+        + f" at step {best['step']}, {best['bits_per_byte']:.3f} bits a byte"
+    ]
+    if len(report["tries"]) > 1:
+        lines.append(
+            f"best of {len(report['tries'])} seeds by held-out nats; their mean is "
+            f"{report['mean_nats']:.3f}"
+        )
+    lines += [
+        f"unchanged: {len(proof['tensors'])} tensors by SHA-256, {rows} rows by every state and "
+        "score",
+        f"the model is in {Path(folder) / MODEL}, the language alone ({report['module_bytes']:,} "
+        f"bytes) in {Path(folder) / MODULE}",
+    ]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run ``xlm add-language``: see ``AddLanguage``."""
+
+    def act(config: AddLanguage) -> None:
+        say(render(add_language(config), config.folder))
+
+    run_verb(AddLanguage, "add-language", act, arguments, positional="model folder")
+
+
+if __name__ == "__main__":
+    main()

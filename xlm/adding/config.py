@@ -1,0 +1,130 @@
+"""``AddLanguage``: the model, the language, its text, and how its table is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from xlm.config.hints import check_types
+from xlm.errors import ConfigError
+from xlm.languages import is_language_name
+from xlm.model.adapters import AdapterConfig
+from xlm.preparation.config import Vocabulary
+from xlm.run.language_tables import PARTS, LanguageTable, Rule
+from xlm.training.optimizers.config import Optimizer
+from xlm.training.precision import PrecisionSetting
+from xlm.training.schedule import Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewText:
+    """Text of the new language, a sentence a line; sources as ``xlm prepare`` takes them."""
+
+    train: str | list[str] = field(default_factory=list)
+    """Training text: a source, or several."""
+    valid: str | list[str] = field(default_factory=list)
+    """Held-out text; none: the last 1 % of the lines of train, 200 at least."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddLanguage:
+    """Teach a model a further language; what it could do before stays as it is, bit for bit."""
+
+    model: str
+    """The pretrained model: anything that xlm.load takes, such as a run's folder."""
+    folder: str
+    """The folder of the run, the new model, the language's module and the report; an interrupted
+    call resumes from here."""
+    language: str
+    """The new language, such as ne; its table has this name."""
+    text: NewText = field(default_factory=NewText)
+    """The language's text."""
+    known: list[str] = field(default_factory=list)
+    """The languages of the model, if it does not say which it knows (as XLM-R's files do not)."""
+    vocabulary: Vocabulary = field(default_factory=Vocabulary)
+    """The language's vocabulary: learned on its text with the model's layout of rows, or taken from
+    a folder."""
+    positions: Literal["shared", "copy", "random"] = "shared"
+    """shared: the model's. copy, random: positions of its own (MonoTrans, section 2.2), which start
+    as the model's or anew; for a language of another word order."""
+    adapters: AdapterConfig | None = None
+    """Adapters inside the layers, in the new language's path alone; null: none."""
+    start: Rule | None = None
+    """First rows: random, copy, pieces, focus, aligned or oracle (null: aligned if there are pairs
+    or a dictionary, else focus)."""
+    pairs: dict[str, list[str]] = field(default_factory=dict)
+    """Aligned sentences with a language of the model, such as {en-ne: [train.en, train.ne]}."""
+    dictionary: str | None = None
+    """A file of a new word, a tab (or space) and one of the model's languages, a line."""
+    oracle: str | None = None
+    """start oracle: a file of a new piece, a tab and one of the model's, a line."""
+    shuffled: bool = False
+    """Permute the rows that the start gives: the null that a start is measured against."""
+    old_text: dict[str, str] = field(default_factory=dict)
+    """Held-out text of the model's languages, such as {en: valid.en}: measured before and after,
+    and read for the proof that nothing changed (none: drawn ids are)."""
+    steps: int = 2000
+    """Updates."""
+    rows: int = 16
+    """Rows in a micro-batch."""
+    length: int = 128
+    """Tokens in a row."""
+    group_size: int = 2
+    """Micro-batches in an update, over all processes."""
+    mask_rate: float = 0.15
+    """Share of the tokens that are predicted; a causal model predicts each."""
+    optimizer: Optimizer = field(
+        default_factory=lambda: Optimizer(
+            betas=(0.9, 0.98), weight_decay=0.01, decay_norms_and_biases=False, max_grad_norm=1.0
+        )
+    )
+    """The update rule."""
+    schedule: Schedule = field(
+        default_factory=lambda: Schedule(kind="linear", peak_lr=2e-3, warmup_steps=100)
+    )
+    """The learning rate; a table alone takes a higher one than a whole model."""
+    evaluate_every: int = 200
+    """Updates between two evaluations on held-out text."""
+    seed: int = 0
+    """Keys everything random."""
+    tries: int = 1
+    """Seeds that are tried, from seed on; the best by held-out nats is kept, and all are
+    reported (MonoTrans, section 5.2, restarts what does not converge)."""
+    precision: PrecisionSetting = "fp32"
+    """fp32, bf16, fp16 with a dynamic loss scale, or auto: bf16 if it is faster on the device."""
+    tensorboard: bool = False
+    """Write TensorBoard files too."""
+    workers: int | None = None
+    """Processes that tokenize; null: one a core."""
+    restart: bool = False
+    """Restart a run at step 0 if it has checkpoints but none of them can be read."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: CUDA if there is a GPU."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if not is_language_name(self.language) or self.language in PARTS:
+            raise ConfigError(
+                f"language is {self.language!r}: expected a name such as ne or zh-Hans, and none "
+                f"of {', '.join(PARTS)}"
+            )
+        if not self.text.train:
+            raise ConfigError("text.train is missing: give the language's text, a sentence a line")
+        for name in ("model", "folder"):
+            if not getattr(self, name):
+                raise ConfigError(f"{name} is empty: name one")
+        for name in ("steps", "rows", "length", "group_size", "evaluate_every", "tries"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1: found {getattr(self, name)}")
+        self.table("")
+
+    def table(self, data: str) -> LanguageTable:
+        """Return the settings of the table in a run on prepared text in ``data``."""
+        start = self.start
+        if start is None:
+            start = "aligned" if self.pairs or self.dictionary is not None else "focus"
+        return LanguageTable(
+            data=data, positions=self.positions, adapters=self.adapters, start=start,
+            pairs=self.pairs, dictionary=self.dictionary, oracle=self.oracle,
+            shuffled=self.shuffled,
+        )  # fmt: skip

@@ -1,0 +1,92 @@
+"""The text of a new language: held-out lines put aside, a vocabulary, and corpora."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+from xlm.adding.config import AddLanguage
+from xlm.data.corpora import DESCRIPTION, Corpora
+from xlm.errors import ConfigError, DataError
+from xlm.model.language_tables import check_layouts, layout_of, roles_of, symbol_rows
+from xlm.preparation.config import Prepare, Texts
+from xlm.prepare import prepare
+from xlm.storage import make_folder, write_whole
+from xlm.text.readers import ReadReport, open_lines
+from xlm.text.tokenizers.tokenizer import Tokenizer
+
+log = logging.getLogger("xlm")
+
+FEWEST_HELD_OUT = 200
+HELD_OUT_SHARE = 0.01
+DATA, HELD_OUT = "data", "held-out.txt"
+
+
+def prepare_text(config: AddLanguage, model: Tokenizer) -> None:
+    """Prepare the language's text in ``folder/data``, unless it is there.
+
+    ``model`` is the model's tokenizer, whose layout of rows the new vocabulary takes over. Raises
+    ConfigError or DataError for text that cannot be read, or is too short to hold some out.
+    """
+    folder = Path(config.folder) / DATA
+    if not (folder / DESCRIPTION).exists():
+        make_folder(config.folder, error=ConfigError)
+        prepare(_settings(config, model, folder))
+    here = Corpora.open(folder).tokenizer
+    symbol_rows(roles_of(here), roles_of(model))
+    check_layouts(config.language, here, model)
+
+
+def _settings(config: AddLanguage, model: Tokenizer, folder: Path) -> Prepare:
+    language, text = config.language, config.text
+    valid, most = text.valid, {}
+    if not valid:
+        num, lines = _tail(_sources(text.train))
+        held_out = Path(config.folder) / HELD_OUT
+        write_whole(held_out, "".join(f"{line}\n" for line in lines), error=ConfigError)
+        valid, most = str(held_out.resolve()), {language: num - len(lines)}
+        log.info("held out: the last %d of %d lines of %s", len(lines), num, language)
+    layout, vocabulary = layout_of(model), config.vocabulary
+    if vocabulary.folder is None and vocabulary.model is None and vocabulary.codes is None:
+        vocabulary = replace(
+            vocabulary,
+            begins=not layout["begins_with_end"],
+            num_separators=layout["num_separators"],
+            begins_again=bool(layout["begins_again"]),
+        )
+    return Prepare(
+        folder=str(folder),
+        text=Texts(train={language: text.train}, valid={language: valid}),
+        vocabulary=vocabulary,
+        max_sentences=most,
+        workers=config.workers,
+        seed=config.seed,
+    )
+
+
+def _sources(given: str | list[str]) -> list[str]:
+    return [given] if isinstance(given, str) else list(given)
+
+
+def _tail(sources: list[str]) -> tuple[int, list[str]]:
+    """Return the number of usable lines, and the last of them, which are held out.
+
+    Raises DataError if fewer than half would be left.
+    """
+    num = sum(1 for _ in _lines(sources))
+    held_out = max(FEWEST_HELD_OUT, int(num * HELD_OUT_SHARE))
+    if num < 2 * held_out:
+        raise DataError(
+            f"{', '.join(sources)}: {num} usable lines, of which {held_out} would be held out: "
+            "give more text, or held-out text of its own (text.valid)"
+        )
+    return num, list(deque(_lines(sources), maxlen=held_out))
+
+
+def _lines(sources: list[str]) -> Iterator[str]:
+    report = ReadReport()
+    return chain.from_iterable(open_lines(source, report) for source in sources)

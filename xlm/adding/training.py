@@ -1,0 +1,96 @@
+"""The run that learns a new language's table: everything else is frozen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from xlm.adding.config import AddLanguage
+from xlm.adding.text import DATA
+from xlm.errors import ConfigError
+from xlm.model.asking import CAUSAL, NO_HEAD, trained_with
+from xlm.model.pretrained import PretrainedModel
+from xlm.objectives.causal import CausalLM
+from xlm.objectives.language_model import LanguageModel
+from xlm.objectives.masked import MaskedLM
+from xlm.run.config import Run
+from xlm.run.language_tables import BODY, POSITIONS, SYMBOLS, WORDS
+from xlm.run.stopping import Stopping
+from xlm.training.initialization import Initialization
+
+OBJECTIVE = "lm"
+"""Name of the objective in the run, its figures and its streams."""
+
+
+def check_model(config: AddLanguage, model: PretrainedModel) -> None:
+    """Raise ConfigError for a model that takes no further language, or not this one."""
+    if model.transformer.decoder is not None:
+        raise ConfigError(
+            f"{config.model} has a decoder, and a model with one takes no further language: give "
+            "an encoder alone"
+        )
+    if model.heads:
+        raise ConfigError(
+            f"{config.model} was fine-tuned: add the language to the pretrained model that it "
+            "comes from, then plug the module into this one (xlm plug)"
+        )
+    if model.extra.get(NO_HEAD):
+        raise ConfigError(
+            f"{config.model} came without an output onto its vocabulary, so that nothing can be "
+            "learnt through it: give a language model"
+        )
+    known = [*model.known_languages, *model.tables]
+    if config.language in (*known, *config.known):
+        raise ConfigError(
+            f"{config.model} has the language {config.language} already: it knows "
+            f"{', '.join([*known, *config.known])}; give another name"
+        )
+    if not known and not config.known:
+        raise ConfigError(
+            f"{config.model} does not say which languages it knows, and with a further vocabulary "
+            "each must be named: list them, such as --known [en,hi]"
+        )
+    most = model.transformer.config.max_positions
+    if config.length > most:
+        raise ConfigError(
+            f"length is {config.length}, the model has {most} positions: expected {most} or less"
+        )
+
+
+def build_run(config: AddLanguage, model: PretrainedModel, number: int) -> Run:
+    """Return the run of one try, which trains the new table alone."""
+    folder, seed = Path(config.folder), config.seed + number
+    learned = model.transformer.config.positions == "learned"
+    return Run(
+        data=None,
+        folder=str(folder / f"seed-{seed}"),
+        objectives={OBJECTIVE: objective(config, model)},
+        tables={config.language: config.table(str(folder / DATA))},
+        frozen=[BODY, WORDS, SYMBOLS, *([POSITIONS] if learned else [])],
+        initialize=Initialization(encoder=config.model),
+        steps=config.steps,
+        seed=seed,
+        group_size=config.group_size,
+        optimizer=config.optimizer,
+        schedule=replace(
+            config.schedule, warmup_steps=min(config.schedule.warmup_steps, config.steps // 4)
+        ),
+        precision=config.precision,
+        stopping=Stopping(metric="nats", streams=[f"{OBJECTIVE}/{config.language}"]),
+        evaluate_every=min(config.evaluate_every, config.steps),
+        save_every=min(config.evaluate_every, config.steps),
+        keep_last=1,
+        tensorboard=config.tensorboard,
+        restart=config.restart,
+        device=config.device,
+    )
+
+
+def objective(config: AddLanguage, model: PretrainedModel) -> LanguageModel:
+    """Return the model's own objective on the new language: masked, or causal."""
+    shared = {"languages": [config.language], "rows": config.rows, "length": config.length}
+    names = trained_with(model)
+    causal = any("Causal" in name for name in names) and not any("Masked" in n for n in names)
+    if causal or (not names and model.extra.get(CAUSAL)):
+        return CausalLM(**shared)  # type: ignore[arg-type]
+    return MaskedLM(**shared, mask_rate=config.mask_rate)  # type: ignore[arg-type]

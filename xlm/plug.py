@@ -1,0 +1,73 @@
+"""Put a language module into a model that descends from the body that it was learnt on.
+
+Use as ``xlm.plug.plug(Plug(...))`` or ``xlm plug MODEL MODULE FOLDER``: a table that was learnt on
+the pretrained body goes into what was fine-tuned from it (MonoTrans, section 2, step 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from xlm.config.cli import run_verb
+from xlm.config.console import say
+from xlm.errors import ConfigError
+from xlm.interchange.load import load
+from xlm.model.language_modules import KNOWN
+from xlm.model.pretrained import PretrainedModel
+from xlm.storage import check_folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plug:
+    """Put a language module into a model."""
+
+    model: str
+    """The model: anything that xlm.load takes."""
+    module: str
+    """The folder `module` that xlm add-language left, or one below `tables` of a model."""
+    folder: str
+    """The folder of the new model; nothing is overwritten."""
+    known: list[str] = field(default_factory=list)
+    """The languages of the model, if it does not say which it knows."""
+    unrelated: bool = False
+    """Insist on a module that was learnt on another body; its language will hardly be read well."""
+
+    def __post_init__(self) -> None:
+        for name in ("model", "module", "folder"):
+            if not getattr(self, name):
+                raise ConfigError(f"{name} is empty: name one")
+
+
+def plug(config: Plug) -> PretrainedModel:
+    """Write the model with the module's language into ``config.folder`` and return it.
+
+    Raises ConfigError for a module of another body, CheckpointError for a damaged one.
+    """
+    check_folder(config.folder)
+    model = load(config.model)
+    if not model.known_languages:
+        if not config.known:
+            raise ConfigError(
+                f"{config.model} does not say which languages it knows, and with a further "
+                "vocabulary each must be named: list them, such as --known [en,hi]"
+            )
+        model = replace(model, extra={**model.extra, KNOWN: config.known})
+    plugged = model.plugged(config.module, unrelated=config.unrelated)
+    plugged.save_pretrained(config.folder)
+    return plugged
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run ``xlm plug``: see ``Plug``."""
+
+    def act(config: Plug) -> None:
+        model = plug(config)
+        names = ", ".join([*model.known_languages, *model.tables])
+        say(f"{config.folder} knows {names}")
+
+    run_verb(Plug, "plug", act, arguments, positional="model module folder")
+
+
+if __name__ == "__main__":
+    main()
