@@ -142,10 +142,9 @@ def score(
     sentences of pairs (TLM). ``tokens`` are the cells of a batch, ``places`` the names of the lines
     in errors (None: line 1 and so on).
 
-    Raises ConfigError for a model that cannot predict tokens or is not of the wanted kind, a
-    translator without sources, a pair longer than the model's positions, or a language that is
-    missing or unknown; CheckpointError, which names the line and the tensor, for scores that are
-    not numbers.
+    Raises ConfigError for a model that cannot predict tokens or is of another kind, a translator
+    without sources, a pair longer than the model's positions, or a language that is missing or
+    unknown; CheckpointError, which names line and tensor, for scores that are not numbers.
     """
     settings = settings or Scoring()
     model = read_as(model, settings.language, settings.source_language)
