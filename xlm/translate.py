@@ -9,22 +9,28 @@ resumes (``xlm.text.line_jobs``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from xlm.config.cli import run_verb
-from xlm.errors import ConfigError
+from xlm.errors import ConfigError, DataError
 from xlm.interchange.load import load
 from xlm.model.digest import identity
 from xlm.model.generate import Generation
+from xlm.model.pretrained import PretrainedModel
 from xlm.model.translation import BEAM, CELLS, Translated, Translator
 from xlm.text.line_jobs import LineCounts, LineJob
 from xlm.text.line_settings import WINDOW, Invalid, check_positive
 from xlm.text.pipes import STANDARD, check_output
 from xlm.text.readers import Line
+from xlm.text.translation_table import read_table
 from xlm.training.distributed.devices import usable_device
 from xlm.training.precision import Precision, autocast
+
+log = logging.getLogger("xlm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +45,12 @@ class Translate:
     """The language of the lines; models without language embeddings need none."""
     target: str | None = None
     """The language to translate into."""
+    pivot: str | None = None
+    """Translate into this language first, such as en, and its translation into the target."""
+    table: str | None = None
+    """Translate the source file of each row of this table into its output file: source, target,
+    source file, reference file, output file (and a tokenization, for xlm bleu --table), with tabs
+    between. Rows whose output file is there are done."""
     output: str | None = None
     """Write here (null: standard output); the file appears when it is complete and replaces one
     that is there. A restart after a kill resumes from OUTPUT.partial."""
@@ -66,26 +78,45 @@ class Translate:
 
     def __post_init__(self) -> None:
         check_positive(self, "chunk")
+        if self.pivot is not None and self.pivot in (self.source, self.target):
+            side = "source" if self.pivot == self.source else "target"
+            raise ConfigError(
+                f"pivot is {self.pivot}, the {side} too: name a third language, or leave pivot out"
+            )
+        if self.table is not None:
+            for name in ("source", "target", "output"):
+                if getattr(self, name) is not None:
+                    raise ConfigError(
+                        f"{name} is {getattr(self, name)}, and table {self.table} names that of "
+                        "every row: leave it out"
+                    )
+            if self.file != STANDARD:
+                raise ConfigError(
+                    f"file is {self.file}, and table {self.table} names those of every row: leave "
+                    "it out"
+                )
         if self.output is not None:
             check_output(self.output, self.file)
 
 
 class _Job(LineJob):
-    """A translator and the lines that are left to translate."""
+    """A translator, perhaps one into a pivot before it, and the lines that are left."""
 
-    def __init__(self, config: Translate) -> None:
+    def __init__(self, config: Translate, model: PretrainedModel | None = None) -> None:
         self.config = config
         self.device = usable_device(config.device)
-        model = load(config.model)
-        self.translator = Translator(
-            model,
-            config.source,
-            config.target,
-            settings=config.generation,
-            n_best=config.n_best,
-            tokens=config.tokens,
-            seed=config.seed,
-        )
+        model = load(config.model) if model is None else model
+
+        def translator(source: str | None, target: str | None, n_best: int) -> Translator:
+            return Translator(
+                model, source, target, settings=config.generation, n_best=n_best,
+                tokens=config.tokens, seed=config.seed,
+            )  # fmt: skip
+
+        self.before = None
+        if config.pivot is not None:
+            self.before = translator(config.source, config.pivot, 1)
+        self.translator = translator(config.pivot or config.source, config.target, config.n_best)
         model.transformer.to(self.device)
         super().__init__(
             config.file,
@@ -99,8 +130,13 @@ class _Job(LineJob):
         )
 
     def _translated(self, lines: Iterator[Line], first: int) -> list[str]:
+        texts: Iterable[str] = (line.text for line in lines)
         with autocast(self.device, self.config.precision):
-            found = self.translator.translate((line.text for line in lines), first=first)
+            if self.before is not None:
+                between = self.before.translate(texts, first=first)
+                self.counts.num_cut += sum(one.is_cut for one in between)
+                texts = [one.texts[0] for one in between]
+            found = self.translator.translate(texts, first=first)
         self.counts.num_empty += sum(one.num_tokens == 0 for one in found)
         self.counts.num_cut += sum(one.is_cut for one in found)
         return [row for at, one in enumerate(found, first) for row in self._rows(at, one)]
@@ -117,6 +153,8 @@ def translate(config: Translate) -> Iterator[str]:
     Ignores ``config.output``: see ``translate_file``. Raises ConfigError, DataError or
     CheckpointError in one line.
     """
+    if config.table is not None:
+        raise ConfigError("table names files to write: see translate_table")
     yield from _Job(config).rows()
 
 
@@ -127,11 +165,47 @@ def translate_file(config: Translate) -> LineCounts:
     return _Job(config).write()
 
 
+def translate_table(config: Translate) -> dict[str, LineCounts]:
+    """Write the output file of each row of ``config.table``; return the counts of those written.
+
+    The model is loaded once. A row whose output file is there is done, and one that was killed
+    resumes. Raises DataError with file and line for a row that cannot be translated, before the
+    first is.
+    """
+    if config.table is None:
+        raise ConfigError("table is null: give a file")
+    rows = read_table(config.table)
+    model = load(config.model)
+    jobs: list[_Job] = []
+    for row in rows:
+        try:
+            own = replace(
+                config, table=None, source=row.source, target=row.target, file=row.source_file,
+                output=row.output_file,
+            )  # fmt: skip
+            if Path(row.output_file).exists():
+                log.info("%s: %s is there already", row.place, row.output_file)
+                continue
+            jobs.append(_Job(own, model))
+        except ConfigError as error:
+            raise DataError(f"{row.place}: {error}") from None
+    found = {}
+    for job in jobs:
+        own = job.config
+        assert own.output is not None
+        log.info("%s-%s: %s", own.source, own.target, own.output)
+        found[own.output] = job.write()
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run ``xlm translate``: see ``Translate``."""
 
     def act(config: Translate) -> None:
-        _Job(config).write()
+        if config.table is not None:
+            translate_table(config)
+        else:
+            _Job(config).write()
 
     run_verb(Translate, "translate", act, arguments, positional="model file")
 

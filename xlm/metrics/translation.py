@@ -61,7 +61,7 @@ class TranslationScores:
     bleu: Score
     """BLEU of sacreBLEU."""
     chrf: Score
-    """sacreBLEU's chrF2: n-grams of up to 6 characters, recall weighing twice."""
+    """sacreBLEU's chrF2: n-grams of up to 6 characters, recall weighing twice; or chrF++."""
     tokenized_bleu: Score
     """BLEU of ``multi_bleu``."""
     length_ratio: float
@@ -98,18 +98,21 @@ def corpus_scores(
     references: Sequence[str],
     *,
     tokenize: Tokenization = "13a",
+    chrf_words: int = 0,
     num_resamples: int = 0,
     seed: int = SEED,
 ) -> TranslationScores:
     """Return BLEU and chrF of plain text, BLEU of tokens, and the length ratio.
 
+    chrF counts n-grams of up to ``chrf_words`` words too (2: chrF++, Popović 2017).
     ``num_resamples`` of the lines give 95 % intervals (0: none). Raises DataError and ConfigError
     as ``multi_bleu``, and for too few or too many lines or resamples.
     """
     _check(hypotheses, references)
     if num_resamples:
         _check_resampling(len(references), num_resamples, seed)
-    scores = _scores(_metrics(tokenize), hypotheses, [references], num_resamples, seed)
+    metrics = _metrics(tokenize, chrf_words)
+    scores = _scores(metrics, hypotheses, [references], num_resamples, seed)
     tokens, expected = _as_tokens(hypotheses, references)
     tokenized = _scores({"BLEU": _token_bleu()}, tokens, expected, num_resamples, seed)["BLEU"]
     drawn = f"bs:{num_resamples}|seed:{seed}|" if num_resamples else ""
@@ -123,6 +126,11 @@ def corpus_scores(
         tokenized_bleu=replace(tokenized, signature=signature),
         length_ratio=num_found / num_expected if num_expected else 0.0,
     )
+
+
+def chrf_name(chrf_words: int) -> str:
+    """Return the name of chrF that counts n-grams of so many words too, as sacreBLEU has it."""
+    return "chrF2" + "+" * chrf_words
 
 
 def paired_bootstrap(
@@ -242,7 +250,7 @@ def _token_bleu() -> BLEU:
     return BLEU(tokenize="none", smooth_method="none", force=True)
 
 
-def _metrics(tokenize: Tokenization) -> dict[str, Metric]:
+def _metrics(tokenize: Tokenization, chrf_words: int = 0) -> dict[str, Metric]:
     """Return the metrics by the names of their results."""
     if tokenize not in get_args(Tokenization):
         raise ConfigError(
@@ -250,7 +258,7 @@ def _metrics(tokenize: Tokenization) -> dict[str, Metric]:
         )
     try:
         # force: no warning, at each pass, that text looks tokenized
-        return {"BLEU": BLEU(tokenize=tokenize, force=True), "chrF2": CHRF()}
+        return {"BLEU": BLEU(tokenize=tokenize, force=True), "chrF2": CHRF(word_order=chrf_words)}
     except (ImportError, RuntimeError, OSError) as error:  # a package, a dictionary, a download
         raise ConfigError(
             f"tokenize {tokenize}: sacreBLEU cannot use it here ({first_line(error)}); install "
