@@ -518,3 +518,12 @@ def test_damaged_borders_of_documents_are_found() -> None:
     path.write_bytes(b"")
     with pytest.raises(DataError, match="documents.bin"):
         Corpora.open("data").text("train", "en")
+
+
+def test_a_wordpiece_vocabulary_is_learned() -> None:
+    vocabulary = Vocabulary(kind="wordpiece", size=90)
+    corpora = made(vocabulary=vocabulary, text=Texts(train={"en": "en.txt", "ne": "ne.txt"}))
+    assert texts(corpora, "train", "en") == EN and texts(corpora, "train", "ne") == NE
+    assert corpora.tokenizer.vocab_size == 90
+    with pytest.raises(ConfigError, match="wordpiece has BERT's symbols"):
+        Vocabulary(kind="wordpiece", begins=True)

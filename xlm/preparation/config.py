@@ -60,8 +60,9 @@ class Aligned:
 class Vocabulary:
     """The shared subword vocabulary: learned, or taken from elsewhere."""
 
-    kind: Literal["unigram", "bpe", "fastbpe"] = "unigram"
-    """SentencePiece unigram or BPE (with byte fallback), or fastBPE codes."""
+    kind: Literal["unigram", "bpe", "fastbpe", "wordpiece"] = "unigram"
+    """SentencePiece unigram or BPE (with byte fallback), fastBPE codes, or BERT's WordPiece,
+    cased, in BERT's layout of rows."""
     size: int = 8000
     """Entries, special symbols included (fastbpe: number of merges)."""
     alpha: float = 0.5
@@ -108,15 +109,16 @@ class Vocabulary:
             )
         if self.num_separators < 1:
             raise ConfigError(f"num_separators must be at least 1: found {self.num_separators}")
-        if self.kind == "fastbpe" and self.layout != Vocabulary().layout:
+        own = {"fastbpe": "XLM's", "wordpiece": "BERT's"}.get(self.kind)
+        if own and self.layout != Vocabulary().layout:
             raise ConfigError(
-                "begins, num_separators and begins_again go with unigram and bpe, fastbpe has "
-                "XLM's symbols: leave them out"
+                f"begins, num_separators and begins_again go with unigram and bpe, {self.kind} has "
+                f"{own} symbols: leave them out"
             )
-        if self.kind == "fastbpe" and self.character_coverage != 1:
+        if own and self.character_coverage != 1:
             raise ConfigError(
-                f"character_coverage is {self.character_coverage}, but fastbpe learns from every "
-                "character: leave it out"
+                f"character_coverage is {self.character_coverage}, but goes with unigram and bpe "
+                f"alone, and kind is {self.kind}: leave it out"
             )
 
     @property

@@ -14,6 +14,7 @@ from xlm.preparation.reading import Reader
 from xlm.text.rules import ANY, Rules, as_json
 from xlm.text.tokenizers.language_tokens import with_language_tokens
 from xlm.text.tokenizers.learn import learn_fastbpe_tokenizer, learn_sentencepiece, sample_lines
+from xlm.text.tokenizers.learn_wordpiece import learn_wordpiece
 from xlm.text.tokenizers.tokenizer import Tokenizer
 
 log = logging.getLogger("xlm")
@@ -107,6 +108,8 @@ def _learn(reader: Reader) -> Tokenizer:
     log.info("learning a vocabulary of %d (%s)", wanted.size, wanted.kind)
     if wanted.kind == "fastbpe":
         return learn_fastbpe_tokenizer(lines, wanted.size)
+    if wanted.kind == "wordpiece":
+        return learn_wordpiece(lines, wanted.size)
     return learn_sentencepiece(
         lines, wanted.size, kind=wanted.kind, character_coverage=wanted.character_coverage,
         layout=wanted.layout,
