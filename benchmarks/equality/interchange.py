@@ -11,8 +11,6 @@ Needs transformers and sacremoses (``pip install -e .[dev]``); a minute on one c
 from __future__ import annotations
 
 import argparse
-import functools
-import io
 import itertools
 import json
 import shutil
@@ -26,29 +24,37 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import sentencepiece
 import torch
 import transformers
-from tokenizers import ByteLevelBPETokenizer, models, normalizers, pre_tokenizers, trainers
-from tokenizers import Tokenizer as Backend
+from tokenizers import ByteLevelBPETokenizer
 
+from benchmarks.equality.random_models import (
+    LANGUAGES,
+    fast,
+    lines,
+    ours,
+    pieces,
+    shake,
+    unigram,
+    word_pieces,
+)
+from benchmarks.equality.rotary_models import (
+    MODERNBERT,
+    ROFORMER,
+    SCALE,
+    eurobert_peers,
+    peers_of,
+)
 from benchmarks.support import record
 from xlm import sample
 from xlm.convert import Converted, Export, Import, export_model, import_corpora, import_model
 from xlm.data.corpora import Corpora
 from xlm.interchange.parity import TOLERANCE
-from xlm.model.config import ModelConfig
 from xlm.model.pretrained import PretrainedModel
-from xlm.model.transformer import Transformer
 from xlm.prepare import Prepare, Texts, Vocabulary, prepare
 from xlm.text.normalize import normalize
-from xlm.text.tokenizers.fastbpe import FastBpeTokenizer
-from xlm.text.tokenizers.learn import learn_fastbpe_tokenizer, learn_sentencepiece
-from xlm.text.tokenizers.sentencepiece import SentencePieceTokenizer
-from xlm.text.tokenizers.tokenizer import Tokenizer
 from xlm.text.tokenizers.xlm_roberta import XlmRobertaTokenizer
 
-LANGUAGES = {"en": 0, "hi": 1, "ne": 2}
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 FAIRSEQ = {
     "roberta.embeddings.word_embeddings.": "encoder.sentence_encoder.embed_tokens.",
@@ -65,71 +71,6 @@ FAIRSEQ = {
     "output.LayerNorm.": "final_layer_norm.",
     "lm_head.": "encoder.lm_head.",
 }
-
-
-@functools.cache
-def lines() -> tuple[str, ...]:
-    """Normalized lines of the sample in en, hi and ne."""
-    texts = (sample.path(f"train.{name}.txt").read_text(encoding="utf-8") for name in LANGUAGES)
-    return tuple(normalize(line) for text in texts for line in text.splitlines()[:300])
-
-
-@torch.no_grad()
-def shake(model: Any, seed: int = 0) -> Any:
-    """Every parameter away from where it starts: biases, normalizations, rows of padding."""
-    random = torch.Generator().manual_seed(seed)
-    for name, value in model.named_parameters():
-        noise = 0.2 * torch.randn(value.shape, generator=random)
-        value.copy_(noise + 1 if "norm" in name.lower() and name.endswith("weight") else noise)
-    return model.eval()
-
-
-def ours(tokenizer: Tokenizer, languages: dict[str, int], **shape: Any) -> PretrainedModel:
-    """A random model of ours."""
-    config = ModelConfig(dim=32, num_layers=2, num_heads=4, max_positions=96, **shape)
-    model = Transformer(
-        config,
-        vocab_size=tokenizer.vocab_size,
-        num_languages=len(languages) or 1,
-        pad_id=tokenizer.pad_id,
-    )
-    return PretrainedModel(shake(model), tokenizer, languages)
-
-
-@functools.cache
-def fast() -> FastBpeTokenizer:
-    return learn_fastbpe_tokenizer(lines(), 400)
-
-
-@functools.cache
-def pieces(kind: str) -> SentencePieceTokenizer:
-    return learn_sentencepiece(lines(), 700, kind=kind)  # type: ignore[arg-type]
-
-
-@functools.cache
-def unigram() -> bytes:
-    """A SentencePiece model with XLM-R's settings."""
-    written = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines()), model_writer=written, minloglevel=2, vocab_size=700,
-        character_coverage=0.999, model_type="unigram",
-    )  # fmt: skip
-    return written.getvalue()
-
-
-@functools.cache
-def word_pieces(lowercase: bool) -> bytes:
-    """A vocab.txt as BERT has it."""
-    backend = Backend(models.WordPiece(unk_token="[UNK]"))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    backend.train_from_iterator(
-        lines(),
-        trainers.WordPieceTrainer(vocab_size=700, show_progress=False, special_tokens=specials),
-    )
-    ids = backend.get_vocab()
-    return "".join(f"{piece}\n" for piece in sorted(ids, key=ids.__getitem__)).encode()
 
 
 # Models of others, one a folder.
@@ -263,6 +204,14 @@ def original_peers(folder: Path) -> Iterator[Path]:
         yield path / "model.pth"
 
 
+def rotary(shapes: list[dict[str, Any]]) -> list[PretrainedModel]:
+    """Models of ours in the newer shapes."""
+    found = [ours(pieces("unigram"), {}, **shape) for shape in shapes]
+    for model in found:
+        shake(model.transformer, scale=SCALE)
+    return found
+
+
 IMPORTS = {
     "transformers XLM": (
         xlm_peers,
@@ -270,6 +219,18 @@ IMPORTS = {
     ),
     "transformers XLM-R, RoBERTa": (roberta_peers, "task heads, pooler; two unused position rows"),
     "transformers BERT": (bert_peers, "task heads, pooler, next-sentence head"),
+    "transformers RoFormer": (
+        lambda folder: peers_of("roformer", rotary(ROFORMER), shake, folder),
+        "task heads, pooler",
+    ),
+    "transformers ModernBERT": (
+        lambda folder: peers_of("modernbert", rotary(MODERNBERT), shake, folder),
+        "task heads",
+    ),
+    "transformers EuroBERT": (
+        lambda folder: eurobert_peers(lines(), shake, folder),
+        "task heads; keys and values that heads share become a copy each",
+    ),
     "fairseq XLM-R (model.pt, dict.txt)": (fairseq_peers, "optimizer state"),
     "original XLM (.pth)": (original_peers, "optimizer state"),
 }
@@ -303,6 +264,13 @@ def exports() -> dict[str, tuple[str, list[PretrainedModel], str]]:
         ),
         "transformers BERT, SentencePiece unigram": (
             "bert", [ours(unigrams, {}, **bert, **head)], SPECIAL
+        ),
+        "transformers RoFormer, SentencePiece unigram": (
+            "roformer", rotary(ROFORMER),
+            f"positions that start anew at a pair's second sentence; {SPECIAL}",
+        ),
+        "transformers ModernBERT, SentencePiece unigram": (
+            "modernbert", rotary(MODERNBERT), SPECIAL
         ),
     }  # fmt: skip
 
@@ -377,10 +345,10 @@ def binarized(folder: Path) -> dict[str, Any]:
 
 def measure(folder: Path, most: int | None = None) -> Iterator[dict[str, Any]]:
     """Yield every row of the table, each from at most ``most`` models."""
-    for name, (peers, lost) in IMPORTS.items():
+    for number, (name, (peers, lost)) in enumerate(IMPORTS.items()):
         results = []
         for at, source in enumerate(itertools.islice(peers(folder), most)):
-            target = folder / f"in-{len(name)}-{at}"
+            target = folder / f"in-{number}-{at}"
             results.append(import_model(Import(source=str(source), folder=str(target))))
         yield row(name, "in", results, lost)
     for name, (format, mine, lost) in exports().items():

@@ -289,7 +289,11 @@ TABLES: dict[str, tuple[Callable[[Result], str], str]] = {
     "golden": (golden, "golden"),
     "finetuning_shifted": (finetuning_shifted, "finetuning_shifted"),
     "unsupervised_shifted": (unsupervised_shifted, "unsupervised_shifted"),
-    "unsupervised_shifted_search": (unsupervised_shifted_search, "unsupervised_shifted_search"),
+    "unsupervised_shifted_2019": (unsupervised_shifted, "unsupervised_shifted_2019"),
+    "unsupervised_shifted_search_2019": (
+        unsupervised_shifted_search,
+        "unsupervised_shifted_search_2019",
+    ),
     "unsupervised_real": (unsupervised_real, "unsupervised_real"),
     "supervised": (supervised, "supervised"),
     "table3": (table3, "table3"),
