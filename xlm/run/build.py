@@ -21,6 +21,7 @@ from xlm.run.language_tables import freeze_parts, shares_symbols
 from xlm.training.averaging import AveragedWeights
 from xlm.training.distributed.processes import Parallel
 from xlm.training.distributed.wrap import wrap
+from xlm.training.forgetting import build_forgetting
 from xlm.training.learner import Learner, parameter_sets_differ
 from xlm.training.loop import Trainer
 from xlm.training.optimizers.build import build_optimizer
@@ -156,6 +157,10 @@ def build_trainer(run: Run, corpora: Corpora, mixture: Mixture, parallel: Parall
     if run.compile:
         compile_stacks(learner.model)
     named = list(learner.named_parameters())
+    forgetting = None
+    if run.forget_every:
+        symbols = roles_of(corpora.tokenizer)
+        forgetting = build_forgetting(learner.model, run.shape, symbols, run.forget_every, run.seed)
 
     def arithmetic(objective: str, batch: Batch) -> float:
         vocab_size = corpora.of_table(batch.table).tokenizer.vocab_size
@@ -175,6 +180,7 @@ def build_trainer(run: Run, corpora: Corpora, mixture: Mixture, parallel: Parall
         max_grad_norm=run.optimizer.max_grad_norm,
         scaler=LossScaler(parallel.device) if run.precision == "fp16" else None,
         averaged=AveragedWeights(named, run.average) if run.average else None,
+        forgetting=forgetting,
         report_every=run.report_every,
         evaluate_every=run.evaluate_every,
         save_every=run.save_every,

@@ -135,6 +135,9 @@ class Run:
     """Parts that stay as they are: body (layers, norms, segments, output transform), words (of the
     first vocabulary, with its output and the table of languages), positions, symbols (begin, end,
     padding, unknown, mask), or the name of a table."""
+    forget_every: int = 0
+    """Updates after which the words of all trained tables start anew, symbols apart, so that other
+    languages are learnt faster later (active forgetting, Chen et al. 2023: 1000); 0: never."""
     tensorboard: bool = True
     """Write TensorBoard files beside metrics.jsonl."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -169,6 +172,13 @@ class Run:
             raise ConfigError(f"frozen_layers must be at least 0: found {self.frozen_layers}")
         if not 0 <= self.average < 1:
             raise ConfigError(f"average must be in [0, 1): found {self.average}")
+        if self.forget_every < 0:
+            raise ConfigError(f"forget_every must be at least 0 (never): found {self.forget_every}")
+        if self.forget_every and self.average:
+            raise ConfigError(
+                f"forget_every is {self.forget_every} and average {self.average}: averages of "
+                "words that start anew mean nothing; leave one of the two out"
+            )
         if self.dtype == "float64" and self.precision != "fp32":
             raise ConfigError(f"dtype float64 goes with precision fp32: found {self.precision}")
 

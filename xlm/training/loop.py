@@ -24,6 +24,7 @@ from xlm.rng import key
 from xlm.training.averaging import AveragedWeights
 from xlm.training.distributed.processes import Parallel
 from xlm.training.distributed.wrap import no_sync
+from xlm.training.forgetting import Forgetting
 from xlm.training.learner import Learner
 from xlm.training.optimizers.step import clip_, guarded_step, set_lr
 from xlm.training.precision import LossScaler, autocast
@@ -52,6 +53,7 @@ class Trainer:
     """Gradients are clipped to this 2-norm; 0: they are not."""
     scaler: LossScaler | None = None
     averaged: AveragedWeights | None = None
+    forgetting: Forgetting | None = None
     max_skipped_in_a_row: int = 50
     report_every: int = 50
     evaluate_every: int = 0
@@ -189,6 +191,8 @@ def train(
                 save()
                 break
             lr = trainer.schedule.lr(state.step) * state.rate
+            if trainer.forgetting is not None:
+                trainer.forgetting(state.step, trainer.optimizer)
             norm = _update(trainer, step, counts, lr, sums)
             state.step += 1
             state.cursors = step.cursors
