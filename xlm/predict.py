@@ -133,7 +133,7 @@ class Predictor:
         corpora, name = self._corpora(language)
         spoken = self.task.stand_in.get(name, name)
         tokenizer = corpora.tokenizer_of(spoken).in_language(language)
-        for part in self._windows(lines, window, tokenizer):
+        for part in self._windows(lines, window, tokenizer, name):
             answers = self._of_window(part, corpora, name, scores)
             for at in range(len(part.lines)):
                 yield answers.get(at, ("", {}))
@@ -152,11 +152,13 @@ class Predictor:
         assert language is not None
         return Corpora(self.model.tokenizer, self.model.languages), language
 
-    def _windows(self, lines: Iterable[Line], most: int, tokenizer: Tokenizer) -> Iterator[_Window]:
+    def _windows(
+        self, lines: Iterable[Line], most: int, tokenizer: Tokenizer, language: str
+    ) -> Iterator[_Window]:
         window = _Window()
         for line in lines:
             if normalize(line[0]):
-                self._add(window, line, tokenizer)
+                self._add(window, line, tokenizer, language)
             window.lines.append(line)
             if len(window.lines) >= most or window.num_tokens >= WINDOW_TOKENS:
                 yield window
@@ -164,12 +166,12 @@ class Predictor:
         if window.lines:
             yield window
 
-    def _add(self, window: _Window, line: Line, tokenizer: Tokenizer) -> None:
+    def _add(self, window: _Window, line: Line, tokenizer: Tokenizer, language: str) -> None:
         """Add the rows of a line to the window, with the number of its example."""
         text, place = line
         self.task.check_line(text, place)
         example = self.task.unlabeled(text, place)
-        rows = self.task.rows_of(example, len(window.asked), tokenizer)
+        rows = self.task.read_rows(example, len(window.asked), tokenizer, language)
         most = self.transformer.config.max_positions
         if not rows or max(len(row.wrapped.tokens) for row in rows) > most:
             found = f"a row of more than {most} tokens" if rows else "nothing"

@@ -14,6 +14,7 @@ from xlm.data.sampling import Sampling
 from xlm.errors import ConfigError, DataError
 from xlm.tasks.classification import Classification
 from xlm.tasks.task import Files, cut, encode
+from xlm.text.tokenizers.language_tokens import LanguageTokens
 
 
 @pytest.fixture
@@ -179,3 +180,41 @@ def test_text_is_normalized_before_it_is_encoded():
     tokenizer = toys.Spelled()
     assert encode(tokenizer, "a\u0000b\tc").tolist() == tokenizer.encode("ab c")
     assert encode(tokenizer, "").tolist() == [] and encode(tokenizer, "").dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("wanted", "stand_in", "expected"),
+    [
+        ("own", {}, {"ne": "ne", "hi": "hi"}),
+        ("own", {"hi": "ne"}, {"ne": "ne", "hi": "ne"}),
+        ("en", {}, {"ne": "en", "hi": "en"}),
+        (None, {}, {"ne": None, "hi": None}),
+    ],
+)
+def test_a_language_token_stands_in_the_begin_symbols_cell(task, wanted, stand_in, expected):
+    tokenizer = LanguageTokens(toys.Spelled(), ["en", "hi", "ne"])
+    corpora = toys.corpora(["en", "hi", "ne"], tokenizer)
+    own = replace(task, language_token=wanted, stand_in=stand_in)
+    plain = {s.name: s for s in task.streams("nli", corpora, seed=0, split="valid")}
+    for stream in own.streams("nli", corpora, seed=0, split="valid"):
+        language = expected[stream.name]
+        first = tokenizer.end_id if language is None else tokenizer.language_tokens[language]
+        for row, without in zip(stream.items, plain[stream.name].items, strict=True):
+            tokens, expected_tokens = row.wrapped.tokens, without.wrapped.tokens
+            assert tokens[0] == first
+            assert tokens[1:].tolist() == expected_tokens[1:].tolist()
+            assert row.wrapped.positions.tolist() == without.wrapped.positions.tolist()
+    (asked,) = own.read_rows(own.unlabeled("abc", "line 1"), 0, tokenizer, "hi")
+    language = expected["hi"]
+    first = tokenizer.end_id if language is None else tokenizer.language_tokens[language]
+    assert asked.wrapped.tokens[0] == first  # as xlm predict reads a line
+
+
+def test_a_language_without_a_token_is_refused(task):
+    tokenizer = LanguageTokens(toys.Spelled(), ["en", "ne"])
+    corpora = toys.corpora(["en", "hi", "ne"], tokenizer)
+    own = replace(task, language_token="own")
+    with pytest.raises(ConfigError, match="no token of hi: it has en, ne; leave it out"):
+        own.streams("nli", corpora, seed=0, split="valid")
+    with pytest.raises(ConfigError, match="no token of en: it has none"):
+        replace(task, language_token="en").streams("nli", made(), seed=0)

@@ -22,7 +22,7 @@ from xlm.model.config import ModelConfig
 from xlm.objective import Objective, check_length, check_num_lengths
 from xlm.rng import Permutation
 from xlm.tasks.heads import Readout
-from xlm.text.tokenizers.tokenizer import Ids, Tokenizer
+from xlm.text.tokenizers.tokenizer import Ids, Tokenizer, Wrapped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,8 @@ class Files:
     """Text that is reported on."""
 
 
+OWN = "own"
+"""The language token that is that of the text's language."""
 NO_FILES = Files(train={"any": "none: the model was fine-tuned with transformers"})
 """The files of a task whose model was fine-tuned elsewhere: nothing is known of them."""
 
@@ -64,6 +66,10 @@ class Task(Objective):
     stand_in: dict[str, str] = field(default_factory=dict)
     """The language that the model takes a language for which it does not know (or a translation),
     such as {sw: en}."""
+    language_token: str | None = None
+    """The language token in the begin symbol's cell of each row, of an encoder that was trained
+    with such tokens: own, that of the text's language (stand_in is followed), or that of one
+    language, such as en; null: the begin symbol."""
     limit: int = 0
     """Use that many training examples of each language, drawn by the seed (0: all)."""
     few_shot: dict[str, int] = field(default_factory=dict)
@@ -142,6 +148,32 @@ class Task(Objective):
     def rows_of(self, example: Any, number: int, tokenizer: Tokenizer) -> list[Row]:
         """Return the rows that the model reads for an example of this number; [] leaves it out."""
 
+    def read_rows(
+        self, example: Any, number: int, tokenizer: Tokenizer, language: str
+    ) -> list[Row]:
+        """Return ``rows_of`` for text of ``language``, each opened by the token that is asked for.
+
+        Raises ConfigError if the tokenizer has no such token.
+        """
+        rows = self.rows_of(example, number, tokenizer)
+        if self.language_token is None:
+            return rows
+        token = self._token(tokenizer, language)
+        return [replace(row, wrapped=_opened(row.wrapped, token)) for row in rows]
+
+    def _token(self, tokenizer: Tokenizer, language: str) -> int:
+        wanted = self.language_token
+        if wanted == OWN:
+            wanted = self.stand_in.get(language, language)
+        having = tokenizer.language_tokens
+        if wanted is None or wanted not in having:
+            raise ConfigError(
+                f"language_token is {self.language_token}, and the tokenizer has no token of "
+                f"{wanted}: it has {', '.join(having) or 'none'}; leave it out, name one of these, "
+                "or a stand_in"
+            )
+        return having[wanted]
+
     def streams(
         self, name: str, corpora: Corpora, *, seed: int, split: str = "train"
     ) -> list[Stream]:
@@ -203,7 +235,7 @@ class Task(Objective):
         rows = [
             replace(row, group=groups[number])
             for number in numbers
-            for row in self.rows_of(examples[number], number, tokenizer)
+            for row in self.read_rows(examples[number], number, tokenizer, language)
         ]
         if not rows:
             raise DataError(
@@ -239,6 +271,13 @@ class Task(Objective):
         """Return the rows of a micro-batch, with their answers."""
         assert isinstance(examples.stream, RowStream)
         return [examples.stream.items[row] for row in examples.rows.tolist()]
+
+
+def _opened(wrapped: Wrapped, token: int) -> Wrapped:
+    """Return a row with ``token`` in place of its first one, the begin symbol."""
+    tokens = wrapped.tokens.copy()
+    tokens[0] = token
+    return wrapped._replace(tokens=tokens)
 
 
 def encode(tokenizer: Tokenizer, text: str) -> Ids:

@@ -45,6 +45,8 @@ def to_task_head(task: Task, module: nn.Module) -> TaskHead:
             f"{type(task).__name__} cannot go to transformers, which has classes for "
             "classification, regression, tagging and answering: keep the model in xlm's own format"
         )
+    if task.language_token is not None:
+        _refuse(task, f"language_token {task.language_token}", "language_token null")
     if readout.features:
         _refuse(task, "readout.features true", "readout.features false")
     pooling: Literal["first", "mean"] = "first"
