@@ -36,7 +36,10 @@ from xlm.text.rules import as_json
 PARITY = "parity.json"
 """File beside every model that a verb has written: the measured parity, and the losses."""
 
-Format = Literal["xlm", "xlm-roberta", "bert", "roformer", "modernbert", "sentence-transformers"]
+Format = Literal[
+    "xlm", "xlm-roberta", "bert", "roformer", "modernbert", "sentence-transformers", "mbart",
+    "m2m_100",
+]  # fmt: skip
 Writer = Callable[[PretrainedModel, Path], list[str]]
 
 
@@ -67,8 +70,8 @@ class Export:
     """The folder to write; it must be empty or missing."""
     format: Format
     """The architecture that the model was trained with: xlm, xlm-roberta, bert, roformer or
-    modernbert; or sentence-transformers, for any of these, with the pooling that turns states into
-    a vector."""
+    modernbert; of encoder-decoders, mbart or m2m_100; or sentence-transformers, for encoders, with
+    the pooling that turns states into a vector."""
     task: str | None = None
     """Fine-tuned models: the task whose head is exported too (null: the only one; "": none, the
     language model alone)."""
@@ -230,6 +233,11 @@ def _write_task(tuned: FineTuned, config: Export, folder: Path) -> tuple[list[st
             f"causal is {config.causal}, but the task {tuned.name} was fine-tuned with "
             f"readout.causal {head.causal}: leave it out"
         )
+    if config.format == "mbart" or config.format == "m2m_100":
+        raise ConfigError(
+            f"the head of the task {tuned.name} has no place in {config.format}: give task '' for "
+            "the translator alone"
+        )
     write = writer(config.format, head.causal)
     assert config.format != "sentence-transformers", "which takes no task"
     lost = write_with_head(tuned.model, head, folder, config.format, write)
@@ -267,6 +275,13 @@ def writer(format: Format, causal: bool | None = None) -> Writer:
         from xlm.interchange.transformers.modernbert import write_transformers_modernbert
 
         return write_transformers_modernbert
+    if format in ("mbart", "m2m_100"):
+        from xlm.interchange.transformers.mbart import write_transformers_mbart
+
+        def write_translator(model: PretrainedModel, folder: Path) -> list[str]:
+            return write_transformers_mbart(model, folder, format)
+
+        return write_translator
     if format == "roformer":
         from xlm.interchange.transformers.roformer import write_transformers_roformer
 

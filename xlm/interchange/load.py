@@ -50,6 +50,8 @@ TRANSFORMERS = {
     "modernbert": "xlm.interchange.transformers.modernbert.read_transformers_modernbert",
     "eurobert": "xlm.interchange.transformers.eurobert.read_transformers_eurobert",
     "roformer": "xlm.interchange.transformers.roformer.read_transformers_roformer",
+    "mbart": "xlm.interchange.transformers.mbart.read_transformers_mbart",
+    "m2m_100": "xlm.interchange.transformers.mbart.read_transformers_mbart",
 }
 """Reader of each ``model_type`` of transformers."""
 

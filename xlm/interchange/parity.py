@@ -24,6 +24,7 @@ from xlm.batch import Batch
 from xlm.errors import CheckpointError, one_line
 from xlm.interchange.tokenizer_parity import Lines, compare_raw, compare_tokenizers
 from xlm.interchange.transformers.files import read_config
+from xlm.interchange.translator_parity import compare_sources, compare_translators
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
 
@@ -38,6 +39,8 @@ PEERS = {
     "roformer": "RoFormerForMaskedLM",
     "modernbert": "ModernBertForMaskedLM",
     "eurobert": "EuroBertForMaskedLM",
+    "mbart": "MBartForConditionalGeneration",
+    "m2m_100": "M2M100ForConditionalGeneration",
 }
 """Class of transformers that each ``model_type`` is compared with."""
 _HEADS = ("pred_layer.", "lm_head.", "cls.")
@@ -131,8 +134,12 @@ def measure(model: PretrainedModel, folder: str | Path, scores: TaskScores | Non
             reason = one_line(error, most=200)
             note = f"parity was not measured: transformers cannot open {folder} ({reason})"
             return Parity(notes=(note,), opened=False)
-        pair = _Pair(model, peer, kind, scores)
-        found = pair.compare(missing)
+        is_translator = kind in ("mbart", "m2m_100")
+        if is_translator:
+            found = _translators(model, peer)
+        else:
+            pair = _Pair(model, peer, kind, scores)
+            found = pair.compare(missing)
         try:
             theirs = transformers.AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
@@ -141,8 +148,21 @@ def measure(model: PretrainedModel, folder: str | Path, scores: TaskScores | Non
             reason = one_line(error, most=200)
             note = f"tokenizers were not compared: transformers cannot open it ({reason})"
             return replace(found, notes=(*found.notes, note))
+        if is_translator:
+            return replace(found, tokenizer=(compare_sources(model, theirs),))
         judged = (model.tokenizer, theirs, pair.ids, pair.classes)
         return replace(found, tokenizer=(*compare_tokenizers(*judged), compare_raw(*judged)))
+
+
+def _translators(model: PretrainedModel, peer: Any) -> Parity:
+    logits, hidden, cells, names = compare_translators(model, _in_fp32(model.transformer), peer)
+    return Parity(
+        peer=f"{type(peer).__name__} of transformers {_version()}",
+        logits=logits,
+        hidden=hidden,
+        cells=cells,
+        batches=tuple(names),
+    )
 
 
 def compare_bits(model: PretrainedModel, other: PretrainedModel) -> Parity:

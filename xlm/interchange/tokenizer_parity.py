@@ -53,7 +53,7 @@ def compare_tokenizers(
 
     def compared(what: str, rows: Iterable[Sequence[int]]) -> Lines:
         theirs = [[least[at] for at in row] for row in rows]
-        return _compare_lines(f"{name} {what}", lines, ours, theirs)
+        return compare_ids(f"{name} {what}", lines, ours, theirs)
 
     result = [compared("as it is", peer(lines)["input_ids"])]
     if name == "XLMTokenizer":
@@ -80,16 +80,17 @@ def compare_raw(tokenizer: Tokenizer, peer: Any, ids: Tensor, classes: Tensor) -
     ]
     theirs = [[least[at] for at in row] for row in peer(list(UNNORMALIZED))["input_ids"]]
     what = f"{type(peer).__name__} on text that xlm normalizes"
-    return _compare_lines(what, UNNORMALIZED, ours, theirs)
+    return compare_ids(what, UNNORMALIZED, ours, theirs)
 
 
 def _array(ids: Sequence[int]) -> Any:
     return torch.tensor(ids, dtype=torch.int64).numpy()
 
 
-def _compare_lines(
+def compare_ids(
     what: str, lines: Sequence[str], ours: Sequence[list[int]], theirs: Sequence[Sequence[int]]
 ) -> Lines:
+    """Return how many of the lines have the same ids in both."""
     pairs = list(zip(ours, map(list, theirs), strict=True))
     differing = [at for at, (one, other) in enumerate(pairs) if one != other]
     first = ""

@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tokenizers import Tokenizer as Backend
@@ -35,6 +36,7 @@ from xlm.text.tokenizers.hugging_face_files import (
     token_name,
     wordpiece_json,
 )
+from xlm.text.tokenizers.published_tokens import published_tokens
 from xlm.text.tokenizers.tokenizer import Tokenizer, write_tokenizer
 
 JSON_FILE = "hugging_face.json"
@@ -104,6 +106,8 @@ class HuggingFaceTokenizer(Tokenizer):
         names |= {known[at] for at in roles}
         unknown = set(range(self.vocab_size)) - set(known)
         self.special_ids = frozenset({ids[name] for name in names} | unknown)
+        tokens = published_tokens((known[at], at) for at in self.special_ids if at in known)
+        self.language_tokens = MappingProxyType(tokens)
         self._backend = _inert(description, names)
         self._backend.encode("\U00020b9f")  # fails now where the unknown token is not there
 

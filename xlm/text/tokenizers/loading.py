@@ -12,7 +12,14 @@ from xlm.errors import ConfigError, DataError, clipped
 from xlm.storage import MAX_JSON, read_file
 from xlm.strict_json import JsonError
 from xlm.text.rules import from_json
-from xlm.text.tokenizers import fastbpe, hugging_face, language_tokens, sentencepiece, xlm_roberta
+from xlm.text.tokenizers import (
+    fastbpe,
+    hugging_face,
+    language_tokens,
+    numbered,
+    sentencepiece,
+    xlm_roberta,
+)
 from xlm.text.tokenizers.tokenizer import FORMAT, SETTINGS_FILE, Tokenizer
 
 
@@ -85,6 +92,9 @@ def _build(
             model = files[xlm_roberta.MODEL_FILE]
             dictionary = files.get(xlm_roberta.DICTIONARY_FILE)
             return xlm_roberta.XlmRobertaTokenizer(model, dictionary, **settings)
+        if kind == numbered.KIND:
+            pieces = numbered.read_pieces(files[numbered.PIECES_FILE], numbered.PIECES_FILE)
+            return numbered.NumberedTokenizer(files[xlm_roberta.MODEL_FILE], pieces)
         if kind == language_tokens.KIND:
             base = settings["base"]
             inner = _build(base["kind"], base["settings"], files, at)
@@ -92,5 +102,8 @@ def _build(
             return language_tokens.LanguageTokens(inner, settings["languages"])
     except (KeyError, TypeError, ConfigError) as error:
         raise DataError(f"{at}: does not fit a tokenizer of kind {kind!r} ({error})") from None
-    known = f"'sentencepiece', 'fastbpe', 'hugging-face', 'xlm-roberta' or '{language_tokens.KIND}'"
+    known = (
+        f"'sentencepiece', 'fastbpe', 'hugging-face', 'xlm-roberta', '{numbered.KIND}' or "
+        f"'{language_tokens.KIND}'"
+    )
     raise DataError(f"{at}: unknown kind {kind!r}: expected {known}")
