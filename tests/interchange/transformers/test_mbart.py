@@ -36,7 +36,7 @@ KINDS = {
 SIZES: dict[str, Any] = {
     "d_model": 32, "encoder_layers": 2, "decoder_layers": 3, "encoder_attention_heads": 4,
     "decoder_attention_heads": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48,
-    "max_position_embeddings": 96, "scale_embedding": True, "init_std": 0.15,
+    "max_position_embeddings": 96, "scale_embedding": True, "init_std": 0.3,
 }  # fmt: skip
 
 
@@ -95,6 +95,7 @@ def made(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, P
         for parameter_name, parameter in model.named_parameters():
             if "norm" in parameter_name or parameter_name.endswith("bias"):
                 parameter.add_(0.1 * torch.randn_like(parameter))
+        model.model.decoder.layer_norm.weight.mul_(0.4)  # logits of a usual size
     model.save_pretrained(folder)
     return kind, folder, model, tokenizer
 
