@@ -13,7 +13,7 @@ from torch import Tensor
 from xlm.interchange.transformers.encoder_names import UnreadTensors
 
 HEAD = "nsp"
-TASKS = "objectives:\n  nsp: xlm.objectives.NextSentence\n"
+TASKS = "objectives:\n  nsp: {class_path: xlm.objectives.NextSentence}\n"
 """The tasks.yaml of a head that came without a recipe."""
 CLASS = "BertForPreTraining"
 POOLER, CLASSES = "pooler.dense", "cls.seq_relationship"

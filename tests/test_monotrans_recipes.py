@@ -1,0 +1,50 @@
+"""The recipes of MonoTrans say what the paper says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from xlm.config.cli import read
+from xlm.objectives import NextSentence
+from xlm.prepare import Prepare
+from xlm.run.config import Run, read_run
+
+RECIPES = Path(__file__).parents[1] / "recipes" / "monotrans"
+
+
+@pytest.fixture(scope="module")
+def english() -> Run:
+    return read_run(RECIPES / "pretrain-en.yaml")
+
+
+def test_the_text_has_a_vocabulary_of_its_own_and_is_not_normalized() -> None:
+    config = read(Prepare, RECIPES / "prepare-en.yaml")
+    assert config.vocabulary.kind == "unigram" and config.vocabulary.size == 32_000  # 3.2
+    assert config.vocabulary.begins and config.vocabulary.num_separators == 1
+    assert list(config.text.train) == ["en"] and not config.normalization  # 3.2
+
+
+def test_step_1_is_that_of_the_paper(english: Run) -> None:
+    (objective,) = english.objectives.values()
+    assert isinstance(objective, NextSentence)  # 2
+    assert objective.languages == ["en"] and objective.length == 512  # 3.1, A
+    assert (objective.mask_rate, objective.frequency_exponent) == (0.15, 0.0)
+    assert (objective.mask, objective.random, objective.keep) == (0.8, 0.1, 0.1)
+    assert english.steps == 250_000 and english.optimizer.kind == "lamb"  # 3.2
+    shape = english.shape  # 3.2: BERT-base
+    assert (shape.dim, shape.num_layers, shape.num_heads, shape.inner_dim) == (768, 12, 12, 3072)
+    assert (shape.num_segments, shape.max_positions) == (2, 512)
+    assert shape.output_transform and not shape.language_embeddings
+    assert objective.rows * english.group_size == 2_048
+    assert english.schedule.warmup_steps * 80 == english.steps
+
+
+def test_recipes_name_the_section_of_what_they_set() -> None:
+    for path in RECIPES.glob("*.yaml"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for name in ("languages:", "length:", "kind: lamb", "kind: unigram", "size:", "steps: 25"):
+            for line in lines:
+                if line.strip().startswith(name):
+                    assert "section" in line or "appendix" in line, line
