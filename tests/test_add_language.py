@@ -79,6 +79,9 @@ def added(pretrained: Path, text: Path, tmp_path_factory: pytest.TempPathFactory
     report = add_language(config)
     assert report["proof"]["unchanged"] and report["proof"]["rows"]["en"]["rows"] == 450
     assert report["tries"][0]["start_rule"] == "focus"
+    assert report["likeness_measured"] and "unlikeness" in report["tries"][0]["signs"]
+    assert not report["converged"]  # three updates teach nothing, and the guard says so
+    assert any(line.startswith("not learnt") for line in report["tries"][0]["fired"])
     assert sum(report["tries"][0]["start"].values()) == 284
     assert json.loads((folder / "report.json").read_text()) == report
     before = (folder / "report.json").stat().st_mtime_ns
@@ -92,8 +95,11 @@ def answers(model: PretrainedModel, texts: list[str], language: str) -> torch.Te
         return model.encode(model.batch(texts, language))
 
 
-def test_the_model_knows_the_new_language_beside_the_old(added: Path, pretrained: Path) -> None:
+def test_the_model_knows_the_new_language_beside_the_old(
+    added: Path, pretrained: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     old, new = load(pretrained), load(added / "model")
+    assert "the table of ne did not converge: not learnt" in caplog.text
     assert [*new.known_languages, *new.tables] == ["en", "hi", "ne"]
     for name, tensor in old.transformer.state_dict().items():
         assert torch.equal(new.transformer.state_dict()[name], tensor), name

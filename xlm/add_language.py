@@ -18,8 +18,9 @@ from typing import Any
 
 from xlm.adding.config import AddLanguage, NewText
 from xlm.adding.proof import compare
+from xlm.adding.reference import reference_file, write_reference
 from xlm.adding.text import prepare_text
-from xlm.adding.training import OBJECTIVE, build_run, check_model
+from xlm.adding.training import OBJECTIVE, build_run, check_model, objective
 from xlm.config.cli import run_verb
 from xlm.config.console import say
 from xlm.errors import CheckpointError, ConfigError, XlmError
@@ -27,6 +28,7 @@ from xlm.interchange.load import MODEL, load
 from xlm.model.language_modules import KNOWN, Further, write_module
 from xlm.model.pretrained import PretrainedModel
 from xlm.run.config import Run
+from xlm.run.convergence import judge, load_reference
 from xlm.run.folder import origin_of
 from xlm.run.launch import finish_run, sole_training
 from xlm.run.selection import History, best_step
@@ -42,6 +44,8 @@ __all__ = ["AddLanguage", "NewText", "add_language"]
 log = logging.getLogger("xlm")
 
 MODULE, REPORT = "module", "report.json"
+SIGNS = ("gain", "order", "unlikeness")
+"""Figures of the convergence guard."""
 MOST_COMPARED = 1000
 """Rows of old text that are compared, for each language."""
 
@@ -55,10 +59,13 @@ def add_language(config: AddLanguage) -> dict[str, Any]:
     started = time.monotonic()
     model = load(config.model)
     check_model(config, model)
-    runs = [build_run(config, model, number) for number in range(config.tries)]
-    with sole_training(runs[0]) as parallel:
+    with sole_training(build_run(config, model, 0)) as parallel:
         origin = _on_main(parallel, lambda: _prepared(config, model))
         prepared = time.monotonic()
+        reference = reference_file(config) is not None
+        runs = [
+            build_run(config, model, number, reference=reference) for number in range(config.tries)
+        ]
         corpora = open_corpora(runs[0])
         histories = [
             finish_run(run, corpora, parallel, origin, f"seed {run.seed}: training") for run in runs
@@ -89,6 +96,8 @@ def _on_main(parallel: Parallel, function: Any) -> Any:
 def _prepared(config: AddLanguage, model: PretrainedModel) -> dict[str, str]:
     """Prepare the text; return what tells runs of equal settings apart."""
     prepare_text(config, model.tokenizer)
+    if config.guard is not None:
+        write_reference(config, model, objective(config, model))
     files = [config.dictionary, config.oracle, *chain.from_iterable(config.pairs.values())]
     for source in (config.text.train, config.text.valid):
         files += [source] if isinstance(source, str) else source
@@ -105,7 +114,10 @@ def _leave(
     """Write module, model and report of the best try, unless they are there; return the report."""
     folder, name = Path(config.folder), config.language
     tries = [_of_try(run, history) for run, history in zip(runs, histories, strict=True)]
-    best = min(range(len(tries)), key=lambda at: _finite(tries[at]["nats"]))
+    # one that the guard let pass, if there is one, and of those the best
+    best = min(
+        range(len(tries)), key=lambda at: (bool(tries[at]["fired"]), _finite(tries[at]["nats"]))
+    )
     if (folder / REPORT).exists():
         found = read_json(folder / REPORT)
         if found.get("tries") == finite(tries):
@@ -115,7 +127,8 @@ def _leave(
     description = {
         "start": tries[best]["start"], "seed": runs[best].seed, "steps": runs[best].steps,
         "best_step": tries[best]["step"], "nats": tries[best]["nats"],
-        "unigram_nats": tries[best]["unigram_nats"],
+        "unigram_nats": tries[best]["unigram_nats"], "converged": not tries[best]["fired"],
+        "fired": tries[best]["fired"],
     }  # fmt: skip
     further = Further(trained.tables[name].tokenizer, finite(description))
     write_module(folder / MODULE, name, trained.transformer, trained.tokenizer, further)
@@ -130,7 +143,9 @@ def _leave(
             "model": config.model,
             "bodies": grown.bodies,
             "tries": tries,
-            "chosen": {"seed": runs[best].seed, "rule": "fewest held-out nats"},
+            "chosen": {"seed": runs[best].seed, "rule": "fewest held-out nats, guard permitting"},
+            "converged": not tries[best]["fired"],
+            "likeness_measured": reference_file(config) is not None,
             "mean_nats": sum(one["nats"] for one in tries) / len(tries),
             "seconds": {
                 "preparation": seconds,
@@ -164,6 +179,8 @@ def _of_try(run: Run, history: History) -> dict[str, Any]:
     started = next((line for line in lines if line["event"] == "initialized"), {})
     step = best_step(history, [stream], "nats")
     figures = history.valid[step][stream]
+    valid = {at: own.get(stream, {}) for at, own in sorted(history.valid.items())}
+    signs = {n: v for n, v in valid[max(valid)].items() if n in SIGNS}
     return {
         "seed": run.seed,
         "step": step,
@@ -172,6 +189,10 @@ def _of_try(run: Run, history: History) -> dict[str, Any]:
         "bits_per_byte": figures.get("bits_per_byte"),
         "before": {"nats": before.get("nats"), "bits_per_byte": before.get("bits_per_byte")},
         "start": started.get("rows", {}).get(next(iter(run.tables)), {}),
+        "signs": signs,
+        "fired": judge(valid, run.steps, run.guard, load_reference(run.guard))
+        if run.guard is not None
+        else [],
         "start_rule": next(iter(run.tables.values())).start,
     }
 
@@ -201,6 +222,9 @@ def render(report: Mapping[str, Any], folder: str | Path) -> str:
             f"best of {len(report['tries'])} seeds by held-out nats; their mean is "
             f"{report['mean_nats']:.3f}"
         )
+    if not report["likeness_measured"]:
+        lines.append("likeness to an old language: not measured, for want of its text")
+    lines += [f"NOT CONVERGED, {line}" for line in best["fired"]]
     lines += [
         f"unchanged: {len(proof['tensors'])} tensors by SHA-256, {rows} rows by every state and "
         "score",
@@ -214,7 +238,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run ``xlm add-language``: see ``AddLanguage``."""
 
     def act(config: AddLanguage) -> None:
-        say(render(add_language(config), config.folder))
+        report = add_language(config)
+        say(render(report, config.folder))
+        if not report["converged"]:
+            raise SystemExit(1)
 
     run_verb(AddLanguage, "add-language", act, arguments, positional="model folder")
 

@@ -10,6 +10,7 @@ from xlm.errors import ConfigError
 from xlm.languages import is_language_name
 from xlm.model.adapters import AdapterConfig
 from xlm.preparation.config import Vocabulary
+from xlm.run.convergence import Guard
 from xlm.run.language_tables import PARTS, LanguageTable, Rule
 from xlm.training.optimizers.config import Optimizer
 from xlm.training.precision import PrecisionSetting
@@ -90,6 +91,9 @@ class AddLanguage:
     tries: int = 1
     """Seeds that are tried, from seed on; the best by held-out nats is kept, and all are
     reported (MonoTrans, section 5.2, restarts what does not converge)."""
+    guard: Guard | None = field(default_factory=Guard)
+    """The thresholds of the convergence guard, whose reference is measured on old text; null: no
+    sign but the nats is measured, and nothing fires."""
     precision: PrecisionSetting = "fp32"
     """fp32, bf16, fp16 with a dynamic loss scale, or auto: bf16 if it is faster on the device."""
     tensorboard: bool = False

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from xlm.adding.config import AddLanguage
+from xlm.adding.reference import REFERENCE
 from xlm.adding.text import DATA
 from xlm.errors import ConfigError
 from xlm.model.asking import CAUSAL, NO_HEAD, trained_with
@@ -57,8 +58,13 @@ def check_model(config: AddLanguage, model: PretrainedModel) -> None:
         )
 
 
-def build_run(config: AddLanguage, model: PretrainedModel, number: int) -> Run:
-    """Return the run of one try, which trains the new table alone."""
+def build_run(
+    config: AddLanguage, model: PretrainedModel, number: int, *, reference: bool = False
+) -> Run:
+    """Return the run of one try, which trains the new table alone.
+
+    ``reference`` tells whether the signs of an old language were measured.
+    """
     folder, seed = Path(config.folder), config.seed + number
     learned = model.transformer.config.positions == "learned"
     return Run(
@@ -76,6 +82,8 @@ def build_run(config: AddLanguage, model: PretrainedModel, number: int) -> Run:
             config.schedule, warmup_steps=min(config.schedule.warmup_steps, config.steps // 4)
         ),
         precision=config.precision,
+        guard=config.guard
+        and replace(config.guard, reference=str(folder / REFERENCE) if reference else None),
         stopping=Stopping(metric="nats", streams=[f"{OBJECTIVE}/{config.language}"]),
         evaluate_every=min(config.evaluate_every, config.steps),
         save_every=min(config.evaluate_every, config.steps),

@@ -9,6 +9,7 @@ original XLM       a file .pth
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -40,6 +41,8 @@ from xlm.text.tokenizers.loading import load_tokenizer
 from xlm.text.tokenizers.tokenizer import SETTINGS_FILE, Tokenizer
 from xlm.training import checkpoint
 from xlm.training.restore import CHECKPOINTS, find_checkpoint
+
+log = logging.getLogger("xlm")
 
 TRANSFORMERS = {
     "xlm": "xlm.interchange.transformers.xlm.read_transformers_xlm",
@@ -91,6 +94,10 @@ def load(
     """
     model = _opened(source, codes, vocabulary, which)
     check_finite(model.source, {**model.transformer.state_dict(), **model.heads})
+    for name, further in model.tables.items():
+        if further.description.get("converged") is False:
+            log.warning("%s: the table of %s did not converge: %s", model.source, name,
+                        "; ".join(map(str, further.description.get("fired", []))))  # fmt: skip
     return model
 
 

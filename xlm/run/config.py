@@ -28,6 +28,7 @@ from xlm.objectives import (
     NextSentence,
     Translation,
 )
+from xlm.run.convergence import Guard
 from xlm.run.language_tables import LanguageTable, check_tables
 from xlm.run.stopping import Stopping
 from xlm.run.watched import WatchedPairs
@@ -108,6 +109,8 @@ class Run:
     """Measure the averaged weights if some are kept; false: the others, and both at the end."""
     stopping: Stopping = field(default_factory=Stopping)
     """The score that is watched, and early stopping."""
+    guard: Guard | None = None
+    """Signs that further tables have converged, measured at each evaluation; null: none are."""
     watch: WatchedPairs = field(default_factory=WatchedPairs)
     """Held-out pairs whose translations are looked for at each evaluation."""
     report_every: int = 50
@@ -252,7 +255,8 @@ def write_run(run: Run, folder: Path) -> str:
 
 
 UNTRAINED = {
-    "data", "folder", "steps", "stopping", "watch", "report_every", "evaluate_every", "save_every",
+    "data", "folder", "steps", "stopping", "watch", "guard", "report_every", "evaluate_every",
+    "save_every",
     "evaluate_test", "keep_last", "restart", "hang_seconds", "initialize", "tensorboard", "device",
 }  # fmt: skip
 """Fields that may change when a run is resumed: they do not change an update's result."""

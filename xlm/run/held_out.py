@@ -7,10 +7,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
+from xlm.analysis.convergence import Signs
 from xlm.data.corpora import Corpora
 from xlm.data.streams import Stream
 from xlm.run.build import held_out_streams
 from xlm.run.config import Run
+from xlm.run.convergence import Guard, load_reference, signs_of
 from xlm.run.stopping import check_stopping
 from xlm.run.watched import Watched
 from xlm.training.evaluation import evaluate
@@ -28,6 +30,10 @@ class HeldOut:
     streams: Mapping[Split, Mapping[str, Sequence[Stream]]]
     watched: Watched | None = None
     """Pairs whose translations are looked for, beside the valid streams."""
+    guard: Guard | None = None
+    """The signs of convergence that are measured of further tables."""
+    reference: Signs | None = None
+    """Those of an old language."""
 
     @classmethod
     def of(cls, run: Run, corpora: Corpora) -> HeldOut:
@@ -41,7 +47,8 @@ class HeldOut:
             names = [stream.id for own in valid.values() for stream in own]
             check_stopping(run.stopping, [*names, *watched.streams])
         test = held_out_streams(run, corpora, "test") if run.evaluate_test else {}
-        return cls({"valid": valid, "test": test}, watched)
+        reference = None if run.guard is None else load_reference(run.guard)
+        return cls({"valid": valid, "test": test}, watched, run.guard, reference)
 
     @property
     def pairs(self) -> frozenset[str]:
@@ -70,6 +77,13 @@ class HeldOut:
                 trainer.learner, self.streams[split], trainer.parallel,
                 seed=trainer.seed, precision=trainer.precision, most_batches=most_batches,
             )  # fmt: skip
+            if split == "valid" and self.guard is not None:
+                for name, streams in self.streams[split].items():
+                    for stream in streams:
+                        if stream.table and name not in trainer.learner.heads:
+                            figures[stream.id] |= signs_of(
+                                trainer.learner, name, stream, self.reference, trainer.seed
+                            )
             if split == "valid" and self.watched is not None:
                 first_look = most_batches is not None
                 model = trainer.learner.model

@@ -1,0 +1,81 @@
+"""The signs of convergence by closed form, and what the guard names."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training import tiny
+from xlm.analysis.convergence import (
+    Signs,
+    States,
+    drawn_directions,
+    from_tensors,
+    measure,
+    to_tensors,
+    unlikeness,
+)
+from xlm.errors import ConfigError
+from xlm.model.transformer import Transformer
+from xlm.objectives.masked import MaskedLM
+from xlm.run.convergence import Guard, judge
+
+REFERENCE = Signs(2.0, 1.0, 1.5, States(np.zeros((1, 2)), np.eye(2)[None]))
+SOUND = {"nats": 3.0, "gain": 1.2, "order": 0.8, "unlikeness": 0.1}
+
+
+def test_the_distance_of_two_normals_is_that_of_the_closed_form() -> None:
+    """Of commuting covariances: |m1 - m2|^2 + the sum of (sqrt(a) - sqrt(b))^2, over tr C1."""
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    a, b = np.array([1.0, 4.0, 9.0]), np.array([4.0, 4.0, 1.0])
+    one = States(np.zeros((1, 3)), (turn * a @ turn.T)[None])
+    other = States(np.full((1, 3), 2.0), (turn * b @ turn.T)[None])
+    (found,) = unlikeness(other, one)
+    assert found == pytest.approx((12 + ((a**0.5 - b**0.5) ** 2).sum()) / a.sum())
+    assert unlikeness(one, one) == pytest.approx([0.0], abs=1e-12)
+
+
+def test_signs_of_a_model() -> None:
+    made = tiny.corpora(40)
+    objective = MaskedLM(languages=["en"], rows=4, length=12)
+    (stream,) = objective.streams("lm", made, seed=0, split="valid")
+    torch.manual_seed(0)
+    model = Transformer(tiny.model(), vocab_size=tiny.VOCAB_SIZE, num_languages=2, pad_id=2).eval()
+    signs = measure(model, objective, stream)
+    assert signs.gain is not None and signs.gain < 0 and abs(signs.order) > 0
+    assert signs.states.mean.shape == (3, 16)  # all directions of a narrow model
+    np.testing.assert_allclose(unlikeness(signs.states, signs.states), 0.0, atol=1e-9)
+    again = from_tensors(to_tensors(signs))
+    assert again.order == signs.order and (again.states.covariance == signs.states.covariance).all()
+    with torch.no_grad():
+        model.encoder.positions.weight.zero_()  # type: ignore[union-attr]
+    assert measure(model, objective, stream).order == pytest.approx(0.0, abs=1e-6)
+    directions = drawn_directions(100)
+    torch.testing.assert_close(directions.T @ directions, torch.eye(64))
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({}, []),
+        ({"gain": 0.2}, ["not learnt"]),
+        ({"gain": float("nan")}, ["not learnt"]),
+        ({"order": 0.1}, ["no order"]),
+        ({"unlikeness": 0.4}, ["unlike"]),
+        ({"nats": float("inf"), "gain": -1.0, "order": 0.0}, ["diverged", "not learnt", "no order"]),
+    ],
+)  # fmt: skip
+def test_the_guard_names_what_went_wrong(changed: dict[str, float], named: list[str]) -> None:
+    valid = {50: {**SOUND, "gain": -1.0}, 100: {**SOUND, **changed}}
+    fired = judge(valid, 100, Guard(), REFERENCE)
+    assert [line.split(":")[0] for line in fired] == named
+
+
+def test_rising_nats_and_early_evaluations() -> None:
+    rising = {at: {**SOUND, "nats": 2.0 + at} for at in range(1, 5)}
+    assert judge(rising, 100, Guard(), None)[0].startswith("diverged: 3.00 then 4.00")
+    early = {10: {"nats": 9.0, "gain": -3.0}}  # before half of the updates only divergence counts
+    assert judge(early, 100, Guard(), REFERENCE) == []
+    with pytest.raises(ConfigError, match="guard.most_unlike must be 0 or more"):
+        Guard(most_unlike=-1.0)

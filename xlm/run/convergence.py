@@ -1,0 +1,114 @@
+"""The convergence guard of a run that trains a language's table, and its verdict.
+
+Each evaluation measures gain, order and likeness (``xlm.analysis.convergence``) beside the nats;
+``judge`` reads a run's evaluations and names what went wrong, or nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from xlm.analysis.convergence import Signs, from_tensors, measure, unlikeness
+from xlm.config.hints import check_types
+from xlm.data.streams import Stream
+from xlm.errors import ConfigError
+from xlm.model.tensor_files import read_tensors
+from xlm.training.learner import Learner
+
+DIVERGED, NOT_LEARNT, NO_ORDER, UNLIKE = "diverged", "not learnt", "no order", "unlike"
+RISING = 3
+"""Evaluations in a row that rise when a run diverges."""
+RISE = 0.05
+"""Nats that each of them rises by at least."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guard:
+    """The signs that a table has converged, beside those of a language that the body was trained
+    on."""
+
+    reference: str | None = None
+    """File of the old language's signs, which xlm add-language writes; null: none, so that
+    likeness is not measured."""
+    least_gain: float = 0.2
+    """not learnt: the gain over a unigram model is below this share of the old language's (without
+    one, of a nat)."""
+    least_order: float = 0.2
+    """no order: what permuted positions cost is below this share of the old language's."""
+    most_unlike: float = 0.3
+    """unlike: the last layer's states are farther from the old language's than this, in units of
+    the trace of their covariance."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name in ("least_gain", "least_order", "most_unlike"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"guard.{name} must be 0 or more: found {getattr(self, name)}")
+
+
+def load_reference(guard: Guard) -> Signs | None:
+    """Return the old language's signs; raise CheckpointError if their file is damaged."""
+    return None if guard.reference is None else from_tensors(read_tensors(guard.reference))
+
+
+def signs_of(
+    learner: Learner, name: str, stream: Stream, reference: Signs | None, seed: int
+) -> dict[str, float]:
+    """Return gain, order and, beside a reference, the unlikeness of each layer."""
+    was_training = learner.training
+    learner.eval()
+    try:
+        model = learner.model.reading(stream.table)
+        signs = measure(model, learner.objectives[name], stream, seed=seed)
+    finally:
+        learner.train(was_training)
+    found = {"order": signs.order}
+    if signs.gain is not None:
+        found["gain"] = signs.gain
+    if reference is not None:
+        layers = unlikeness(signs.states, reference.states)
+        found["unlikeness"] = layers[-1]
+        found |= {f"unlikeness_{layer}": value for layer, value in enumerate(layers)}
+    return found
+
+
+def judge(
+    valid: Mapping[int, Mapping[str, float]], steps: int, guard: Guard, reference: Signs | None
+) -> list[str]:
+    """Return what fired, a line each, in a run's evaluations by step; nothing if it converged.
+
+    The held-out nats are looked at in every evaluation, the other signs in those from half of the
+    ``steps`` on: the last of them decides.
+    """
+    nats = [own.get("nats", math.nan) for own in valid.values()]
+    found = []
+    if any(not math.isfinite(value) for value in nats):
+        found.append(f"{DIVERGED}: the held-out nats are no number")
+    for at in range(RISING, len(nats)):
+        part = nats[at - RISING : at + 1]
+        if all(later > earlier + RISE for earlier, later in zip(part, part[1:], strict=False)):
+            found.append(f"{DIVERGED}: {' then '.join(f'{value:.2f}' for value in part)} nats")
+            break
+    late = [own for step, own in valid.items() if 2 * step >= steps]
+    if not late:
+        return found
+    last = late[-1]
+    whole = 1.0 if reference is None or reference.gain is None else reference.gain
+    if "gain" in last and not last["gain"] >= guard.least_gain * whole:
+        found.append(
+            f"{NOT_LEARNT}: {last['gain']:.2f} nats below a unigram model, the old language "
+            f"{whole:.2f}"
+        )
+    if reference is not None and not last["order"] >= guard.least_order * reference.order:
+        found.append(
+            f"{NO_ORDER}: permuted positions cost {last['order']:.2f} nats, in the old language "
+            f"{reference.order:.2f}"
+        )
+    if not last.get("unlikeness", 0.0) <= guard.most_unlike:
+        found.append(
+            f"{UNLIKE}: the last layer's states are {last['unlikeness']:.2f} from the old "
+            f"language's, expected {guard.most_unlike:g} or less"
+        )
+    return found
