@@ -41,7 +41,9 @@ STUDIES = (
     "xnli", "mldoc", "pos", "ner", "parsing", "xquad", "paws-x", "intent", "xglue", "freezing",
 )  # fmt: skip
 NAMES = sorted(
-    f"{study}/{path.stem}" for study in STUDIES for path in (RECIPES / study).glob("*.yaml")
+    f"{study}/{path.stem}"
+    for study, pattern in (*((study, "*.yaml") for study in STUDIES), ("monotrans", "step-3*.yaml"))
+    for path in (RECIPES / study).glob(pattern)
 )
 TINY = ModelConfig(dim=16, num_layers=2, num_heads=2, max_positions=512)
 
@@ -94,6 +96,7 @@ MONO = {  # Artetxe, Ruder and Yogatama (2020), appendix A; the rest is BERT's
     "epochs": 2,
     "grid.learning_rates": [],
 }
+STEP_3 = MONO | {"frozen": ["words", "positions"], "embedding_noise": 0.075}  # section 2
 JI = {  # Ji et al. (2024), section 2.3
     "optimizer.kind": "adamw",
     "schedule.kind": "linear",
@@ -164,7 +167,10 @@ PAPERS: dict[str, dict[str, Any]] = {
     "freezing/words": WU | {"frozen_layers": 3, "task.length": 128, "task.context": 64},
     "freezing/features-sentences": FEATURES | {"task.readout.pooling": "max"},
     "freezing/features-words": FEATURES,
-    "freezing/monotrans": MONO | {"frozen_layers": 0, "embedding_noise": 0.075},
+    "monotrans/step-3-xnli": STEP_3,
+    "monotrans/step-3-mldoc": STEP_3,
+    "monotrans/step-3-paws-x": STEP_3,
+    "monotrans/step-3-xquad": STEP_3 | {"task.length": 384, "task.stride": 128},
 }
 XNLI = "ar bg de el en es fr hi ru sw th tr ur vi zh"
 UD = "ar bg ca cs da de en es et fi fr he hi hr id it ja ko la lv nl no pl pt ro ru sk sl sv uk zh"
@@ -200,7 +206,10 @@ TESTED = {
     "freezing/words": "bg da de en es fa hu it nl pl pt ro sk sl sv",
     "freezing/features-sentences": "de en es fr it ja ru zh",
     "freezing/features-words": "bg da de en es fa hu it nl pl pt ro sk sl sv",
-    "freezing/monotrans": "en",
+    "monotrans/step-3-xnli": "en",
+    "monotrans/step-3-mldoc": "en",
+    "monotrans/step-3-paws-x": "en",
+    "monotrans/step-3-xquad": "en",
 }
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from xlm.add_language import AddLanguage
 from xlm.config.cli import read
 from xlm.objectives import NextSentence
 from xlm.prepare import Prepare
@@ -41,8 +43,37 @@ def test_step_1_is_that_of_the_paper(english: Run) -> None:
     assert english.schedule.warmup_steps * 80 == english.steps
 
 
+def test_step_1_for_positions_of_their_own_differs_in_the_opening_symbol(english: Run) -> None:
+    run = read_run(RECIPES / "pretrain-en-positions.yaml")
+    own = replace(run, folder=english.folder, model=replace(run.shape, plain_first=False))
+    assert run.shape.plain_first and own == english
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "positions", "adapters"),
+    [
+        ("step-2", "pretrain-en", "shared", None),
+        ("step-2-positions", "pretrain-en-positions", "copy", None),
+        ("step-2-adapters", "pretrain-en-positions", "copy", ("houlsby", 64)),
+    ],
+)
+def test_step_2_learns_words_by_the_settings_of_step_1(
+    name: str, body: str, positions: str, adapters: tuple[str, int] | None
+) -> None:
+    config, step_1 = read(AddLanguage, RECIPES / f"{name}.yaml"), read_run(RECIPES / f"{body}.yaml")
+    assert (config.model, config.positions, config.start) == (step_1.folder, positions, "random")
+    assert (config.steps, config.length) == (250_000, 512)  # A
+    assert (config.optimizer, config.schedule) == (step_1.optimizer, step_1.schedule)  # 2, 3.2
+    assert config.rows * config.group_size == 2_048
+    assert (config.vocabulary.kind, config.vocabulary.size) == ("unigram", 32_000)  # 3.2
+    own = config.adapters
+    assert (None if own is None else (own.place, own.size)) == adapters  # 2.2
+
+
 def test_recipes_name_the_section_of_what_they_set() -> None:
     for path in RECIPES.glob("*.yaml"):
+        if path.name.startswith("step-3"):
+            continue  # of fine-tuning: tests/test_finetune_recipes.py
         lines = path.read_text(encoding="utf-8").splitlines()
         for name in ("languages:", "length:", "kind: lamb", "kind: unigram", "size:", "steps: 25"):
             for line in lines:

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import xlm
+from xlm.add_language import AddLanguage, add_language
 from xlm.analyze import Analyze
 from xlm.config.cli import parse, read, to_yaml
 from xlm.data.corpora import Corpora
@@ -34,6 +35,8 @@ def kind(name: str) -> type[Any]:
     if name.startswith("analysis/"):
         return Analyze
     keys = yaml.safe_load((RECIPES / name).read_text(encoding="utf-8"))
+    if "language" in keys:
+        return AddLanguage
     return Finetune if "tasks" in keys else Run if "objectives" in keys else Prepare
 
 
@@ -163,6 +166,17 @@ def test_a_debug_recipe_is_trained_and_evaluated(name: str, trained: Any) -> Non
     lines = read_metrics(result.folder / "metrics.jsonl")
     first, last = (line for line in lines if line["event"] == "valid")
     assert last["score"] < first["score"], "nothing is learnt"
+
+
+def test_a_language_is_added_to_what_a_debug_recipe_trains(trained: Any, tmp_path: Path) -> None:
+    config = recipe("debug/add-language.yaml")
+    model = trained("debug/mlm.yaml").folder
+    report = add_language(replace(config, model=str(model), folder=str(tmp_path / "hi")))
+    assert report["proof"]["unchanged"] and report["likeness_measured"]
+    found = xlm.load(tmp_path / "hi" / "model")
+    assert [*found.known_languages, *found.tables] == ["en", "ne", "hi"]
+    (one,) = report["tries"]
+    assert one["nats"] < one["before"]["nats"]
 
 
 @pytest.fixture(scope="module")

@@ -20,13 +20,14 @@ from xlm.adding.config import AddLanguage, NewText
 from xlm.adding.proof import compare
 from xlm.adding.reference import reference_file, write_reference
 from xlm.adding.text import prepare_text
-from xlm.adding.training import OBJECTIVE, build_run, check_model, objective
+from xlm.adding.training import build_run, check_model, objective
 from xlm.config.cli import run_verb
 from xlm.config.console import say
 from xlm.errors import CheckpointError, ConfigError, XlmError
 from xlm.interchange.load import MODEL, load
 from xlm.model.language_modules import KNOWN, Further, write_module
 from xlm.model.pretrained import PretrainedModel
+from xlm.objectives.next_sentence import NextSentence
 from xlm.run.config import Run
 from xlm.run.convergence import judge, load_reference
 from xlm.run.folder import origin_of
@@ -95,7 +96,8 @@ def _on_main(parallel: Parallel, function: Any) -> Any:
 
 def _prepared(config: AddLanguage, model: PretrainedModel) -> dict[str, str]:
     """Prepare the text; return what tells runs of equal settings apart."""
-    prepare_text(config, model.tokenizer)
+    reads_documents = isinstance(objective(config, model), NextSentence)
+    prepare_text(config, model.tokenizer, documents=reads_documents)
     if config.guard is not None:
         write_reference(config, model, objective(config, model))
     files = [config.dictionary, config.oracle, *chain.from_iterable(config.pairs.values())]
@@ -173,7 +175,7 @@ def _finite(nats: float) -> float:
 
 def _of_try(run: Run, history: History) -> dict[str, Any]:
     """Return the figures of one try: those of its best step, and how it was started."""
-    stream = f"{OBJECTIVE}/{next(iter(run.tables))}"
+    stream = f"{next(iter(run.objectives))}/{next(iter(run.tables))}"
     lines = read_metrics(Path(run.folder) / METRICS)
     before = next((line for line in lines if line["event"] == "before"), {}).get(stream, {})
     started = next((line for line in lines if line["event"] == "initialized"), {})

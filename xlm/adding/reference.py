@@ -52,7 +52,13 @@ def write_reference(config: AddLanguage, model: PretrainedModel, objective: Lang
     own = replace(objective, languages=[language])
     (stream,) = own.streams("reference", corpora, seed=config.seed, split="valid")
     transformer = model.transformer.float().eval()
-    write_tensors(path, to_tensors(measure(transformer, own, stream, seed=config.seed)))
+    head = own.head(transformer.config)
+    if head is not None:
+        name = next(iter(model.heads)).split(".")[1]
+        own_head = {n.removeprefix(f"heads.{name}."): tensor for n, tensor in model.heads.items()}
+        head.load_state_dict(own_head)
+        head.eval()
+    write_tensors(path, to_tensors(measure(transformer, own, stream, head, seed=config.seed)))
 
 
 def _given(config: AddLanguage, model: PretrainedModel) -> tuple[Corpora, str]:

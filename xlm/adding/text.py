@@ -26,12 +26,18 @@ HELD_OUT_SHARE = 0.01
 DATA, HELD_OUT = "data", "held-out.txt"
 
 
-def prepare_text(config: AddLanguage, model: Tokenizer) -> None:
+def prepare_text(config: AddLanguage, model: Tokenizer, *, documents: bool = False) -> None:
     """Prepare the language's text in ``folder/data``, unless it is there.
 
-    ``model`` is the model's tokenizer, whose layout of rows the new vocabulary takes over. Raises
-    ConfigError or DataError for text that cannot be read, or is too short to hold some out.
+    ``model`` is the model's tokenizer, whose layout of rows the new vocabulary takes over; an
+    objective that reads ``documents`` needs held-out text of its own. Raises ConfigError or
+    DataError for text that cannot be read, or is too short to hold some out.
     """
+    if documents and not config.text.valid:
+        raise ConfigError(
+            "text.valid is missing: the model was pretrained with next-sentence prediction, whose "
+            "held-out text is made of documents parted by empty lines; give some"
+        )
     folder = Path(config.folder) / DATA
     if not (folder / DESCRIPTION).exists():
         make_folder(config.folder, error=ConfigError)

@@ -8,14 +8,16 @@ from pathlib import Path
 from xlm.adding.config import AddLanguage
 from xlm.adding.reference import REFERENCE
 from xlm.adding.text import DATA
+from xlm.config import strict_yaml
 from xlm.errors import ConfigError
 from xlm.model.asking import CAUSAL, NO_HEAD, trained_with
 from xlm.model.pretrained import PretrainedModel
 from xlm.objectives.causal import CausalLM
 from xlm.objectives.language_model import LanguageModel
 from xlm.objectives.masked import MaskedLM
+from xlm.objectives.next_sentence import NextSentence
 from xlm.run.config import Run
-from xlm.run.language_tables import BODY, POSITIONS, SYMBOLS, WORDS
+from xlm.run.language_tables import BODY, HEADS, POSITIONS, SYMBOLS, WORDS
 from xlm.run.stopping import Stopping
 from xlm.training.initialization import Initialization
 
@@ -30,7 +32,7 @@ def check_model(config: AddLanguage, model: PretrainedModel) -> None:
             f"{config.model} has a decoder, and a model with one takes no further language: give "
             "an encoder alone"
         )
-    if model.heads:
+    if model.heads and _next_sentence(model) is None:
         raise ConfigError(
             f"{config.model} was fine-tuned: add the language to the pretrained model that it "
             "comes from, then plug the module into this one (xlm plug)"
@@ -70,9 +72,9 @@ def build_run(
     return Run(
         data=None,
         folder=str(folder / f"seed-{seed}"),
-        objectives={OBJECTIVE: objective(config, model)},
+        objectives={objective_name(model): objective(config, model)},
         tables={config.language: config.table(str(folder / DATA))},
-        frozen=[BODY, WORDS, SYMBOLS, *([POSITIONS] if learned else [])],
+        frozen=[BODY, WORDS, SYMBOLS, HEADS, *([POSITIONS] if learned else [])],
         initialize=Initialization(encoder=config.model),
         steps=config.steps,
         seed=seed,
@@ -84,7 +86,7 @@ def build_run(
         precision=config.precision,
         guard=config.guard
         and replace(config.guard, reference=str(folder / REFERENCE) if reference else None),
-        stopping=Stopping(metric="nats", streams=[f"{OBJECTIVE}/{config.language}"]),
+        stopping=Stopping(metric="nats", streams=[f"{objective_name(model)}/{config.language}"]),
         evaluate_every=min(config.evaluate_every, config.steps),
         save_every=min(config.evaluate_every, config.steps),
         keep_last=1,
@@ -94,9 +96,26 @@ def build_run(
     )
 
 
+def objective_name(model: PretrainedModel) -> str:
+    """Return the objective's name in the run: that of the model's head, if it has one."""
+    return _next_sentence(model) or OBJECTIVE
+
+
+def _next_sentence(model: PretrainedModel) -> str | None:
+    """Return the name of the only head, if it is that of next-sentence prediction."""
+    own = strict_yaml.load(model.tasks).get("objectives", {}) if model.tasks else {}
+    found = [n for n, one in own.items() if str(one.get("class_path")).endswith("NextSentence")]
+    return found[0] if found and len(own) == 1 else None
+
+
 def objective(config: AddLanguage, model: PretrainedModel) -> LanguageModel:
-    """Return the model's own objective on the new language: masked, or causal."""
+    """Return the model's own objective on the new language: masked, or causal.
+
+    One that was pretrained with next-sentence prediction goes on with that, in its own head.
+    """
     shared = {"languages": [config.language], "rows": config.rows, "length": config.length}
+    if _next_sentence(model) is not None:
+        return NextSentence(**shared, mask_rate=config.mask_rate)  # type: ignore[arg-type]
     names = trained_with(model)
     causal = any("Causal" in name for name in names) and not any("Masked" in n for n in names)
     if causal or (not names and model.extra.get(CAUSAL)):

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from xlm.batch import Batch
+from xlm.batch import Batch, Loss
 from xlm.data.streams import Stream
 from xlm.model.transformer import Transformer
 from xlm.objective import Objective
@@ -58,14 +58,15 @@ def measure(
     model: Transformer,
     objective: Objective,
     stream: Stream,
+    head: nn.Module | None = None,
     *,
     seed: int = 0,
     most_batches: int = MOST_BATCHES,
 ) -> Signs:
     """Return the signs of a stream's held-out text, on its first batches.
 
-    ``model`` reads the stream's table already, in evaluation mode; the objective must have no head
-    of its own.
+    ``model`` reads the stream's table already, and is in evaluation mode like the objective's
+    ``head``.
     """
     device = next(model.parameters()).device
     directions = drawn_directions(model.config.dim).to(device)
@@ -76,9 +77,9 @@ def measure(
     for number, batch in enumerate(islice(batches, most_batches)):
         unigram += objective.baseline(stream, batch).get("unigram_nats", 0.0)
         moved = batch.to(device)
-        nats += float(objective.loss(model, None, moved).total)
+        nats += _nats(objective.loss(model, head, moved))
         mixed = replace(batch, positions=_permuted(batch, Random(seed, "order", stream.id, number)))
-        permuted += float(objective.loss(model, None, mixed.to(device)).total)
+        permuted += _nats(objective.loss(model, head, mixed.to(device)))
         targets += batch.count
         moments.add(model, moved, directions, causal=objective.causal)
     targets = max(targets, 1.0)
@@ -88,6 +89,11 @@ def measure(
         gain=(unigram - nats) / targets if has_unigram else None,
         states=moments.done(),
     )
+
+
+def _nats(loss: Loss) -> float:
+    """Return the nats of the predicted tokens alone."""
+    return float(loss.scores.get("nats", loss.total))
 
 
 def drawn_directions(dim: int) -> Tensor:

@@ -137,7 +137,7 @@ class Run:
     frozen: list[str] = field(default_factory=list)
     """Parts that stay as they are: body (layers, norms, segments, output transform), words (of the
     first vocabulary, with its output and the table of languages), positions, symbols (begin, end,
-    padding, unknown, mask), or the name of a table."""
+    padding, unknown, mask), heads, or the name of a table."""
     forget_every: int = 0
     """Updates after which the words of all trained tables start anew, symbols apart, so that other
     languages are learnt faster later (active forgetting, Chen et al. 2023: 1000); 0: never."""

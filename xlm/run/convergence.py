@@ -61,7 +61,8 @@ def signs_of(
     learner.eval()
     try:
         model = learner.model.reading(stream.table)
-        signs = measure(model, learner.objectives[name], stream, seed=seed)
+        head = learner.heads[name] if name in learner.heads else None
+        signs = measure(model, learner.objectives[name], stream, head, seed=seed)
     finally:
         learner.train(was_training)
     found = {"order": signs.order}

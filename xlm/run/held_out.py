@@ -80,7 +80,7 @@ class HeldOut:
             if split == "valid" and self.guard is not None:
                 for name, streams in self.streams[split].items():
                     for stream in streams:
-                        if stream.table and name not in trainer.learner.heads:
+                        if stream.table:
                             figures[stream.id] |= signs_of(
                                 trainer.learner, name, stream, self.reference, trainer.seed
                             )

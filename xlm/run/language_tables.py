@@ -14,7 +14,8 @@ from xlm.training.learner import Learner
 
 Rule = Literal["random", "copy", "pieces", "focus", "aligned", "oracle"]
 BODY, WORDS, POSITIONS, SYMBOLS = "body", "words", "positions", "symbols"
-PARTS = (BODY, WORDS, POSITIONS, SYMBOLS)
+HEADS = "heads"
+PARTS = (BODY, WORDS, POSITIONS, SYMBOLS, HEADS)
 """Parts of a model that ``frozen`` may name, beside its tables."""
 _OF_WORDS = ("words.", "output_bias", "output_weight", "languages.")
 
@@ -89,6 +90,8 @@ def freeze_parts(learner: Learner, frozen: Sequence[str]) -> None:
     for name, parameter in learner.model.named_parameters():
         if part_of(name) in frozen:
             parameter.requires_grad_(False)
+    if HEADS in frozen:
+        learner.heads.requires_grad_(False)
     if POSITIONS in frozen and learner.model.encoder.positions is None:
         raise ConfigError(
             f"frozen names positions, and model.positions is {learner.model.config.positions}: "
