@@ -187,3 +187,24 @@ def test_text_is_put_into_the_normal_form(pairs, key, text):
 def test_what_needs_the_normal_form_has_the_same_ids(pairs, key, text):
     ours, theirs = pairs[key]
     assert their_ids(theirs, text) == ours.encode(normalize(text))
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {},
+        {"begins": True},
+        {"begins": True, "num_separators": 2},
+        {"begins": True, "begins_again": True},
+    ],
+)
+def test_sentences_and_pairs_have_the_layout_of_the_tokenizer(layout):
+    text = list(lines("train"))
+    ours = learn_sentencepiece(text, 600, layout=layout)
+    theirs = Tokenizer.from_str(sentencepiece_json(ours)[0].decode())
+    first, second = text[:2]
+    ids = [np.array(ours.encode(line)) for line in text[:2]]
+    single, pair = ours.wrap(ids[0], None, "merged"), ours.wrap(*ids, "merged")
+    assert theirs.encode(first).ids == single.tokens.tolist()
+    encoded = theirs.encode(first, second)
+    assert encoded.ids == pair.tokens.tolist() and encoded.type_ids == pair.segments.tolist()

@@ -38,7 +38,8 @@ _UNIGRAM, _BPE = 1, 2
 def sentencepiece_json(tokenizer: SentencePieceTokenizer) -> tuple[bytes, list[str]]:
     """Return ``tokenizer.json``, and one line for each thing that is different.
 
-    Sentences get XLM's layout ``</s> a </s>``, pairs ``</s> a </s> b </s>``. Raises ConfigError for
+    Sentences and pairs get the tokenizer's layout, by default XLM's ``</s> a </s>`` and ``</s> a
+    </s> b </s>``. Raises ConfigError for
     models that xlm does not learn: with a normalization of their own, user-defined symbols, or
     pieces that are words or characters.
     """
@@ -65,12 +66,7 @@ def sentencepiece_json(tokenizer: SentencePieceTokenizer) -> tuple[bytes, list[s
     made.pre_tokenizer = cuts[0] if len(cuts) == 1 else pre_tokenizers.Sequence(cuts)
     word = decoders.Metaspace(replacement=SPACE, prepend_scheme="always", split=True)
     made.decoder = decoders.Sequence([decoders.ByteFallback(), word])
-    end = (tokenizer.pieces[tokenizer.end_id], tokenizer.end_id)
-    made.post_processor = processors.TemplateProcessing(
-        single=f"{end[0]}:0 $A:0 {end[0]}:0",
-        pair=f"{end[0]}:0 $A:0 {end[0]}:1 $B:1 {end[0]}:1",
-        special_tokens=[end],
-    )
+    made.post_processor = _layout(tokenizer)
     specials = [pieces[at].piece for at in sorted(tokenizer.special_ids)]
     made.add_special_tokens([AddedToken(s, special=True, normalized=False) for s in specials])
     lost = []
@@ -80,6 +76,19 @@ def sentencepiece_json(tokenizer: SentencePieceTokenizer) -> tuple[bytes, list[s
             "two segmentations with equal scores the other may win"
         )
     return made.to_str(pretty=True).encode(), lost
+
+
+def _layout(tokenizer: SentencePieceTokenizer) -> Any:
+    """Return the template of the tokenizer's sentences and merged pairs (``Tokenizer.wrap``)."""
+    begin, end = tokenizer.pieces[tokenizer.begin_id], tokenizer.pieces[tokenizer.end_id]
+    of_separators = 1 if begin == end else 0
+    between = f" {end}:{of_separators}" * tokenizer.num_separators
+    again = f" {begin}:1" if tokenizer.begins_again else ""
+    return processors.TemplateProcessing(
+        single=f"{begin}:0 $A:0 {end}:0",
+        pair=f"{begin}:0 $A:0{between}{again} $B:1 {end}:1",
+        special_tokens=sorted({(begin, tokenizer.begin_id), (end, tokenizer.end_id)}),
+    )
 
 
 def _normal_form() -> list[Any]:
