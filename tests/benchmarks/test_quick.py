@@ -197,6 +197,14 @@ def test_memory_of_preparing(run_quick: Run, capsys: Output) -> None:
     assert memory.anonymous_kib(0) > 0
 
 
+def test_many_directions(run_quick: Run, capsys: Output, debug_data: Path) -> None:
+    run_quick("speed.many_directions", "--corpora", debug_data)
+    opened, own, shared, parts = printed_rows(capsys.readouterr().out)
+    assert (opened["directions"], opened["files open"]) == (12, 0)
+    assert opened["train, s"] > 0 and opened["probe, s"] > 0
+    assert own["en-ne, %"] == shared["en-ne, %"] > parts["en-ne, %"] > 0  # one pair shares nothing
+
+
 def test_text_verbs_import_no_torch(run_quick: Run, capsys: Output) -> None:
     run_quick("speed.imports", "--against", ROOT)
     (row,) = printed_rows(capsys.readouterr().out)

@@ -204,3 +204,20 @@ def test_a_translation_is_scored_as_its_rows_were_trained(layout: str) -> None:
         nats = -float(logs[range(len(targets)), targets].sum())
         assert found.nats == pytest.approx(nats, rel=1e-9)
         assert found.subwords == len(targets)
+
+
+def test_a_rule_of_directions_is_the_run_that_spells_them_out(data: str, tmp_path: Path) -> None:
+    """Every weight bit for bit, through shared lengths and buckets in parts too."""
+    given: dict[str, Any] = {
+        "tokens": 400, "length": 96, "num_lengths": 2, "shared_lengths": True, "bucket_parts": 2,
+    }  # fmt: skip
+    weights = []
+    for name, own in (
+        ("rule", Translation(pairs=["en-ne"], directions="m2m", **given)),
+        ("list", Translation(pairs=["en-ne", "ne-en"], **given)),
+    ):
+        result = pretrain(run_of(data, tmp_path / name, objectives={"mt": own}, steps=3))
+        weights.append(dict(result.learner.named_parameters()))
+    assert all(value.equal(weights[1][name]) for name, value in weights[0].items())
+    extra = xlm.load(tmp_path / "rule").extra
+    assert extra["directions"] == ["en-ne", "ne-en"]

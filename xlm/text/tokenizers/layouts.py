@@ -1,4 +1,4 @@
-"""Layouts of translation: which special tokens stand in the rows of encoder and decoder.
+"""Layouts of translation: the special tokens in the rows of encoder and decoder.
 
 ``B`` opens and ``E`` closes as the tokenizer says, ``[s]`` and ``[t]`` are the tokens of the
 source's and the target's language.
@@ -63,7 +63,7 @@ class TranslationLayout:
         return "[s]" in (*self.source_opens, *self.source_closes)
 
     def placed(self, source: str, target: str) -> list[str]:
-        """Return the languages whose tokens stand in the rows of a direction."""
+        """Return the languages whose tokens the rows of a direction have."""
         own = [source] * self.names_source
         return [*own, target] if self.has_tokens else own
 
