@@ -50,6 +50,7 @@ def test_every_command_can_be_given(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # on a busy machine
 def test_the_path_is_walked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["xlm"])
     for verb, *arguments in words():
