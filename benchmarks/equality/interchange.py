@@ -218,7 +218,7 @@ IMPORTS = {
         "task heads; XLMTokenizer's Moses rules (prepare text as the model's was)",
     ),
     "transformers XLM-R, RoBERTa": (roberta_peers, "task heads, pooler; two unused position rows"),
-    "transformers BERT": (bert_peers, "task heads, pooler, next-sentence head"),
+    "transformers BERT": (bert_peers, "task heads"),
     "transformers RoFormer": (
         lambda folder: peers_of("roformer", rotary(ROFORMER), shake, folder),
         "task heads, pooler",
