@@ -24,6 +24,7 @@ from xlm.config.hints import check_types
 from xlm.data.corpora import Corpora
 from xlm.errors import ConfigError
 from xlm.interchange.load import MODEL, load
+from xlm.model.facts import facts_in_words
 from xlm.model.pretrained import PretrainedModel
 from xlm.run.config import Changes, Run
 from xlm.run.folder import origin_of
@@ -207,6 +208,7 @@ def finetune(config: Finetune) -> FinetuneReport:
                 _clear(Path(run.folder), config.keep)
             histories.setdefault(cell, {})[seed] = history
         report = summarize(histories, chooses, metrics(config, tasks))
+        report = dataclasses.replace(report, model=source.describe())
         if parallel.is_main:
             text = strict_json.dumps(report.to_json(), indent=1)
             write_whole(Path(config.folder) / REPORT, text + "\n", error=ConfigError)
@@ -379,6 +381,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         report = finetune(config)
         if os.environ.get("RANK", "0") != "0":
             return
+        say("\n".join([f"the model: {config.model}", *facts_in_words(report.model)]))
         say(render(report))
         say(f"report: {Path(config.folder) / REPORT}")
 

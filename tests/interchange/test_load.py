@@ -91,6 +91,7 @@ def test_a_run_s_averaged_weights_are_loaded(run: Path, result: Result) -> None:
         "step": best.step,
         "averaged": True,
         "objectives": ["MaskedLM"],
+        "tokens_seen": sum(best.state["train_state"]["tokens"].values()),
     }
     assert same(load(best.path), model)
 

@@ -30,6 +30,7 @@ from xlm.model.adapters import AdapterConfig
 from xlm.model.asking import DIRECTIONS, LAYOUT, OBJECTIVES
 from xlm.model.config import ModelConfig
 from xlm.model.embed import EMBEDDING
+from xlm.model.facts import TOKENS_SEEN
 from xlm.model.language_modules import BODIES, KNOWN, Further
 from xlm.model.language_tables import folded_symbols, roles_of
 from xlm.model.model_directory import CONFIG, FORMAT, TABLES, TOKENIZER
@@ -202,6 +203,8 @@ def read_checkpoint(
     transformer.encoder.begin_id = tokenizer.begin_id
     heads: dict[str, Tensor] = {n: t for n, t in tensors.items() if n.startswith("heads.")}
     extra = {"step": loaded.step, "averaged": averaged, OBJECTIVES: _class_names(loaded)}
+    seen: dict[str, int] = loaded.state.get("train_state", {}).get("tokens", {})
+    extra[TOKENS_SEEN] = sum(seen.values())
     kept = (LAYOUT, DIRECTIONS, BODIES, KNOWN)
     extra |= {name: loaded.state[name] for name in kept if name in loaded.state}
     return PretrainedModel(

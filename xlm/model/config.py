@@ -19,6 +19,8 @@ _DEFAULTS: dict[str, Any] = {
     "num_decoder_layers": 0,
     "language_embeddings": True,
     "num_segments": 0,
+    "shared_words": False,
+    "embedding_scale": False,
     "max_positions": 512,
     "positions": "learned",
     "rotary_base": 10_000.0,
@@ -48,9 +50,9 @@ class ModelConfig:
     """
 
     preset: str | None = None
-    """Named shape, for the fields that are not given (null): xlm-15, xlm-17, xlm-100, mt-6, base,
-    mbert, tiny; rotary-tiny, rotary-small, rotary-base; modernbert-tiny, modernbert-small,
-    modernbert-base, modernbert-large."""
+    """Named shape, for the fields that are not given (null): xlm-15, xlm-17, xlm-100, mt-6, mmte,
+    mbart, base, mbert, tiny; rotary-tiny, rotary-small, rotary-base; modernbert-tiny,
+    modernbert-small, modernbert-base, modernbert-large."""
     dim: Filled[int] = _UNSET
     """Width of the hidden states; a multiple of num_heads (null: the preset's)."""
     num_layers: Filled[int] = _UNSET
@@ -59,9 +61,10 @@ class ModelConfig:
     """Attention heads of each layer (null: the preset's)."""
     num_decoder_layers: Filled[int] = _UNSET
     """Layers of the decoder; 0 is an encoder alone (null: the preset's, else 0)."""
-    shared_words: bool = False
+    shared_words: Filled[bool] = _UNSET
     """One table of words for encoder and decoder, stored once ("Attention Is All You Need", section
-    3.4); the original XLM has two. Each side's output bias is its own."""
+    3.4); the original XLM has two. Each side's output bias is its own (null: the preset's, else
+    false)."""
     language_embeddings: Filled[bool] = _UNSET
     """Add a learned vector per language to each token; with a single language there is none
     (null: the preset's, else true)."""
@@ -103,9 +106,9 @@ class ModelConfig:
     needs a begin symbol of its own, as XLM-R and BERT have."""
     embedding_norm: bool = True
     """Normalize the sum of the embeddings, as XLM and BERT do."""
-    embedding_scale: bool = False
+    embedding_scale: Filled[bool] = _UNSET
     """Multiply word vectors by sqrt(dim) before anything is added to them ("Attention Is All You
-    Need", section 3.4)."""
+    Need", section 3.4; null: the preset's, else false)."""
     norm: Filled[Literal["post", "pre"]] = _UNSET
     """Normalize each sum of a part's input and output (post, as in XLM), or each part's input, and
     the last layer's output once more (pre; Xiong et al. 2020, "On Layer Normalization"; null: the

@@ -35,6 +35,17 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "xlm-17": {"dim": 1280, "num_layers": 16, "num_heads": 16, "language_embeddings": False},
     "xlm-100": {"dim": 1280, "num_layers": 16, "num_heads": 16, "language_embeddings": False},
     "mt-6": {"dim": 1024, "num_layers": 6, "num_heads": 8, "num_decoder_layers": 6},
+    # MMTE (Siddhant et al. 2020, section 2.1); the rest is XLM's layer, which the paper leaves open
+    "mmte": {
+        "dim": 1024, "num_layers": 6, "num_heads": 16, "num_decoder_layers": 6,
+        "feed_forward": 8192, "shared_words": True, "language_embeddings": False,
+    },
+    # mBART (Liu et al. 2020, section 2.2)
+    "mbart": {
+        "dim": 1024, "num_layers": 12, "num_heads": 16, "num_decoder_layers": 12,
+        "feed_forward": 4096, "shared_words": True, "language_embeddings": False,
+        "norm": "pre", "embedding_scale": True, "layer_norm_eps": 1e-5, "max_positions": 1024,
+    },
     "base": {"dim": 768, "num_layers": 12, "num_heads": 12},
     "tiny": {"dim": 128, "num_layers": 4, "num_heads": 4},
     # multilingual BERT (Devlin et al. 2019), which MonoTrans pretrains

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from xlm.model.asking import CELLS, Askable
 from xlm.model.continuation import Writing, write
 from xlm.model.embed import Embedding, embed
+from xlm.model.facts import facts_of
 from xlm.model.fill import Beside, Candidate, fill
 from xlm.model.fill_words import Word, fill_words
 from xlm.model.generate import Generation
@@ -22,6 +24,13 @@ from xlm.model.translation import Translator
 
 class Uses:
     """The base of ``PretrainedModel``: each method takes texts and answers them in their order."""
+
+    def describe(self: Askable) -> dict[str, Any]:
+        """Return the counts of parameters, the shape and the training of the model, as JSON.
+
+        See ``xlm.model.facts.facts_of`` for the keys.
+        """
+        return facts_of(self)
 
     def translate(
         self: Askable,

@@ -144,6 +144,8 @@ class FinetuneReport:
     """Runs that gave nearly all rows one answer, and on which stream."""
     seconds: float = 0.0
     """Training time of all runs together."""
+    model: dict[str, Any] = field(default_factory=dict)
+    """The facts of the pretrained model; see ``xlm.model.facts.facts_of``."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; None for numbers that are not finite."""
