@@ -13,6 +13,7 @@ import torch
 
 from xlm.add_language import AddLanguage, NewText, add_language
 from xlm.errors import CheckpointError, ConfigError, DataError
+from xlm.finetune import Finetune, finetune
 from xlm.interchange.load import load
 from xlm.model.adapters import AdapterConfig
 from xlm.model.config import ModelConfig
@@ -20,7 +21,11 @@ from xlm.model.language_modules import KNOWN
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
 from xlm.plug import Plug, plug
+from xlm.predict import load_task
 from xlm.preparation.config import Vocabulary
+from xlm.tasks.classification import Classification
+from xlm.tasks.heads import Readout
+from xlm.tasks.task import Files
 from xlm.text.tokenizers.learn import learn_sentencepiece
 from xlm.training.schedule import Schedule
 
@@ -118,6 +123,8 @@ def test_the_model_knows_the_new_language_beside_the_old(
     for language, message in ((None, "name the language"), ("sw", "does not know the language sw")):
         with pytest.raises(ConfigError, match=message):
             new.batch([NEW], language)
+    with pytest.raises(ConfigError, match="these ids are other pieces"):
+        new.batch_rows([new.tokenizer.wrap(torch.tensor([9]).numpy())], "ne")
     with pytest.raises(ConfigError, match="vocabularies of their own"):
         new.batch([NEW], "ne", ["a house"], "en")
 
@@ -204,3 +211,58 @@ def test_refusals(pretrained: Path, text: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="was fine-tuned: add the language to the pretrained"):
         add_language(settings(tmp_path / "tuned", tmp_path / "c", text))
     assert KNOWN not in model.extra
+
+
+def tuned(model: Path, folder: Path, rows: Path, **tested: str) -> Finetune:
+    files = Files(train={"en": str(rows)}, valid={"en": str(rows)}, test=tested)
+    task = Classification(
+        files=files, labels=["a", "b"], rows=4, length=16, readout=Readout(dropout=0.0)
+    )
+    return Finetune(
+        model=str(model), folder=str(folder), tasks={"topic": task}, epochs=1, device="cpu",
+        frozen=["words", "positions"],
+        schedule=Schedule(kind="constant", peak_lr=0.01, warmup_steps=0),
+    )  # fmt: skip
+
+
+def test_a_task_learnt_in_english_reads_the_new_language(
+    added: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    """Steps 3 and 4: words stay, symbols and body move; the module is plugged in afterwards."""
+    rows, new_rows = tmp_path / "rows.tsv", tmp_path / "new.tsv"
+    rows.write_text(
+        "".join(
+            f"{'ab'[at % 2]}\tthis is a {'new' if at % 2 else 'small'} house\n" for at in range(12)
+        )
+    )
+    new_rows.write_text("".join(f"{kind}\t{NEW}\n" for kind in "abab"))
+    finetune(tuned(pretrained, tmp_path / "plain", rows, en=str(rows)))
+    model = tmp_path / "plain" / "seed-0" / "model"
+    before, after = load(pretrained), load(model)
+    here, there = after.transformer.encoder, before.transformer.encoder
+    symbols = sorted({0, 1, 2, 3, 4})
+    others = [at for at in range(284) if at not in symbols]
+    assert torch.equal(here.words.weight[others], there.words.weight[others])
+    assert torch.equal(here.positions.weight, there.positions.weight)  # type: ignore[union-attr]
+    assert not torch.equal(here.words.weight[0], there.words.weight[0])
+    assert before.bodies[-1] in after.bodies
+
+    plug(Plug(model=str(model), module=str(added / "module"), folder=str(tmp_path / "both")))
+    alone, both = load_task(model), load_task(tmp_path / "both")
+    english = ["this is a new house", "a small house"]
+    assert both.scores(english, "en") == alone.scores(english, "en")
+    assert set(both.predict([NEW, WORDS[0]], "ne")) <= {"a", "b"}
+    assert both.scores([NEW], "ne") != both.scores([NEW], "en")
+    with pytest.raises(ConfigError, match="does not know the language sw"):
+        both.predict([NEW], "sw")
+
+    report = finetune(
+        tuned(added / "model", tmp_path / "with", rows, en=str(rows), ne=str(new_rows))
+    )
+    assert set(report.streams) == {"topic/en", "topic/ne"}
+    grown = load(tmp_path / "with" / "seed-0")
+    assert [*grown.tables] == ["ne"] and grown.heads
+    table, old = grown.transformer.encoder.table("ne"), load(added / "model").transformer
+    text = [at for at in range(284) if at not in table.roles]
+    assert torch.equal(table.words.weight[text], old.encoder.table("ne").words.weight[text])
+    assert torch.equal(table.words.weight[0], grown.transformer.encoder.words.weight[0])

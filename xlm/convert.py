@@ -128,6 +128,11 @@ def describe(model: PretrainedModel) -> list[str]:
         f"model: {shape}, {config.max_positions} {positions}, {num:,} parameters",
         f"languages: {', '.join(model.languages) or 'not told apart'}{_trained(model)}",
         f"tokenizer: {kind}, {model.tokenizer.vocab_size:,} entries",
+        *(
+            f"{name}: a vocabulary of its own, {further.tokenizer.vocab_size:,} entries"
+            + ("" if further.description.get("converged", True) else ", NOT CONVERGED")
+            for name, further in model.tables.items()
+        ),
     ]
 
 

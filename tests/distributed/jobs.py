@@ -37,6 +37,7 @@ from xlm.run import build as building
 from xlm.run import launch
 from xlm.run.config import Run, Schedule, read_run
 from xlm.run.folder import RunFolder
+from xlm.run.language_tables import LanguageTable
 from xlm.run.reporter import Reporter
 from xlm.run.session import Session, begin
 from xlm.training import checkpoint
@@ -66,6 +67,10 @@ OBJECTIVES = {
     },
     "language models": {"mlm": tiny.MLM, "tlm": tiny.TLM, "clm": CLM},
     "mlm+tlm": {"mlm": tiny.MLM, "tlm": tiny.TLM},
+    "two tables": {
+        "mlm": MaskedLM(languages=["en", "ne"], rows=4, length=12),
+        "clm": CausalLM(languages=["en", "ne"], rows=4, length=12),
+    },
     "next sentence": {"nsp": tiny.NSP, "mlm": tiny.MLM},
 }
 
@@ -86,12 +91,15 @@ def _run(
     )  # fmt: skip
     if optimizer is not None:
         settings["optimizer"] = Optimizer(**optimizer)
+    if objectives == "two tables":
+        settings["tables"] = {"ne": LanguageTable(data="in memory", positions="copy")}
     return tiny.recipe(folder, objectives=OBJECTIVES[objectives], model=model, **settings)
 
 
 def layout(folder: str, objectives: str, **settings: Any) -> str:
     """Train; rank 0 leaves the weights, every rank returns their digest."""
-    result = pretrain(_run(folder, objectives, **settings), tiny.corpora())
+    made = tiny.two_tables() if objectives == "two tables" else tiny.corpora()
+    result = pretrain(_run(folder, objectives, **settings), made)
     weights = {n: t.detach().clone() for n, t in result.learner.state_dict().items()}
     if os.environ.get("RANK", "0") == "0":
         save_file(weights, Path(folder) / "weights.safetensors")

@@ -120,6 +120,22 @@ def test_a_table_of_both_sides_does_not_depend_on_the_number_of_processes(
         torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-10)
 
 
+def test_two_vocabularies_do_not_depend_on_the_number_of_processes(
+    pool: Pool, tmp_path: Path
+) -> None:
+    """An update holds groups of either table, and the ranks' micro-batches are of one each."""
+    arguments = {"objectives": "two tables", "order": "together", "dtype": "float64"}
+    expected, losses = _train(pool, tmp_path, 1, **arguments)
+    assert "model.encoder.tables.ne.positions.weight" in expected
+    assert not expected["model.encoder.tables.ne.words.weight"][[1, 2, 3, 5]].any()
+    for world in WORLDS[1:]:
+        found, other_losses = _train(pool, tmp_path, world, **arguments)
+        for name, tensor in found.items():
+            torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-10)
+        for one, other in zip(losses, other_losses, strict=True):
+            assert other == pytest.approx(one, rel=1e-12)
+
+
 def test_losses_in_single_precision(pool: Pool, tmp_path: Path) -> None:
     arguments = {"objectives": "two heads", "order": "together", "dtype": "float32"}
     _, expected = _train(pool, tmp_path, 1, **arguments)

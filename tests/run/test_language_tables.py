@@ -12,7 +12,6 @@ import torch
 
 from tests.training import tiny
 from xlm.data.corpora import Corpora
-from xlm.data.corpus import Corpus
 from xlm.errors import ConfigError
 from xlm.interchange.load import load
 from xlm.objectives.masked import MaskedLM
@@ -26,20 +25,12 @@ BOTH = MaskedLM(languages=["en", "ne"], rows=4, length=12)
 NEW = MaskedLM(languages=["ne"], rows=4, length=12)
 
 
-class Others(tiny.Words):
-    """Another tokenizer of as many pieces: the same ids are other words."""
-
-    @property
-    def digest(self) -> str:
-        return "others".ljust(64, "0")
-
-
 @pytest.fixture(autouse=True)
 def tokenizers_load(monkeypatch: pytest.MonkeyPatch) -> None:
     """What ``tiny``'s tokenizers write is read back by the folder's name."""
 
     def load_tokenizer(folder: Path) -> tiny.Words:
-        return Others() if Path(folder).name == "ne" or "tables" in str(folder) else tiny.Words()
+        return tiny.Others() if "tables" in str(folder) else tiny.Words()
 
     for module in ("interchange.load", "model.pretrained", "model.language_modules", "run.text"):
         monkeypatch.setattr(f"xlm.{module}.load_tokenizer", load_tokenizer)
@@ -47,20 +38,6 @@ def tokenizers_load(monkeypatch: pytest.MonkeyPatch) -> None:
         tiny.Words, "save",
         lambda self, folder: (folder.mkdir(parents=True, exist_ok=True), (folder / "w").touch()),
     )  # fmt: skip
-
-
-def corpora(num: int = 40) -> Corpora:
-    """Text in en, and in ne under a vocabulary of its own."""
-    texts = {}
-    for split, seed in (("train", 1), ("valid", 2)):
-        rows = [14 + (row - 14 + 23) % tiny.NUM_WORDS for row in tiny.sentences(num, seed)]
-        texts[split, "ne"] = Corpus.from_sentences(rows, language="ne", tokenizer=Others())
-    english = tiny.corpora(num)
-    own = Corpora(
-        english.tokenizer, ["en"],
-        texts={(split, "en"): english.text(split, "en") for split in ("train", "valid")},
-    )  # fmt: skip
-    return own.with_tables({"ne": Corpora(Others(), ["ne"], texts=texts)})
 
 
 def recipe(folder: Path, **changes: Any) -> Run:
@@ -72,7 +49,7 @@ def recipe(folder: Path, **changes: Any) -> Run:
 
 
 def test_a_group_is_of_one_table_and_shares_stay(tmp_path: Path) -> None:
-    made, run = corpora(), recipe(tmp_path, group_size=4)
+    made, run = tiny.two_tables(), recipe(tmp_path, group_size=4)
     mixture = build_mixture(run, training_streams(run, made))
     shares = mixture.probabilities("mlm")
     counts, first = np.zeros(2), np.zeros(2)
@@ -100,7 +77,7 @@ def test_a_mixture_of_one_table_draws_as_ever(tmp_path: Path) -> None:
 
 def test_steps_2_and_3_leave_what_is_frozen_bit_for_bit(tmp_path: Path) -> None:
     """Weight decay is on: a row that is masked out of a trained parameter would move."""
-    made = corpora()
+    made = tiny.two_tables()
     english = Corpora(
         made.tokenizer, ["en"], texts={(s, "en"): made.text(s, "en") for s in ("train", "valid")}
     )
@@ -151,7 +128,7 @@ def test_resumed_bit_for_bit(tmp_path: Path, optimizer: Any) -> None:
         "optimizer": Optimizer(kind=optimizer, weight_decay=0.1),
         "tables": {"ne": LanguageTable(data="in memory", positions="copy")},
     }  # fmt: skip
-    made = corpora()
+    made = tiny.two_tables()
     whole = pretrain(recipe(tmp_path / "whole", **changes), made)
     pretrain(recipe(tmp_path / "cut", **{**changes, "steps": 4}), made)
     resumed = pretrain(recipe(tmp_path / "cut", **changes), made)
@@ -165,7 +142,7 @@ def test_resumed_bit_for_bit(tmp_path: Path, optimizer: Any) -> None:
 
 def test_users_objectives_train_on_two_tables(tmp_path: Path) -> None:
     mine = dataclasses.replace(tiny.RANKED, languages=["en", "ne"])
-    result = pretrain(recipe(tmp_path, objectives={"mine": mine}, steps=2), corpora())
+    result = pretrain(recipe(tmp_path, objectives={"mine": mine}, steps=2), tiny.two_tables())
     assert result.state.step == 2
 
 
@@ -175,12 +152,12 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="named after its language"):
         recipe(tmp_path, tables={"body": LanguageTable(data="x")})
     with pytest.raises(ConfigError, match="decoder takes no further tables"):
-        pretrain(recipe(tmp_path / "a", model=tiny.model(num_decoder_layers=1)), corpora())
+        pretrain(recipe(tmp_path / "a", model=tiny.model(num_decoder_layers=1)), tiny.two_tables())
     with pytest.raises(ConfigError, match="model.positions is rotary"):
         rotary = tiny.model(positions="rotary")
-        pretrain(recipe(tmp_path / "b", model=rotary, frozen=["positions"]), corpora())
+        pretrain(recipe(tmp_path / "b", model=rotary, frozen=["positions"]), tiny.two_tables())
     tlm = MaskedLM(pairs=["en-ne"], tokens=200, length=20)
     with pytest.raises(ConfigError, match="en and ne have vocabularies of their own"):
-        pretrain(recipe(tmp_path / "c", objectives={"tlm": tlm}), corpora())
+        pretrain(recipe(tmp_path / "c", objectives={"tlm": tlm}), tiny.two_tables())
     with pytest.raises(ConfigError, match="data is null"):
         recipe(tmp_path, data=None)

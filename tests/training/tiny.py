@@ -94,6 +94,30 @@ def corpora(num: int = 80, seed: int = 0) -> Corpora:
     return Corpora(Words(), ["en", "hi"], texts=texts, pairs=pairs)
 
 
+class Others(Words):
+    """Another tokenizer of as many pieces: the same ids are other words."""
+
+    @property
+    def digest(self) -> str:
+        return "others".ljust(64, "0")
+
+
+def two_tables(num: int = 40) -> Corpora:
+    """Text in en, and in ne under a vocabulary of its own."""
+    texts = {}
+    for split, seed in (("train", 1), ("valid", 2)):
+        rows = [14 + (row - 14 + 23) % NUM_WORDS for row in sentences(num, seed)]
+        texts[split, "ne"] = Corpus.from_sentences(rows, language="ne", tokenizer=Others())
+    english = corpora(num)
+    splits = ("train", "valid")
+    own = Corpora(
+        english.tokenizer,
+        ["en"],
+        texts={(split, "en"): english.text(split, "en") for split in splits},
+    )
+    return own.with_tables({"ne": Corpora(Others(), ["ne"], texts=texts)})
+
+
 @dataclass(frozen=True, kw_only=True)
 class MadeUp(Classification):
     """Pairs that are made, not read: a file's name is their number and a seed."""

@@ -323,6 +323,12 @@ class PretrainedModel(Uses):
         second_language: str | None = None,
     ) -> Batch:
         """Return rows that already have their special tokens as a batch, as ``batch`` does."""
+        for name in (language, second_language or language) if self.tables else ():
+            if self.table_of(name):
+                raise ConfigError(
+                    f"{name} has a vocabulary of its own, in which these ids are other pieces: ask "
+                    f"model.reading({name!r})"
+                )
         lengths = torch.tensor([len(row.tokens) for row in rows])
         shape = (len(rows), int(lengths.max()) if len(rows) else 0)
         if shape[1] > self.transformer.config.max_positions:
