@@ -156,11 +156,15 @@ def _widened(model: PretrainedModel) -> PretrainedModel:
 
 
 def read_checkpoint(
-    loaded: checkpoint.Loaded, tokenizer: Tokenizer | None = None, *, prefer_averaged: bool = True
+    loaded: checkpoint.Loaded,
+    tokenizer: Tokenizer | None = None,
+    *,
+    tables: Mapping[str, Tokenizer] | None = None,
+    prefer_averaged: bool = True,
 ) -> PretrainedModel:
     """Return the model of a run's checkpoint with its heads; averaged weights if it has them.
 
-    ``tokenizer`` saves loading the checkpoint's own; with ``prefer_averaged`` False, the model has
+    ``tokenizer``, and those of further ``tables``, save loading the checkpoint's own; with ``prefer_averaged`` False, the model has
     the trained weights. The classes of the run's objectives need not be installed. Raises
     CheckpointError if the files do not fit each other.
     """
@@ -180,7 +184,8 @@ def read_checkpoint(
             num_languages=max(len(languages), 1),
             pad_id=tokenizer.pad_id,
         )
-        tables = {name: load_tokenizer(loaded.directory(f"{TABLES}/{name}")) for name in digests}
+        if tables is None:
+            tables = {n: load_tokenizer(loaded.directory(f"{TABLES}/{n}")) for n in digests}
         for name, own_tokenizer in tables.items():
             transformer.add_table(
                 name, vocab_size=own_tokenizer.vocab_size, roles=roles_of(own_tokenizer), seed=0,

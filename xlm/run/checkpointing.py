@@ -238,7 +238,10 @@ class Checkpoints:
                 best = find_checkpoint(self.folder.path, "best")
                 # the weights that were measured when it was found to be the best
                 model = read_checkpoint(
-                    best, self.corpora.tokenizer, prefer_averaged=self.run.evaluate_averaged
+                    best,
+                    self.corpora.tokenizer,
+                    tables={name: own.tokenizer for name, own in self.corpora.tables.items()},
+                    prefer_averaged=self.run.evaluate_averaged,
                 )
                 streams = self.trainer.mixture.streams
                 details = card_details(self.run, streams, self.folder.path, best.step)
