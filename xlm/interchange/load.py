@@ -165,8 +165,8 @@ def read_checkpoint(
     """Return the model of a run's checkpoint with its heads; averaged weights if it has them.
 
     ``tokenizer``, and those of further ``tables``, save loading the checkpoint's own; with
-    ``prefer_averaged`` False, the model has the trained weights. The classes of the run's objectives need not be installed. Raises
-    CheckpointError if the files do not fit each other.
+    ``prefer_averaged`` False, the model has the trained weights. The classes of the run's
+    objectives need not be installed. Raises CheckpointError if the files do not fit each other.
     """
     shape = checkpoint_shape(loaded)
     tensors = loaded.tensors("model")
