@@ -73,6 +73,19 @@ def test_common_lengths_are_those_of_the_mixture():
     assert common_lengths([(1e-6, large), (1.0, small)], 9)[-1] == 30  # no text loses a row
 
 
+def test_lengths_above_the_longest_row_have_no_batch():
+    histogram = np.array([0, 2, 0, 3])
+    found = Buckets(histogram, [1, 4, 9, 30], tokens_per_batch=8)
+    slots = [found.in_order(k) for k in range(found.num_slots)]
+    assert [(slot.positions.tolist(), slot.length) for slot in slots] == [
+        ([0, 1], 1), ([2, 3], 4), ([4], 4),
+    ]  # fmt: skip
+    parts = Buckets(histogram, [1, 4, 9], tokens_per_batch=8, parts=2)
+    assert sorted(
+        np.concatenate([parts.in_order(k).positions for k in range(parts.num_slots)])
+    ) == list(range(5))
+
+
 def test_the_parts_of_a_bucket_are_of_equal_size():
     histogram = np.array([0, 0, 6, 4, 0, 7])  # cut into 3, 3, 4 and 2, 2, 3 rows
     whole = Buckets(histogram, [3, 5], tokens_per_batch=12)

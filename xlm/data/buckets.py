@@ -108,7 +108,9 @@ class Buckets:
         parts: int = 1,
     ):
         self.lengths = np.array(lengths, dtype=np.int64)
-        ends = np.concatenate([[0], np.cumsum(histogram)])[self.lengths + 1]
+        # lengths that several texts share may be above the longest row of this one
+        behind = np.minimum(self.lengths + 1, len(histogram))
+        ends = np.concatenate([[0], np.cumsum(histogram)])[behind]
         self._whole = np.concatenate([[0], ends]).astype(np.int64)
         if parts > 1:
             sizes = np.diff(self._whole)[:, None]
