@@ -171,3 +171,18 @@ def test_an_empty_map_or_one_of_a_folder(tmp_path: Path) -> None:
     assert map_array(tmp_path / "none", np.int64, 0).tolist() == []
     with pytest.raises(OSError, match="No such device|Is a directory"):
         disk.map_file(tmp_path, 8)
+
+
+def test_a_map_that_is_read_at_random(tmp_path: Path) -> None:
+    """The kernel marks it: "rr" among the flags of the map."""
+    path = tmp_path / "content"
+    path.write_bytes(bytes(range(256)) * 64)
+    content = np.frombuffer(disk.map_file(path, 1 << 14), dtype=np.uint8)
+    maps = Path("/proc/self/smaps")
+    if not maps.exists():
+        pytest.skip("needs /proc/self/smaps")
+    disk.expect_random_access(content.ctypes.data, content.nbytes)
+    after = maps.read_text().split(str(path))[1]
+    flags = next(line for line in after.splitlines() if line.startswith("VmFlags"))
+    assert "rr" in flags.split()
+    assert content[300] == 44

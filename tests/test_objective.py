@@ -14,8 +14,9 @@ import xlm.objectives
 import xlm.tasks
 from xlm.errors import ConfigError
 from xlm.model.config import ModelConfig
-from xlm.objective import Objective, sum_cross_entropy
-from xlm.objectives import Denoising, MaskedLM, Translation
+from xlm.model.cross_entropy import sum_cross_entropy
+from xlm.objective import Objective
+from xlm.objectives import MaskedLM, Translation
 
 
 @pytest.mark.parametrize("package", [xlm.objectives, xlm.tasks])
@@ -66,8 +67,6 @@ def test_sum_cross_entropy_sums_low_precision_in_float32() -> None:
     ("objective", "compiled", "message"),
     [
         (MaskedLM(languages=["en"], length=65), False, "length is 65, the model has 64 positions"),
-        (MaskedLM(pairs=["en-ne"], length=64), True, "num_lengths is 24: with compile"),
-        (Denoising(languages=["en"], length=64), True, "set it to 8 or fewer"),
         (Translation(pairs=["en-ne"], length=65), True, "length is 65"),
     ],
 )
@@ -80,5 +79,4 @@ def test_settings_that_do_not_fit_the_model(
 
 def test_rows_of_text_have_one_shape_and_an_unknown_model_has_room() -> None:
     MaskedLM(languages=["en"], length=10**6).check(None, compiled=True)
-    with pytest.raises(ConfigError, match="num_lengths is 24"):
-        MaskedLM(pairs=["en-ne"]).check(None, compiled=True)
+    MaskedLM(pairs=["en-ne"]).check(None, compiled=True)

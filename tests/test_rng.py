@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from xlm.rng import Permutation, Random, key
+from xlm.rng import BlockedPermutation, Permutation, Random, key
 
 SEEDS = [0, 1, 2]
 
@@ -119,3 +119,15 @@ def test_neighbors_are_torn_apart(size):
         steps += np.bincount(np.diff(images) % size, minlength=size)
     assert steps[0] == 0  # a step of 0 would be the same image twice
     assert stats.chisquare(steps[1:]).pvalue > 0.001
+
+
+def test_a_permutation_in_blocks_is_the_same() -> None:
+    """Around the borders of blocks, in any order, with blocks that are forgotten meanwhile."""
+    size = 3 * BlockedPermutation.BLOCK + 7
+    made = BlockedPermutation(size, 3, "mlm/en", "order")
+    places = np.array([0, 4095, 4096, 4097, 8191, 8192, size - 1, 5, 4096])
+    for epoch in (0, 5, 0, 2, 1, 0):
+        expected = Permutation(size, 3, "mlm/en", "order", epoch)(places)
+        assert made(epoch, places).tolist() == expected.tolist()
+        assert made(epoch, places[:0]).tolist() == []
+    assert len(made._blocks) <= BlockedPermutation.MOST_KEPT

@@ -120,3 +120,15 @@ def map_file(path: Path, size: int) -> memoryview:
     # Not when the interpreter exits: other threads may still read it.
     weakref.finalize(content, library.munmap, address, size).atexit = False
     return memoryview(content).toreadonly()
+
+
+def expect_random_access(address: int, size: int) -> None:
+    """Tell the system that a map (its ``address``, ``size`` bytes) is read here and there.
+
+    It reads ahead otherwise, up to megabytes for a row of half a kilobyte. Nothing happens on a
+    system that knows no such advice.
+    """
+    library = ctypes.CDLL(None, use_errno=True)
+    if hasattr(library, "madvise") and hasattr(mmap, "MADV_RANDOM"):
+        library.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+        library.madvise(address, size, mmap.MADV_RANDOM)

@@ -45,7 +45,7 @@ log = logging.getLogger("xlm")
 REPORT = "report.json"
 SHARED = (
     "group_size", "optimizer", "precision", "average", "frozen_layers", "frozen", "report_every",
-    "tensorboard", "device", "restart",
+    "tensorboard", "device", "restart", "compile", "tf32", "deterministic",
 )  # fmt: skip
 """Settings that every run of the call shares."""
 RECIPE = "finetune.yaml"
@@ -148,6 +148,12 @@ class Finetune:
     """Restart a run at step 0 if it has checkpoints but none of them can be read."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA if there is a GPU."""
+    compile: bool | Literal["auto"] = "auto"
+    """Compile the layers with torch.compile. auto: on CUDA, in runs of 2,000 updates and more."""
+    tf32: bool = False
+    """Let float32 products on CUDA round to TF32."""
+    deterministic: bool = False
+    """On CUDA, use kernels that repeat bit for bit."""
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -7,15 +7,14 @@ one new file with one subclass; a recipe names the class, or a dotted path outsi
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar, Self
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xlm.batch import IGNORED, Batch, Loss
+from xlm.batch import Batch, Loss
 from xlm.config.class_path import NamedByClassPath
 from xlm.data.corpora import SPLITS, Corpora
 from xlm.data.mixture import Sampling
@@ -23,11 +22,9 @@ from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError, DataError
 from xlm.metrics.scores import Scores
 from xlm.model.config import ModelConfig
-from xlm.model.transformer import Transformer
+from xlm.model.cross_entropy import cells_at_once, sum_cross_entropy
+from xlm.model.transformer import Side, Transformer
 from xlm.rng import Random
-
-MOST_LENGTHS = 8
-"""Largest number of padded lengths of a compiled objective: each is a graph of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,24 +122,26 @@ class Objective(NamedByClassPath, ABC):
 
     def evaluation_batches(self, stream: Stream, seed: int) -> Iterable[Batch]:
         """Yield every batch of one pass over a held-out stream, with masks fixed by ``seed``."""
+        for make in self.evaluation_makers(stream, seed):
+            yield make()
+
+    def evaluation_makers(self, stream: Stream, seed: int) -> Iterable[Callable[[], Batch]]:
+        """Yield a function for each of ``evaluation_batches``, which makes it.
+
+        So each of several processes makes those that it evaluates. A subclass overrides one of the
+        two methods.
+        """
         for k in range(stream.num_batches):
-            yield self.collate(
-                stream.examples(k), Random(seed, "evaluate", stream.id, k), train=False
-            )
+            random = Random(seed, "evaluate", stream.id, k)
+            yield partial(self._in_order, stream, k, random)
+
+    def _in_order(self, stream: Stream, k: int, random: Random) -> Batch:
+        return self.collate(stream.examples(k), random, train=False)
 
 
-def sum_cross_entropy(
-    logits: Tensor, targets: Tensor, ignore: int = IGNORED, label_smoothing: float = 0.0
-) -> Tensor:
-    """Return the summed cross-entropy in nats, a scalar of at least float32.
-
-    ``logits`` ``[N, V]``, ``targets`` int64 ``[N]``; targets equal to ``ignore`` are left out.
-    """
-    if logits.dtype in (torch.bfloat16, torch.float16):
-        logits = logits.float()
-    return F.cross_entropy(
-        logits, targets, ignore_index=ignore, reduction="sum", label_smoothing=label_smoothing
-    )
+def already(batch: Batch) -> Callable[[], Batch]:
+    """Return a function that gives a batch which is made already."""
+    return lambda: batch
 
 
 def cross_entropy_loss(
@@ -160,21 +159,43 @@ def cross_entropy_loss(
     return Loss(total, batch.count, {"nats": plain.detach(), "correct": correct})
 
 
+def predicted_loss(
+    model: Transformer,
+    hidden: Tensor,
+    batch: Batch,
+    *,
+    side: Side = "encoder",
+    label_smoothing: float = 0.0,
+) -> Loss:
+    """Return ``cross_entropy_loss`` of the pieces that a side predicts from its states.
+
+    ``hidden`` ``[B, T, D]``. Outside training scores are added. A large number of cells is taken a
+    part at a time, so that memory does not grow with it.
+    """
+    if model.training:
+        total = model.cross_entropy(
+            hidden, batch.predict, batch.targets, side=side, label_smoothing=label_smoothing
+        )
+        return Loss(total, batch.count)
+    num = cells_at_once(model.vocab_size, len(batch.predict))
+    totals: list[Tensor] = []
+    scores: dict[str, Tensor] = {}
+    for start in range(0, max(len(batch.predict), 1), num):
+        cells = slice(start, start + num)
+        part = replace(batch, predict=batch.predict[cells], targets=batch.targets[cells], count=-1)
+        logits = model.predict(hidden, part.predict, side=side)
+        own = cross_entropy_loss(logits, part, with_scores=True, label_smoothing=label_smoothing)
+        totals.append(own.total)
+        scores = {name: scores[name] + s if scores else s for name, s in own.scores.items()}
+    return Loss(sum(totals[1:], totals[0]), batch.count, scores)
+
+
 def check_length(length: int, model: ModelConfig | None) -> None:
     """Raise ConfigError if rows of ``length`` tokens are longer than the model allows."""
     if model is not None and length > model.max_positions:
         raise ConfigError(
             f"length is {length}, the model has {model.max_positions} positions: raise "
             "model.max_positions"
-        )
-
-
-def check_num_lengths(num_lengths: int, *, compiled: bool) -> None:
-    """Raise ConfigError for more padded lengths than a compiled model may have graphs."""
-    if compiled and num_lengths > MOST_LENGTHS:
-        raise ConfigError(
-            f"num_lengths is {num_lengths}: with compile, which works anew for each shape, set it "
-            f"to {MOST_LENGTHS} or fewer"
         )
 
 

@@ -94,6 +94,42 @@ class Permutation:
         return (left << self._half) | right
 
 
+class BlockedPermutation:
+    """The permutation of each epoch, whose images are computed a block of places at a time.
+
+    A call of ``Permutation`` costs a third of a millisecond, however few places it is asked for;
+    places that are asked for one after another share it here. ``address`` is followed by the epoch.
+    Blocks that were used last are kept, by one thread or several.
+    """
+
+    BLOCK = 4096
+    MOST_KEPT = 4
+
+    def __init__(self, size: int, *address: Part):
+        self.size, self.address = size, address
+        self._blocks: dict[tuple[int, int], NDArray[np.int64]] = {}
+
+    def __call__(self, epoch: int, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the images of ``places`` (int64, each in ``range(size)``) in ``epoch``."""
+        blocks = places // self.BLOCK
+        found = np.empty_like(places)
+        for block in dict.fromkeys(blocks.tolist()):
+            here = blocks == block
+            found[here] = self._block(epoch, block)[places[here] - block * self.BLOCK]
+        return found
+
+    def _block(self, epoch: int, block: int) -> NDArray[np.int64]:
+        images = self._blocks.pop((epoch, block), None)
+        if images is None:
+            first = block * self.BLOCK
+            places = np.arange(first, min(first + self.BLOCK, self.size))
+            images = Permutation(self.size, *self.address, epoch)(places)
+        self._blocks[epoch, block] = images  # the newest stands last
+        for oldest in list(self._blocks)[: -self.MOST_KEPT]:
+            self._blocks.pop(oldest, None)
+        return images
+
+
 def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Return words mixed by the finalizer of SplitMix64 (Steele, Lea and Flood 2014).
 

@@ -19,9 +19,9 @@ from benchmarks.support.agreement import Table
 from xlm.interchange.load import load
 from xlm.interchange.original.binarized import read_binarized
 from xlm.interchange.safe_torch.files import read_torch_file
+from xlm.model.cross_entropy import sum_cross_entropy
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Side, Transformer
-from xlm.objective import sum_cross_entropy
 from xlm.training.initialization import Initialization, initialize
 from xlm.training.learner import Learner
 

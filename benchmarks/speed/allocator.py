@@ -32,8 +32,8 @@ def update_of(case: str) -> Callable[[], None]:
 
     from benchmarks.speed.speed import update
     from xlm.model.config import ModelConfig
+    from xlm.model.cross_entropy import sum_cross_entropy
     from xlm.model.transformer import Transformer
-    from xlm.objective import sum_cross_entropy
 
     num_rows, length = CASES[case]
     sizes = {name: SHAPE[name] for name in ("dim", "num_layers", "num_heads")}

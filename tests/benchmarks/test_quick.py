@@ -182,6 +182,13 @@ def test_an_epoch_against_the_trainer_of_transformers(
     assert all(row["real_tokens_per_second"] > 0 for row in result["rows"])
 
 
+def test_the_loader(run_quick: Run, capsys: Output) -> None:
+    run_quick("speed.data")
+    figures = json.loads(capsys.readouterr().out)["here"]
+    assert len(figures) == 4
+    assert all(own["tokens_per_second"] > 1000 for own in figures.values())
+
+
 def test_a_preset_is_measured(run_quick: Run, capsys: Output) -> None:
     run_quick("speed.gpu")
     rows = printed_rows(capsys.readouterr().out)

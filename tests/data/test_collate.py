@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -109,3 +111,28 @@ def test_pairs_have_a_language_and_a_segment_for_each_token():
     assert [row[1 : len(s) + 1].tolist() for row, s in zip(alone.tokens, single, strict=True)] == (
         single
     )
+
+
+@pytest.mark.parametrize("layout", ["tlm", "tlm-run-on", "merged", "xlm"])
+@pytest.mark.parametrize("ids", [(1, 1, 1, False), (0, 1, 2, False), (4, 1, 1, True)])
+def test_pairs_are_padded_as_each_row_is_wrapped(layout, ids):
+    """All layouts, begin and end symbols that differ, separators, and a begin that comes again."""
+    made = corpora(en_hi=([3, 0, 5, 1], [2, 4, 0, 7]))
+    tokenizer = made.tokenizer
+    names = ("begin_id", "end_id", "num_separators", "begins_again")
+    tokenizer.__class__ = type("Own", (WordTokenizer,), dict(zip(names, ids, strict=True)))
+    stream = PairStream(
+        made, "en-hi", objective="tlm", tokens_per_batch=1000, num_specials=4, num_lengths=1
+    )
+    examples = stream.examples(0)
+    second = None if layout == "xlm" else examples.second
+    examples = dataclasses.replace(examples, second=second)
+    rows = [
+        tokenizer.wrap(first, None if second is None else second[at], layout)
+        for at, first in enumerate(examples.first)
+    ]
+    expected = pad(rows, stream.language_ids, examples.length, tokenizer.pad_id)
+    found = pad_pairs(examples, layout)
+    for field in dataclasses.fields(Cells):
+        one, other = getattr(found, field.name), getattr(expected, field.name)
+        assert one.dtype == other.dtype and one.tolist() == other.tolist(), field.name

@@ -169,3 +169,13 @@ def test_a_damaged_id_on_disk_is_one_line(tmp_path, monkeypatch):
             DataError, match=r"ids.bin holds the id 200, its vocabulary ends with 199"
         ):
             read()
+
+
+def test_runs_of_ids_from_any_place():
+    """Inside, across both borders, and outside, where end symbols stand."""
+    made = corpus([3, 2, 4])
+    ids = made.ids.astype(np.int64).tolist()
+    starts = np.array([0, 3, -2, len(ids) - 1, -9, len(ids) + 2, -1])
+    found = made.runs(starts, 4)
+    for row, start in zip(found.tolist(), starts.tolist(), strict=True):
+        assert row == [ids[at] if 0 <= at < len(ids) else 1 for at in range(start, start + 4)]

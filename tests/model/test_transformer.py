@@ -10,8 +10,8 @@ from tests.model.slow import Slow
 from xlm.errors import ConfigError
 from xlm.model import attention, layers
 from xlm.model.config import ModelConfig
+from xlm.model.cross_entropy import sum_cross_entropy
 from xlm.model.transformer import Transformer
-from xlm.objective import sum_cross_entropy
 
 VOCAB, LANGUAGES, PAD = 23, 3, 2
 LENGTHS = torch.tensor([9, 4, 1, 7])

@@ -168,5 +168,3 @@ def test_back_translation_has_no_sides_to_pad() -> None:
     for settings in ({"bucket_parts": 4}, {"shared_lengths": True}):
         with pytest.raises(ConfigError, match="reads single sentences"):
             BackTranslation(pairs=["en-ne"], **settings)
-    with pytest.raises(ConfigError, match="bucket_parts is 4: with compile"):
-        Translation(pairs=["en-ne"], num_lengths=4, bucket_parts=4).check(None, compiled=True)

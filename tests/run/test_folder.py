@@ -83,16 +83,37 @@ def test_a_run_that_is_resumed_keeps_its_precision(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, folder = tiny.recipe(tmp_path, precision="auto", steps=2), RunFolder(tmp_path, ALONE)
-    monkeypatch.setattr("xlm.run.folder.best_precision", lambda device: "bf16")
+    monkeypatch.setattr("xlm.run.build.best_precision", lambda device: "bf16")
     folder.check_same(run, {})
     pretrain(run, tiny.corpora(20))
     assert read_run(tmp_path).precision == "bf16"
-    monkeypatch.setattr("xlm.run.folder.best_precision", lambda device: "fp32")
+    monkeypatch.setattr("xlm.run.build.best_precision", lambda device: "fp32")
     assert folder.resolve(run).precision == "bf16"
     folder.check_same(folder.resolve(run), {})
     (tmp_path / "config.yaml").write_text("a: [")
     with pytest.raises(ConfigError, match="config.yaml cannot be read .* or name a precision"):
         folder.resolve(run)
+
+
+@pytest.mark.parametrize(
+    ("device", "steps", "compiles"),
+    [("cpu", 10**6, False), ("cuda", 1999, False), ("cuda", 2000, True)],
+)
+def test_long_runs_on_gpus_are_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, steps: int, compiles: bool
+) -> None:
+    monkeypatch.setattr("xlm.run.build.has_triton", lambda: True)
+    parallel = Parallel(torch.device(device))
+    run = tiny.recipe(tmp_path, steps=steps)
+    assert run.compile == "auto"
+    assert RunFolder(tmp_path, parallel).resolve(run).compile is compiles
+    for given in (True, False):
+        own = dataclasses.replace(run, compile=given)
+        assert RunFolder(tmp_path, parallel).resolve(own).compile is given
+        (tmp_path / "config.yaml").write_text(f"compile: {str(given).lower()}\n")
+        assert RunFolder(tmp_path, parallel).resolve(run).compile is given  # that of the folder
+    (tmp_path / "config.yaml").write_text("a: [")
+    assert RunFolder(tmp_path, parallel).resolve(run).compile is compiles
 
 
 def test_another_recipe_or_origin_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -11,14 +13,17 @@ import torch
 from torch import Tensor
 
 from tests.training import tiny
+from xlm.batch import Batch
 from xlm.data.corpora import Corpora
+from xlm.data.streams import Stream
 from xlm.objective import Objective
+from xlm.objectives import masked
 from xlm.objectives.causal import CausalLM
 from xlm.objectives.masked import MaskedLM
 from xlm.run import build as building
 from xlm.run.config import Run
 from xlm.training.distributed.processes import Parallel
-from xlm.training.evaluation import evaluate
+from xlm.training.evaluation import _shares, evaluate, evaluation_makers
 from xlm.training.learner import Learner
 
 ALONE = Parallel(torch.device("cpu"))
@@ -190,3 +195,42 @@ def test_a_share_of_the_masks() -> None:
     own = figures(run, made, learner)["mlm/en"]
     tokens = made.text("valid", "en").text_size.tokens
     assert own["targets"] == pytest.approx(2 / 7 * tokens, rel=0.1)
+
+
+def test_a_rank_makes_only_the_batches_that_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all folds of all rows, on any number of processes; together they make each once."""
+    run = tiny.recipe("")
+    made = tiny.corpora(60)
+    stream = building.held_out_streams(run, made, "valid")["mlm"][0]
+    objective = run.objectives["mlm"]
+    expected = [tiny.batch_digest(batch) for batch in objective.evaluation_batches(stream, 3)]
+    counts: list[int] = []
+    monkeypatch.setattr(
+        "xlm.objectives.masked.masked_batch",
+        lambda *rest, own=masked.masked_batch: (counts.append(1), own(*rest))[1],
+    )
+    for world in (1, 2, 3, 4):
+        found: dict[int, str] = {}
+        rounds = set()
+        for rank in range(world):
+            counts.clear()
+            parallel = Parallel(torch.device("cpu"), world, rank)
+            makers = iter(evaluation_makers(objective, stream, 3))
+            batches = [make() for make in _shares(makers, parallel)]
+            rounds.add(len(batches))
+            real = {at * world + rank: b for at, b in enumerate(batches) if b is not None}
+            assert len(counts) == len(real)
+            found |= {at: tiny.batch_digest(batch) for at, batch in real.items()}
+        assert [found[at] for at in range(len(expected))] == expected
+        assert len(rounds) == 1
+
+
+def test_a_class_that_only_yields_batches_is_asked_for_them() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Few(MaskedLM):
+        def evaluation_batches(self, stream: Stream, seed: int) -> Iterable[Batch]:
+            yield from list(super().evaluation_batches(stream, seed))[:2]
+
+    run = tiny.recipe("", objectives={"mlm": Few(languages=["en"], rows=8, length=12)})
+    stream = building.held_out_streams(run, tiny.corpora(), "valid")["mlm"][0]
+    assert len(list(evaluation_makers(run.objectives["mlm"], stream, 0))) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,7 @@ from xlm.objectives.masked import MaskedLM
 from xlm.rng import Random
 from xlm.run import build as building
 from xlm.training.distributed.processes import Parallel
-from xlm.training.prefetch import Prefetcher
+from xlm.training.prefetch import Prefetcher, ahead
 
 ALONE = Parallel(torch.device("cpu"))
 
@@ -133,3 +134,18 @@ def test_step_a_million_is_as_fast_as_step_ten() -> None:
 
     seconds(10)
     assert seconds(10**6) < 2 * seconds(10)
+
+
+def test_results_of_functions_come_in_order_and_errors_in_their_place() -> None:
+    def fail() -> int:
+        raise DataError("the third")
+
+    made = ahead([lambda: 1, lambda: 2, fail, lambda: 4])
+    assert [next(made), next(made)] == [1, 2]
+    with pytest.raises(DataError, match="the third"):
+        next(made)
+    assert list(ahead([])) == []
+    forever = ahead(lambda at=at: at for at in itertools.count())
+    assert next(forever) == 0
+    forever.close()
+    assert not [t for t in threading.enumerate() if t.name == "xlm-ahead"]

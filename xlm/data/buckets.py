@@ -13,12 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xlm.rng import Part, Permutation
+from xlm.rng import BlockedPermutation, Part, Permutation
 
 SCALE = float(1 << 32)
 """Rows that stand for a share of 1 when histograms are added."""
 MOST_CANDIDATES = 1024
 """Number of distinct lengths above which only multiples of a step are tried as padded lengths."""
+
+MOST_ORDERS = 32
+"""Small buckets whose order is kept, 32 KiB each at most."""
 
 
 def best_lengths(histogram: NDArray[np.int64], num_lengths: int) -> list[int]:
@@ -123,6 +126,8 @@ class Buckets:
         self.rows = rows if most_rows is None else np.minimum(rows, most_rows)
         """Rows in a batch, by bucket (int64)."""
         self._slots = np.concatenate([[0], np.cumsum(-(-self._sizes // self.rows))])
+        self._order: BlockedPermutation | None = None
+        self._orders: dict[tuple[Part, ...], NDArray[np.int64]] = {}
         self.num_rows = int(self._sizes.sum())
         self.num_slots = int(self._slots[-1])
         self.rows_of_full = self.num_rows / max(float((self._sizes / self.rows).sum()), 1e-9)
@@ -141,8 +146,22 @@ class Buckets:
     def shuffled(self, k: int, *address: Part) -> Slot:
         """Return batch ``k >= 0`` of an endless pass, each epoch in an order from ``address``."""
         epoch, place = divmod(k, self.num_slots)
-        slot = Permutation(self.num_slots, *address, "order", epoch)(np.array([place]))
+        if self._order is None or self._order.address != (*address, "order"):
+            self._order = BlockedPermutation(self.num_slots, *address, "order")
+        slot = self._order(epoch, np.array([place]))
         return self._slot(int(slot[0]), (*address, "bucket", epoch))
+
+    def _inside(
+        self, size: int, address: tuple[Part, ...], places: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Return the rows of a bucket of ``size`` at ``places`` (int64) of its order."""
+        if size > BlockedPermutation.BLOCK:  # its batches come from all over it
+            return Permutation(size, *address)(places)
+        if address not in self._orders:
+            self._orders[address] = Permutation(size, *address)(np.arange(size))
+            for oldest in list(self._orders)[:-MOST_ORDERS]:
+                self._orders.pop(oldest, None)
+        return self._orders[address][places]
 
     def _slot(self, slot: int, address: tuple[Part, ...] | None) -> Slot:
         bucket = int(np.searchsorted(self._slots, slot, side="right")) - 1
@@ -150,5 +169,5 @@ class Buckets:
         first = (slot - int(self._slots[bucket])) * rows
         inside = np.arange(first, min(first + rows, size))
         if address is not None:
-            inside = Permutation(size, *address, bucket)(inside)
+            inside = self._inside(size, (*address, bucket), inside)
         return Slot(int(self._starts[bucket]) + inside, int(self.lengths[bucket]))

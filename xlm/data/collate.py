@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from xlm.batch import IGNORED, Batch
 from xlm.data.streams import Examples
-from xlm.text.tokenizers.tokenizer import Wrapped
+from xlm.text.tokenizers.tokenizer import Ids, Wrapped
 
 TARGETS_MULTIPLE = 8
 """Multiple that ``predict`` is padded to, so that shapes repeat and tensor cores are used well."""
@@ -88,11 +88,14 @@ def pad(wrapped: Sequence[Wrapped], language_ids: Sequence[int], length: int, pa
 def pad_text(examples: Examples) -> Cells:
     """Return rows cut from text, without special tokens; only the last row is padded."""
     stream = examples.stream
-    lengths = np.array([len(row) for row in examples.first], dtype=np.int64)
+    lengths = _sizes(examples.first)
     shape = (len(lengths), examples.length)
-    tokens = np.full(shape, stream.tokenizer.pad_id, dtype=np.int64)
-    for row, ids in enumerate(examples.first):
-        tokens[row, : len(ids)] = ids
+    if (lengths == examples.length).all():
+        tokens = np.stack(examples.first)
+    else:
+        tokens = np.full(shape, stream.tokenizer.pad_id, dtype=np.int64)
+        for row, ids in enumerate(examples.first):
+            tokens[row, : len(ids)] = ids
     positions = np.broadcast_to(np.arange(shape[1]), shape).copy()
     langs = np.full(shape, stream.language_ids[0], dtype=np.int64)
     return Cells(tokens, positions, langs, np.zeros(shape, dtype=np.int64), lengths)
@@ -100,9 +103,41 @@ def pad_text(examples: Examples) -> Cells:
 
 def pad_pairs(examples: Examples, layout: str) -> Cells:
     """Return sentences or pairs with the special tokens of ``layout`` (see ``Tokenizer.wrap``)."""
-    stream = examples.stream
-    wrapped = [
-        stream.tokenizer.wrap(first, examples.second[row] if examples.second else None, layout)
-        for row, first in enumerate(examples.first)
-    ]
-    return pad(wrapped, stream.language_ids, examples.length, stream.tokenizer.pad_id)
+    stream, second = examples.stream, examples.second
+    frame = stream.tokenizer.frame(layout, pair=bool(second))
+    first_sizes = _sizes(examples.first)
+    second_sizes = _sizes(second) if second else np.zeros_like(first_sizes)
+    lengths = first_sizes + second_sizes + sum(map(len, frame[:3]))
+    shape = (len(lengths), max(examples.length, int(lengths.max())))
+    tokens = np.full(shape, stream.tokenizer.pad_id, dtype=np.int64)
+    flat, at = tokens.reshape(-1), np.arange(shape[0]) * shape[1]
+    for ids, sentences, sizes in (
+        (frame.before, examples.first, first_sizes),
+        (frame.between, second or [], second_sizes),
+        (frame.after, [], None),
+    ):
+        for place, special in enumerate(ids):
+            flat[at + place] = special
+        at = at + len(ids)
+        if sentences and sizes is not None:
+            flat[_runs(at, sizes)] = np.concatenate(sentences)
+            at = at + sizes
+    columns, last = np.arange(shape[1]), len(stream.language_ids) - 1
+    real = columns < lengths[:, None]
+    opens = (len(frame.before) + frame.opens + first_sizes)[:, None]
+    is_second = columns >= opens
+    positions = np.where(real, columns - opens * (is_second & frame.restarts), 0)
+    segments = np.where(real, is_second, last).astype(np.int64)
+    ids_of_languages = np.asarray(stream.language_ids, dtype=np.int64)
+    langs = ids_of_languages[np.minimum(segments, last)]
+    return Cells(tokens, positions, langs, segments, lengths)
+
+
+def _sizes(sentences: Sequence[Ids]) -> NDArray[np.int64]:
+    return np.fromiter(map(len, sentences), dtype=np.int64, count=len(sentences))
+
+
+def _runs(starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the cells of runs of ``sizes`` cells from ``starts`` on, one run after the other."""
+    ends = np.cumsum(sizes)
+    return np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(starts - ends + sizes, sizes)

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from xlm import disk
 from xlm.digests import sealed
 from xlm.errors import DataError
 from xlm.metrics.scores import TextSize
@@ -72,6 +73,7 @@ class Corpus:
         """Number of lines left out in preparation, by reason."""
         self.documents = documents
         """int64 ``[documents]``: the first sentence of each; None if the text did not say."""
+        self._is_mapped = where is not None
         self._where = f"the text of {language}" if where is None else str(where)
 
     @classmethod
@@ -112,6 +114,14 @@ class Corpus:
         if size.tokens <= CHECKED_AT_OPENING:
             corpus.check_structure()
         return corpus
+
+    def expect_random_access(self) -> None:
+        """Say that sentences or rows will be read in random order: the system reads no more ahead.
+
+        Text that lies in no file, or in an empty one, is left alone.
+        """
+        if self._is_mapped and len(self.ids):
+            disk.expect_random_access(self.ids.ctypes.data, self.ids.nbytes)
 
     def check_structure(self, tick: Callable[[], None] = lambda: None) -> None:
         """Raise DataError unless the arrays fit each other, which needs no hashes.
@@ -210,12 +220,31 @@ class Corpus:
         size does not show.
         """
         ids = self.ids[cells].astype(np.int64)
+        self._check(ids)
+        return ids
+
+    def _check(self, ids: Ids) -> None:
         if ids.size and int(ids.max()) >= len(self.counts):
             raise DataError(
                 f"{self._where} holds the id {ids.max()}, its vocabulary ends with "
                 f"{len(self.counts) - 1}: the file was damaged; prepare the text again"
             )
-        return ids
+
+    def runs(self, starts: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+        """Return ``length`` ids from each of ``starts`` on (int64 ``[rows, length]``).
+
+        Outside the text stand end symbols. Raises DataError as ``tokens`` does.
+        """
+        end = int(self.ids[-1]) if len(self.ids) else 0
+        found = np.empty((len(starts), length), dtype=np.int64)
+        for row, start in enumerate(starts.tolist()):
+            first = max(start, 0)
+            last = max(min(start + length, len(self.ids)), first)
+            if last - first < length:
+                found[row] = end
+            found[row, first - start : last - start] = self.ids[first:last]
+        self._check(found)
+        return found
 
     def sentences(self, indices: NDArray[np.int64]) -> list[Ids]:
         """Return several sentences (int64 arrays without end symbols) by one gather."""

@@ -14,6 +14,7 @@ import logging
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from xlm.data.corpus import Corpus
 from xlm.errors import ConfigError, DataError
 from xlm.languages import match_languages
 from xlm.metrics.scores import TextSize
-from xlm.rng import Permutation
+from xlm.rng import BlockedPermutation
 from xlm.text.tokenizers.tokenizer import Ids, Tokenizer
 
 log = logging.getLogger("xlm")
@@ -80,6 +81,12 @@ class Stream(ABC):
         """Size of each side's whole text, rows left out included."""
         self.seed = seed
         self.shuffle = shuffle
+        if shuffle:
+            for side in sides:
+                side.expect_random_access()
+        self._permutation: BlockedPermutation | None = None
+        self.kept: dict[Any, Any] = {}
+        """Values that an objective computes once for the whole stream, by a key of its own."""
 
     is_pair = False
     """True if the stream is named after a pair of languages."""
@@ -171,7 +178,9 @@ class Stream(ABC):
     def _permuted(self, epoch: int, size: int, places: NDArray[np.int64]) -> NDArray[np.int64]:
         if not self.shuffle:
             return places
-        return Permutation(size, self.seed, self.id, "order", epoch)(places)
+        if self._permutation is None or self._permutation.size != size:
+            self._permutation = BlockedPermutation(size, self.seed, self.id, "order")
+        return self._permutation(epoch, places)
 
 
 class TextStream(Stream):
@@ -258,7 +267,7 @@ class TextStream(Stream):
             return self._original_examples(k)
         rows = self._rows_in_turn(k, self.rows)[:, 1]
         starts = rows * self.length
-        tokens = self._gather(starts[:, None] + np.arange(-1, self.length))
+        tokens = self._corpus.runs(starts - 1, self.length + 1)
         sizes = np.minimum(self.length, self._num_tokens - starts)
         first = [row[1 : size + 1] for row, size in zip(tokens, sizes.tolist(), strict=True)]
         return Examples(self, rows, first, before=tokens[:, 0].copy(), length=self.length)
@@ -270,7 +279,7 @@ class TextStream(Stream):
         # The filler lies before the text (negative cells), and column 0 of every stream is one more
         # end symbol, so that cell c of a stream is served in column c + 1.
         starts = (streams * self._stream_chunks + chunk) * self.length - 1 - self._filler
-        tokens = self._gather(starts[:, None] + np.arange(-1, self.length))
+        tokens = self._corpus.runs(starts - 1, self.length + 1)
         if chunk == 0:
             tokens[:, :2] = self.tokenizer.end_id
         return Examples(
@@ -280,10 +289,3 @@ class TextStream(Stream):
             before=tokens[:, 0].copy(),
             length=self.length,
         )
-
-    def _gather(self, cells: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the tokens at ``cells`` (int64, same shape); end symbols outside the text."""
-        inside = np.clip(cells, 0, self._num_tokens - 1)
-        tokens = self._corpus.tokens(inside)
-        tokens[cells < 0] = self.tokenizer.end_id
-        return tokens

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from xlm.model.adapters import Adapters
 from xlm.model.config import ModelConfig
+from xlm.model.cross_entropy import linear_cross_entropy, sum_cross_entropy
 from xlm.model.embeddings import Embeddings
 from xlm.model.language_tables import ROLES, Symbols, Table
 from xlm.model.layers import Layer, OutputTransform
@@ -59,6 +60,8 @@ class Stack(Embeddings):
         self.register_parameter("output_symbols", None)
         self.register_module("adapters", None)
         self.tables = nn.ModuleDict()
+        self.compiled = False
+        """True once the layers are compiled."""
 
     def forward(
         self,
@@ -100,7 +103,9 @@ class Stack(Embeddings):
         for number, layer in enumerate(self.layers):
             seen, one_way, rotation = nearby if self.config.is_local(number) else everywhere
             own = None if adapters is None else adapters.of_layer(number)
-            x = _blanked(layer(x, seen, one_way, source, source_mask, rotation, own), blank)
+            # a single row would make a graph of its own
+            call: Any = layer._call_impl if self.compiled and len(x) == 1 else layer
+            x = _blanked(call(x, seen, one_way, source, source_mask, rotation, own), blank)
             if every_layer is not None:
                 every_layer.append(x)
         if self.final_norm is not None:
@@ -113,8 +118,35 @@ class Stack(Embeddings):
         """Return the last layer's output as hidden states: normalized once more if pre-norm."""
         return x if self.final_norm is None else self.final_norm(x)
 
+    def compile_layers(self, **options: Any) -> None:
+        """Compile each layer; all of a kind share their graphs, whose sizes may vary.
+
+        ``options`` are those of ``torch.compile``.
+        """
+        self.compiled = True
+        for layer in self.layers:
+            layer.compile(**options)
+
     def project(self, x: Tensor, adapters: Adapters | None = None) -> Tensor:
         """Project ``[N, D] -> [N, V]``."""
+        x, weight = self._before_output(x, adapters)
+        return F.linear(x, weight, self.output_bias)
+
+    def cross_entropy(
+        self,
+        x: Tensor,
+        targets: Tensor,
+        label_smoothing: float = 0.0,
+        summed: Callable[..., Tensor] = sum_cross_entropy,
+    ) -> Tensor:
+        """Return the summed cross-entropy of ``project(x)``; see ``linear_cross_entropy``."""
+        x, weight = self._before_output(x)
+        return linear_cross_entropy(
+            x, weight, self.output_bias, targets, label_smoothing=label_smoothing, summed=summed
+        )
+
+    def _before_output(self, x: Tensor, adapters: Adapters | None = None) -> tuple[Tensor, Tensor]:
+        """Return the vectors ``[N, D]`` that are projected, and the matrix ``[V, D]``."""
         if self.output_transform is not None:
             x = self.output_transform(x)
         adapters = self.adapters if adapters is None else adapters
@@ -126,7 +158,7 @@ class Stack(Embeddings):
         if symbols is not None:
             assert self.shared is not None
             weight = weight.index_copy(0, self.shared.ids, symbols[self.shared.rows])
-        return F.linear(x, weight, self.output_bias)
+        return x, weight
 
     def table(self, name: str) -> Table:
         """Return the further table of that name."""

@@ -9,7 +9,7 @@ serves masked and causal language models.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from xlm.batch import Batch
 from xlm.errors import ConfigError
 from xlm.model.adapters import AdapterConfig
 from xlm.model.config import ModelConfig
+from xlm.model.cross_entropy import sum_cross_entropy
 from xlm.model.first_values import draw_as_xlm, draw_normal
 from xlm.model.language_tables import Table
 from xlm.model.stack import Stack, shallow
@@ -36,9 +37,6 @@ class Transformer(nn.Module):
     not use a part leaves its parameters without a gradient.
     """
 
-    kept_readings: dict[str, Transformer] = {}
-    """Readings that are compiled, by table."""
-
     def __init__(self, config: ModelConfig, *, vocab_size: int, num_languages: int, pad_id: int):
         super().__init__()
         if not 0 <= pad_id < vocab_size:
@@ -51,6 +49,8 @@ class Transformer(nn.Module):
         self.vocab_size = vocab_size
         self.num_languages = num_languages
         self.pad_id = pad_id
+        self.summed: Callable[..., Tensor] = sum_cross_entropy
+        """The loss of scores, compiled by ``compile_layers``."""
 
         def stack(cross: bool, words: nn.Embedding | None = None) -> Stack:
             return Stack(
@@ -132,8 +132,6 @@ class Transformer(nn.Module):
         if table not in self.encoder.tables:
             known = ", ".join(self.encoder.tables) or "none"
             raise ConfigError(f"the model has no table {table}: it has {known}")
-        if table in self.kept_readings:
-            return self.kept_readings[table].train(self.training)
         same = shallow(self)
         same._modules["encoder"] = self.encoder.reading(table, self.roles)
         same.vocab_size = len(same.encoder.words.weight)
@@ -231,6 +229,34 @@ class Transformer(nn.Module):
         """
         gathered = hidden.flatten(0, 1).index_select(0, cells)
         return self._side(side).project(gathered)
+
+    def cross_entropy(
+        self,
+        hidden: Tensor,
+        cells: Tensor,
+        targets: Tensor,
+        *,
+        side: Side = "encoder",
+        label_smoothing: float = 0.0,
+    ) -> Tensor:
+        """Return the summed cross-entropy (nats) of int64 ``targets`` ``[N]`` at flat ``cells``.
+
+        It is that of ``predict``, without all of its scores in memory at once if they are many.
+        """
+        stack = self._side(side)
+        gathered = hidden.flatten(0, 1).index_select(0, cells)
+        return stack.cross_entropy(gathered, targets, label_smoothing, self.summed)
+
+    def compile_layers(self, **options: Any) -> None:
+        """Compile the layers of both sides and the loss; ``options`` are ``torch.compile``'s.
+
+        All layers of a kind share their graphs, whose sizes may vary: a model in training and
+        evaluation, with masks and without, has a handful.
+        """
+        for stack in (self.encoder, self.decoder):
+            if stack is not None:
+                stack.compile_layers(**options)
+        self.summed = torch.compile(sum_cross_entropy, dynamic=True, **options)
 
     def _side(self, side: Side) -> Stack:
         if side == "encoder":

@@ -14,7 +14,7 @@ from xlm.batch import Batch
 from xlm.data.collate import Cells
 from xlm.data.streams import Examples
 from xlm.errors import ConfigError
-from xlm.model.transformer import Transformer
+from xlm.model.transformer import Side, Transformer
 from xlm.objectives.language_model import LanguageModel
 from xlm.rng import Random
 
@@ -36,12 +36,16 @@ class CausalModel(LanguageModel):
         """True: a position sees only those before it."""
         return True
 
-    def logits(self, model: Transformer, batch: Batch) -> Tensor:
-        """Return the scores of all pieces for the predicted cells, ``[N, V]``."""
+    @property
+    def side(self) -> Side:
+        """The half of the model that predicts."""
+        return self.part
+
+    def hidden(self, model: Transformer, batch: Batch) -> Tensor:
+        """Return the states of that half, ``[B, T, D]``."""
         if self.part == "encoder":
-            return super().logits(model, batch)
-        hidden = model.decode(batch.tokens, batch.lengths, None, None, batch.positions, batch.langs)
-        return model.predict(hidden, batch.predict, side="decoder")
+            return super().hidden(model, batch)
+        return model.decode(batch.tokens, batch.lengths, None, None, batch.positions, batch.langs)
 
     def _shifted(self, examples: Examples, cells: Cells, train: bool) -> Batch:
         """Return the batch that predicts every token of a row except its first."""

@@ -22,7 +22,7 @@ from xlm.languages import LanguagePair
 from xlm.metrics.scores import Scores, language_model_figures
 from xlm.model.config import ModelConfig
 from xlm.model.transformer import Transformer
-from xlm.objective import check_length, check_num_lengths, present
+from xlm.objective import check_length, present
 from xlm.objectives.teacher_forcing import (
     TeacherForced,
     check_sizes,
@@ -81,9 +81,8 @@ class Infilling(TeacherForced):
         _ = self.noise
 
     def check(self, model: ModelConfig | None, *, compiled: bool) -> None:
-        """Raise ConfigError for rows that do not fit the model, or too many shapes to compile."""
+        """Raise ConfigError for rows that do not fit the model."""
         check_length(self.length, model)
-        check_num_lengths(self.num_lengths, compiled=compiled)
 
     @property
     def noise(self) -> SpanNoise:

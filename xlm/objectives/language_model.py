@@ -16,8 +16,8 @@ from xlm.data.streams import Examples, Stream, TextStream
 from xlm.errors import ConfigError
 from xlm.metrics.scores import Scores, language_model_figures
 from xlm.model.config import ModelConfig
-from xlm.model.transformer import Transformer
-from xlm.objective import Objective, check_length, check_num_lengths, cross_entropy_loss, held_out
+from xlm.model.transformer import Side, Transformer
+from xlm.objective import Objective, check_length, held_out, predicted_loss
 from xlm.text.tokenizers.tokenizer import check_layout
 
 
@@ -39,7 +39,7 @@ class LanguageModel(Objective):
     tokens: int = 2048
     """Cells (padding included) in a micro-batch of pairs."""
     num_lengths: int = 24
-    """Largest number of padded lengths of pairs; 8 or fewer if shapes must be few (compile)."""
+    """Largest number of padded lengths of pairs."""
     layout: str = "tlm"
     """Layout of a pair: ``tlm`` (positions restart), ``tlm-run-on`` or ``merged``."""
 
@@ -72,10 +72,8 @@ class LanguageModel(Objective):
             )
 
     def check(self, model: ModelConfig | None, *, compiled: bool) -> None:
-        """Raise ConfigError for rows that do not fit the model, or too many shapes to compile."""
+        """Raise ConfigError for rows that do not fit the model."""
         check_length(self.length, model)
-        if self.pairs:
-            check_num_lengths(self.num_lengths, compiled=compiled)
 
     def streams(
         self, name: str, corpora: Corpora, *, seed: int, split: str = "train"
@@ -126,23 +124,32 @@ class LanguageModel(Objective):
         """Return the padded rows of a micro-batch, nothing masked or shifted yet."""
         return pad_pairs(examples, self.layout) if self.pairs else pad_text(examples)
 
-    def logits(self, model: Transformer, batch: Batch) -> Tensor:
-        """Return the scores of all pieces for the predicted cells, ``[N, V]``."""
-        hidden = model.encode(
+    @property
+    def side(self) -> Side:
+        """The half of the model that predicts."""
+        return "encoder"
+
+    def hidden(self, model: Transformer, batch: Batch) -> Tensor:
+        """Return the states of that half, ``[B, T, D]``."""
+        return model.encode(
             batch.tokens,
             batch.lengths,
             batch.positions,
             batch.langs,
             batch.segments,
             causal=self.causal,
-            padded=int(batch.num_tokens) < batch.tokens.numel(),
+            # compiled, pairs without padding would need graphs of their own
+            padded=batch.num_tokens < batch.tokens.numel()
+            or (bool(self.pairs) and model.encoder.compiled),
         )
-        return model.predict(hidden, batch.predict)
+
+    def logits(self, model: Transformer, batch: Batch) -> Tensor:
+        """Return the scores of all pieces for the predicted cells, ``[N, V]``."""
+        return model.predict(self.hidden(model, batch), batch.predict, side=self.side)
 
     def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
         """Return the summed cross-entropy over the predicted cells; only these are projected."""
-        logits = self.logits(model, batch)
-        return cross_entropy_loss(logits, batch, with_scores=not model.training)
+        return predicted_loss(model, self.hidden(model, batch), batch, side=self.side)
 
     def baseline(self, stream: Stream, batch: Batch) -> dict[str, float]:
         """Return the nats of each side's add-one unigram model on the same cells."""

@@ -7,9 +7,10 @@ in both sentences, positions that restart with the second, and a language id per
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,31 +118,58 @@ class MaskedLM(LanguageModel):
     def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:
         """Return one masked micro-batch; ``train=False`` gives the first evaluation mask."""
         if not train:
-            return next(iter(self._folds(examples, random)))
+            return self._fold(self._folds(examples, random), 0)
         cells = self._cells(examples, train=True)
         chosen = self._choose(cells, examples.stream, random)
         inputs = self._replace(cells, chosen, examples.stream.tokenizer, random)
         return _batch(examples, cells, chosen, inputs)
 
-    def evaluation_batches(self, stream: Stream, seed: int) -> Iterable[Batch]:
-        """Yield each held-out batch once per fold."""
+    def evaluation_makers(self, stream: Stream, seed: int) -> Iterable[Callable[[], Batch]]:
+        """Yield a function for each fold of each held-out batch, which makes it."""
         for k in range(stream.num_batches):
-            yield from self._folds(stream.examples(k), Random(seed, "evaluate", stream.id, k))
+            folds = functools.cache(functools.partial(self._folds_of, stream, seed, k))
+            for fold in range(self.num_folds)[: self.evaluation_folds]:
+                yield functools.partial(self._made, folds, fold)
 
-    def _folds(self, examples: Examples, random: Random) -> Iterable[Batch]:
+    def _folds_of(self, stream: Stream, seed: int, k: int) -> _Folds:
+        return self._folds(stream.examples(k), Random(seed, "evaluate", stream.id, k))
+
+    def _folds(self, examples: Examples, random: Random) -> _Folds:
         cells = self._cells(examples, train=False)
         eligible = self._eligible(cells, self.evaluation_side, examples.stream.tokenizer)
         folds = partition_cells(np.flatnonzero(eligible), self.num_folds, random)
-        for chosen in folds[: self.evaluation_folds]:
-            yield masked_batch(examples, cells, np.sort(chosen))
+        return _Folds(examples, cells, folds)
+
+    def _made(self, folds: Callable[[], _Folds], fold: int) -> Batch:
+        return self._fold(folds(), fold)
+
+    def _fold(self, folds: _Folds, fold: int) -> Batch:
+        return self._held_out(folds.examples, folds.cells, np.sort(folds.chosen[fold]))
+
+    def _held_out(self, examples: Examples, cells: Cells, chosen: NDArray[np.int64]) -> Batch:
+        """Return the batch of an evaluation mask, which hides the ``chosen`` flat cells."""
+        return masked_batch(examples, cells, chosen)
 
     def _choose(self, cells: Cells, stream: Stream, random: Random) -> NDArray[np.int64]:
         """Draw the targets of training: exactly ``rate`` of the real cells, ascending."""
         eligible = self._eligible(cells, self.masked_side, stream.tokenizer)
-        scores = self._weights(stream)[cells.tokens.ravel()] * eligible
+        scores = self._kept_weights(stream)[cells.tokens.ravel()] * eligible
         num_cells = np.count_nonzero(_of_side(cells, self.masked_side))
         num_targets = int(np.ceil(self.rate * num_cells))
         return np.sort(choose_targets(scores, num_targets, random))
+
+    def _kept_weights(self, stream: Stream) -> NDArray[np.float64]:
+        """Return ``_weights``, which depend on the stream alone: they are computed once."""
+        key = (type(self), *self._weighed_by)
+        if key not in stream.kept:
+            stream.kept[key] = self._weights(stream)
+        weights: NDArray[np.float64] = stream.kept[key]
+        return weights
+
+    @property
+    def _weighed_by(self) -> tuple[Any, ...]:
+        """The settings that ``_weights`` depends on."""
+        return self.frequency_exponent, bool(self.pairs)
 
     def _weights(self, stream: Stream) -> NDArray[np.float64]:
         """Return float64 ``[V]``: the weight of each id in the choice of targets."""
@@ -159,7 +187,8 @@ class MaskedLM(LanguageModel):
         """
         eligible = _of_side(cells, side)
         if self.pairs:
-            eligible &= ~np.isin(cells.tokens, (tokenizer.begin_id, tokenizer.end_id))
+            eligible &= cells.tokens != tokenizer.begin_id
+            eligible &= cells.tokens != tokenizer.end_id
         return eligible.ravel()
 
     def _replace(
@@ -175,6 +204,14 @@ class MaskedLM(LanguageModel):
             keep=self.keep,
             rand=self.random,
         )
+
+
+class _Folds(NamedTuple):
+    """Held-out rows, and the flat cells that each evaluation mask hides (int64)."""
+
+    examples: Examples
+    cells: Cells
+    chosen: list[NDArray[np.int64]]
 
 
 def masked_batch(examples: Examples, cells: Cells, chosen: NDArray[np.int64]) -> Batch:

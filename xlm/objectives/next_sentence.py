@@ -10,7 +10,6 @@ is the sum of both means.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,8 +26,9 @@ from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError
 from xlm.metrics.scores import Scores, language_model_figures
 from xlm.model.config import ModelConfig
+from xlm.model.cross_entropy import sum_cross_entropy
 from xlm.model.transformer import Transformer
-from xlm.objective import cross_entropy_loss, sum_cross_entropy
+from xlm.objective import predicted_loss
 from xlm.objectives.masked import MaskedLM
 from xlm.rng import Random
 from xlm.text.tokenizers.tokenizer import Tokenizer
@@ -101,9 +101,8 @@ class NextSentence(MaskedLM):
         batch = super().collate(examples, random, train=train)
         return _labeled(batch, examples) if train else batch
 
-    def _folds(self, examples: Examples, random: Random) -> Iterable[Batch]:
-        for batch in super()._folds(examples, random):
-            yield _labeled(batch, examples)
+    def _held_out(self, examples: Examples, cells: Cells, chosen: NDArray[np.int64]) -> Batch:
+        return _labeled(super()._held_out(examples, cells, chosen), examples)
 
     def _cells(self, examples: Examples, *, train: bool) -> Cells:
         return pad_pairs(examples, LAYOUT)
@@ -130,9 +129,7 @@ class NextSentence(MaskedLM):
             batch.segments,
             padded=int(batch.num_tokens) < batch.tokens.numel(),
         )
-        masked = cross_entropy_loss(
-            model.predict(hidden, batch.predict), batch, with_scores=not model.training
-        )
+        masked = predicted_loss(model, hidden, batch)
         found = head(hidden)
         following = sum_cross_entropy(found, batch.labels)
         scores = masked.scores

@@ -6,9 +6,9 @@ Letters with numbers are rows of docs/fidelity.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from xlm.data.original_masks import choose_targets_as_original, original_evaluat
 from xlm.data.original_pairs import OriginalPairStream, evaluation_cut
 from xlm.data.streams import Examples, Stream, TextStream
 from xlm.errors import ConfigError
+from xlm.objective import already
 from xlm.objectives.causal import CausalLM, CausalModel, CausalTLM
 from xlm.objectives.language_model import LanguageModel
 from xlm.objectives.masked import MaskedLM, masked_batch
@@ -168,18 +169,18 @@ class OriginalMaskedLM(OriginalLanguageModel, MaskedLM):
             return self._masked_as_original(examples, np.random.RandomState(0))
         return super().collate(examples, random, train=train)
 
-    def evaluation_batches(self, stream: Stream, seed: int) -> Iterable[Batch]:
-        """Yield each held-out batch once per fold; with ``evaluation: original`` once.
+    def evaluation_makers(self, stream: Stream, seed: int) -> Iterable[Callable[[], Batch]]:
+        """Yield a maker of each held-out batch per fold; with ``evaluation: original`` one.
 
         In that case the masks are the original's for any ``seed``: one generator, restarted for
         each stream, continues from batch to batch.
         """
         if self.evaluation == "whole":
-            yield from super().evaluation_batches(stream, seed)
+            yield from super().evaluation_makers(stream, seed)
             return
         generator = np.random.RandomState(0)
         for k in range(stream.num_batches):
-            yield self._masked_as_original(stream.examples(k), generator)
+            yield already(self._masked_as_original(stream.examples(k), generator))
 
     def _masked_as_original(self, examples: Examples, generator: np.random.RandomState) -> Batch:
         cells = self._cells(examples, train=False)
@@ -193,8 +194,12 @@ class OriginalMaskedLM(OriginalLanguageModel, MaskedLM):
         allowed = cells.real & (np.arange(cells.tokens.shape[1]) > 0)
         if not self.predict_end:
             allowed &= cells.tokens != stream.tokenizer.end_id
-        weights = self._weights(stream) if self.frequency_exponent else None
+        weights = self._kept_weights(stream) if self.frequency_exponent else None
         return choose_targets_as_original(cells.tokens, allowed, weights, self.rate, random)
+
+    @property
+    def _weighed_by(self) -> tuple[Any, ...]:
+        return *super()._weighed_by, self.predict_end, self.masks, self.counts
 
     def _weights(self, stream: Stream) -> NDArray[np.float64]:
         counts = self._counts(stream)

@@ -18,7 +18,7 @@ from xlm.data.streams import Examples
 from xlm.errors import ConfigError
 from xlm.languages import LanguagePair
 from xlm.model.transformer import Transformer
-from xlm.objective import Objective, cross_entropy_loss
+from xlm.objective import Objective, predicted_loss
 from xlm.text.tokenizers.layouts import LayoutName, TranslationLayout, layout_named
 from xlm.text.tokenizers.tokenizer import Ids
 
@@ -111,10 +111,7 @@ def teacher_forced_loss(model: Transformer, batch: Batch, *, label_smoothing: fl
     hidden = model.decode(
         batch.tokens, batch.lengths, memory, lengths, batch.positions, batch.langs
     )
-    logits = model.predict(hidden, batch.predict, side="decoder")
-    return cross_entropy_loss(
-        logits, batch, with_scores=not model.training, label_smoothing=label_smoothing
-    )
+    return predicted_loss(model, hidden, batch, side="decoder", label_smoothing=label_smoothing)
 
 
 def check_sizes(sizes: dict[str, int], label_smoothing: float) -> None:

@@ -21,7 +21,7 @@ from xlm.metrics.scores import Scores, language_model_figures
 from xlm.model.config import ModelConfig
 from xlm.model.generate import Generation
 from xlm.model.transformer import Transformer
-from xlm.objective import check_length, check_num_lengths, held_out
+from xlm.objective import check_length, held_out
 from xlm.objectives.decoding import decode, hypotheses, translation_figures
 from xlm.objectives.directions import Rule, check_rule, directed
 from xlm.objectives.teacher_forcing import (
@@ -98,14 +98,8 @@ class Translation(TeacherForced):
         )
 
     def check(self, model: ModelConfig | None, *, compiled: bool) -> None:
-        """Raise ConfigError for rows that do not fit the model, or too many shapes to compile."""
+        """Raise ConfigError for rows that do not fit the model."""
         check_length(self.length, model)
-        check_num_lengths(self.num_lengths, compiled=compiled)
-        if compiled and self.bucket_parts > 1:
-            raise ConfigError(
-                f"bucket_parts is {self.bucket_parts}: with compile, which works anew for each "
-                "shape, leave it out"
-            )
 
     def ways(self, languages: Languages) -> list[LanguagePair]:
         """Return the directions that are trained; ConfigError for pairs that do not fit them."""

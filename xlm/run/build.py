@@ -6,8 +6,11 @@ Nothing here reads or writes a file.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
+import torch.fx.experimental._config
+from torch.utils._triton import has_triton
 
 from xlm.batch import Batch
 from xlm.data.corpora import Corpora
@@ -26,8 +29,12 @@ from xlm.training.learner import Learner, parameter_sets_differ
 from xlm.training.loop import Trainer
 from xlm.training.optimizers.build import build_optimizer
 from xlm.training.precision import LossScaler
-from xlm.training.speed import flops
+from xlm.training.speed import best_precision, flops
 from xlm.training.state import TrainState
+
+MOST_GRAPHS = 64
+LEAST_STEPS = 2000
+"""Updates of a run from which `compile: auto` compiles."""
 
 
 def build_learner(run: Run, corpora: Corpora) -> Learner:
@@ -93,20 +100,32 @@ def freeze(learner: Learner, num_layers: int | None) -> None:
             module.requires_grad_(False)
 
 
-def compile_stacks(model: Transformer) -> None:
-    """Compile encoder and decoder, one graph a shape; gathering and projecting cells stay outside.
+def compile_model(model: Transformer) -> None:
+    """Compile the layers and the loss, with graphs that serve every padded length and batch.
 
-    A padded length comes with two numbers of rows (a bucket's last batch is shorter), and training
-    and evaluation differ: torch's own limit of 8 graphs would turn to eager mode with a warning.
+    A run has about six: with and without a mask, in training and evaluation. More objectives
+    have a few more, for which torch's own limit of 8 would turn to eager mode with a warning.
     """
     settings = torch._dynamo.config
     name = "recompile_limit" if hasattr(settings, "recompile_limit") else "cache_size_limit"
-    setattr(settings, name, max(getattr(settings, name), 128))
-    model.kept_readings = {name: model.reading(name) for name in model.encoder.tables}
-    readings = [reading.encoder for reading in model.kept_readings.values()]
-    for stack in (model.encoder, model.decoder, *readings):
-        if stack is not None:
-            stack.compile(dynamic=False)
+    setattr(settings, name, max(getattr(settings, name), MOST_GRAPHS))
+    # As many rows as tokens in the first batch do not mean that they are equal in others.
+    torch.fx.experimental._config.use_duck_shape = False
+    model.compile_layers()
+
+
+def compiling_pays(device: torch.device, num_steps: int) -> bool:
+    """Return whether a run is long enough for its minutes of compilation; on a CPU none is."""
+    return device.type == "cuda" and has_triton() and num_steps >= LEAST_STEPS
+
+
+def without_auto(run: Run, device: torch.device) -> Run:
+    """Return ``run`` with the best values for ``device`` in place of each ``auto``."""
+    if run.precision == "auto":
+        run = replace(run, precision=best_precision(device))
+    if run.compile == "auto":
+        run = replace(run, compile=compiling_pays(device, run.steps))
+    return run
 
 
 def training_streams(run: Run, corpora: Corpora) -> dict[str, list[Stream]]:
@@ -154,8 +173,8 @@ def build_trainer(run: Run, corpora: Corpora, mixture: Mixture, parallel: Parall
     optimizer = build_optimizer(
         run.optimizer, learner.named_parameters(), run.schedule.peak_lr, run.precision
     )
-    if run.compile:
-        compile_stacks(learner.model)
+    if run.compile is True:
+        compile_model(learner.model)
     named = list(learner.named_parameters())
     forgetting = None
     if run.forget_every:

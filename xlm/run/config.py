@@ -145,8 +145,9 @@ class Run:
     """Write TensorBoard files beside metrics.jsonl."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA if there is a GPU."""
-    compile: bool = False
-    """Compile the model with torch.compile (pays on CUDA, not on CPUs)."""
+    compile: bool | Literal["auto"] = "auto"
+    """Compile the layers and the loss with torch.compile. auto: on CUDA, in runs of 2,000 updates
+    and more (a run that is resumed keeps its own)."""
     tf32: bool = False
     """Let float32 products on CUDA round to TF32."""
     deterministic: bool = False
@@ -168,7 +169,7 @@ class Run:
             raise ConfigError(f"seed must be in [0, 2**63): found {self.seed}")
         for name, objective in self.objectives.items():
             try:
-                objective.check(self.model, compiled=self.compile)
+                objective.check(self.model, compiled=self.compile is True)
             except ConfigError as error:
                 raise ConfigError(f"objectives.{name}.{error}") from None
         if self.frozen_layers is not None and self.frozen_layers < 0:

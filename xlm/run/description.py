@@ -9,7 +9,6 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 
@@ -17,13 +16,12 @@ from xlm.data.corpora import Corpora
 from xlm.data.mixture import Mixture
 from xlm.data.streams import Stream
 from xlm.rng import Random
-from xlm.run.build import build_mixture, build_trainer, training_streams
+from xlm.run.build import build_mixture, build_trainer, training_streams, without_auto
 from xlm.run.config import Run
 from xlm.run.launch import sole_training
 from xlm.run.start import find_start
 from xlm.tables import aligned
 from xlm.training.loop import Trainer, TrainReport, train
-from xlm.training.speed import best_precision
 
 LOOKS = 8
 """Micro-batches of a stream that its padding is measured on."""
@@ -44,8 +42,7 @@ def describe_run(run: Run, corpora: Corpora, *, measure: bool = True) -> list[st
     mixture = build_mixture(run, training_streams(run, corpora))
     lines = [*_table(run, mixture), ""]
     with sole_training(run) as parallel:
-        if run.precision == "auto":
-            run = replace(run, precision=best_precision(parallel.device))
+        run = without_auto(run, parallel.device)
         trainer = build_trainer(run, corpora, mixture, parallel)
         lines += _memory(trainer)
         if measure:

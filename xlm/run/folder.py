@@ -20,7 +20,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 import yaml
@@ -32,13 +32,13 @@ from xlm.data.verification import verify_corpora
 from xlm.errors import ConfigError, DataError, XlmError, one_line
 from xlm.interchange.load import MODEL
 from xlm.model.pretrained import PretrainedModel
+from xlm.run.build import without_auto
 from xlm.run.config import Run, differences, write_run
 from xlm.storage import read_json, refusing, target_of, write_json
 from xlm.training.distributed.processes import Parallel
 from xlm.training.journal import METRICS, Journal, read_metrics
 from xlm.training.precision import Precision
 from xlm.training.restore import CHECKPOINTS
-from xlm.training.speed import best_precision
 
 log = logging.getLogger("xlm")
 
@@ -76,30 +76,40 @@ class RunFolder:
             yield self
 
     def resolve(self, run: Run) -> Run:
-        """Return ``run`` with a precision in place of ``auto``, the same on every rank.
+        """Return ``run`` with values for each ``auto``, the same on every rank.
 
-        It is that of the folder's own run if there is one, else the best of the device.
+        They are those of the folder's own run if there is one, else the best for the device.
         """
-        if run.precision != "auto":
+        automatic = [name for name in ("precision", "compile") if getattr(run, name) == "auto"]
+        if not automatic:
             return run
-        precision = None
+        values = {}
         if self.parallel.is_main:
-            precision = self._saved_precision() or best_precision(self.parallel.device)
-        return replace(run, precision=self.parallel.broadcast(precision))
+            best = without_auto(run, self.parallel.device)
+            saved = self._saved(needed="precision" in automatic)
+            for name in automatic:
+                known = saved.get(name)
+                fits = known in get_args(Precision) or isinstance(known, bool)
+                values[name] = known if fits else getattr(best, name)
+        return replace(run, **self.parallel.broadcast(values))
 
-    def _saved_precision(self) -> str | None:
-        """Return the precision in config.yaml, None if there is no such file."""
+    def _saved(self, *, needed: bool) -> dict[str, Any]:
+        """Return the settings in config.yaml, none if there is no such file.
+
+        Raises ConfigError if it cannot be read and is ``needed``.
+        """
         try:
             saved = strict_yaml.load((self.path / "config.yaml").read_text(encoding="utf-8"))
         except FileNotFoundError:
-            return None
+            return {}
         except (OSError, ValueError, yaml.YAMLError) as error:
+            if not needed:
+                return {}
             raise ConfigError(
                 f"{self.path / 'config.yaml'} cannot be read ({one_line(error)}): give another "
                 "folder, or name a precision"
             ) from error
-        precision = saved.get("precision") if isinstance(saved, dict) else None
-        return precision if precision in get_args(Precision) else None
+        return saved if isinstance(saved, dict) else {}
 
     def open_journal(self, run: Run, step: int) -> Journal:
         """Write config.yaml if there is something to train; open the journal at ``step``.

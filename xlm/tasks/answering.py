@@ -24,9 +24,9 @@ from xlm.errors import ConfigError, DataError
 from xlm.metrics.answers import Rules, answer_figures, answer_scores, normalize_answer
 from xlm.metrics.scores import Scores
 from xlm.model.config import ModelConfig
+from xlm.model.cross_entropy import sum_cross_entropy
 from xlm.model.layers import OutputTransform
 from xlm.model.transformer import Transformer
-from xlm.objective import sum_cross_entropy
 from xlm.rng import Random
 from xlm.tasks.answer_spans import Answer, best_answer
 from xlm.tasks.heads import Reader, Readout

@@ -26,8 +26,8 @@ from xlm.errors import ConfigError, DataError
 from xlm.metrics.attachment import attachment_figures, attachment_scores, without_upos
 from xlm.metrics.scores import Scores
 from xlm.model.config import ModelConfig
+from xlm.model.cross_entropy import sum_cross_entropy
 from xlm.model.transformer import Transformer
-from xlm.objective import sum_cross_entropy
 from xlm.rng import Random
 from xlm.tasks.heads import Reader, Readout
 from xlm.tasks.readers.tagged import ParsedSentence, read_trees

@@ -27,7 +27,7 @@ from xlm.training.distributed.wrap import no_sync
 from xlm.training.forgetting import Forgetting
 from xlm.training.learner import Learner
 from xlm.training.optimizers.step import clip_, guarded_step, set_lr
-from xlm.training.precision import LossScaler, autocast
+from xlm.training.precision import LossScaler, autocast, outside_autocast, shared_casts
 from xlm.training.prefetch import MicroBatch, Prefetcher, Step
 from xlm.training.schedule import Schedule
 from xlm.training.skipped import SkippedUpdates
@@ -257,9 +257,10 @@ def _agree(trainer: Trainer, step: Step, stop: bool) -> tuple[dict[str, int], bo
 
 def _update(trainer: Trainer, step: Step, counts: dict[str, int], lr: float, sums: _Sums) -> Tensor:
     """Update from this rank's micro-batches; return the gradient's norm, on the device."""
-    for place, micro_batch in enumerate(step.micro_batches):
-        synchronize = place == len(step.micro_batches) - 1
-        _backward(trainer, micro_batch, counts, synchronize, sums)
+    with shared_casts(trainer.parallel.device, trainer.precision):
+        for place, micro_batch in enumerate(step.micro_batches):
+            synchronize = place == len(step.micro_batches) - 1
+            _backward(trainer, micro_batch, counts, synchronize, sums)
     if trainer.scaler is not None:
         trainer.scaler.unscale_(trainer.parameters)
     norm = clip_(trainer.parameters, trainer.max_grad_norm)
@@ -304,7 +305,8 @@ def _backward(
         if trainer.scaler is not None:
             scaled = trainer.scaler.scale(scaled)
         parallel.mark()
-        scaled.backward()
+        with outside_autocast(parallel.device, trainer.precision):
+            scaled.backward()
     if micro_batch.counts:
         own = {
             label: (totals[label], count) for label, count in _counts(trainer, micro_batch).items()

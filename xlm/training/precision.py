@@ -5,6 +5,7 @@ Parameters and moments stay in float32; only the forward pass runs in half preci
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, get_args
@@ -32,6 +33,33 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, dtype=_DTYPES[precision])
+
+
+def shared_casts(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Return a context in which forward passes share the casts of the weights: those of an update.
+
+    Nothing may change a weight inside. Backward passes belong in ``outside_autocast``.
+    """
+    return autocast(device, precision) if _casts_keep_gradients() else nullcontext()
+
+
+def outside_autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Return the context of a backward pass inside ``shared_casts``."""
+    return nullcontext() if precision == "fp32" else torch.autocast(device.type, enabled=False)
+
+
+@functools.cache
+def _casts_keep_gradients() -> bool:
+    """Return whether a weight that was cast without gradients is cast again with them.
+
+    Older versions of torch kept the first cast for both: after a pass without gradients, as of a
+    translation that is generated, the weights would not learn from the other micro-batches.
+    """
+    weight = torch.zeros(1, 1, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.no_grad():
+            torch.nn.functional.linear(weight.detach(), weight)
+        return torch.nn.functional.linear(weight.detach(), weight).requires_grad
 
 
 class LossScaler:

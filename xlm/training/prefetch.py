@@ -1,17 +1,60 @@
-"""One background thread that plans and collates ahead of the loop."""
+"""Threads that make batches ahead of the loop and of an evaluation."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar, cast
 
 from xlm.batch import Batch
 from xlm.data.mixture import Mixture, advance
 from xlm.objective import Objective
 from xlm.rng import Random
 from xlm.training.distributed.processes import Parallel
+
+T = TypeVar("T")
+
+
+def ahead(makers: Iterable[Callable[[], T]], depth: int = 2) -> Generator[T, None, None]:
+    """Yield the result of each function; a thread calls them ``depth`` ahead until it is closed.
+
+    An error of a function is raised in its place.
+    """
+    made: queue.Queue[tuple[T | None, BaseException | None, bool]] = queue.Queue(maxsize=depth)
+    closed = threading.Event()
+
+    def put(value: T | None, error: BaseException | None, is_last: bool) -> None:
+        while not closed.is_set():
+            with suppress(queue.Full):
+                made.put((value, error, is_last), timeout=0.1)
+                return
+
+    def run() -> None:
+        try:
+            for make in makers:
+                if closed.is_set():
+                    return
+                put(make(), None, False)
+            put(None, None, True)
+        except BaseException as error:  # raised by the reader
+            put(None, error, True)
+
+    thread = threading.Thread(target=run, name="xlm-ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            value, error, is_last = made.get()
+            if error is not None:
+                raise error
+            if is_last:
+                return
+            yield cast(T, value)
+    finally:
+        closed.set()
+        thread.join()
 
 
 @dataclass(frozen=True)

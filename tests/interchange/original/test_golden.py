@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from xlm.interchange.original.checkpoint import read_original
-from xlm.objective import sum_cross_entropy
+from xlm.model.cross_entropy import sum_cross_entropy
 
 BESIDE = Path(__file__).parents[3].parent / "shared" / "golden"
 GOLDEN = Path(os.environ.get("XLM_GOLDEN", BESIDE))

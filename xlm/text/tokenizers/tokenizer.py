@@ -45,6 +45,19 @@ class Wrapped(NamedTuple):
     segments: Ids
 
 
+class Frame(NamedTuple):
+    """The special tokens around and between the sentences of a row."""
+
+    before: list[int]
+    between: list[int]
+    """Ids behind the first sentence, before the second; none if there is no second."""
+    after: list[int]
+    opens: int
+    """Place of the second segment's first token, from the first sentence's end."""
+    restarts: bool
+    """True if positions start again at 0 there."""
+
+
 class Tokenizer(ABC):
     """A two-way map of text and ids, and the special tokens around it (by default XLM's)."""
 
@@ -150,23 +163,29 @@ class Tokenizer(ABC):
         shared end symbol in XLM, as its language does, and after the end symbols elsewhere. Raises
         ConfigError for an unknown layout, or one for another number of sentences.
         """
-        check_layout(layout, pair=second is not None)
-        begin, end = np.array([self.begin_id]), np.array([self.end_id])
-        if second is None:
-            parts, opens = [begin, first, end], len(first) + 2
-        elif layout == "merged":
-            separators = np.repeat(end, self.num_separators)
-            again = begin if self.begins_again else begin[:0]
-            parts = [begin, first, separators, again, second, end]
-            opens = 1 + len(first) + (0 if self.begin_id == self.end_id else len(separators))
-        else:
-            parts, opens = [begin, first, end, begin, second, end], len(first) + 2
-        tokens = np.concatenate(parts, dtype=np.int64, casting="unsafe")
+        frame = self.frame(layout, pair=second is not None)
+        last = [] if second is None else [second]
+        parts: list[Any] = [frame.before, first, frame.between, *last, frame.after]
+        tokens: Ids = np.concatenate(parts, dtype=np.int64, casting="unsafe")
         positions = np.arange(len(tokens))
+        opens = len(frame.before) + len(first) + frame.opens
         segments = (positions >= opens).astype(np.int64)
-        if layout == "tlm":
+        if frame.restarts:
             positions[opens:] -= opens
         return Wrapped(tokens, positions, segments)
+
+    def frame(self, layout: str, *, pair: bool) -> Frame:
+        """Return the special tokens that ``wrap`` adds; raise ConfigError as it does."""
+        check_layout(layout, pair=pair)
+        begin, end = [self.begin_id], [self.end_id]
+        if not pair:
+            return Frame(begin, [], end, opens=1, restarts=layout == "tlm")
+        if layout != "merged":
+            return Frame(begin, end + begin, end, opens=1, restarts=layout == "tlm")
+        separators = end * self.num_separators
+        opens = 0 if begin == end else len(separators)
+        between = separators + (begin if self.begins_again else [])
+        return Frame(begin, between, end, opens=opens, restarts=False)
 
     def num_specials(self, layout: str, *, pair: bool) -> int:
         """Return the number of special tokens of ``wrap``; raise ConfigError if it does not fit."""

@@ -1,0 +1,160 @@
+"""The loader on one thread: tokens a second of text, short rows, CLM and pairs; and memory.
+
+    python -m benchmarks.speed.data                    the figures of this checkout
+    python -m benchmarks.speed.data --against FOLDER   against an older checkout, in turn
+
+Times are processor times, so that a busy machine changes them little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xlm.data.corpora import Corpora
+from xlm.data.corpus import Corpus
+from xlm.data.pairs import Pairs
+from xlm.objective import Objective
+from xlm.objectives import CausalLM, MaskedLM
+from xlm.rng import Random
+from xlm.text.tokenizers.tokenizer import Tokenizer
+
+SHAPES: dict[str, Objective] = {
+    "text 64 x 256": MaskedLM(languages=["en"], rows=64, length=256),
+    "text 8 x 256": MaskedLM(languages=["en"], rows=8, length=256),
+    "CLM 64 x 256": CausalLM(languages=["en"], rows=64, length=256),
+    "pairs of 4,000 cells": MaskedLM(pairs=["en-hi"], tokens=4000, length=256),
+}
+VOCAB, TOKENS, PAIRS = 95_000, 5_000_000, 60_000
+QUICK = (1000, 60_000, 800)
+BATCHES = 40
+
+
+class Ids(Tokenizer):
+    """A vocabulary of ids; the first 14 are special."""
+
+    def __init__(self, vocab_size: int):
+        self.vocab_size = vocab_size
+        self.end_id, self.pad_id, self.unk_id, self.mask_id = 1, 2, 3, 5
+        self.special_ids = frozenset(range(14))
+        self.pieces = range(vocab_size)  # type: ignore[assignment]
+
+    @property
+    def digest(self) -> str:
+        return "0" * 64
+
+    def encode(self, text: str) -> list[int]:
+        return [int(word) for word in text.split()]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return " ".join(map(str, ids))
+
+    def save(self, folder: Path) -> None:
+        raise NotImplementedError
+
+
+def corpora(vocab: int, num_tokens: int, num_pairs: int) -> Corpora:
+    """Text of Zipf's frequencies, and pairs of sentences of 5 to 80 tokens."""
+    random = np.random.default_rng(0)
+    tokenizer = Ids(vocab)
+
+    def corpus(lengths: np.ndarray, language: str) -> Corpus:
+        drawn = (random.pareto(1.0, int(lengths.sum())) * 10).astype(np.int64)
+        ids = 14 + np.minimum(drawn, vocab - 15)
+        return Corpus.from_sentences(
+            np.split(ids, np.cumsum(lengths)[:-1]), language=language, tokenizer=tokenizer
+        )
+
+    text = corpus(np.full(num_tokens // 1000, 999), "en")
+    first = random.integers(5, 80, num_pairs)
+    second = np.clip(first + random.integers(-4, 9, num_pairs), 3, None)
+    pairs = Pairs(corpus(first, "en"), corpus(second, "hi"))
+    return Corpora(
+        tokenizer, ["en", "hi"], texts={("train", "en"): text}, pairs={("train", "en-hi"): pairs}
+    )
+
+
+def loader(objective: Objective, made: Corpora) -> Callable[[], int]:
+    """A function that makes a few micro-batches and returns their real tokens."""
+    (stream,) = objective.streams("o", made, seed=0)
+    at = 0
+
+    def some() -> int:
+        nonlocal at
+        tokens = 0
+        for _ in range(BATCHES):
+            batch = objective.collate(stream.examples(at), Random(0, "o", at), train=True)
+            tokens += batch.num_tokens
+            at += 1
+        return tokens
+
+    return some
+
+
+def measured(quick: bool, rounds: int) -> dict[str, Any]:
+    """Tokens a second by shape, and the memory that later rounds added (MiB)."""
+    made = corpora(*(QUICK if quick else (VOCAB, TOKENS, PAIRS)))
+    found: dict[str, Any] = {}
+    for name, objective in SHAPES.items():
+        some = loader(objective, made)
+        some()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        speeds = []
+        for _ in range(rounds):
+            started = time.thread_time()
+            speeds.append(some() / (time.thread_time() - started))
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        found[name] = {"tokens_per_second": round(statistics.median(speeds)), "grown_mib": grown}
+    return found
+
+
+def run_in(checkout: Path, quick: bool, rounds: int) -> dict[str, Any]:
+    """The figures of another checkout's library, by this script in a process of its own."""
+    code = (
+        "import json, sys; sys.path.insert(0, sys.argv[1]);"
+        "from benchmarks.speed import data;"
+        f"print(json.dumps(data.measured({quick}, {rounds})))"
+    )
+    here = Path(__file__).parents[2]
+    # The library of the one, the scripts of the other: namespaces do not mix.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(checkout), str(here)])}
+    command = [sys.executable, "-c", code, str(checkout)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--against", type=Path, help="an older checkout that has this script too")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="try it on little text; only printed")
+    arguments = parser.parse_args()
+    results: dict[str, Any] = {"here": measured(arguments.quick, arguments.rounds)}
+    if arguments.against:
+        ratios: dict[str, list[float]] = {name: [] for name in SHAPES}
+        for _ in range(1 if arguments.quick else 3):
+            pair = [
+                run_in(checkout, arguments.quick, arguments.rounds)
+                for checkout in (arguments.against, Path(__file__).parents[2])
+            ]
+            for name, own in ratios.items():
+                before, now = (figures[name]["tokens_per_second"] for figures in pair)
+                own.append(now / before)
+        results["ratios"] = {name: round(statistics.median(r), 2) for name, r in ratios.items()}
+    sys.stdout.write(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

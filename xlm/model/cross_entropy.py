@@ -1,0 +1,156 @@
+"""The loss of a vocabulary: a projection and the cross-entropy of its scores, in chunks if large.
+
+Scores are ``N x V``; with their gradient and their copy in float32 they are most of the memory of a
+causal model. Above ``MOST_BYTES`` they are made a chunk of cells at a time, together with the
+gradients, which are kept instead of them: the forward pass does the work of both.
+
+Axes: ``N`` predicted cells, ``D`` width, ``V`` vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from xlm.batch import IGNORED
+
+MOST_BYTES = 2 << 30
+"""Bytes of scores above which they are made in chunks."""
+CHUNK_BYTES = 1 << 30
+"""Bytes of the scores of a chunk."""
+SCORE_BYTES = 6
+"""Bytes of a score: in half precision, and in float32 for the softmax."""
+ROUND = 64
+"""Multiple of which the vocabulary of a product on a GPU is made, and the cells of a chunk."""
+
+_LOW_PRECISION = (torch.bfloat16, torch.float16)
+
+
+def sum_cross_entropy(
+    logits: Tensor, targets: Tensor, ignore: int = IGNORED, label_smoothing: float = 0.0
+) -> Tensor:
+    """Return the summed cross-entropy in nats, a scalar of at least float32.
+
+    ``logits`` ``[N, V]``, ``targets`` int64 ``[N]``; targets equal to ``ignore`` are left out.
+    """
+    if logits.dtype in _LOW_PRECISION:
+        logits = logits.float()
+    return F.cross_entropy(
+        logits, targets, ignore_index=ignore, reduction="sum", label_smoothing=label_smoothing
+    )
+
+
+def cells_at_once(vocab_size: int, num_cells: int) -> int:
+    """Return the number of cells whose scores are made together: all, or those of a chunk."""
+    if num_cells * vocab_size * SCORE_BYTES <= MOST_BYTES:
+        return max(num_cells, 1)
+    return max(CHUNK_BYTES // (vocab_size * SCORE_BYTES) // ROUND, 1) * ROUND
+
+
+def linear_cross_entropy(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    summed: Callable[..., Tensor] = sum_cross_entropy,
+) -> Tensor:
+    """Return ``sum_cross_entropy`` of the scores of ``x`` ``[N, D]``, which need not exist at once.
+
+    ``weight`` ``[V, D]``, ``bias`` ``[V]``, ``targets`` int64 ``[N]``. ``summed`` is applied to
+    scores that do: ``sum_cross_entropy``, or a compiled one.
+    """
+    if pads(x, len(weight)) and not label_smoothing:
+        weight, bias = padded(weight, bias, _low(x))
+    num = cells_at_once(len(weight), len(x))
+    if num < len(x):
+        return _Chunked.apply(x, weight, bias, targets, label_smoothing, num)  # type: ignore[no-any-return, no-untyped-call]
+    return summed(F.linear(x, weight, bias), targets, label_smoothing=label_smoothing)
+
+
+def pads(x: Tensor, vocab_size: int) -> bool:
+    """Return whether a vocabulary is filled up: matrix units of GPUs want multiples of 8 and more.
+
+    In half precision alone, in which weights are cast anyway.
+    """
+    return x.device.type == "cuda" and vocab_size % ROUND > 0 and _low(x) in _LOW_PRECISION
+
+
+def padded(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return both in ``dtype`` with rows of zeros up to a multiple, whose scores are -infinity.
+
+    No probability and no gradient goes there; parameters, checkpoints and exports do not change.
+    """
+    more = -len(weight) % ROUND
+    rows = F.pad(weight.to(dtype), (0, 0, 0, more))
+    return rows, F.pad(bias.to(dtype), (0, more), value=float("-inf"))
+
+
+def _low(x: Tensor) -> torch.dtype:
+    """Return the type that products are computed in here: that of autocast, or that of ``x``."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
+class _Chunked(torch.autograd.Function):
+    """The loss and its gradients of one chunk of cells after the other."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        targets: Tensor,
+        label_smoothing: float,
+        num: int,
+    ) -> Tensor:
+        """Return the sum; keep the gradients of ``x``, ``weight`` and ``bias``."""
+        dtype = _low(x)
+        wide = torch.float32 if dtype in _LOW_PRECISION else dtype
+        low_weight, low_bias = weight.to(dtype), bias.to(dtype)
+        total = torch.zeros((), dtype=wide, device=x.device)
+        grad_x = torch.empty(x.shape, dtype=dtype, device=x.device)
+        grad_weight = torch.zeros(weight.shape, dtype=wide, device=x.device)
+        grad_bias = torch.zeros(bias.shape, dtype=wide, device=x.device)
+        for start in range(0, len(x), num):
+            cells, own = slice(start, start + num), x[start : start + num].to(dtype)
+            scores = F.linear(own, low_weight, low_bias).to(wide)
+            nats, grad = _nats_and_gradient(scores, targets[cells], label_smoothing)
+            total += nats
+            low_grad = grad.to(dtype)
+            grad_x[cells] = low_grad @ low_weight
+            grad_weight += low_grad.t() @ own
+            grad_bias += grad.sum(0)
+        ctx.save_for_backward(grad_x, grad_weight, grad_bias)
+        ctx.dtypes = (x.dtype, weight.dtype, bias.dtype)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the kept gradients, scaled by that of the sum."""
+        kept = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        return (*((own * grad).to(dtype) for own, dtype in kept), None, None, None)
+
+
+def _nats_and_gradient(
+    scores: Tensor, targets: Tensor, label_smoothing: float
+) -> tuple[Tensor, Tensor]:
+    """Return the summed cross-entropy of ``scores``, and its gradient in their place."""
+    ignored, places = targets == IGNORED, targets.clamp(min=0)[:, None]
+    log_sums = scores.logsumexp(-1, keepdim=True)
+    nats = (log_sums - scores.gather(1, places)) * (1 - label_smoothing)
+    if label_smoothing:
+        nats = nats + (log_sums - scores.mean(-1, keepdim=True)) * label_smoothing
+    grad = scores.sub_(log_sums).exp_()
+    grad.scatter_add_(1, places, torch.full_like(log_sums, label_smoothing - 1))
+    if label_smoothing:
+        grad.sub_(label_smoothing / scores.shape[1])
+    return nats[:, 0].masked_fill(ignored, 0.0).sum(), grad.masked_fill_(ignored[:, None], 0.0)
