@@ -182,7 +182,7 @@ def predicted_loss(
     scores: dict[str, Tensor] = {}
     for start in range(0, max(len(batch.predict), 1), num):
         cells = slice(start, start + num)
-        part = replace(batch, predict=batch.predict[cells], targets=batch.targets[cells], count=-1)
+        part = replace(batch, predict=batch.predict[cells], targets=batch.targets[cells])
         logits = model.predict(hidden, part.predict, side=side)
         own = cross_entropy_loss(logits, part, with_scores=True, label_smoothing=label_smoothing)
         totals.append(own.total)

@@ -189,11 +189,22 @@ def test_the_loader(run_quick: Run, capsys: Output) -> None:
     assert all(own["tokens_per_second"] > 1000 for own in figures.values())
 
 
-def test_a_preset_is_measured(run_quick: Run, capsys: Output) -> None:
-    run_quick("speed.gpu")
-    rows = printed_rows(capsys.readouterr().out)
-    assert [row["objective"] for row in rows] == ["mlm", "clm", "tlm"]
-    assert all(row["tokens_per_second"] > 0 and row["utilization"] > 0 for row in rows)
+def test_cases_of_one_gpu(run_quick: Run, tmp_path: Path, capsys: Output) -> None:
+    words = ("--device", "cpu", "--out", tmp_path, "--cases")
+    run_quick("speed.gpu", *words, "surroundings", "ceilings", "clm", "resume")
+    lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert [line["case"] for line in lines if line.get("done")] == [
+        "surroundings", "ceilings", "clm", "resume"
+    ]  # fmt: skip
+    trained = [line for line in lines if "tokens_per_second" in line]
+    assert {line["objective"] for line in trained} == {"clm"}
+    assert all(line["tokens_per_second"] > 0 and line["utilization"] > 0 for line in trained)
+    assert {"resumed": "deterministic", "bits": "equal", "case": "resume"} in lines
+    assert read(tmp_path / "gpu-quick.json")["rows"] == trained
+    assert len((tmp_path / "table.md").read_text().splitlines()) == 2 + len(trained)
+    capsys.readouterr()
+    run_quick("speed.gpu", *words, "ceilings")
+    assert capsys.readouterr().out.startswith("ceilings: passed over, is done\n")
 
 
 def test_memory_of_preparing(run_quick: Run, capsys: Output) -> None:

@@ -53,7 +53,9 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
     compile_layers = building.Transformer.compile_layers
     monkeypatch.setattr(
-        building.Transformer, "compile_layers", lambda self: compile_layers(self, backend=backend)
+        building.Transformer,
+        "compile_layers",
+        lambda self, **_: compile_layers(self, backend=backend),
     )
     torch._dynamo.reset()
     with torch.fx.experimental._config.patch(use_duck_shape=True):

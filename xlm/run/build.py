@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.fx.experimental._config
@@ -100,18 +101,19 @@ def freeze(learner: Learner, num_layers: int | None) -> None:
             module.requires_grad_(False)
 
 
-def compile_model(model: Transformer) -> None:
+def compile_model(model: Transformer, **options: Any) -> None:
     """Compile the layers and the loss, with graphs that serve every padded length and batch.
 
     A run has about six: with and without a mask, in training and evaluation. More objectives
     have a few more, for which torch's own limit of 8 would turn to eager mode with a warning.
+    ``options`` are those of ``torch.compile``.
     """
     settings = torch._dynamo.config
     name = "recompile_limit" if hasattr(settings, "recompile_limit") else "cache_size_limit"
     setattr(settings, name, max(getattr(settings, name), MOST_GRAPHS))
     # As many rows as tokens in the first batch do not mean that they are equal in others.
     torch.fx.experimental._config.use_duck_shape = False
-    model.compile_layers()
+    model.compile_layers(**options)
 
 
 def compiling_pays(device: torch.device, num_steps: int) -> bool:
