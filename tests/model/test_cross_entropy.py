@@ -114,4 +114,4 @@ def test_evaluation_in_parts_has_the_same_sums(monkeypatch):
     assert parts.scores.keys() == whole.scores.keys()
     for name, score in {**whole.scores, "total": whole.total}.items():
         found = parts.scores.get(name, parts.total)
-        assert float(found) == pytest.approx(float(score), rel=1e-12), name
+        assert float(found.detach()) == pytest.approx(float(score.detach()), rel=1e-12), name

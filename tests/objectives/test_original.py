@@ -111,7 +111,7 @@ def golden_batch(name):
     ]
     pairs = "-" if name.startswith("tlm") else ""
     stream = SimpleNamespace(
-        id=f"o/{name}", tokenizer=ORIGINAL, language_ids=(0, 2) if pairs else (0,)
+        kept={}, id=f"o/{name}", tokenizer=ORIGINAL, language_ids=(0, 2) if pairs else (0,)
     )
     length = len(found["tokens"][0])
     first, second = rows, None
