@@ -20,8 +20,8 @@ import torch
 
 from benchmarks.support import record
 from xlm.model.config import ModelConfig
+from xlm.model.cross_entropy import sum_cross_entropy
 from xlm.model.transformer import Transformer
-from xlm.objective import sum_cross_entropy
 from xlm.training.allocator import freed_memory_kept
 from xlm.training.optimizers.build import build_optimizer
 from xlm.training.optimizers.config import Optimizer
