@@ -21,7 +21,7 @@ from xlm import convert
 from xlm.__main__ import VERBS, run
 from xlm.convert import Export, Import, export_model, import_model
 from xlm.errors import CheckpointError, ConfigError
-from xlm.interchange import parity as judging
+from xlm.interchange.bit_parity import compare_bits
 from xlm.interchange.parity import TOLERANCE, Parity
 from xlm.model.config import ModelConfig
 from xlm.model.pretrained import PretrainedModel
@@ -239,7 +239,7 @@ def test_a_directory_of_ours_comes_back_bit_for_bit(mine: Path, tmp_path: Path) 
     with pytest.raises(
         CheckpointError, match="read back differ in encoder.output_bias \\(of 30 tensors"
     ):
-        judging.compare_bits(result.model, other)
+        compare_bits(result.model, other)
 
 
 def test_a_difference_is_told_and_ends_with_1(

@@ -19,10 +19,11 @@ from typing import Literal, cast
 from xlm.config.cli import run_verb
 from xlm.config.console import say
 from xlm.errors import ConfigError, XlmError
+from xlm.interchange.bit_parity import compare_bits
 from xlm.interchange.finetuned import FineTuned, chosen_task
 from xlm.interchange.load import fetch, load
 from xlm.interchange.original.corpora import ImportedCorpora, import_binarized, is_binarized
-from xlm.interchange.parity import TOLERANCE, Parity, TaskScores, compare_bits, measure
+from xlm.interchange.parity import TOLERANCE, Parity, TaskScores, measure
 from xlm.interchange.transformers.heads import class_name, write_with_head
 from xlm.interchange.transformers.tasks import scores_of, to_task_head
 from xlm.interchange.vector_parity import Vectors, measure_vectors

@@ -165,26 +165,6 @@ def _translators(model: PretrainedModel, peer: Any) -> Parity:
     )
 
 
-def compare_bits(model: PretrainedModel, other: PretrainedModel) -> Parity:
-    """Compare a model with the one read back from its files: every bit must be equal.
-
-    Raises CheckpointError naming the tensors that differ, or the tokenizer.
-    """
-    ours, theirs = model.transformer.state_dict(), other.transformer.state_dict()
-    differing = [n for n in ours if n not in theirs or not torch.equal(ours[n], theirs[n])]
-    differing += sorted(theirs.keys() - ours.keys())
-    if model.tokenizer.digest != other.tokenizer.digest:
-        differing.append("the tokenizer")
-    if differing:
-        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
-        raise CheckpointError(
-            f"the model that was written and the one read back differ in "
-            f"{', '.join(differing[:3])}{more} (of {len(ours)} tensors and a tokenizer): expected "
-            "equal bits; nothing was kept, try again on another disk"
-        )
-    return Parity(notes=(f"{len(ours)} tensors and the tokenizer came back bit for bit",))
-
-
 def _open(transformers: Any, name: str, folder: str | Path) -> tuple[Any, list[str]]:
     """Return the peer in fp32, and the names of its tensors that the files lack."""
     peer, info = getattr(transformers, name).from_pretrained(
