@@ -154,9 +154,7 @@ def _leave(
                 "training": histories[best].seconds,
                 "to_the_best": histories[best].seconds * tries[best]["step"] / runs[best].steps,
             },
-            "module_bytes": sum(
-                path.stat().st_size for path in (folder / MODULE).rglob("*") if path.is_file()
-            ),
+            "module_bytes": _bytes_of(folder / MODULE),
             "proof": proof,
         }
     )
@@ -167,6 +165,10 @@ def _leave(
             f"differs; see {folder / REPORT}, and report this as a mistake of the program"
         )
     return report
+
+
+def _bytes_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _finite(nats: float) -> float:

@@ -111,7 +111,7 @@ def _next_sentence(model: PretrainedModel) -> str | None:
 def objective(config: AddLanguage, model: PretrainedModel) -> LanguageModel:
     """Return the model's own objective on the new language: masked, or causal.
 
-    One that was pretrained with next-sentence prediction goes on with that, in its own head.
+    A model pretrained with next-sentence prediction continues with it, in its own head.
     """
     shared = {"languages": [config.language], "rows": config.rows, "length": config.length}
     if _next_sentence(model) is not None:

@@ -44,7 +44,7 @@ class States:
 
 @dataclass(frozen=True)
 class Signs:
-    """What one pass over held-out text shows."""
+    """Measurements of one pass over held-out text."""
 
     nats: float
     order: float

@@ -16,8 +16,8 @@ class BlockStream(BucketedStream):
     """A stream of blocks of one language, each as many whole sentences as fit in ``max_length``.
 
     A block ends before the sentence that no longer fits, and before one that is longer than any
-    block, which is left out and counted in ``num_dropped``. Its sentences are parted by end
-    symbols; empty ones are left out of it. The rest is as in ``BucketedStream``. Raises DataError
+    block, which is left out and counted in ``num_dropped``. End symbols separate its
+    sentences; empty ones are left out of it. The rest is as in ``BucketedStream``. Raises DataError
     if no sentence fits.
     """
 

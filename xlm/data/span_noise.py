@@ -56,7 +56,8 @@ class SpanNoise:
         ``ceil(share x words)`` words go. The lengths of spans are drawn until they suffice, and the
         last one is cut. Each span becomes one mask, one without words is a mask between two words.
         Spans do not overlap, and every arrangement of them among the words that stay is equally
-        likely. End symbols stay: a span that goes on in the next sentence leaves it after its mask.
+        likely. End symbols stay: a span that continues into the next sentence has the end symbol
+        after its mask.
         """
         num_words = int(begins.sum())
         num_hidden = math.ceil(self.share * num_words - 1e-9)

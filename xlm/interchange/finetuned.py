@@ -123,7 +123,7 @@ def chosen_task(model: PretrainedModel, source: str, task: str | None) -> FineTu
 def _saved_tasks(model: PretrainedModel, source: str) -> dict[str, Any]:
     """Return the settings of each task that has a head in the model, by name, as parsed from YAML.
 
-    Heads of this library's pretraining, such as BERT's next-sentence classes, are no tasks.
+    Heads of this library's pretraining, such as BERT's next-sentence classes, are not tasks.
     Raises CheckpointError if they are not valid settings of tasks.
     """
     if not model.heads:

@@ -105,7 +105,7 @@ class Embeddings(nn.Module):
         return dropout(x, self.dropout, self.training)
 
     def _look_up(self, tokens: Tensor) -> Tensor:
-        """Return the vectors of words, those of shared symbols from where they are."""
+        """Return the vectors of words; shared symbols have theirs in a parameter of the stack."""
         x: Tensor = self.words(tokens)
         if self.symbols is None:
             return x

@@ -1,4 +1,4 @@
-"""What a further language brings to a body that stays as it is (MonoTrans, Artetxe et al. 2020).
+"""The tables of further languages in a body that stays as it is (MonoTrans, Artetxe et al. 2020).
 
     words, output bias        always
     output matrix             if the model's is not its words
@@ -79,7 +79,7 @@ class Table(nn.Module):
 
 
 class Symbols:
-    """Where the rows of the shared symbols lie in one table.
+    """The rows of the shared symbols in one table.
 
     ``ids`` int64 ``[K]`` are rows of the table, ``rows`` int64 ``[K]`` those of the shared
     parameter, ``place`` int64 ``[V]`` the row of the parameter of each id, -1 for other pieces.

@@ -167,6 +167,10 @@ def write_heads(folder: Path, heads: Mapping[str, Tensor], tasks: str) -> None:
 
 
 def read_heads(folder: Path) -> tuple[dict[str, Tensor], str]:
+    """Return the tensors of heads and the settings of their tasks; both empty without heads.
+
+    Raises CheckpointError if the settings cannot be read.
+    """
     if not (folder / HEADS).exists():
         return {}, ""
     heads = read_tensors(folder / HEADS)
@@ -177,6 +181,7 @@ def read_heads(folder: Path) -> tuple[dict[str, Tensor], str]:
 
 
 def read_description(folder: Path) -> dict[str, Any]:
+    """Return the parsed configuration; raise CheckpointError for another format or version."""
     path = folder / CONFIG
     described = read_json(path)
     if described.get("format") != FORMAT:

@@ -39,8 +39,8 @@ from xlm.text.tokenizers.word_marks import word_marks
 class Infilling(TeacherForced):
     """Write blocks of whole sentences from copies in which spans of words are hidden.
 
-    The sentences of a copy stand in another order; see ``layout``. Held-out blocks
-    always get the same noise.
+    The sentences of a copy are in another order; see ``layout``. Held-out blocks always get the
+    same noise.
     """
 
     languages: list[str]

@@ -57,7 +57,7 @@ class NextSentence(MaskedLM):
     """Masked tokens and next-sentence prediction on documents of ``languages``.
 
     The text needs borders of documents: empty lines, before it is prepared. Targets are drawn
-    uniformly from the tokens that are no symbols (``frequency_exponent`` 0), ``mask_rate`` of all.
+    uniformly from the tokens other than symbols (``frequency_exponent`` 0), ``mask_rate`` of all.
     """
 
     frequency_exponent: float = 0.0
@@ -150,7 +150,7 @@ class NextSentence(MaskedLM):
     def figures(self, stream: Stream, scores: Scores) -> dict[str, float]:
         """Return the figures of masked subwords, and nats and accuracy of the rows' classes.
 
-        A part of a document that no row has is not measured, so that nothing is said per word.
+        A part of a document that no row has is not measured, so there are no figures per word.
         """
         masked = {n: value for n, value in scores.items() if not n.startswith("next_")}
         own = language_model_figures(masked, None)

@@ -32,7 +32,7 @@ class NumberedTokenizer(Tokenizer):
 
     Pieces that the model does not have are special: the tokens of languages among them. A piece of
     the model that the list lacks is ``<unk>``. Without ``<mask>`` the unknown token masks. Raises
-    DataError for bytes that are no such model, and for a list without ``<s>``, ``<pad>``,
+    DataError for bytes that are not such a model, and for a list without ``<s>``, ``<pad>``,
     ``</s>`` and ``<unk>`` or with a piece twice.
     """
 
