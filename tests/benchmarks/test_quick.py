@@ -236,6 +236,13 @@ def test_updates_against_transformers(run_quick: Run, capsys: Output) -> None:
     assert row["shape"] == "quick" and row["ratio"] > 0
 
 
+def test_an_update_by_adafactor(run_quick: Run, capsys: Output) -> None:
+    run_quick("speed.adafactor")
+    rows = printed_rows(capsys.readouterr().out)
+    assert [row["state of AdamW, %"] for row in rows] == [pytest.approx(200, abs=0.1)] * 2
+    assert all(row["ms"] > 0 and row["times as long"] > 0 for row in rows)
+
+
 def test_updates_of_the_newer_shapes(run_quick: Run, capsys: Output) -> None:
     run_quick("speed.shapes")
     rows = printed_rows(capsys.readouterr().out)
@@ -244,13 +251,6 @@ def test_updates_of_the_newer_shapes(run_quick: Run, capsys: Output) -> None:
 
 
 @pytest.mark.parametrize("verb", ["score", "predict"])
-def test_an_update_by_adafactor(run_quick: Run, capsys: Output) -> None:
-    run_quick("speed.adafactor")
-    rows = printed_rows(capsys.readouterr().out)
-    assert [row["state of AdamW, %"] for row in rows] == [pytest.approx(200, abs=0.1)] * 2
-    assert all(row["ms"] > 0 and row["times as long"] > 0 for row in rows)
-
-
 def test_lines_through_a_pipe_stay_in_place(run_quick: Run, capsys: Output, verb: str) -> None:
     run_quick("speed.pipes", "--verbs", verb)
     first, last = printed_rows(capsys.readouterr().out)
