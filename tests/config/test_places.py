@@ -87,7 +87,7 @@ def test_flags_of_prepare(flag: str, message: str) -> None:
 
 def test_coverage_is_for_sentencepiece() -> None:
     flags = ["--vocabulary.kind=fastbpe", "--vocabulary.character_coverage=0.99"]
-    with pytest.raises(ConfigError, match="fastbpe learns from every character"):
+    with pytest.raises(ConfigError, match="goes with unigram and bpe alone, and kind is fastbpe"):
         parse(Prepare, "prepare", ["--folder=out", "--text.train={en: en.txt}", *flags])
 
 

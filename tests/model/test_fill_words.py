@@ -211,6 +211,9 @@ def test_words_move_the_positions_behind_them_and_not_those_of_the_translation()
         def __getattr__(self, name: str) -> Any:
             return getattr(model, name)
 
+        def reading(self, language: str | None) -> Any:
+            return self
+
         def batch_rows(self, rows: Any, *languages: Any) -> Any:
             seen.extend(rows)
             return batch_rows(rows, *languages)

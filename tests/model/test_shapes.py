@@ -124,9 +124,9 @@ def test_one_wrapper_places_every_norm(monkeypatch):
     calls = []
     kept = Layer._residual
 
-    def recorded(layer, x, norm, part):
+    def recorded(layer, x, norm, part, *adapters):
         calls.append(norm)
-        return kept(layer, x, norm, part)
+        return kept(layer, x, norm, part, *adapters)
 
     monkeypatch.setattr(Layer, "_residual", recorded)
     tokens, lengths = tokens_of(2, 5), torch.tensor([5, 5])

@@ -25,7 +25,10 @@ def subclasses(cls: type) -> list[type]:
 
 
 def heir(cls: type, name: str) -> type | None:
-    """Return the subclass, of ``cls`` or of a concrete base, that has the setting ``name``."""
+    """Return the subclass, of ``cls`` or of a concrete base, with a setting ``name`` of its own.
+
+    A setting that the subclass merely inherits, of the same type, is not its own.
+    """
     for base in cls.__mro__:
         if inspect.isabstract(base) or not dataclasses.is_dataclass(base):
             continue
@@ -33,9 +36,14 @@ def heir(cls: type, name: str) -> type | None:
         for subclass in subclasses(base):
             if issubclass(cls, subclass) or inspect.isabstract(subclass):
                 continue
-            if subclass.__module__.startswith(f"{ours}.") and name in _defaults(subclass):
+            is_own = name in _defaults(subclass) and _types(subclass)[name] != _types(base).get(name)
+            if is_own and subclass.__module__.startswith(f"{ours}."):
                 return subclass
     return None
+
+
+def _types(cls: type) -> dict[str, Any]:
+    return {field.name: field.type for field in dataclasses.fields(cls)}
 
 
 def is_moved_default(cls: type, name: str, value: Any) -> bool:
