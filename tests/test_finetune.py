@@ -186,9 +186,11 @@ def test_what_a_folder_holds(source: Path, tmp_path: Path) -> None:
 
 def test_it_learns_and_transfers(source: Path, tmp_path: Path) -> None:
     task = {"topic": classes(source)}
-    report = finetune(recipe(source, tmp_path, epochs=12, evaluate_every=0, tasks=task))
+    config = recipe(source, tmp_path, epochs=12, evaluate_every=0, tasks=task, seeds=[0, 1, 2])
+    report = finetune(config)
     assert report.streams["topic/en"]["chosen"].mean == 1.0
-    assert report.streams["topic/hi"]["chosen"].mean > 0.8  # the same words under another language
+    # the same words under another language; seeds differ by a quarter of the rows
+    assert report.streams["topic/hi"]["chosen"].mean > 0.75
     assert not report.collapsed and report.seconds > 0
     steps = [
         line["step"] for line in without_clock(tmp_path / "seed-0") if line["event"] == "valid"
@@ -655,6 +657,9 @@ def test_the_command_line(source: Path, tmp_path: Path, capsys: pytest.CaptureFi
     )
     main(["--config", str(path), "--tasks.topic.rows=4"])
     out = capsys.readouterr().out.splitlines()
+    assert out[0] == f"the model: {source}/model"
+    table = next(at for at, line in enumerate(out) if "chosen" in line)
+    out = out[table:]
     assert out[0].split() == ["chosen", "target", "last"]
     assert out[1].startswith("topic/en") and "±" in out[1]
     assert out[3].startswith("topic, mean over en, hi")

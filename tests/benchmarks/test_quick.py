@@ -256,7 +256,7 @@ def test_lines_through_a_pipe_stay_in_place(run_quick: Run, capsys: Output, verb
     first, last = printed_rows(capsys.readouterr().out)
     assert first["verb"] == verb and first["lines out"] == first["in their places"] == 600
     assert last["killed and gone on"] == "same bytes" and last["head"] == "quiet"
-    assert last["different answers"] > 15
+    assert last["different answers"] > {"score": 15, "predict": 5}[verb]
 
 
 def test_what_a_model_is_asked_against_transformers(run_quick: Run, capsys: Output) -> None:
@@ -323,7 +323,7 @@ def test_figures_are_compared_with_the_original(run_quick: Run, capsys: Output) 
 def test_models_go_through_every_format(run_quick: Run, capsys: Output) -> None:
     assert run_quick("equality.interchange") == 0
     rows = printed_rows(capsys.readouterr().out)
-    assert len(rows) == 11 and all(row["identical"] == row["lines"] for row in rows)
+    assert len(rows) == 16 and all(row["identical"] == row["lines"] for row in rows)
 
 
 def test_lines_are_compared_with_those_of_transformers(run_quick: Run, capsys: Output) -> None:

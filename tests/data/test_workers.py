@@ -39,7 +39,7 @@ def is_there(process: int) -> bool:
 )
 def test_no_worker_outlives_prepare(number: signal.Signals, status: int, tmp_path: Path) -> None:
     text = (ROOT / "xlm/sample/train.ne.txt").read_text(encoding="utf-8")
-    (tmp_path / "ne.txt").write_text(text * 800, encoding="utf-8")
+    (tmp_path / "ne.txt").write_text(text * 1600, encoding="utf-8")
     flags = ["--workers=2", "--vocabulary.size=500", "--vocabulary.num_draws=400"]
     process = subprocess.Popen(
         [sys.executable, "-m", "xlm", "prepare", "--folder=d", *flags, "--text.train={ne: ne.txt}"],

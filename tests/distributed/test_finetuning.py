@@ -100,7 +100,3 @@ def test_what_rank_0_finds_in_a_folder_ends_all(pool: Pool, source: Path, tmp_pa
         "tuned", 2, settings=settings(source, tmp_path / "run", seeds=[0], epochs=2)
     )
     assert 0 not in statuses and "holds a run of another recipe: steps" in "".join(errors)
-    statuses, _, errors = pool.attempt(
-        "tuned", 2, settings=settings(source, tmp_path / "odd", group_size=3)
-    )
-    assert 1 in statuses and "2 processes cannot share groups of 3" in "".join(errors)

@@ -96,12 +96,14 @@ def test_optimizers_do_not_depend_on_the_number_of_processes(
     """An encoder-decoder, so that every kind of fused matrix is there."""
     optimizer = {"kind": kind, "weight_decay": 0.01, "max_grad_norm": 1.0}
     arguments = {"objectives": "translation", "order": "together", "dtype": "float64"}
+    # Lingvo's Adafactor computes in float32 whatever the weights are
+    tolerance = 1e-5 if kind == "lingvo-adafactor" else 1e-10
     expected, _ = _train(pool, tmp_path, 1, **arguments, optimizer=optimizer)
     plain, _ = _train(pool, tmp_path / "plain", 1, **arguments)
     for world in WORLDS[1:]:
         found, _ = _train(pool, tmp_path, world, **arguments, optimizer=optimizer)
         for name, tensor in found.items():
-            torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-10)
+            torch.testing.assert_close(tensor, expected[name], rtol=0, atol=tolerance)
     name = "model.decoder.layers.0.cross_attention.key_value.weight"
     assert not torch.allclose(plain[name], expected[name])
 
