@@ -36,8 +36,9 @@ def heir(cls: type, name: str) -> type | None:
         for subclass in subclasses(base):
             if issubclass(cls, subclass) or inspect.isabstract(subclass):
                 continue
-            is_own = name in _defaults(subclass) and _types(subclass)[name] != _types(base).get(name)
-            if is_own and subclass.__module__.startswith(f"{ours}."):
+            if name not in _defaults(subclass) or _types(subclass)[name] == _types(base).get(name):
+                continue
+            if subclass.__module__.startswith(f"{ours}."):
                 return subclass
     return None
 
