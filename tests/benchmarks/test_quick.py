@@ -250,7 +250,7 @@ def test_updates_of_the_newer_shapes(run_quick: Run, capsys: Output) -> None:
     assert all(row["ms"] > 0 and row["times as fast"] > 0 for row in rows)
 
 
-@pytest.mark.parametrize("verb", ["score", "predict"])
+@pytest.mark.parametrize("verb", ["score", pytest.param("predict", marks=pytest.mark.slow)])
 def test_lines_through_a_pipe_stay_in_place(run_quick: Run, capsys: Output, verb: str) -> None:
     run_quick("speed.pipes", "--verbs", verb)
     first, last = printed_rows(capsys.readouterr().out)

@@ -60,7 +60,7 @@ def at_step(folder: Path, step: int, process: subprocess.Popen[str]) -> None:
     raise AssertionError(f"never came to step {step}: {process.poll()}")
 
 
-@pytest.mark.parametrize("how", ["hang", "stop"])
+@pytest.mark.parametrize("how", ["hang", pytest.param("stop", marks=pytest.mark.slow)])
 def test_a_rank_that_does_not_come_is_named_with_all_stacks(how: str, tmp_path: Path) -> None:
     process = start(tmp_path, how)
     _, said = process.communicate(timeout=120)
@@ -82,7 +82,15 @@ def test_a_rank_that_died_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in said.split("xlm pretrain: rank 1")[0]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGKILL,
+        pytest.param(signal.SIGUSR1, marks=pytest.mark.slow),
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+    ],
+)
 def test_a_launcher_that_goes_leaves_nothing_but_a_checkpoint(
     number: signal.Signals, tmp_path: Path
 ) -> None:
