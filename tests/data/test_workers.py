@@ -39,13 +39,16 @@ def is_there(process: int) -> bool:
 )
 def test_no_worker_outlives_prepare(number: signal.Signals, status: int, tmp_path: Path) -> None:
     text = (ROOT / "xlm/sample/train.ne.txt").read_text(encoding="utf-8")
-    (tmp_path / "ne.txt").write_text(text * 1600, encoding="utf-8")
+    (tmp_path / "ne.txt").write_text(text * 800, encoding="utf-8")
     flags = ["--workers=2", "--vocabulary.size=500", "--vocabulary.num_draws=400"]
+    # a shell's background job ignores interrupts, and so would what it starts
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "xlm", "prepare", "--folder=d", *flags, "--text.train={ne: ne.txt}"],
         cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True,
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
+    signal.signal(signal.SIGINT, before)
     end = time.monotonic() + 120
     while len(found := children(process.pid)) < 3 and process.poll() is None:
         assert time.monotonic() < end

@@ -42,7 +42,7 @@ def finished(config: Reproduce, cell: Cell, text: StudyText) -> Result | None:
     saved = (own / "config.yaml").read_text(encoding="utf-8")
     corpora = text.corpora(cell.languages, cell.sentences, shifted=cell.shifted)
     run = cell.run(config, own, corpora)
-    changed = differences(saved, run, UNMEASURED | {"data", "precision"})
+    changed = differences(saved, run, UNMEASURED | {"data", "precision", "compile"})
     if changed:
         raise ConfigError(
             f"{own} holds a model of other settings: {', '.join(changed[:3])}; give another "
