@@ -23,7 +23,7 @@ from xlm.adding.text import prepare_text
 from xlm.adding.training import build_run, check_model, objective
 from xlm.config.cli import run_verb
 from xlm.config.console import say
-from xlm.errors import CheckpointError, ConfigError, XlmError
+from xlm.errors import CheckpointError
 from xlm.interchange.load import MODEL, load
 from xlm.model.language_modules import KNOWN, Further, write_module
 from xlm.model.pretrained import PretrainedModel
@@ -31,13 +31,12 @@ from xlm.objectives.next_sentence import NextSentence
 from xlm.run.config import Run
 from xlm.run.convergence import judge, load_reference
 from xlm.run.folder import origin_of
-from xlm.run.launch import finish_run, sole_training
+from xlm.run.launch import finish_run, of_main, sole_training
 from xlm.run.selection import History, best_step
 from xlm.run.text import open_corpora
 from xlm.storage import read_json, write_json
 from xlm.strict_json import finite
 from xlm.text.readers import ReadReport, open_lines
-from xlm.training.distributed.processes import Parallel
 from xlm.training.journal import METRICS, read_metrics
 
 __all__ = ["AddLanguage", "NewText", "add_language"]
@@ -61,7 +60,7 @@ def add_language(config: AddLanguage) -> dict[str, Any]:
     model = load(config.model)
     check_model(config, model)
     with sole_training(build_run(config, model, 0)) as parallel:
-        origin = _on_main(parallel, lambda: _prepared(config, model))
+        origin = of_main(parallel, lambda: _prepared(config, model))
         prepared = time.monotonic()
         reference = reference_file(config) is not None
         runs = [
@@ -71,27 +70,11 @@ def add_language(config: AddLanguage) -> dict[str, Any]:
         histories = [
             finish_run(run, corpora, parallel, origin, f"seed {run.seed}: training") for run in runs
         ]
-        report: dict[str, Any] = _on_main(
+        report: dict[str, Any] = of_main(
             parallel,
             lambda: _leave(config, model, runs, histories, prepared - started),
         )
     return report
-
-
-def _on_main(parallel: Parallel, function: Any) -> Any:
-    """Return a JSON value of rank 0's function, or raise its error, on every rank."""
-    value, failure = None, None
-    if parallel.is_main:
-        try:
-            value = function()
-        except XlmError as error:
-            failure = error
-    value, reason = parallel.broadcast([value, str(failure or "")])
-    if failure is not None:
-        raise failure
-    if reason:
-        raise ConfigError(reason)
-    return value
 
 
 def _prepared(config: AddLanguage, model: PretrainedModel) -> dict[str, str]:

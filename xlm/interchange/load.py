@@ -176,7 +176,9 @@ def read_checkpoint(
         tensors.update((name, value) for name, value in averages.items() if name in tensors)
     tokenizer = tokenizer or load_tokenizer(loaded.directory(TOKENIZER))
     languages: dict[str, int] = loaded.state["languages"]
-    digests: dict[str, str] = loaded.state.get("tables", {})
+    if tables is None:
+        names: dict[str, str] = loaded.state.get("tables", {})
+        tables = {name: load_tokenizer(loaded.directory(f"{TABLES}/{name}")) for name in names}
     with torch.device("meta"):
         transformer = Transformer(
             shape,
@@ -184,8 +186,6 @@ def read_checkpoint(
             num_languages=max(len(languages), 1),
             pad_id=tokenizer.pad_id,
         )
-        if tables is None:
-            tables = {n: load_tokenizer(loaded.directory(f"{TABLES}/{n}")) for n in digests}
         for name, own_tokenizer in tables.items():
             transformer.add_table(
                 name, vocab_size=own_tokenizer.vocab_size, roles=roles_of(own_tokenizer), seed=0,

@@ -6,24 +6,21 @@ lines --normalized, encoded, cut--> rows, by length --batches--> generate --> te
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from xlm.batch import Batch
 from xlm.errors import CheckpointError, ConfigError
 from xlm.languages import match_languages
 from xlm.model.asking import DIRECTIONS, Askable, checked_layout, layout_of, with_apart
 from xlm.model.generate import Generation, generate
-from xlm.model.transformer import Transformer
 from xlm.rng import key
 from xlm.text.normalize import normalize
 from xlm.text.tokenizers.layouts import shown
-from xlm.text.tokenizers.tokenizer import Ids, Tokenizer, Wrapped
+from xlm.text.tokenizers.tokenizer import Ids
 
 log = logging.getLogger("xlm")
 
@@ -52,47 +49,6 @@ NOTHING = Translated([""], [0.0])
 """The translation of a line without text."""
 
 
-class Translating(Protocol):
-    """A model with all that a translator needs of it, such as ``PretrainedModel``."""
-
-    @property
-    def transformer(self) -> Transformer:
-        """The network, with a decoder."""
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer of both sides."""
-
-    @property
-    def languages(self) -> Mapping[str, int]:
-        """The id of each language that it knows, by name."""
-
-    @property
-    def extra(self) -> dict[str, Any]:
-        """The record of the model's origin, its layout and directions among it."""
-
-    @property
-    def has_languages(self) -> bool:
-        """True if a language must be named."""
-
-    def language_id(self, language: str | None) -> int:
-        """Return the language's row in the table; raise ConfigError or CheckpointError if none."""
-
-    def table_of(self, language: str | None) -> str:
-        """Return the vocabulary of a language by name, "" for the model's own."""
-
-    def reading(self, language: str | None) -> Askable:
-        """Return the model as it reads a language."""
-
-    def batch_rows(
-        self,
-        rows: Sequence[Wrapped],
-        language: str | None = None,
-        second_language: str | None = None,
-    ) -> Batch:
-        """Return rows that have their special tokens as a batch without targets."""
-
-
 class Translator:
     """A model that translates lines from one language into another (the same one is allowed).
 
@@ -107,7 +63,7 @@ class Translator:
 
     def __init__(
         self,
-        model: Translating,
+        model: Askable,
         source: str | None = None,
         target: str | None = None,
         *,

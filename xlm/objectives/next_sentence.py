@@ -150,7 +150,7 @@ class NextSentence(MaskedLM):
     def figures(self, stream: Stream, scores: Scores) -> dict[str, float]:
         """Return the figures of masked subwords, and nats and accuracy of the rows' classes.
 
-        A part of a document that no row has is not measured, so there are no figures per word.
+        A part of a document that no row has is not measured, so no figure is per word.
         """
         masked = {n: value for n, value in scores.items() if not n.startswith("next_")}
         own = language_model_figures(masked, None)

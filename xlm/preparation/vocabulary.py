@@ -45,9 +45,19 @@ def given_tokenizer(config: Prepare) -> tuple[Prepare, Tokenizer | None]:
 
 
 def _with_tokens(config: Prepare, tokenizer: Tokenizer) -> Tokenizer:
-    """Return the tokenizer with the language tokens that the settings ask for."""
+    """Return the tokenizer with the language tokens that the settings ask for.
+
+    A list that does not match the languages of the text is followed, with a warning.
+    """
     wanted = config.vocabulary.language_tokens
     names = list(config.known) if wanted is True else wanted or []
+    if names and set(names) != set(config.known):
+        log.warning(
+            "vocabulary.language_tokens gives tokens to %s, and the text is in %s: a language "
+            "without a token cannot be translated by a layout that places them",
+            ", ".join(sorted(names)),
+            ", ".join(sorted(config.known)),
+        )
     return with_language_tokens(tokenizer, names)
 
 

@@ -141,8 +141,8 @@ def finish_run(
     """
     with RunFolder(run.folder, parallel).locked() as folder:
         run = folder.resolve(run)
-        _of_main(parallel, lambda: folder.check_same(run, origin))
-        history = to_history(_of_main(parallel, lambda: evaluations(folder.path)))
+        of_main(parallel, lambda: folder.check_same(run, origin))
+        history = to_history(of_main(parallel, lambda: evaluations(folder.path)))
         if history.ended:
             return history
         if parallel.is_main:
@@ -153,10 +153,10 @@ def finish_run(
                 f"{folder.path}: stopped at step {result.state.step} of {run.steps}; the same "
                 "command goes on"
             )
-        return to_history(_of_main(parallel, lambda: evaluations(folder.path)))
+        return to_history(of_main(parallel, lambda: evaluations(folder.path)))
 
 
-def _of_main(parallel: Parallel, function: Callable[[], Any]) -> Any:
+def of_main(parallel: Parallel, function: Callable[[], Any]) -> Any:
     """Return a JSON value of rank 0's function, or raise its error, on every rank."""
     value, failure = None, None
     if parallel.is_main:

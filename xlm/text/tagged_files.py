@@ -2,20 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import warnings
-from typing import Any
+from xlm.text.former_places import forwarding
 
-PLACE = "xlm.tasks.readers.tagged"
-
-
-def __getattr__(name: str) -> Any:
-    """Return the attribute ``name`` of ``PLACE``, with a DeprecationWarning."""
-    found = getattr(importlib.import_module(PLACE), name)
-    warnings.warn(
-        f"{__name__}.{name} is now {PLACE}.{name}: import it from there; the old name goes with "
-        "version 0.2",
-        DeprecationWarning,
-        stacklevel=2,
-    )
-    return found
+__getattr__ = forwarding(__name__, "xlm.tasks.readers.tagged")

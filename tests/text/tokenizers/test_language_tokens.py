@@ -153,3 +153,20 @@ def test_prepared_text_has_them(
     assert {name: own[name] for name in expected} == learned.tokenizer.language_tokens
     ids = [corpora.text("train", "ne").tokens(slice(None)) for corpora in (learned, over)]
     np.testing.assert_array_equal(*ids)
+
+
+def test_a_list_that_does_not_match_the_text_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = Texts(train={name: f"sample:train.{name}.txt" for name in ("en", "ne")})
+
+    def warned(tokens: bool | list[str], folder: str) -> bool:
+        vocabulary = Vocabulary(size=500, language_tokens=tokens)
+        caplog.clear()
+        prepare(Prepare(folder=str(tmp_path / folder), text=text, vocabulary=vocabulary, workers=1))
+        return any(
+            "gives tokens to en, xx, and the text is in en, ne" in m for m in caplog.messages
+        )
+
+    assert warned(["en", "xx"], "other")
+    assert not warned(["en", "ne"], "same") and not warned(True, "all")

@@ -12,14 +12,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from sentencepiece import SentencePieceProcessor
-
 from xlm import strict_json
-from xlm.errors import DataError, one_line
+from xlm.errors import DataError
 from xlm.strict_json import JsonError
 from xlm.text.tokenizers.published_tokens import published_tokens
-from xlm.text.tokenizers.sentencepiece import encode_spans
-from xlm.text.tokenizers.tokenizer import Tokenizer, write_tokenizer
+from xlm.text.tokenizers.renumbered import RenumberedTokenizer, sentencepiece_processor
+from xlm.text.tokenizers.tokenizer import write_tokenizer
 from xlm.text.tokenizers.xlm_roberta import MASK, MODEL_FILE, SPECIALS
 
 KIND = "numbered"
@@ -27,7 +25,7 @@ PIECES_FILE = "pieces.json"
 """The list of pieces in the order of their ids, in our folder."""
 
 
-class NumberedTokenizer(Tokenizer):
+class NumberedTokenizer(RenumberedTokenizer):
     """A serialized SentencePiece model, and every piece in the order of its id.
 
     Pieces that the model does not have are special: the tokens of languages among them. A piece of
@@ -41,15 +39,7 @@ class NumberedTokenizer(Tokenizer):
 
     def __init__(self, model: bytes, pieces: Sequence[str]):
         self.model, self.pieces = model, tuple(pieces)
-        self._processor: Any = SentencePieceProcessor()
-        try:
-            if not model:
-                raise RuntimeError("nothing is there")
-            self._processor.LoadFromSerializedProto(model)
-        except (RuntimeError, TypeError) as error:
-            raise DataError(
-                f"no SentencePiece model in {len(model):,} bytes: {one_line(error)}"
-            ) from None
+        self._processor = sentencepiece_processor(model)
         ids = {piece: at for at, piece in enumerate(self.pieces)}
         if len(ids) != len(self.pieces):
             raise DataError(f"{len(self.pieces) - len(ids)} of the pieces are listed twice")
@@ -79,26 +69,6 @@ class NumberedTokenizer(Tokenizer):
     def digest(self) -> str:
         """SHA-256 of the model and the list."""
         return self._digest.hexdigest()
-
-    def encode(self, text: str) -> list[int]:
-        """Return the ids of one normalized line, without special tokens (but the unknown one)."""
-        return self.encode_lines([text])[0]
-
-    def encode_lines(self, lines: Sequence[str]) -> list[list[int]]:
-        """Return ``encode`` of each line in one native call (one thread: workers are processes)."""
-        encoded = self._processor.encode(list(lines), out_type=int, num_threads=1)
-        return [[self._ids[at] for at in row] for row in encoded]
-
-    def encode_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Return ``encode(text)`` and the characters of ``text`` that each piece stands for."""
-        ids, spans = encode_spans(self._processor, text)
-        return [self._ids[at] for at in ids], spans
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Return plain text; special tokens are left out."""
-        kept = [self._back[int(at)] for at in ids if int(at) in self._back]
-        text: str = self._processor.decode(kept)
-        return text
 
     def save(self, folder: Path) -> None:
         """Write ``sentencepiece.bpe.model``, ``pieces.json`` and ``tokenizer.json``."""

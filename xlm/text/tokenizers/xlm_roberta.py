@@ -15,11 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sentencepiece import SentencePieceProcessor
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
-from xlm.errors import ConfigError, DataError, one_line
+from xlm.errors import ConfigError, DataError
 from xlm.text.tokenizers.hugging_face import check_unused
 from xlm.text.tokenizers.hugging_face_files import (
     CONFIG_FILE,
@@ -30,8 +29,9 @@ from xlm.text.tokenizers.hugging_face_files import (
     keeps_normal_form,
     to_json,
 )
-from xlm.text.tokenizers.sentencepiece import SentencePieceTokenizer, encode_spans
-from xlm.text.tokenizers.tokenizer import Tokenizer, write_tokenizer
+from xlm.text.tokenizers.renumbered import RenumberedTokenizer, sentencepiece_processor
+from xlm.text.tokenizers.sentencepiece import SentencePieceTokenizer
+from xlm.text.tokenizers.tokenizer import write_tokenizer
 
 MODEL_FILE, DICTIONARY_FILE = "sentencepiece.bpe.model", "dict.txt"
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
@@ -46,7 +46,7 @@ NEVER = -1e6
 """The score, in nats, of pieces that the tokenizers library must not segment text into."""
 
 
-class XlmRobertaTokenizer(Tokenizer):
+class XlmRobertaTokenizer(RenumberedTokenizer):
     """A serialized SentencePiece model, and fairseq's ``dict.txt`` if its order is not the same.
 
     ``vocab_size`` may exceed theirs: the rest are rows of a model that no text has. A piece
@@ -60,15 +60,7 @@ class XlmRobertaTokenizer(Tokenizer):
 
     def __init__(self, model: bytes, dictionary: bytes | None = None, *, vocab_size: int = 0):
         self.model, self.dictionary = model, dictionary
-        self._processor: Any = SentencePieceProcessor()
-        try:
-            if not model:
-                raise RuntimeError("nothing is there")
-            self._processor.LoadFromSerializedProto(model)
-        except (RuntimeError, TypeError) as error:
-            raise DataError(
-                f"no SentencePiece model in {len(model):,} bytes: {one_line(error)}"
-            ) from None
+        self._processor = sentencepiece_processor(model)
         known = [str(self._processor.id_to_piece(at)) for at in range(len(self._processor))]
         if dictionary is not None:
             entries = _read_dictionary(dictionary)
@@ -107,27 +99,6 @@ class XlmRobertaTokenizer(Tokenizer):
     def digest(self) -> str:
         """SHA-256 of the model, the dictionary and the size."""
         return self._digest
-
-    def encode(self, text: str) -> list[int]:
-        """Return the ids of one normalized line, without special tokens (but the unknown one)."""
-        return self.encode_lines([text])[0]
-
-    def encode_lines(self, lines: Sequence[str]) -> list[list[int]]:
-        """Return ``encode`` of each line in one native call (one thread: workers are processes)."""
-        encoded = self._processor.encode(list(lines), out_type=int, num_threads=1)
-        return [[self._ids[at] for at in row] for row in encoded]
-
-    def encode_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Return ``encode(text)`` and the characters of ``text`` that each piece stands for."""
-        ids, spans = encode_spans(self._processor, text)
-        return [self._ids[at] for at in ids], spans
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Return plain text; special tokens are left out."""
-        text: str = self._processor.decode(
-            [self._back[int(at)] for at in ids if int(at) in self._back]
-        )
-        return text
 
     def save(self, folder: Path) -> None:
         """Write ``sentencepiece.bpe.model``, ``dict.txt`` if given, and ``tokenizer.json``."""
