@@ -383,7 +383,7 @@ def test_every_result_is_shown_and_every_marker_closed() -> None:
     pages = "".join(map(text_of, PAGES))
     shown = re.findall(r"<!-- table: ([\w.+-]+) -->", pages)
     assert len(shown) == pages.count("<!-- end -->")
-    files = {tables.TABLES[name][1] if name in tables.TABLES else name for name in shown}
+    files = {tables.table_of(name)[1] for name in shown}
     assert {path.stem for path in (ROOT / "benchmarks" / "results").glob("*.json")} <= files
 
 

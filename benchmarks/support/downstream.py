@@ -118,7 +118,7 @@ def show(name: str, path: Path) -> None:
     from benchmarks.support import tables
 
     result = json.loads(path.read_text(encoding="utf-8"))
-    make = tables.TABLES.get(name, (tables.plain, name))[0]
+    make = tables.table_of(name)[0]
     sys.stdout.write(f"{make(result)}\n\n{path}\n")
 
 

@@ -61,12 +61,21 @@ def render(name: str, results: Path = RESULTS) -> str:
     """What stands between the markers of table ``name``."""
     if name.startswith("ledger-"):
         return ledger(name.removeprefix("ledger-"), results)
-    make, file = TABLES.get(name, (plain, name))
+    make, file = table_of(name)
     path = results / f"{file}.json"
     if not path.exists():
         return NOT_MEASURED
     result = json.loads(path.read_text(encoding="utf-8"))
     return f"{make(result)}\n\n{surroundings(result)}\n"
+
+
+def table_of(name: str) -> tuple[Callable[[Result], str], str]:
+    """Return the function that makes table ``name``, and the name of its file.
+
+    NAME_2019 holds the former figures of models of the 2019 shape and is made as NAME is.
+    """
+    make, file = TABLES.get(name.removesuffix("_2019"), (plain, name))
+    return make, name if name.endswith("_2019") else file
 
 
 def surroundings(result: Result) -> str:
@@ -289,16 +298,11 @@ TABLES: dict[str, tuple[Callable[[Result], str], str]] = {
     "golden": (golden, "golden"),
     "finetuning_shifted": (finetuning_shifted, "finetuning_shifted"),
     "unsupervised_shifted": (unsupervised_shifted, "unsupervised_shifted"),
-    "unsupervised_shifted_2019": (unsupervised_shifted, "unsupervised_shifted_2019"),
-    "unsupervised_shifted_search_2019": (
-        unsupervised_shifted_search,
-        "unsupervised_shifted_search_2019",
-    ),
+    "unsupervised_shifted_search": (unsupervised_shifted_search, "unsupervised_shifted_search"),
     "unsupervised_real": (unsupervised_real, "unsupervised_real"),
     "supervised": (supervised, "supervised"),
     "table3": (table3, "table3"),
     "finetuning_real": (by_start, "finetuning_real"),
-    "finetuning_real_2019": (by_start, "finetuning_real_2019"),
     "freezing": (by_start, "freezing"),
 }
 """By the name in the marker: what makes the table, and the JSON file it is made from."""
