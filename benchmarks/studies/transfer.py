@@ -60,6 +60,8 @@ class Arm:
     """Micro-batches of MLM and of TLM in an update, of 512 tokens each."""
     noise: tuple[float, float, float] = (0.8, 0.1, 0.1)
     """Of the targets, those that are hidden, kept and replaced by a random token."""
+    masks: float = 0.3
+    """Share of the tokens of pairs that are targets."""
     dim: int = 128
     language_embeddings: bool = False
 
@@ -72,6 +74,8 @@ ARMS = {
     "dictionaries too": Arm("dictionaries"),
     "dictionaries too, three quarters TLM": Arm("dictionaries", shares=(2, 6)),
     "dictionaries too, half of the targets replaced": Arm("dictionaries", noise=(0.4, 0.1, 0.5)),
+    "dictionaries too, 60 % of the pairs masked": Arm("dictionaries", masks=0.6),
+    "dictionaries too, language vectors": Arm("dictionaries", language_embeddings=True),
     "dictionaries too, 64 wide": Arm("dictionaries", dim=64),
 }
 
@@ -132,17 +136,21 @@ def recipe(arm: Arm, corpora: Path, folder: Path, steps: int, seed: int) -> Run:
     """Return the run of an arm: that of recipes/small/mlm+tlm but for what the arm changes."""
     hidden, unchanged, replaced = arm.noise
     common = {
-        "frequency_exponent": 0.0, "mask_rate": 0.3, "evaluation_mask_rate": 0.15,
-        "evaluation_folds": 1, "mask": hidden, "keep": unchanged, "random": replaced,
+        "frequency_exponent": 0.0, "evaluation_mask_rate": 0.15, "evaluation_folds": 1,
+        "mask": hidden, "keep": unchanged, "random": replaced,
     }  # fmt: skip
     num_mlm, num_tlm = arm.shares
     known = Corpora.open(corpora).names("train")["pairs"]
     pairs = [pair for pair in PAIRS if pair in known]
-    mlm = MaskedLM(languages=LANGUAGES, rows=ROWS * num_mlm // GROUP, length=64, **common)
+    mlm = MaskedLM(
+        languages=LANGUAGES, rows=ROWS * num_mlm // GROUP, length=64, mask_rate=0.3, **common
+    )
     objectives: dict[str, Objective] = {"mlm": mlm}
     if num_tlm:
         tokens = 512 * num_tlm // GROUP
-        objectives["tlm"] = MaskedLM(pairs=pairs, tokens=tokens, length=128, **common)
+        objectives["tlm"] = MaskedLM(
+            pairs=pairs, tokens=tokens, length=128, mask_rate=arm.masks, **common
+        )
     return Run(
         data=str(corpora), folder=str(folder), objectives=objectives, order="together",
         model=ModelConfig(
