@@ -36,24 +36,32 @@ prepare_environment() {{ :; }}
 """
 """tools/setup.sh of ``--quick``: nothing is installed, {python} runs the clone."""
 SHORT = {
-    "steps: 1500": "steps: 4",
-    "_every: 500": "_every: 4",
-    "warmup_steps: 100": "warmup_steps: 1",
+    "pretrain.yaml": {
+        "steps: 1500": "steps: 4",
+        "_every: 500": "_every: 4",
+        "warmup_steps: 100": "warmup_steps: 1",
+    },
+    "writer.yaml": {
+        "steps: 150": "steps: 4",
+        "_every: 150": "_every: 4",
+        "warmup_steps: 30": "warmup_steps: 1",
+    },
 }
-"""Changes to recipes/sample/pretrain.yaml for ``--quick``."""
+"""Changes to recipes of recipes/sample for ``--quick``."""
 
 
 def shorten(clone: Path) -> None:
     """Make the scripts of a clone run in seconds, without installing anything."""
     setup = NOT_INSTALLED.format(python=sys.executable)
     (clone / "tools/setup.sh").write_text(setup, encoding="utf-8")
-    recipe = clone / "recipes/sample/pretrain.yaml"
-    text = recipe.read_text(encoding="utf-8")
-    for old, new in SHORT.items():
-        if old not in text:
-            sys.exit(f"{recipe.name} has no {old!r}: adapt SHORT")
-        text = text.replace(old, new)
-    recipe.write_text(text, encoding="utf-8")
+    for name, changes in SHORT.items():
+        recipe = clone / "recipes/sample" / name
+        text = recipe.read_text(encoding="utf-8")
+        for old, new in changes.items():
+            if old not in text:
+                sys.exit(f"{recipe.name} has no {old!r}: adapt SHORT")
+            text = text.replace(old, new)
+        recipe.write_text(text, encoding="utf-8")
 
 
 def command(clone: Path, script: str, *words: str) -> tuple[str, dict[str, int]]:
