@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -42,13 +43,11 @@ def test_the_demo_of_a_clone_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_demo_is_made_short(tmp_path: Path) -> None:
     (tmp_path / "tools").mkdir()
-    recipe = tmp_path / "recipes/sample/pretrain.yaml"
-    recipe.parent.mkdir(parents=True)
-    text = (ROOT / "recipes/sample/pretrain.yaml").read_text(encoding="utf-8")
-    recipe.write_text(text, encoding="utf-8")
+    shutil.copytree(ROOT / "recipes/sample", tmp_path / "recipes/sample")
     demo.shorten(tmp_path)
-    short = recipe.read_text(encoding="utf-8")
-    assert "\nsteps: 4\n" in short and "\nevaluate_every: 4\n" in short
+    for name in ("pretrain.yaml", "writer.yaml"):
+        short = (tmp_path / "recipes/sample" / name).read_text(encoding="utf-8")
+        assert "\nsteps: 4\n" in short and "\nevaluate_every: 4\n" in short
     with pytest.raises(SystemExit, match="adapt SHORT"):
         demo.shorten(tmp_path)
 
