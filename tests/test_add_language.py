@@ -123,9 +123,9 @@ def test_the_model_knows_the_new_language_beside_the_old(
     for language, message in ((None, "name the language"), ("sw", "does not know the language sw")):
         with pytest.raises(ConfigError, match=message):
             new.batch([NEW], language)
-    with pytest.raises(ConfigError, match="these ids are other pieces"):
+    with pytest.raises(ConfigError, match="these ids mean other pieces"):
         new.batch_rows([new.tokenizer.wrap(torch.tensor([9]).numpy())], "ne")
-    with pytest.raises(ConfigError, match="vocabularies of their own"):
+    with pytest.raises(ConfigError, match="separate vocabularies"):
         new.batch([NEW], "ne", ["a house"], "en")
 
 
@@ -146,7 +146,7 @@ def test_a_module_travels_to_what_descends_from_its_body(
     with torch.no_grad():
         other = load(pretrained)
         other.transformer.encoder.layers[0].attention.output.weight.add_(0.01)  # type: ignore[union-attr]
-    with pytest.raises(ConfigError, match="was learnt on the body .* has "):
+    with pytest.raises(ConfigError, match="was learned on the body .* has "):
         other.plugged(module)
     other.plugged(module, unrelated=True)
     tuned = replace(other, extra={"bodies": [old.bodies[-1]]})
@@ -197,7 +197,7 @@ def test_two_languages_in_either_order_and_a_plain_model(
 def test_refusals(pretrained: Path, text: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has the language hi already"):
         add_language(settings(pretrained, tmp_path / "a", text, language="hi"))
-    with pytest.raises(ConfigError, match="start is aligned, which takes translations"):
+    with pytest.raises(ConfigError, match="start is aligned, which needs translations"):
         settings(pretrained, tmp_path / "a", text, start="aligned")
     with pytest.raises(ConfigError, match="expected a name such as ne"):
         settings(pretrained, tmp_path / "a", text, language="a/b")

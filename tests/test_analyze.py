@@ -230,10 +230,12 @@ def noted(name: str, own: Callable[..., Any], ran: list[str]) -> Callable[..., A
 
 def test_other_settings_in_a_used_folder_are_refused(root: Path, tmp_path: Path) -> None:
     analyze(settings(root, tmp_path / "a", **SMALL))
-    with pytest.raises(ConfigError, match="a was begun with other settings, seed: give another"):
+    with pytest.raises(
+        ConfigError, match="a holds an analysis with different settings, seed: give another"
+    ):
         analyze(settings(root, tmp_path / "a", **SMALL, seed=4))
     write(tmp_path / "en.txt", lines("en", 9))
-    with pytest.raises(ConfigError, match="begun with other .*texts"):
+    with pytest.raises(ConfigError, match="an analysis with different .*texts"):
         analyze(settings(root, tmp_path / "a", **SMALL, texts={"en": str(tmp_path / "en.txt")}))
 
 
@@ -252,12 +254,16 @@ def test_a_model_alone_is_analyzed_on_the_corpus_that_ships(root: Path, tmp_path
     [
         ({"only": ["kernels"]}, ConfigError, "only names 'kernels': expected some of retrieval"),
         ({"pairs": {"en-hi": ["en.txt"]}}, ConfigError, "pairs.en-hi names 1 files: expected 2"),
-        ({"layers": [3]}, ConfigError, "layers has 3, .*model has the layers 0 to 2"),
+        ({"layers": [3]}, ConfigError, "layers has 3, but the layers of .*model are 0 to 2"),
         ({"texts": {"de": "en.txt"}}, ConfigError, "does not know the language de.*stand_in"),
         ({"compare": {"model": "x"}}, ConfigError, "choose another name"),
         ({"wic": {"train": ["a", "b"]}}, ConfigError, "expected train and dev"),
         ({"sentences": 0}, ConfigError, "sentences is 0"),
-        ({"parallel": {"en": "en.txt", "hi": "scores.tsv"}}, DataError, "expected the same lines"),
+        (
+            {"parallel": {"en": "en.txt", "hi": "scores.tsv"}},
+            DataError,
+            "expected the same number of lines",
+        ),
         (
             {"alignments": {"en-hi": ["en.txt", "scores.tsv", "links.txt"]}},
             DataError,

@@ -151,7 +151,7 @@ def test_a_change_on_purpose_is_accepted(made: Path, capsys: pytest.CaptureFixtu
     (said,) = lines(made / "data", capsys, "--accept=true")
     assert "valid/ne/header.json" in said
     assert "1 corpora, 3 files" in lines(made / "data", capsys)[0]
-    assert "has no hashes to write anew" in lines(made / "run", capsys, "--accept=true")[0]
+    assert "has no hashes to update" in lines(made / "run", capsys, "--accept=true")[0]
 
 
 def test_damage_is_never_accepted(made: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -148,7 +148,7 @@ def test_what_cannot_be_described(debug_data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is a recipe of xlm finetune: expected one of"):
         lines_of(path)
     (tmp_path / "notes.txt").write_text("Hello.\n")
-    with pytest.raises(ConfigError, match="is a file, but no recipe .*: expected prepared text"):
+    with pytest.raises(ConfigError, match="is neither a recipe .*: expected prepared text"):
         lines_of(tmp_path / "notes.txt")
     (tmp_path / "text/train/en").mkdir(parents=True)
     (tmp_path / "text/train/en/header.json").write_text("{}")

@@ -151,9 +151,9 @@ def error(**settings: Any) -> str:
 
 def test_what_does_not_fit_is_named(result: Result, debug_data: Path, tmp_path: Path) -> None:
     run = str(result.folder)
-    assert "no checkpoint that can be read" in error(folder=str(tmp_path / "nowhere"))
-    assert "no checkpoint that can be read" in error(folder=str(debug_data))
-    assert "has nothing of the run's objectives in test: there is no such text" in error(
+    assert "no readable checkpoint" in error(folder=str(tmp_path / "nowhere"))
+    assert "no readable checkpoint" in error(folder=str(debug_data))
+    assert "has no text in test for the run's objectives: found no such text" in error(
         folder=run, split="test"
     )
     assert f"no corpora at {tmp_path}" in error(folder=run, data=str(tmp_path))
@@ -181,11 +181,11 @@ def test_damage_is_noticed(
     damage(folder / "checkpoints/step-00000008")
     assert evaluate_run(Evaluate(folder=str(folder)))["step"] == 4
     [line] = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
-    assert "the best checkpoint is passed over for the newest" in line
+    assert "the best checkpoint is skipped, the newest is used" in line
     assert "its content is not what was saved" in line
     assert evaluate_run(Evaluate(folder=str(folder), which="latest"))["step"] == 4
     damage(folder / "checkpoints/step-00000004")
-    assert "no checkpoint that can be read" in error(folder=str(folder), which="latest")
+    assert "no readable checkpoint" in error(folder=str(folder), which="latest")
 
 
 def damage(checkpoint: Path) -> None:

@@ -118,7 +118,7 @@ def test_what_cannot_be_asked(model: tuple[str, PretrainedModel], tmp_path: Path
         written(folder, lines, language=None)
     with pytest.raises(ConfigError, match="window is 0"):
         written(folder, lines, window=0)
-    with pytest.raises(ConfigError, match="output .* is the file that is read"):
+    with pytest.raises(ConfigError, match="output .* is also the input"):
         written(folder, lines, output=str(lines))
     (tmp_path / "nothing.txt").write_text("")
     with pytest.raises(DataError, match=r"nothing\.txt"):

@@ -394,7 +394,7 @@ def test_another_model_or_file_under_the_same_name_is_noticed(source: Path, tmp_
     with pytest.raises(ConfigError, match="another the model; give another folder, or remove"):
         finetune(config)
     (tmp_path / "run/seed-0/origin.json").write_text("{")
-    with pytest.raises(ConfigError, match="what it was trained from cannot be read"):
+    with pytest.raises(ConfigError, match="the source it was trained from cannot be read"):
         finetune(config)
 
 
@@ -575,13 +575,13 @@ def test_tasks_among_the_objectives_of_a_pretraining_run(
         ({"group_size": 0}, "group_size must be at least 1: found 0"),
         ({"evaluate_every": -1}, "evaluate_every must be at least 0: found -1"),
         ({"steps": 5, "grid": Grid(epochs=[1])}, r"steps is 5 and grid.epochs \[1\]: give one"),
-        ({"lowest_lr": 1e-5}, "lowest_lr is 1e-05, which goes with halve_on_plateau"),
-        ({"folder": ""}, "folder is empty: name one"),
-        ({"model": ""}, "model is empty: name one"),
+        ({"lowest_lr": 1e-5}, "lowest_lr is 1e-05, but it only applies with halve_on_plateau"),
+        ({"folder": ""}, "folder is empty: give one"),
+        ({"model": ""}, "model is empty: give one"),
         ({"model": "/no/such"}, "/no/such does not exist: expected a model directory"),
         ({"choose_on": ["sw"]}, "choose_on: sw of topic, whose files.valid has en, hi: give a"),
         ({"metric": "las"}, "stopping.metric 'las': not a figure of topic/en"),
-        ({"frozen_layers": 3}, "frozen_layers is 3: the encoder has 2 layers"),
+        ({"frozen_layers": 3}, "frozen_layers is 3, but the encoder has 2 layers"),
         ({"average": 1.0}, r"average must be in \[0, 1\): found 1.0"),
         ({"grid": Grid(batches=[9]), "group_size": 2}, "grid.batches has 9: expected multiples of"),
         ({"patience": 0}, "stopping.patience must be at least 1: found 0"),

@@ -111,8 +111,8 @@ def test_what_cannot_be_asked(
         ("lines is 2, which writes from nothing", {"lines": 2, "file": str(file)}),
         ("lines is -1", {"lines": -1}),
         ("rows is 0", {"rows": 0}),
-        ("temperature 2.0 goes with sample", {"sample": False, "temperature": 2.0}),
-        ("sample draws one text", {"beam": 2, "top_k": 3}),
+        ("temperature 2.0 only applies with sample", {"sample": False, "temperature": 2.0}),
+        ("sample draws a single text", {"beam": 2, "top_k": 3}),
         ("does not know the language fr", {"lines": 1, "language": "fr"}),
     ):
         with pytest.raises(ConfigError, match=message):
@@ -122,5 +122,5 @@ def test_what_cannot_be_asked(
     with pytest.raises(SystemExit):
         run("generate", [str(file.parent / "masked"), str(file), "--language=en"])
     said = capsys.readouterr().err
-    assert said.startswith("xlm generate: the model was trained with MaskedLM, so it never wrote")
+    assert said.startswith("xlm generate: the model was trained with MaskedLM, so it never learned")
     assert said.count("\n") == 1

@@ -158,25 +158,27 @@ def test_a_task_is_learnt_and_answered(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_pairs_alone_need_the_names_of_their_languages() -> None:
     pairs = Aligned(train={"en-zh-Hans": ["a", "b"]})
-    with pytest.raises(ConfigError, match="pairs: 'en-zh-Hans' is no pair .* in languages"):
+    with pytest.raises(ConfigError, match="pairs: 'en-zh-Hans' is not a pair .* in languages"):
         Prepare(folder="x", pairs=pairs)
     named = Prepare(folder="x", pairs=pairs, languages=["en", "zh-Hans"])
     assert named.known == {"en": 0, "zh-Hans": 1}
-    with pytest.raises(ConfigError, match="languages has fr, of which there is neither text nor"):
+    with pytest.raises(ConfigError, match="languages has fr, for which there is neither text nor"):
         Prepare(folder="x", pairs=pairs, languages=["en", "fr", "zh-Hans"])
     by_text = Prepare(folder="x", pairs=pairs, text=Texts(train={"en": "a", "zh-Hans": "b"}))
     assert by_text.known == named.known
-    with pytest.raises(ConfigError, match="may be the pair of en and zh-Hans or that of en-zh and"):
+    with pytest.raises(
+        ConfigError, match="can be read as the pair of en and zh-Hans or as that of en-zh and"
+    ):
         Prepare(folder="x", pairs=pairs, languages=["en", "zh-Hans", "en-zh", "Hans"])
 
 
 def test_names_that_cannot_be_told_apart_are_refused_when_corpora_are_opened(
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(ConfigError, match="en-hi is called like the pair of en and hi"):
+    with pytest.raises(ConfigError, match="en-hi has the same name as the pair of en and hi"):
         write_header(tmp_path, WordTokenizer(), ["en", "hi", "en-hi"])
     write_header(tmp_path, WordTokenizer(), ["en", "hi", "en-x"])
     content = json.loads((tmp_path / "corpora.json").read_text().replace("en-x", "en-hi"))
     (tmp_path / "corpora.json").write_text(json.dumps(sealed(content)))
-    with pytest.raises(ConfigError, match="en-hi is called like the pair of en and hi"):
+    with pytest.raises(ConfigError, match="en-hi has the same name as the pair of en and hi"):
         Corpora.open(tmp_path, WordTokenizer())

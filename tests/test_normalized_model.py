@@ -90,7 +90,7 @@ def test_tasks_read_in_the_language_of_their_text(model: PretrainedModel) -> Non
 
 def test_answers_cannot_be_traced(model: PretrainedModel) -> None:
     task = Answering.__new__(Answering)
-    with pytest.raises(ConfigError, match="move the places of answers: take a model without"):
+    with pytest.raises(ConfigError, match="shifts the positions of answers: use a model without"):
         task.rows_of(None, 0, model.tokenizer)
 
 

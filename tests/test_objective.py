@@ -66,7 +66,11 @@ def test_sum_cross_entropy_sums_low_precision_in_float32() -> None:
 @pytest.mark.parametrize(
     ("objective", "compiled", "message"),
     [
-        (MaskedLM(languages=["en"], length=65), False, "length is 65, the model has 64 positions"),
+        (
+            MaskedLM(languages=["en"], length=65),
+            False,
+            "length is 65, but the model has 64 positions",
+        ),
         (Translation(pairs=["en-ne"], length=65), True, "length is 65"),
     ],
 )

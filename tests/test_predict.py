@@ -178,7 +178,7 @@ def test_models_without_languages_need_none(shape: str) -> None:
 
 def test_languages_that_a_model_does_not_know() -> None:
     made = predictor("topic")
-    with pytest.raises(ConfigError, match="tells languages apart: name one of en, hi, ne"):
+    with pytest.raises(ConfigError, match="distinguishes languages: name one of en, hi, ne"):
         made.predict(["a"])
     with pytest.raises(ConfigError, match="does not know the language sw"):
         made.predict(["a"], "sw")
@@ -239,7 +239,9 @@ def test_lines_that_are_no_examples_are_named(name: str, line: str) -> None:
 def test_rows_longer_than_the_positions() -> None:
     task = replace(tuned.TASKS["topic"], length=100)
     made = Predictor(with_task(tuned.tuned(tasks={"topic": task}), "here"))
-    with pytest.raises(DataError, match="^line 2: the task makes a row of more than 64 tokens"):
+    with pytest.raises(
+        DataError, match="^line 2: the task turns it into a row of more than 64 tokens"
+    ):
         made.predict(["short", " ".join(SENTENCES)], "en")
 
 
@@ -385,19 +387,19 @@ def test_mistakes_are_one_line(
     (tmp_path / "long.txt").write_bytes(b"good\n" + b"a" * (1 << 20) + b"b\n")
     (tmp_path / "empty.txt").write_bytes(b"")
     ok = ("--language=en", "--task=topic")
-    assert "bad.txt:2: the line is invalid UTF-8: mend it" in fails(
+    assert "bad.txt:2: the line is invalid UTF-8: fix it" in fails(
         capfd, saved, tmp_path / "bad.txt", *ok
     )
     assert "long.txt:2: the line is too long" in fails(capfd, saved, tmp_path / "long.txt", *ok)
     assert "empty.txt is empty" in fails(capfd, saved, tmp_path / "empty.txt", *ok)
     assert "none.txt does not exist" in fails(capfd, saved, tmp_path / "none.txt", *ok)
     assert "is a directory" in fails(capfd, saved, tmp_path, *ok)
-    assert "name one of them by task" in fails(capfd, saved, tmp_path / "bad.txt")
+    assert "choose one by task" in fails(capfd, saved, tmp_path / "bad.txt")
     assert "model missing: give it" in fails(capfd)
     if not torch.cuda.is_available():
         assert "device is cuda" in fails(capfd, saved, "--device=cuda", *ok)
     for name, expected in (
-        ("bad.txt", "stdin:2: the line is invalid UTF-8: mend it, or give --invalid empty"),
+        ("bad.txt", "stdin:2: the line is invalid UTF-8: fix it, or give --invalid empty"),
         ("long.txt", "stdin:2: the line is too long (more than 1,048,576 bytes)"),
         ("empty.txt", "standard input is empty"),
     ):
@@ -408,9 +410,9 @@ def test_mistakes_are_one_line(
     good = tmp_path / "good.txt"
     good.write_text("water\n")
     itself = fails(capfd, saved, good, *ok, "--output", good)
-    assert f"output {good} is the file that is read" in itself
+    assert f"output {good} is also the input" in itself
     unwritten = fails(capfd, saved, good, *ok, "--output", output)
-    assert f"output {output}: cannot write there, as there is no folder" in unwritten
+    assert f"output {output}: the folder " in unwritten
     old = tmp_path / "old"
     old.write_text("kept")
     fails(capfd, saved, tmp_path / "bad.txt", *ok, "--output", old, "--window=1")

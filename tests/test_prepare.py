@@ -248,23 +248,29 @@ BROKEN = {
         ({"text": {"en": "cut.gz"}}, "cut.gz:.*: the compressed file is truncated"),
         ({"pairs": {"en-ne": ["short.txt", "ne.txt"]}}, "short.txt has 2 lines and ne.txt has 4"),
         ({"pairs": {"en-ne": ["en.txt", "gone.txt"]}}, "gone.txt does not exist"),
-        ({"pairs": {"en": ["en.txt", "ne.txt"]}}, "pairs.train.en: expected LANG-LANG with two"),
-        ({"pairs": {"en-ne": ["en.txt"]}}, "en.txt holds no text of both languages"),
-        ({"pairs": {"en-ne": []}}, "with two sources, or one that holds both sides, found"),
+        ({"pairs": {"en": ["en.txt", "ne.txt"]}}, "pairs.train.en: expected two languages"),
+        ({"pairs": {"en-ne": ["en.txt"]}}, "en.txt has no text in both languages"),
+        ({"pairs": {"en-ne": []}}, "with two sources or one that holds both sides; found"),
         ({"text": {"a/b": "en.txt"}}, "a language cannot be called 'a/b'"),
         ({"text": {"": "en.txt"}}, "a language cannot be called ''"),
         ({"text": {"..": "en.txt"}}, "a language cannot be called '..'"),
-        ({"pairs": {"en-": ["en.txt", "ne.txt"]}}, "pairs.train.en-: expected LANG-LANG with two"),
+        ({"pairs": {"en-": ["en.txt", "ne.txt"]}}, "pairs.train.en-: expected two languages"),
         ({}, "nothing to prepare: give text.train or pairs.train at least one source"),
         (
             {"text": {"en": "en.txt"}, "vocabulary": {"size": 100000}},
-            "vocabulary.size 100000: the text gives at most",
+            "vocabulary.size 100000: the text yields at most",
         ),
         ({"text": {"en": "en.txt"}, "vocabulary": {"size": 5}}, "vocabulary.size 5: .* raise it"),
         ({"text": {"en": "en.txt"}, "vocabulary": {"folder": "gone"}}, "gone does not exist"),
         ({"text": {"en": "en.txt"}, "vocabulary": {"model": "gone"}}, "gone: No such file"),
-        ({"text": {"en": "en.txt"}, "vocabulary": {"model": "en.txt"}}, "no SentencePiece model"),
-        ({"text": {"en": "en.txt"}, "vocabulary": {"codes": "c"}}, "go together: one is missing"),
+        (
+            {"text": {"en": "en.txt"}, "vocabulary": {"model": "en.txt"}},
+            "not a SentencePiece model",
+        ),
+        (
+            {"text": {"en": "en.txt"}, "vocabulary": {"codes": "c"}},
+            "belong together, but one is missing",
+        ),
         (
             {"text": {"en": "en.txt"}, "vocabulary": {"folder": "a", "model": "b"}},
             "vocabulary takes one of folder, model, or codes with vocab: found folder a, model b",
@@ -316,7 +322,7 @@ def test_bad_text_of_a_later_split_leaves_nothing_either() -> None:
 def test_a_preparation_is_kept_unless_replaced() -> None:
     made(text=Texts(train={"en": "en.txt"}))
     before = Path("data/corpora.json").stat().st_mtime_ns
-    with pytest.raises(ConfigError, match="data holds a preparation already: .* or replace"):
+    with pytest.raises(ConfigError, match="data already holds a preparation: .* or set replace"):
         made(text=Texts(train={"ne": "ne.txt"}))
     assert Path("data/corpora.json").stat().st_mtime_ns == before
     assert made(text=Texts(train={"ne": "ne.txt"}), replace=True).names("train")["texts"] == ["ne"]
@@ -335,7 +341,7 @@ def test_a_folder_of_other_things_is_never_replaced() -> None:
     Path("data").mkdir()
     Path("data/thesis.txt").write_text("years of work")
     for replace in (False, True):
-        with pytest.raises(ConfigError, match="data holds something that is no preparation"):
+        with pytest.raises(ConfigError, match="data holds files that are not a preparation"):
             made(text=Texts(train={"en": "en.txt"}), replace=replace)
     assert Path("data/thesis.txt").read_text() == "years of work"
 
@@ -511,7 +517,7 @@ def test_damaged_borders_of_documents_are_found() -> None:
     made(text=Texts(train={"en": "one.txt"}))
     path = Path("data/train/en/documents.bin")
     path.write_bytes(np.array([0, 9], dtype=np.int64).tobytes())
-    with pytest.raises(DataError, match="documents.bin: the documents do not follow each other"):
+    with pytest.raises(DataError, match="documents.bin: the documents do not cover sentences"):
         Corpora.open("data").text("train", "en")
     with pytest.raises(DataError, match="documents.bin"):
         verify_corpora("data")

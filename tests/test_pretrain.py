@@ -377,7 +377,7 @@ def test_a_last_state_that_is_not_saved_is_an_error(
     elif end == "signal":
         watch = Counted(8, lambda: os.kill(os.getpid(), signal.SIGTERM))
         monkeypatch.setitem(WATCH, "loss", watch)
-    with pytest.raises(CheckpointError, match="not saved .*No space left .* make room"):
+    with pytest.raises(CheckpointError, match="not saved .*No space left .* free some space"):
         pretrain(run, made)
     assert disk.saves and checkpoints(tmp_path) == []
 

@@ -64,7 +64,7 @@ def test_a_recipe_is_copied_once(elsewhere: Path, capsys: pytest.CaptureFixture[
     with pytest.raises(ConfigError, match="pretrain.yaml exists already: give another name"):
         copied("sample/pretrain")
     assert copied("sample/pretrain", "mine.yaml").read_bytes() == original
-    with pytest.raises(ConfigError, match="no file and no recipe is called 'nothing/here'"):
+    with pytest.raises(ConfigError, match="there is no file and no recipe called 'nothing/here'"):
         copied("nothing/here")
     with pytest.raises(ConfigError, match="give copy, the name of a recipe"):
         Recipes(to="mine.yaml")

@@ -95,7 +95,7 @@ def test_a_permutation_answers_at_any_position():
     assert Permutation(1000, 1, "x")(np.zeros(0, dtype=np.int64)).tolist() == []
     large = Permutation(10**13, 1, "x")(np.array([0, 10**13 - 1, 123456789]))
     assert len(set(large.tolist())) == 3 and 0 <= large.min() and large.max() < 10**13
-    with pytest.raises(IndexError, match="position 1000 outside a permutation of 1000"):
+    with pytest.raises(IndexError, match="position 1000 is outside of a permutation of 1000"):
         Permutation(1000, 1, "x")(np.array([1000]))
 
 

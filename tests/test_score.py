@@ -161,7 +161,7 @@ def test_settings_reach_the_scores(model: tuple[str, PretrainedModel], file: Pat
         ("window is 0", {"window": 0}),
         ("keep_below writes the lines themselves", {"keep_below": 1.0, "json": True}),
         ("folds is 0", {"folds": 0}),
-        ("is the file that is read", {"output": str(file)}),
+        ("is also the input", {"output": str(file)}),
     ):
         with pytest.raises(ConfigError, match=message):
             written(folder, file, **given)

@@ -114,7 +114,7 @@ def test_an_error_of_the_text_is_not_taken_for_one_of_the_disk(tmp_path):
 def test_arrays_are_mapped_only_where_their_size_fits(tmp_path):
     (tmp_path / "array").write_bytes(bytes(24))
     assert map_array(tmp_path / "array", "<i8", 3).tolist() == [0, 0, 0]
-    with pytest.raises(DataError, match="24 bytes, its header says 32"):
+    with pytest.raises(DataError, match="24 bytes, but its header says 32"):
         map_array(tmp_path / "array", "<i8", 4)
     with pytest.raises(DataError, match="missing"):
         map_array(tmp_path / "none", "<i8", 4)
@@ -207,11 +207,11 @@ def test_json_goes_and_comes_back(tmp_path):
 @pytest.mark.parametrize(
     "content, reason",
     [
-        ("{", "is no JSON .*; the file is damaged: prepare it again"),
+        ("{", "is not JSON .*; the file is damaged: prepare it again"),
         ("[1]", "expected a JSON object, found list; the file is damaged: prepare it again"),
-        ("\udcff", "is no JSON"),
+        ("\udcff", "is not JSON"),
         ('{"format_version": 2, "rows": 1}', "has format version 2, this library reads 1"),
-        ('{"format_version": 1}', "lacks rows: it is no corpus"),
+        ('{"format_version": 1}', "lacks rows, so it does not describe a corpus"),
     ],
 )
 def test_a_header_that_is_none(tmp_path, content, reason):

@@ -85,7 +85,7 @@ def test_what_is_counted(saved: Path, file: Path, tmp_path: Path) -> None:
     assert "40 lines, 20.0 lines/s, 4 empty (2 of them invalid), 1 cut at 62 tokens" == (
         counts.describe(62, 40, 2.0)
     )
-    with pytest.raises(DataError, match=r"lines\.txt:8: the line is invalid UTF-8: mend it"):
+    with pytest.raises(DataError, match=r"lines\.txt:8: the line is invalid UTF-8: fix it"):
         list(translate(settings(saved, file, invalid="error")))
 
 
@@ -178,13 +178,18 @@ def test_what_was_begun_otherwise_is_refused(
     assert json.loads(described)["done"]["account"]["num_lines"] == 10
 
     def refused(reason: str, **changes: Any) -> None:
-        with pytest.raises(DataError, match=f"begun otherwise: {reason}.*; start it as before, or"):
+        with pytest.raises(
+            DataError, match=f"started with other settings: {reason}.*; start it as before, remove"
+        ):
             translate_file(settings(saved, file, output=str(output), **{"chunk": 10, **changes}))
 
     refused("chunk was 10, is 7", chunk=7)
     refused("target was ne, is hi; seed was 0, is 3", target="hi", seed=3)
     error = fails(capfd, saved, file, "--source=en", "--target=ne", "--output", output)
-    assert "begun otherwise: generation was {" in error and f"remove {partial} and" in error
+    assert (
+        "started with other settings: generation was {" in error
+        and f"remove {partial} and" in error
+    )
     partial.write_bytes(written.replace(written[:1], b"?", 1))
     refused(".*output.partial is not what was written")
     partial.write_bytes(written)
@@ -196,7 +201,7 @@ def test_what_was_begun_otherwise_is_refused(
     refused("the first 10 lines of the input are not those that were read")
     file.write_bytes(before)
     beside.unlink()
-    with pytest.raises(DataError, match="nobody knows of what it is: remove it"):
+    with pytest.raises(DataError, match="its origin is unknown: remove it"):
         translate_file(settings(saved, file, chunk=10, output=str(output)))
     beside.write_text(described)
     translate_file(settings(saved, file, chunk=10, output=str(output)))
@@ -230,10 +235,10 @@ def test_an_output_that_is_the_input_or_named_as_compressed_is_refused(
     saved: Path, file: Path, tmp_path: Path
 ) -> None:
     content = file.read_bytes()
-    with pytest.raises(ConfigError, match="is the file that is read: give another output"):
+    with pytest.raises(ConfigError, match="is also the input: give another output"):
         settings(saved, file, output=str(file))
     assert file.read_bytes() == content
-    with pytest.raises(ConfigError, match=r"o\.gz: text is written as it is"):
+    with pytest.raises(ConfigError, match=r"o\.gz: text is written uncompressed"):
         settings(saved, file, output=str(tmp_path / "o.gz"))
     missing = settings(saved, tmp_path / "missing", output=str(file))
     with pytest.raises(DataError, match="missing does not exist"):
@@ -283,7 +288,7 @@ def test_mistakes_are_one_line(
     assert "does not know the language fr" in fails(
         capfd, saved, file, "--source=fr", "--target=ne"
     )
-    assert "target: the model tells languages apart" in fails(capfd, saved, file, "--source=en")
+    assert "target: the model distinguishes languages" in fails(capfd, saved, file, "--source=en")
     assert "none.txt does not exist" in fails(capfd, saved, tmp_path / "none.txt", *known)
     error = fails(capfd, saved, tmp_path / "none.txt", *known, "--output", tmp_path / "out")
     assert "none.txt" in error

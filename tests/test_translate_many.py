@@ -86,9 +86,9 @@ def test_a_pivot_is_two_runs_byte_for_byte(
         ({"pivot": "ne"}, "pivot is ne, the target too"),
         (
             {"table": "t", "source": None, "target": None},
-            "file is lines, and table t names those of every row",
+            "file is lines, but table t names the file of every row",
         ),
-        ({"table": "t", "file": "-", "target": None}, "source is en, and table t names that"),
+        ({"table": "t", "file": "-", "target": None}, "source is en, but table t names that"),
     ],
 )
 def test_settings_that_cannot_be(saved: str, changes: Any, message: str) -> None:
@@ -137,7 +137,7 @@ def test_each_row_is_the_file_of_its_own_run(saved: str, caplog: pytest.LogCaptu
         ("en\tne\tlines\tlines\tout.en-ne", "table.tsv:2: the output file .* is that of .*:1 too"),
         ("en\tne\tlines\tlines\tlines", "table.tsv:2: the output file lines is one that is read"),
         ("en\tfr\tlines\tlines\tout", "table.tsv:2: target: the model does not know .* fr"),
-        ("en\tn.e\tlines\tlines\tout", "table.tsv:2: 'n.e' is no name of a language"),
+        ("en\tn.e\tlines\tlines\tout", "table.tsv:2: 'n.e' is not the name of a language"),
     ],
 )
 def test_a_row_that_cannot_be_is_named_before_anything_is_written(
@@ -251,7 +251,7 @@ def test_tables_that_cannot_be_scored(scored: str, changes: Any, row: str, messa
 
 
 def test_center_and_baseline_go_with_a_table() -> None:
-    with pytest.raises(ConfigError, match="center is en: it goes with table"):
+    with pytest.raises(ConfigError, match="center is en, but it only applies with table"):
         Bleu(hypotheses="a", references="b", center="en")
     with pytest.raises(ConfigError, match="references missing: give it in .* or give a table"):
         Bleu(hypotheses="a")

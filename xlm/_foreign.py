@@ -45,7 +45,7 @@ def warn_of_foreign_packages() -> None:
     found = ", ".join(foreign_packages())
     if found:
         warnings.warn(
-            f"another package named xlm is installed ({found}) beside xlm-pretrain, which "
+            f"another package named xlm ({found}) is installed beside xlm-pretrain, which "
             f"runs from {_OURS}: their modules can hide each other; uninstall one of the two",
             RuntimeWarning,
             stacklevel=3,

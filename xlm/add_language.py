@@ -144,8 +144,9 @@ def _leave(
     write_json(folder / REPORT, report, indent=1, error=CheckpointError)
     if not proof["unchanged"]:
         raise CheckpointError(
-            f"{folder / MODEL} is not the model that it was made from: {proof['changed'][0]} "
-            f"differs; see {folder / REPORT}, and report this as a mistake of the program"
+            f"{folder / MODEL} differs from the model it was made from: the first difference "
+            f"is {proof['changed'][0]}; see {folder / REPORT}, and report this as a bug in "
+            "xlm"
         )
     return report
 

@@ -131,7 +131,10 @@ class Analyze:
         if unknown := [name for name in self.only or () if name not in SECTIONS]:
             raise ConfigError(f"only names {unknown[0]!r}: expected some of {', '.join(SECTIONS)}")
         if MODEL in self.compare or "untrained" in self.compare:
-            raise ConfigError(f"compare calls a model {MODEL} or untrained: choose another name")
+            raise ConfigError(
+                f"compare has a model called {MODEL} or untrained, which are reserved: choose "
+                "another name"
+            )
         for name, num in (("pairs", 2), ("alignments", 3)):
             for pair, files in getattr(self, name).items():
                 if len(files) != num:
@@ -265,7 +268,7 @@ def _data_of(folder: Path) -> Path | None:
     if (data / DESCRIPTION).is_file():
         return data
     log.warning(
-        "%s: its prepared text %s is not there; the corpus that ships is read", folder, data
+        "%s: its prepared text %s does not exist; the corpus that ships is used", folder, data
     )
     return None
 

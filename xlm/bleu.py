@@ -87,7 +87,9 @@ class Bleu:
             return
         for name in ("center", "baseline"):
             if getattr(self, name) is not None:
-                raise ConfigError(f"{name} is {getattr(self, name)}: it goes with table")
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)}, but it only applies with table: leave it out"
+                )
         for name in ("hypotheses", "references"):
             if not getattr(self, name):
                 raise ConfigError(
@@ -105,8 +107,8 @@ class Bleu:
         for name in ("hypotheses", "references", "other", "source", "language"):
             if getattr(self, name):
                 raise ConfigError(
-                    f"{name} is {getattr(self, name)}, and table {self.table} names the files and "
-                    "languages of every row: leave it out"
+                    f"{name} is {getattr(self, name)}, but table {self.table} gives the "
+                    "files and languages of every row: leave it out"
                 )
 
 
@@ -253,8 +255,8 @@ def _baseline_rows(path: str) -> list[dict[str, Any]]:
         isinstance(row, dict) and needed <= row.keys() for row in rows
     ):
         raise ConfigError(
-            f"baseline {path}: holds no rows of a table: expected what xlm bleu --table ... --json "
-            "wrote"
+            f"baseline {path} holds no rows of a table: expected the file that xlm bleu "
+            "--table ... --json wrote"
         )
     return rows
 
@@ -288,8 +290,8 @@ def read_lines(path: str) -> list[str]:
 def _check_aligned(path: str, lines: list[str], other: str, others: list[str]) -> None:
     if len(lines) != len(others):
         raise DataError(
-            f"{path} has {len(lines):,} lines and {other} has {len(others):,}: expected aligned "
-            "files with the same number of lines; check where they went apart"
+            f"{path} has {len(lines):,} lines and {other} has {len(others):,}: expected "
+            "aligned files with the same number of lines; check where they diverge"
         )
 
 

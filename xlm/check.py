@@ -182,7 +182,7 @@ def accept(path: Path) -> str:
         changed = ["every file"]
     else:
         raise ConfigError(
-            f"{path} has no hashes to write anew: give a checkpoint (step-XXXXXXXX), a model "
+            f"{path} has no hashes to update: give a checkpoint (step-XXXXXXXX), a model "
             "directory or prepared text"
         )
     return f"accepted as they are now: {', '.join(changed) or 'nothing had changed'}"

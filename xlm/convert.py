@@ -152,7 +152,7 @@ def import_model(config: Import) -> Converted:
     check_folder(config.folder)
     path = Path(config.source).expanduser()
     if is_binarized(path):
-        raise ConfigError(f"{path} holds binarized data, no model: call import_corpora instead")
+        raise ConfigError(f"{path} holds binarized data, not a model: call import_corpora instead")
     if not path.exists():
         path = fetch(config.source)
     model = load(path, codes=config.codes, vocabulary=config.vocabulary)
@@ -175,13 +175,14 @@ def export_model(config: Export) -> Converted:
     """
     if config.causal is not None and config.format != "xlm":
         raise ConfigError(
-            f"causal is for format xlm: {config.format} has no causal models; leave it out"
+            f"causal only applies to format xlm, since {config.format} has no causal models; "
+            "leave it out"
         )
     to_vectors = config.format == "sentence-transformers"
     if not to_vectors and (config.pooling is not None or config.normalize is not None):
         raise ConfigError(
-            f"pooling and normalize are for format sentence-transformers, found {config.format}: "
-            "leave them out"
+            "pooling and normalize only apply to format sentence-transformers, found "
+            f"{config.format}: leave them out"
         )
     check_folder(config.folder)
     model, left_out = _of_one_vocabulary(load(config.source), config.language)
@@ -241,8 +242,8 @@ def _write_task(tuned: FineTuned, config: Export, folder: Path) -> tuple[list[st
         )
     if config.format == "mbart" or config.format == "m2m_100":
         raise ConfigError(
-            f"the head of the task {tuned.name} has no place in {config.format}: give task '' for "
-            "the translator alone"
+            f"the format {config.format} cannot hold the head of the task {tuned.name}: give "
+            "task '' to export the translator alone"
         )
     write = writer(config.format, head.causal)
     assert config.format != "sentence-transformers", "which takes no task"

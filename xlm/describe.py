@@ -57,7 +57,7 @@ def describe(config: Describe) -> list[str]:
         return list(_recipe(path, trust, config.measure))
     if path.is_file() and path.suffix not in (".pth", ".pt"):
         raise ConfigError(
-            f"{path} is a file, but no recipe (.yaml) and no model (.pth, .pt): expected prepared "
+            f"{path} is neither a recipe (.yaml) nor a model (.pth, .pt): expected prepared "
             "text, a run, a checkpoint, a model or a recipe"
         )
     if lacks_description(path):
@@ -140,8 +140,9 @@ def _recipe(path: Path, trust: Trust, measure: bool) -> Iterator[str]:
     keys = {key.value for key, _ in node.value} if isinstance(node, yaml.MappingNode) else set()
     if "tasks" in keys:
         raise ConfigError(
-            f"{path} is a recipe of xlm finetune: expected one of xlm pretrain or xlm prepare; "
-            "xlm finetune reads its tasks' files first and says what it trains"
+            f"{path} is a recipe of xlm finetune: expected one of xlm pretrain or xlm "
+            "prepare; xlm finetune itself reads its tasks' files first and says what it "
+            "trains"
         )
     if keys & {"text", "pairs"}:
         yield from _sources(read(Prepare, path, trust))
@@ -150,8 +151,8 @@ def _recipe(path: Path, trust: Trust, measure: bool) -> Iterator[str]:
     for data in (run.data, *(table.data for table in run.tables.values())):
         if data is not None and not is_corpora(Path(data).expanduser()):
             raise ConfigError(
-                f"{path}: its data, {data}, is not prepared: run xlm prepare before, or describe "
-                "the recipe of xlm prepare"
+                f"{path}: its data, {data}, is not prepared: run xlm prepare first, or "
+                "describe the recipe of xlm prepare"
             )
     yield from describe_run(run, open_corpora(run), measure=measure)
 

@@ -77,14 +77,14 @@ def evaluate_run(config: Evaluate) -> dict[str, Any]:
     corpora = open_corpora(run, loaded, config.data)
     if loaded.state["tokenizer"] != corpora.tokenizer.digest:
         raise DataError(
-            f"{config.data or run.data} has tokenizer {corpora.tokenizer.digest[:12]}, the model "
-            f"{loaded.state['tokenizer'][:12]}: prepare the text with vocabulary.folder set to the "
-            "data that the run was trained on"
+            f"{config.data or run.data} has tokenizer {corpora.tokenizer.digest[:12]}, but "
+            f"the model has {loaded.state['tokenizer'][:12]}: prepare the text with "
+            "vocabulary.folder set to the data that the run was trained on"
         )
     if loaded.state.get("tables", {}) != corpora.table_digests:
         raise DataError(
-            f"{config.folder}: the text of its tables {', '.join(run.tables)} has other tokenizers "
-            "than the checkpoint: give the data that the run was trained on"
+            f"{config.folder}: the text of its tables {', '.join(run.tables)} has different "
+            "tokenizers from the checkpoint: give the data that the run was trained on"
         )
     verify_held_out(corpora, config.split)
     learner = open_learner(loaded, run, corpora, averaged=config.averaged)
@@ -92,8 +92,8 @@ def evaluate_run(config: Evaluate) -> dict[str, Any]:
     if not any(streams.values()):
         there = [name for part in corpora.names(config.split).values() for name in part]
         raise ConfigError(
-            f"{config.data or run.data} has nothing of the run's objectives in {config.split}: "
-            f"there is {', '.join(there) or 'no such text'}"
+            f"{config.data or run.data} has no text in {config.split} for the run's "
+            f"objectives: found {', '.join(there) or 'no such text'}"
         )
     parallel = Parallel.start(config.device, deterministic=run.deterministic)
     try:

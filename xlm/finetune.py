@@ -174,11 +174,12 @@ class Finetune:
                 raise ConfigError(f"{name} must be at least {least}: found {getattr(self, name)}")
         if self.lowest_lr and not self.halve_on_plateau:
             raise ConfigError(
-                f"lowest_lr is {self.lowest_lr}, which goes with halve_on_plateau: set both"
+                f"lowest_lr is {self.lowest_lr}, but it only applies with halve_on_plateau: "
+                "set both"
             )
         for name in ("model", "folder"):
             if not str(getattr(self, name)):
-                raise ConfigError(f"{name} is empty: name one")
+                raise ConfigError(f"{name} is empty: give one")
 
 
 def finetune(config: Finetune) -> FinetuneReport:
@@ -225,8 +226,8 @@ def _check_lengths(tasks: Mapping[str, Task], max_positions: int) -> None:
     for name, task in tasks.items():
         if task.length > max_positions:
             raise ConfigError(
-                f"tasks.{name}.length is {task.length}, the model has {max_positions} positions: "
-                "lower it"
+                f"tasks.{name}.length is {task.length}, but the model has {max_positions} "
+                "positions: lower it"
             )
 
 
@@ -357,8 +358,9 @@ def chosen_on(config: Finetune, tasks: Mapping[str, Task]) -> list[str]:
     wanted = config.choose_on or [language for language in valid if language in task.files.train]
     if not wanted or not set(wanted) <= set(valid):
         raise ConfigError(
-            f"choose_on: {', '.join(wanted) or 'no language'} of {name}, whose files.valid has "
-            f"{', '.join(valid) or 'none'}: give a validation file to choose checkpoints by"
+            f"choose_on has {', '.join(wanted) or 'no language'} for {name}, whose "
+            f"files.valid has {', '.join(valid) or 'none'}: give a validation file to choose "
+            "checkpoints by"
         )
     return [f"{name}/{language}" for language in wanted]
 

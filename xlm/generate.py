@@ -78,8 +78,8 @@ class Generate(LineSettings):
             raise ConfigError(f"lines is {self.lines}: expected 0 or more")
         if self.lines and self.file != STANDARD:
             raise ConfigError(
-                f"lines is {self.lines}, which writes from nothing, and file is {self.file}: give "
-                "one of the two"
+                f"lines is {self.lines}, which writes from nothing, but file is {self.file}: "
+                "give one of the two"
             )
         self.writing()
 

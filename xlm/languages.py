@@ -59,13 +59,13 @@ class Languages(Mapping[str, int]):
         for name in self._ids:
             if not is_language_name(name):
                 raise ConfigError(
-                    f"a language cannot be called {name!r}: expected a name such as en or zh-Hans, "
-                    "without '/' and '.', and without '-' at its ends; rename it"
+                    f"a language cannot be called {name!r}: expected a name such as en or "
+                    "zh-Hans, without '/' and '.', and without '-' at either end; rename it"
                 )
             for pair in self._readings(name):
                 raise ConfigError(
-                    f"the language {name} is called like the pair of {pair.first} and "
-                    f"{pair.second}, which is known too: rename it, such as "
+                    f"the language {name} has the same name as the pair of {pair.first} and "
+                    f"{pair.second}, which are known too: rename it, such as "
                     f"{name.replace('-', '_')}"
                 )
         if len(set(self._ids.values())) != len(self._ids):
@@ -100,12 +100,13 @@ class Languages(Mapping[str, int]):
         if len(found) > 1:
             one, other = (" and ".join(pair) for pair in found[:2])
             raise ConfigError(
-                f"{name} may be the pair of {one} or that of {other}: rename one of these languages"
+                f"{name} can be read as the pair of {one} or as that of {other}: rename one "
+                "of these languages"
             )
         if not found:
             spelled = nearest(name, (str(LanguagePair(a, b)) for a in self for b in self if a != b))
             raise ConfigError(
-                f"{name!r} is no pair of known languages, which are {_listed(self)}: expected two "
+                f"{name!r} is not a pair of known languages ({_listed(self)}): expected two "
                 f"of them joined by '-', such as {spelled or 'en-ne for en and ne'}"
             )
         return found[0]

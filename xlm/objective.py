@@ -194,7 +194,7 @@ def check_length(length: int, model: ModelConfig | None) -> None:
     """Raise ConfigError if rows of ``length`` tokens are longer than the model allows."""
     if model is not None and length > model.max_positions:
         raise ConfigError(
-            f"length is {length}, the model has {model.max_positions} positions: raise "
+            f"length is {length}, but the model has {model.max_positions} positions: raise "
             "model.max_positions"
         )
 
@@ -213,8 +213,8 @@ def held_out(
         if not any(present(corpora, s, [name], part) for s in SPLITS[1:]):
             having = sorted({own for s in SPLITS[1:] for own in corpora.names(s)[part]})
             raise DataError(
-                f"evaluate names {name}, of which there is no held-out text: there is "
-                f"{', '.join(having) or 'none'}; prepare some, or leave it out"
+                f"evaluate names {name}, which has no held-out text; held-out text exists "
+                f"for {', '.join(having) or 'none'}: prepare some, or leave it out"
             )
     return present(corpora, split, evaluate, part)
 

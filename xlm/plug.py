@@ -36,7 +36,7 @@ class Plug:
     def __post_init__(self) -> None:
         for name in ("model", "module", "folder"):
             if not getattr(self, name):
-                raise ConfigError(f"{name} is empty: name one")
+                raise ConfigError(f"{name} is empty: give one")
 
 
 def plug(config: Plug) -> PretrainedModel:
@@ -49,8 +49,8 @@ def plug(config: Plug) -> PretrainedModel:
     if not model.known_languages:
         if not config.known:
             raise ConfigError(
-                f"{config.model} does not say which languages it knows, and with a further "
-                "vocabulary each must be named: list them, such as --known [en,hi]"
+                f"{config.model} does not say which languages it knows, and a model with a "
+                "second vocabulary must know their names: list them, such as --known [en,hi]"
             )
         model = replace(model, extra={**model.extra, KNOWN: config.known})
     plugged = model.plugged(config.module, unrelated=config.unrelated)

@@ -127,8 +127,8 @@ class Predictor:
     ) -> Iterator[tuple[str, dict[str, float]]]:
         if scores and not self.task.classes:
             raise ConfigError(
-                f"scores: the task {self.name} is {type(self.task).__name__}, which has no classes "
-                "of a whole line: leave it out"
+                f"scores is set, but the task {self.name} is {type(self.task).__name__}, "
+                "which has no classes of a whole line: leave it out"
             )
         corpora, name = self._corpora(language)
         spoken = self.task.stand_in.get(name, name)
@@ -175,7 +175,7 @@ class Predictor:
         most = self.transformer.config.max_positions
         if not rows or max(len(row.wrapped.tokens) for row in rows) > most:
             found = f"a row of more than {most} tokens" if rows else "nothing"
-            raise DataError(f"{place}: the task makes {found} of it: shorten it, or leave it out")
+            raise DataError(f"{place}: the task turns it into {found}: shorten it, or leave it out")
         window.asked.append(len(window.lines))
         window.rows += rows
         window.num_tokens += sum(len(row.wrapped.tokens) for row in rows)

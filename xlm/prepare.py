@@ -73,14 +73,14 @@ def _check_folder(folder: Path, replace: bool) -> None:
     if (folder / DESCRIPTION).exists():
         if not replace:
             raise ConfigError(
-                f"{folder} holds a preparation already: give another folder, or replace"
+                f"{folder} already holds a preparation: give another folder, or set replace"
             )
     elif folder.is_dir():
         try:
             folder.rmdir()
         except OSError:
             raise ConfigError(
-                f"{folder} holds something that is no preparation: give another folder"
+                f"{folder} holds files that are not a preparation: give another folder"
             ) from None
     elif folder.exists():
         raise ConfigError(f"{folder} is a file: give the name of a folder")

@@ -35,7 +35,7 @@ class Recipes:
 
     def __post_init__(self) -> None:
         if self.to is not None and self.copy is None:
-            raise ConfigError("to is the file that copy writes: give copy, the name of a recipe")
+            raise ConfigError("to names the file that copy writes: give copy, the name of a recipe")
 
 
 def listed(study: str = "") -> Iterator[str]:

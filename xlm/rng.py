@@ -79,7 +79,7 @@ class Permutation:
         """Return the images of ``positions`` (int64, each in ``range(size)``)."""
         at = np.asarray(positions).astype(np.uint64)
         if at.size and int(at.max()) >= self.size:
-            raise IndexError(f"position {int(at.max())} outside a permutation of {self.size}")
+            raise IndexError(f"position {int(at.max())} is outside of a permutation of {self.size}")
         at = self._encrypt(at)
         outside = np.flatnonzero(at >= self.size)
         while outside.size:

@@ -87,8 +87,9 @@ class _Job(LineJob):
         self.model = model = None if self.given is not None else self._model()
         if self.given is not None and self.given.shape[1] != self.vectors.shape[1]:
             raise DataError(
-                f"{config.queries} holds vectors of {self.given.shape[1]} numbers, {config.index} "
-                f"of {self.vectors.shape[1]}: expected those of one model"
+                f"{config.queries} holds vectors of {self.given.shape[1]} numbers, but "
+                f"{config.index} holds vectors of {self.vectors.shape[1]}: expected both "
+                "from one model"
             )
         self.texts = self._texts()
         places = None
@@ -110,19 +111,20 @@ class _Job(LineJob):
         name = config.model or said.get("model")
         if name is None:
             raise ConfigError(
-                f"{config.index} has no {description_of(config.index).name} beside it, which names "
-                "its model: give model, or the queries as vectors"
+                f"{config.index} has no {description_of(config.index).name} beside it, which "
+                "would name its model: give model, or the queries as vectors"
             )
         model = load(name)
         width = model.transformer.config.dim
         if width != self.vectors.shape[1]:
             raise DataError(
-                f"{name} makes vectors of {width} numbers, {config.index} holds "
-                f"{self.vectors.shape[1]}: give the model that made the index"
+                f"{name} makes vectors of {width} numbers, but {config.index} holds vectors "
+                f"of {self.vectors.shape[1]}: give the model that made the index"
             )
         if said and said.get("digest") != model_digest(model):
             log.warning(
-                "%s is not the model that made %s: its vectors may mean nothing there",
+                "%s is not the model that made %s: its vectors may mean nothing for that "
+                "index",
                 name, config.index,
             )  # fmt: skip
         model.language_id(config.language or said.get("language"))
@@ -138,9 +140,9 @@ class _Job(LineJob):
         found = LineStore(asked or named)
         if len(found) != len(self.vectors):
             raise DataError(
-                f"{asked or named} has {len(found):,} lines, {self.config.index} "
-                f"{len(self.vectors):,} vectors: expected the file that it was made of; give "
-                f"texts, a file or {NO_TEXTS}"
+                f"{asked or named} has {len(found):,} lines, but {self.config.index} has "
+                f"{len(self.vectors):,} vectors: expected the file that the index was made "
+                f"from; give texts, a file or {NO_TEXTS}"
             )
         return found
 

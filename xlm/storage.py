@@ -232,7 +232,7 @@ def read_json(path: Path | str, *, error: type[XlmError] = CheckpointError) -> d
     try:
         content = strict_json.parse(read_file(path, MAX_JSON, error=error))
     except JsonError as damage:
-        raise error(f"{path}{damage.suffix}: is no JSON ({damage})") from None
+        raise error(f"{path}{damage.suffix}: is not JSON ({damage})") from None
     if not isinstance(content, dict):
         raise error(f"{path}: expected a JSON object, found {type(content).__name__}")
     return content
@@ -244,7 +244,7 @@ def read_file(path: Path | str, most: int, *, error: type[XlmError] = Checkpoint
     A pipe, which may never deliver anything, and a device, which may never end, are refused.
     """
     if "\0" in str(path):
-        raise error(f"{str(path)!r}: cannot be read (a NUL is no part of a name)")
+        raise error(f"{str(path)!r}: cannot be read (a name cannot contain a NUL character)")
     try:
         found = os.stat(path)
         if not stat.S_ISREG(found.st_mode):
@@ -286,11 +286,13 @@ def read_header(path: Path, what: str, keys: tuple[str, ...], version: int) -> d
         )
     missing = [key for key in keys if key not in content]
     if missing:
-        raise DataError(f"{path} lacks {', '.join(missing)}: it is no {what}; prepare it again")
+        raise DataError(
+            f"{path} lacks {', '.join(missing)}, so it does not describe a {what}: prepare it again"
+        )
     if ("files" in content or "digest" in content) and not is_sealed(content):
         raise DataError(
-            f"{path} was changed after it was written (its digest differs): restore it, or prepare "
-            "it again"
+            f"{path} was changed after it was written (its digest differs): restore it, or "
+            "prepare it again"
         )
     return content
 
@@ -308,7 +310,7 @@ def map_array(path: Path, dtype: DTypeLike, num: int) -> NDArray[Any]:
         raise DataError(f"{path} is missing: prepare {path.parent} again") from None
     if found != expected:
         raise DataError(
-            f"{path} has {found} bytes, its header says {expected}: prepare {path.parent} again"
+            f"{path} has {found} bytes, but its header says {expected}: prepare {path.parent} again"
         )
     if num == 0:  # an empty file cannot be mapped
         return np.empty(0, dtype=dtype)
@@ -319,12 +321,11 @@ def check_folder(folder: str | Path) -> None:
     """Raise ConfigError unless the folder is missing or empty; remove an empty one."""
     path = target_of(folder)
     if path.exists() and not path.is_dir():
-        raise ConfigError(f"{folder} is there and is no folder: give another name")
+        raise ConfigError(f"{folder} exists and is not a folder: give another name")
     if path.is_dir():
         try:
             path.rmdir()
         except OSError:
             raise ConfigError(
-                f"{folder} is not empty: give a folder that is, or a new name; nothing is "
-                "overwritten"
+                f"{folder} is not empty: give an empty folder or a new name; nothing is overwritten"
             ) from None

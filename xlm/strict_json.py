@@ -39,9 +39,9 @@ def parse(text: str | bytes) -> Any:
     except json.JSONDecodeError as error:
         raise JsonError(f"{error.msg} in column {error.colno}", error.lineno) from None
     except UnicodeDecodeError as error:
-        raise JsonError(f"no UTF-8: {error.reason} at byte {error.start}") from None
+        raise JsonError(f"not UTF-8: {error.reason} at byte {error.start}") from None
     except (RecursionError, MemoryError):
-        raise JsonError("lists or objects nest too deep") from None
+        raise JsonError("lists or objects are nested too deep") from None
     except ValueError:  # Python's limit on the digits of an integer
         raise JsonError("a number of more than 4,300 digits") from None
 
@@ -50,7 +50,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         counts = Counter(name for name, _ in pairs)
-        raise JsonError(f"the key {clipped(repr(counts.most_common(1)[0][0]))} is there twice")
+        raise JsonError(f"the key {clipped(repr(counts.most_common(1)[0][0]))} appears twice")
     return found
 
 

@@ -81,19 +81,20 @@ class Translate:
         if self.pivot is not None and self.pivot in (self.source, self.target):
             side = "source" if self.pivot == self.source else "target"
             raise ConfigError(
-                f"pivot is {self.pivot}, the {side} too: name a third language, or leave pivot out"
+                f"pivot is {self.pivot}, which is also the {side}: name a third language, or "
+                "leave pivot out"
             )
         if self.table is not None:
             for name in ("source", "target", "output"):
                 if getattr(self, name) is not None:
                     raise ConfigError(
-                        f"{name} is {getattr(self, name)}, and table {self.table} names that of "
-                        "every row: leave it out"
+                        f"{name} is {getattr(self, name)}, but table {self.table} names that "
+                        "of every row: leave it out"
                     )
             if self.file != STANDARD:
                 raise ConfigError(
-                    f"file is {self.file}, and table {self.table} names those of every row: leave "
-                    "it out"
+                    f"file is {self.file}, but table {self.table} names the file of every "
+                    "row: leave it out"
                 )
         if self.output is not None:
             check_output(self.output, self.file)
@@ -154,7 +155,7 @@ def translate(config: Translate) -> Iterator[str]:
     CheckpointError in one line.
     """
     if config.table is not None:
-        raise ConfigError("table names files to write: see translate_table")
+        raise ConfigError("table names the files to write: call translate_table")
     yield from _Job(config).rows()
 
 

@@ -96,7 +96,7 @@ def test_states_that_do_not_vary_have_no_shares() -> None:
     only = np.zeros((2, 4, 3)) + np.array([0.0, 1.0])[:, None, None]
     own = separability(only)["sentence without language"]
     assert own.value is None and own.reason == "all of the scatter is language"
-    with pytest.raises(DataError, match="2 languages or more"):
+    with pytest.raises(DataError, match="at least 2 languages"):
         scatter(np.ones((1, 4, 3)))
 
 

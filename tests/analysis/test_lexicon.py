@@ -79,7 +79,7 @@ def test_any_translation_counts_and_words_without_vectors_are_said() -> None:
     assert own["raw nearest P@1"].value == 0.5  # y for a; b is nearest to w
     assert own["raw nearest P@5"].value == 1
     assert own["raw nearest P@1"].nulls["chance"].value == pytest.approx((2 / 4 + 1 / 4) / 2)
-    with pytest.raises(DataError, match="no entry of 1 is usable: 0 source words"):
+    with pytest.raises(DataError, match="none of 1 entries is usable: 0 source words"):
         usable_entries({"d": ["x"]}, [], look, look)
 
 

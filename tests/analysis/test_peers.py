@@ -69,5 +69,5 @@ def test_words_are_linked_as_simalign_links_them(folder: Path, model: Pretrained
 
 
 def test_a_sentence_encoder_is_not_asked_for_grammar(model: PretrainedModel) -> None:
-    with pytest.raises(ConfigError, match="came without an output"):
+    with pytest.raises(ConfigError, match="has no output layer"):
         judge(model, [MinimalPair("", "he is", "he are")])

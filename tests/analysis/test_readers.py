@@ -35,8 +35,8 @@ def test_dictionaries(write) -> None:
 def test_scored_pairs(write) -> None:
     path = write("Promised Land\tBaku\t0.42\r\n")
     assert readers.read_scored_pairs(path) == [Scored("Promised Land", "Baku", 0.42)]
-    for bad, what in (("a\tb\tmuch\n", "the score 'much' is no number"), ("a b 1\n", "1 cells"),
-                      ("a\tb\tnan\n", "is no number")):  # fmt: skip
+    for bad, what in (("a\tb\tmuch\n", "the score 'much' is not a number"), ("a b 1\n", "1 cells"),
+                      ("a\tb\tnan\n", "is not a number")):  # fmt: skip
         with pytest.raises(DataError, match=f"file.txt:1: .*{what}"):
             readers.read_scored_pairs(write(bad))
 
@@ -49,7 +49,9 @@ def test_alignments(write) -> None:
     assert readers.read_alignments(write("1-1 2-3\n"), first_index=1)[0].sure == {(0, 0), (1, 2)}
     with pytest.raises(DataError, match="file.txt:1: found '0:1': expected links such as"):
         readers.read_alignments(write("0:1\n"))
-    with pytest.raises(DataError, match="file.txt:1: 0-1 is before the first word"):
+    with pytest.raises(
+        DataError, match="file.txt:1: 0-1 is smaller than the number of the first word"
+    ):
         readers.read_alignments(write("0-1\n"), first_index=1)
 
 
@@ -57,7 +59,9 @@ def test_alignments_that_do_not_fit_their_sentences(write) -> None:
     path = write("0-0 1-1\n1-2\n")
     own = readers.read_alignments(path)
     readers.check_alignments(path, own, [(2, 2), (2, 3)])
-    with pytest.raises(DataError, match="file.txt:2: the link 1-2 is outside sentences of 2 and 2"):
+    with pytest.raises(
+        DataError, match="file.txt:2: the link 1-2 is outside of sentences with 2 and 2"
+    ):
         readers.check_alignments(path, own, [(2, 2), (2, 2)])
     with pytest.raises(DataError, match="2 lines of links for 1 pairs"):
         readers.check_alignments(path, own, [(2, 2)])
@@ -76,7 +80,10 @@ def test_words_in_context(write) -> None:
     with pytest.raises(DataError, match="data.txt has 1 rows and .*gold.txt 2"):
         readers.read_wic(data, write("T\nF\n", "gold.txt"))
     outside = write("hook\tV\t0-9\tHook a fish .\tHe hooked .\n", "data.txt")
-    with pytest.raises(DataError, match="data.txt:1: word 0-9 of sentences of 4 and 3 words"):
+    with pytest.raises(
+        DataError,
+        match="data.txt:1: the word's places are 0-9, but the sentences have 4 and 3 words",
+    ):
         readers.read_wic(outside, write("T\n", "gold.txt"))
 
 

@@ -144,9 +144,11 @@ def test_rows_of_equal_text_are_one() -> None:
 def test_sides_must_be_of_equal_length_and_of_four_rows() -> None:
     with pytest.raises(DataError, match="3 and 2 lines: expected two sides"):
         distinct(["a"] * 3, ["b"] * 2)
-    with pytest.raises(DataError, match="1 different pairs of 3 lines: expected 4 or more"):
+    with pytest.raises(
+        DataError, match="only 1 of 3 lines are different pairs: expected at least 4"
+    ):
         distinct(["a"] * 3, ["b"] * 3)
-    with pytest.raises(DataError, match="3 rows beside 3"):
+    with pytest.raises(DataError, match="3 rows on one side and 3"):
         retrieval(np.eye(3), np.eye(3))
 
 

@@ -85,7 +85,7 @@ def test_states_that_are_no_numbers_name_their_layer() -> None:
     model = tiny()
     with torch.no_grad():
         model.transformer.encoder.layers[1].feed_forward_norm.weight.fill_(float("nan"))
-    with pytest.raises(CheckpointError, match="states of layer 2 are not numbers"):
+    with pytest.raises(CheckpointError, match="states of layer 2 are not finite"):
         sentence_states(model, ["a"], "en")
 
 

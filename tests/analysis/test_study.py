@@ -47,7 +47,7 @@ def test_models_and_their_parents(tmp_path: Path) -> None:
             '[{"arm": "a", "seed": "0", "folder": "f"}]',
             "model 1 is .*expected arm, seed and folder",
         ),
-        (json.dumps([entry("a", 0, None)] * 2), "'a, seed 0, 10 updates' is there twice"),
+        (json.dumps([entry("a", 0, None)] * 2), "'a, seed 0, 10 updates' is listed twice"),
     ],
 )
 def test_a_list_that_is_none(tmp_path: Path, content: str, message: str) -> None:

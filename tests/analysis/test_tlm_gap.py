@@ -34,5 +34,5 @@ def test_random_weights_gain_nothing() -> None:
 
 
 def test_a_causal_model_is_refused() -> None:
-    with pytest.raises(ConfigError, match="sees nothing behind a mask"):
+    with pytest.raises(ConfigError, match="cannot see what follows a mask"):
         tlm_gap(replace(tiny(), extra={"objectives": ["CausalLM"]}), ["a"], ["b"], ("en", "hi"))

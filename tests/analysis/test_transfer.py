@@ -44,7 +44,7 @@ def test_correlations_are_scipys() -> None:
 def test_only_languages_with_both_count() -> None:
     own = correlations({"a": 1, "b": 2, "c": 3, "d": 9}, {"c": 3, "b": 2, "a": 1, "e": 0})
     assert own["Pearson"].value == pytest.approx(1) and own["Pearson"].num == 3
-    with pytest.raises(DataError, match="1 languages have both .* expected 3 or more"):
+    with pytest.raises(DataError, match="1 languages have both .* expected at least 3"):
         correlations({"a": 1}, {"a": 1, "b": 2})
     assert correlations({"a": 1, "b": 1, "c": 1}, {"a": 1, "b": 2, "c": 3})["Pearson"].reason
 

@@ -44,7 +44,7 @@ def test_pairs_beyond_the_limit_are_left_out():
 
 
 def test_rows_that_are_no_pairs_are_refused():
-    with pytest.raises(DataError, match="2 rows of one language and 1 of the other"):
+    with pytest.raises(DataError, match="2 rows in one language and 1 in the other"):
         translations([np.array([1]), np.array([2])], [np.array([1])])
     with pytest.raises(DataError, match="no pair has pieces on both sides"):
         translations([np.array([], dtype=np.int64)], [np.array([1])])

@@ -60,7 +60,7 @@ def test_what_a_verb_finds_later(here: Path, capsys: pytest.CaptureFixture[str])
         "folder: out\ntext: {train: {en: en.txt}}\nvocabulary:\n  size: 9999\n"
     )
     line = fails(capsys, "prepare", "--config=p.yaml", "--workers=1")
-    assert line.startswith("p.yaml:4: vocabulary.size 9999: the text gives at most")
+    assert line.startswith("p.yaml:4: vocabulary.size 9999: the text yields at most")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_what_a_verb_finds_later(here: Path, capsys: pytest.CaptureFixture[str])
             "--vocabulary.character_coverage must be from 0.98",
         ),
         ("--max_bytes=0", "--max_bytes must be at least 1"),
-        ("--pairs.train={en-en: [a, b]}", "--pairs.train.en-en: a language with itself is"),
+        ("--pairs.train={en-en: [a, b]}", "--pairs.train.en-en: a pair needs two"),
     ],
 )
 def test_flags_of_prepare(flag: str, message: str) -> None:
@@ -87,7 +87,7 @@ def test_flags_of_prepare(flag: str, message: str) -> None:
 
 def test_coverage_is_for_sentencepiece() -> None:
     flags = ["--vocabulary.kind=fastbpe", "--vocabulary.character_coverage=0.99"]
-    with pytest.raises(ConfigError, match="goes with unigram and bpe alone, and kind is fastbpe"):
+    with pytest.raises(ConfigError, match="only applies to unigram and bpe, and kind is fastbpe"):
         parse(Prepare, "prepare", ["--folder=out", "--text.train={en: en.txt}", *flags])
 
 

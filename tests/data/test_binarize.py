@@ -124,7 +124,7 @@ def test_nothing_is_left_when_reading_fails(tmp_path):
 
 def test_a_worker_that_is_killed_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "CHUNKS_HERE", 0)
-    with pytest.raises(DataError, match="a process that tokenizes was killed"):
+    with pytest.raises(DataError, match="a tokenizing process was killed"):
         binarize(["a"], tmp_path / "en", "en", DyingTokenizer(), num_workers=2)
     assert not list(tmp_path.iterdir())
 
@@ -170,7 +170,7 @@ def test_a_plain_script_may_use_workers(root, tmp_path, how):
 
 
 def test_a_tokenizer_that_contradicts_itself(tmp_path):
-    with pytest.raises(DataError, match="ids from 1 to 300 for a vocabulary of 200"):
+    with pytest.raises(DataError, match="ids from 1 to 300, but its vocabulary has 200 entries"):
         binarize(["a", "b" * 300], tmp_path / "en", "en", OverflowingTokenizer())
 
 

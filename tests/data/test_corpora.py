@@ -41,7 +41,7 @@ def test_a_folder_is_opened(folder):
 def test_what_is_neither_a_language_nor_a_pair_is_passed_over_and_said(folder, caplog):
     shutil.copytree(folder / "train" / "ne", folder / "train" / "nli.en")
     assert Corpora.open(folder, TOKENIZER).names("train") == {"texts": ["ne"], "pairs": ["en-ne"]}
-    assert f"{folder / 'train' / 'nli.en'} is passed over: nli.en is neither" in caplog.text
+    assert f"{folder / 'train' / 'nli.en'} is skipped: nli.en is neither" in caplog.text
 
 
 def test_what_is_missing_is_told_with_what_there_is(folder):
@@ -56,7 +56,7 @@ def test_what_is_missing_is_told_with_what_there_is(folder):
         with pytest.raises(DataError, match=message):
             ask()
     with pytest.raises(
-        ConfigError, match="'hi-ne' is no pair of known languages, which are en, ne: .* en-ne"
+        ConfigError, match="'hi-ne' is not a pair of known languages .en, ne: .* en-ne"
     ):
         found.pairs("train", "hi-ne")
 

@@ -140,7 +140,7 @@ def test_nothing_is_left_of_a_corpus_that_failed(tmp_path):
 
 
 def test_ids_outside_the_vocabulary_are_refused(tmp_path):
-    with pytest.raises(DataError, match="ids from 3 to 200, the tokenizer 0 to 199"):
+    with pytest.raises(DataError, match="ids from 3 to 200, but the tokenizer's are 0 to 199"):
         count_ids(np.array([3, 200]), 200)
     with pytest.raises(DataError):
         Corpus.from_sentences([[-1]], language="ne", tokenizer=TOKENIZER)
@@ -156,7 +156,9 @@ def test_a_damaged_id_on_disk_is_one_line(tmp_path, monkeypatch):
     content = np.fromfile(path, np.uint16)
     content[3] = 200
     content.tofile(path)
-    with pytest.raises(DataError, match="ids.bin holds the id 200, its vocabulary ends with 199"):
+    with pytest.raises(
+        DataError, match="ids.bin holds the id 200, but its vocabulary ends with 199"
+    ):
         Corpus.open(tmp_path / "en", TOKENIZER)
     monkeypatch.setattr("xlm.data.corpus.CHECKED_AT_OPENING", 0)  # as of a large corpus
     corpus = Corpus.open(tmp_path / "en", TOKENIZER)
@@ -166,7 +168,7 @@ def test_a_damaged_id_on_disk_is_one_line(tmp_path, monkeypatch):
     stream = TextStream(corpora, "en", objective="mlm", rows=2, length=2)
     for read in (*reads, lambda: [stream.examples(k) for k in range(3)]):
         with pytest.raises(
-            DataError, match=r"ids.bin holds the id 200, its vocabulary ends with 199"
+            DataError, match=r"ids.bin holds the id 200, but its vocabulary ends with 199"
         ):
             read()
 

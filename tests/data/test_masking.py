@@ -137,7 +137,7 @@ def test_shares_of_replacement():
     assert replaced(mask=0, keep=0, rand=1).min() >= 14
     assert replaced(mask=0.7, keep=0.2, rand=0.1).shape == (4, 10)
     for shares in ({"mask": 0.5}, {"mask": 1.2, "keep": -0.3, "rand": 0.1}):
-        with pytest.raises(ConfigError, match="shares of 1"):
+        with pytest.raises(ConfigError, match="shares that sum to 1"):
             replaced(**shares)
 
 

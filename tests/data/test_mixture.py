@@ -172,8 +172,11 @@ def test_objectives_with_more_turns_have_them_in_a_row():
     assert turns == (["mlm"] * 3 + ["tlm"]) * 3 + ["mlm"] * 4
     for settings, message in [
         ({"turns": {"mlm": 0}}, "objectives.mlm.turns must be at least 1: found 0"),
-        ({"turns": {"tlm": 2}, "order": "together"}, "tlm.turns is 2 and order together: .*rotate"),
-        ({"turns": {"tlm": 2}, "order": "original"}, "expected order rotate"),
+        (
+            {"turns": {"tlm": 2}, "order": "together"},
+            "tlm.turns is 2, but order is together: .*rotate",
+        ),
+        ({"turns": {"tlm": 2}, "order": "original"}, "only works with order rotate"),
     ]:
         with pytest.raises(ConfigError, match=message):
             two(**settings)
@@ -209,7 +212,7 @@ def test_mixtures_that_cannot_be():
     for settings, message in [
         ({"group_size": 0}, "group_size must be at least 1"),
         ({"order": "random"}, "expected rotate, together or original"),
-        ({"weights": {"clm": 1.0}}, "a weight for clm: there is mlm, tlm"),
+        ({"weights": {"clm": 1.0}}, "a weight for clm: expected some of mlm, tlm"),
         ({"samplings": {"clm": Sampling()}}, "a sampling for clm"),
         ({"weights": {"mlm": -1.0}}, "the weight of mlm"),
         ({"weights": {"mlm": 0.0, "tlm": 0.0}}, "at step 0 no objective has a weight above 0"),
@@ -218,7 +221,7 @@ def test_mixtures_that_cannot_be():
             two(**settings)
     with pytest.raises(ConfigError, match="mlm/en listed twice"):
         Mixture({"mlm": text("mlm", "en", "en")})
-    with pytest.raises(ConfigError, match="mlm draws from nothing"):
+    with pytest.raises(ConfigError, match="mlm has nothing to draw from"):
         Mixture({"mlm": []})
 
 
@@ -250,7 +253,7 @@ def test_no_text_is_repeated_more_often_than_the_cap():
         assert len({round(row.probability, 9) for row in reached}) <= 1  # the others share alike
     with pytest.raises(ConfigError, match="objectives.mlm.sampling: max_epochs is 2, which"):
         Mixture({"mlm": streams}, {"mlm": sampling}, group_size=1, num_steps=int(last) + 1)
-    with pytest.raises(ConfigError, match="rule unimax needs the number of steps"):
+    with pytest.raises(ConfigError, match="rule unimax needs the run's number of steps"):
         Mixture({"mlm": streams}, {"mlm": sampling})
 
 
@@ -306,9 +309,9 @@ def test_sentences_are_drawn_by_their_shares():
 
 
 def test_sentences_of_running_text_are_refused():
-    with pytest.raises(ConfigError, match="sampling.per is sentence, and mlm/en is running text"):
+    with pytest.raises(ConfigError, match="sampling.per is sentence, but mlm/en is running text"):
         Mixture({"mlm": text("mlm", "en", "hi")}, {"mlm": Sampling(per="sentence")})
-    with pytest.raises(ConfigError, match="per sentence with rule unimax"):
+    with pytest.raises(ConfigError, match="per is sentence, but rule unimax"):
         Sampling(rule="unimax", max_epochs=2, per="sentence")
     with pytest.raises(ConfigError, match="per 'row': expected batch or sentence"):
         Sampling(per="row")

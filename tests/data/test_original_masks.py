@@ -24,7 +24,7 @@ def test_each_row_of_the_original_s_evaluation_mask_has_a_target_inside():
         inside = seen[row, 1 : length - 1]
         if len(inside) > 1:  # a row's lone target lies anywhere alike
             assert stats.chisquare(inside).pvalue > 0.001
-    with pytest.raises(ConfigError, match="a row of 2 tokens: the original's .* take evaluation"):
+    with pytest.raises(ConfigError, match="a row has 2 tokens: the original's .* set evaluation"):
         original_evaluation_mask(np.array([2, 5]), 0.15, generator)
 
 

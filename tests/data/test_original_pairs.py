@@ -168,7 +168,7 @@ def test_sizes_that_cannot_be():
     ]:
         with pytest.raises(ConfigError, match=message):
             stream([3, 4], [3, 4], **wrong)
-    with pytest.raises(DataError, match="none of 2 pairs .* in max_length 512, longest_side 2"):
+    with pytest.raises(DataError, match="none of 2 pairs .* in max_length 512 and longest_side 2"):
         stream([3, 0], [3, 1], longest_side=2)
 
 

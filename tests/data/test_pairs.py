@@ -59,7 +59,7 @@ def test_damaged_pairs_are_one_line(tmp_path):
     with pytest.raises(DataError, match="was made by tokenizer words-200000"):
         Pairs.open(tmp_path / "p", WordTokenizer(name="other"))
     (tmp_path / "p" / "order.bin").write_bytes(bytes(8))
-    with pytest.raises(DataError, match=r"order.bin has 8 bytes, its header says 24"):
+    with pytest.raises(DataError, match=r"order.bin has 8 bytes, but its header says 24"):
         Pairs.open(tmp_path / "p")
     with pytest.raises(DataError, match="no pairs at"):
         Pairs.open(tmp_path / "q")

@@ -87,7 +87,7 @@ def test_what_an_objective_reads_off_it():
 
 
 def test_what_cannot_be():
-    with pytest.raises(DataError, match="task/en: there is no row to read: give another file"):
+    with pytest.raises(DataError, match="task/en: there are no rows to read: give another file"):
         stream([])
     with pytest.raises(ConfigError, match="rows 0, num_lengths 24: expected at least 1"):
         stream([3], rows_per_batch=0)

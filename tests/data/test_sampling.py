@@ -98,8 +98,8 @@ def test_values_that_are_no_schedule(value, message):
         ({"alpha": -1}, "alpha must be"),
         ({"alpha": math.inf}, "alpha must be"),
         ({"rule": "temperature", "temperature": 0}, "temperature must be"),
-        ({"rule": "shares"}, "rule shares needs them"),
-        ({"shares": {"en": 1.0}}, "no other takes them"),
+        ({"rule": "shares"}, "rule shares needs shares"),
+        ({"shares": {"en": 1.0}}, "no other rule takes them"),
         ({"rule": "shares", "shares": {"en": -1.0}}, "the share of en"),
     ],
 )
@@ -153,9 +153,9 @@ def test_unimax_is_the_published_algorithm(num_draws, most):
 def test_unimax_refuses_a_run_that_the_text_cannot_feed():
     sampling = Sampling(rule="unimax", max_epochs=2)
     assert sampling.capped({"en": 30.0, "ne": 20.0}, 100) == {"en": 0.6, "ne": 0.4}
-    with pytest.raises(ConfigError, match="reaches after 100 micro-batches, and the run draws 150"):
+    with pytest.raises(ConfigError, match="reaches after 100 micro-batches, but the run draws 150"):
         sampling.capped({"en": 30.0, "ne": 20.0}, 150)
-    with pytest.raises(ConfigError, match="raise max_epochs to 2.87 or more") as caught:
+    with pytest.raises(ConfigError, match="raise max_epochs to at least 2.87") as caught:
         sampling.capped({"en": 31.0, "ne": 20.0}, 146)
     advised = float(str(caught.value).split("raise max_epochs to ")[1].split(" ")[0])
     found = Sampling(rule="unimax", max_epochs=advised).capped({"en": 31.0, "ne": 20.0}, 146)
@@ -165,8 +165,11 @@ def test_unimax_refuses_a_run_that_the_text_cannot_feed():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"rule": "unimax"}, "rule 'unimax' with max_epochs None: rule unimax needs it"),
-        ({"max_epochs": 3.0}, "rule 'alpha' with max_epochs 3.0: .*no other takes it"),
+        (
+            {"rule": "unimax"},
+            "rule is 'unimax' and max_epochs is None: rule unimax needs max_epochs",
+        ),
+        ({"max_epochs": 3.0}, "rule is 'alpha' and max_epochs is 3.0: .*no other rule takes it"),
         ({"rule": "unimax", "max_epochs": 0.0}, "max_epochs must be above 0: found 0.0"),
         ({"by": "words"}, "sampling by 'words': expected sentences, tokens or characters"),
         ({"alpha": [[0, -1.0]]}, "sampling alpha: expected numbers >= 0"),

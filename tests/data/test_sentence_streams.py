@@ -147,7 +147,7 @@ def test_held_out_sentences_are_served_once_in_order_of_length():
     assert [row for batch in batches for row in batch.rows] == [2, 5, 4, 0, 3]
     assert stream.num_dropped == 2
     assert stream.why_dropped == "are empty (1) or longer than the objective's length"
-    with pytest.raises(IndexError, match="ae/en: micro-batch"):
+    with pytest.raises(IndexError, match="ae/en: found micro-batch"):
         stream.examples(stream.num_batches)
 
 
@@ -180,7 +180,7 @@ def test_a_name_of_its_own_is_an_order_of_its_own():
 
 
 def test_sentences_that_cannot_be_served():
-    with pytest.raises(DataError, match="ae/en: the train text of en has no sentence but 2 empty"):
+    with pytest.raises(DataError, match="ae/en: all 2 sentences of the train text of en are empty"):
         sentence_stream([0, 0])
     with pytest.raises(DataError, match="none of 2 rows of the train split fits in 5 tokens"):
         sentence_stream([0, 4, 6], max_length=5)

@@ -59,7 +59,7 @@ def test_held_out_text_is_served_once_in_order():
     assert [len(batch.rows) for batch in batches] == [2, 2, 1]
     tokens = np.concatenate([row for batch in batches for row in batch.first])
     assert tokens.tolist() == ids.tolist()
-    with pytest.raises(IndexError, match="clm/en: micro-batch 3 of 3"):
+    with pytest.raises(IndexError, match="clm/en: found micro-batch 3, expected one below 3"):
         stream.examples(3)
     with pytest.raises(IndexError):
         stream.examples(-1)
@@ -131,7 +131,7 @@ def test_a_cut_serves_the_first_chunks_as_the_original_does(case, caplog):
         "objective": "mlm", "split": "valid", "shuffle": False,
     }  # fmt: skip
     if not case["batches_subsample_2"]:
-        with pytest.raises(DataError, match="1 chunk.* one in 2: none; give more text"):
+        with pytest.raises(DataError, match="1 chunk.* one in 2, so none: give more text"):
             TextStream(made, "en", **settings)
         return
     caplog.set_level("INFO", logger="xlm")
@@ -149,8 +149,8 @@ def test_code_layout_says_when_most_of_what_it_serves_is_filler(caplog):
     (record,) = caplog.records
     assert record.levelname == "WARNING" and record.name == "xlm"
     assert record.getMessage() == (
-        "clm/en: 17 of the 32 cells that layout original serves are filler, for 15 tokens of text: "
-        "lower rows (4) or length (8), or take layout paper"
+        "clm/en: 17 of the 32 cells that layout original makes are filler, for only 15 "
+        "tokens of text: lower rows (4) or length (8), or use layout paper"
     )
 
 

@@ -50,12 +50,12 @@ def test_features_come_back_with_their_lstm(tmp_path: Path) -> None:
 def test_one_of_several_tasks_is_named() -> None:
     model = tuned.tuned("nli", "names")
     assert with_task(model, "here", "names").name == "names"
-    with pytest.raises(ConfigError, match="^here has the tasks nli, names: name one of them by"):
+    with pytest.raises(ConfigError, match="^here has the tasks nli, names: choose one by"):
         with_task(model, "here")
     with pytest.raises(ConfigError, match="^here has no task 'pos': it has nli, names$"):
         with_task(model, "here", "pos")
     bare = replace(model, heads={}, tasks="")
-    with pytest.raises(ConfigError, match="^here has no head of a task: expected a fine-tuned"):
+    with pytest.raises(ConfigError, match="^here has no task head: expected a fine-tuned"):
         with_task(bare, "here")
 
 
@@ -78,13 +78,13 @@ def test_the_folder_of_a_run_without_checkpoints(tmp_path: Path) -> None:
 HOSTILE = {
     "xlm_hostile.Task": "'xlm_hostile.Task': only classes of xlm.objectives and xlm.tasks are",
     "xlm.tasks.xlm_hostile.Task.run": "only classes of xlm.objectives and xlm.tasks are imported",
-    "os.system": "'os.system' is no Task",
+    "os.system": "'os.system' is not a subclass of Task",
     "xlm.tasks.classification.os.system": "only classes of xlm.objectives and xlm.tasks are",
     "xlm.tasks.Nothing": "has no Nothing",
     "xlm.tasks..task.Task": "only classes of xlm.objectives and xlm.tasks are imported",
     "xlm.tasks.nothing.Nothing": "nothing",
     "xlm.tasks.classification.Nothing": "has no Nothing",
-    "xlm.tasks.heads.Readout": "is no Task",
+    "xlm.tasks.heads.Readout": "is not a subclass of Task",
     "xlm.tasks.task.Task": "is abstract",
     "xlm.tasks.classification.Sentences": "Sentences",
 }
@@ -107,13 +107,13 @@ def test_no_class_of_a_stranger_is_imported(
 
 
 DAMAGED = {
-    "no yaml": (lambda text: "objectives: [", "is no YAML"),
-    "python object": (lambda text: "!!python/object/apply:os.system ['true']", "is no YAML"),
-    "a list": (lambda text: "[1, 2]", "names no objectives"),
-    "empty": (lambda text: "", "names no objectives"),
+    "no yaml": (lambda text: "objectives: [", "is not valid YAML"),
+    "python object": (lambda text: "!!python/object/apply:os.system ['true']", "is not valid YAML"),
+    "a list": (lambda text: "[1, 2]", "has no objectives"),
+    "empty": (lambda text: "", "has no objectives"),
     "no settings": (lambda text: "objectives: {nli: }", "expected {class_path"),
     "a text": (lambda text: "objectives: {nli: nli}", "unknown class 'nli'"),
-    "another name": (lambda text: text.replace("  nli:", "  mli:"), "no head of a task"),
+    "another name": (lambda text: text.replace("  nli:", "  mli:"), "no task head"),
     "an unknown field": (lambda text: text.replace("_words", "_word"), "did you mean"),
     "another type": (lambda text: text.replace("rows: 4", "rows: four"), "expected a whole number"),
     "another value": (lambda text: text.replace("rows: 4", "rows: 0"), "rows must be at least 1"),
@@ -147,7 +147,7 @@ def test_transformers_without_a_head_we_know(tmp_path: Path) -> None:
     from xlm.interchange.transformers.bert import write_transformers_bert
 
     write_transformers_bert(tuned.body("bert"), tmp_path)
-    with pytest.raises(ConfigError, match=r"architecture \['BertForMaskedLM'\], expected one for"):
+    with pytest.raises(ConfigError, match=r"architecture \['BertForMaskedLM'\], expected seq"):
         open_finetuned(tmp_path)
     described = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**described, "architectures": None}))
@@ -204,7 +204,7 @@ def test_which_task_the_verb_takes(
     assert wanted("--task=nli") == "XLMForSequenceClassification"
     assert wanted("--task=") == "XLMWithLMHeadModel"
     for options, expected in (
-        ((), "has the tasks nli, names: choose the one whose head goes too by task"),
+        ((), "has the tasks nli, names: choose by task"),
         (("--task=pos",), "has no task 'pos': it has nli, names"),
         (("--task=nli", "--causal=true"), "causal is True, but the task nli was fine-tuned with"),
     ):

@@ -136,8 +136,8 @@ def test_a_run_of_classes_that_are_gone_can_be_loaded(run: Path) -> None:
     "find, put, expected",
     [
         ("dim: 16", "dim: 32", "its tensors do not fit its config.yaml"),
-        ("dim: 16", "dimension: 16", "no shape of a model that this version can build"),
-        ("dim: 16", "dim: [", "no shape of a model"),
+        ("dim: 16", "dimension: 16", "model settings cannot be built by this version"),
+        ("dim: 16", "dim: [", "model settings cannot be built"),
     ],
 )
 def test_a_checkpoint_whose_config_is_another_s(
@@ -160,9 +160,9 @@ def test_a_damaged_best_checkpoint_is_passed_over(
     weights.write_bytes(content)
     model = load(run)
     assert model.extra["step"] == 2
-    assert "the best checkpoint is passed over for the newest" in caplog.text
+    assert "the best checkpoint is skipped, the newest is used" in caplog.text
     (run / "checkpoints" / "step-00000002" / "manifest.json").unlink()
-    with pytest.raises(CheckpointError, match="no checkpoint that can be read"):
+    with pytest.raises(CheckpointError, match="no readable checkpoint"):
         load(run)
 
 
@@ -278,7 +278,7 @@ def test_a_checkpoint_that_is_not_there_does_not_exist(name: str) -> None:
 
 
 def test_codes_go_with_the_original_alone(run: Path) -> None:
-    with pytest.raises(ConfigError, match="codes go with a file .pth of the original"):
+    with pytest.raises(ConfigError, match="codes only apply to a .pth file of the original"):
         load(run, codes="codes")
 
 
@@ -291,7 +291,7 @@ def test_what_is_no_model_is_listed(tmp_path: Path, debug_data: Path) -> None:
         load(tmp_path)
     with pytest.raises(ConfigError, match=r"holds prepared text \(corpora.json, .*expected"):
         load(debug_data)
-    with pytest.raises(ConfigError, match="a.txt is a file that is no model: expected"):
+    with pytest.raises(ConfigError, match="a.txt is a file, but not a model: expected"):
         load(tmp_path / "a.txt")
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     with pytest.raises(ConfigError, match="found format None and model_type 'gpt2', expected"):
@@ -300,7 +300,7 @@ def test_what_is_no_model_is_listed(tmp_path: Path, debug_data: Path) -> None:
     with pytest.raises(CheckpointError, match="expected a JSON object, found list"):
         load(tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(CheckpointError, match="config.json:1: is no JSON"):
+    with pytest.raises(CheckpointError, match="config.json:1: is not JSON"):
         load(tmp_path)
 
 
@@ -369,7 +369,7 @@ def test_a_hub_that_refuses_or_is_missing(monkeypatch: Any) -> None:
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
     with pytest.raises(CheckpointError) as caught:
         load("nobody/nothing")
-    assert "nobody/nothing does not exist here, and the Hugging Face hub does not" in str(
+    assert "nobody/nothing does not exist here, and the Hugging Face hub has no" in str(
         caught.value
     )
     assert "(401 Client Error.)" in str(caught.value) and "\n" not in str(caught.value)

@@ -78,7 +78,7 @@ def test_nothing_against_nothing():
     assert score("cat", [], "squad2") == (0, 0)
     assert score("", ["cat"], "squad2") == (0, 0)
     assert score("", ["the", "cat"], "squad2") == (0, 0)
-    with pytest.raises(DataError, match="without a gold answer"):
+    with pytest.raises(DataError, match="has no gold answer"):
         answer_scores("cat", [])
 
 

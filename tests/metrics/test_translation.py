@@ -301,7 +301,7 @@ WRONG: list[tuple[type[XlmError], str, Any]] = [
     (ConfigError, "1 resamples", lambda: corpus_scores(FIRST, REFERENCES, num_resamples=1)),
     (ConfigError, "-5 resamples", lambda: corpus_scores(FIRST, REFERENCES, num_resamples=-5)),
     (ConfigError, "seed 0", lambda: corpus_scores(FIRST, REFERENCES, num_resamples=9, seed=0)),
-    (DataError, "1 line cannot", lambda: corpus_scores(["a"], ["a"], num_resamples=9)),
+    (DataError, "a single line cannot", lambda: corpus_scores(["a"], ["a"], num_resamples=9)),
     (
         ConfigError, "expected at most 3,333,333 resamples",
         lambda: corpus_scores(FIRST, REFERENCES, num_resamples=MOST_DRAWS),

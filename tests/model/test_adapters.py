@@ -168,7 +168,7 @@ def test_the_number_of_parameters_is_the_formula(kind):
 
 
 def test_adapters_that_fit_no_model_are_refused():
-    with pytest.raises(ConfigError, match="last_layer is false and the model has 1 layer"):
+    with pytest.raises(ConfigError, match="last_layer is false, but the model has only 1 layer"):
         Adapters(16, 1, AdapterConfig(last_layer=False))
     with pytest.raises(ConfigError, match="adapters.size is 0"):
         AdapterConfig(size=0)

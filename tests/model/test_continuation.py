@@ -290,13 +290,13 @@ def test_methods_and_settings() -> None:
     ]
     assert model.generate([], "en") == []
     for message, given in (
-        ("sample draws one text", {"sample": True, "beam": 2}),
+        ("sample draws a single text", {"sample": True, "beam": 2}),
         ("top_k is -1", {"sample": True, "top_k": -1}),
         ("top_p is 0", {"sample": True, "top_p": 0.0}),
         ("top_p is 1.1", {"sample": True, "top_p": 1.1}),
         ("temperature is 0", {"sample": True, "temperature": 0.0}),
-        ("top_k 3 goes with sample", {"top_k": 3}),
-        ("temperature 2.0 goes with sample", {"temperature": 2.0}),
+        ("top_k 3 only applies with sample", {"top_k": 3}),
+        ("temperature 2.0 only applies with sample", {"temperature": 2.0}),
         ("repetition_penalty is 0", {"repetition_penalty": 0.0}),
         ("length_penalty is -1", {"length_penalty": -1.0}),
         ("length is 0", {"length": 0}),
@@ -316,11 +316,11 @@ def test_what_cannot_write_is_one_line() -> None:
         assert "\n" not in str(caught.value)
 
     refused(
-        "trained with MaskedLM, so it never wrote", ["a"], "en", extra={OBJECTIVES: ["MaskedLM"]}
+        "trained with MaskedLM, so it never learned", ["a"], "en", extra={OBJECTIVES: ["MaskedLM"]}
     )
-    refused("is a masked one", ["a"], "en", extra={CAUSAL: False})
-    refused("is a masked one .bert.", ["a"], "en", extra={"model_type": "bert"})
-    refused("without an output", ["a"], "en", extra={NO_HEAD: True})
+    refused("is masked", ["a"], "en", extra={CAUSAL: False})
+    refused("is masked .bert.", ["a"], "en", extra={"model_type": "bert"})
+    refused("has no output layer", ["a"], "en", extra={NO_HEAD: True})
     refused("has a decoder, so it translates", ["a"], "en", transformer=translator().transformer)
     refused("does not know the language fr", ["a"], "fr")
     refused("name one of en, hi, ne", ["a"])

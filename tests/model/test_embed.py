@@ -196,12 +196,14 @@ def test_what_cannot_go_to_sentence_transformers(tmp_path: Path) -> None:
             export_model(Export(**settings))
         assert not (tmp_path / "out").exists()
 
-    refused("tells languages apart, and sentence-transformers has no way to name one")
+    refused("distinguishes languages, but sentence-transformers has no way to name one")
     refused("task is nli, but sentence-transformers takes no head", task="nli")
     refused(
-        "pooling and normalize are for format sentence-transformers", pooling="max", format="xlm"
+        "pooling and normalize only apply to format sentence-transformers",
+        pooling="max",
+        format="xlm",
     )
-    refused("causal is for format xlm", causal=True)
+    refused("causal only applies to format xlm", causal=True)
 
 
 def test_foreign_modules_are_refused(tmp_path: Path) -> None:
@@ -209,7 +211,7 @@ def test_foreign_modules_are_refused(tmp_path: Path) -> None:
     for content, message in (
         ('[{"type": "a.Transformer", "path": ""}]', "found the modules Transformer, expected"),
         ("{}", "expected a list of modules"),
-        ('[{"type": "a.Transformer"}, {"type": "a.Pooling", "path": "../up"}]', "is no folder"),
+        ('[{"type": "a.Transformer"}, {"type": "a.Pooling", "path": "../up"}]', "is not a folder"),
     ):
         (tmp_path / "modules.json").write_text(content)
         with pytest.raises(CheckpointError, match=message):

@@ -175,7 +175,7 @@ def test_what_cannot_be_filled_is_one_line() -> None:
     refused("has a decoder, so it translates", ["a ___"], "en", own=translator())
     causal = replace(model, extra={OBJECTIVES: ["CausalLM", "OriginalCausalTLM"]})
     refused("CausalLM, OriginalCausalTLM alone", ["a ___"], "en", own=causal)
-    refused("without an output", ["a ___"], "en", own=replace(model, extra={NO_HEAD: True}))
+    refused("has no output layer", ["a ___"], "en", own=replace(model, extra={NO_HEAD: True}))
     refused("text 2 has no mask", ["a ___", "a __ b <mask"], "en")
     refused("text 1 has no mask", [""], "en")
     refused("text 2 is None", ["___", None], "en")
@@ -195,5 +195,5 @@ def test_scores_that_are_not_numbers_name_the_text() -> None:
         model.transformer.encoder.positions.weight[20:] = np.nan
     texts = ["a ___", "b ___", "x ___ " * 10]
     assert model.fill(texts[:2], "en")
-    with pytest.raises(CheckpointError, match="the scores for text 3 are not numbers"):
+    with pytest.raises(CheckpointError, match="the scores for text 3 are not finite"):
         model.fill(texts, "en")

@@ -308,18 +308,18 @@ def test_what_cannot_be_scored_is_one_line() -> None:
             own.score(*given, **more)  # type: ignore[arg-type]
         assert "\n" not in str(caught.value)
 
-    refused("without an output", ["a"], "en", own=replace(model, extra={NO_HEAD: True}))
+    refused("has no output layer", ["a"], "en", own=replace(model, extra={NO_HEAD: True}))
     refused("is a translator, which scores a translation given its source", ["a"], "en", own=mt)
     refused("kind is masked, but the model has a decoder", ["a"], "en", own=mt,
             settings=Scoring(kind="masked"))  # fmt: skip
     refused("kind is translator, but the model has no decoder", ["a"], "en",
             settings=Scoring(kind="translator"))  # fmt: skip
-    refused("folds is 2, but the model is no masked one", ["a"], "en", own=causal(),
+    refused("folds is 2, but the model is not masked", ["a"], "en", own=causal(),
             settings=Scoring(folds=2))  # fmt: skip
     refused("does not know the language fr", ["a"], "fr")
     refused("name one of en, hi, ne", ["a"])
     refused("does not know the language xx", ["a"], "en", sources=["b"], source_language="xx")
-    refused("2 sources of 1 lines", ["a"], "en", sources=["b", "c"])
+    refused("2 sources for 1 lines", ["a"], "en", sources=["b", "c"])
     refused("line 2 is 3: expected a string", ["a", 3], "en")
     refused("lines is the string", "ab", "en")
     refused("line 1: the pair is .* tokens long", ["a " * 40], "en", sources=["b " * 40])

@@ -138,7 +138,7 @@ def test_what_is_too_long_is_cut_and_said(caplog: pytest.LogCaptureFixture) -> N
         ]
     assert [one.is_cut for one in found] == [False, True, False, True]
     assert caplog.messages == [
-        "2 lines are longer than the model's 62 tokens and were cut, the first is line 2"
+        "2 lines are longer than the model's 62 tokens and were cut; the first is line 2"
     ]
     wrapped = model.tokenizer.wrap(torch.tensor(ids[:62]).numpy())
     generated = generate(
@@ -213,15 +213,15 @@ def test_sampling_repeats_and_is_keyed_by_its_place() -> None:
 
 def test_what_cannot_translate() -> None:
     model = translator()
-    with pytest.raises(ConfigError, match=r"no decoder, so it is no translation model: expected"):
+    with pytest.raises(ConfigError, match=r"no decoder, so it cannot translate: expected"):
         Translator(tuned.body(), "en", "ne")
-    with pytest.raises(ConfigError, match="target: the model tells languages apart: name one of"):
+    with pytest.raises(ConfigError, match="target: the model distinguishes languages: name one of"):
         Translator(model, "en")
     with pytest.raises(ConfigError, match="source: the model does not know the language fr"):
         Translator(model, "fr", "en")
     with pytest.raises(ConfigError, match="n_best is 4: expected 1 to 3, the beam"):
         Translator(model, "en", "ne", settings=BEAM, n_best=4)
-    with pytest.raises(ConfigError, match="n_best is 2: expected 1, sampling draws one"):
+    with pytest.raises(ConfigError, match="n_best is 2: expected 1, since sampling draws"):
         Translator(model, "en", "ne", settings=Generation(sample=True), n_best=2)
     with pytest.raises(ConfigError, match="line 2 is None: expected a string"):
         model.translate(["water", None], source="en", target="ne")  # type: ignore[list-item]
@@ -230,9 +230,9 @@ def test_what_cannot_translate() -> None:
     with pytest.raises(ConfigError, match="lines is the string 'water': give a list of strings"):
         model.translate("water", source="en", target="ne")
     roberta = translator(shape="xlm-roberta")
-    with pytest.raises(ConfigError, match="opens sentences with another symbol than it closes"):
+    with pytest.raises(ConfigError, match="opens and closes sentences with different symbols"):
         Translator(roberta)
     with torch.no_grad():
         model.transformer.decoder.output_bias.fill_(float("nan"))  # type: ignore[union-attr]
-    with pytest.raises(CheckpointError, match="nothing that is a number of line 1 .* or fp32$"):
+    with pytest.raises(CheckpointError, match="line 1, or one of similar .* or fp32$"):
         model.translate(["water"], source="en", target="ne", settings=SHORT)

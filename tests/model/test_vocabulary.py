@@ -119,7 +119,7 @@ def test_two_ways_of_marking_words_are_refused(english: SentencePieceTokenizer) 
     other = learn_fastbpe_tokenizer(lines("en"), 50)
     assert marking(english) == "\u2581" and marking(other) == "@@"
     with pytest.raises(
-        ConfigError, match=r"differently \(@@ here, \u2581 there\): extending works"
+        ConfigError, match=r"differently \(@@ here, \u2581 there\): extending only works"
     ):
         extend_vocabulary(other, english)
 

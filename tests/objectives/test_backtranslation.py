@@ -139,11 +139,9 @@ def test_what_is_no_direction_is_refused(pair):
 
 
 def test_wrong_settings_are_refused():
-    with pytest.raises(ConfigError, match="is no pair of known languages, which are en, ne"):
+    with pytest.raises(ConfigError, match="is not a pair of known languages .en, ne"):
         dataclasses.replace(OBJECTIVE, pairs=["hi-ne"]).streams("bt", CORPORA, seed=0)
-    with pytest.raises(
-        ConfigError, match="'en-ne-en' is no pair of known languages, which are en, ne"
-    ):
+    with pytest.raises(ConfigError, match="'en-ne-en' is not a pair of known languages .en, ne"):
         dataclasses.replace(OBJECTIVE, pairs=["en-ne-en"]).streams("bt", CORPORA, seed=0)
-    with pytest.raises(ConfigError, match="needs a decoder"):
+    with pytest.raises(ConfigError, match="need a decoder"):
         OBJECTIVE.loss(model().train(), None, batch_of(streams()[0]))

@@ -181,9 +181,9 @@ def test_the_units_of_a_toy_text_by_hand(tmp_path):
 
 
 def test_each_has_its_own_kind_of_text():
-    with pytest.raises(ConfigError, match="CausalTLM is the objective on pairs"):
+    with pytest.raises(ConfigError, match="use CausalTLM for pairs"):
         CausalLM(pairs=["en-ne"])
-    with pytest.raises(ConfigError, match="CausalLM is the objective on text"):
+    with pytest.raises(ConfigError, match="use CausalLM for text"):
         CausalTLM(languages=["en"])
     with pytest.raises(ConfigError, match="takes either languages or pairs"):
         CausalLM()

@@ -84,9 +84,12 @@ def test_a_rule_is_the_same_as_its_list() -> None:
     ("settings", "message"),
     [
         ({"directions": "m2o"}, "directions is m2o, and center is not given"),
-        ({"directions": "m2m", "center": "en"}, "center is en, and directions m2m: expected"),
+        ({"directions": "m2m", "center": "en"}, "center is en, but directions is m2m: expected"),
         ({"center": "en"}, "center is en, and directions null"),
-        ({"directions": "m2o", "center": "en"}, "m2o and center en, which is in none of hi-ne: "),
+        (
+            {"directions": "m2o", "center": "en"},
+            "m2o and center is en, which is missing from hi-ne: ",
+        ),
         ({"directions": "o2m", "center": "fr"}, "in none of en-hi, en-ne, hi-ne: leave"),
         ({"directions": "m2m", "pairs": [*NAMES, "ne-en"]}, "pairs names en-ne in both orders"),
         ({"evaluate": ["en"]}, "evaluate names 'en': expected two languages"),
@@ -107,7 +110,7 @@ def test_directions_that_nothing_trains_are_measured() -> None:
     assert len(objective.streams("mt", own, seed=0)) == 4
     back = BackTranslation(pairs=["en-hi"], evaluate=["ne-hi"])
     assert [s.name for s in back.streams("bt", own, seed=0, split="valid")] == ["ne-hi"]
-    with pytest.raises(DataError, match="evaluate names en-ne, of which there is no held-out text"):
+    with pytest.raises(DataError, match="evaluate names en-ne, which has no held-out text"):
         Translation(pairs=["en-hi"], evaluate=["en-ne"]).streams(
             "mt", corpora(en_hi=9, hi_ne=9), seed=0, split="valid"
         )

@@ -389,7 +389,7 @@ def test_figures_stand_for_all_subwords():
     ("settings", "message"),
     [
         ({}, "takes either languages or pairs: found languages=\\[\\] and pairs=\\[\\]"),
-        ({"languages": ["en"], "pairs": ["en-ne"]}, "list two objectives for both"),
+        ({"languages": ["en"], "pairs": ["en-ne"]}, "list two objectives to train on both"),
         ({"languages": ["en"], "mask_rate": 0.0}, r"mask_rate must be in \(0, 0.8\]: found 0.0"),
         ({"languages": ["en"], "mask_rate": 0.9}, "found 0.9"),
         ({"languages": ["en"], "mask_rate": [[0, 0.3], [9, 0.9]]}, "found 0.9"),
@@ -402,7 +402,7 @@ def test_figures_stand_for_all_subwords():
         ({"languages": ["en"], "mask": 1.1, "keep": -0.2}, "shares that sum to 1"),
         (
             {"languages": ["en"], "evaluation_folds": 8},
-            "between 1 and 7, as each .*: found 8",
+            "between 1 and 7, since each .*: found 8",
         ),
         ({"languages": ["en"], "evaluation_folds": 0}, "found 0"),
         ({"languages": ["en"], "rows": 0}, "rows must be at least 1: found 0"),
@@ -429,9 +429,7 @@ def test_shares_of_all_kinds_are_accepted():
 def test_a_language_without_text_names_those_there_are():
     with pytest.raises(DataError, match="no text 'fr' in the train split .* it has en, ne"):
         stream(MaskedLM(languages=["fr"]), "train")
-    with pytest.raises(
-        ConfigError, match="'en-fr' is no pair of known languages, which are en, ne"
-    ):
+    with pytest.raises(ConfigError, match="'en-fr' is not a pair of known languages .en, ne"):
         stream(MaskedLM(pairs=["en-fr"]), "train")
 
 

@@ -219,7 +219,7 @@ def test_a_vocabulary_s_counts_make_other_weights_and_none_for_the_end_symbol():
         targets = np.array(real(batch)[1])
         assert (targets >= 14).all()
         assert np.count_nonzero(targets < 37) >= min(num_rare, batch.count) - 1
-    with pytest.raises(ConfigError, match="this WordTokenizer lists no counts; take counts: corp"):
+    with pytest.raises(ConfigError, match="this WordTokenizer has no counts; set counts to corp"):
         stream = objective.streams("o", corpora(), seed=0)[0]
         objective.collate(stream.examples(0), Random(0), train=True)
 

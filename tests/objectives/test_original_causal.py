@@ -97,7 +97,7 @@ def test_held_out_pairs_may_be_laid_out_in_another_way():
         ({"part": "middle"}, "part: expected one of encoder, decoder, found 'middle'"),
         ({"num_context": -1}, "at least 0 and below length \\(16\\): found -1"),
         ({"num_context": 16}, "found 16"),
-        ({"num_context": 15, "predict_first": False}, "have 15 cells to predict from; lower it"),
+        ({"num_context": 15, "predict_first": False}, "only predict from 15 cells: lower it"),
         ({"length": 1, "predict_first": False}, "nothing to predict but their first"),
         ({"length": 1, "evaluation": "original"}, "nothing to predict but their first"),
     ],
@@ -110,8 +110,8 @@ def test_settings_that_leave_nothing_to_predict(settings, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"tokens": None}, "tokens None goes with pair_order original alone: found buckets"),
-        ({"longest_side": 100}, "longest_side 100 goes with pair_order original alone"),
+        ({"tokens": None}, "tokens None only applies with pair_order original: found buckets"),
+        ({"longest_side": 100}, "longest_side 100 only applies with pair_order original"),
         ({"longest_side": 0, "pair_order": "original"}, "longest_side must be at least 1: found 0"),
         ({"pair_order": "sorted"}, "pair_order: expected one of buckets, original, orig"),
         ({"evaluation_layout": "tml"}, "unknown layout 'tml'"),

@@ -122,6 +122,6 @@ def test_settings_that_cannot_be(settings, message):
 
 def test_pairs_that_are_not_there_name_those_that_are():
     with pytest.raises(
-        ConfigError, match="'en-fr' is no pair of known .* en, ne: .* such as en-ne"
+        ConfigError, match="'en-fr' is not a pair of known .* .en, ne.: .* such as en-ne"
     ):
         Translation(pairs=["en-fr"]).streams("mt", CORPORA, seed=0)

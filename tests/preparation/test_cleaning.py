@@ -71,7 +71,7 @@ def test_another_script() -> None:
     write("en.txt", [LINES[0], NEPALI[0], f"{LINES[1]} {NEPALI[1]}", "123 456"])
     found, dropped = plain(min_script=0.9)
     assert lines_of(found) == LINES[:1] and dropped == {"another script": 3}
-    with pytest.raises(ConfigError, match="the script of xx is not known: name it, such as"):
+    with pytest.raises(ConfigError, match="the usual script of xx is unknown: name it, such as"):
         made(folder="b", text=Texts(train={"xx": "en.txt"}), cleaning=Cleaning(min_script=0.5))
     both = Cleaning(min_script=0.5, scripts={"xx": ["latin", "Devanagari"]})
     found = made(folder="b", text=Texts(train={"xx": "en.txt"}), cleaning=both)

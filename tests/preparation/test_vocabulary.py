@@ -48,5 +48,5 @@ def test_pairs_that_are_not_there_are_no_texts(tmp_path: Path) -> None:
         folder="unused", text=Texts(train={"en": str(tmp_path / "en")}),
         vocabulary=Vocabulary(per="pair"),
     )  # fmt: skip
-    with pytest.raises(ConfigError, match=r"vocabulary.per is pair, and pairs.train names none"):
+    with pytest.raises(ConfigError, match=r"vocabulary.per is pair, but pairs.train is empty"):
         _vocabulary_sources(open_reader(config))

@@ -15,7 +15,7 @@ from xlm.reproduce import Reproduce
     [
         (
             {"text": None},
-            "text is missing: give a directory that holds LANG/train.txt for ne, hi, en",
+            "text is missing: give a folder that holds LANG/train.txt for ne, hi, en",
         ),
         ({"related": "ne"}, "expected three different languages"),
         ({"sentences": 0}, "sentences must be at least 1: found 0"),
@@ -23,7 +23,7 @@ from xlm.reproduce import Reproduce
         ({"seeds": [1, 1]}, r"seeds must be different numbers of at least 0: found \[1, 1\]"),
         ({"old_seeds": [-1]}, "old_seeds must be different numbers of at least 0"),
         ({"sizes": [3000]}, "sizes has 3000: expected more than sentences 3000"),
-        ({"tests": {"test": "x"}}, "tests names one text test"),
+        ({"tests": {"test": "x"}}, "tests names a text test"),
     ],
 )
 def test_what_cannot_work_is_refused(changed: dict[str, Any], said: str) -> None:

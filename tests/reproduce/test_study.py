@@ -161,7 +161,9 @@ def test_models_of_other_settings_are_refused(study: Study) -> None:
     text = module.open_text(study[0])
     cell = module.planned(study[0], text)[0]
     slow = replace(study[0], quick=False, text="x")
-    said = r"ne-40-0 holds a model of other settings: steps \d+ \(was 4\), .*; give another folder"
+    said = (
+        r"ne-40-0 holds a model with other settings .steps \d+ \(was 4\), .*: give another folder"
+    )
     with pytest.raises(ConfigError, match=said):
         module.finished(slow, cell, text)
 
@@ -173,7 +175,7 @@ def test_the_command_says_in_one_line_that_text_is_missing(
         main(["nepali", f"--folder={tmp_path}"])
     assert caught.value.code == 2
     said = capsys.readouterr().err
-    assert said.startswith("xlm reproduce: text is missing: give a directory that holds")
+    assert said.startswith("xlm reproduce: text is missing: give a folder that holds")
     assert said.count("\n") == 1
 
 

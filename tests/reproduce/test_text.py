@@ -58,9 +58,9 @@ def test_text_that_changed_is_refused_and_a_test_may_be_added(tmp_path: Path) ->
     assert added.tests["wiki"].text_size.sentences == 1
     with (root / "hi" / "train.txt").open("a", encoding="utf-8") as file:
         file.write("एक और वाक्य\n")
-    with pytest.raises(ConfigError, match="holds a study of other text: hi/train.txt differ"):
+    with pytest.raises(ConfigError, match="holds a study of other text .hi/train.txt differ"):
         open_text(settings(folder, text=str(root), sizes=[]))
-    with pytest.raises(ConfigError, match="other text: .*sentences"):
+    with pytest.raises(ConfigError, match="other text .*sentences"):
         open_text(settings(folder, text=str(root), sentences=41, sizes=[]))
 
 

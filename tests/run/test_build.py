@@ -81,13 +81,13 @@ def test_feature_based_training_leaves_the_encoder(made: Corpora, tmp_path: Path
 
 def test_what_cannot_be_frozen(made: Corpora, tmp_path: Path) -> None:
     learner = building.build_learner(recipe(tmp_path), made)
-    with pytest.raises(ConfigError, match="frozen_layers is 3: the encoder has 2 layers"):
+    with pytest.raises(ConfigError, match="frozen_layers is 3, but the encoder has 2 layers"):
         building.freeze(learner, 3)
     building.freeze(learner, None)
     assert all(parameter.requires_grad for parameter in learner.parameters())
     with pytest.raises(ConfigError, match="frozen_layers must be at least 0: found -1"):
         recipe(tmp_path, frozen_layers=-1)
-    with pytest.raises(ConfigError, match="frozen_layers is 3: the encoder has 2 layers"):
+    with pytest.raises(ConfigError, match="frozen_layers is 3, but the encoder has 2 layers"):
         pretrain(recipe(tmp_path, frozen_layers=3), made)
 
 
@@ -182,7 +182,9 @@ def test_without_halving_the_rate_stays(
     made: Corpora, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores(monkeypatch, *[0.3] * 6)
-    with pytest.raises(ConfigError, match="lowest_lr is 0.001, which goes with stopping.halve"):
+    with pytest.raises(
+        ConfigError, match="lowest_lr is 0.001, but it only applies with stopping.halve"
+    ):
         dataclasses.replace(HALVING, halve=False)  # a bound that nobody would look at
     stopping = dataclasses.replace(HALVING, halve=False, lowest_lr=0.0)
     result = pretrain(recipe(tmp_path, steps=6, evaluate_every=1, stopping=stopping), made)

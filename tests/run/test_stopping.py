@@ -92,5 +92,5 @@ def test_the_rate_is_halved_on_plateaus_until_it_is_too_low() -> None:
 
 
 def test_a_stream_that_is_not_evaluated_is_named() -> None:
-    with pytest.raises(ConfigError, match="names mlm/xx: evaluated are mlm/en, mlm/ne"):
+    with pytest.raises(ConfigError, match="names mlm/xx: expected some of mlm/en, mlm/ne"):
         check_stopping(Stopping(streams=["mlm/xx"]), ["mlm/en", "mlm/ne"])

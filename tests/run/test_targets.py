@@ -28,7 +28,9 @@ def test_one_text_has_one_target_unless_the_model_knows_languages(
     without = tiny.model(language_embeddings=False, **shape)
     run = tiny.recipe(tmp_path, objectives=objectives, model=without)
     if refused:
-        with pytest.raises(ConfigError, match="text in en is to be written in en and in hi, and"):
+        with pytest.raises(
+            ConfigError, match="text in en is to be translated into en and in hi, but"
+        ):
             check_targets(run, made)
     else:
         check_targets(run, made)

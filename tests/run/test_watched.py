@@ -82,7 +82,7 @@ def test_pairs_without_text_are_refused(debug_data: Path, tmp_path: Path) -> Non
     bare._pairs.clear()
     with pytest.raises(DataError, match="watch.pairs names en-ne, of which the valid text"):
         Watched.of(WatchedPairs(pairs=["en-ne"]), bare, {})
-    with pytest.raises(ConfigError, match="'de-en' is no pair of known languages"):
+    with pytest.raises(ConfigError, match="'de-en' is not a pair of known languages"):
         pretrain(recipe(debug_data, tmp_path, "--watch.pairs=[de-en]"))
     with pytest.raises(ConfigError, match="stopping.streams names watch/en-ne"):
         pretrain(recipe(debug_data, tmp_path, "--stopping.streams=[watch/en-ne]"))

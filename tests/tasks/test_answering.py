@@ -416,7 +416,7 @@ def test_an_answer_that_no_piece_stands_for(tokenizers, caplog):
     """BERT's normalization takes the soft hyphen away."""
     question = asked("the cat \u00ad of men", 8, 9)
     task = Answering(files=NOWHERE)
-    with pytest.raises(DataError, match="no piece of the tokenizer stands for any of the answer"):
+    with pytest.raises(DataError, match="no piece of the tokenizer covers any of the answer"):
         task.rows_of(question, 0, tokenizers["bert"])
     with caplog.at_level(logging.INFO, logger="xlm"):
         (row,) = dataclasses.replace(task, misplaced="drop").rows_of(
@@ -447,7 +447,7 @@ def test_lines_of_predict(tokenizers):
         ({"stride": 317}, "found 317"),
         ({"longest_answer": 0}, "longest_answer must be at least 1: found 0"),
         ({"longest_question": 0}, "longest_question must be at least 1: found 0"),
-        ({"unanswerable": True}, "unanswerable goes with rules squad2: squad1 cannot score"),
+        ({"unanswerable": True}, "unanswerable needs rules squad2: squad1 cannot score"),
     ],
 )
 def test_settings_that_cannot_be(changes, message):

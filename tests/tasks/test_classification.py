@@ -119,7 +119,7 @@ def test_layouts_and_cuts_of_each_kind_of_model(kind, length, tokenizers, tmp_pa
 def test_a_row_needs_room_for_its_special_tokens(tokenizers, tmp_path):
     files = Files(train={"en": toys.write(tmp_path / "x", [("a", "b")])})
     task = Classification(files=files, labels=LABELS, length=3)
-    with pytest.raises(ConfigError, match="length is 3, .* of a pair alone are 4: raise"):
+    with pytest.raises(ConfigError, match="length is 3, .* of a pair alone take 4: raise"):
         task.rows_of(SentenceRow("no", "a", "b", "", ""), 0, tokenizers["xlm-r"])
 
 

@@ -332,7 +332,7 @@ def test_noise_on_embeddings_is_in_training_alone(num_segments, num_tables):
     [
         ({"size": 0}, "readout.size must be at least 1: found 0"),
         ({"lstm_size": -1}, "readout.lstm_size must be at least 0: found -1"),
-        ({"lstm_size": 4}, "readout.lstm_size is 4, which goes with readout.features"),
+        ({"lstm_size": 4}, "readout.lstm_size is 4, but it only applies with readout.features"),
         ({"dropout": 1.0}, r"readout.dropout must be in \[0, 1\): found 1.0"),
     ],
 )
@@ -343,10 +343,10 @@ def test_settings_that_cannot_be(settings, message):
 
 @pytest.mark.parametrize("task", ["names", "trees", "quiz"])
 def test_a_readout_that_a_task_would_not_listen_to_is_refused(task):
-    with pytest.raises(ConfigError, match="readout.pooling is max: .*, pools none; leave it out"):
+    with pytest.raises(ConfigError, match="readout.pooling is max, .* pools nothing: leave it out"):
         dataclasses.replace(TASKS[task], readout=Readout(pooling="max"))
     if task == "names":
         assert dataclasses.replace(TASKS[task], readout=Readout(kind="tanh")).readout.kind == "tanh"
         return
-    with pytest.raises(ConfigError, match="readout.kind is tanh: .* a scorer of its own"):
+    with pytest.raises(ConfigError, match="readout.kind is tanh, .* its own scorer"):
         dataclasses.replace(TASKS[task], readout=Readout(kind="tanh"))

@@ -239,7 +239,7 @@ def test_long_sentences_are_not_trained_on_and_said(tmp_path, caplog):
     assert "dep/en: not trained on 3 of 5 sentences, longer than 9 pieces or 8 words" in caplog.text
     valid = task.streams("dep", corpora(), seed=0, split="valid")[0]
     assert sorted(len(row.answer.cells) for row in valid.items) == [3, 4, 8, 8, 8]
-    with pytest.raises(DataError, match="each of 5 sentences is longer than train_length 4 pieces"):
+    with pytest.raises(DataError, match="all 5 sentences are longer than train_length 4 pieces"):
         dataclasses.replace(task, train_length=4).streams("dep", corpora(), seed=0)
 
 
@@ -380,7 +380,7 @@ def test_predictions_in_words(tmp_path):
 
 def test_gold_parts_of_speech_are_not_for_plain_words(tmp_path):
     task = task_of(tmp_path, upos=True)
-    with pytest.raises(ConfigError, match="reads gold parts of speech"):
+    with pytest.raises(ConfigError, match="needs gold parts of speech"):
         task.unlabeled("a b", "line 1")
 
 

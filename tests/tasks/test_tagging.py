@@ -235,7 +235,9 @@ def test_a_tag_that_is_not_listed_is_named_with_its_sentence(task):
 def test_entities_of_another_scheme_are_named_with_their_sentence(tmp_path):
     path = toys.write(tmp_path / "a.tsv", [("a", "O"), (), ("b", "X-PER")])
     task = Tagging(files=Files(train={"en": path}), spans=True)
-    with pytest.raises(DataError, match="a.tsv:3: the tag 'X-PER' is not of the scheme BIO: .*; "):
+    with pytest.raises(
+        DataError, match="a.tsv:3: the tag 'X-PER' does not follow the scheme BIO: .*; "
+    ):
         task.resolved()
     assert replace(task, spans=False).resolved().tags == ["O", "X-PER"]
 
@@ -264,7 +266,7 @@ def test_universal_parts_of_speech(tmp_path):
         ({"tags": ["a", "a"]}, r"tags must be different names: found \['a', 'a'\]"),
         (
             {"tags": ["O", "PER"], "spans": True},
-            "tags: the tag 'PER' is not of the scheme BIO",
+            "tags: the tag 'PER' does not follow the scheme BIO",
         ),
     ],
 )

@@ -136,10 +136,10 @@ def test_a_language_that_the_model_does_not_know_needs_a_stand_in(task):
         ({"num_lengths": 0}, "num_lengths must be at least 1"),
         ({"limit": -1}, "limit must be at least 0: found -1"),
         ({"upsampled_to": -1}, "upsampled_to must be at least 0: found -1"),
-        ({"upsampled_to": 9}, "upsampled_to is 9, and few_shot names no language"),
+        ({"upsampled_to": 9}, "upsampled_to is 9, but few_shot is empty"),
         ({"few_shot": {"ne": 0}}, "few_shot.ne must be at least 1: found 0"),
         ({"few_shot": {"hi": 3}}, "few_shot names hi: files.train has en, ne"),
-        ({"files": Files()}, "Classification: files.train names no file"),
+        ({"files": Files()}, "Classification: files.train is empty"),
     ],
 )
 def test_settings_that_cannot_be(task, settings, message):
@@ -214,7 +214,7 @@ def test_a_language_without_a_token_is_refused(task):
     tokenizer = LanguageTokens(toys.Spelled(), ["en", "ne"])
     corpora = toys.corpora(["en", "hi", "ne"], tokenizer)
     own = replace(task, language_token="own")
-    with pytest.raises(ConfigError, match="no token of hi: it has en, ne; leave it out"):
+    with pytest.raises(ConfigError, match="no token for hi: it has en, ne; leave it out"):
         own.streams("nli", corpora, seed=0, split="valid")
-    with pytest.raises(ConfigError, match="no token of en: it has none"):
+    with pytest.raises(ConfigError, match="no token for en: it has none"):
         replace(task, language_token="en").streams("nli", made(), seed=0)

@@ -69,7 +69,7 @@ def test_without_context_and_with_long_words():
 
 @pytest.mark.parametrize(("room", "context"), [(4, 4), (4, 5), (4, -1), (0, 0)])
 def test_context_is_less_than_the_room(room, context):
-    with pytest.raises(ConfigError, match=f"windows of {room} pieces with {context} of context"):
+    with pytest.raises(ConfigError, match=f"windows of {room} pieces with a context of {context}"):
         list(word_windows([1], room, context))
 
 

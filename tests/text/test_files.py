@@ -96,7 +96,7 @@ def test_a_file_has_one_split(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "a"}\n')
     assert read(path, split="train") == ["a"]
-    with pytest.raises(DataError, match="is a file, whose one split is train: found split=zz"):
+    with pytest.raises(DataError, match="is a file, whose only split is train: found split=zz"):
         read(path, split="zz")
 
 

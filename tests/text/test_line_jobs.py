@@ -99,7 +99,7 @@ def test_a_stopped_file_goes_on_byte_for_byte(file: Path, tmp_path: Path, head: 
 
 def test_nothing_stays_of_a_start_that_answered_nothing(file: Path, tmp_path: Path) -> None:
     made = job(file, output=str(tmp_path / "out"), invalid="error")
-    with pytest.raises(DataError, match=r"lines\.txt:3: the line is invalid UTF-8: mend it"):
+    with pytest.raises(DataError, match=r"lines\.txt:3: the line is invalid UTF-8: fix it"):
         made.write()
     assert [path.name for path in tmp_path.iterdir()] == ["lines.txt"]
 
@@ -118,7 +118,7 @@ def test_another_identity_is_refused(file: Path, tmp_path: Path) -> None:
         made.write()
     beside = json.loads((tmp_path / "out.partial.json").read_text())
     assert beside["of"] == {"language": "en"} and beside["done"]["account"]["num_lines"] == 3
-    with pytest.raises(DataError, match="begun otherwise: language was en, is ne"):
+    with pytest.raises(DataError, match="started with other settings: language was en, is ne"):
         job(file, output=output, identity=lambda: {"language": "ne"}).write()
     with pytest.raises(DataError, match="format 'xlm-pretrain reversal 1', expected 'xlm-"):
         job(file, output=output, noun="filling").write()

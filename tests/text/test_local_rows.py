@@ -82,7 +82,7 @@ def test_compressed_objects(tmp_path: Path, name: str) -> None:
         ("a.jsonl", '{"text": "a", "text": "b"}\n', r"a\.jsonl:1: found no JSON \(the key 'text'"),
         ("a.jsonl", "[1]\n", r"a\.jsonl:1: found JSON of list, expected an object"),
         ("a.txt", b"a\n\xff\n", r"a\.txt:2: byte 0xff at offset 0"),
-        ("a.html", "<p>", r"a file \.html is none that is read: expected an ending of txt"),
+        ("a.html", "<p>", r"files ending in .html are not supported: expected an ending of txt"),
     ],
 )
 def test_mistakes_have_their_place(

@@ -79,7 +79,7 @@ def test_zstd_frames_and_every_cut(tmp_path: Path) -> None:
 
 def test_garbage_in_a_compressed_file(tmp_path: Path) -> None:
     for suffix in (".gz", ".zst", ".bz2", ".xz"):
-        with pytest.raises(DataError, match="is named like a file of"):
+        with pytest.raises(DataError, match="has the name of a"):
             read(write(tmp_path, b"no such format at all\n" * 9, "a" + suffix))
 
 

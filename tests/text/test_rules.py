@@ -180,7 +180,7 @@ def test_rules_as_json() -> None:
     assert as_json(rules) == {"en": {"lowercase": True, "words": "moses"}}
     assert from_json(as_json(rules), "x") == {"en": rules["en"]}
     for wrong in ([1], {"en": {"lower": True}}, {"en": {"words": "spaces"}}, "ab"):
-        with pytest.raises(DataError, match="x: its normalization is none that this version"):
+        with pytest.raises(DataError, match="x: this version does not know its normalization"):
             from_json(wrong, "x")
 
 

@@ -265,15 +265,15 @@ def test_lines_that_are_not_utf_8_in_rows() -> None:
         ("a.parquet?column=t", "PAR1 and no more", "a.parquet:1: cannot be read"),
         ("a.tsv?column=3", "a\tb\n", "a.tsv:1: found 2 columns, expected at least 3"),
         ("a.tsv?column=x", "a\tb\n", "a.tsv:1: no column 'x': the first line has a, b"),
-        ("a.tsv?column=a", "a\ta\n", "a.tsv:1: the column 'a' is there twice"),
+        ("a.tsv?column=a", "a\ta\n", "a.tsv:1: the column 'a' appears twice"),
         ("a.csv?column=1", 'a,"b\n', "a.csv:1: found no CSV"),
         ("a.txt?column=1", "a\n", "a.txt has no columns"),
-        ("a.tmx?language=en", "<tmx><body><tu>", "a.tmx:1: is no TMX"),
+        ("a.tmx?language=en", "<tmx><body><tu>", "a.tmx:1: is not TMX"),
         ("a.tmx?language=hi", tmx(EN, NE), "no unit has both hi .*the languages en, ne"),
         (
             "a.tmx?language=en",
             '<!DOCTYPE t [<!ENTITY a "b">]><tmx>&a;</tmx>',
-            "a.tmx:1: is no TMX .*declares the entity a",
+            "a.tmx:1: is not TMX .*declares the entity a",
         ),
     ],
 )
@@ -291,7 +291,7 @@ def test_folders_and_patterns_that_name_no_text() -> None:
     for source, expected in (
         ("none", "is a folder without files"),
         ("mixed", r"different endings \(none, '.txt'\).*such as mixed/\*.txt"),
-        ("none/*.txt", "no file fits none/"),
+        ("none/*.txt", "no file matches none/"),
         ("gone.txt", "gone.txt does not exist"),
         ("gone.parquet?column=x", "gone.parquet does not exist"),
     ):
@@ -304,15 +304,15 @@ def test_folders_and_patterns_that_name_no_text() -> None:
     [
         (
             "opus",
-            r"opus holds no text of both languages: expected NAME.en and NAME.ne \(the folder",
+            r"opus has no text in both languages: expected NAME.en and NAME.ne \(the folder",
         ),
         ("several", r"several holds 2 texts of en-ne \(several/dev, several/train\): name one"),
-        ("several/test", "several/test holds no text of both"),
+        ("several/test", "several/test has no text in both"),
         ("gone/x", "there is no folder gone"),
         ("three.tsv", "three.tsv:1: found 3 columns, expected 2: mend the line, or name two with"),
         ("rows.jsonl", r"expected the columns of both sides, such as rows.jsonl\?columns="),
         ("rows.jsonl?columns=a", "expected the columns of both sides"),
-        ("en.txt", "en.txt holds no text of both languages"),
+        ("en.txt", "en.txt has no text in both languages"),
         ("alone.tmx", "no unit has both en and ne: it has the languages en, hi"),
     ],
 )

@@ -162,7 +162,9 @@ def test_other_versions_and_nonsense(tmp_path: Path) -> None:
     whole = (path / MANIFEST).read_text()
     _forge(path, {"format_version": 2})
     for read in (lambda: load(path), lambda: latest(tmp_path)):
-        with pytest.raises(NewerFormatError, match="format version 2, this version of xlm reads 1"):
+        with pytest.raises(
+            NewerFormatError, match="format version 2, but this version of xlm reads 1"
+        ):
             read()
     for nonsense in ("[]", "{}", "null", '{"files": 3}', "\xff"):
         (path / MANIFEST).write_text(nonsense, encoding="latin-1")

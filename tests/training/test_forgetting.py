@@ -85,7 +85,7 @@ def test_a_run_that_is_resumed_forgets_the_same(tmp_path):
 def test_what_cannot_be_forgotten_is_refused():
     with pytest.raises(ConfigError, match="forget_every must be at least 0"):
         tiny.recipe("", forget_every=-1)
-    with pytest.raises(ConfigError, match="averages of words that start anew"):
+    with pytest.raises(ConfigError, match="averaging words that are reset"):
         recipe(average=0.9)
     with pytest.raises(ConfigError, match="all words are frozen"):
         trainer_of(recipe(frozen=["words"]))

@@ -247,7 +247,7 @@ def test_two_tables_do_not_fit_a_shared_one() -> None:
         start(own, other, other, BOTH)
     report = start(own, other, other, dataclasses.replace(BOTH, partial=True))
     assert report.unused == {"there: decoder.words.weight": "nothing in the model takes it"}
-    with pytest.raises(ConfigError, match="words are the encoder's too .*give initialize.encoder"):
+    with pytest.raises(ConfigError, match="shares the encoder's words .*give initialize.encoder"):
         start(own, None, other, Initialization(decoder="there"))
 
 
@@ -366,7 +366,7 @@ def test_another_vocabulary_is_refused_by_its_first_items() -> None:
     with pytest.raises(ConfigError) as caught:
         start(learner(tokenizer=other), source(), tokenizer=other)
     message = str(caught.value)
-    assert "there has another vocabulary than the data: 25 pieces here, 24 there" in message
+    assert "there has a different vocabulary from the data: 25 pieces here, 24 there" in message
     assert "id 14 is 'w1' here and 'w0' there" in message
     assert "vocabulary.folder set to the source, or set initialize.vocabulary to extend" in message
     assert "\n" not in message

@@ -179,7 +179,7 @@ def test_a_disk_that_is_full_for_a_while_loses_no_line(
     assert [line["step"] for line in read_metrics(tmp_path / METRICS)] == [1, 2, 3, 4]
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 2 and "No space left on device; free or choose a disk" in said[0]
-    assert "is written again" in said[1]
+    assert "can be written again" in said[1]
 
 
 def test_a_disk_that_stays_full_is_said_at_the_end(
@@ -190,7 +190,7 @@ def test_a_disk_that_stays_full_is_said_at_the_end(
         journal._file._file = FullDisk(journal._file._file)
         journal.record("train", 2, {"loss": 0.5})
     assert len(read_metrics(tmp_path / METRICS)) == 1
-    assert "lacks 1 lines, which the disk refused" in caplog.text
+    assert "lacks 1 lines that could not be written" in caplog.text
 
 
 def test_a_tensorboard_that_cannot_be_written_ends_no_run(

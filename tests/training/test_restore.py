@@ -43,7 +43,7 @@ def test_the_newest_stands_in_for_a_best_that_is_damaged_or_unmarked(
 ) -> None:
     _break(run, 2)
     assert find_checkpoint(run, "best").step == 3
-    assert "the best checkpoint is passed over for the newest" in caplog.text
+    assert "the best checkpoint is skipped, the newest is used" in caplog.text
     caplog.clear()
     (run / CHECKPOINTS / retention.BEST).unlink()
     assert find_checkpoint(run, "best").step == 3
@@ -53,7 +53,7 @@ def test_the_newest_stands_in_for_a_best_that_is_damaged_or_unmarked(
 def test_no_checkpoint_that_can_be_read(run: Path, tmp_path: Path) -> None:
     for step in (1, 2, 3):
         _break(run, step)
-    with pytest.raises(CheckpointError, match=r"no checkpoint that can be read \(.*step-00000003"):
+    with pytest.raises(CheckpointError, match=r"no readable checkpoint \(.*step-00000003"):
         find_checkpoint(run, "latest")
     with pytest.raises(CheckpointError, match="expected a run's folder or a checkpoint"):
         find_checkpoint(tmp_path / "absent", "best")

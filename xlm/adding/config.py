@@ -109,14 +109,16 @@ class AddLanguage:
         check_types(self)
         if not is_language_name(self.language) or self.language in PARTS:
             raise ConfigError(
-                f"language is {self.language!r}: expected a name such as ne or zh-Hans, and none "
-                f"of {', '.join(PARTS)}"
+                f"language is {self.language!r}: expected a name such as ne "
+                f"or zh-Hans that is not one of {', '.join(PARTS)}"
             )
         if not self.text.train:
-            raise ConfigError("text.train is missing: give the language's text, a sentence a line")
+            raise ConfigError(
+                "text.train is missing: give the new language's text, one sentence per line"
+            )
         for name in ("model", "folder"):
             if not getattr(self, name):
-                raise ConfigError(f"{name} is empty: name one")
+                raise ConfigError(f"{name} is empty: give one")
         for name in ("steps", "rows", "length", "group_size", "evaluate_every", "tries"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1: found {getattr(self, name)}")

@@ -35,8 +35,9 @@ def prepare_text(config: AddLanguage, model: Tokenizer, *, documents: bool = Fal
     """
     if documents and not config.text.valid:
         raise ConfigError(
-            "text.valid is missing: the model was pretrained with next-sentence prediction, whose "
-            "held-out text is made of documents parted by empty lines; give some"
+            "text.valid is missing: a model that was pretrained with next-sentence "
+            "prediction is evaluated on documents separated by empty lines; give held-out "
+            "text of that form"
         )
     folder = Path(config.folder) / DATA
     if not (folder / DESCRIPTION).exists():
@@ -87,8 +88,8 @@ def _tail(sources: list[str]) -> tuple[int, list[str]]:
     held_out = max(FEWEST_HELD_OUT, int(num * HELD_OUT_SHARE))
     if num < 2 * held_out:
         raise DataError(
-            f"{', '.join(sources)}: {num} usable lines, of which {held_out} would be held out: "
-            "give more text, or held-out text of its own (text.valid)"
+            f"{', '.join(sources)}: found {num} usable lines, but {held_out} would be held "
+            "out: give more text, or separate held-out text (text.valid)"
         )
     return num, list(deque(_lines(sources), maxlen=held_out))
 

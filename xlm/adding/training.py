@@ -29,34 +29,34 @@ def check_model(config: AddLanguage, model: PretrainedModel) -> None:
     """Raise ConfigError for a model that takes no further language, or not this one."""
     if model.transformer.decoder is not None:
         raise ConfigError(
-            f"{config.model} has a decoder, and a model with one takes no further language: give "
-            "an encoder alone"
+            f"{config.model} has a decoder, and a language can only be added to an encoder: "
+            "give a model without a decoder"
         )
     if model.heads and _next_sentence(model) is None:
         raise ConfigError(
-            f"{config.model} was fine-tuned: add the language to the pretrained model that it "
-            "comes from, then plug the module into this one (xlm plug)"
+            f"{config.model} was fine-tuned: add the language to the pretrained model it was "
+            "fine-tuned from, then plug the module into this one (xlm plug)"
         )
     if model.extra.get(NO_HEAD):
         raise ConfigError(
-            f"{config.model} came without an output onto its vocabulary, so that nothing can be "
-            "learnt through it: give a language model"
+            f"{config.model} has no output layer over its vocabulary, so nothing can be "
+            "learned through it: give a language model"
         )
     known = [*model.known_languages, *model.tables]
     if config.language in (*known, *config.known):
         raise ConfigError(
-            f"{config.model} has the language {config.language} already: it knows "
+            f"{config.model} already has the language {config.language}: it knows "
             f"{', '.join([*known, *config.known])}; give another name"
         )
     if not known and not config.known:
         raise ConfigError(
-            f"{config.model} does not say which languages it knows, and with a further vocabulary "
-            "each must be named: list them, such as --known [en,hi]"
+            f"{config.model} does not say which languages it knows, and a model with a "
+            "second vocabulary must know their names: list them, such as --known [en,hi]"
         )
     most = model.transformer.config.max_positions
     if config.length > most:
         raise ConfigError(
-            f"length is {config.length}, the model has {most} positions: expected {most} or less"
+            f"length is {config.length}, but the model has {most} positions: give {most} or less"
         )
 
 

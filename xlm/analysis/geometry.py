@@ -121,7 +121,8 @@ def scatter(x: ArrayLike) -> Scatter:
     states = np.asarray(x, dtype=np.float64)
     if states.ndim != 3 or min(states.shape[:2]) < 2:
         raise DataError(
-            f"states of shape {states.shape}: expected 2 languages or more, of 2 sentences or more"
+            f"states of shape {states.shape}: expected at least 2 languages with at least 2 "
+            "sentences each"
         )
     num_languages, num_sentences, _ = states.shape
     states = states - states.mean((0, 1))

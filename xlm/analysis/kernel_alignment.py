@@ -37,8 +37,8 @@ class Side:
         self.states = np.asarray(states)
         if self.states.ndim != 2 or len(self.states) < FEWEST_ROWS:
             raise DataError(
-                f"states of shape {self.states.shape}: expected rows of vectors, {FEWEST_ROWS} of "
-                "them or more"
+                f"states of shape {self.states.shape}: expected at least {FEWEST_ROWS} rows "
+                "of vectors"
             )
         if kind not in ("centered", "debiased", "uncentered"):
             raise ConfigError(f"kind is {kind!r}: expected centered, debiased or uncentered")
@@ -112,7 +112,8 @@ def _sides(x: ArrayLike, y: ArrayLike, kind: Kind) -> tuple[Side, Side]:
     one, two = Side(x, kind), Side(y, kind)
     if len(one.states) != len(two.states):
         raise DataError(
-            f"{len(one.states)} rows beside {len(two.states)}: expected the same rows on both sides"
+            f"{len(one.states)} rows on one side and {len(two.states)} on the other: "
+            "expected the same rows on both sides"
         )
     return one, two
 

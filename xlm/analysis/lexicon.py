@@ -74,9 +74,9 @@ def usable_entries(
     rows = [at for at, own in enumerate(gold) if known[at] and own]
     if not rows:
         raise DataError(
-            f"no entry of {len(sources):,} is usable: {int(known.sum()):,} source words have a "
-            f"vector, {sum(map(bool, gold)):,} a translation with one; give a dictionary of words "
-            "that the model's pieces spell"
+            f"none of {len(sources):,} entries is usable: {int(known.sum()):,} source words "
+            f"have a vector, and {sum(map(bool, gold)):,} have a translation with a vector; "
+            "give a dictionary of words that the model's pieces spell"
         )
     return Entries(
         [sources[at] for at in rows], vectors[rows], candidates, others[usable],

@@ -52,8 +52,8 @@ def pair_of(name: str, languages: Iterable[str]) -> LanguagePair:
     readings = LanguagePair.readings(name)
     if len(readings) != 1:
         raise ConfigError(
-            f"{name!r} is no pair of two languages, or may be several: expected a name such as "
-            "en-hi of languages that texts or the model name"
+            f"{name!r} is not a pair of two known languages, or can be read in several ways: "
+            "expected a name such as en-hi, made of languages in texts or in the model"
         )
     return readings[0]
 
@@ -73,11 +73,16 @@ def parallel_of(paths: Mapping[str, Path], most: int) -> dict[str, list[str]]:
     sizes = {language: len(lines) for language, lines in texts.items()}
     if len(set(sizes.values())) > 1:
         shown = ", ".join(f"{paths[name]} has {num:,} lines" for name, num in sizes.items())
-        raise DataError(f"{shown}: expected the same lines in each; check where they went apart")
+        raise DataError(
+            f"{shown}: expected the same number of lines in each; check where the files diverge"
+        )
     kept = [at for at, row in enumerate(zip(*texts.values(), strict=True)) if all(row)][:most]
     if len(kept) < FEWEST_ROWS:
         names = ", ".join(map(str, paths.values()))
-        raise DataError(f"{names}: {len(kept)} lines that all have: expected {FEWEST_ROWS} or more")
+        raise DataError(
+            f"{names}: only {len(kept)} lines have text in all of them; expected at least "
+            f"{FEWEST_ROWS}"
+        )
     return {language: [lines[at] for at in kept] for language, lines in texts.items()}
 
 
@@ -99,7 +104,7 @@ def wic_of(paths: Mapping[str, Sequence[Path]]) -> tuple[list[InContext], list[I
     """Return the rows of ``train`` and of ``dev``, two files each: data and gold."""
     if set(paths) != {"train", "dev"} or any(len(own) != 2 for own in paths.values()):
         raise ConfigError(
-            f"wic names {', '.join(paths) or 'nothing'}: expected train and dev, each with two "
+            f"wic has {', '.join(paths) or 'nothing'}: expected train and dev, each with two "
             "files, such as {train: [train.data.txt, train.gold.txt], dev: [...]}"
         )
     return readers.read_wic(*paths["train"]), readers.read_wic(*paths["dev"])
@@ -115,13 +120,13 @@ def labeled_of(paths: Mapping[str, Path], most: int) -> Labeled:
             if number == 0 and [cell.lower() for cell in own] in (["label", "text"],):
                 continue
             if len(own) < 2 or not own[0] or not own[1]:
-                raise DataError(f"{place}: expected a label and a text with a tab between")
+                raise DataError(f"{place}: expected a label, a tab and a text")
             texts[language].append(own[1])
             labels[language].append(own[0])
             if len(texts[language]) == most:
                 break
         if len(texts[language]) < FEWEST_ROWS:
-            raise DataError(f"{path}: expected {FEWEST_ROWS} labeled lines or more")
+            raise DataError(f"{path}: expected at least {FEWEST_ROWS} labeled lines")
     return Labeled(texts, labels)
 
 

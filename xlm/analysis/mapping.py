@@ -72,13 +72,13 @@ def learn_map(
     """
     if x.shape[1] != y.shape[1]:
         raise DataError(
-            f"vectors of {x.shape[1]} and of {y.shape[1]} features: an orthogonal map needs equal "
-            "widths; learn both with the same dim"
+            f"vectors of {x.shape[1]} and of {y.shape[1]} features: an orthogonal map needs "
+            "equal widths; learn both with the same dim"
         )
     if seed_pairs is not None and not len(seed_pairs):
         raise DataError(
-            "no row of one language is paired with one of the other: give a dictionary whose words "
-            "both vocabularies have, or leave the seed out"
+            "no row of one language is paired with a row of the other: give a dictionary of "
+            "words that occur in both vocabularies, or leave the seed dictionary out"
         )
     own, other = normalized(x), normalized(y)
     pairs = seed_pairs if seed_pairs is not None else _unseeded(own, other)

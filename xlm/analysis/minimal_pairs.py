@@ -84,8 +84,8 @@ def judge(
     """
     if model.extra.get(NO_HEAD):
         raise ConfigError(
-            f"{model.source} came without an output, so it predicts nothing: minimal pairs need a "
-            "language model"
+            f"{model.source} has no output layer, so it predicts nothing: minimal pairs need "
+            "a language model"
         )
     if is_causal(model):
         return _by_likelihood(model, pairs, language, tokens)
@@ -159,7 +159,7 @@ def by_construction(pairs: Sequence[MinimalPair], judged: Judged) -> dict[str, d
     all; constructions without a covered pair are left out of them.
     """
     if not pairs:
-        raise DataError("no minimal pairs: expected one or more")
+        raise DataError("found no minimal pairs: expected at least one")
     groups: dict[str, list[int]] = {}
     for at, pair in enumerate(pairs):
         groups.setdefault(construction_of(pair.construction), []).append(at)

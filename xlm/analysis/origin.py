@@ -65,6 +65,6 @@ def claim(path: Path, origin: Mapping[str, Any]) -> None:
             name for name, value in now["settings"].items() if before["settings"].get(name) != value
         ]
         raise ConfigError(
-            f"{path.parent} was begun with other {', '.join(differing)}: give another folder, or "
-            "remove it"
+            f"{path.parent} holds an analysis with different {', '.join(differing)}: give "
+            "another folder, or remove this one"
         )

@@ -53,7 +53,9 @@ def probe(
     """
     labels = sorted({*train_labels, *test_labels})
     if len(set(train_labels)) < 2:
-        raise DataError(f"training rows have the label {labels[0]!r} alone: expected two or more")
+        raise DataError(
+            f"all training rows have the label {labels[0]!r}: expected at least two labels"
+        )
     place = {label: at for at, label in enumerate(labels)}
     own = np.array([place[label] for label in train_labels])
     gold = np.array([place[label] for label in test_labels])

@@ -71,8 +71,8 @@ def read_dictionary(path: str | Path) -> dict[str, list[str]]:
         words = own if len(own) > 1 else own[0].split()
         if len(words) != 2 or not all(words):
             raise DataError(
-                f"{place}: found {len(words)} words in {' '.join(own)[:40]!r}: expected a word and "
-                "a translation; put a tab between phrases"
+                f"{place}: found {len(words)} words in {' '.join(own)[:40]!r}: expected a "
+                "word and its translation; separate phrases by a tab"
             )
         translations = found.setdefault(words[0], [])
         if words[1] not in translations:
@@ -86,8 +86,8 @@ def read_scored_pairs(path: str | Path) -> list[Scored]:
     for place, own in cells(path):
         if len(own) != 3 or not all(own):
             raise DataError(
-                f"{place}: found {len(own)} cells: expected two words or phrases and a score, with "
-                "tabs between"
+                f"{place}: found {len(own)} cells: expected two words or phrases and a "
+                "score, separated by tabs"
             )
         found.append(Scored(own[0], own[1], _number(own[2], place)))
     return found
@@ -99,7 +99,9 @@ def _number(text: str, place: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise DataError(f"{place}: the score {text[:40]!r} is no number: expected one such as 3.25")
+        raise DataError(
+            f"{place}: the score {text[:40]!r} is not a number: expected one such as 3.25"
+        )
     return value
 
 
@@ -123,8 +125,8 @@ def read_alignments(path: str | Path, *, first_index: int = 0) -> list[Gold]:
             own = int(match[1]) - first_index, int(match[3]) - first_index
             if min(own) < 0:
                 raise DataError(
-                    f"{line.place}: {word} is before the first word, {first_index}: read the file "
-                    "with first_index 0"
+                    f"{line.place}: {word} is smaller than the number of the first word, "
+                    f"{first_index}: set first_index to 0"
                 )
             possible.add(own)
             if match[2] == "-":
@@ -139,8 +141,8 @@ def check_alignments(
     """Raise DataError unless the links are as many as ``sizes``, and inside their sentences."""
     if len(gold) != len(sizes):
         raise DataError(
-            f"{path} has {len(gold):,} lines of links for {len(sizes):,} pairs of sentences: "
-            "expected one for each"
+            f"{path} has {len(gold):,} lines of links for {len(sizes):,} sentence pairs: "
+            "expected one line per pair"
         )
     for number, (own, size) in enumerate(zip(gold, sizes, strict=True), 1):
         outside = [
@@ -156,8 +158,8 @@ def check_alignments(
                 else "check that the lines belong to these sentences"
             )
             raise DataError(
-                f"{path}:{number}: the link {i}-{j} is outside sentences of {size[0]} and "
-                f"{size[1]} words; {advice}"
+                f"{path}:{number}: the link {i}-{j} is outside of sentences with {size[0]} "
+                f"and {size[1]} words; {advice}"
             )
 
 
@@ -167,15 +169,15 @@ def read_wic(data: str | Path, gold: str | Path) -> list[InContext]:
     rows = list(cells(data))
     if len(rows) != len(answers):
         raise DataError(
-            f"{data} has {len(rows):,} rows and {gold} {len(answers):,}: expected one for each"
+            f"{data} has {len(rows):,} rows and {gold} has {len(answers):,}: expected one for each"
         )
     found = []
     for (place, own), (gold_place, answer) in zip(rows, answers, strict=True):
         at = re.fullmatch(r"(\d+)-(\d+)", own[2]) if len(own) == 5 else None
         if at is None:
             raise DataError(
-                f"{place}: expected five cells, word, part of speech, places such as 2-4 and two "
-                f"sentences; found {len(own)}"
+                f"{place}: found {len(own)} cells: expected five (word, part of speech, "
+                "places such as 2-4, and two sentences)"
             )
         if answer not in ("T", "F"):
             raise DataError(f"{gold_place}: found {answer[:20]!r}: expected T or F")
@@ -183,8 +185,9 @@ def read_wic(data: str | Path, gold: str | Path) -> list[InContext]:
         places = int(at[1]), int(at[2])
         if places[0] >= len(first) or places[1] >= len(second):
             raise DataError(
-                f"{place}: word {own[2]} of sentences of {len(first)} and {len(second)} words: "
-                "expected places inside them, counted from 0"
+                f"{place}: the word's places are {own[2]}, but the sentences have "
+                f"{len(first)} and {len(second)} words: expected places inside them, counted "
+                "from 0"
             )
         found.append(InContext(first, places[0], second, places[1], float(answer == "T")))
     return found
@@ -196,8 +199,8 @@ def read_scws(path: str | Path) -> list[InContext]:
     for place, own in cells(path):
         if len(own) < 8:
             raise DataError(
-                f"{place}: found {len(own)} cells: expected the 18 of SCWS, two contexts in the "
-                "6th and 7th and the mean rating in the 8th"
+                f"{place}: found {len(own)} cells: expected the 18 of SCWS, with the two "
+                "contexts in the 6th and 7th and the mean rating in the 8th"
             )
         sides = [_marked_word(text, place) for text in own[5:7]]
         found.append(InContext(*sides[0], *sides[1], _number(own[7], place)))
@@ -223,8 +226,8 @@ def read_minimal_pairs(path: str | Path) -> list[MinimalPair]:
     for place, own in cells(path):
         if len(own) < 3 or not all((own[0], own[-2], own[-1])):
             raise DataError(
-                f"{place}: found {len(own)} cells: expected a construction, the right sentence and "
-                "the wrong one, with tabs between"
+                f"{place}: found {len(own)} cells: expected a construction, the right "
+                "sentence and the wrong one, separated by tabs"
             )
         found.append(MinimalPair(own[0], own[-2], own[-1]))
     return found
@@ -252,12 +255,12 @@ def read_vectors(path: str | Path) -> dict[str, NDArray[np.float32]]:
             vector = np.zeros(0, dtype=np.float32)
         if not word or len(vector) != width or not np.isfinite(vector).all():
             raise DataError(
-                f"{line.place}: found {len(parts)} parts: expected a word and {width} numbers with "
-                "single spaces between"
+                f"{line.place}: found {len(parts)} parts: expected a word and {width} "
+                "numbers, separated by single spaces"
             )
         found.setdefault(normalize(word), vector)
     if not found:
-        raise DataError(f"{path} holds no vector: expected a word and its numbers in each line")
+        raise DataError(f"{path} holds no vector: expected a word and its numbers on each line")
     return found
 
 
@@ -284,7 +287,7 @@ def _report_scores(path: Path) -> dict[str, float]:
         means = {name: float(own["chosen"]["mean"]) for name, own in streams.items()}
     except (AttributeError, TypeError, ValueError, KeyError) as damage:
         raise DataError(
-            f"{path} has no mean of each stream: expected the report.json of xlm finetune"
+            f"{path} has no mean for each stream: expected the report.json of xlm finetune"
         ) from damage
     if len({name.split("/")[0] for name in means}) > 1:
         return means

@@ -64,8 +64,8 @@ def distinct(first: Sequence[str], second: Sequence[str], most: int | None = Non
     """
     if len(first) != len(second):
         raise DataError(
-            f"{len(first):,} and {len(second):,} lines: expected two sides of the same number of "
-            "lines; check where they went apart"
+            f"{len(first):,} and {len(second):,} lines: expected two sides with the same "
+            "number of lines; check where they diverge"
         )
     seen: tuple[set[str], set[str]] = (set(), set())
     kept: list[tuple[str, str]] = []
@@ -84,7 +84,8 @@ def distinct(first: Sequence[str], second: Sequence[str], most: int | None = Non
             break
     if len(kept) < FEWEST_ROWS:
         raise DataError(
-            f"{len(kept)} different pairs of {len(first):,} lines: expected {FEWEST_ROWS} or more"
+            f"only {len(kept)} of {len(first):,} lines are different pairs: expected at "
+            f"least {FEWEST_ROWS}"
         )
     return Pairs([one for one, _ in kept], [two for _, two in kept], num_repeated, num_empty)
 
@@ -150,7 +151,8 @@ def retrieval(
     """
     if len(x) != len(y) or len(x) < FEWEST_ROWS:
         raise DataError(
-            f"{len(x)} rows beside {len(y)}: expected as many, and {FEWEST_ROWS} or more"
+            f"{len(x)} rows on one side and {len(y)} on the other: expected the same number, "
+            f"at least {FEWEST_ROWS}"
         )
     found: dict[str, Estimate] = {}
     for name, scored in scorings(x, y).items():
@@ -307,7 +309,7 @@ def score_mined(mined: Mined, gold: Mapping[int, int]) -> MiningScores:
     pair.
     """
     if not gold or not len(mined.first):
-        raise DataError("mining without a pair to find: expected at least one")
+        raise DataError("there is no pair for mining to find: expected at least one")
     right = np.array(
         [gold.get(int(i)) == int(j) for i, j in zip(mined.first, mined.second, strict=True)]
     )

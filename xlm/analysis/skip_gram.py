@@ -65,7 +65,7 @@ class SkipGram:
                 raise ConfigError(f"{name} is {value}: expected at least 1")
         for name in ("subsample", "learning_rate"):
             if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}: expected above 0")
+                raise ConfigError(f"{name} is {getattr(self, name)}: expected a number above 0")
 
 
 def learn_vectors(

@@ -68,7 +68,7 @@ def drift(a: ArrayLike, b: ArrayLike) -> Drift:
     """Return the distances of matrix ``a`` from ``b``. Raises ConfigError for another shape."""
     one, two = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if one.shape != two.shape:
-        raise ConfigError(f"a matrix of shape {one.shape} beside {two.shape}: expected the same")
+        raise ConfigError(f"matrices of shape {one.shape} and {two.shape}: expected the same shape")
     left, right = spectrum(one), spectrum(two)
     return Drift(
         left.norm - right.norm,
@@ -148,8 +148,8 @@ def _check_shapes(own: Mapping[str, Matrix], parent: Mapping[str, Matrix] | None
         one, two = shapes[0].get(name), shapes[1].get(name)
         if one != two:
             raise ConfigError(
-                f"parent: {name} is {two or 'missing'} there and {one or 'missing'} in the model: "
-                "expected a parent of the same shape"
+                f"parent: {name} is {two or 'missing'} in the parent and {one or 'missing'} "
+                "in the model: expected a parent of the same shape"
             )
 
 

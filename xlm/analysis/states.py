@@ -137,8 +137,8 @@ def wrapped_batches(
         for layer, states in enumerate(layers):
             if not bool(states.isfinite().all()):
                 raise CheckpointError(
-                    f"{model.source}: states of layer {layer} are not numbers: the weights are "
-                    "damaged, or overflowed where they were made"
+                    f"{model.source}: states of layer {layer} are not finite: the weights "
+                    "are damaged, or overflowed in training"
                 )
         yield own, batch.lengths, layers
 

@@ -48,8 +48,8 @@ def read_study(path: str | Path) -> list[StudyModel]:
             for name, kind in (("arm", str), ("seed", int), ("folder", str))
         ):
             raise DataError(
-                f"{path}: model {number} is {str(entry)[:60]}: expected arm, seed and folder, and "
-                "perhaps parent, directions and updates"
+                f"{path}: model {number} is {str(entry)[:60]}: expected arm, seed and "
+                "folder, and optionally parent, directions and updates"
             )
     names = [f"{entry['arm']}, seed {entry['seed']}" for entry in entries]
     times = Counter(names)
@@ -60,7 +60,9 @@ def read_study(path: str | Path) -> list[StudyModel]:
         source = path.parent / entry["folder"]
         found.append(StudyModel(name, source, _parent(entry, entries, path)))
     if twice := [name for name, num in Counter(own.name for own in found).items() if num > 1]:
-        raise DataError(f"{path}: {twice[0]!r} is there twice: expected other arms or updates")
+        raise DataError(
+            f"{path}: {twice[0]!r} is listed twice: expected different arms, seeds or updates"
+        )
     return found
 
 

@@ -28,8 +28,9 @@ def correlations(indicator: Values, scores: Values, *, seed: int = 0) -> dict[st
     both = [name for name in indicator if name in scores]
     if len(both) < FEWEST_LANGUAGES:
         raise DataError(
-            f"{len(both)} languages have both an indicator ({', '.join(indicator) or 'none'}) and "
-            f"a score ({', '.join(scores) or 'none'}): expected {FEWEST_LANGUAGES} or more"
+            f"{len(both)} languages have both an indicator "
+            f"({', '.join(indicator) or 'none'}) and a score "
+            f"({', '.join(scores) or 'none'}): expected at least {FEWEST_LANGUAGES}"
         )
     one = np.array([indicator[name] for name in both])
     two = np.array([scores[name] for name in both])

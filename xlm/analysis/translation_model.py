@@ -47,7 +47,8 @@ def translations(
     """
     if len(new) != len(old):
         raise DataError(
-            f"{len(new):,} rows of one language and {len(old):,} of the other: expected pairs"
+            f"{len(new):,} rows in one language and {len(old):,} in the other: expected the "
+            "same number"
         )
     sizes = np.array([len(n) * (len(o) + 2) for n, o in zip(new, old, strict=True)], dtype=np.int64)
     num_pairs = int(np.searchsorted(np.cumsum(sizes), most_links, side="right"))

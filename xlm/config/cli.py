@@ -196,8 +196,8 @@ def _flags(verb: str, arguments: Sequence[str]) -> Iterator[tuple[str, str | Non
             argument = "--help"
         if not argument.startswith("--") or argument == "--":
             raise ConfigError(
-                f"found {argument!r} where a flag was expected, such as --config=FILE; "
-                f"xlm {verb} --help lists all"
+                f"found {argument!r}, expected a flag such as --config=FILE; xlm {verb} "
+                "--help lists all"
             )
         name, equals, value = argument[2:].partition("=")
         name = name.removesuffix(".class_path")  # a class is as good as what names it

@@ -17,7 +17,7 @@ def say(text: str) -> None:
     A reader that stops early, as in ``| head``, is no error.
     """
     if sys.stdout is None:
-        raise DataError("standard output is closed: open it, or ask for a file")
+        raise DataError("standard output is closed: open it, or write to a file")
     with _unread():
         sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
 

@@ -35,8 +35,8 @@ def path_of(name: str) -> Path:
     close = difflib.get_close_matches(plain, known, n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
     raise ConfigError(
-        f"no file and no recipe is called {name!r}: expected a YAML file, or a name such as "
-        f"sample/pretrain (xlm recipes lists all){hint}"
+        f"there is no file and no recipe called {name!r}: expected a YAML file, or a name "
+        f"such as sample/pretrain (xlm recipes lists all){hint}"
     )
 
 

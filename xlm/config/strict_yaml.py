@@ -47,7 +47,7 @@ class _Loader(yaml.SafeLoader):
                 )
             if key.value in names:
                 raise yaml.MarkedYAMLError(
-                    problem=f"{clipped(key.value, MOST_SHOWN)} is there twice",
+                    problem=f"{clipped(key.value, MOST_SHOWN)} appears twice",
                     problem_mark=key.start_mark,
                 )
             names.add(key.value)
@@ -179,7 +179,7 @@ def read_text(path: str) -> str:
     cannot be read, is neither a file nor a pipe, or is too large for a recipe.
     """
     if "\0" in path:
-        raise ConfigError(f"{path!r}: a NUL is no part of a name: expected a YAML file")
+        raise ConfigError(f"{path!r}: a name cannot contain a NUL character: expected a YAML file")
     try:
         mode = os.stat(path).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
@@ -187,14 +187,14 @@ def read_text(path: str) -> str:
         with open(path, "rb") as file:
             content = file.read(MAX_YAML + 1)
         if len(content) > MAX_YAML:
-            raise ConfigError(f"{path}: more than {MAX_YAML:,} bytes: expected a YAML file")
+            raise ConfigError(f"{path}: larger than {MAX_YAML:,} bytes: expected a YAML file")
         return content.decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}: expected a YAML file") from None
     except UnicodeDecodeError as error:
         advice = "; it looks like UTF-16: convert it" if b"\0" in content[:1024] else ""
         raise ConfigError(
-            f"{path}: no UTF-8 ({error.reason}){advice}: expected a YAML file"
+            f"{path}: not UTF-8 ({error.reason}){advice}: expected a YAML file"
         ) from None
 
 
@@ -212,10 +212,10 @@ def compose_text(text: str, path: str) -> yaml.Node | None:
 def _refuse(path: str, error: yaml.YAMLError) -> NoReturn:
     if isinstance(error, yaml.reader.ReaderError):
         raise ConfigError(
-            f"{path}: no valid YAML: the character {chr(error.character)!r} at {error.position:,}"
+            f"{path}: not valid YAML: the character {chr(error.character)!r} at {error.position:,}"
         ) from None
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
-        raise ConfigError(f"{path}: no valid YAML: {one_line(error, MOST_FOREIGN)}") from None
+        raise ConfigError(f"{path}: not valid YAML: {one_line(error, MOST_FOREIGN)}") from None
     mark = error.problem_mark
     problem = clipped(error.problem or "cannot be read")
     if "\\t" in problem:
@@ -223,5 +223,5 @@ def _refuse(path: str, error: yaml.YAMLError) -> NoReturn:
     if "got '?'" in problem:
         problem += '; put a text that holds a "?" in quotes'
     raise ConfigError(
-        f"{path}:{mark.line + 1}: no valid YAML: {problem} (column {mark.column + 1})"
+        f"{path}:{mark.line + 1}: not valid YAML: {problem} (column {mark.column + 1})"
     ) from None

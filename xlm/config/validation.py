@@ -130,7 +130,9 @@ class Checker:
                 self.written.note(below, key)
                 self._check(value, get_args(hint)[1], below)
         elif "\0" in str(value := _value(node)):
-            place.refuse(node, "found a NUL, which is part of no text and of no name: leave it out")
+            place.refuse(
+                node, "found a NUL character, which no text or name may contain: remove it"
+            )
         elif not fits(value, hint):
             found = _show(node, value)
             place.refuse(node, f"expected {describe(hint)}, found {found}{_advice(node, hint)}")
@@ -231,7 +233,10 @@ def _resolve(name: str, base: Any, place: Place, node: yaml.Node | None, trust: 
         close = _close(attribute, there) or f": expected {' or '.join(there) or 'another module'}"
         place.refuse(node, f"class_path {name!r}: {module} has no {attribute}{close}")
     if not _is(found, base):
-        place.refuse(node, f"class_path {name!r} is no {base.__name__}: {_expected_class(base)}")
+        place.refuse(
+            node,
+            f"class_path {name!r} is not a subclass of {base.__name__}: {_expected_class(base)}",
+        )
     if inspect.isabstract(found):
         place.refuse(node, f"class_path {name!r} is abstract: {_expected_class(base)}")
     return typing.cast(type, found)

@@ -172,7 +172,7 @@ def _encode_all(
                 yield next_done()
         except BrokenProcessPool as error:
             raise DataError(
-                "a process that tokenizes was killed, perhaps for memory: use fewer workers"
+                "a tokenizing process was killed, perhaps for lack of memory: use fewer workers"
             ) from error
         finally:
             executor.shutdown(cancel_futures=True)
@@ -278,8 +278,8 @@ def encode_side(lines: Sequence[str], tokenizer: Tokenizer) -> Encoded:
     flat[~is_end] = np.fromiter(chain.from_iterable(sentences), np.int64, len(flat) - len(ends))
     if len(flat) and not 0 <= flat.min() <= flat.max() < tokenizer.vocab_size:
         raise DataError(
-            f"the tokenizer gives ids from {flat.min()} to {flat.max()} for a vocabulary of "
-            f"{tokenizer.vocab_size}: it is damaged"
+            f"the tokenizer gives ids from {flat.min()} to {flat.max()}, but its vocabulary "
+            f"has {tokenizer.vocab_size} entries: the tokenizer is damaged"
         )
     return Encoded(
         flat.astype(id_type(tokenizer.vocab_size)),

@@ -41,9 +41,9 @@ class BlockStream(BucketedStream):
         self._firsts, self._ends, num_long = cut_blocks(self._corpus.offsets, longest)
         if not len(self._firsts):
             raise DataError(
-                f"{objective}/{language}: none of the {len(self._corpus)} sentences of the {split} "
-                f"text fits in length {max_length}, special tokens included: raise length, or "
-                "prepare text with shorter lines"
+                f"{objective}/{language}: none of the {len(self._corpus)} sentences of the "
+                f"{split} text fits in length {max_length}, special tokens included: raise "
+                "length, or prepare text with shorter lines"
             )
         lengths = self._corpus.offsets[self._ends] - self._corpus.offsets[self._firsts] - 1
         super().__init__(

@@ -111,7 +111,7 @@ class Corpora:
                 corpora._pairs[split, name] = None
             else:
                 log.warning(
-                    "%s is passed over: %s is neither a language nor a pair of %s",
+                    "%s is skipped: %s is neither a language nor a pair of %s",
                     header.parent, name, ", ".join(corpora.languages),
                 )  # fmt: skip
         return corpora
@@ -135,8 +135,8 @@ class Corpora:
         """
         if twice := sorted(set(tables) & set(self.own_languages)):
             raise ConfigError(
-                f"{', '.join(twice)}: {self._where} has the language already, and tables name it "
-                "too: give the table another name, or leave one of the two out"
+                f"{', '.join(twice)}: {self._where} already has the language, and tables "
+                "names it too: give the table another name, or leave one of the two out"
             )
         for name, corpora in tables.items():
             if name not in corpora.languages:
@@ -201,8 +201,8 @@ class Corpora:
         both = self.languages.pair(pair)
         if len({self.table_of(language) for language in both}) > 1:
             raise ConfigError(
-                f"{pair}: {both.first} and {both.second} have vocabularies of their own, and a row "
-                "is of one: give a pair of one vocabulary"
+                f"{pair}: {both.first} and {both.second} have separate vocabularies, and a "
+                "row can only use one: give a pair that shares a vocabulary"
             )
         swapped = str(both.reversed)
         if (split, pair) in self._pairs:
@@ -285,8 +285,8 @@ class Corpora:
             named = found.language if isinstance(found, Corpus) else "-".join(found.languages)
             if named != key[1]:
                 raise DataError(
-                    f"{path} holds {named}, as its {HEADER} says: the folder was renamed or "
-                    f"exchanged; expected {key[1]}: {_RESTORE}"
+                    f"{path} holds {named} according to its {HEADER}, expected {key[1]}: the "
+                    f"folder was renamed or swapped; {_RESTORE}"
                 )
             opened[key] = found
         return found
@@ -297,14 +297,14 @@ class Corpora:
         raise DataError(
             f"no {what} {name!r} in the {split} split of {self._where}: it has "
             f"{', '.join(names) or 'none'}; prepare it or ask for "
-            + ("one of these" if near is None else f"one of these, such as {near}")
+            f"{'one of these' if near is None else f'one of these, such as {near}'}"
         )
 
 
 def _check_rules(folder: Path, found: Any, tokenizer: Tokenizer) -> None:
     if found != as_json(tokenizer.rules):
         raise DataError(
-            f"{folder} was normalized by the rules {found}, the tokenizer given has "
+            f"{folder} was normalized by the rules {found}, but the given tokenizer has "
             f"{as_json(tokenizer.rules)}: prepare the text again with that tokenizer"
         )
 

@@ -97,8 +97,8 @@ class Corpus:
         offsets = map_array(path / "offsets.bin", np.int64, size.sentences + 1)
         if offsets[0] != 0 or offsets[-1] != size.tokens:
             raise DataError(
-                f"{path / 'offsets.bin'} runs from {offsets[0]} to {offsets[-1]}, "
-                f"expected 0 to {size.tokens}: prepare it again"
+                f"{path / 'offsets.bin'} runs from {offsets[0]} to {offsets[-1]}, expected 0 "
+                f"to {size.tokens}: prepare it again"
             )
         corpus = cls(
             map_array(path / "ids.bin", dtype, size.tokens),
@@ -135,14 +135,14 @@ class Corpus:
             part = self.offsets[start : start + CHUNK + 1]
             if (np.diff(part) < 1).any():
                 raise DataError(
-                    f"{folder / 'offsets.bin'}: the sentences from {start} on do not follow each "
-                    "other: the file was damaged; prepare the text again"
+                    f"{folder / 'offsets.bin'}: the sentences from {start} on are not in "
+                    "order: the file is damaged; prepare the text again"
                 )
             ends = self.ids[part[1:] - 1]
             if (ends != self.ids[self.offsets[1] - 1]).any():
                 raise DataError(
-                    f"{self._where}: a sentence from {start} on has no end symbol: the file or "
-                    "offsets.bin was damaged; prepare the text again"
+                    f"{self._where}: a sentence from {start} on has no end symbol: the file "
+                    "or offsets.bin is damaged; prepare the text again"
                 )
             tick()
         counts = np.zeros_like(self.counts)
@@ -151,8 +151,9 @@ class Corpus:
             tick()
         if wrong := np.flatnonzero(counts != self.counts).tolist():
             raise DataError(
-                f"{self._where} has the id {wrong[0]} {counts[wrong[0]]} times, counts.bin says "
-                f"{self.counts[wrong[0]]}: one of the two was damaged; prepare the text again"
+                f"{self._where} has the id {wrong[0]} {counts[wrong[0]]} times, but "
+                f"counts.bin says {self.counts[wrong[0]]}: one of the two is damaged; "
+                "prepare the text again"
             )
 
     def _check_documents(self, path: Path) -> None:
@@ -162,8 +163,8 @@ class Corpus:
             not len(starts) or starts[0] or starts[-1] >= len(self) or (np.diff(starts) < 1).any()
         ):
             raise DataError(
-                f"{path}: the documents do not follow each other from sentence 0 to "
-                f"{len(self) - 1}: the file was damaged; prepare the text again"
+                f"{path}: the documents do not cover sentences 0 to {len(self) - 1} in "
+                "order: the file is damaged; prepare the text again"
             )
 
     @classmethod
@@ -210,7 +211,7 @@ class Corpus:
     def sentence(self, index: int) -> Ids:
         """Return sentence ``index`` (int64 ``[length]``, without its end symbol)."""
         if not 0 <= index < len(self):
-            raise IndexError(f"sentence {index} of {len(self)}")
+            raise IndexError(f"found sentence {index}, expected one below {len(self)}")
         return self.tokens(slice(self.offsets[index], self.offsets[index + 1] - 1))
 
     def tokens(self, cells: slice | NDArray[np.int64]) -> Ids:
@@ -226,8 +227,8 @@ class Corpus:
     def _check(self, ids: Ids) -> None:
         if ids.size and int(ids.max()) >= len(self.counts):
             raise DataError(
-                f"{self._where} holds the id {ids.max()}, its vocabulary ends with "
-                f"{len(self.counts) - 1}: the file was damaged; prepare the text again"
+                f"{self._where} holds the id {ids.max()}, but its vocabulary ends with "
+                f"{len(self.counts) - 1}: the file is damaged; prepare the text again"
             )
 
     def runs(self, starts: NDArray[np.int64], length: int) -> NDArray[np.int64]:
@@ -268,8 +269,8 @@ def _map_documents(path: Path, num: object) -> NDArray[np.int64] | None:
         return None
     if not isinstance(num, int) or num < 1:
         raise DataError(
-            f"{path / HEADER} has documents {num!r}: expected a number from 1 up; prepare the "
-            "text again"
+            f"{path / HEADER} has documents {num!r}: expected a number of at least 1; "
+            "prepare the text again"
         )
     return map_array(path / DOCUMENTS, np.int64, num)
 
@@ -278,7 +279,7 @@ def check_digest(path: Path, found: str, tokenizer: Tokenizer) -> None:
     """Raise DataError unless ``found`` is the digest of ``tokenizer``."""
     if found != tokenizer.digest:
         raise DataError(
-            f"{path} was made by tokenizer {found[:12]}, the one given is "
+            f"{path} was made by tokenizer {found[:12]}, but the given one is "
             f"{tokenizer.digest[:12]}: give that one, or prepare the text again"
         )
 
@@ -287,8 +288,9 @@ def count_ids(ids: NDArray[Any], vocab_size: int) -> NDArray[np.int64]:
     """Return the count of each id (int64 ``[vocab_size]``); raise DataError for an id outside."""
     if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < vocab_size:
         raise DataError(
-            f"the text has ids from {ids.min()} to {ids.max()}, the tokenizer 0 to "
-            f"{vocab_size - 1}: give the tokenizer that made the ids, its files all from one place"
+            f"the text has ids from {ids.min()} to {ids.max()}, but the tokenizer's are 0 to "
+            f"{vocab_size - 1}: give the tokenizer that made the ids, with all its files "
+            "from one place"
         )
     return np.bincount(ids, minlength=vocab_size).astype(np.int64)
 

@@ -54,15 +54,15 @@ class DocumentStream(Stream):
         self._room = length - num_specials
         if rows < 1 or self._room < 2:
             raise ConfigError(
-                f"{self.id}: rows {rows}, length {length}: expected at least 1 row, and "
-                f"{num_specials + 2} tokens, {num_specials} of them special"
+                f"{self.id}: rows {rows}, length {length}: expected at least 1 row and at "
+                f"least {num_specials + 2} tokens, {num_specials} of them special"
             )
         documents = self._corpus.documents
         if documents is None or len(documents) < 2:
             raise DataError(
-                f"{self.id}: the {split} text of {language} has no borders of documents, which "
-                "next-sentence prediction needs: put an empty line between documents and prepare "
-                "the text again"
+                f"{self.id}: the {split} text of {language} has no document boundaries, "
+                "which next-sentence prediction needs: put an empty line between documents "
+                "and prepare the text again"
             )
         self.rows, self.length = rows, length
         self._documents = documents

@@ -79,7 +79,9 @@ def replace_targets(
     three are shares of 1.
     """
     if min(mask, keep, rand) < 0 or abs(mask + keep + rand - 1) > 1e-9:
-        raise ConfigError(f"mask, keep and rand must be shares of 1: found {mask}, {keep}, {rand}")
+        raise ConfigError(
+            f"mask, keep and rand must be shares that sum to 1: found {mask}, {keep}, {rand}"
+        )
     replaced = tokens.copy()
     flat = replaced.reshape(-1)
     uniform = random.uniform(len(cells))

@@ -118,30 +118,34 @@ class Mixture:
         for what, named in (("sampling", self.samplings), ("weight", self.weights)):
             if strange := sorted(set(named) - set(self.streams)):
                 raise ConfigError(
-                    f"a {what} for {', '.join(strange)}: there is {', '.join(self.streams)}"
+                    f"found a {what} for {', '.join(strange)}: expected some of "
+                    f"{', '.join(self.streams)}"
                 )
         for name, turns in self.turns.items():
             if turns < 1:
                 raise ConfigError(f"objectives.{name}.turns must be at least 1: found {turns}")
             if turns > 1 and self.order != "rotate":
                 raise ConfigError(
-                    f"objectives.{name}.turns is {turns} and order {self.order}: expected order "
-                    "rotate, in which objectives have updates of their own"
+                    f"objectives.{name}.turns is {turns}, but order is {self.order}: turns "
+                    "only works with order rotate, in which each update belongs to one "
+                    "objective"
                 )
         for name, weight in self.weights.items():
             check_piecewise(weight, f"the weight of {name}")
             if not self.streams[name]:
-                raise ConfigError(f"objective {name} draws from nothing: list a language")
+                raise ConfigError(f"objective {name} has nothing to draw from: list a language")
         for name, sampling in self.samplings.items():
             running = [own.id for own in self.streams[name] if isinstance(own, TextStream)]
             if sampling.per == "sentence" and running:
                 raise ConfigError(
-                    f"objectives.{name}.sampling.per is sentence, and {running[0]} is running "
-                    "text, whose rows are no sentences: expected batch"
+                    f"objectives.{name}.sampling.per is sentence, but {running[0]} is "
+                    "running text, whose rows are not sentences: expected batch"
                 )
         ids = self.stream_ids
         if twice := sorted({found for found in ids if ids.count(found) > 1}):
-            raise ConfigError(f"{', '.join(twice)} listed twice: list each language or pair once")
+            raise ConfigError(
+                f"{', '.join(twice)} is listed twice: list each language or pair once"
+            )
         self._active(0)
 
     @property
@@ -181,7 +185,7 @@ class Mixture:
     def _share_out(self, objective: str, num_steps: int | None) -> NDArray[np.float64]:
         """Return probabilities by rule ``unimax``, in units of micro-batches."""
         if num_steps is None:
-            raise ConfigError(f"{objective}: rule unimax needs the number of steps of the run")
+            raise ConfigError(f"{objective}: rule unimax needs the run's number of steps")
         epochs = {
             stream.name: float(stream.batches_per_epoch) for stream in self.streams[objective]
         }
@@ -290,8 +294,8 @@ def _size(stream: Stream, unit: str) -> int:
     size: int = getattr(stream.text_size, unit)
     if not size and stream.num_sentences:
         raise ConfigError(
-            f"sampling by {unit}: the {unit} of {stream.id} are not known; go by sentences or "
-            "tokens"
+            f"sampling by {unit}: the number of {unit} of {stream.id} is not known; sample "
+            "by sentences or tokens"
         )
     return size
 

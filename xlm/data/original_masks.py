@@ -50,8 +50,9 @@ def original_evaluation_mask(
     shortest = int(lengths.min()) if len(lengths) else 3
     if shortest < 3:
         raise ConfigError(
-            f"a row of {shortest} tokens: the original's evaluation masks neither the first nor "
-            "the last, so each row needs 3; raise length, or take evaluation: whole"
+            f"a row has {shortest} tokens: the original's evaluation masks neither the first "
+            "token nor the last, so each row needs at least 3; raise length, or set "
+            "evaluation to whole"
         )
     uniform = generator.rand(int(lengths.max()), len(lengths)).T  # drawn time first
     columns = np.arange(uniform.shape[1])

@@ -109,9 +109,9 @@ class OriginalPairStream(Stream):
             self.why_dropped += f", or come after the first {most_pairs:,} that the original reads"
         if not self.num_rows:
             raise DataError(
-                f"{self.id}: none of {len(self.pairs)} pairs of the {split} split has two sides "
-                f"that fit in max_length {max_length}, longest_side {longest_side}: raise them, or "
-                "prepare other text"
+                f"{self.id}: none of {len(self.pairs)} pairs of the {split} split has two "
+                f"sides that fit in max_length {max_length} and longest_side {longest_side}: "
+                "raise them, or prepare other text"
             )
         self._rows, self._tokens, self._sort = rows, tokens, sort
         self.batches_per_epoch = float(self._count_batches())
@@ -131,8 +131,8 @@ class OriginalPairStream(Stream):
         longest = int(self._lengths.max())
         if longest >= self._tokens:
             raise ConfigError(
-                f"{self.id}: unsorted batches of {self._tokens} tokens, but the longest pair has "
-                f"{longest} with its delimiters: raise tokens, or lower longest_side"
+                f"{self.id}: unsorted batches hold {self._tokens} tokens, but the longest "
+                f"pair has {longest} with its delimiters: raise tokens, or lower longest_side"
             )
         return int(self._lengths.sum(dtype=np.int64)) // self._tokens + 1
 

@@ -47,12 +47,13 @@ class Pairs:
         if len(first) != len(second):
             raise DataError(
                 f"{len(first)} sentences in {first.language} and {len(second)} in "
-                f"{second.language}: expected as many, line by line"
+                f"{second.language}: expected the same number, aligned line by line"
             )
         if first.tokenizer_digest != second.tokenizer_digest:
             raise DataError(
                 f"{first.language} was made by tokenizer {first.tokenizer_digest[:12]}, "
-                f"{second.language} by {second.tokenizer_digest[:12]}: prepare both with one"
+                f"{second.language} by {second.tokenizer_digest[:12]}: prepare both with one "
+                "tokenizer"
             )
         self.dropped = dict(dropped or {})
         self._orders: dict[str, NDArray[np.int64]] = {} if order is None else {"joint": order}
@@ -70,13 +71,13 @@ class Pairs:
         for side, corpus in zip(SIDES, (first, second), strict=True):
             if len(corpus) != num:
                 raise DataError(
-                    f"{path / side} has {len(corpus)} sentences, {path / HEADER} says {num}: "
-                    "prepare it again"
+                    f"{path / side} has {len(corpus)} sentences, but {path / HEADER} says "
+                    f"{num}: prepare it again"
                 )
         if [first.language, second.language] != list(header["languages"]):
             raise DataError(
-                f"{path} has {first.language} and {second.language}, {path / HEADER} says "
-                f"{' and '.join(map(str, header['languages']))}: prepare it again"
+                f"{path} has {first.language} and {second.language}, but {path / HEADER} "
+                f"says {' and '.join(map(str, header['languages']))}: prepare it again"
             )
         order = map_array(path / "order.bin", np.int64, num)
         pairs = cls(first, second, order=order, dropped=header["dropped"])
@@ -95,8 +96,8 @@ class Pairs:
         steps = np.diff(ordered)
         if len(ordered) < len(order) or (steps < 0).any() or (np.diff(order)[steps == 0] < 0).any():
             raise DataError(
-                f"{where} is no order of the rows by their length: the file was damaged; prepare "
-                "the text again"
+                f"{where} does not sort the rows by length: the file is damaged; prepare the "
+                "text again"
             )
 
     def __len__(self) -> int:

@@ -70,7 +70,7 @@ class RowStream(Stream):
                 f"{self.id}: rows {rows_per_batch}, num_lengths {num_lengths}: expected at least 1"
             )
         if not rows:
-            raise DataError(f"{self.id}: there is no row to read: give another file")
+            raise DataError(f"{self.id}: there are no rows to read: give another file")
         self.items = rows
         self.languages = tuple(languages)
         ids = match_languages(

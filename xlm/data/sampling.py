@@ -81,11 +81,13 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.rule not in get_args(Rule):
             raise ConfigError(
-                f"sampling rule {self.rule!r}: expected alpha, temperature, shares, uniform or "
-                "unimax"
+                f"sampling rule is {self.rule!r}: expected alpha, temperature, shares, "
+                "uniform or unimax"
             )
         if self.by not in ("sentences", "tokens", "characters"):
-            raise ConfigError(f"sampling by {self.by!r}: expected sentences, tokens or characters")
+            raise ConfigError(
+                f"sampling by is {self.by!r}: expected sentences, tokens or characters"
+            )
         if isinstance(self.alpha, list):
             check_piecewise(self.alpha, "sampling alpha")
         elif not _is_number(self.alpha) or self.alpha < 0:
@@ -93,26 +95,25 @@ class Sampling:
         if not _is_number(self.temperature) or self.temperature <= 0:
             raise ConfigError(f"sampling temperature must be above 0: found {self.temperature}")
         if self.per not in ("batch", "sentence"):
-            raise ConfigError(f"sampling per {self.per!r}: expected batch or sentence")
+            raise ConfigError(f"sampling per is {self.per!r}: expected batch or sentence")
         for language, share in self.shares.items():
             check_piecewise(share, f"the share of {language}")
         if (self.rule == "shares") != bool(self.shares):
             raise ConfigError(
-                f"sampling rule {self.rule!r} with shares {self.shares}: rule shares needs them, "
-                "no other takes them"
+                f"sampling rule is {self.rule!r} and shares is {self.shares}: rule shares "
+                "needs shares, and no other rule takes them"
             )
         self._check_unimax()
 
     def _check_unimax(self) -> None:
         if self.rule == "unimax" and self.per == "sentence":
             raise ConfigError(
-                "sampling per sentence with rule unimax, which shares out micro-batches: leave per "
-                "out"
+                "sampling per is sentence, but rule unimax distributes micro-batches: leave per out"
             )
         if (self.rule == "unimax") != (self.max_epochs is not None):
             raise ConfigError(
-                f"sampling rule {self.rule!r} with max_epochs {self.max_epochs}: rule unimax needs "
-                "it, no other takes it"
+                f"sampling rule is {self.rule!r} and max_epochs is {self.max_epochs}: rule "
+                "unimax needs max_epochs, and no other rule takes it"
             )
         if self.max_epochs is not None and not (
             _is_number(self.max_epochs) and self.max_epochs > 0
@@ -139,9 +140,9 @@ class Sampling:
         if total < num_draws:
             enough = math.ceil(100 * self.max_epochs * num_draws / total) / 100
             raise ConfigError(
-                f"max_epochs is {self.max_epochs:g}, which the text reaches after {total:,.0f} "
-                f"micro-batches, and the run draws {num_draws:,.0f}: raise max_epochs to "
-                f"{enough:g} or more, train fewer steps, or add text"
+                f"max_epochs is {self.max_epochs:g}, which the text reaches after "
+                f"{total:,.0f} micro-batches, but the run draws {num_draws:,.0f}: raise "
+                f"max_epochs to at least {enough:g}, train fewer steps, or add text"
             )
         shares: dict[str, float] = {}
         left = num_draws
@@ -160,8 +161,8 @@ class Sampling:
         total = math.fsum(weights.values())
         if total <= 0:
             raise ConfigError(
-                f"nothing to draw from at step {step}: {self.rule} gives {weights}; "
-                "some weight must be above 0"
+                f"nothing to draw from at step {step}: {self.rule} gives {weights}; at least "
+                "one weight must be above 0"
             )
         return {name: weight / total for name, weight in weights.items()}
 
@@ -169,12 +170,12 @@ class Sampling:
         if self.rule == "shares":
             if set(self.shares) != set(sizes):
                 raise ConfigError(
-                    f"shares name {', '.join(sorted(self.shares))}, the objective draws from "
-                    f"{', '.join(sorted(sizes))}: give each of these a share"
+                    f"shares names {', '.join(sorted(self.shares))}, but the objective draws "
+                    f"from {', '.join(sorted(sizes))}: give each of these a share"
                 )
             return {name: piecewise(self.shares[name], step) for name in sizes}
         if self.rule == "unimax":
-            raise ConfigError("rule unimax shares out a whole run: see capped")
+            raise ConfigError("rule unimax plans a whole run at once: call capped")
         alpha = piecewise(self.alpha, step)
         powers = {"alpha": alpha, "temperature": 1 / self.temperature, "uniform": 0.0}
         power = powers[self.rule]

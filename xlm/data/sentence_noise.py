@@ -37,8 +37,8 @@ class SentenceNoise:
     def __post_init__(self) -> None:
         if self.shuffle != 0 and not 1 < self.shuffle < np.inf:
             raise ConfigError(
-                f"shuffle must be 0 (off) or above 1, below which no token moves: found "
-                f"{self.shuffle}"
+                "shuffle must be 0 (off) or above 1, since no token moves at 1 or less: "
+                f"found {self.shuffle}"
             )
         for name in ("drop", "blank"):
             if not 0 <= getattr(self, name) < 1:

@@ -66,8 +66,9 @@ class BucketedStream(Stream):
         """Number of rows left out because they are longer than ``max_length``."""
         if not fitting.any():
             raise DataError(
-                f"{self.id}: none of {num_all} rows of the {split} split fits in "
-                f"{max_length} tokens, special ones included: raise length, or prepare other text"
+                f"{self.id}: none of the {num_all} rows of the {split} split fits in "
+                f"{max_length} tokens, special ones included: raise length, or prepare other "
+                "text"
             )
         self.buckets = Buckets(
             fitting,
@@ -203,8 +204,8 @@ class SentenceStream(BucketedStream):
         histogram[0] = 0
         if not histogram.any():
             raise DataError(
-                f"{objective}/{name}: the {split} text of {language} has no sentence but "
-                f"{num_empty} empty ones; prepare some"
+                f"{objective}/{name}: all {num_empty} sentences of the {split} text of "
+                f"{language} are empty; prepare other text"
             )
         super().__init__(
             corpora,

@@ -153,7 +153,9 @@ class Stream(ABC):
     def examples(self, k: int) -> Examples:
         """Return micro-batch ``k >= 0``, below ``num_batches`` if there is one pass only."""
         if k < 0 or (not self.shuffle and k >= self.num_batches):
-            raise IndexError(f"{self.id}: micro-batch {k} of {self.num_batches}")
+            raise IndexError(
+                f"{self.id}: found micro-batch {k}, expected one below {self.num_batches}"
+            )
         return self._examples(k)
 
     @abstractmethod
@@ -224,8 +226,8 @@ class TextStream(Stream):
             raise ConfigError(f"{self.id}: text layout {layout!r}: expected paper or original")
         if one_in < 1 or (one_in > 1 and layout == "paper"):
             raise ConfigError(
-                f"{self.id}: one_in {one_in} with layout {layout}: expected 1, or more with "
-                "original"
+                f"{self.id}: one_in is {one_in} with layout {layout}: expected 1, or more "
+                "with layout original"
             )
         self._num_tokens = len(self._corpus.ids)
         if not self._num_tokens:
@@ -243,16 +245,16 @@ class TextStream(Stream):
         self._filler = num_cells - self._num_tokens
         if 2 * self._filler > num_cells:
             log.warning(
-                "%s: %d of the %d cells that layout original serves are filler, for %d tokens of "
-                "text: lower rows (%d) or length (%d), or take layout paper",
+                "%s: %d of the %d cells that layout original makes are filler, for only %d "
+                "tokens of text: lower rows (%d) or length (%d), or use layout paper",
                 self.id, self._filler, num_cells, self._num_tokens, self.rows, self.length,
             )  # fmt: skip
         self._num_chunks = self._stream_chunks // one_in
         if not self._num_chunks:
             raise DataError(
-                f"{self.id}: {self._num_tokens} tokens make {self._stream_chunks} chunk(s) of "
-                f"{self.length}, of which the original evaluates one in {one_in}: none; give more "
-                "text, a smaller length, or evaluation: whole"
+                f"{self.id}: {self._num_tokens} tokens make {self._stream_chunks} chunk(s) "
+                f"of {self.length}, of which the original evaluates one in {one_in}, so "
+                "none: give more text, a smaller length, or evaluation: whole"
             )
         if one_in > 1:
             log.info(

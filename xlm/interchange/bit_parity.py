@@ -22,8 +22,8 @@ def compare_bits(model: PretrainedModel, other: PretrainedModel) -> Parity:
     if differing:
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
         raise CheckpointError(
-            f"the model that was written and the one read back differ in "
-            f"{', '.join(differing[:3])}{more} (of {len(ours)} tensors and a tokenizer): expected "
-            "equal bits; nothing was kept, try again on another disk"
+            "the written model and the one read back differ in "
+            f"{', '.join(differing[:3])}{more} (of {len(ours)} tensors and a tokenizer): "
+            "expected equal bits; nothing was kept, try again on another disk"
         )
     return Parity(notes=(f"{len(ours)} tensors and the tokenizer came back bit for bit",))

@@ -103,8 +103,8 @@ def _read(path: Path) -> tuple[Mapping[str, Any], dict[str, Tensor]]:
     settings = _as_mapping(settings)
     if "encoder_layers" not in settings:
         raise CheckpointError(
-            f"{path}: neither args nor cfg.model says encoder_layers: expected a RoBERTa or XLM-R "
-            f"checkpoint of fairseq"
+            f"{path}: neither args nor cfg.model has encoder_layers: expected a RoBERTa or "
+            "XLM-R checkpoint of fairseq"
         )
     return settings, dict(tensors)
 
@@ -127,8 +127,8 @@ def _beside(path: Path) -> Path:
 def _names(source: UnreadTensors, prefix: str) -> Names:
     if f"{prefix}layer_norm.weight" in source:
         raise CheckpointError(
-            f"{source.path}: has {prefix}layer_norm: a model that normalizes before its layers (as "
-            f"XLM-R XL and XXL do), expected one that does so after them"
+            f"{source.path}: found {prefix}layer_norm, so the model normalizes before its "
+            "layers (as XLM-R XL and XXL do); expected one that normalizes after them"
         )
     old = f"{prefix}emb_layer_norm.weight" in source
     return Names(

@@ -87,11 +87,11 @@ def with_task(
     saved = _saved_tasks(model, source)
     if not saved:
         raise ConfigError(
-            f"{source} has no head of a task: expected a fine-tuned model, such as the folder "
-            f"model that xlm finetune leaves in a seed's folder"
+            f"{source} has no task head: expected a fine-tuned model, such as the folder "
+            "model that xlm finetune leaves in a seed's folder"
         )
     if task is None and len(saved) > 1:
-        raise ConfigError(f"{source} has the tasks {', '.join(saved)}: name one of them by task")
+        raise ConfigError(f"{source} has the tasks {', '.join(saved)}: choose one by task")
     name = next(iter(saved)) if task is None else task
     if name not in saved:
         raise ConfigError(f"{source} has no task {name!r}: it has {', '.join(saved)}")
@@ -112,8 +112,8 @@ def chosen_task(model: PretrainedModel, source: str, task: str | None) -> FineTu
     known = [name for name, saved in _saved_tasks(model, source).items() if _is_ours(saved)]
     if task is None and len(known) > 1:
         raise ConfigError(
-            f"{source} has the tasks {', '.join(known)}: choose the one whose head goes too by "
-            'task, or task "" for the language model alone'
+            f"{source} has the tasks {', '.join(known)}: choose by task the one whose head "
+            'is exported too, or give task "" for the language model alone'
         )
     if task is None and not known:
         return None
@@ -132,11 +132,13 @@ def _saved_tasks(model: PretrainedModel, source: str) -> dict[str, Any]:
         content = strict_yaml.load(model.tasks)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise CheckpointError(
-            f"{source}: its {TASKS} is no YAML ({one_line(error, most=200)})"
+            f"{source}: its {TASKS} is not valid YAML ({one_line(error, most=200)})"
         ) from None
     tasks = content.get("objectives") if isinstance(content, Mapping) else None
     if not isinstance(tasks, Mapping):
-        raise CheckpointError(f"{source}: its {TASKS} names no objectives: expected a task each")
+        raise CheckpointError(
+            f"{source}: its {TASKS} has no objectives: expected one for each task"
+        )
     having = {name.split(".")[1] for name in model.heads if name.count(".") > 1}
     return {
         name: settings
@@ -181,7 +183,7 @@ def _built(
         # spend no memory and no random numbers on values that are about to be replaced
         head = task.head(model.transformer.config)
     if head is None:
-        raise ConfigError(f"{source}: the task {name} has no head: there is nothing to predict by")
+        raise ConfigError(f"{source}: the task {name} has no head, so it cannot predict")
     try:
         head.load_state_dict(dict(tensors), assign=True)
     except RuntimeError as error:
@@ -197,11 +199,11 @@ def _open_foreign(model: PretrainedModel, folder: Path, source: str, task: str |
     if head is None:
         found = read_json(folder / CONFIG).get("architectures")
         raise ConfigError(
-            f"{source} has the architecture {found}, expected one for a task: sequence "
-            "classification, token classification or question answering"
+            f"{source} has the architecture {found}, expected sequence classification, token "
+            "classification or question answering"
         )
     if task not in (None, FOREIGN):
-        raise ConfigError(f"{source} has no task {task!r}: it has one, called {FOREIGN}")
+        raise ConfigError(f"{source} has no task {task!r}: its only task is called {FOREIGN}")
     made, tensors = from_task_head(head, model.transformer.config.max_positions)
     lost = [line for line in model.extra.get("lost", ()) if "head" not in line]
     model = replace(model, extra={**model.extra, "lost": lost})

@@ -110,7 +110,9 @@ def _opened(
 ) -> PretrainedModel:
     path, given = Path(source).expanduser(), {"codes": codes, "vocabulary": vocabulary}
     if "\0" in str(source):
-        raise ConfigError(f"{str(source)!r}: a NUL is no part of a name: expected {EXPECTED}")
+        raise ConfigError(
+            f"{str(source)!r}: a name cannot contain a NUL character: expected {EXPECTED}"
+        )
     is_name = HUB_NAME.fullmatch(str(source)) and path.suffix not in (".pth", ".pt")
     if not os.path.exists(path) and (any(given.values()) or not is_name):
         raise ConfigError(f"{clipped(str(source))} does not exist: expected {EXPECTED}")
@@ -123,13 +125,13 @@ def _opened(
         return replace(_widened(read_fairseq(path)), source=str(source))
     if unasked := [name for name, value in given.items() if value is not None]:
         raise ConfigError(
-            f"{source}: {' and '.join(unasked)} go with a file .pth of the original XLM, every "
-            "other source has a tokenizer of its own; leave them out"
+            f"{source}: {' and '.join(unasked)} only apply to a .pth file of the original "
+            "XLM, since every other source has its own tokenizer; leave them out"
         )
     if not os.path.exists(path):
         path = fetch(str(source))
     if not path.is_dir():
-        raise ConfigError(f"{source} is a file that is no model: expected {EXPECTED}")
+        raise ConfigError(f"{source} is a file, but not a model: expected {EXPECTED}")
     if (path / checkpoint.MANIFEST).exists() or (path / CHECKPOINTS).is_dir():
         return read_checkpoint(find_checkpoint(path, which))
     if (path / MODEL / CONFIG).is_file() and not (path / CONFIG).exists():
@@ -245,8 +247,8 @@ def checkpoint_shape(loaded: checkpoint.Loaded) -> ModelConfig:
         return ModelConfig(**strict_yaml.load(loaded.text("config.yaml"))["model"])
     except (yaml.YAMLError, TypeError, KeyError, ConfigError) as error:
         raise CheckpointError(
-            f"{loaded.path / 'config.yaml'}: no shape of a model that this version can build "
-            f"({one_line(error)})"
+            f"{loaded.path / 'config.yaml'}: its model settings cannot be built by this "
+            f"version ({one_line(error)})"
         ) from error
 
 
@@ -307,8 +309,8 @@ def fetch(name: str) -> Path:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise ConfigError(
-            f"{name} does not exist here, and fetching it from the Hugging Face hub needs the "
-            "extra hf: pip install 'xlm-pretrain[hf]'"
+            f"{name} does not exist here, and fetching it from the Hugging Face hub needs "
+            "the extra hf: pip install 'xlm-pretrain[hf]'"
         ) from error
     try:
         folder = Path(snapshot_download(name, allow_patterns=HUB_FILES))
@@ -316,8 +318,8 @@ def fetch(name: str) -> Path:
             folder = Path(snapshot_download(name, allow_patterns=[*HUB_FILES, *HUB_PICKLED]))
     except Exception as error:  # the network, the hub, a name that does not exist ...
         raise CheckpointError(
-            f"{name} does not exist here, and the Hugging Face hub does not give a model of that "
-            f"name ({clipped(first_line(error))}); correct the path or the name, or fetch it by "
-            "hand and give its folder"
+            f"{name} does not exist here, and the Hugging Face hub has no model of that name "
+            f"that can be fetched ({clipped(first_line(error))}); correct the path or the "
+            "name, or download it yourself and give its folder"
         ) from error
     return folder

@@ -43,7 +43,7 @@ def read_marvin_linzen(folder: str | Path) -> list[MinimalPair]:
     """
     paths = sorted(Path(folder).glob(f"*{ENDING}"))
     if not paths:
-        raise DataError(f"{folder} has no file *{ENDING}: expected those of Marvin and Linzen")
+        raise DataError(f"{folder} has no file *{ENDING}: expected the files of Marvin and Linzen")
     return [pair for path in paths for pair in _of_file(path)]
 
 

@@ -378,8 +378,9 @@ def _matching_ids(model: PretrainedModel, peer: Any) -> tuple[Tensor, Tensor]:
         return torch.tensor(found), torch.tensor([rows[key] for key in keys])
     if ours.shape != theirs.shape:
         raise CheckpointError(
-            f"the peer's word table is {list(theirs.shape)}, the model's {list(ours.shape)}, and "
-            f"its row {min(missing)} is nowhere in it"
+            f"the word table in transformers is {list(theirs.shape)}, the model's is "
+            f"{list(ours.shape)}, and row {min(missing)} of the former is nowhere in the "
+            "latter"
         )
     return same, classes
 

@@ -82,7 +82,8 @@ def answer_scores(
         true = [gold for gold in true if gold] or [""]
     elif not true:
         raise DataError(
-            "a question without a gold answer: expected at least one; rules squad2 know such ones"
+            "a question has no gold answer: expected at least one; rules squad2 allows such "
+            "questions"
         )
     best = {
         "exact": float(found in true),

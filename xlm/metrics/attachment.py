@@ -57,8 +57,8 @@ def attachment_scores(
         lengths.add(len(scored))
     if len(lengths) != 1:
         raise DataError(
-            f"{len(gold_heads)} gold heads, {len(gold_labels)} gold labels, {len(heads)} heads and "
-            f"{len(labels)} labels for one sentence: expected one of each for each word"
+            f"{len(gold_heads)} gold heads, {len(gold_labels)} gold labels, {len(heads)} "
+            f"heads and {len(labels)} labels for one sentence: expected one of each per word"
         )
     counted = np.ones(len(gold_heads), dtype=bool) if scored is None else scored
     right = np.asarray(gold_heads) == np.asarray(heads)

@@ -115,5 +115,5 @@ def _checked(
     if not (gain >= 0).all():
         raise DataError(f"a gain of {gain.min():g}: expected 0 or more")
     if np.isnan(score).any():
-        raise TrainingError("scores hold NaN: the model diverged; lower its rate")
+        raise TrainingError("scores contain NaN: the model diverged; lower its learning rate")
     return gain, score

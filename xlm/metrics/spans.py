@@ -127,7 +127,8 @@ def _parse(tag: str) -> tuple[str, str]:
     if mark in ("B", "I") or (mark == "O" and not dash):
         return mark, kind
     raise DataError(
-        f"the tag {tag!r} is not of the scheme BIO: expected O, B-TYPE or I-TYPE; convert the tags"
+        f"the tag {tag!r} does not follow the scheme BIO: expected O, B-TYPE or I-TYPE; "
+        "convert the tags"
     )
 
 

@@ -149,7 +149,7 @@ def paired_bootstrap(
     """
     if len(systems) < 2:
         raise ConfigError(
-            f"found {len(systems)} system, expected a baseline and one or more to set beside it"
+            f"found {len(systems)} system, expected a baseline and at least one to compare with it"
         )
     for name, hypotheses in systems.items():
         _check(hypotheses, references, f"hypotheses of {name}")
@@ -206,27 +206,29 @@ def _check(
             raise ConfigError(f"{what}: found one text, expected a list of lines")
     if len(hypotheses) != len(lines):
         raise DataError(
-            f"{len(hypotheses):,} {name} and {len(lines):,} {others}: expected one for each; check "
-            "where they went apart"
+            f"{len(hypotheses):,} {name} and {len(lines):,} {others}: expected the same "
+            "number; check where they diverge"
         )
     if not hypotheses:
-        raise DataError(f"found no {name}: expected one line or more")
+        raise DataError(f"found no {name}: expected at least one line")
 
 
 def _check_resampling(num_lines: int, num_resamples: int, seed: int) -> None:
     if num_resamples < 2 or seed < 1:
         raise ConfigError(
-            f"{num_resamples} resamples, seed {seed}: expected 2 resamples or more (1000 is "
+            f"{num_resamples} resamples, seed {seed}: expected at least 2 resamples (1000 is "
             "usual), and a seed of at least 1 (sacreBLEU takes 0 for none)"
         )
     if num_lines < 2:
         raise DataError(
-            "1 line cannot be resampled: give more lines, or leave the intervals out (resamples 0)"
+            "a single line cannot be resampled: give more lines, or leave the intervals out "
+            "(resamples 0)"
         )
     if num_lines * num_resamples > MOST_DRAWS:
         raise ConfigError(
-            f"{num_resamples:,} resamples of {num_lines:,} lines are held in memory at once: "
-            f"expected at most {MOST_DRAWS // num_lines:,} resamples, or 0 for no intervals"
+            f"{num_resamples:,} resamples of {num_lines:,} lines do not fit in memory at "
+            f"once: expected at most {MOST_DRAWS // num_lines:,} resamples, or 0 for no "
+            "intervals"
         )
 
 
@@ -261,8 +263,8 @@ def _metrics(tokenize: Tokenization, chrf_words: int = 0) -> dict[str, Metric]:
         return {"BLEU": BLEU(tokenize=tokenize, force=True), "chrF2": CHRF(word_order=chrf_words)}
     except (ImportError, RuntimeError, OSError) as error:  # a package, a dictionary, a download
         raise ConfigError(
-            f"tokenize {tokenize}: sacreBLEU cannot use it here ({first_line(error)}); install "
-            "what it needs, or choose char"
+            f"tokenize {tokenize}: sacreBLEU cannot use it here ({first_line(error)}); "
+            "install its requirements, or choose char"
         ) from None
 
 

@@ -124,13 +124,13 @@ class Adapters(nn.Module):
         num_adapted = num_layers if config.last_layer else num_layers - 1
         if num_adapted < 1:
             raise ConfigError(
-                f"adapters.last_layer is false and the model has {num_layers} layer: no layer "
-                "would get an adapter; set it to true"
+                f"adapters.last_layer is false, but the model has only {num_layers} layer, "
+                "so no layer would get an adapter; set it to true"
             )
         if config.invertible and dim < 2:
             raise ConfigError(
-                f"adapters.invertible couples two halves of a state, but the model is {dim} wide: "
-                "set it to false"
+                "adapters.invertible couples two halves of a state, but the model's width "
+                f"is {dim}, which is odd: set it to false"
             )
         self.layers = nn.ModuleList(LayerAdapters(dim, config) for _ in range(num_adapted))
         self.invertible = Coupling(dim, config) if config.invertible else None

@@ -99,8 +99,9 @@ def layout_of(model: Askable) -> TranslationLayout:
     name = model.extra.get(LAYOUT, "xlm")
     if name not in LAYOUTS:
         raise CheckpointError(
-            f"the model says that its layout is {name!r}: expected one of {', '.join(LAYOUTS)}; "
-            "install a version of xlm-pretrain that knows it"
+            f"the model was trained with layout {name!r}, which this version does not know "
+            f"(expected one of {', '.join(LAYOUTS)}): install a version of xlm-pretrain that "
+            "does"
         )
     return LAYOUTS[name]
 
@@ -114,8 +115,8 @@ def checked_layout(model: Askable, source: str | None, target: str | None) -> Tr
     for side, language in needed.items():
         if language is None:
             raise ConfigError(
-                f"{side}: the model was told by tokens what to write (layout {layout.name}): name "
-                f"one of {', '.join(model.tokenizer.language_tokens)}"
+                f"{side}: tokens tell this model which language to write (layout "
+                f"{layout.name}): name one of {', '.join(model.tokenizer.language_tokens)}"
             )
     layout.check(model.tokenizer, map(str, needed.values()))
     return layout
@@ -132,9 +133,7 @@ def with_apart(
 def check_output_layer(model: Askable, expected: str) -> None:
     """Raise ConfigError for a model that came without an output onto the vocabulary."""
     if model.extra.get(NO_HEAD):
-        raise ConfigError(
-            f"the model came without an output, so it cannot predict tokens: {expected}"
-        )
+        raise ConfigError(f"the model has no output layer, so it cannot predict tokens: {expected}")
 
 
 def check_masked(model: Askable) -> None:
@@ -149,11 +148,11 @@ def check_masked(model: Askable) -> None:
     names = trained_with(model)
     if names and all("Causal" in name for name in names):
         raise ConfigError(
-            f"the model was trained with {', '.join(names)} alone, so it sees nothing behind a "
-            f"mask: {expected}"
+            f"the model was trained with {', '.join(names)} alone, so it cannot see what "
+            f"follows a mask: {expected}"
         )
     if not names and model.extra.get(CAUSAL):
-        raise ConfigError(f"the model is causal, so it sees nothing behind a mask: {expected}")
+        raise ConfigError(f"the model is causal, so it cannot see what follows a mask: {expected}")
 
 
 def check_causal(model: Askable) -> None:
@@ -167,14 +166,14 @@ def check_causal(model: Askable) -> None:
     names = trained_with(model)
     if names and not any("Causal" in name for name in names):
         raise ConfigError(
-            f"the model was trained with {', '.join(names)}, so it never wrote a next token: "
-            f"{expected}, or let it fill masks"
+            f"the model was trained with {', '.join(names)}, so it never learned to predict "
+            f"the next token: {expected}, or let it fill masks"
         )
     kind = model.extra.get("model_type")
     if not names and (model.extra.get(CAUSAL) is False or kind is not None):
         raise ConfigError(
-            f"the model is a masked one ({kind or 'as its config says'}), so it never wrote a next "
-            f"token: {expected}, or let it fill masks"
+            f"the model is masked ({kind or 'as its config says'}), so it never learned to "
+            f"predict the next token: {expected}, or let it fill masks"
         )
 
 
@@ -185,8 +184,8 @@ def read_as(model: Askable, language: str | None, second: str | None = None) -> 
     """
     if second is not None and model.table_of(second) != model.table_of(language):
         raise ConfigError(
-            f"{language} and {second} have vocabularies of their own, and a row is of one: give "
-            "two languages of one vocabulary"
+            f"{language} and {second} have separate vocabularies, and a row can only use "
+            "one: give two languages that share a vocabulary"
         )
     return model.reading(language)
 
@@ -245,7 +244,7 @@ def refuse_not_a_number(model: Askable, place: str) -> CheckpointError:
             break
     else:
         cause = "its weights are numbers, so the precision is too narrow for it; try bf16 or fp32"
-    return CheckpointError(f"the scores for {place} are not numbers: {cause}")
+    return CheckpointError(f"the scores for {place} are not finite: {cause}")
 
 
 def places_of(places: Sequence[str] | None, number: int, noun: str = "line") -> Sequence[str]:

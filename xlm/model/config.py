@@ -200,8 +200,8 @@ class ModelConfig:
             raise ConfigError(f"model.num_segments is {self.num_segments}: expected 0 or more")
         if self.num_decoder_layers < 0:
             raise ConfigError(
-                f"model.num_decoder_layers is {self.num_decoder_layers}: expected 0 (an encoder "
-                f"alone) or more"
+                f"model.num_decoder_layers is {self.num_decoder_layers}: expected at least 0 "
+                "(0: an encoder alone)"
             )
         if self.dim % self.num_heads:
             raise ConfigError(
@@ -217,23 +217,25 @@ class ModelConfig:
             )
         self._check_combinations()
         if not self.layer_norm_eps > 0:
-            raise ConfigError(f"model.layer_norm_eps is {self.layer_norm_eps}: expected above 0")
+            raise ConfigError(
+                f"model.layer_norm_eps is {self.layer_norm_eps}: expected a number above 0"
+            )
 
     def _check_combinations(self) -> None:
         width = self.dim // self.num_heads
         if self.positions == "rotary" and width % 2:
             raise ConfigError(
-                f"model.positions is rotary, which turns pairs of features, but a head is {width} "
-                f"wide (model.dim {self.dim} / model.num_heads {self.num_heads}): expected an even "
-                "width"
+                "model.positions is rotary, which rotates pairs of features, but heads are "
+                f"{width} wide (model.dim {self.dim} / model.num_heads {self.num_heads}): "
+                "expected an even width"
             )
         if self.positions == "sinusoidal" and self.dim % 2:
             raise ConfigError(
-                f"model.positions is sinusoidal, which fills pairs of features: expected an even "
-                f"model.dim, found {self.dim}"
+                "model.positions is sinusoidal, which fills pairs of features: expected an "
+                f"even model.dim, found {self.dim}"
             )
         if not self.rotary_base > 1:
-            raise ConfigError(f"model.rotary_base is {self.rotary_base}: expected above 1")
+            raise ConfigError(f"model.rotary_base is {self.rotary_base}: expected a number above 1")
         if self.rotary_base != 10_000.0 and self.positions != "rotary":
             raise ConfigError(
                 f"model.rotary_base is {self.rotary_base}, but model.positions is "
@@ -241,13 +243,13 @@ class ModelConfig:
             )
         if not self.first_norm and self.norm != "pre":
             raise ConfigError(
-                f"model.first_norm is false and model.norm {self.norm}: expected norm pre, whose "
-                "first norm acts on the embeddings"
+                f"model.first_norm is false, but model.norm is {self.norm}: expected norm "
+                "pre, whose first normalization acts on the embeddings"
             )
         self._check_window()
         if self.fused_layer_norm and (self.norm_kind != "layer" or not self.biases):
             raise ConfigError(
-                "model.fused_layer_norm is a layer normalization with biases: expected "
+                "model.fused_layer_norm needs a layer normalization with biases: expected "
                 f"model.norm_kind layer and model.biases true, found {self.norm_kind} and "
                 f"{str(self.biases).lower()}"
             )
@@ -257,22 +259,23 @@ class ModelConfig:
             for name, default in (("global_every", 1), ("local_rotary_base", None)):
                 if getattr(self, name) != default:
                     raise ConfigError(
-                        f"model.{name} is {getattr(self, name)}, but model.window is not set: no "
-                        "layer is local; give a window, or leave it out"
+                        f"model.{name} is {getattr(self, name)}, but model.window is not "
+                        "set, so no layer is local: give a window, or leave it out"
                     )
             return
         if self.window < 2:
             raise ConfigError(f"model.window is {self.window}: expected 2 tokens or more")
         if self.global_every < 2:
             raise ConfigError(
-                f"model.window is {self.window} and model.global_every {self.global_every}: "
-                "expected global_every 2 or more, or every layer sees whole rows"
+                f"model.window is {self.window}, but model.global_every is "
+                f"{self.global_every}: expected global_every to be at least 2, since "
+                "otherwise every layer sees whole rows"
             )
         base = self.local_rotary_base
         if base is not None and (self.positions != "rotary" or not base > 1):
             raise ConfigError(
-                f"model.local_rotary_base is {base} and model.positions {self.positions}: expected "
-                "a base above 1 and rotary positions"
+                f"model.local_rotary_base is {base} and model.positions is {self.positions}: "
+                "expected a base above 1 and rotary positions"
             )
 
 

@@ -69,7 +69,7 @@ class Writing:
     def __post_init__(self) -> None:
         check_whole_numbers(length=self.length, beam=self.beam)
         if self.sample and self.beam > 1:
-            raise ConfigError(f"sample draws one text: found beam {self.beam}, expected 1")
+            raise ConfigError(f"sample draws a single text: found beam {self.beam}, expected 1")
         if self.top_k < 0:
             raise ConfigError(f"top_k is {self.top_k}: expected 0 (all) or more")
         if not 0 < self.top_p <= 1:
@@ -82,7 +82,8 @@ class Writing:
         for name, default in (("temperature", 1.0), ("top_k", 0), ("top_p", 1.0)):
             if not self.sample and getattr(self, name) != default:
                 raise ConfigError(
-                    f"{name} {getattr(self, name)} goes with sample: set it, or leave {name} out"
+                    f"{name} {getattr(self, name)} only applies with sample: set sample, or "
+                    f"leave {name} out"
                 )
 
 

@@ -55,7 +55,7 @@ class Embedding:
             expected = ", ".join(get_args(Pooling))
             raise ConfigError(f"pooling is {self.pooling!r}: expected one of {expected}")
         if self.length is not None and self.length < 3:
-            raise ConfigError(f"length is {self.length}: expected 3 or more tokens")
+            raise ConfigError(f"length is {self.length}: expected at least 3 tokens")
 
     def settled(self, model: Askable) -> Embedding:
         """Return the settings that hold for a model; raise ConfigError for a layer it lacks."""

@@ -117,7 +117,7 @@ def masked_rows(
         check_lines("translations", beside.texts)
         if len(beside.texts) != len(texts):
             raise ConfigError(
-                f"{len(beside.texts)} translations beside {len(texts)} texts: give one each"
+                f"{len(beside.texts)} translations for {len(texts)} texts: give one for each"
             )
         seconds = beside.texts
     places = places_of(places, len(texts), "text")
@@ -143,15 +143,16 @@ def _row(
     ids = encode_masked(tokenizer, _normalized(tokenizer, text, language))
     if tokenizer.mask_id not in ids:
         raise ConfigError(
-            f"{place} has no mask: expected <mask> or ___ where a subword is wanted, found "
-            f"{text[:40]!r}"
+            f"{place} has no mask: expected <mask> or ___ in place of each missing subword, "
+            f"found {text[:40]!r}"
         )
     if second is None:
         row = tokenizer.wrap(ids)
     else:
         if _MASK.search(second):
             raise ConfigError(
-                f"{place} has a mask in its translation: expected masks in the sentence before it"
+                f"{place} has a mask in its translation: expected masks only in the sentence "
+                "before it"
             )
         is_xlm = tokenizer.begin_id == tokenizer.end_id
         other = np.array(

@@ -49,16 +49,22 @@ class Generation:
         if self.beam < 1:
             raise ConfigError(f"beam must be at least 1: found {self.beam}")
         if self.sample and self.beam > 1:
-            raise ConfigError(f"sample draws one hypothesis: found beam {self.beam}, expected 1")
+            raise ConfigError(
+                f"sample draws a single hypothesis: found beam {self.beam}, expected 1"
+            )
         if not 0 <= self.length_penalty < float("inf"):
             raise ConfigError(f"length_penalty must be at least 0: found {self.length_penalty}")
         if not 0 < self.temperature < float("inf"):
             raise ConfigError(f"temperature must be above 0: found {self.temperature}")
         if self.temperature != 1 and not self.sample:
-            raise ConfigError(f"temperature {self.temperature} goes with sample: set it, or 1")
+            raise ConfigError(
+                f"temperature {self.temperature} only applies with sample: set sample, or set "
+                "temperature to 1"
+            )
         if not 0 <= self.ratio < float("inf") or self.extra < 0 or self.ratio + self.extra == 0:
             raise ConfigError(
-                f"ratio {self.ratio} and extra {self.extra}: expected numbers >= 0, one above 0"
+                f"ratio is {self.ratio} and extra is {self.extra}: expected numbers >= 0, at "
+                "least one of them above 0"
             )
 
     def limits(self, lengths: Tensor, max_positions: int) -> Tensor:
@@ -115,7 +121,7 @@ def generate(
     """
     if model.decoder is None:
         raise ConfigError(
-            "the model has no decoder, and a translator needs a decoder: set "
+            "the model has no decoder, which translation needs: set "
             "model.num_decoder_layers above 0"
         )
     if limits is None:

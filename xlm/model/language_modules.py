@@ -172,9 +172,9 @@ def read_module(folder: str | Path) -> Module:
     described = read_json(folder / DESCRIPTION)
     if described.get("format") != FORMAT or described.get("format_version") != FORMAT_VERSION:
         raise CheckpointError(
-            f"{folder / DESCRIPTION}: format {described.get('format')!r}, version "
-            f"{described.get('format_version')!r}: expected {FORMAT!r}, version {FORMAT_VERSION}, "
-            "the folder `module` that xlm add-language leaves"
+            f"{folder / DESCRIPTION}: found format {described.get('format')!r}, version "
+            f"{described.get('format_version')!r}; expected {FORMAT!r}, version "
+            f"{FORMAT_VERSION}, as in the folder `module` that xlm add-language leaves"
         )
     advice = "take another copy"
     for name, digest in read_sums(folder / SUMS, CheckpointError).items():
@@ -187,14 +187,16 @@ def read_module(folder: str | Path) -> Module:
                 f"{kind.__name__}: {advice}"
             )
     if not isinstance(language, str) or not is_language_name(language):
-        raise CheckpointError(f"{folder / DESCRIPTION}: language {language!r} is no name: {advice}")
+        raise CheckpointError(
+            f"{folder / DESCRIPTION}: language {language!r} is not a valid name: {advice}"
+        )
     tokenizer = load_tokenizer(folder / TOKENIZER)
     tensors = read_tensors(folder / TENSORS)
     check_finite(folder / TENSORS, tensors)
     if described["vocab_size"] != tokenizer.vocab_size:
         raise CheckpointError(
-            f"{folder}: {described['vocab_size']} rows and a tokenizer of {tokenizer.vocab_size} "
-            f"pieces: one of the two was replaced; {advice}"
+            f"{folder}: the table has {described['vocab_size']} rows, but the tokenizer has "
+            f"{tokenizer.vocab_size} pieces: one of the two was replaced; {advice}"
         )
     return Module(language, tensors, tokenizer, described)
 
@@ -207,7 +209,10 @@ def read_tables(folder: Path, transformer: Transformer, tokenizer: Tokenizer) ->
     for place in sorted(path for path in (folder / TABLES).iterdir() if path.is_dir()):
         module = read_module(place)
         if module.language != place.name:
-            raise CheckpointError(f"{place} holds {module.language}: the folder was renamed")
+            raise CheckpointError(
+                f"{place} holds {module.language}, not the language it is named after: the "
+                "folder was renamed"
+            )
         put_in(transformer, tokenizer, module, place)
         found[module.language] = Further(module.tokenizer, module.description)
     return found
@@ -223,8 +228,8 @@ def put_in(transformer: Transformer, tokenizer: Tokenizer, module: Module, place
     _check_fit(transformer.config, tokenizer, module, place)
     if bool(described.get("with_language")) != (transformer.encoder.languages is not None):
         raise ConfigError(
-            f"{place}: of the module and the model one has language vectors and the other has not: "
-            "take a module that was learnt on this model"
+            f"{place}: only one of module and model has language vectors: take a module that "
+            "was learned on this model"
         )
     roles, weight = roles_of(module.tokenizer), transformer.encoder.words.weight
     with torch.device("meta"):
@@ -276,13 +281,13 @@ def _check_fit(config: ModelConfig, tokenizer: Tokenizer, module: Module, place:
     here, there = _shape(config), module.description["shape"]
     if wrong := [name for name in _WIDTHS if here.get(name) != there.get(name)]:
         raise ConfigError(
-            f"{place}: the module was learnt for {wrong[0]} {there.get(wrong[0])}, the model has "
-            f"{here.get(wrong[0])}: take one that was learnt on this model"
+            f"{place}: the module was learned for {wrong[0]} {there.get(wrong[0])}, but the "
+            f"model has {here.get(wrong[0])}: take one that was learned on this model"
         )
     if (layout := module.description.get("layout")) != layout_of(tokenizer):
         raise ConfigError(
-            f"{place}: the module lays rows out as {layout}, the model as {layout_of(tokenizer)}: "
-            "take one that was learnt on this model"
+            f"{place}: the module arranges rows as {layout}, but the model as "
+            f"{layout_of(tokenizer)}: take one that was learned on this model"
         )
 
 
@@ -299,8 +304,9 @@ def check_body(module: Module, line: Sequence[str], place: object, source: str) 
     if body not in line:
         older = f" and descends from {', '.join(b[:12] for b in line[:-1])}" if line[1:] else ""
         raise ConfigError(
-            f"{place} was learnt on the body {body[:12]}, {source} has {line[-1][:12]}{older}: "
-            "give a model that was trained from the same one, or say unrelated: true to insist"
+            f"{place} was learned on the body {body[:12]}, but {source} has "
+            f"{line[-1][:12]}{older}: give a model trained from the same body, or insist "
+            "with unrelated: true"
         )
 
 
@@ -313,7 +319,7 @@ def folded(reading: Transformer, language: str) -> Transformer:
     """
     if reading.encoder.adapters is not None:
         raise ConfigError(
-            f"{language} has adapters, which act inside the layers, so that no plain model "
+            f"{language} has adapters, which act inside the layers, so no plain model "
             "computes the same: keep the model with its tables"
         )
     config = dataclasses.replace(reading.config, preset=None, language_embeddings=False)
@@ -328,9 +334,9 @@ def folded(reading: Transformer, language: str) -> Transformer:
         into = next((name for name in places if name in tensors and not config.plain_first), None)
         if into is None:
             raise ConfigError(
-                f"{language} has a vector of its own, which a plain model keeps in the table of "
-                "positions or of segments, and this model has neither: keep the model with its "
-                "tables"
+                f"{language} has its own vector, which a plain model would keep in its "
+                "position or segment table, but this model has neither: keep the model with "
+                "its tables"
             )
         tensors[into] += vector
     plain.load_state_dict(tensors, assign=True)

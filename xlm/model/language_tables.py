@@ -68,8 +68,8 @@ class Table(nn.Module):
         if own_positions:
             if config.positions != "learned":
                 raise ConfigError(
-                    f"a table has positions of its own, and model.positions is {config.positions}: "
-                    "expected learned; leave positions out (shared)"
+                    "a table has its own positions, but model.positions is "
+                    f"{config.positions}: expected learned; leave positions out (shared)"
                 )
             self.positions = nn.Embedding(config.max_positions, config.dim)
         self.language = OneLanguage(config.dim) if with_language else None
@@ -121,7 +121,7 @@ def check_layouts(name: str, new: Tokenizer, model: Tokenizer) -> None:
     here, there = layout_of(new), layout_of(model)
     if wrong := [setting for setting in here if here[setting] != there[setting]]:
         raise ConfigError(
-            f"the vocabulary of {name} has {wrong[0]} {here[wrong[0]]}, the model's has "
+            f"the vocabulary of {name} has {wrong[0]} {here[wrong[0]]}, but the model's has "
             f"{there[wrong[0]]}: learn it with the model's layout, as xlm add-language does"
         )
 
@@ -138,8 +138,8 @@ def symbol_rows(roles: Sequence[int], model_roles: Sequence[int]) -> dict[int, i
         if found.setdefault(at, rows[own]) != rows[own]:
             others = [name for name, id in zip(ROLES, roles, strict=True) if id == at]
             raise ConfigError(
-                f"the new vocabulary has one symbol for {' and '.join(others)}, the model has "
-                f"two: learn it with the model's symbols (begin and end: {role})"
+                f"the new vocabulary uses one symbol for {' and '.join(others)}, but the "
+                f"model has two: learn it with the model's symbols (begin and end: {role})"
             )
     return found
 

@@ -59,7 +59,7 @@ def verify_model(folder: str | Path) -> bool:
     if not (folder / SUMS).exists():
         if (folder / CONFIG).exists():
             log.warning(
-                "%s is not verified: it has no %s, as it was written by an older version",
+                "%s is not verified: it has no %s, since an older version wrote it",
                 folder, SUMS,
             )  # fmt: skip
         return False
@@ -132,8 +132,8 @@ def load_model(
     match_languages(languages, wanted_languages, where=str(folder), otherwise=otherwise)
     if vocab_size is not None and vocab_size != described["vocab_size"]:
         raise CheckpointError(
-            f"{folder} has a vocabulary of {described['vocab_size']} ids, the tokenizer in use has "
-            f"{vocab_size}: use the tokenizer that the model was trained with"
+            f"{folder} has a vocabulary of {described['vocab_size']} ids, but the tokenizer "
+            f"in use has {vocab_size}: use the tokenizer that the model was trained with"
         )
     tensors = read_tensors(folder / WEIGHTS, device=device)
     try:
@@ -150,7 +150,7 @@ def load_model(
             )
     except (TypeError, ConfigError, RuntimeError) as error:  # of torch: numbers beyond all tensors
         raise CheckpointError(
-            f"{folder / CONFIG}: not a model that this version can build ({error})"
+            f"{folder / CONFIG}: this version cannot build the model ({error})"
         ) from error
     _check_tensors(folder / WEIGHTS, tensors, model.state_dict())
     model.load_state_dict(tensors, assign=True)

@@ -89,8 +89,9 @@ class PretrainedModel(Uses):
         extra = read_description(Path(folder)).get("extra", {})
         if tokenizer.vocab_size != transformer.vocab_size:
             raise CheckpointError(
-                f"{folder}: the model has a vocabulary of {transformer.vocab_size} ids, the "
-                f"tokenizer beside it {tokenizer.vocab_size}: one of the two was replaced"
+                f"{folder}: the model has a vocabulary of {transformer.vocab_size} ids, but "
+                f"the tokenizer beside it has {tokenizer.vocab_size}: one of the two was "
+                "replaced"
             )
         transformer.encoder.begin_id = tokenizer.begin_id
         heads, tasks = read_heads(Path(folder))
@@ -202,7 +203,7 @@ class PretrainedModel(Uses):
         name = module.language
         if name in (*self.tables, *self.known_languages):
             raise ConfigError(
-                f"{folder}: {self.source} has the language {name} already: take it out with "
+                f"{folder}: {self.source} already has the language {name}: remove it with "
                 "model.without, or give another module"
             )
         if not unrelated:
@@ -268,7 +269,7 @@ class PretrainedModel(Uses):
             return 0
         if language is None:
             raise ConfigError(
-                f"the model tells languages apart: name one of {', '.join(self.languages)}"
+                f"the model distinguishes languages: name one of {', '.join(self.languages)}"
             )
         otherwise = "take a model that does"
         return match_languages(self.languages, [language], otherwise=otherwise)[language]
@@ -291,8 +292,8 @@ class PretrainedModel(Uses):
             of_pair = {self.table_of(language), self.table_of(second_language or language)}
             if len(of_pair) > 1:
                 raise ConfigError(
-                    f"{language} and {second_language} have vocabularies of their own, and a row "
-                    "is of one: give a pair of one vocabulary"
+                    f"{language} and {second_language} have separate vocabularies, and a row "
+                    "can only use one: give a pair that shares a vocabulary"
                 )
             (table,) = of_pair
             if table:
@@ -326,8 +327,8 @@ class PretrainedModel(Uses):
         for name in (language, second_language or language) if self.tables else ():
             if self.table_of(name):
                 raise ConfigError(
-                    f"{name} has a vocabulary of its own, in which these ids are other pieces: ask "
-                    f"model.reading({name!r})"
+                    f"{name} has its own vocabulary, in which these ids mean other pieces: "
+                    f"call model.reading({name!r})"
                 )
         lengths = torch.tensor([len(row.tokens) for row in rows])
         shape = (len(rows), int(lengths.max()) if len(rows) else 0)

@@ -154,7 +154,7 @@ def score(
     if sources is not None:
         check_lines("sources", sources)
         if len(sources) != len(lines):
-            raise ConfigError(f"{len(sources)} sources of {len(lines)} lines: give one each")
+            raise ConfigError(f"{len(sources)} sources for {len(lines)} lines: give one for each")
     places = places_of(places, len(lines))
     ends = kind != "masked" if settings.ends is None else settings.ends
     languages = (settings.language, settings.source_language or settings.language)
@@ -195,13 +195,12 @@ def check_scoring(model: Askable, settings: Scoring, *, given_sources: bool) -> 
         raise ConfigError(f"kind is {kind}, but the model {found}: leave kind out")
     if kind == "translator" and not given_sources:
         raise ConfigError(
-            "the model is a translator, which scores a translation given its source: give the "
-            "sources too (xlm score: pairs true, a source, a tab and its translation a line)"
+            "the model is a translator, which scores a translation given its source: give "
+            "the sources too (xlm score: set pairs to true, and give a source, a tab and "
+            "its translation on each line)"
         )
     if kind != "masked" and settings.folds is not None:
-        raise ConfigError(
-            f"folds is {settings.folds}, but the model is no masked one: leave it out"
-        )
+        raise ConfigError(f"folds is {settings.folds}, but the model is not masked: leave it out")
     model.language_id(settings.language)
     if given_sources:
         model.language_id(settings.source_language or settings.language)

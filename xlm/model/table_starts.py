@@ -208,8 +208,8 @@ def oracle(here: Tokenizer, there: Tokenizer, truth: Mapping[str, str]) -> Table
         for name, known, side in ((piece, own, "new"), (other, others, "old")):
             if name not in known:
                 raise ConfigError(
-                    f"start oracle: the {side} vocabulary has no piece {name!r}: expected lines of "
-                    "a new piece, a tab and an old one"
+                    f"start oracle: the {side} vocabulary has no piece {name!r}: expected "
+                    "lines with a new piece, a tab and an old one"
                 )
         start.fill(own[piece], [others[other]], [1.0], GIVEN)
     return start.done()

@@ -95,11 +95,11 @@ class Transformer(nn.Module):
         """
         if self.decoder is not None:
             raise ConfigError(
-                f"the table {name}: a model with a decoder takes no further tables; give an "
-                "encoder alone"
+                f"the table {name}: a model with a decoder cannot have further tables; give "
+                "an encoder alone"
             )
         if name in self.encoder.tables:
-            raise ConfigError(f"the model has a table {name} already: give another name")
+            raise ConfigError(f"the model already has a table {name}: give another name")
         with torch.random.fork_rng([]):
             table = Table(
                 self.config,

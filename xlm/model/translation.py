@@ -76,24 +76,26 @@ class Translator:
         self.n_best, self.tokens, self.seed = n_best, tokens, seed
         if model.transformer.decoder is None:
             raise ConfigError(
-                "the model has no decoder, so it is no translation model: expected one that was "
-                "trained with Translation or BackTranslation (num_decoder_layers above 0)"
+                "the model has no decoder, so it cannot translate: expected a model trained "
+                "with Translation or BackTranslation (num_decoder_layers above 0)"
             )
         if self.settings.sample and n_best != 1:
-            raise ConfigError(f"n_best is {n_best}: expected 1, sampling draws one translation")
+            raise ConfigError(
+                f"n_best is {n_best}: expected 1, since sampling draws a single translation"
+            )
         if not 1 <= n_best <= self.settings.beam:
             hint = "; widen the beam" if n_best > 1 else ""
             raise ConfigError(
                 f"n_best is {n_best}: expected 1 to {self.settings.beam}, the beam{hint}"
             )
         if tokens < 1:
-            raise ConfigError(f"tokens is {tokens}: expected 1 or more cells in a batch")
+            raise ConfigError(f"tokens is {tokens}: expected at least 1 cell in a batch")
         self.layout = layout_of(model)
         differ = model.tokenizer.begin_id != model.tokenizer.end_id
         if differ and "B" in self.layout.target_opens:
             raise ConfigError(
-                "the model's tokenizer opens sentences with another symbol than it closes them "
-                "with, as XLM-R's and BERT's, and the layout of its rows is xlm: expected a "
+                "the model's tokenizer opens and closes sentences with different symbols, "
+                "as XLM-R's and BERT's do, but its layout of rows is xlm: expected a "
                 "tokenizer of XLM's kind, or another layout"
             )
         self._source, self._target = source, target
@@ -105,8 +107,8 @@ class Translator:
         told = model.transformer.encoder.languages is not None or self.layout.has_tokens
         if target is not None and not told:
             log.warning(
-                "the model has no language vectors or tokens, so target %s tells it nothing: it "
-                "writes the language that it was trained to write for such text", target
+                "the model has no language vectors or tokens, so target %s has no effect: "
+                "it writes the language that it was trained to write for such text", target
             )  # fmt: skip
 
     def _say_zero_shot(self) -> None:
@@ -115,7 +117,7 @@ class Translator:
         wanted = f"{self._source}-{self._target}"
         if self._source and self._target and trained and wanted not in trained:
             log.warning(
-                "%s is a direction that the model was not trained on (zero-shot): it was on %s",
+                "the model was not trained on the direction %s (zero-shot), but on %s",
                 wanted, ", ".join(map(str, trained)),
             )  # fmt: skip
 
@@ -156,7 +158,8 @@ class Translator:
         cut = [number for number, one in enumerate(found, 1) if one.is_cut]
         if cut:
             log.warning(
-                "%d lines are longer than the model's %d tokens and were cut, the first is line %d",
+                "%d lines are longer than the model's %d tokens and were cut; the first is "
+                "line %d",
                 len(cut), self.max_length, cut[0],
             )  # fmt: skip
         return [one.texts[0] for one in found]
@@ -242,8 +245,8 @@ class Translator:
         tokens = generated.tokens[:, : self.n_best].tolist()
         if any(score[0] != score[0] for score in scores):
             raise CheckpointError(
-                f"the model says nothing that is a number of line {number} or one like it: its "
-                "weights are damaged, or fp16 is too narrow for it; try bf16 or fp32"
+                f"line {number}, or one of similar length: the model's scores are NaN: its "
+                "weights are damaged, or fp16 overflowed; try bf16 or fp32"
             )
         found = []
         for row, own in enumerate(lengths):

@@ -104,9 +104,10 @@ def extend_vocabulary(here: Tokenizer, there: Tokenizer) -> VocabularyMap:
     marks = marking(here), marking(there)
     if marks[0] != marks[1]:
         raise ConfigError(
-            f"the vocabularies mark the borders of words differently ({marks[0]} here, {marks[1]} "
-            "there): extending works between two of SentencePiece, or two of fastBPE; train anew, "
-            "or learn the new vocabulary in the source's way"
+            f"the vocabularies mark word boundaries differently ({marks[0]} here, {marks[1]} "
+            "there): extending only works between two SentencePiece or two fastBPE "
+            "vocabularies; train from scratch, or learn the new vocabulary in the source's "
+            "way"
         )
     known = {piece: at for at, piece in enumerate(there.pieces) if at not in there.special_ids}
     roles: dict[int, int] = {}

@@ -55,14 +55,15 @@ class BackTranslation(Translation):
         Translation.__post_init__(self)
         if self.shared_lengths or self.bucket_parts > 1:
             raise ConfigError(
-                f"shared_lengths is {str(self.shared_lengths).lower()} and bucket_parts "
-                f"{self.bucket_parts}: BackTranslation reads single sentences, leave them out"
+                f"shared_lengths is {str(self.shared_lengths).lower()} and bucket_parts is "
+                f"{self.bucket_parts}, but BackTranslation reads single sentences: leave "
+                "them out"
             )
         for pair in self.pairs:
             if any(reading.first == reading.second for reading in LanguagePair.readings(pair)):
                 raise ConfigError(
-                    f"pairs names {pair!r}: expected two languages as FROM-INTO, such as en-ne; "
-                    "Denoising is the objective within one"
+                    f"pairs names {pair!r}: expected two languages as FROM-INTO, such as "
+                    "en-ne; Denoising is the objective within one language"
                 )
 
     def streams(

@@ -70,8 +70,8 @@ class CausalLM(CausalModel):
         super().__post_init__()
         if self.pairs:
             raise ConfigError(
-                f"{type(self).__name__} reads text, found pairs={self.pairs}: "
-                f"{type(self).__name__.replace('LM', 'TLM')} is the objective on pairs"
+                f"{type(self).__name__} reads text, but pairs is {self.pairs}: use "
+                f"{type(self).__name__.replace('LM', 'TLM')} for pairs"
             )
 
     def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:
@@ -97,8 +97,8 @@ class CausalTLM(CausalModel):
         super().__post_init__()
         if self.languages:
             raise ConfigError(
-                f"{type(self).__name__} reads pairs, found languages={self.languages}: "
-                f"{type(self).__name__.replace('TLM', 'LM')} is the objective on text"
+                f"{type(self).__name__} reads pairs, but languages is {self.languages}: use "
+                f"{type(self).__name__.replace('TLM', 'LM')} for text"
             )
 
     def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:

@@ -32,8 +32,8 @@ def directed(
         return [way for own in pairs for way in (own, own.reversed)]
     if without := [own for own in pairs if center not in tuple(own)]:
         raise ConfigError(
-            f"directions is {rule} and center {center}, which is in none of "
-            f"{', '.join(map(str, without))}: leave these pairs out, or take directions m2m"
+            f"directions is {rule} and center is {center}, which is missing from "
+            f"{', '.join(map(str, without))}: leave these pairs out, or set directions to m2m"
         )
     into = [own if own.second == center else own.reversed for own in pairs]
     return into if rule == "m2o" else [own.reversed for own in into]
@@ -43,9 +43,9 @@ def check_rule(rule: Rule | None, center: str | None) -> None:
     """Raise ConfigError for a rule without the center that it needs, or a center without use."""
     needs = rule in ("m2o", "o2m")
     if needs and center is None:
-        raise ConfigError(f"directions is {rule}, and center is not given: name it, such as en")
+        raise ConfigError(f"directions is {rule}, but center is missing: name it, such as en")
     if not needs and center is not None:
         raise ConfigError(
-            f"center is {center}, and directions {rule or 'null'}: expected directions m2o (into "
-            "it) or o2m (out of it), or no center"
+            f"center is {center}, but directions is {rule or 'null'}: expected directions "
+            "m2o (into it) or o2m (out of it), or no center"
         )

@@ -102,8 +102,9 @@ class Infilling(TeacherForced):
         of_words = [language for language in languages if language not in self.pieces_in]
         if of_words and not word_marks(corpora.tokenizer).parts_words:
             raise ConfigError(
-                f"{name}: no piece of the tokenizer marks where a word begins or ends, and whole "
-                f"words are to be hidden in {', '.join(of_words)}: list them in pieces_in"
+                f"{name}: the tokenizer's pieces do not mark where words begin or end, but "
+                f"whole words are to be hidden in {', '.join(of_words)}: list these "
+                "languages in pieces_in"
             )
         return [
             BlockStream(

@@ -54,7 +54,8 @@ class LanguageModel(Objective):
         if bool(self.languages) == bool(self.pairs):
             raise ConfigError(
                 f"{type(self).__name__} takes either languages or pairs: found "
-                f"languages={self.languages} and pairs={self.pairs}; list two objectives for both"
+                f"languages={self.languages} and pairs={self.pairs}; list two objectives to "
+                "train on both"
             )
         self._check_sizes("rows", "length", "tokens", "num_lengths")
         if self.pairs:

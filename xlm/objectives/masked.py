@@ -76,8 +76,8 @@ class MaskedLM(LanguageModel):
             raise ConfigError(f"mask, keep and random must be shares that sum to 1: found {shares}")
         if self.evaluation_folds is not None and not 1 <= self.evaluation_folds <= self.num_folds:
             raise ConfigError(
-                f"evaluation_folds must be between 1 and {self.num_folds}, as each mask hides "
-                f"{self.evaluation_rate:g} of the tokens: found {self.evaluation_folds}"
+                f"evaluation_folds must be between 1 and {self.num_folds}, since each mask "
+                f"hides {self.evaluation_rate:g} of the tokens: found {self.evaluation_folds}"
             )
 
     def _check_rates(self) -> None:

@@ -68,8 +68,8 @@ class NextSentence(MaskedLM):
     def __post_init__(self) -> None:
         if self.pairs:
             raise ConfigError(
-                f"NextSentence reads documents of languages: found pairs={self.pairs}; list "
-                "languages, and TLM beside it as an objective of its own"
+                f"NextSentence reads documents, not pairs: found pairs={self.pairs}; list "
+                "languages, and add TLM as a second objective"
             )
         super().__post_init__()
         if not 0 <= self.short_share <= 1:

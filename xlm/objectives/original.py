@@ -59,8 +59,8 @@ class OriginalLanguageModel(LanguageModel):
             is_null = getattr(self, name) is None
             if self.pair_order == "buckets" and is_null == (name == "tokens"):
                 raise ConfigError(
-                    f"{name} {getattr(self, name)} goes with pair_order original alone: found "
-                    "buckets"
+                    f"{name} {getattr(self, name)} only applies with pair_order "
+                    "original: found buckets"
                 )
         if self.pairs and self.evaluation_layout is not None:
             check_layout(self.evaluation_layout, pair=True)
@@ -143,19 +143,21 @@ class OriginalMaskedLM(OriginalLanguageModel, MaskedLM):
         self._check_choice("masks", "exact", "original")
         if self.masks == "original" and self.masked_side != "both":
             raise ConfigError(
-                f"masks original hides both sides: found masked_side {self.masked_side}"
+                f"masks original hides both sides: found masked_side {self.masked_side}, "
+                "expected both"
             )
         if self.evaluation == "whole":
             return
         if isinstance(self.mask_rate, list) or self.evaluation_mask_rate is not None:
             raise ConfigError(
-                "evaluation original hides mask_rate of the tokens, one number: found mask_rate "
+                "evaluation original needs mask_rate to be one number: found mask_rate "
                 f"{self.mask_rate}, evaluation_mask_rate {self.evaluation_mask_rate}"
             )
         if self.evaluation_side != "both" or self.evaluation_folds is not None:
             raise ConfigError(
-                "evaluation original has one mask, of both sides: found evaluation_side "
-                f"{self.evaluation_side}, evaluation_folds {self.evaluation_folds}; leave them out"
+                "evaluation original uses a single mask of both sides: found "
+                f"evaluation_side {self.evaluation_side}, evaluation_folds "
+                f"{self.evaluation_folds}; leave them out"
             )
         if self.length < 3:
             raise ConfigError(
@@ -215,8 +217,9 @@ class OriginalMaskedLM(OriginalLanguageModel, MaskedLM):
             return stream.counts
         if stream.tokenizer.counts is None:
             raise ConfigError(
-                f"{stream.id}: counts vocabulary, but this {type(stream.tokenizer).__name__} lists "
-                "no counts; take counts: corpora, or fastBPE"
+                f"{stream.id}: counts is vocabulary, but this "
+                f"{type(stream.tokenizer).__name__} has no counts; set counts to corpora, or "
+                "use fastBPE"
             )
         return np.array(stream.tokenizer.counts, dtype=np.int64)
 
@@ -269,12 +272,13 @@ class OriginalCausalLM(OriginalCausalModel, CausalLM):
         super().__post_init__()
         if self.length < 2 and not (self.predict_first and self.evaluation == "whole"):
             raise ConfigError(
-                f"rows of {self.length} token have nothing to predict but their first: raise length"
+                f"rows of {self.length} token have nothing to predict but their first token: "
+                "raise length"
             )
         if not self.predict_first and self.num_context >= self.length - 1:
             raise ConfigError(
-                f"num_context {self.num_context}: rows of length {self.length} have "
-                f"{self.length - 1} cells to predict from; lower it"
+                f"num_context is {self.num_context}, but rows of length {self.length} only "
+                f"predict from {self.length - 1} cells: lower it"
             )
 
     def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:

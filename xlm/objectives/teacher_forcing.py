@@ -106,7 +106,9 @@ def teacher_forced_loss(model: Transformer, batch: Batch, *, label_smoothing: fl
     """
     source = batch.source
     if source is None or model.decoder is None:
-        raise ConfigError("a translator needs a decoder: set model.num_decoder_layers above 0")
+        raise ConfigError(
+            "translation objectives need a decoder: set model.num_decoder_layers above 0"
+        )
     memory, lengths = model.remember(source)
     hidden = model.decode(
         batch.tokens, batch.lengths, memory, lengths, batch.positions, batch.langs

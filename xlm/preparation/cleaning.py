@@ -89,8 +89,8 @@ class Cleaning:
         found = scripts_of(language)
         if found is None:
             raise ConfigError(
-                f"cleaning.min_script: the script of {language} is not known: name it, such as "
-                f"cleaning.scripts: {{{language}: [Latin]}}"
+                f"cleaning.min_script: the usual script of {language} is unknown: name it, "
+                f"such as cleaning.scripts: {{{language}: [Latin]}}"
             )
         return found
 

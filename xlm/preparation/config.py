@@ -112,13 +112,13 @@ class Vocabulary:
         own = {"fastbpe": "XLM's", "wordpiece": "BERT's"}.get(self.kind)
         if own and self.layout != Vocabulary().layout:
             raise ConfigError(
-                f"begins, num_separators and begins_again go with unigram and bpe, {self.kind} has "
-                f"{own} symbols: leave them out"
+                "begins, num_separators and begins_again only apply to unigram and bpe; "
+                f"{self.kind} has {own} symbols: leave them out"
             )
         if own and self.character_coverage != 1:
             raise ConfigError(
-                f"character_coverage is {self.character_coverage}, but goes with unigram and bpe "
-                f"alone, and kind is {self.kind}: leave it out"
+                f"character_coverage is {self.character_coverage}, but it only applies to "
+                f"unigram and bpe, and kind is {self.kind}: leave it out"
             )
 
     @property
@@ -171,7 +171,7 @@ class Prepare:
     def __post_init__(self) -> None:
         if not any(getattr(part, s) for part in (self.text, self.pairs) for s in SPLITS):
             raise ConfigError(
-                "nothing to prepare: give text.train or pairs.train at least one source"
+                "there is nothing to prepare: give text.train or pairs.train at least one source"
             )
         for split in SPLITS:
             for language in getattr(self.text, split):
@@ -180,14 +180,11 @@ class Prepare:
             for pair, sources in getattr(self.pairs, split).items():
                 if not LanguagePair.readings(pair) or len(sources) not in (1, 2):
                     raise ConfigError(
-                        f"pairs.{split}.{pair}: expected LANG-LANG with two sources, or one that "
-                        f"holds both sides, found {sources}"
+                        f"pairs.{split}.{pair}: expected two languages such as en-hi, with "
+                        f"two sources or one that holds both sides; found {sources}"
                     )
                 if any(one == two for one, two in LanguagePair.readings(pair)):
-                    raise ConfigError(
-                        f"pairs.{split}.{pair}: a language with itself is no pair: expected two "
-                        "languages, such as en-ne"
-                    )
+                    raise ConfigError(f"pairs.{split}.{pair}: a pair needs two different languages")
         self._check_languages()
         if strange := sorted(set(self.normalization) - {*self.known, ANY}):
             raise ConfigError(
@@ -207,16 +204,16 @@ class Prepare:
                 raise ConfigError(f"pairs: {error}; list its languages in languages") from None
         if unused := [name for name in self.languages if name not in named]:
             raise ConfigError(
-                f"languages has {', '.join(unused)}, of which there is neither text nor a pair: "
-                f"expected some of {', '.join(sorted(named))}"
+                f"languages has {', '.join(unused)}, for which there is neither text nor a "
+                f"pair: expected some of {', '.join(sorted(named))}"
             )
 
     def _check_numbers(self) -> None:
         trained = [*self.text.train, *self.pairs.train]
         if strange := sorted(set(self.max_sentences) - set(trained)):
             raise ConfigError(
-                f"max_sentences names {', '.join(strange)}: training text is of "
-                f"{', '.join(trained) or 'nothing'}"
+                f"max_sentences names {', '.join(strange)}, but there is training text only "
+                f"for {', '.join(trained) or 'nothing'}"
             )
         numbers: dict[str, int | None] = {
             "max_valid_sentences": self.max_valid_sentences,

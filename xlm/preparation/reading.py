@@ -138,8 +138,9 @@ def _survey(reader: Reader, name: str) -> bytes:
         counts = Counter(REASONS[own] for own in decisions)
         account = ", ".join(f"{reason}: {count:,}" for reason, count in counts.most_common())
         raise DataError(
-            f"{name}, train: cleaning drops all {len(decisions):,} lines ({account}): loosen "
-            "cleaning in the recipe, or check that the text is what its name says"
+            f"{name}, train: cleaning drops all {len(decisions):,} lines ({account}): make "
+            "cleaning in the recipe less strict, or check that the text is what its name "
+            "says"
         )
     return bytes(decisions)
 

@@ -56,7 +56,8 @@ def read_report(folder: Path) -> dict[str, Any]:
         raise DataError(
             f"{folder / REPORT}: found format_version {version!r} and the keys "
             f"{clipped(', '.join(content))}, expected version {FORMAT_VERSION} with read and "
-            "held_out: prepare the text again, or remove the file, which training does not need"
+            "held_out: prepare the text again, or remove the file, which training does not "
+            "need"
         )
     return content
 

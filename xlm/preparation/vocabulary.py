@@ -36,8 +36,8 @@ def given_tokenizer(config: Prepare) -> tuple[Prepare, Tokenizer | None]:
     wanted = as_json(config.normalization)
     if wanted and wanted != as_json(tokenizer.rules):
         raise ConfigError(
-            f"the tokenizer's text was normalized by {as_json(tokenizer.rules)}, the recipe asks "
-            f"for {wanted}: leave normalization out, or learn a vocabulary"
+            f"the tokenizer's text was normalized by {as_json(tokenizer.rules)}, but the "
+            f"recipe asks for {wanted}: leave normalization out, or learn a vocabulary"
         )
     known = {*config.known, ANY}
     own = {name: rules for name, rules in tokenizer.rules.items() if name in known}
@@ -53,8 +53,8 @@ def _with_tokens(config: Prepare, tokenizer: Tokenizer) -> Tokenizer:
     names = list(config.known) if wanted is True else wanted or []
     if names and set(names) != set(config.known):
         log.warning(
-            "vocabulary.language_tokens gives tokens to %s, and the text is in %s: a language "
-            "without a token cannot be translated by a layout that places them",
+            "vocabulary.language_tokens gives tokens to %s, but the text is in %s: layouts "
+            "with language tokens cannot translate a language that has none",
             ", ".join(sorted(names)),
             ", ".join(sorted(config.known)),
         )
@@ -70,8 +70,8 @@ def _given_tokenizer(wanted: Vocabulary) -> Tokenizer | None:
     given = {n: getattr(wanted, n) for n in ("folder", "model", "codes", "vocab")}
     if len({name for name, path in given.items() if path is not None} - {"vocab"}) > 1:
         raise ConfigError(
-            "vocabulary takes one of folder, model, or codes with vocab: found "
-            + ", ".join(f"{name} {path}" for name, path in given.items() if path is not None)
+            "vocabulary takes only one of folder, model, or codes with vocab: found "
+            f"{', '.join((f'{name} {path}' for name, path in given.items() if path is not None))}"
         )
     if wanted.folder is not None:
         from xlm.interchange.load import open_tokenizer  # imports torch
@@ -83,7 +83,10 @@ def _given_tokenizer(wanted: Vocabulary) -> Tokenizer | None:
         return SentencePieceTokenizer(_bytes(wanted.model))
     if wanted.codes is not None or wanted.vocab is not None:
         if wanted.codes is None or wanted.vocab is None:
-            raise ConfigError("vocabulary.codes and vocabulary.vocab go together: one is missing")
+            raise ConfigError(
+                "vocabulary.codes and vocabulary.vocab belong together, but one is missing: "
+                "give both"
+            )
         from xlm.text.tokenizers.fastbpe import FastBpeTokenizer
 
         return FastBpeTokenizer(_bytes(wanted.codes), _bytes(wanted.vocab))
@@ -106,8 +109,8 @@ def _learn(reader: Reader) -> Tokenizer:
     sources = _vocabulary_sources(reader)
     if not sources:
         raise ConfigError(
-            "no training text to learn a vocabulary from: give text.train or pairs.train, or take "
-            "a vocabulary that is there (vocabulary.folder, model, codes)"
+            "there is no training text to learn a vocabulary from: give text.train or "
+            "pairs.train, or an existing vocabulary (vocabulary.folder, model, codes)"
         )
     lines = sample_lines(
         sources,
@@ -155,7 +158,7 @@ def _sources_by_pair(reader: Reader) -> dict[str, list[Callable[[], Iterator[str
     config = reader.config
     if not config.pairs.train:
         raise ConfigError(
-            "vocabulary.per is pair, and pairs.train names none: give some, or leave per out"
+            "vocabulary.per is pair, but pairs.train is empty: give some pairs, or leave per out"
         )
     sources: dict[str, list[Callable[[], Iterator[str]]]] = {}
     paired: set[str] = set()

@@ -81,12 +81,15 @@ class Reproduce:
                 f"sizes has {small[0]}: expected more than sentences {self.sentences}"
             )
         if "test" in self.tests:
-            raise ConfigError("tests names one text test, as test.txt is called: give another name")
+            raise ConfigError(
+                "tests names a text test, but test.txt has that name already: give another name"
+            )
         if self.text is None and not self.quick:
             raise ConfigError(
-                "text is missing: give a directory that holds LANG/train.txt for "
-                f"{', '.join(languages)} and {self.target}/valid.txt and {self.target}/test.txt; "
-                "--quick=true tries it on the corpus that ships with xlm"
+                "text is missing: give a folder that holds LANG/train.txt for "
+                f"{', '.join(languages)}, and {self.target}/valid.txt and "
+                f"{self.target}/test.txt; --quick=true tries it on the corpus that ships "
+                "with xlm"
             )
 
     @property

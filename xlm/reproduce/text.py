@@ -124,8 +124,8 @@ def _sources(config: Reproduce) -> dict[tuple[str, str], str]:
     for path in [*files.values(), *map(Path, config.tests.values())]:
         if not path.is_file():
             raise DataError(
-                f"there is no {path}: expected a file of one sentence a line; text is the folder "
-                f"that holds {config.target}/train.txt and the others"
+                f"{path} does not exist: expected a file with one sentence per line; text is "
+                f"the folder that holds {config.target}/train.txt and the others"
             )
     return {key: str(path.resolve()) for key, path in files.items()}
 
@@ -152,8 +152,8 @@ def _check_origin(config: Reproduce, sources: Mapping[tuple[str, str], str], fol
         changed.append("languages")
     if changed:
         raise ConfigError(
-            f"{config.folder} holds a study of other text: {', '.join(changed)} differ; give "
-            "another folder, or remove this one"
+            f"{config.folder} holds a study of other text ({', '.join(changed)} differ): "
+            "give another folder, or remove this one"
         )
     folder.mkdir(parents=True, exist_ok=True)
     write_json(noted, {**before, **now, "languages": list(config.languages)}, error=ConfigError)

@@ -45,8 +45,8 @@ def finished(config: Reproduce, cell: Cell, text: StudyText) -> Result | None:
     changed = differences(saved, run, UNMEASURED | {"data", "precision", "compile"})
     if changed:
         raise ConfigError(
-            f"{own} holds a model of other settings: {', '.join(changed[:3])}; give another "
-            "folder, or remove this one"
+            f"{own} holds a model with other settings ({', '.join(changed[:3])} differ): "
+            "give another folder, or remove this one"
         )
     return read_json(own / RESULT, error=ConfigError)
 
@@ -68,8 +68,8 @@ def train(config: Reproduce, cell: Cell, text: StudyText) -> Result:
     with sole_training(run) as parallel:
         if parallel.world > 1:
             raise ConfigError(
-                f"{parallel.world} processes were started: a study trains its models one after "
-                "another in one process"
+                f"{parallel.world} processes were started, but a study trains its models one "
+                "after another: start one process"
             )
         with _quiet():
             history = finish_run(run, corpora, parallel, origin={})
@@ -104,7 +104,9 @@ def train(config: Reproduce, cell: Cell, text: StudyText) -> Result:
         "tests": tests,
     }
     if bad := [name for name, figures in tests.items() if not math.isfinite(figures["nats"])]:
-        raise TrainingError(f"{own}: the figures of {', '.join(bad)} are no numbers; remove it")
+        raise TrainingError(
+            f"{own}: the figures of {', '.join(bad)} are not finite; remove the folder"
+        )
     write_json(own / RESULT, result)
     for name in (CHECKPOINTS, *(() if config.keep_models else (MODEL,))):
         shutil.rmtree(own / name, ignore_errors=True)

@@ -76,8 +76,9 @@ def add_tables(model: Transformer, run: Run, corpora: Corpora) -> None:
         for tokenizer in tokenizers.values():
             if tokenizer.begin_id == tokenizer.end_id:
                 raise ConfigError(
-                    "model.plain_first is true, and the vocabulary has one symbol for begin and "
-                    "end, which text is full of: learn it with vocabulary.begins true"
+                    "model.plain_first is true, but the vocabulary uses one symbol for "
+                    "begin and end, which occurs throughout the text: learn it with "
+                    "vocabulary.begins true"
                 )
     if shares_symbols(run.tables, run.frozen):
         model.share_symbols(roles)
@@ -93,7 +94,7 @@ def freeze(learner: Learner, num_layers: int | None) -> None:
     encoder = learner.model.encoder
     if num_layers > len(encoder.layers):
         raise ConfigError(
-            f"frozen_layers is {num_layers}: the encoder has {len(encoder.layers)} layers"
+            f"frozen_layers is {num_layers}, but the encoder has {len(encoder.layers)} layers"
         )
     tables = (encoder.words, encoder.positions, encoder.languages, encoder.segments)
     for module in (*tables, encoder.embedding_norm, *encoder.layers[:num_layers]):

@@ -76,8 +76,9 @@ class Checkpoints:
         for name, own in tensors.items():
             if found := not_finite(own):
                 raise CheckpointError(
-                    f"step {train_state.step} is not saved: in its {name} {found}; earlier "
-                    "checkpoints are intact: go on from one with a lower learning rate"
+                    f"step {train_state.step} is not saved: its {name} holds {found}; "
+                    "earlier checkpoints are intact: resume from one with a lower learning "
+                    "rate"
                 )
         state = {
             "train_state": train_state.to_json(),
@@ -120,16 +121,17 @@ class Checkpoints:
         trainer, saved = self.trainer, loaded.state
         if saved["tokenizer"] != self.corpora.tokenizer.digest:
             raise CheckpointError(
-                f"{loaded.path} was trained with tokenizer {saved['tokenizer'][:12]}, the data has "
-                f"{self.corpora.tokenizer.digest[:12]}: give the data it was trained on, or "
-                "another folder"
+                f"{loaded.path} was trained with tokenizer {saved['tokenizer'][:12]}, but "
+                f"the data has {self.corpora.tokenizer.digest[:12]}: give the data it was "
+                "trained on, or another folder"
             )
         if (there := saved.get("tables", {})) != (here := self.corpora.table_digests):
             name = next(n for n in {**there, **here} if there.get(n) != here.get(n))
             raise CheckpointError(
                 f"{loaded.path} has the table {name} with tokenizer "
-                f"{there.get(name, 'none')[:12]}, the data has {here.get(name, 'none')[:12]}: give "
-                "the data it was trained on, or another folder"
+                f"{there.get(name, 'none')[:12]}, but the data has "
+                f"{here.get(name, 'none')[:12]}: give the data it was trained on, or another "
+                "folder"
             )
         self._check_shape(loaded)
         warn(trainer.parallel, self._changes(loaded))
@@ -166,9 +168,9 @@ class Checkpoints:
         ]
         if changed:
             raise CheckpointError(
-                f"{loaded.path} is of another model: the recipe has {', '.join(changed)}; resume "
-                "with the recipe that wrote it, or give another folder, where initialize.partial "
-                "takes its weights nonetheless"
+                f"{loaded.path} belongs to another model: the recipe has "
+                f"{', '.join(changed)}; resume with the recipe that wrote it, or give "
+                "another folder, in which initialize.partial can still take its weights"
             )
 
     def _forget_another_score(self, loaded: checkpoint.Loaded) -> None:

@@ -180,27 +180,27 @@ class Run:
             raise ConfigError(f"forget_every must be at least 0 (never): found {self.forget_every}")
         if self.forget_every and self.average:
             raise ConfigError(
-                f"forget_every is {self.forget_every} and average {self.average}: averages of "
-                "words that start anew mean nothing; leave one of the two out"
+                f"forget_every is {self.forget_every} and average is {self.average}: "
+                "averaging words that are reset is meaningless; leave one of the two out"
             )
         if self.dtype == "float64" and self.precision != "fp32":
-            raise ConfigError(f"dtype float64 goes with precision fp32: found {self.precision}")
+            raise ConfigError(f"dtype float64 needs precision fp32: found {self.precision}")
 
     def _check_start(self) -> None:
         start = self.initialize
         if self.data is None and (start is None or start.encoder is None):
             raise ConfigError(
-                "data is null, and there is no initialize.encoder whose vocabulary would be the "
-                "first: give one of the two"
+                "data is null, but there is no initialize.encoder whose vocabulary would "
+                "come first: give one of the two"
             )
         if start is not None and start.encoder is None and start.decoder is None:
             raise ConfigError(
-                "initialize names no source: give initialize.encoder, or initialize.decoder too"
+                "initialize has no source: give initialize.encoder, initialize.decoder or both"
             )
         if self.model is None and (start is None or start.encoder is None):
             raise ConfigError(
-                "model missing, and there is no initialize.encoder whose shape it could take: give "
-                "one of the two, such as --model.preset=tiny"
+                "model is missing, and there is no initialize.encoder whose shape it could "
+                "take: give one of the two, such as --model.preset=tiny"
             )
 
     @property
@@ -210,7 +210,9 @@ class Run:
         Raises ConfigError if it is not known yet.
         """
         if self.model is None:
-            raise ConfigError("the model's shape is that of initialize.encoder, not read yet")
+            raise ConfigError(
+                "the model's shape is that of initialize.encoder, which has not been read yet"
+            )
         return self.model
 
 

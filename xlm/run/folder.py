@@ -144,7 +144,7 @@ class RunFolder:
             for name in (CHECKPOINTS, METRICS, "tensorboard", MODEL):
                 if os.path.lexists(self.path / name):
                     os.rename(self.path / name, aside / name)
-        log.warning("what the run left before it begins again at step 0 is in %s now", aside)
+        log.warning("files left from before this restart at step 0 are now in %s", aside)
 
     def verify(self, corpora: Corpora) -> None:
         """Verify the prepared text by its hashes, on rank 0, if it was not before or has changed.
@@ -197,8 +197,8 @@ class RunFolder:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or one_line(error)
             raise ConfigError(
-                f"{self.path}: what it was trained from cannot be read ({reason}); give "
-                "another folder, or remove this one"
+                f"{self.path}: the source it was trained from cannot be read ({reason}); "
+                "give another folder, or remove this one"
             ) from error
         changed += [
             f"another {name}" for name, own in origin.items() if before.get(name, own) != own

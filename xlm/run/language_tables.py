@@ -53,17 +53,19 @@ class LanguageTable:
         check_types(self)
         if self.start == "aligned" and not self.pairs and self.dictionary is None:
             raise ConfigError(
-                "start is aligned, which takes translations: give pairs or a dictionary, or start "
-                "focus"
+                "start is aligned, which needs translations: give pairs or a dictionary, or "
+                "set start to focus"
             )
         if (self.start == "oracle") != (self.oracle is not None):
             raise ConfigError(
-                f"start is {self.start} and oracle {self.oracle}: expected both, or neither"
+                f"start is {self.start} and oracle is {self.oracle}: expected both or neither"
             )
         if self.start != "aligned" and (self.pairs or self.dictionary is not None):
-            raise ConfigError(f"pairs and a dictionary go with start aligned: found {self.start}")
+            raise ConfigError(
+                f"pairs and a dictionary only apply to start aligned: found {self.start}"
+            )
         if self.shuffled and self.start == "random":
-            raise ConfigError("shuffled is true, and start random: there is nothing to permute")
+            raise ConfigError("shuffled is true, but start is random: there is nothing to permute")
 
 
 def check_tables(tables: Mapping[str, LanguageTable], frozen: Sequence[str]) -> None:

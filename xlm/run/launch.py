@@ -49,8 +49,8 @@ def sole_training(run: Run) -> Iterator[Parallel]:
     """Join the processes of a training; raise ConfigError if this process trains already."""
     if not _ALONE.acquire(blocking=False):
         raise ConfigError(
-            "another training is running in this process, and torch's generators are one for all "
-            "threads: start it in a process of its own, or after the other"
+            "another training is running in this process, and torch's random generators are "
+            "shared by all threads: start this one in its own process, or after the other"
         )
     parallel = None
     try:
@@ -150,8 +150,8 @@ def finish_run(
         result = train_in(folder, run, corpora)
         if result.state.step < run.steps and not result.stopped_early:
             raise TrainingError(
-                f"{folder.path}: stopped at step {result.state.step} of {run.steps}; the same "
-                "command goes on"
+                f"{folder.path}: stopped at step {result.state.step} of {run.steps}; the "
+                "same command resumes it"
             )
         return to_history(of_main(parallel, lambda: evaluations(folder.path)))
 

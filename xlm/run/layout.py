@@ -39,8 +39,8 @@ def with_layout(run: Run, found: str | None, where: str = "", *, binding: bool =
         if found is not None:
             said.append(f"{where} was trained with {found}")
         raise ConfigError(
-            f"{', '.join(said)}: expected one layout for all rows of a model; leave it out, which "
-            "takes the model's"
+            f"{', '.join(said)}: expected one layout for all rows of a model; leave layout "
+            "out to use the model's"
         )
     wanted = named.pop() if named else "xlm"
     if wanted == "xlm":

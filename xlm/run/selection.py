@@ -161,7 +161,9 @@ def best_step(history: History, streams: Sequence[str], metric: str) -> int:
     scores = {step: _badness(figures, streams, metric) for step, figures in history.valid.items()}
     found = {step: score for step, score in scores.items() if score is not None}
     if not found:
-        raise ConfigError(f"no evaluation has {metric} of {', '.join(streams)}: give another")
+        raise ConfigError(
+            f"no evaluation has {metric} of {', '.join(streams)}: give another metric"
+        )
     return min(found, key=lambda step: (found[step], step))
 
 

@@ -90,7 +90,7 @@ def describe_shares(folder: Path, run: Run) -> list[str]:
     """
     found = checkpoint.latest(folder / CHECKPOINTS).loaded
     if found is None:
-        raise CheckpointError(f"{folder} has no checkpoint yet: describe its recipe")
+        raise CheckpointError(f"{folder} has no checkpoint yet: describe its recipe instead")
     state = TrainState.from_json(found.state["train_state"])
     corpora = open_corpora(run, found)
     rows = realized_shares(build_mixture(run, training_streams(run, corpora)), state)

@@ -52,9 +52,9 @@ def find_start(run: Run, corpora: Corpora) -> Start:
         return _resumed(run, corpora, found.loaded, found.skipped)
     if found.skipped and not run.restart:
         raise CheckpointError(
-            f"{run.folder}: of its checkpoints ({len(found.skipped)}) none can be read, the newest "
-            f"as {found.skipped[0]}; restore one from a copy, or say --restart true to begin again "
-            "at step 0 (nothing is removed: what is there is put aside)"
+            f"{run.folder}: none of its {len(found.skipped)} checkpoints can be read; the "
+            f"newest: {found.skipped[0]}; restore one from a copy, or give --restart true to "
+            "start again at step 0 (nothing is deleted: existing files are put aside)"
         )
     settings = run.initialize
     if settings is None:

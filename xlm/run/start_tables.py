@@ -58,8 +58,8 @@ def _fill(
             _take(learner, source, name, report)
         elif settings.data is None and corpora.tables[name].names("train")["texts"] == []:
             raise ConfigError(
-                f"tables.{name} has no data, and {source.source if source else 'no source'} has no "
-                "table of that name and vocabulary: give it data"
+                f"tables.{name} has no data, and {source.source if source else 'no source'} "
+                "has no table with that name and vocabulary: give it data"
             )
         else:
             start = find_start(name, settings, corpora, run.seed)
@@ -87,14 +87,14 @@ def _take(
             report.copied[where] = f"encoder.tables.{name}.{part}"
         else:
             raise ConfigError(
-                f"tables.{name}: {part} is {list(own.shape)} here, "
-                f"{list(there[part].shape) if part in there else 'absent'} in {source.source}: set "
-                "its positions as they are there"
+                f"tables.{name}: {part} is {list(own.shape)} here, but "
+                f"{list(there[part].shape) if part in there else 'absent'} in "
+                f"{source.source}: set positions as in that model"
             )
     if extra := set(there) - set(here):
         raise ConfigError(
-            f"tables.{name}: {source.source} has {', '.join(sorted(extra))} of its own: set its "
-            "positions as they are there"
+            f"tables.{name}: {source.source} has its own {', '.join(sorted(extra))}: set "
+            "positions as in that model"
         )
 
 

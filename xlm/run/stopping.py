@@ -38,7 +38,8 @@ class Stopping:
             raise ConfigError(f"stopping.patience must be at least 1: found {self.patience}")
         if self.lowest_lr and not self.halve:
             raise ConfigError(
-                f"stopping.lowest_lr is {self.lowest_lr}, which goes with stopping.halve: set both"
+                f"stopping.lowest_lr is {self.lowest_lr}, but it only applies with "
+                "stopping.halve: set both"
             )
 
 
@@ -52,7 +53,8 @@ def check_stopping(stopping: Stopping, stream_ids: Iterable[str]) -> None:
     unknown = [name for name in stopping.streams if name not in evaluated]
     if unknown:
         raise ConfigError(
-            f"stopping.streams names {', '.join(unknown)}: evaluated are {', '.join(evaluated)}"
+            f"stopping.streams names {', '.join(unknown)}: expected some of "
+            f"{', '.join(evaluated)}, which are evaluated"
         )
 
 
@@ -76,8 +78,9 @@ def stopping_score(
         )
     if not names or not set(names) <= set(having):
         raise ConfigError(
-            f"stopping.metric {stopping.metric!r}: not a figure of {', '.join(names or figures)}, "
-            f"which have {', '.join(sorted({name for own in figures.values() for name in own}))}"
+            f"stopping.metric {stopping.metric!r} is not a figure of "
+            f"{', '.join(names or figures)}: expected one of "
+            f"{', '.join(sorted({name for own in figures.values() for name in own}))}"
         )
     score = sum(figures[name][stopping.metric] for name in names) / len(names)
     if rises(stopping.metric):

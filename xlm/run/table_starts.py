@@ -103,11 +103,11 @@ def _encoded(tokenizer: Tokenizer, text: str, language: str | None) -> Ids:
 def _columns(path: str) -> Iterator[tuple[str, str]]:
     """Yield the two columns of a file, parted by a tab or else by space."""
     if not Path(path).is_file():
-        raise DataError(f"{path} is no file: expected lines of two columns")
+        raise DataError(f"{path} is not a file: expected lines of two columns")
     for number, line in enumerate(read_lines(path, report=ReadReport()), 1):
         parts = line.split("\t") if "\t" in line else line.split()
         if len(parts) != 2 or not all(parts):
             raise DataError(
-                f"{path}:{number}: found {len(parts)} columns, expected two, parted by a tab"
+                f"{path}:{number}: found {len(parts)} columns, expected two, separated by a tab"
             )
         yield parts[0], parts[1]

@@ -78,7 +78,7 @@ def _of_table(
     assert source is not None
     if name not in source.tables:
         raise ConfigError(
-            f"tables.{name} has no data, and {source.source} has no table of that name: give it "
-            "data"
+            f"tables.{name} has no data, and {source.source} has no table with that name: "
+            "give it data"
         )
     return Corpora(source.tables[name].tokenizer, [name])

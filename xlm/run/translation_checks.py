@@ -53,10 +53,10 @@ def check_budget(run: Run, mixture: Mixture) -> None:
             mean = stream.num_rows / stream.batches_per_epoch
             if mean * run.group_size < FEWEST_SENTENCES:
                 raise ConfigError(
-                    f"{stream.id}: tokens {objective.tokens} hold {mean:.1f} sentences on average, "
-                    f"and group_size {run.group_size} of them make an update of "
-                    f"{mean * run.group_size:.1f}: back-translation from so few has been seen to "
-                    f"stay at BLEU 0; {_more_sentences(name, objective, stream, run)}"
+                    f"{stream.id}: tokens {objective.tokens} hold {mean:.1f} sentences on "
+                    f"average, and group_size {run.group_size} makes updates of "
+                    f"{mean * run.group_size:.1f}: with so few, back-translation has been "
+                    f"seen to stay at BLEU 0; {_more_sentences(name, objective, stream, run)}"
                 )
 
 
@@ -97,9 +97,9 @@ def check_targets(run: Run, corpora: Corpora) -> None:
     for source, own in targets.items():
         if len(own) > 1:
             raise ConfigError(
-                f"text in {source} is to be written in {' and in '.join(sorted(own))}, and the "
-                "model has no language vectors to tell which: set model.language_embeddings true, "
-                "or a layout with language tokens"
+                f"text in {source} is to be translated into {' and in '.join(sorted(own))}, "
+                "but the model has no language vectors to tell them apart: set "
+                "model.language_embeddings to true, or use a layout with language tokens"
             )
 
 

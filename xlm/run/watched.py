@@ -78,8 +78,8 @@ class Watched:
             for pair in wanted:
                 if pair not in there or len(there[pair].first) < FEWEST:
                     raise DataError(
-                        f"watch.pairs names {pair}, of which the valid text has fewer than "
-                        f"{FEWEST} different pairs: prepare some, or leave it out"
+                        f"watch.pairs names {pair}, but its valid text has fewer than "
+                        f"{FEWEST} different pairs: prepare more, or leave it out"
                     )
                 texts[pair] = there[pair]
         names = sorted({type(objective).__name__ for objective in objectives.values()})

@@ -58,8 +58,8 @@ def best_answer(
         len(stretches),
     ):
         raise DataError(
-            f"logits of {len(starts)} starts, {len(ends)} ends and {len(null_scores)} nulls for "
-            f"{len(stretches)} windows: expected one of each for each window"
+            f"logits of {len(starts)} starts, {len(ends)} ends and {len(null_scores)} nulls "
+            f"for {len(stretches)} windows: expected one of each per window"
         )
     num_subwords = max((first + length for first, length in stretches), default=0)
     owner = best_windows(stretches, num_subwords)
@@ -75,7 +75,9 @@ def best_answer(
             best = found
     null = float(min(null_scores)) if len(null_scores) else float("-inf")
     if np.isnan(null):
-        raise TrainingError("the score of no answer is NaN: the model diverged; lower its rate")
+        raise TrainingError(
+            "the score of no answer is NaN: the model diverged; lower its learning rate"
+        )
     return Answer(float(best[0]), best[1], best[2], null)
 
 
@@ -84,7 +86,9 @@ def _logits(values: ArrayLike, window: SubwordWindow) -> NDArray[np.float64]:
     if logits.shape != (window.length,):
         raise DataError(f"{logits.size} logits for a window of {window.length} subwords")
     if np.isnan(logits).any():
-        raise TrainingError("logits of answers hold NaN: the model diverged; lower its rate")
+        raise TrainingError(
+            "answer logits contain NaN: the model diverged; lower its learning rate"
+        )
     return logits
 
 

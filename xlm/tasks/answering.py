@@ -88,8 +88,8 @@ class Answering(Task):
                 raise ConfigError(f"{name} must be at least 1: found {getattr(self, name)}")
         if self.unanswerable and self.rules != "squad2":
             raise ConfigError(
-                f"unanswerable goes with rules squad2: {self.rules} cannot score a question that "
-                "has no answer"
+                f"unanswerable needs rules squad2: {self.rules} cannot score a question "
+                "without an answer"
             )
         room = self.length - self.longest_question - 4
         if not 1 <= self.stride <= room:
@@ -114,8 +114,8 @@ class Answering(Task):
         for question in questions:
             if not question.answers and not self.unanswerable:
                 raise DataError(
-                    f"{question.place}: found no answer, expected one; set unanswerable for "
-                    "paragraphs that may hold none"
+                    f"{question.place}: found no answer, expected one; set unanswerable if "
+                    "paragraphs may lack the answer"
                 )
         return questions
 
@@ -123,8 +123,9 @@ class Answering(Task):
         """Return a question with each window of its paragraph."""
         if tokenizer.rules:
             raise ConfigError(
-                "the model's text was normalized by rules of its language, which move the places "
-                "of answers: take a model without them, or normalize the questions beforehand"
+                "the model's text was normalized by language, which shifts the positions of "
+                "answers: use a model without normalization rules, or normalize the "
+                "questions beforehand"
             )
         asked = encode(tokenizer, example.question)[: self.longest_question]
         ids, characters = align(tokenizer, example.context)  # kept for the next question on it
@@ -156,8 +157,8 @@ class Answering(Task):
             return int(touched[0]), int(touched[-1])
         if self.misplaced == "error":
             raise DataError(
-                f"{question.place}: no piece of the tokenizer stands for any of the answer "
-                f"{question.answers[0].text[:40]!r}; mend the file, or set misplaced to drop"
+                f"{question.place}: no piece of the tokenizer covers any of the answer "
+                f"{question.answers[0].text[:40]!r}; fix the file, or set misplaced to drop"
             )
         log.info("%s: no piece stands for the answer, which is not learnt", question.place)
         return -1, -1

@@ -68,8 +68,9 @@ class Sentences(Task):
         num_specials = tokenizer.num_specials("merged", pair=pair)
         if num_specials > self.length:
             raise ConfigError(
-                f"length is {self.length}, and the special tokens of a {'pair' if pair else 'row'} "
-                f"alone are {num_specials}: raise length above {num_specials}"
+                f"length is {self.length}, but the special tokens of a "
+                f"{'pair' if pair else 'row'} alone take {num_specials}: raise length above "
+                f"{num_specials}"
             )
         encoded = [encode(tokenizer, text) for text in texts]
         first, *second = cut(encoded, self.length - num_specials)

@@ -57,15 +57,17 @@ class Readout:
             raise ConfigError(f"readout.lstm_size must be at least 0: found {self.lstm_size}")
         if self.lstm_size and not self.features:
             raise ConfigError(
-                f"readout.lstm_size is {self.lstm_size}, which goes with readout.features: set both"
+                f"readout.lstm_size is {self.lstm_size}, but it only applies with "
+                "readout.features: set both"
             )
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"readout.dropout must be in [0, 1): found {self.dropout}")
 
         if self.features and self.kind == "transform":
             raise ConfigError(
-                "readout.kind is transform, which is as wide as the model, and readout.features "
-                "true, whose states are an LSTM's: choose one of the two"
+                "readout.kind is transform, which needs states as wide as the model's, but "
+                "readout.features is true, whose states come from an LSTM: choose one of "
+                "the two"
             )
 
     def check_cells(self, task: str, *kinds: str) -> None:
@@ -73,12 +75,13 @@ class Readout:
         than linear and ``kinds``."""
         if self.pooling is not None:
             raise ConfigError(
-                f"readout.pooling is {self.pooling}: {task} reads cells, pools none; leave it out"
+                f"readout.pooling is {self.pooling}, but {task} reads single cells and pools "
+                "nothing: leave it out"
             )
         if self.kind not in ("linear", *kinds):
             others = f"; {' or '.join(kinds)} is possible" if kinds else ""
             raise ConfigError(
-                f"readout.kind is {self.kind}: {task} has a scorer of its own; leave it out{others}"
+                f"readout.kind is {self.kind}, but {task} has its own scorer: leave it out{others}"
             )
 
 

@@ -137,9 +137,9 @@ class Parsing(Task):
         kept = [row for row in rows if self._is_trained(row)]
         if not kept:
             raise DataError(
-                f"{name}/{language} (train): each of {len(rows)} sentences is longer than "
-                f"train_length {self.train_length} pieces or longest_words {self.longest_words}; "
-                "raise them"
+                f"{name}/{language} (train): all {len(rows)} sentences are longer than "
+                f"train_length {self.train_length} pieces or longest_words "
+                f"{self.longest_words}; raise them"
             )
         if len(kept) < len(rows):
             log.info(
@@ -221,7 +221,10 @@ class Parsing(Task):
         """Parse a line of ``xlm predict``: words separated by spaces."""
         words = tuple(line.split())
         if self.upos:
-            raise ConfigError("this parser reads gold parts of speech: predict is for plain words")
+            raise ConfigError(
+                "this parser needs gold parts of speech, but predict reads plain words: train a "
+                "parser with upos false"
+            )
         num = len(words)
         heads, labels = tuple(range(num)), (self.labels[0],) * num
         return ParsedSentence(words, ("X",) * num, heads, labels, "", place)

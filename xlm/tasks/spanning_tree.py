@@ -28,16 +28,20 @@ def maximum_tree(scores: NDArray[np.floating], *, single_root: bool = True) -> H
     num_words = len(scores)
     if scores.shape != (num_words, num_words + 1):
         raise ConfigError(
-            f"arc scores of shape {list(scores.shape)}: expected [n, n + 1], a row for each word "
-            "and a column for each head, the root first"
+            f"arc scores of shape {list(scores.shape)}: expected [n, n + 1], a row per word "
+            "and a column per head, with the root first"
         )
     if np.isnan(scores).any() or np.isposinf(scores).any():
-        raise TrainingError("arc scores hold NaN or +inf: the model diverged; lower its rate")
+        raise TrainingError(
+            "arc scores contain NaN or +inf: the model diverged; lower its learning rate"
+        )
     heads = _Contraction(_penalized(scores, single_root)).heads()
     if np.isneginf(scores[np.arange(num_words), heads]).any():
-        raise DataError(f"no tree over {num_words} words uses only arcs that are allowed")
+        raise DataError(f"no tree over {num_words} words uses only allowed arcs")
     if single_root and num_words and np.count_nonzero(heads == 0) != 1:
-        raise DataError(f"no tree with a single root over {num_words} words uses allowed arcs")
+        raise DataError(
+            f"no tree over {num_words} words has a single root and uses only allowed arcs"
+        )
     return heads
 
 

@@ -87,8 +87,8 @@ class Tagging(Task):
                 self._check_scheme(sentence.tags, sentence.place)
             if known and (strange := set(sentence.tags) - known):
                 raise DataError(
-                    f"{sentence.place}: found the tag {min(strange)!r} in this sentence, expected "
-                    f"one of {', '.join(self.tags)}; name it in relabel"
+                    f"{sentence.place}: found the tag {min(strange)!r} in this sentence, "
+                    f"expected one of {', '.join(self.tags)}; map it in relabel"
                 )
         return sentences
 

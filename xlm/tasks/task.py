@@ -84,7 +84,9 @@ class Task(Objective):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1: found {getattr(self, name)}")
         if not self.files.train:
-            raise ConfigError(f"{type(self).__name__}: files.train names no file")
+            raise ConfigError(
+                f"{type(self).__name__}: files.train is empty: give at least one file"
+            )
         for name in ("limit", "upsampled_to"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must be at least 0: found {getattr(self, name)}")
@@ -93,7 +95,8 @@ class Task(Objective):
                 raise ConfigError(f"few_shot.{language} must be at least 1: found {num}")
         if self.upsampled_to and not self.few_shot:
             raise ConfigError(
-                f"upsampled_to is {self.upsampled_to}, and few_shot names no language: name some"
+                f"upsampled_to is {self.upsampled_to}, but few_shot is empty: name some "
+                "languages there"
             )
         if strange := sorted(set(self.few_shot) - set(self.files.train)):
             raise ConfigError(
@@ -167,9 +170,9 @@ class Task(Objective):
         having = tokenizer.language_tokens
         if wanted is None or wanted not in having:
             raise ConfigError(
-                f"language_token is {self.language_token}, and the tokenizer has no token of "
-                f"{wanted}: it has {', '.join(having) or 'none'}; leave it out, name one of these, "
-                "or a stand_in"
+                f"language_token is {self.language_token}, but the tokenizer has no token "
+                f"for {wanted}: it has {', '.join(having) or 'none'}; leave it out, name one "
+                "of these, or give a stand_in"
             )
         return having[wanted]
 
@@ -238,8 +241,8 @@ class Task(Objective):
         ]
         if not rows:
             raise DataError(
-                f"{name}/{language} ({split}): none of {num} examples fits in {self.length} "
-                "tokens; raise length"
+                f"{name}/{language} ({split}): none of the {num} examples fits in "
+                f"{self.length} tokens; raise length"
             )
         return rows
 
@@ -247,8 +250,8 @@ class Task(Objective):
         most = self.few_shot.get(language, self.limit)
         if language in self.few_shot and most > num:
             raise DataError(
-                f"few_shot.{language} is {most}, {self.files.train[language]} has {num} examples: "
-                "lower it, or give another file"
+                f"few_shot.{language} is {most}, but {self.files.train[language]} has {num} "
+                "examples: lower it, or give another file"
             )
         if not most or most >= num:
             return list(range(num))

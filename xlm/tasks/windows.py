@@ -30,8 +30,8 @@ def word_windows(lengths: Sequence[int], room: int, context: int) -> Iterator[Wo
     """
     if not 0 <= context < room:
         raise ConfigError(
-            f"windows of {room} pieces with {context} of context: context must be at least 0 and "
-            f"below {room}; raise length, or lower context"
+            f"windows of {room} pieces with a context of {context}: context must be at least "
+            f"0 and below {room}; raise length, or lower context"
         )
     new = 0
     while new < len(lengths):

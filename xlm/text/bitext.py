@@ -29,11 +29,11 @@ def both_sides(source: str, pair: tuple[str, str], invalid: str) -> list[Iterato
     path, settings = split_settings(source, ("columns",))
     if not path.endswith("/") and not os.path.isdir(path) and ending(path) == ".tmx":
         if settings:
-            raise ConfigError(f"{source}: a TMX file has no columns: name {path} alone")
+            raise ConfigError(f"{source}: a TMX file has no columns: give {path} alone")
         return [tmx_rows(name, pair) for name in find_files(path)]
     if ending(path) not in (*NAMED_ONLY, ".tsv", ".csv"):
         if settings:
-            raise ConfigError(f"{source} has no columns: name {path} alone, or a table")
+            raise ConfigError(f"{source} has no columns: give {path} alone, or a table")
         return None
     columns = settings["columns"].split(",") if "columns" in settings else []
     if not columns and ending(path) in NAMED_ONLY or len(columns) not in (0, 2):
@@ -76,13 +76,14 @@ def moses_files(source: str, pair: tuple[str, str]) -> list[tuple[str, str]]:
             stems[stem] = (name, other)
     if not stems:
         raise DataError(
-            f"{source} holds no text of both languages: expected NAME.{pair[0]} and "
-            f"NAME.{pair[1]}{_beside(source)}; or name two files"
+            f"{source} has no text in both languages: expected NAME.{pair[0]} and "
+            f"NAME.{pair[1]}{_beside(source)}; or give two files"
         )
     if is_folder and len(stems) > 1:
         raise DataError(
-            f"{source} holds {len(stems)} texts of {'-'.join(pair)} ({', '.join(sorted(stems))}): "
-            f"name one of these, or a pattern such as {source.rstrip('/')}/*"
+            f"{source} holds {len(stems)} texts of {'-'.join(pair)} "
+            f"({', '.join(sorted(stems))}): choose one of these, or give a pattern such as "
+            f"{source.rstrip('/')}/*"
         )
     return list(stems.values())
 
@@ -115,22 +116,24 @@ def tmx_rows(path: str, pair: tuple[str, str]) -> Iterator[Row]:
     number = both = 0
     for number, raw in enumerate(files.raw_lines(path, MAX_ROW, any_encoding=True), 1):
         if raw is None:
-            raise DataError(f"{path}:{number}: a line of more than {MAX_ROW:,} bytes: break it")
+            raise DataError(
+                f"{path}:{number}: a line has more than {MAX_ROW:,} bytes: break it into several"
+            )
         try:
             reader.feed(raw if number == 1 else b"\n" + raw)
         except (expat.ExpatError, ValueError) as error:
-            raise DataError(f"{path}:{number}: is no TMX ({error}): fetch it again") from None
+            raise DataError(f"{path}:{number}: is not TMX ({error}): fetch it again") from None
         for cells in reader.take():
             both += all(cells)
             yield Row(cells, "", f"{path}:{number}")
     try:
         reader.feed(b"", final=True)
     except (expat.ExpatError, ValueError) as error:
-        raise DataError(f"{path}:{number}: is no TMX ({error}): fetch it again") from None
+        raise DataError(f"{path}:{number}: is not TMX ({error}): fetch it again") from None
     if not both:
         there = ", ".join(sorted(reader.languages))[:200] or "none"
         raise DataError(
-            f"{path}: no unit has both {pair[0]} and {pair[1]}: it has the languages {there}"
+            f"{path}: no unit has both {pair[0]} and {pair[1]}: found the languages {there}"
         )
 
 

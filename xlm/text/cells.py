@@ -36,7 +36,7 @@ def decoded_lines(path: str, invalid: str) -> Iterator[tuple[str | None, str, st
             if invalid == "error":
                 raise DataError(
                     f"{place}: byte 0x{raw[error.start]:02x} at offset {error.start} of the line "
-                    f"is no valid UTF-8 ({error.reason}): convert it to UTF-8, or drop such lines "
+                    f"is not valid UTF-8 ({error.reason}): convert it to UTF-8, or drop such lines "
                     "(invalid: drop)"
                 ) from None
             yield None, INVALID, place

@@ -47,8 +47,8 @@ def open_rows(
     if kind in (".tsv", ".csv"):
         return _table_rows(path, columns, invalid, kind, only)
     raise ConfigError(
-        f"{path} has no columns: expected a file that ends in {', '.join(ENDINGS)} (compressed or "
-        "not)"
+        f"{path} has no columns: expected a file that ends in {', '.join(ENDINGS)} "
+        "(compressed or not)"
     )
 
 
@@ -123,7 +123,8 @@ def _table_rows(
             )
         if twice := [column for column in columns if header.count(column) > 1]:
             raise DataError(
-                f"{place}: the column {twice[0]!r} is there twice: give the number of one, from 1"
+                f"{place}: the column {twice[0]!r} appears twice: give the number of one, "
+                "counted from 1"
             )
         at = [header.index(column) for column in columns]
     for cells, reason, place in rows:
@@ -134,6 +135,6 @@ def _table_rows(
             expected = f"{len(at)}" if only else f"at least {max(at) + 1}"
             advice = ", or name two with ?columns=1,2" if only else ""
             raise DataError(
-                f"{place}: found {len(cells)} columns, expected {expected}: mend the line{advice}"
+                f"{place}: found {len(cells)} columns, expected {expected}: fix the line{advice}"
             )
         yield Row(tuple(cells[k] for k in at) if cells else ("",) * len(at), "", place)

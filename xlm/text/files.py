@@ -98,7 +98,9 @@ def _open_dataset(
     try:
         import datasets  # heavy, and needed by those alone who ask for it
     except ImportError as error:
-        raise DataError(f"datasets:{name} needs the package: pip install datasets") from error
+        raise DataError(
+            f"datasets:{name} needs the package datasets: pip install datasets"
+        ) from error
     path = Path(name)
     try:
         if (path / "state.json").exists() or (path / "dataset_dict.json").exists():
@@ -106,8 +108,8 @@ def _open_dataset(
             return saved if isinstance(saved, datasets.Dataset) else saved[split]
         if path.is_file() and split != "train":
             raise DataError(
-                f"datasets:{name} is a file, whose one split is train: found split={split}; leave "
-                "it out"
+                f"datasets:{name} is a file, whose only split is train: found split={split}; "
+                "leave it out"
             )
         if path.is_file():
             return _open_file(datasets, name, streaming)
@@ -141,8 +143,8 @@ def _open_file(datasets: Any, name: str, streaming: bool) -> Any:
         return Rows([name], kind)
     if kind not in ("json", "parquet", "arrow"):
         raise DataError(
-            f"datasets:{name}: a file .{kind} is none that is read: expected an ending of "
-            f"{', '.join((*KINDS, 'json', 'parquet', 'arrow'))}, compressed or not"
+            f"datasets:{name}: files ending in .{kind} are not supported: expected an ending "
+            f"of {', '.join((*KINDS, 'json', 'parquet', 'arrow'))}, compressed or not"
         )
     return datasets.load_dataset(
         kind, data_files={"train": name}, split="train", streaming=streaming

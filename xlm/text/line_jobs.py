@@ -164,7 +164,7 @@ class LineJob:
                 if self.invalid == "error":
                     size = f" (more than {MAX_BYTES:,} bytes)" if line.reason == TOO_LONG else ""
                     raise DataError(
-                        f"{line.place}: the line is {line.reason}{size}: mend it, or give "
+                        f"{line.place}: the line is {line.reason}{size}: fix it, or give "
                         "--invalid empty, which leaves an empty line in its place"
                     )
                 self.counts.num_invalid += 1

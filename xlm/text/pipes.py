@@ -71,18 +71,16 @@ def check_output(output: str, file: str) -> None:
     """
     both_there = os.path.exists(output) and os.path.exists(file)
     if file != STANDARD and both_there and os.path.samefile(output, file):
-        raise ConfigError(f"output {output} is the file that is read: give another output")
+        raise ConfigError(f"output {output} is also the input: give another output")
     folder = os.path.dirname(output) or "."
     if not os.path.isdir(folder):
-        raise ConfigError(
-            f"output {output}: cannot write there, as there is no folder {folder}: make it"
-        )
+        raise ConfigError(f"output {output}: the folder {folder} does not exist: create it")
     if os.path.isdir(output):
         raise ConfigError(f"output {output} is a directory: give a file")
     if output.endswith(COMPRESSED):
         raise ConfigError(
-            f"output {output}: text is written as it is; name it without the ending, and compress "
-            "it then"
+            f"output {output}: text is written uncompressed: leave out this ending, and "
+            "compress the file afterwards"
         )
 
 
@@ -92,7 +90,7 @@ def to_standard_output(lines: Iterable[str]) -> None:
     Raises DataError if standard output is closed.
     """
     if sys.stdout is None:
-        raise DataError("standard output is closed: open it, or give output, a file")
+        raise DataError("standard output is closed: open it, or set output to a file")
     try:
         for line in lines:
             sys.stdout.buffer.write(line.encode() + b"\n")

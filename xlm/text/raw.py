@@ -40,7 +40,7 @@ def raw_lines(path: str, max_bytes: int, *, any_encoding: bool = False) -> Itera
     """
     number = 0
     if "\0" in path:
-        raise DataError(f"{path!r}: a NUL is no part of a name: expected a text file")
+        raise DataError(f"{path!r}: a name cannot contain a NUL character: expected a text file")
     try:
         with contextlib.ExitStack() as stack:
             stream = _open(path, stack)
@@ -74,8 +74,8 @@ def _open(path: str, stack: contextlib.ExitStack) -> io.BufferedReader:
     found = containers.compression(start := stored.peek(16)[:16])
     if not found and start and (promised := containers.promised(path)):
         raise DataError(
-            f"{path} is named like a file of {promised}, which it is not: rename it, or fetch it "
-            "again"
+            f"{path} has the name of a {promised} file, but is not one: rename it, or fetch "
+            "it again"
         )
     if not found:
         return stored

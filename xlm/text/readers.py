@@ -112,8 +112,8 @@ def scan_pairs(
     left, right = _parts(str(first)), _parts(str(second))
     if len(left) != len(right):
         raise DataError(
-            f"{first} has {len(left)} files and {second} has {len(right)}: expected as many, "
-            "aligned with each other in the order of their names"
+            f"{first} has {len(left)} files and {second} has {len(right)}: expected the same "
+            "number, aligned in the order of their names"
         )
     for names in zip(left, right, strict=True):
         yield from _aligned(names, invalid, max_bytes)
@@ -141,7 +141,7 @@ def _aligned(names: Sequence[str], invalid: str, max_bytes: int) -> Iterator[tup
     if counts[0] != counts[1]:
         raise DataError(
             f"{names[0]} has {counts[0]:,} lines and {names[1]} has {counts[1]:,}: expected "
-            "aligned files with the same number of lines; check where they went apart"
+            "aligned files with the same number of lines; check where they diverge"
         )
 
 
@@ -212,8 +212,8 @@ def _scan_part(
     if settings or kind in (*NAMED_ONLY, ".tmx"):
         wanted = "language=NAME" if kind == ".tmx" else "column=NAME"
         raise ConfigError(
-            f"{source}: found {'&'.join(settings) or 'no setting'}, expected {path}?{wanted}, "
-            "which says whose text is read"
+            f"{source}: found {'&'.join(settings) or 'no setting'}, expected "
+            f"{path}?{wanted}, which names the text to read"
         )
     return _scan_file(path, invalid, max_bytes, may_be_empty)
 

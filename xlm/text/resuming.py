@@ -67,7 +67,7 @@ class Partial:
             raise ConfigError(f"output {self.output} is a directory: give a file")
         if not self.beside.exists() and self.path.exists() and os.path.getsize(self.path):
             raise DataError(
-                f"{self.path} is there without {self.beside.name}, so nobody knows of what it is: "
+                f"{self.path} exists without {self.beside.name}, so its origin is unknown: "
                 "remove it, or give another output"
             )
         with refusing(self.output):
@@ -149,8 +149,8 @@ class Partial:
 
     def _refused(self, reason: str) -> DataError:
         return DataError(
-            f"{self.path} was begun otherwise: {reason}; start it as before, or remove {self.path} "
-            f"and {self.beside.name}, or give another output"
+            f"{self.path} was started with other settings: {reason}; start it as before, "
+            f"remove {self.path} and {self.beside.name}, or give another output"
         )
 
     def add(self, rows: Rows, job: Job) -> None:

@@ -207,5 +207,5 @@ def from_json(content: Any, where: str) -> dict[str, Rules]:
         return {str(language): Rules(**own) for language, own in dict(content).items()}
     except (TypeError, ValueError, ConfigError) as error:
         raise DataError(
-            f"{where}: its normalization is none that this version knows ({error})"
+            f"{where}: this version does not know its normalization ({error})"
         ) from None

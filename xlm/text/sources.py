@@ -59,7 +59,7 @@ def find_files(path: str) -> list[str]:
         return [path]
     names = sorted(name for name in glob.glob(path, recursive=True) if not os.path.isdir(name))
     if not names:
-        raise DataError(f"no file fits {path}: expected at least one; check the pattern")
+        raise DataError(f"no file matches {path}: expected at least one; check the pattern")
     return names
 
 
@@ -81,8 +81,8 @@ def _files_below(folder: str) -> list[str]:
     if len(endings) > 1:
         named = ", ".join(f"'{kind}'" if kind else "none" for kind in endings[:6])
         raise DataError(
-            f"{folder} holds files with different endings ({named}): choose those to read by a "
-            f"pattern, such as {folder.rstrip('/')}/*{next(filter(None, endings))}"
+            f"{folder} holds files with different endings ({named}): choose some of them by "
+            f"a pattern, such as {folder.rstrip('/')}/*{next(filter(None, endings))}"
         )
     return found
 

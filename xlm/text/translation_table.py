@@ -53,12 +53,14 @@ def read_table(path: str) -> list[TableRow]:
         written_by = written.setdefault(os.path.abspath(row.output_file), row.place)
         if written_by != row.place:
             raise DataError(
-                f"{row.place}: the output file {row.output_file} is that of {written_by} too: give "
-                "each row its own"
+                f"{row.place}: the output file {row.output_file} is also that of "
+                f"{written_by}: give each row its own"
             )
         rows.append(row)
     if not rows:
-        raise DataError(f"{path}: no row: expected {', '.join(CELLS[:5])}, with tabs between")
+        raise DataError(
+            f"{path}: the table has no rows: expected {', '.join(CELLS[:5])}, separated by tabs"
+        )
     return rows
 
 
@@ -66,14 +68,17 @@ def _row(text: str, place: str) -> TableRow:
     cells = [cell.strip() for cell in text.split("\t")]
     if not 5 <= len(cells) <= 6:
         raise DataError(
-            f"{place}: {len(cells)} cells, expected 5 or 6 with tabs between: {', '.join(CELLS)}"
+            f"{place}: found {len(cells)} cells, expected 5 or 6 separated by tabs: "
+            f"{', '.join(CELLS)}"
         )
     for name, cell in zip(CELLS, cells, strict=False):
         if not cell:
             raise DataError(f"{place}: the cell {name} is empty")
     for name in cells[:2]:
         if not is_language_name(name):
-            raise DataError(f"{place}: {name!r} is no name of a language, such as en or zh-Hans")
+            raise DataError(
+                f"{place}: {name!r} is not the name of a language, such as en or zh-Hans"
+            )
     source, target, source_file, reference_file, output_file, *rest = cells
     tokenization = rest[0] if rest else None
     row = TableRow(source, target, source_file, reference_file, output_file, tokenization, place)
@@ -81,5 +86,5 @@ def _row(text: str, place: str) -> TableRow:
         raise DataError(f"{place}: the source file {row.source_file} does not exist")
     for read in (row.source_file, row.reference_file):
         if os.path.abspath(read) == os.path.abspath(row.output_file):
-            raise DataError(f"{place}: the output file {read} is one that is read: give another")
+            raise DataError(f"{place}: the output file {read} is also an input: give another")
     return row

@@ -17,8 +17,8 @@ Splitter = Callable[[str], str]
 def missing_package(setting: str, package: str, extra: str) -> ConfigError:
     """Return the error for a setting whose package is not installed."""
     return ConfigError(
-        f"{setting} needs the package {package}, which is not installed: "
-        f"pip install 'xlm-pretrain[{extra}]'"
+        f"{setting} needs the package {package}, which is not installed: pip install "
+        f"'xlm-pretrain[{extra}]'"
     )
 
 

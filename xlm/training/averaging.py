@@ -31,7 +31,9 @@ class AveragedWeights:
             )
         named = {id(p): (name, p) for name, p in named_parameters if p.requires_grad}
         if not named:
-            raise ConfigError("no parameter is trainable: nothing to average; unfreeze some")
+            raise ConfigError(
+                "no parameter is trainable, so there is nothing to average; unfreeze some"
+            )
         self.decay = decay
         self._warmup = warmup
         self._names = [name for name, _ in named.values()]
@@ -90,8 +92,8 @@ class AveragedWeights:
         if own.keys() != tensors.keys():
             names = ", ".join(sorted(own.keys() ^ tensors.keys())[:3])
             raise CheckpointError(
-                f"averaged weights: {names}, ... are in the checkpoint or in the model but not in "
-                "both; resume with the recipe that wrote the checkpoint"
+                f"averaged weights: {names}, ... are missing in either the checkpoint or the "
+                "model; resume with the recipe that wrote the checkpoint"
             )
         for name, tensor in own.items():
             if tensors[name].shape != tensor.shape:

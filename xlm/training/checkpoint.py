@@ -134,8 +134,8 @@ def save(
         replace_folder(final, beside, final.with_name(f".{final.name}.old-{os.getpid()}"))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
-            f"{final}: not saved ({one_line(error)}); earlier checkpoints are intact: make room "
-            "or choose a folder that can be written"
+            f"{final}: not saved ({one_line(error)}); earlier checkpoints are intact: free "
+            "some space, or choose a folder that can be written"
         ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)  # gone already if all went well
@@ -237,11 +237,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
         version, digest = manifest["format_version"], manifest["digest"]
         files, step = manifest["files"], manifest["step"]
         if not isinstance(step, int) or STATE not in files:
-            raise ValueError("no step or no state.json in it")
+            raise ValueError("it has no step or no state.json")
         for name, entry in files.items():
             _check_name(where, name)
             if not isinstance(entry["size"], int) or not isinstance(entry["sha256"], str):
-                raise ValueError(f"no size or hash of {name}")
+                raise ValueError(f"{name} has no size or hash")
     except FileNotFoundError as error:
         raise CheckpointError(f"{where}: not found; expected a checkpoint directory") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -252,8 +252,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{where}: was changed after it was written; use another checkpoint")
     if version != FORMAT_VERSION:
         raise NewerFormatError(
-            f"{where}: format version {version}, this version of xlm reads {FORMAT_VERSION}; "
-            "install a newer one"
+            f"{where}: has format version {version}, but this version of xlm reads "
+            f"{FORMAT_VERSION}; install a newer one"
         )
     return dict(manifest)
 
@@ -277,16 +277,18 @@ def verify(path: Path, manifest: Mapping[str, Any], *, hashes: bool) -> None:
             status = os.lstat(file)
             inside = os.path.realpath(file) == os.path.join(root, *PurePosixPath(name).parts)
             if not stat.S_ISREG(status.st_mode) or not inside:
-                raise CheckpointError(f"{file}: is a link or no plain file; use another checkpoint")
+                raise CheckpointError(
+                    f"{file}: is a link or not a regular file; use another checkpoint"
+                )
             if status.st_size != entry["size"]:
                 raise CheckpointError(
-                    f"{file}: has {status.st_size} bytes, its manifest says {entry['size']}; "
-                    "use another checkpoint"
+                    f"{file}: has {status.st_size} bytes, but its manifest says "
+                    f"{entry['size']}; use another checkpoint"
                 )
             if hashes and _sha256(file) != entry["sha256"]:
                 raise CheckpointError(
-                    f"{file}: its content is not what was saved (SHA-256 differs from the "
-                    "manifest's); use another checkpoint"
+                    f"{file}: its content is not what was saved (its SHA-256 differs from "
+                    "the manifest's); use another checkpoint"
                 )
         except OSError as error:
             raise CheckpointError(f"{file}: cannot be read ({one_line(error)})") from error

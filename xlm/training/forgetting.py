@@ -59,8 +59,8 @@ def build_forgetting(
     """
     if model.decoder is not None:
         raise ConfigError(
-            f"forget_every is {every}, and the model has a decoder: expected an encoder alone, "
-            "whose words another language will replace"
+            f"forget_every is {every}, but the model has a decoder: expected an encoder "
+            "alone, whose words are later replaced by another language's"
         )
     encoder = model.encoder
     words: dict[str, tuple[Tensor, Sequence[int]]] = {"": (encoder.words.weight, symbols)}

@@ -138,13 +138,14 @@ def _sides(
 ) -> list[tuple[Side, PretrainedModel | None]]:
     if decoder is not None and learner.model.decoder is None:
         raise ConfigError(
-            f"initialize.decoder is {settings.decoder}, the model has no decoder: set "
+            f"initialize.decoder is {settings.decoder}, but the model has no decoder: set "
             "model.num_decoder_layers, or leave it out"
         )
     if encoder is None and learner.model.config.shared_words:
         raise ConfigError(
-            f"initialize.decoder is {settings.decoder}, and its words are the encoder's too "
-            "(model.shared_words true): give initialize.encoder, or set shared_words to false"
+            f"initialize.decoder is {settings.decoder}, but the decoder shares the encoder's "
+            "words (model.shared_words true): give initialize.encoder too, or set "
+            "shared_words to false"
         )
     sides: list[tuple[Side, PretrainedModel | None]] = [("encoder", encoder)]
     return sides + ([("decoder", decoder)] if learner.model.decoder is not None else [])
@@ -204,8 +205,9 @@ class _Filling:
             first, reason = next(iter(self.misfits.items()))
             raise ConfigError(
                 f"initialize: {self.pretrained.source} does not fit the recipe's model: "
-                f"{len(self.misfits)} tensors or settings, the first is {self.side}.{first} "
-                f"({reason}); leave model out to take the source's shape, or set initialize.partial"
+                f"{len(self.misfits)} tensors or settings differ, the first is "
+                f"{self.side}.{first} ({reason}); leave model out to take the source's "
+                "shape, or set initialize.partial"
             )
 
     def account(self, report: InitializationReport, values: dict[str, Tensor]) -> None:
@@ -280,8 +282,8 @@ class _Filling:
             return None
         if self.settings.vocabulary == "same":
             raise ConfigError(
-                f"initialize: {self.pretrained.source} has another vocabulary than the data: "
-                f"{describe_difference(self.tokenizer, there)}; prepare the data with "
+                f"initialize: {self.pretrained.source} has a different vocabulary from the "
+                f"data: {describe_difference(self.tokenizer, there)}; prepare the data with "
                 "vocabulary.folder set to the source, or set initialize.vocabulary to extend"
             )
         carried = extend_vocabulary(self.tokenizer, there)

@@ -39,11 +39,12 @@ class _Lines:
         refused = self._write()
         if refused and not had_failed:
             _log.warning(
-                "%s: cannot be written (%s; %s): the run goes on, and its lines are tried again",
+                "%s: cannot be written (%s; %s): the run continues and will write its lines "
+                "later",
                 self._path, refused.strerror, disk.advice(refused),
             )  # fmt: skip
         elif had_failed and not refused:
-            _log.warning("%s: is written again, with the lines that had waited", self._path)
+            _log.warning("%s: can be written again; the waiting lines were added", self._path)
 
     def _write(self) -> OSError | None:
         """Write the waiting lines, all or nothing; return the error if there is one."""
@@ -63,7 +64,7 @@ class _Lines:
         """Close the file; say how many lines it lacks, if some are still refused."""
         if self._waiting and self._write():
             _log.warning(
-                "%s: lacks %d lines, which the disk refused", self._path, len(self._waiting)
+                "%s: lacks %d lines that could not be written", self._path, len(self._waiting)
             )
         self._file.close()
 
@@ -125,7 +126,7 @@ class Journal:
             except OSError as refused:
                 self._writer = None
                 _log.warning(
-                    "TensorBoard's files cannot be written (%s): none are from here on",
+                    "TensorBoard's files cannot be written (%s): no more will be",
                     refused.strerror,
                 )
 
@@ -191,8 +192,8 @@ def _summary_writer(folder: Path, step: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ConfigError(
-            f"TensorBoard is asked for but cannot be imported ({error}); pip install tensorboard, "
-            "or turn it off: metrics.jsonl holds the same numbers"
+            f"TensorBoard is asked for but cannot be imported ({error}): pip install "
+            "tensorboard, or turn it off, since metrics.jsonl holds the same numbers"
         ) from error
     # Events of steps after the one resumed from are hidden, as they are cut from metrics.jsonl.
     return SummaryWriter(str(folder), purge_step=step + 1 if step else None)

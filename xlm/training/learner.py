@@ -27,8 +27,9 @@ class Learner(nn.Module):
         for name in objectives:
             if not name.isidentifier():
                 raise ConfigError(
-                    f"objective name {name!r}: it names a head, metrics and streams, so it must "
-                    "be a plain word of letters, digits and _ that does not start with a digit"
+                    f"objective name {name!r}: it becomes the name of a head, metrics and "
+                    "streams, so it must consist of letters, digits and _ and not start "
+                    "with a digit"
                 )
         self.model = model
         self.objectives = dict(objectives)

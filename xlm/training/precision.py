@@ -131,8 +131,8 @@ class LossScaler:
         missing = sorted({"scale", "good_updates", "skipped"} - set(state))
         if missing:
             raise CheckpointError(
-                f"the loss scaler's state lacks {', '.join(missing)}; it was saved by a run in "
-                "another precision: start from its weights instead of resuming"
+                f"the loss scaler's state lacks {', '.join(missing)}: it was saved by a run "
+                "in another precision; start from its weights instead of resuming"
             )
         self._scale.fill_(state["scale"])
         self._good.fill_(int(state["good_updates"]))

@@ -48,7 +48,7 @@ def find_checkpoint(source: str | Path, which: str) -> checkpoint.Loaded:
         except checkpoint.NewerFormatError:
             raise
         except CheckpointError as error:
-            log.warning("the best checkpoint is passed over for the newest: %s", error)
+            log.warning("the best checkpoint is skipped, the newest is used: %s", error)
             best = None
         if best is not None:
             return best
@@ -56,7 +56,7 @@ def find_checkpoint(source: str | Path, which: str) -> checkpoint.Loaded:
     if found.loaded is None:
         reason = f" ({found.skipped[0]})" if found.skipped else ""
         raise CheckpointError(
-            f"{path}: no checkpoint that can be read{reason}; expected a run's folder or a "
+            f"{path}: no readable checkpoint{reason}; expected a run's folder or a "
             "checkpoint step-XXXXXXXX"
         )
     return found.loaded

@@ -61,13 +61,13 @@ class Schedule:
     def _check_kind(self) -> None:
         if self.kind == "inverse-sqrt" and self.warmup_steps < 1:
             raise ConfigError(
-                "warmup_steps is 0: the rate of inverse-sqrt is measured in warm-ups; set it to 1 "
-                "or more"
+                "warmup_steps is 0, but inverse-sqrt measures the rate in warm-ups; set it "
+                "to at least 1"
             )
         if self.kind == "wsd" and self.decay_steps < 1:
             raise ConfigError(
-                f"decay_steps is {self.decay_steps}: the schedule wsd needs the length of its last "
-                "part, 1 or more"
+                f"decay_steps is {self.decay_steps}, but the schedule wsd needs the length "
+                "of its last part: set it to at least 1"
             )
         if self.kind == "cosine" and self.period is not None:
             for name, value, good in (
@@ -124,8 +124,8 @@ class Schedule:
     def _until_total(self, step: int) -> float:
         if self.total_steps is None:
             raise ConfigError(
-                f"schedule {self.kind} without total_steps: set it, or let for_run fill in the "
-                "run's number of steps"
+                f"schedule {self.kind} has no total_steps: set it, or let for_run fill in "
+                "the run's number of steps"
             )
         first = self.warmup_steps
         if self.kind == "wsd":

@@ -85,10 +85,10 @@ def load(source: str) -> Callable[[Path], Any]:
 def _sources() -> Iterator[Case]:
     yield Case("load, missing", {}, load("./none"), r"^\./none does not exist")
     yield Case("load, a missing .pth", {}, load("none.pth"), "^none.pth does not exist")
-    yield Case("load, a NUL", {}, load("a\0b"), "a NUL is no part of a name")
+    yield Case("load, a NUL", {}, load("a\0b"), "a name cannot contain a NUL character")
     yield Case("load, a long name", {}, load("n" * 5000), "^nnn")
     yield Case("load, an empty folder", {}, load("."), "holds no model")
-    yield Case("load, a text", {"a.txt": b"x"}, load("a.txt"), "a.txt is a file that is no model")
+    yield Case("load, a text", {"a.txt": b"x"}, load("a.txt"), "a.txt is a file, but not a model")
     yield Case("load, a folder of text", {"m/a.txt": b"x"}, load("m"), r"m holds no model \(a.txt")
     yield Case("load, prepared text", _prepared(), load("data"), "data holds prepared text")
     yield Case("load, an empty .pth", {"a.pth": b""}, load("a.pth"), "a.pth")

@@ -140,9 +140,13 @@ def _names() -> Iterator[Case]:
     ):
         yield Case(f"text called {name!r}", {name: TEXT.encode()}, lines(name), value=LINES)
     for name in ("a.gz", "a.bz2", "a.xz", "a.zst"):
-        yield Case(f"text called {name}", {name: TEXT.encode()}, lines(name), f"{name} is named")
+        yield Case(
+            f"text called {name}", {name: TEXT.encode()}, lines(name), f"{name} has the name of a"
+        )
     yield Case("text, missing", {}, lines("none.txt"), "none.txt does not exist")
-    yield Case("text, a NUL in the name", {}, lines("a\0b"), "a NUL is no part of a name")
+    yield Case(
+        "text, a NUL in the name", {}, lines("a\0b"), "a name cannot contain a NUL character"
+    )
     yield Case("text, a long name", {}, lines("n" * 5000), "n: cannot|too long")
     yield Case("text, through a file", content, lines("a.txt/b"), "a.txt/b")
     yield Case("text, a link", content, lines("l"), value=LINES, make=_link("a.txt", "l"))
@@ -151,7 +155,7 @@ def _names() -> Iterator[Case]:
     yield Case("text, a folder of links", content, lines("d"), value=LINES, make=_linked_folder)
     yield Case("text, an empty folder", {}, lines("."), "without files")
     yield Case("text, no source", {}, lines("datasets:"), "found no name")
-    yield Case("text, a pattern without files", {}, lines("*.txt"), "no file fits")
+    yield Case("text, a pattern without files", {}, lines("*.txt"), "no file matches")
     unknown = "found setting 'splti'"
     yield Case("text, an unknown setting", {}, lines("datasets:a?splti=x"), unknown)
 
@@ -222,8 +226,8 @@ def _labeled() -> Iterator[Case]:
         ("NaN as label", '{"label": NaN, "text": "a"}', r"t\.jsonl:1: found nan"),
         ("infinity as label", '{"label": 1e999, "text": "a"}', r"t\.jsonl:1: found inf"),
         ("a list as text", '{"label": "1", "text": ["a"]}', r"t\.jsonl:1: found list"),
-        ("a key twice", '{"label": 1, "label": 2, "text": "a"}', r"t\.jsonl:1: .*is there twice"),
-        ("nested", '{"label": ' + "[" * 100_000, r"t\.jsonl:1: .*nest too deep"),
+        ("a key twice", '{"label": 1, "label": 2, "text": "a"}', r"t\.jsonl:1: .*appears twice"),
+        ("nested", '{"label": ' + "[" * 100_000, r"t\.jsonl:1: .*are nested too deep"),
         ("5,000 digits", '{"label": ' + "9" * 5000 + ', "text": "a"}', r"t\.jsonl:1: .*digits"),
         ("long keys", '{"' + "k" * 100_000 + '": 1}', r"t\.jsonl:1: found kkk"),
         ("an empty object", "{}", r"t\.jsonl:1: "),
@@ -310,8 +314,8 @@ def _questions() -> Iterator[Case]:
     yield case("an article is a word", {"data": ["x"]}, at + r": data\[0\]")
     yield case("cut", b'{"data": [', at + ":1: found no JSON")
     yield case("not UTF-8", b'{"data":\n"\xff"}', at + ":2: byte 0xff")
-    yield case("nested", b'{"data": ' + b"[" * 100_000, at + ": .*nest too deep")
-    yield case("a key twice", b'{"data": [], "data": []}', at + ": .*'data' is there twice")
+    yield case("nested", b'{"data": ' + b"[" * 100_000, at + ": .*are nested too deep")
+    yield case("a key twice", b'{"data": [], "data": []}', at + ": .*'data' appears twice")
     for key, values in {
         "context": (None, 3, ["x"]),
         "id": (None, True, 1.5, ["x"]),

@@ -86,16 +86,16 @@ DAMAGE = {
     "its sentences end after 5 ids of 7": lambda c: c.update(positions=c["positions"][:2]),
     "id 3 is 14, expected the end symbol 1": lambda c: put(c["sentences"], 3, 14),
     "id 0 is 1, expected one inside a sentence": lambda c: put(c["sentences"], 0, 1),
-    "ids from 1 to 17 in a dictionary of 17": lambda c: put(c["sentences"], 0, 17),
+    "ids run from 1 to 17, but the dictionary has 17": lambda c: put(c["sentences"], 0, 17),
     "sentences is [7] float32": lambda c: c.update(sentences=c["sentences"].astype(np.float32)),
     "sentences is [7, 1] uint16": lambda c: c.update(sentences=c["sentences"][:, None]),
     "sentences is Tensor": lambda c: c.update(sentences=torch.zeros(7)),
     "positions is [3, 1], expected [n, 2]": lambda c: c.update(positions=c["positions"][:, :1]),
     "positions is [3, 2] int32": lambda c: c.update(positions=c["positions"].astype(np.int32)),
-    "unk_words is not": lambda c: c.update(unk_words={"dog": "many"}),
+    "unk_words does not": lambda c: c.update(unk_words={"dog": "many"}),
     "dico is dict": lambda c: c.update(dico=dict(vars(c["dico"]))),
     "lacks id2word, word2id or counts": lambda c: vars(c["dico"]).pop("counts"),
-    "item 15 of its dictionary is 'the', whose id is 14": lambda c: put(
+    "item 15 of its dictionary is 'the', but its id is 14": lambda c: put(
         c["dico"].id2word, 15, "the"
     ),
     "holds 'dico', 'positions', 'unk_words', expected dico, sentences": lambda c: c.pop(

@@ -220,8 +220,8 @@ MISFITS = {
     "ffns.1.lin2.weight is [16, 3], expected [16, 64]": lambda c: c["model"].update(
         {"ffns.1.lin2.weight": torch.zeros(16, 3)}
     ),
-    "params.n_layers is 9, the tensors have 2": lambda c: c["params"].update(n_layers=9),
-    "params.emb_dim is 8, the tensors have 16": lambda c: c["params"].update(emb_dim=8),
+    "params.n_layers is 9, but the tensors have 2": lambda c: c["params"].update(n_layers=9),
+    "params.emb_dim is 8, but the tensors have 16": lambda c: c["params"].update(emb_dim=8),
     "params.n_heads is missing": lambda c: c["params"].pop("n_heads"),
     "not divisible": lambda c: c["params"].update(n_heads=3),
     "params.dropout is 'x', expected float": lambda c: c["params"].update(dropout="x"),
@@ -234,7 +234,7 @@ MISFITS = {
     "params is missing": lambda c: c.pop("params"),
     "expected 'model', or 'encoder' and 'decoder'": lambda c: c.pop("model"),
     "model is int, expected tensors by name": lambda c: c.update(model=7),
-    "torch.int64, expected tensors of floating": lambda c: c["model"].update(
+    "torch.int64: expected floating": lambda c: c["model"].update(
         {"layer_norm_emb.bias": torch.zeros(16, dtype=torch.int64)}
     ),
     "embeddings.weight is missing, expected a matrix": lambda c: c["model"].pop(
@@ -245,11 +245,11 @@ MISFITS = {
         c["dico_id2word"].update({1: "<eos>"}),
         c["dico_word2id"].update({"<eos>": 1}),
     ),
-    "item 15 of its dictionary is 'the', whose id is 14": lambda c: c["dico_id2word"].update(
+    "item 15 of its dictionary is 'the', but its id is 14": lambda c: c["dico_id2word"].update(
         {15: "the"}
     ),
     "the count of item 14, 'the', is -2": lambda c: c["dico_counts"].update(the=-2),
-    "21 items, its table of words 22 rows": lambda c: (
+    "21 items, but its word table has 22 rows": lambda c: (
         c["dico_id2word"].pop(21),
         c["dico_word2id"].pop("\u0939"),
     ),

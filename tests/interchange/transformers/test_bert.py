@@ -154,7 +154,7 @@ def test_a_model_with_a_next_sentence_head_is_no_fine_tuned_one(tmp_path):
     reopened = PretrainedModel.open(tmp_path / "ours")
     assert all(torch.equal(reopened.heads[name], own) for name, own in model.heads.items())
     assert chosen_task(reopened, "ours", None) is None
-    with pytest.raises(ConfigError, match="has no head of a task"):
+    with pytest.raises(ConfigError, match="has no task head"):
         open_finetuned(tmp_path / "ours")
 
 

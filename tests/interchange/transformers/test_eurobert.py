@@ -108,7 +108,7 @@ def test_it_does_not_leave_in_another_shape(tmp_path):
         ("rope_parameters", {"rope_type": "yarn"}, "rope_type is 'yarn'"),
         ("num_key_value_heads", 3, "num_key_value_heads is 3, expected a divisor of the 4 heads"),
         ("num_hidden_layers", 1, "layers.1"),
-        ("num_hidden_layers", 3, "has no tensor model.layers.2"),
+        ("num_hidden_layers", 3, "the tensor model.layers.2"),
     ],
 )
 def test_settings_without_a_counterpart_are_refused(setting, value, words, tmp_path):

@@ -86,7 +86,10 @@ def test_an_index_cannot_lead_out_of_its_folder(tmp_path, file):
     "where, expected",
     [
         ({"z": "one.safetensors"}, "z is not in one.safetensors"),
-        ({"a": "one.safetensors", "b": "two.safetensors"}, "two.safetensors: holds b, as another"),
+        (
+            {"a": "one.safetensors", "b": "two.safetensors"},
+            "two.safetensors: holds b, which another",
+        ),
         ({"a": "gone.safetensors"}, "gone.safetensors: cannot be read"),
         ({}, "has no weight_map"),
         (["one.safetensors"], "has no weight_map"),
@@ -123,10 +126,10 @@ def test_damage_and_absence_are_named(tmp_path):
 @pytest.mark.parametrize(
     "content, expected",
     [
-        ("{", "is no JSON"),
+        ("{", "is not JSON"),
         ("[1]", "expected a JSON object, found list"),
-        ("[" * 100_000, "is no JSON"),
-        ("\udcff", "is no JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ("\udcff", "is not JSON"),
         ("{}", "model_type is None"),
         ('{"model_type": 3}', "model_type is 3"),
     ],

@@ -324,7 +324,7 @@ def test_tensors_that_are_missing_or_misfit(tmp_path: Path) -> None:
     written(fitting("bert", "nli"), "bert", tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
     for changed, expected in (
-        ({"classifier.bias": None}, "has no tensor classifier.bias, which BertForSeq"),
+        ({"classifier.bias": None}, "the tensor classifier.bias is missing, but BertForSeq"),
         ({"bert.pooler.dense.weight": torch.zeros(3, 32)}, r"dense layer .* \[3, 32\], expected"),
         ({"classifier.weight": torch.zeros(2, 32)}, r"\[2, 32\], expected \[3, 32\]"),
         ({"classifier.bias": torch.zeros(())}, "expected"),

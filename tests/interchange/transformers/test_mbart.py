@@ -220,7 +220,7 @@ def test_names_of_languages() -> None:
         ({"decoder_ffn_dim": 64}, "encoder_ffn_dim is 48 and decoder_ffn_dim 64"),
         ({"activation_function": "tanh"}, "activation_function is 'tanh'"),
         ({"tie_word_embeddings": False}, "tie_word_embeddings is false"),
-        ({"d_model": 64}, "d_model is 64, the table of words 32 wide"),
+        ({"d_model": 64}, "d_model is 64, but the word table is 32 wide"),
         ({"model_type": "nllb-moe"}, "model_type 'nllb-moe'"),
     ],
 )
@@ -240,7 +240,7 @@ def test_what_is_refused(
 def test_what_cannot_be_exported(made: tuple[str, Path, Any, Any], tmp_path: Path) -> None:
     kind, folder, _, _ = made
     other = "m2m_100" if KINDS[kind][0] == "mbart" else "mbart"
-    with pytest.raises(ConfigError, match=f"cannot become a model of type {other}, which has no"):
+    with pytest.raises(ConfigError, match=f"cannot become a model of type {other}, which does not"):
         export_model(Export(source=str(folder), folder=str(tmp_path / "x"), format=other))
     model = xlm.load(folder)
     if kind == "nllb":
@@ -270,5 +270,5 @@ def test_a_folder_without_tokens_of_languages(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no tokenizer: expected tokenizer.json"):
         xlm.load(tmp_path)
     (tmp_path / "sentencepiece.bpe.model").write_bytes(peers.unigram())
-    with pytest.raises(DataError, match="name no tokens of languages"):
+    with pytest.raises(DataError, match="have language tokens"):
         xlm.load(tmp_path)

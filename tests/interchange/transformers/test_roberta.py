@@ -235,13 +235,13 @@ def test_token_types_that_its_tokenizer_never_gives_are_listed(tmp_path):
         ({"position_embedding_type": "relative_key"}, "relative_key', expected absolute"),
         ({"is_decoder": True}, "is_decoder is True"),
         ({"add_cross_attention": True}, "add_cross_attention is True"),
-        ({"num_hidden_layers": 1}, "has 16 tensors that our model has no place for"),
-        ({"num_hidden_layers": 3}, "has no tensor roberta.encoder.layer.2.attention"),
+        ({"num_hidden_layers": 1}, "our model has no place for 16 tensors"),
+        ({"num_hidden_layers": 3}, "the tensor roberta.encoder.layer.2.attention"),
         ({"num_attention_heads": 5}, "dim 32 is not divisible by model.num_heads 5"),
         ({"num_attention_heads": "4"}, "num_attention_heads is '4', expected a number"),
-        ({"hidden_size": 64}, "hidden_size is 64, but the tensors beside it have 32"),
+        ({"hidden_size": 64}, "hidden_size is 64, but the tensors in the same folder have 32"),
         ({"pad_token_id": 500}, "pad_token_id is 500"),
-        ({"tie_word_embeddings": False}, "has no tensor lm_head.decoder.weight"),
+        ({"tie_word_embeddings": False}, "the tensor lm_head.decoder.weight is missing"),
     ],
 )
 def test_what_cannot_be_read_is_named(changes, message, tmp_path):
@@ -378,7 +378,7 @@ def test_a_second_output_that_differs_is_named(tmp_path):
     words = tensors["roberta.embeddings.word_embeddings.weight"]
     tensors["lm_head.decoder.weight"] = words + 1
     save_file(tensors, path)
-    with pytest.raises(CheckpointError, match="is not the word embeddings, yet"):
+    with pytest.raises(CheckpointError, match="differs from the word embeddings"):
         read_transformers_roberta(tmp_path)
     tensors["lm_head.decoder.weight"] = words.clone()
     tensors["lm_head.decoder.bias"] = tensors["lm_head.bias"] + 1

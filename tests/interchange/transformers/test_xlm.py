@@ -378,7 +378,7 @@ def test_sentencepiece_models_go_with_a_tokenizer_json(tmp_path, kind):
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
     assert worst_difference(model, peer(tmp_path / "a"), False, 3) <= TOLERANCE
-    with pytest.raises(ConfigError, match="of another tokenizer: choose an empty folder"):
+    with pytest.raises(ConfigError, match="from another tokenizer: choose an empty folder"):
         write_transformers_xlm(ours(learn_fastbpe_tokenizer(lines[:40], 60)), tmp_path / "a")
 
 
@@ -453,11 +453,11 @@ def change_weights(folder, change):
     [
         ({"model_type": "bert"}, "model_type is 'bert', expected 'xlm'"),
         ({"is_encoder": False}, "the decoder of an encoder-decoder"),
-        ({"asm": True}, "an adaptive softmax"),
+        ({"asm": True}, "adaptive softmax"),
         ({"emb_dim": "16"}, "emb_dim is '16', expected int"),
         ({"causal": 1}, "causal is 1, expected bool"),
         ({"dropout": True}, "dropout is True, expected float"),
-        ({"n_heads": 5}, "not a model that can be built"),
+        ({"n_heads": 5}, "the model cannot be built"),
         ({"pad_token_id": 100_000}, "padding id 100000 is outside"),
         ({"n_layers": 10**9}, "says n_layers 1000000000, the weights 2"),
         ({"vocab_size": 10**12}, "embeddings.weight"),

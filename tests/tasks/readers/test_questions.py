@@ -173,7 +173,7 @@ def test_files_that_are_no_json(tmp_path):
     with pytest.raises(DataError, match=r"bad.json:2: found no JSON \(.* in column 13\)"):
         list(read_questions(path))
     path.write_bytes(b'{"data":\n"\xff"}')
-    with pytest.raises(DataError, match=r"bad.json:2: byte 0xff is no valid UTF-8"):
+    with pytest.raises(DataError, match=r"bad.json:2: byte 0xff is not valid UTF-8"):
         list(read_questions(path))
     path.write_text("[" * 100_000)
     with pytest.raises(DataError, match="found no JSON .*nest too deep"):

@@ -124,7 +124,7 @@ def test_trees_are_of_syntactic_words(tmp_path):
         (line(1, "a") + line(2, "b"), r":1: found 2 roots"),
         (
             line(1, "a") + line(2, "b", head=3, label="x") + line(3, "c", head=2, label="x"),
-            r":2: the heads from word 2 on go round in a circle",
+            r":2: the heads from word 2 on form a cycle",
         ),
         (line(1, "a") + line(2, "b", head=2, label="x"), r":2: the heads from word 2 on"),
         ("# text = nothing\n", r"found no sentence"),

@@ -256,11 +256,11 @@ def test_what_is_no_tokenizer_is_named(saved, tmp_path):
     description = json.loads(content)
     model = {**description["model"], "dropout": 0.1}
     cases = {
-        b"": "no tokenizer of the tokenizers library in 0 bytes",
-        b"[1]": "no tokenizer of the tokenizers library in 3 bytes",
-        b'{"model": {}}': "no tokenizer of the tokenizers library",
-        content[:-90]: "no tokenizer of the tokenizers library",
-        changed(content, model=model): "dropout 0.1 and segments at random",
+        b"": "cannot read a tokenizer from these 0 bytes",
+        b"[1]": "cannot read a tokenizer from these 3 bytes",
+        b'{"model": {}}': "cannot read a tokenizer",
+        content[:-90]: "cannot read a tokenizer",
+        changed(content, model=model): "dropout 0.1, which makes segmentation random",
         changed(content, post_processor=None): "an empty pair becomes nothing",
     }
     path = tmp_path / "tokenizer.json"
@@ -280,18 +280,18 @@ def test_hostile_files_end_in_one_line(saved):
     nameless = {**bert["model"], "unk_token": "[NONE]"}
     charsmap = {**xlm_r["normalizer"], "precompiled_charsmap": "AAAA"}
     cases = {
-        "4,000,000,001 ids beside a tokenizer that knows": {**bert, "model": vast},
-        "no tokenizer of the tokenizers library in": {**bert, "model": nameless},
-        "library in": {**xlm_r, "normalizer": charsmap},
+        "4,000,000,001 ids, but the tokenizer knows": {**bert, "model": vast},
+        "cannot read a tokenizer from these": {**bert, "model": nameless},
+        "library cannot read": {**xlm_r, "normalizer": charsmap},
     }
     for message, description in cases.items():
         with pytest.raises(DataError, match=message) as error:
             from_json(json.dumps(description).encode(), {})
         assert "\n" not in str(error.value)
     deep = b'{"model": ' + b"[" * 100_000
-    with pytest.raises(DataError, match="library in"):
+    with pytest.raises(DataError, match="library cannot read"):
         from_json(deep, {})
-    with pytest.raises(DataError, match="1,000,000,000,000 ids beside a tokenizer that knows 700"):
+    with pytest.raises(DataError, match="1,000,000,000,000 ids, but the tokenizer knows 700"):
         read_hugging_face(saved / "bert", vocab_size=10**12)
 
 
@@ -319,12 +319,12 @@ def test_roles_may_have_other_names(saved, tmp_path):
     ("files", "message"),
     [
         ({}, "has no tokenizer: expected tokenizer.json, vocab.txt"),
-        ({"vocab__txt": b"[PAD]\n[UNK]\na\na\n"}, r"vocab.txt:4: 'a' is there already"),
+        ({"vocab__txt": b"[PAD]\n[UNK]\na\na\n"}, r"vocab.txt:4: 'a' appears a second time"),
         ({"vocab__txt": b"[PAD]\na\n"}, r"has no \[CLS\], \[SEP\], \[UNK\], \[MASK\]"),
         ({"vocab__txt": b"[PAD]\n\xff\n"}, "vocab.txt: is not UTF-8"),
         ({"vocab__json": b"[]", "merges__txt": b""}, "merges.txt, or vocab.json beside it"),
-        ({"vocab__json": b'{"a": 0}', "merges__txt": b""}, "vocab.json has no <s>, </s>"),
-        ({"vocab__txt": b"a\n", "tokenizer_config__json": b"{"}, "config.json:1: is no JSON"),
+        ({"vocab__json": b'{"a": 0}', "merges__txt": b""}, "vocab.json lacks <s>, </s>"),
+        ({"vocab__txt": b"a\n", "tokenizer_config__json": b"{"}, "config.json:1: is not JSON"),
         ({"vocab__txt": b"a\n", "tokenizer_config__json": b"3"}, "expected a JSON object, found"),
     ],
 )

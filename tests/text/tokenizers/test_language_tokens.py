@@ -103,7 +103,11 @@ def test_tokens_that_are_there_stay() -> None:
     assert with_language_tokens(two, ["ne"]) is two
     three = with_language_tokens(two, ["hi", "en", "ne"])
     assert three.language_tokens == {**two.language_tokens, "hi": two.vocab_size}
-    for names, message in (([], "no language"), (["a/b"], "'a/b' is no name"), (["en"], "has one")):
+    for names, message in (
+        ([], "no language"),
+        (["a/b"], "'a/b' is not the name"),
+        (["en"], "has one"),
+    ):
         with pytest.raises(ConfigError, match=message):
             LanguageTokens(two, names)
 

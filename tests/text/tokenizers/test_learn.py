@@ -112,12 +112,12 @@ def test_learning_is_deterministic(kind: str, capfd: pytest.CaptureFixture[str])
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 def test_sizes_that_cannot_be(kind: str, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(
-        ConfigError, match=r"vocabulary.size 5000: the text gives at most (\d+)"
+        ConfigError, match=r"vocabulary.size 5000: the text yields at most (\d+)"
     ) as caught:
         learn_sentencepiece(LINES, 5000, kind=kind)
     largest = int(str(caught.value).split("at most ")[1].split(":")[0])
     assert learn_sentencepiece(LINES, largest, kind=kind).vocab_size == largest
-    with pytest.raises(ConfigError, match=r"vocabulary.size 20: .* alone are \d+"):
+    with pytest.raises(ConfigError, match=r"vocabulary.size 20: .* alone take \d+"):
         learn_sentencepiece(LINES, 20, kind=kind)
     assert capfd.readouterr() == ("", "")
 

@@ -62,8 +62,8 @@ def test_changed_settings_are_refused(tmp_path: Path) -> None:
         (text.replace('"fastbpe"', '"wordpiece"'), "unknown kind 'wordpiece'"),
         (text.replace('"max_vocab"', '"most"'), "does not fit a tokenizer of kind 'fastbpe'"),
         (text.replace('"format": 1', '"format": 2'), "format 2, expected 1"),
-        ("{", "no description of a tokenizer"),
-        ("[]", "no description of a tokenizer"),
+        ("{", "does not describe a tokenizer"),
+        ("[]", "does not describe a tokenizer"),
     ]:
         at.write_text(new)
         with pytest.raises(DataError, match=message):

@@ -89,9 +89,9 @@ def test_digests_differ() -> None:
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
 def test_corrupt_model(share: float, capfd: pytest.CaptureFixture[str]) -> None:
     model = TOKENIZERS["bpe"].model
-    with pytest.raises(DataError, match="no SentencePiece model in"):
+    with pytest.raises(DataError, match="are not a SentencePiece model"):
         SentencePieceTokenizer(model[: int(len(model) * share)])
-    with pytest.raises(DataError, match="no SentencePiece model in"):
+    with pytest.raises(DataError, match="are not a SentencePiece model"):
         SentencePieceTokenizer(b"nothing of the kind" * 9)
     assert capfd.readouterr() == ("", "")
 

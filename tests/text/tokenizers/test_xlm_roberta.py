@@ -122,15 +122,15 @@ def test_a_dictionary_may_have_pieces_that_the_model_lacks():
     longer = XlmRobertaTokenizer(peers.unigram(), dictionary() + b"madeupword0000 0\n")
     assert longer.mask_id == 702 and longer.pieces[701] == "madeupword0000"
     assert longer.encode("the cat") == OURS.encode("the cat")
-    with pytest.raises(ConfigError, match="698 pieces, the SentencePiece model 697 others"):
+    with pytest.raises(ConfigError, match="698 pieces, but the SentencePiece model has 697"):
         in_own_order(longer)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a 3\nb 2\na 1\n", "dict.txt:3: 'a' is there already"),
-        (b"<s> 3\n", "dict.txt:1: '<s>' is there already"),
+        (b"a 3\nb 2\na 1\n", "dict.txt:3: 'a' appears a second time"),
+        (b"<s> 3\n", "dict.txt:1: '<s>' appears a second time"),
         (b"a 3\nb\n", "dict.txt:2: found 'b', expected 'piece count'"),
         (b"a 3\nb x\n", "dict.txt:2: found 'b x'"),
         (b"a 3\n\n", "dict.txt:2: found ''"),
@@ -152,9 +152,9 @@ def test_fairseqs_mark_is_no_piece():
 
 
 def test_files_that_are_no_models(tmp_path):
-    with pytest.raises(DataError, match="no SentencePiece model in 0 bytes"):
+    with pytest.raises(DataError, match="0 bytes that are not a SentencePiece model"):
         XlmRobertaTokenizer(b"")
-    with pytest.raises(DataError, match="no SentencePiece model in 7 bytes"):
+    with pytest.raises(DataError, match="7 bytes that are not a SentencePiece model"):
         XlmRobertaTokenizer(b"nothing")
     with pytest.raises(DataError, match="opens with <s> </s> <pad>, expected <unk> <s> </s>"):
         XlmRobertaTokenizer(learn().model)

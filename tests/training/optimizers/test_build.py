@@ -233,6 +233,6 @@ def test_shared_and_frozen_parameters() -> None:
 
 def test_apex_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "apex.optimizers", None)
-    with pytest.raises(ConfigError, match="stranger's package") as caught:
+    with pytest.raises(ConfigError, match="unrelated package") as caught:
         build_optimizer(Optimizer(kind="apex-adam"), _parameters().items())
     assert "\n" not in str(caught.value)

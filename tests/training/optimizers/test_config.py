@@ -16,7 +16,7 @@ from xlm.training.optimizers.config import Optimizer
         ({"max_grad_norm": -5.0}, "max_grad_norm -5.0"),
         ({"head_rate": -1.0}, "head_rate -1.0"),
         ({"rates": {"words": -1.0}}, "rates 'words' -1.0: expected 0 or more"),
-        ({"rates": {"layers.(": 1.0}}, r"rates 'layers.\(': no regular expression"),
+        ({"rates": {"layers.(": 1.0}}, r"rates 'layers.\(': not a valid regular expression"),
         (
             {"kind": "muon", "matrix_lr": -0.1},
             "matrix_lr -0.1: expected a number",

@@ -117,7 +117,7 @@ def test_rates_by_name() -> None:
         found = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
         expected = [0.1, 0.5 * matrix, 0.25 * matrix, 0.25, 6.0]
         assert [found[p] for _, p in named] == pytest.approx([1e-3 * rate for rate in expected])
-    with pytest.raises(ConfigError, match="rates 'wrods' is in the name of no .*encoder.words"):
+    with pytest.raises(ConfigError, match="rates 'wrods' matches the name of no .*encoder.words"):
         build_optimizer(Optimizer(rates={"wrods": 0.1}), named)
 
 

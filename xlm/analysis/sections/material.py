@@ -103,7 +103,7 @@ class Material:
         if name not in model.languages:
             raise ConfigError(
                 f"{model.source} does not know the language {language}: it knows "
-                f"{', '.join(model.languages)}; name one of these for it in stand_in, such as "
+                f"{', '.join(model.languages)}; name one of these in stand_in, such as "
                 f"{{{language}: {next(iter(model.languages))}}}"
             )
         return name
@@ -118,7 +118,8 @@ class Material:
         wanted = list(range(num)) if self.layers is None else self.layers
         if outside := [layer for layer in wanted if not 0 <= layer < num]:
             raise ConfigError(
-                f"layers has {outside[0]}, {model.source} has the layers 0 to {num - 1}: give these"
+                f"layers has {outside[0]}, but the layers of {model.source} are 0 to "
+                f"{num - 1}: choose from these"
             )
         return wanted
 

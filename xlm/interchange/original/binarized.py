@@ -80,7 +80,7 @@ def read_binarized(path: str | Path) -> Binarized:
     if not isinstance(unknown, dict) or not all(
         type(word) is str and type(count) is int for word, count in unknown.items()
     ):
-        raise DataError(f"{path}: unk_words is not a number for each of some words")
+        raise DataError(f"{path}: unk_words does not map words to numbers")
     return Binarized(ids, lengths, dictionary.pieces, dictionary.counts, unknown)
 
 
@@ -140,8 +140,8 @@ def _check_positions(
 def _check_ids(path: Path, ids: NDArray[Any], lengths: NDArray[np.int64], vocab_size: int) -> None:
     if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < vocab_size:
         raise DataError(
-            f"{path}: ids from {ids.min()} to {ids.max()} in a dictionary of {vocab_size}: the "
-            "file is damaged"
+            f"{path}: ids run from {ids.min()} to {ids.max()}, but the dictionary has "
+            f"{vocab_size} entries: the file is damaged"
         )
     is_end = np.zeros(len(ids), dtype=bool)
     is_end[np.cumsum(lengths) - 1] = True

@@ -101,8 +101,8 @@ class _Params:
         values = vars(values) if isinstance(values, argparse.Namespace) else values
         if not isinstance(values, dict):
             raise CheckpointError(
-                f"{path}: params is {_describe(values)}, expected the settings that the original "
-                "saves: it is no whole checkpoint"
+                f"{path}: params is {_describe(values)}, expected the settings that the "
+                "original saves: the checkpoint is incomplete"
             )
         self.path, self.values = path, values
 
@@ -122,8 +122,8 @@ class _Params:
         said = self.get(name, int, found)
         if said != found:
             raise CheckpointError(
-                f"{self.path}: params.{name} is {said}, the tensors have {found}: the file "
-                "contradicts itself"
+                f"{self.path}: params.{name} is {said}, but the tensors have {found}: the "
+                "file contradicts itself"
             )
 
     def has_steps(self, name: str) -> bool:
@@ -167,8 +167,8 @@ def _named_tensors(path: Path, key: str, found: Any) -> dict[str, Tensor]:
         if type(name) is not str or not is_tensor:
             kind = tensor.dtype if isinstance(tensor, Tensor) else _describe(tensor)
             raise CheckpointError(
-                f"{path}: {key} holds {ascii(name)[:60]}, {kind}, expected tensors of floating "
-                "point numbers by name"
+                f"{path}: {key} holds {ascii(name)[:60]}, {kind}: expected floating-point "
+                "tensors by name"
             )
         named[name.removeprefix("module.")] = tensor
     return named
@@ -195,8 +195,8 @@ def _refuse_what_has_no_counterpart(
     for reason, is_there in reasons.items():
         if is_there:
             raise CheckpointError(
-                f"{params.path} has {reason}, which this library's model has not: it cannot be "
-                "imported; train or fetch one without"
+                f"{params.path} has {reason}, which this library's model does not have: it "
+                "cannot be imported; train or fetch one without"
             )
     for name, index in _IDS.items():
         found = params.get(name, int, index)
@@ -229,8 +229,8 @@ def _read_config(
         params.check(name, num_layers["decoder"])
     if len(dictionary.pieces) != words[0]:
         raise CheckpointError(
-            f"{params.path}: its dictionary has {len(dictionary.pieces)} items, its table of words "
-            f"{words[0]} rows: the file contradicts itself"
+            f"{params.path}: its dictionary has {len(dictionary.pieces)} items, but its word "
+            f"table has {words[0]} rows: the file contradicts itself"
         )
     try:
         config = ModelConfig(
@@ -276,8 +276,8 @@ def _read_languages(params: _Params, num_languages: int, with_table: bool) -> di
     if not plain or sorted(languages.values()) != list(range(num_languages)):
         raise CheckpointError(
             f"{params.path} has {num_languages} languages, but params.lang2id "
-            f"({_describe(found)} of {len(languages)}) does not number each once: the file "
-            "contradicts itself"
+            f"({_describe(found)} of {len(languages)}) does not number each of them once: "
+            "the file contradicts itself"
         )
     return dict(sorted(languages.items(), key=lambda item: item[1]))
 
@@ -358,8 +358,8 @@ def _drop_tied_copy(path: Path, side: str, tensors: dict[str, Tensor]) -> None:
     copy, words = tensors.pop("pred_layer.proj.weight", None), tensors["embeddings.weight"]
     if copy is not None and not torch.equal(copy, words):
         raise CheckpointError(
-            f"{path}: {side} pred_layer.proj.weight differs from embeddings.weight, though "
-            "params.share_inout_emb says that they are one: the file contradicts itself"
+            f"{path}: {side} pred_layer.proj.weight differs from embeddings.weight, but "
+            "params.share_inout_emb says they are shared: the file contradicts itself"
         )
 
 

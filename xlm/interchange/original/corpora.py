@@ -110,7 +110,7 @@ def _check_pieces(path: Path, pieces: Sequence[str], tokenizer: Tokenizer) -> No
         found = f"{len(pieces):,} pieces, the files before it {len(tokenizer.pieces):,}"
     else:
         found = f"{pieces[at]!r} as id {at}, the files before it {tokenizer.pieces[at]!r}"
-    raise DataError(f"{path} has {found}: expected data of one vocabulary; import it apart")
+    raise DataError(f"{path} has {found}: expected data of one vocabulary; import each separately")
 
 
 def _list_files(source: Path) -> tuple[_Files, tuple[str, ...]]:
@@ -132,14 +132,14 @@ def _list_files(source: Path) -> tuple[_Files, tuple[str, ...]]:
         if not possible:
             expected = " or ".join(f"{first} and {second}" for first, second in readings)
             raise DataError(
-                f"{source}: {split} {name} has files of {', '.join(sides)}, expected {expected}: "
-                "give both sides, or take these away"
+                f"{source}: {split} {name} has files for {', '.join(sides)}, expected "
+                f"{expected}: give both sides, or remove these"
             )
         for parts in sides.values():
             if len(parts) > 1 and min(parts)[0] < 0:
                 raise DataError(
-                    f"{min(parts)[1]} lies beside its own parts ({max(parts)[1].name}): take away "
-                    "the one or the others"
+                    f"{min(parts)[1]} lies beside its own parts ({max(parts)[1].name}): "
+                    "remove one or the other"
                 )
         files[split, name] = {one: [path for _, path in sorted(sides[one])] for one in possible[0]}
     return files, tuple(unread)

@@ -28,8 +28,8 @@ def read_dictionary(path: Path, content: Mapping[str, Any], prefix: str = "dico_
     tables = [content.get(prefix + name) for name in ("id2word", "word2id", "counts")]
     if not all(isinstance(table, dict) for table in tables):
         raise CheckpointError(
-            f"{path} lacks {prefix}id2word, {prefix}word2id or {prefix}counts, which say what its "
-            "ids mean: it is no whole file of the original"
+            f"{path} lacks {prefix}id2word, {prefix}word2id or {prefix}counts, which tell "
+            "what its ids mean: the file of the original is incomplete"
         )
     words, ids, counts = (dict(table) for table in tables if table is not None)
     pieces = []
@@ -38,7 +38,7 @@ def read_dictionary(path: Path, content: Mapping[str, Any], prefix: str = "dico_
         if type(piece) is not str or ids.get(piece) != at:
             other = ascii(ids.get(piece)) if type(piece) is str else "no string"
             raise CheckpointError(
-                f"{path}: item {at} of its dictionary is {ascii(piece)[:60]}, whose id is "
+                f"{path}: item {at} of its dictionary is {ascii(piece)[:60]}, but its id is "
                 f"{other[:20]}: the file contradicts itself"
             )
         if at < len(SPECIALS) and piece != SPECIALS[at]:
@@ -48,8 +48,8 @@ def read_dictionary(path: Path, content: Mapping[str, Any], prefix: str = "dico_
         pieces.append(piece)
     if len(ids) != len(words) or len(words) <= len(SPECIALS):
         raise CheckpointError(
-            f"{path}: its dictionary has {len(words)} ids for {len(ids)} words, expected as many, "
-            f"and more than the {len(SPECIALS)} special tokens"
+            f"{path}: its dictionary has {len(words)} ids for {len(ids)} words, expected the "
+            f"same number, and more than the {len(SPECIALS)} special tokens"
         )
     numbers = [counts.get(piece) for piece in pieces]
     for at, count in enumerate(numbers):
@@ -78,7 +78,7 @@ def build_tokenizer(
     codes_file = _find(path, "codes", codes, "codes")
     if codes_file is None:
         raise CheckpointError(
-            f"{path} is read with its BPE codes, and there is no file 'codes' or 'codes_*' beside "
+            f"{path} needs its BPE codes, but there is no file 'codes' or 'codes_*' beside "
             "it: give codes"
         )
     file = _find(path, "vocab", vocabulary, "vocabulary")
@@ -126,7 +126,9 @@ def _build(
     try:
         return FastBpeTokenizer(codes, vocabulary, max_vocab=max_vocab)
     except (DataError, ConfigError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{codes_file} and {file} give no tokenizer: {error}") from error
+        raise CheckpointError(
+            f"{codes_file} and {file} do not make a tokenizer: {error}"
+        ) from error
 
 
 def _compare(path: Path, dictionary: Dictionary, file: Path, tokenizer: FastBpeTokenizer) -> None:

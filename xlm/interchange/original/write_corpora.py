@@ -102,8 +102,8 @@ def write_pairs(
         if len(left) != len(right):
             raise DataError(
                 f"{path}: part {number} has {len(left):,} sentences in {languages[0]} and "
-                f"{len(right):,} in {languages[1]}: expected aligned files; check where they went "
-                "apart"
+                f"{len(right):,} in {languages[1]}: expected aligned files; check where they "
+                "diverge"
             )
         kept.append((left > 1) & (right > 1))
     counts = _new_counts(sides[0], tokenizer), _new_counts(sides[1], tokenizer)

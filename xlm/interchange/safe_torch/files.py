@@ -47,9 +47,11 @@ def read_torch_file(path: str | Path, *, without: Collection[str] = ()) -> Any:
     path = Path(path)
     try:
         if path.is_dir():
-            raise CheckpointError(f"{path} is a folder, expected a file that torch.save wrote")
+            raise CheckpointError(f"{path} is a folder, expected a file written by torch.save")
         if path.exists() and not path.is_file():
-            raise CheckpointError(f"{path} is no ordinary file, expected one of torch.save's")
+            raise CheckpointError(
+                f"{path} is not a regular file, expected one written by torch.save"
+            )
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             start = file.read(16)
@@ -70,14 +72,14 @@ def _read_zip(path: Path, file: BinaryIO, size: int, without: Collection[str]) -
             root, entries = _check_entries(path, archive, size)
             byte_order = entries.get(f"{root}/byteorder")
             if byte_order is not None and archive.read(byte_order) != b"little":
-                raise CheckpointError(f"{path}: its byte order is not little: save it again")
+                raise CheckpointError(f"{path}: its byte order is not little-endian: save it again")
             content = archive.read(entries[f"{root}/data.pkl"])
             machine = TorchMachine(limit=MADE * size)
             where = f"{path}: data.pkl"
             stream = io.BytesIO(content)
             value = machine.read(stream, where)
             if stream.tell() != len(content):
-                raise CheckpointError(f"{where} goes on after its end: it is no checkpoint")
+                raise CheckpointError(f"{where} has bytes after its end: it is not a checkpoint")
 
             def load(storage: Storage) -> torch.UntypedStorage:
                 name = f"{root}/data/{storage.key}"
@@ -85,8 +87,8 @@ def _read_zip(path: Path, file: BinaryIO, size: int, without: Collection[str]) -
                 if entry is None or entry.file_size != storage.num_bytes:
                     held = "is missing" if entry is None else f"holds {entry.file_size} bytes"
                     raise CheckpointError(
-                        f"{path}: {ascii(name)} {held}, data.pkl announces {storage.num_bytes}: "
-                        "it is hostile or damaged"
+                        f"{path}: {ascii(name)} {held}, but data.pkl says "
+                        f"{storage.num_bytes}: it is malicious or damaged"
                     )
                 with archive.open(entry) as stored:
                     return _read_storage(path, stored, storage)  # type: ignore[arg-type]
@@ -112,34 +114,38 @@ def _check_entries(
         name = entry.orig_filename
         parts = PurePosixPath(name).parts
         if name.startswith("/") or ".." in parts or not name.isprintable() or "\\" in name:
-            raise CheckpointError(f"{path}: entry {ascii(name)} leads out of it: it is hostile")
+            raise CheckpointError(
+                f"{path}: entry {ascii(name)} points outside of the file: it may be malicious"
+            )
         is_stored = entry.compress_type == zipfile.ZIP_STORED and not entry.flag_bits & 1
         if not is_stored or entry.compress_size != entry.file_size:
             raise CheckpointError(
                 f"{path}: entry {name!r} is compressed ({entry.compress_size} bytes to "
-                f"{entry.file_size}) or encrypted, which torch.save's never are: refused unread"
+                f"{entry.file_size}) or encrypted, which torch.save never does: not read"
             )
         if name in entries:
-            raise CheckpointError(f"{path}: entry {name!r} is there twice: it is hostile")
+            raise CheckpointError(
+                f"{path}: entry {name!r} appears twice: the file may be malicious"
+            )
         entries[name] = entry
     total = sum(entry.file_size for entry in entries.values())
     if total > size:
         raise CheckpointError(
-            f"{path}: its entries announce {total} bytes, the file has {size}: it is hostile"
+            f"{path}: its entries claim {total} bytes, but the file has {size}: it may be malicious"
         )
     roots = [name.split("/")[0] for name in entries if name.count("/") == 1]
     roots = [root for root in roots if f"{root}/data.pkl" in entries]
     if not roots:
         raise CheckpointError(
-            f"{path} is a zip file without data.pkl, expected one that torch.save wrote"
+            f"{path} is a zip file without data.pkl, expected one written by torch.save"
         )
     root = roots[0]
     strays = [name for name in entries if not name.startswith(f"{root}/")]
     programs = [name for name in entries if name == f"{root}/constants.pkl" or "/code/" in name]
     if strays or programs:
         raise CheckpointError(
-            f"{path} also holds {(strays + programs)[0]!r}: it is a program (TorchScript) or no "
-            "checkpoint"
+            f"{path} also holds {(strays + programs)[0]!r}: it is a program (TorchScript) or "
+            "not a checkpoint"
         )
     return root, entries
 
@@ -151,13 +157,13 @@ def _read_legacy(path: Path, file: BinaryIO, size: int, without: Collection[str]
     # for as many as are asked for
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         if machine.read(mapped, f"{path}: its first pickle") != MAGIC:
-            raise CheckpointError(f"{path} is a pickle, but none that torch.save wrote")
+            raise CheckpointError(f"{path} is a pickle, but not one written by torch.save")
         version = machine.read(mapped, f"{path}: its version")
         if version != LEGACY_VERSION:
             raise CheckpointError(f"{path} has legacy version {version!r}, expected 1001")
         system = machine.read(mapped, f"{path}: its description")
         if not isinstance(system, dict) or system.get("little_endian") is not True:
-            raise CheckpointError(f"{path}: its byte order is not little: save it again")
+            raise CheckpointError(f"{path}: its byte order is not little-endian: save it again")
         where = f"{path}: its object"
         value = machine.read(mapped, where)
         keys = machine.read(mapped, f"{path}: its list of storages")
@@ -177,12 +183,12 @@ def _locate(
 ) -> dict[str, int]:
     """Return the offset of each storage's numbers, which follow their number of elements."""
     if type(keys) is not list or not all(type(key) is str for key in keys):
-        raise CheckpointError(f"{path}: its list of storages is none: the file is damaged")
+        raise CheckpointError(f"{path}: its list of storages is not a list: the file is damaged")
     places: dict[str, int] = {}
     at = mapped.tell()
     for key in keys:
         if key not in storages or key in places:
-            raise CheckpointError(f"{path}: storage {ascii(key[:40])} is unknown or there twice")
+            raise CheckpointError(f"{path}: storage {ascii(key[:40])} is unknown or appears twice")
         held = mapped[at : at + 8]
         storage = storages[key]
         if at + 8 + storage.num_bytes > size:
@@ -192,13 +198,13 @@ def _locate(
             )
         if int.from_bytes(held, "little", signed=True) != storage.num:
             raise CheckpointError(
-                f"{path}: storage {ascii(key[:40])} does not hold the {storage.num} elements that "
-                "are announced: the file is damaged"
+                f"{path}: storage {ascii(key[:40])} does not hold the {storage.num} elements "
+                "it should: the file is damaged"
             )
         places[key] = at + 8
         at += 8 + storage.num_bytes
     if at != size:
-        raise CheckpointError(f"{path} goes on for {size - at} bytes after its end: it is damaged")
+        raise CheckpointError(f"{path} has {size - at} bytes after its end: it is damaged")
     return places
 
 
@@ -243,5 +249,5 @@ def _show(
         tensor.set_(storage, offset, size, stride)
     except RuntimeError:
         raise CheckpointError(
-            f"{where} holds a tensor of {list(size)}, which torch refuses"
+            f"{where} holds a tensor of {list(size)}, which torch rejects"
         ) from None

@@ -86,8 +86,8 @@ class Machine(ABC):
         except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
             reason = one_line(error, most=120)
             raise CheckpointError(
-                f"{where} is damaged or no checkpoint ({type(error).__name__}: {reason}): fetch "
-                "the file again"
+                f"{where} is damaged or not a checkpoint ({type(error).__name__}: {reason}): "
+                "fetch the file again"
             ) from None
 
     def since_mark(self) -> list[Any]:
@@ -99,7 +99,7 @@ class Machine(ABC):
     def push_name(self, module: Any, name: Any) -> None:
         """Push the value of a name."""
         if type(module) is not str or type(name) is not str:
-            raise TypeError("a name that is no string")
+            raise TypeError("a name that is not a string")
         try:
             known = self.find(module, name)
         except KeyError:

@@ -156,15 +156,15 @@ def collect_tensors(value: Any, where: str) -> list[Tensor]:
                 elif kind in _PARTS:
                     name = child.key if isinstance(child, Storage) else child.name
                     raise CheckpointError(
-                        f"{where} holds the name {ascii(name[:100])} where a value is expected: it "
-                        "is no checkpoint"
+                        f"{where} holds the name {ascii(name[:100])}, expected a value: it "
+                        "is not a checkpoint"
                     )
         if not following:
             return list(tensors.values())
         level = list(following.values())
     raise CheckpointError(
-        f"{where} nests containers more than {MAX_DEPTH} deep, or in themselves: it is no "
-        "checkpoint"
+        f"{where} nests containers more than {MAX_DEPTH} deep, or inside themselves: it is "
+        "not a checkpoint"
     )
 
 

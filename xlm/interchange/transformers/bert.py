@@ -71,6 +71,6 @@ def write_transformers_bert(model: PretrainedModel, folder: str | Path) -> list[
     elif not isinstance(tokenizer, Kind):
         raise ConfigError(
             f"a {type(tokenizer).__name__} cannot become a BERT model's tokenizer: expected "
-            f"WordPiece or SentencePiece; export in XLM's own format"
+            "WordPiece or SentencePiece; export to XLM's own format"
         )
     return lost + write_model(model, folder, FAMILY, "bert", num_segments=2)

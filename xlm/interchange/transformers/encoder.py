@@ -139,8 +139,9 @@ def read_model(folder: str | Path, family: Family) -> PretrainedModel:
         lost.append(STAND_IN)
     elif family.head_activation not in (None, _value(config, "hidden_act")):
         raise CheckpointError(
-            f"{path}: hidden_act is {config.get('hidden_act')!r}, but the head of {family.name} "
-            f"always has {family.head_activation}: our models have one activation"
+            f"{path}: hidden_act is {config.get('hidden_act')!r}, but the head of "
+            f"{family.name} always has {family.head_activation}: our models have a single "
+            "activation"
         )
     heads = take_next_sentence(source, prefix) if family.next_sentence else {}
     account(source, prefix + "embeddings.", prefix + "encoder.", lost=lost)
@@ -220,9 +221,9 @@ def check_shape(model: PretrainedModel, family: Family, num_segments: int) -> No
         problems.append(f"activation {config.activation} (give {family.head_activation})")
     if problems:
         raise ConfigError(
-            f"the model cannot become a {name} model, which has no place for "
-            f"{'; '.join(problems)}: train with these settings of model, or export in XLM's own "
-            f"format"
+            f"the model cannot become a {name} model, which does not support "
+            f"{'; '.join(problems)}: train with these settings of model, or export to XLM's "
+            "own format"
         )
 
 
@@ -234,7 +235,7 @@ def _check(config: Mapping[str, Any], family: Family, path: Path) -> None:
         )
     if config.get("embedding_size") not in (None, config.get("hidden_size")):
         raise CheckpointError(
-            f"{path}: embedding_size is {config['embedding_size']}, hidden_size "
+            f"{path}: embedding_size is {config['embedding_size']}, but hidden_size is "
             f"{config.get('hidden_size')}: expected embeddings as wide as the layers"
         )
     for name, allowed in _REFUSED.items():
@@ -253,7 +254,7 @@ def _number(config: Mapping[str, Any], name: str, path: Path) -> Any:
     kinds = (int,) if name.startswith(("num_", "max_")) else (int, float)
     least = 1 if name.startswith(("num_", "max_")) else 0
     if isinstance(value, bool) or not isinstance(value, kinds) or value < least:
-        raise CheckpointError(f"{path}: {name} is {value!r}, expected a number from {least} up")
+        raise CheckpointError(f"{path}: {name} is {value!r}, expected a number of at least {least}")
     return value
 
 
@@ -269,7 +270,8 @@ def _settings(
     for name, found in sizes.items():
         if config.get(name) not in (None, found):
             raise CheckpointError(
-                f"{path}: {name} is {config[name]!r}, but the tensors beside it have {found}"
+                f"{path}: {name} is {config[name]!r}, but the tensors in the same folder "
+                f"have {found}"
             )
     return {
         "dim": words.shape[1],
@@ -303,7 +305,7 @@ def _cut_positions(
     table = tensors["encoder.positions.weight"]
     if type(pad_id) is not int or not 0 <= pad_id < len(table) - 1:
         raise CheckpointError(
-            f"{path}: pad_token_id is {pad_id!r}, expected 0 or more, and below the "
+            f"{path}: pad_token_id is {pad_id!r}, expected a number from 0 to below the "
             f"{len(table)} rows of positions, which start after it"
         )
     tensors["encoder.positions.weight"] = table[pad_id + 1 :].clone()

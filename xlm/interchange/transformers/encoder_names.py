@@ -101,7 +101,7 @@ class UnreadTensors:
         """Return the tensor and count it as read; CheckpointError if it is missing."""
         if name not in self.tensors:
             raise CheckpointError(
-                f"{self.path}: has no tensor {name}: expected every one of the encoder"
+                f"{self.path}: the tensor {name} is missing: expected all of the encoder"
             )
         return self.tensors.pop(name)
 
@@ -138,8 +138,9 @@ def take_encoder(
                 if names.positions is None:
                     if len(parts[0]) % (2 * num_heads):
                         raise CheckpointError(
-                            f"{source.path}: queries of {len(parts[0])} features do not turn in "
-                            f"pairs in {num_heads} heads: expected heads of an even width"
+                            f"{source.path}: rotary positions rotate pairs of features, but "
+                            f"queries have {len(parts[0])} features in {num_heads} heads: "
+                            "expected heads of an even width"
                         )
                     parts[:2] = [as_halves(tensor, num_heads) for tensor in parts[:2]]
                 together = torch.cat(parts)
@@ -186,8 +187,9 @@ def take_head(
     output = source.take(names.output) if names.output in source or not tied else words
     if tied and not torch.equal(output, words):
         raise CheckpointError(
-            f"{source.path}: {names.output} is not the word embeddings, yet the configuration says "
-            f"that they are tied: set tie_word_embeddings to false if they are meant to differ"
+            f"{source.path}: {names.output} differs from the word embeddings, but the "
+            "configuration says they are tied: set tie_word_embeddings to false if they are "
+            "meant to differ"
         )
     if not tied:
         found["encoder.output_weight"] = output
@@ -238,14 +240,14 @@ def build(
                 pad_id=pad_id,
             )
     except ConfigError as error:
-        raise CheckpointError(f"{path}: not a model that can be built ({error})") from error
+        raise CheckpointError(f"{path}: the model cannot be built ({error})") from error
     expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: list(tensor.shape) for name, tensor in tensors.items()}
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
             raise CheckpointError(
-                f"{path}: {name} has shape {found.get(name)}, expected {expected.get(name)} by the "
-                f"configuration beside it"
+                f"{path}: {name} has shape {found.get(name)}, but the configuration beside "
+                f"it says {expected.get(name)}"
             )
     model.load_state_dict(tensors, assign=True)
     return model.eval()
@@ -265,9 +267,9 @@ def account(source: UnreadTensors, *inner: str, lost: list[str], most: int = 4) 
     rest = sorted(name for name in source.tensors if not name.endswith(_BUFFERS))
     if unknown := [name for name in rest if name.startswith(inner)]:
         raise CheckpointError(
-            f"{source.path}: the encoder has {len(unknown)} tensors that our model has no place "
-            f"for ({', '.join(unknown[:most])}): expected the plain architecture, and as many "
-            f"layers as its configuration names"
+            f"{source.path}: our model has no place for {len(unknown)} tensors of the "
+            f"encoder ({', '.join(unknown[:most])}): expected the plain architecture, and as "
+            "many layers as its configuration says"
         )
     if rest:
         more = f" and {len(rest) - most} more" if len(rest) > most else ""

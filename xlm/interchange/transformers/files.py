@@ -87,7 +87,7 @@ def _read_shards(path: Path, read: Callable[[Path], dict[str, Tensor]]) -> dict[
     for name, file in where.items():
         if not isinstance(file, str) or not re.fullmatch(r"[\w-][\w.-]*", file):
             raise CheckpointError(
-                f"{path}: {clipped(name)} is said to be in {clipped(repr(file))}: expected the "
+                f"{path}: {clipped(name)} should be in {clipped(repr(file))}: expected the "
                 "name of a file beside it"
             )
     tensors: dict[str, Tensor] = {}
@@ -95,13 +95,13 @@ def _read_shards(path: Path, read: Callable[[Path], dict[str, Tensor]]) -> dict[
         shard = read(path.with_name(file))
         if twice := sorted(set(shard) & set(tensors)):
             raise CheckpointError(
-                f"{path.with_name(file)}: holds {clipped(twice[0])}, as another file does"
+                f"{path.with_name(file)}: holds {clipped(twice[0])}, which another file holds too"
             )
         tensors |= shard
     if missing := sorted(set(where) - set(tensors)):
         raise CheckpointError(
-            f"{path}: {clipped(missing[0])} is not in {where[missing[0]]} ({len(missing)} such "
-            "tensors)"
+            f"{path}: {clipped(missing[0])} is not in {where[missing[0]]} ({len(missing)} "
+            "such tensors)"
         )
     return tensors
 

@@ -125,8 +125,8 @@ def write_with_head(
     names = _names(format, head)
     if head.causal and format != "xlm":
         raise ConfigError(
-            f"the task reads the encoder causally, and {class_name(format, head.reads)} cannot: "
-            "fine-tune with readout.causal false, or export it as xlm"
+            f"the task reads the encoder causally, but {class_name(format, head.reads)} "
+            "cannot: fine-tune with readout.causal false, or export it as xlm"
         )
     folder = Path(folder)
     extra = dict(model.extra)
@@ -175,7 +175,9 @@ def read_head(folder: str | Path) -> TaskHead | None:
         parts = ["weight", "bias"] if layer == "output" or head_kind != "transform" else ["weight"]
         for part in parts:
             if f"{name}.{part}" not in tensors:
-                raise CheckpointError(f"{folder}: has no tensor {name}.{part}, which {found} has")
+                raise CheckpointError(
+                    f"{folder}: the tensor {name}.{part} is missing, but {found} has it"
+                )
             layers[layer][part] = tensors[f"{name}.{part}"]
     _check_shapes(layers, config, folder)
     return TaskHead(
@@ -233,7 +235,7 @@ def _names(kind: str, head: TaskHead) -> dict[str, str]:
             f"a layer with {_LAYERS[expected]}"
         )  # fmt: skip
         raise ConfigError(
-            f"the head cannot become that of {name}, which has {has} before its last one: "
+            f"the head cannot become that of {name}, which has {has} before its last layer: "
             f"fine-tune with readout.kind {expected}"
         )
     if head.pooling != "first" and kind != "modernbert":
@@ -353,7 +355,7 @@ def _labels(config: Mapping[str, Any], reads: Reads, num: int, path: Path) -> tu
     """Return the names of the outputs from id2label."""
     if reads == "span":
         if num != 2:
-            raise CheckpointError(f"{path}: the head has {num} scores a word, expected 2")
+            raise CheckpointError(f"{path}: the head has {num} scores per word, expected 2")
         return ()
     told = config.get("id2label")
     if told is None:

@@ -49,8 +49,8 @@ def read_tokenizer(folder: Path, model_type: str, vocab_size: int) -> Tokenizer:
         )
     if not tokenizer.language_tokens:
         raise DataError(
-            f"{folder}: none of the tokenizer's special tokens is of a language: expected such as "
-            "en_XX, __en__ or eng_Latn"
+            f"{folder}: none of the tokenizer's special tokens stands for a language: "
+            "expected tokens such as en_XX, __en__ or eng_Latn"
         )
     return tokenizer
 
@@ -64,7 +64,7 @@ def _from_json(path: Path, vocab_size: int) -> HuggingFaceTokenizer:
             vocabulary = {piece: at for at, (piece, _) in enumerate(vocabulary)}
         ids = {**vocabulary, **{own["content"]: own["id"] for own in description["added_tokens"]}}
     if missing := [name for name in SPECIALS if name not in ids]:
-        raise DataError(f"{path}: has no token {' or '.join(missing)}")
+        raise DataError(f"{path}: the token {' or '.join(missing)} is missing")
     begin, pad, end, unknown = (ids[name] for name in SPECIALS)
     try:
         return HuggingFaceTokenizer(
@@ -97,8 +97,8 @@ def _from_sentencepiece(
         languages = {len(MBART): MBART, len(MBART_50): MBART_50}.get(num, [])
     if not languages:
         raise DataError(
-            f"{folder}: {SPECIALS_FILE} and {CONFIG_FILE} name no tokens of languages, and "
-            f"{MODEL_FILE} has none: copy the former from where the model was published"
+            f"{folder}: neither {SPECIALS_FILE} and {CONFIG_FILE} nor {MODEL_FILE} have "
+            "language tokens: copy the first from the published model"
         )
     pieces = [*pieces, *dict.fromkeys(languages), *last]
     unused = range(len(pieces), vocab_size)
@@ -113,11 +113,12 @@ def _in_fairseq_order(model: bytes, folder: Path) -> list[str]:
     try:
         processor.LoadFromSerializedProto(model)
     except (RuntimeError, TypeError):
-        raise DataError(f"{folder / MODEL_FILE}: no SentencePiece model") from None
+        raise DataError(f"{folder / MODEL_FILE}: not a SentencePiece model") from None
     known = [str(processor.id_to_piece(at)) for at in range(len(processor))]
     if tuple(known[:3]) != OPENING:
         raise DataError(
-            f"{folder / MODEL_FILE}: opens with {' '.join(known[:3])}, expected {' '.join(OPENING)}"
+            f"{folder / MODEL_FILE}: begins with {' '.join(known[:3])}, expected "
+            f"{' '.join(OPENING)}"
         )
     return [*SPECIALS, *known[3:]]
 
@@ -144,7 +145,8 @@ def tokenizer_files(tokenizer: Tokenizer, name: str, num_positions: int) -> dict
             files[VOCABULARY] = strict_json.dumps(listed).encode()
         return files
     raise ConfigError(
-        f"a {type(tokenizer).__name__} cannot become the tokenizer of a model of many languages in "
-        "transformers, whose classes know only the published languages: expected an imported one; "
-        "keep the model in this library's own format"
+        f"a {type(tokenizer).__name__} cannot become the tokenizer of a multilingual "
+        "translation model in transformers, whose classes only know the published "
+        "languages: expected an imported tokenizer; keep the model in this library's own "
+        "format"
     )

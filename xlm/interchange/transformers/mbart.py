@@ -73,7 +73,7 @@ def read_transformers_mbart(folder: str | Path) -> PretrainedModel:
     tokenizer = read_tokenizer(folder, kind, len(words))
     if tokenizer.vocab_size != len(words):
         raise CheckpointError(
-            f"{folder}: the table of words has {len(words)} rows, the tokenizer "
+            f"{folder}: the word table has {len(words)} rows, but the tokenizer has "
             f"{tokenizer.vocab_size} ids: one of the two was replaced"
         )
     lost = [
@@ -88,7 +88,7 @@ def read_transformers_mbart(folder: str | Path) -> PretrainedModel:
     tensors["decoder.output_bias"] = none.clone() if bias is None else bias.flatten()
     if found:
         raise CheckpointError(
-            f"{folder}: {len(found)} tensors have no place in the model, the first is "
+            f"{folder}: the model has no place for {len(found)} tensors, such as "
             f"{min(found)}: expected those of {kind}"
         )
     if kind == M2M_TYPE:
@@ -121,13 +121,13 @@ def _bare(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _words(found: dict[str, Tensor], path: Path) -> Tensor:
     copies = {name: found.pop(name) for name in (*_WORDS, "lm_head.weight") if name in found}
     if not copies:
-        raise CheckpointError(f"{path.parent}: no table of words ({_WORDS[0]})")
+        raise CheckpointError(f"{path.parent}: the word table ({_WORDS[0]}) is missing")
     (first, words), *others = copies.items()
     for name, other in others:
         if not torch.equal(words, other):
             raise CheckpointError(
-                f"{path.parent}: {name} differs from {first}: expected one table of words for both "
-                "sides and the output, as mBART and M2M-100 have it"
+                f"{path.parent}: {name} differs from {first}: expected one word table for "
+                "both sides and the output, as in mBART and M2M-100"
             )
     return words
 
@@ -137,8 +137,8 @@ def _shape(config: Mapping[str, Any], words: Tensor, path: Path) -> ModelConfig:
         one, other = (config.get(f"{side}_{name}") for side in ("encoder", "decoder"))
         if one != other or not isinstance(one, int):
             raise CheckpointError(
-                f"{path}: encoder_{name} is {one} and decoder_{name} {other}: our models have the "
-                "same on both sides"
+                f"{path}: encoder_{name} is {one} but decoder_{name} is {other}: our models "
+                "have the same on both sides"
             )
     activation = config.get("activation_function", "gelu")
     if activation not in _ACTIVATIONS:
@@ -148,11 +148,11 @@ def _shape(config: Mapping[str, Any], words: Tensor, path: Path) -> ModelConfig:
         )
     if config.get("tie_word_embeddings", True) is False:
         raise CheckpointError(
-            f"{path}: tie_word_embeddings is false: expected an output that is the table of words"
+            f"{path}: tie_word_embeddings is false: expected the word table as output matrix"
         )
     if config.get("d_model") not in (None, words.shape[1]):
         raise CheckpointError(
-            f"{path}: d_model is {config['d_model']}, the table of words {words.shape[1]} wide"
+            f"{path}: d_model is {config['d_model']}, but the word table is {words.shape[1]} wide"
         )
     try:
         return ModelConfig(
@@ -173,7 +173,7 @@ def _shape(config: Mapping[str, Any], words: Tensor, path: Path) -> ModelConfig:
             layer_norm_eps=NORM_EPS,
         )
     except (KeyError, TypeError, ValueError, ConfigError) as error:
-        raise CheckpointError(f"{path}: not a model that can be built ({error})") from None
+        raise CheckpointError(f"{path}: the model cannot be built ({error})") from None
 
 
 def _side(
@@ -283,7 +283,7 @@ def _refuse(model: PretrainedModel, kind: str) -> None:
         problems = _not_of_m2m(model.transformer)
     if problems:
         raise ConfigError(
-            f"the model cannot become a model of type {kind}, which has no place for "
+            f"the model cannot become a model of type {kind}, which does not support "
             f"{'; '.join(problems)}: keep it in this library's own format"
         )
 

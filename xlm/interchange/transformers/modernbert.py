@@ -212,8 +212,8 @@ def _settings(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
                     range(num_layers)]  # fmt: skip
         if types != expected:
             raise CheckpointError(
-                f"{path}: layer_types is {types}, expected whole rows in every so many layers, the "
-                "first among them"
+                f"{path}: layer_types is {types}, expected global attention in every n-th "
+                "layer, starting with the first"
             )
     bases = config.get("rope_parameters") or {}
     whole_base = _base(
@@ -263,7 +263,7 @@ def _refuse(model: PretrainedModel) -> None:
         problems.append(f"window {config.window} (give an even number)")
     if problems:
         raise ConfigError(
-            f"the model cannot become a ModernBERT model, which has no place for "
+            "the model cannot become a ModernBERT model, which does not support "
             f"{'; '.join(problems)}: train with these settings of model, or keep it in this "
             "library's own format"
         )

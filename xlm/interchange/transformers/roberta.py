@@ -125,13 +125,14 @@ def as_xlm_roberta(model: PretrainedModel) -> PretrainedModel:
     if isinstance(tokenizer, HuggingFaceTokenizer):
         if tokenizer.num_segments > 1:
             raise ConfigError(
-                "a tokenizer that gives token types cannot be XLM-R's: export the model as BERT"
+                "a tokenizer with token types cannot become XLM-R's: export the model as BERT"
             )
         return model
     if not isinstance(tokenizer, SentencePieceTokenizer):
         raise ConfigError(
-            f"a {type(tokenizer).__name__} cannot become XLM-R's tokenizer, which is a unigram "
-            f"SentencePiece model: train with such a vocabulary, or export in XLM's own format"
+            f"a {type(tokenizer).__name__} cannot become XLM-R's tokenizer, which is a "
+            "unigram SentencePiece model: train with such a vocabulary, or export to XLM's "
+            "own format"
         )
     renumbered, order = from_sentencepiece(tokenizer)
     transformer = _renumbered(model.transformer, torch.tensor(order), renumbered.pad_id)

@@ -28,8 +28,9 @@ def _read_tokenizer(folder: Path, vocab_size: int) -> Kind:
     """Return the tokenizer of tokenizer.json; the published models' own needs another segmenter."""
     if not (folder / SOURCE_FILE).exists():
         raise DataError(
-            f"{folder}: has no {SOURCE_FILE}: a RoFormer vocab.txt is used with a segmenter of "
-            "Chinese words (jieba), which this library does not have; save a fast tokenizer there"
+            f"{folder}: {SOURCE_FILE} is missing: a RoFormer vocab.txt needs a Chinese word "
+            "segmenter (jieba), which this library does not have; save a fast tokenizer "
+            "there"
         )
     return read_hugging_face(folder, vocab_size=vocab_size)
 

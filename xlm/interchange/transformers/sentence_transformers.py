@@ -45,7 +45,7 @@ def read_embedding(folder: Path) -> dict[str, Any]:
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise CheckpointError(
             f"{folder / MODULES}: found the modules {', '.join(kinds) or 'none'}, expected "
-            "Transformer, Pooling and perhaps Normalize"
+            "Transformer, Pooling and optionally Normalize"
         )
     config = read_json(folder / _pooling_file(folder))
     modes = {name for name, value in config.items() if name.startswith("pooling_mode_") and value}
@@ -75,7 +75,7 @@ def _modules(folder: Path) -> list[Mapping[str, Any]]:
 def _pooling_file(folder: Path) -> str:
     path = str(_modules(folder)[1].get("path", ""))
     if not path or "/" in path or path.startswith("."):
-        raise CheckpointError(f"{folder / MODULES}: {path!r} is no folder beside it")
+        raise CheckpointError(f"{folder / MODULES}: {path!r} is not a folder beside it")
     return f"{path}/config.json"
 
 
@@ -95,17 +95,19 @@ def write_sentence_transformers(
     settings = (settings or Embedding()).settled(model)
     if model.has_languages:
         raise ConfigError(
-            "the model tells languages apart, and sentence-transformers has no way to name one: "
-            "expected a model without language embeddings (language_embeddings false)"
+            "the model distinguishes languages, but sentence-transformers has no way to "
+            "name one: expected a model without language embeddings (language_embeddings "
+            "false)"
         )
     last = model.transformer.config.num_layers
     if settings.layer != last:
         raise ConfigError(
-            f"layer is {settings.layer}: sentence-transformers pools the last, {last}; leave it out"
+            f"layer is {settings.layer}, but sentence-transformers pools the last layer, "
+            f"{last}: leave it out"
         )
     lost, refusals = _write_model(model, Path(folder), writer_of)
     if lost is None:
-        raise ConfigError("no format of transformers holds the model: " + "; ".join(refusals))
+        raise ConfigError(f"no transformers format can hold the model: {'; '.join(refusals)}")
     _write_modules(Path(folder), model.transformer.config.dim, settings)
     return lost
 

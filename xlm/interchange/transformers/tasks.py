@@ -150,6 +150,6 @@ def _reads(task: Task) -> Reads:
 
 def _refuse(task: Task, found: str, expected: str) -> NoReturn:
     raise ConfigError(
-        f"{type(task).__name__} with {found} cannot go to transformers, which has no such head: "
-        f"fine-tune with {expected}, or keep the model in xlm's own format"
+        f"{type(task).__name__} with {found} cannot go to transformers, which has no such "
+        f"head: fine-tune with {expected}, or keep the model in xlm's own format"
     )

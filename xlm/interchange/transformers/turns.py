@@ -41,13 +41,13 @@ def check_sinusoids(path: str | Path, name: str, table: Tensor) -> None:
     """Raise CheckpointError if a file's table of sines and cosines is not RoFormer's own."""
     if table.dim() != 2 or table.shape[1] % 2:
         raise CheckpointError(
-            f"{path}: {name} has shape {list(table.shape)}, expected a row of an even width for "
-            "each position"
+            f"{path}: {name} has shape {list(table.shape)}, expected one row of even width "
+            "per position"
         )
     expected = _table(*table.shape)
     if (table.double() - expected).abs().max() > 1e-2:  # half precision has three digits
         raise CheckpointError(
-            f"{path}: {name} holds other values than sines and cosines of base {BASE:g}: expected "
+            f"{path}: {name} does not hold the sines and cosines of base {BASE:g}: expected "
             "rotary positions as in the RoFormer paper"
         )
 

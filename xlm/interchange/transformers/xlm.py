@@ -114,8 +114,8 @@ def read_transformers_xlm(folder: str | Path) -> PretrainedModel:
     ):
         if found != said:
             raise CheckpointError(
-                f"{folder}: {name} of the tokenizer: {found}, in {CONFIG}: {said}: one of the two "
-                f"is another model's"
+                f"{folder}: {name} of the tokenizer is {found}, but {CONFIG} says {said}: "
+                "one of the two belongs to another model"
             )
     extra = {"format": FORMAT, "causal": value["causal"], "lost": lost + lines}
     if not with_head:
@@ -174,13 +174,14 @@ def _checked(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
         value[name] = found
     if not value["is_encoder"]:
         raise CheckpointError(
-            f"{path}: is_encoder is false: the decoder of an encoder-decoder, which transformers "
-            f"has no XLM model for either; import the original's .pth, which holds both sides"
+            f"{path}: is_encoder is false, so this is the decoder of an encoder-decoder, for "
+            "which transformers has no XLM model either; import the original's .pth, which "
+            "holds both sides"
         )
     if value["asm"]:
         raise CheckpointError(
-            f"{path}: asm is true: an adaptive softmax, which our models do not have; import one "
-            f"that was trained with a whole output layer"
+            f"{path}: asm is true (adaptive softmax), which our models do not have; import a "
+            "model with a full output layer"
         )
     return value
 
@@ -209,7 +210,7 @@ def _built(value: Mapping[str, Any], tied: bool, path: Path) -> Transformer:
                 pad_id=value["pad_token_id"],
             )
     except ConfigError as error:
-        raise CheckpointError(f"{path}: not a model that can be built ({error})") from error
+        raise CheckpointError(f"{path}: the model cannot be built ({error})") from error
 
 
 def _languages(
@@ -229,9 +230,9 @@ def _languages(
     if not maps:
         if needed:
             raise CheckpointError(
-                f"{path}: n_langs is {num}, but there is no lang2id and no id2lang: nobody can "
-                f'tell the rows of the language table apart; add "lang2id": {{"en": 0, ...}} as in '
-                f"the model's training"
+                f"{path}: n_langs is {num}, but there is no lang2id and no id2lang, so the "
+                'languages of the rows are unknown: add "lang2id": {"en": 0, ...} as '
+                "in the model's training"
             )
         return {}, []
     languages = maps[0]
@@ -296,13 +297,13 @@ def _refuse(model: PretrainedModel) -> None:
         problems.append("an output transform (output_transform true: give false)")
     if problems:
         raise ConfigError(
-            f"the model cannot become an XLM model of transformers, which has no place for "
-            f"{'; '.join(problems)}: train with these settings of model, export it as bert or "
-            f"xlm-roberta where it has their shape, or keep it in xlm's own format"
+            "the model cannot become an XLM model of transformers, which does not support "
+            f"{'; '.join(problems)}: train with these settings of model, export it as bert "
+            "or xlm-roberta if it has their shape, or keep it in xlm's own format"
         )
     if tokenizer.vocab_size != model.transformer.vocab_size:
         raise ConfigError(
-            f"the tokenizer has {tokenizer.vocab_size} ids and the model "
+            f"the tokenizer has {tokenizer.vocab_size} ids but the model has "
             f"{model.transformer.vocab_size}: expected the tokenizer that it was trained with"
         )
 
@@ -312,7 +313,7 @@ def _refuse_remains(folder: Path, files: Mapping[str, bytes]) -> None:
     known = (vocabularies.PIECES, vocabularies.MERGES, MODEL_FILE, TOKENIZER_JSON)
     if remains := [name for name in known if name not in files and (folder / name).exists()]:
         raise ConfigError(
-            f"{folder} holds {', '.join(remains)} of another tokenizer: choose an empty folder"
+            f"{folder} holds {', '.join(remains)} from another tokenizer: choose an empty folder"
         )
 
 

@@ -80,14 +80,14 @@ def sort_out(found: Mapping[str, Tensor], folder: Path) -> tuple[dict[str, Tenso
         for start, owner in _FOREIGN.items():
             if bare.startswith(start):
                 raise CheckpointError(
-                    f"{folder}: {name} belongs to {owner}, which our models do not have here: "
-                    f"expected the encoder that transformers' XLMModel is"
+                    f"{folder}: {name} belongs to {owner}, which our models do not support "
+                    "here: expected the encoder that transformers' XLMModel is"
                 )
         if _TASK_HEAD.match(bare):
             heads.append(name)
         elif bare != "position_ids":  # older versions stored it: 0, 1, 2 ...
             if bare in tensors:
-                raise CheckpointError(f"{folder}: {bare} is there with and without {_PREFIX!r}")
+                raise CheckpointError(f"{folder}: {bare} is present with and without {_PREFIX!r}")
             if not tensor.is_floating_point():
                 raise CheckpointError(
                     f"{folder}: {name} has type {tensor.dtype}, expected a floating-point one; "
@@ -109,8 +109,9 @@ def take_tied_copy(
     words = tensors.get("embeddings.weight")
     if own is not None and words is not None and not torch.equal(own, words):
         raise CheckpointError(
-            f"{folder}: {CONFIG} says tie_word_embeddings, but pred_layer.proj.weight differs from "
-            f"embeddings.weight: set it to false to keep both, or take the former out"
+            f"{folder}: {CONFIG} says tie_word_embeddings, but pred_layer.proj.weight "
+            "differs from embeddings.weight: set it to false to keep both, or remove the "
+            "former"
         )
     return True
 
@@ -120,7 +121,9 @@ def check_layers(tensors: Mapping[str, Tensor], num_layers: int, folder: Path) -
     numbers = (re.match(r"attentions\.(\d+)\.", name) for name in tensors)
     found = len({match[1] for match in numbers if match})
     if found != num_layers:
-        raise CheckpointError(f"{folder}: {CONFIG} says n_layers {num_layers}, the weights {found}")
+        raise CheckpointError(
+            f"{folder}: {CONFIG} says n_layers {num_layers}, but the weights have {found}"
+        )
 
 
 def fill(model: Transformer, tensors: Mapping[str, Tensor], folder: Path) -> None:

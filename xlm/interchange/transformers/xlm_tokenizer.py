@@ -210,7 +210,7 @@ def _read_pieces(path: Path) -> list[str]:
             raise DataError(f"{path}:{line(key)}: {key!r} has id {at!r}: {expected}")
         if at in pieces:
             raise DataError(
-                f"{path}:{line(key)}: {key!r} has id {at}, as {pieces[at]!r} has: {expected}"
+                f"{path}:{line(key)}: {key!r} has id {at}, which {pieces[at]!r} has too: {expected}"
             )
         pieces[at] = key
     return _checked_pieces(path, [pieces[at] for at in range(len(pieces))], line)
@@ -219,7 +219,9 @@ def _read_pieces(path: Path) -> list[str]:
 def _checked_pieces(path: Path, keys: list[str], line: Callable[[str], int]) -> list[str]:
     """Return the keys in the order of their ids, as pieces of a vocabulary file."""
     if len(keys) <= len(SPECIALS):
-        raise DataError(f"{path}: {len(keys)} pieces, expected XLM's 14 special tokens and more")
+        raise DataError(
+            f"{path}: found {len(keys)} pieces, expected more than XLM's 14 special tokens"
+        )
     for at, (special, key) in enumerate(zip(SPECIALS, keys, strict=False)):
         if key != special:
             raise DataError(
@@ -232,13 +234,13 @@ def _checked_pieces(path: Path, keys: list[str], line: Callable[[str], int]) -> 
         piece = _piece(key)
         if not _can_be_written(piece) or (key.endswith(END) and _key(piece) != key):
             raise DataError(
-                f"{path}:{line(key)}: {key!r} cannot be a piece of a vocabulary file: expected "
-                f"Unicode without white space, and no word that ends in {INSIDE}"
+                f"{path}:{line(key)}: {key!r} cannot be a piece in a vocabulary file: "
+                f"expected Unicode without white space, and no word that ends in {INSIDE}"
             )
         if piece in seen:
             raise DataError(
-                f"{path}:{line(key)}: {key!r} is the piece {piece!r} in a vocabulary file, as "
-                f"{seen[piece]!r} is"
+                f"{path}:{line(key)}: {key!r} becomes the piece {piece!r} in a vocabulary "
+                f"file, as does {seen[piece]!r}"
             )
         seen[piece] = key
         pieces.append(piece)
@@ -273,9 +275,9 @@ def _read_object(path: Path) -> tuple[dict[str, Any], str]:
         text = _read(path).decode()
         content = strict_json.parse(text)
     except JsonError as error:
-        raise DataError(f"{path}{error.suffix}: is no JSON ({error})") from None
+        raise DataError(f"{path}{error.suffix}: is not JSON ({error})") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is no UTF-8 ({error.reason} at byte {error.start})") from None
+        raise DataError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start})") from None
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected a JSON object, found {type(content).__name__}")
     return content, text

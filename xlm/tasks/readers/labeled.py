@@ -219,8 +219,8 @@ def _header(place: str, cells: Sequence[str], asked: Sequence[Column]) -> dict[C
     names = [cell.strip() for cell in cells]
     if twice := [str(column) for column in asked if names.count(str(column)) > 1]:
         raise DataError(
-            f"{place}: the header has {clipped(twice[0])} twice, expected columns whose names "
-            "differ: which of the two is meant? Rename one"
+            f"{place}: the header has {clipped(twice[0])} twice, so it is ambiguous: rename "
+            "one of the two"
         )
     missing = [str(column) for column in asked if column not in names]
     if missing:
@@ -260,7 +260,9 @@ def parse_object(text: str, place: str) -> dict[str, Any]:
 def value_of(row: Mapping[str, Any], column: Column, place: str) -> str:
     """Return a column's text or number, as text. Raises DataError if it is missing or neither."""
     if isinstance(column, int):
-        raise ConfigError(f"{place}: column {column}: expected a name, this source has names")
+        raise ConfigError(
+            f"{place}: column is {column}, but this source names its columns: give a name"
+        )
     value = row.get(column)
     if not isinstance(value, str) and not is_number(value):
         found = f"{type(value).__name__} in {column!r}" if column in row else ", ".join(row)

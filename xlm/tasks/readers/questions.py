@@ -98,8 +98,8 @@ def read_questions(
         if bad and misplaced == "error":
             there = question.context[bad[0].start : bad[0].start + len(bad[0].text)]
             raise DataError(
-                f"{one.place}: found {there[:40]!r} at character {bad[0].start}, expected the "
-                f"answer {bad[0].text[:40]!r}; mend the file, or drop such questions"
+                f"{one.place}: found {there[:40]!r} at character {bad[0].start}, expected "
+                f"the answer {bad[0].text[:40]!r}; fix the file, or drop such questions"
             )
         if bad:
             report.drop(MISPLACED, one.place)
@@ -222,15 +222,15 @@ def _read(path: str) -> str:
     lines: list[bytes] = []
     for raw in files.raw_lines(path, _MAX_BYTES):
         if raw is None:
-            raise DataError(f"{path}: found more than 2 GiB in a line, expected JSON in memory")
+            raise DataError(f"{path}: a line exceeds 2 GiB, expected JSON that fits in memory")
         lines.append(raw)
     try:
         return b"\n".join(lines).decode("utf-8")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise DataError(
-            f"{path}:{line}: byte 0x{error.object[error.start]:02x} is no valid UTF-8: convert the "
-            "file to UTF-8"
+            f"{path}:{line}: byte 0x{error.object[error.start]:02x} is not valid UTF-8: convert "
+            "the file to UTF-8"
         ) from None
 
 

@@ -188,7 +188,7 @@ def _check_tree(heads: Sequence[int], places: Sequence[str]) -> None:
         while node not in reached:
             if node in path:
                 raise DataError(
-                    f"{places[node - 1]}: the heads from word {node} on go round in a circle, "
+                    f"{places[node - 1]}: the heads from word {node} on form a cycle, "
                     "expected a tree"
                 )
             path.append(node)
@@ -280,9 +280,13 @@ def _check_widths(
             raise DataError(f"{line.place}: found {len(row)} columns, expected {expected}")
     for column in (word, tag):
         if not -width <= column < width:
-            raise ConfigError(f"column {column}: {block[0].place} has {width}, counted from 0")
+            raise ConfigError(
+                f"column {column}: {block[0].place} has {width} columns, counted from 0"
+            )
     if word % width == tag % width:
-        raise ConfigError(f"column {word} for words and {tag} for tags are the same one")
+        raise ConfigError(
+            f"column {word} for words is the same as column {tag} for tags: give two columns"
+        )
 
 
 def _tagged(

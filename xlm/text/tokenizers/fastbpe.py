@@ -134,7 +134,7 @@ def from_subword_nmt(codes: bytes) -> bytes:
     if version != [b"0.2"]:
         raise DataError(
             f"codes:1: found codes of subword-nmt {header[10:40].decode(errors='replace')}, "
-            "expected 0.2, whose </w> belongs to the last letter: learn them anew"
+            "expected 0.2, in which </w> belongs to the last letter: learn them again"
         )
     lines = [line.rstrip(b"\r ") for line in rest.split(b"\n")]
     for number, line in enumerate(lines, 2):
@@ -145,8 +145,9 @@ def from_subword_nmt(codes: bytes) -> bytes:
             )
     if not any(line.endswith(END.encode()) for line in lines):
         raise DataError(
-            f"codes:1: no merge ends with {END}: expected codes of subword-nmt or fastBPE, not the "
-            "merges.txt of a byte-level tokenizer, whose folder vocabulary.folder takes"
+            f"codes:1: no merge ends with {END}: expected codes of subword-nmt or fastBPE, "
+            "not the merges.txt of a byte-level tokenizer (for that, give its folder as "
+            "vocabulary.folder)"
         )
     return b"".join(line + b" 0\n" for line in lines if line)
 
@@ -289,8 +290,9 @@ def _read_dictionary(vocabulary: bytes) -> tuple[list[str], list[int], int]:
         last = next(reversed(entries.values())) if entries else count
         if count > last:
             raise DataError(
-                f"vocabulary:{number}: {entry!r} has count {count} after one of {last}: expected "
-                "the most frequent first, as fastBPE's getvocab writes it"
+                f"vocabulary:{number}: {entry!r} has count {count}, more than the {last} "
+                "before it: expected the most frequent first, as fastBPE's getvocab writes "
+                "it"
             )
         known.add(entry)
         entries[entry] = count

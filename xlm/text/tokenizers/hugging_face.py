@@ -94,13 +94,17 @@ class HuggingFaceTokenizer(Tokenizer):
         known = {at: piece for piece, at in ids.items()}
         size = max(known) + 1 if known else 0
         if 0 < vocab_size < size:
-            raise DataError(f"a tokenizer of {size} ids does not fit a vocabulary of {vocab_size}")
+            raise DataError(
+                f"a tokenizer of {size} ids does not fit a vocabulary of {vocab_size} ids"
+            )
         self.vocab_size = max(vocab_size, size)
         check_unused(self.vocab_size, len(known))
         self.pieces = tuple(known.get(at, f"<unused{at}>") for at in range(self.vocab_size))
         roles = {self.begin_id, self.end_id, self.pad_id, self.unk_id, self.mask_id}
         if strange := sorted(roles - set(known)):
-            raise DataError(f"special ids {strange}: the tokenizer knows 0 to {size - 1}")
+            raise DataError(
+                f"the special ids are {strange}, but the tokenizer knows 0 to {size - 1}"
+            )
         added = description.get("added_tokens", [])
         names = {token["content"] for token in added if token["special"]}
         names |= {known[at] for at in roles}
@@ -149,7 +153,7 @@ def check_unused(vocab_size: int, num_known: int) -> None:
     """Raise DataError for a size that no model has beside a tokenizer of ``num_known`` ids."""
     if vocab_size > num_known + MAX_UNUSED:
         raise DataError(
-            f"a vocabulary of {vocab_size:,} ids beside a tokenizer that knows {num_known:,}: "
+            f"the vocabulary has {vocab_size:,} ids, but the tokenizer knows {num_known:,}: "
             f"expected at most {MAX_UNUSED:,} more"
         )
 
@@ -256,7 +260,8 @@ def contained(content: bytes) -> Iterator[None]:
     except BaseException as error:
         reason = one_line(error, most=300)
         raise DataError(
-            f"no tokenizer of the tokenizers library in {len(content):,} bytes: {reason}"
+            f"the tokenizers library cannot read a tokenizer from these {len(content):,} "
+            f"bytes: {reason}"
         ) from None
 
 
@@ -265,7 +270,7 @@ def _parse(content: bytes) -> tuple[dict[str, Any], Backend]:
     description = strict_json.parse(content)
     if dropout := description["model"].get("dropout"):
         raise DataError(
-            f"the BPE model has dropout {dropout} and segments at random: set it to null"
+            f"the BPE model has dropout {dropout}, which makes segmentation random: set it to null"
         )
     return description, Backend.from_str(content.decode())
 

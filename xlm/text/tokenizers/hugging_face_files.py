@@ -76,7 +76,7 @@ def wordpiece_json(
     usual = {"cls": "[CLS]", "sep": "[SEP]", "pad": "[PAD]", "unk": "[UNK]", "mask": "[MASK]"}
     tokens = {role: name or usual[role] for role, name in names.items()}
     if missing := [name for name in tokens.values() if name not in ids]:
-        raise DataError(f"{path}: has no {', '.join(missing)}: expected BERT's vocabulary")
+        raise DataError(f"{path}: {', '.join(missing)} missing: expected BERT's vocabulary")
     backend = Backend(models.WordPiece(ids, unk_token=tokens["unk"]))
     backend.normalizer = normalizers.BertNormalizer(
         clean_text=True,
@@ -103,7 +103,8 @@ def _number_lines(vocabulary: bytes, path: str | Path) -> dict[str, int]:
             piece = line.rstrip("\n")
             if piece in ids:
                 raise DataError(
-                    f"{path}:{number + 1}: {clipped(repr(piece))} is there already: expected once"
+                    f"{path}:{number + 1}: {clipped(repr(piece))} appears a second time: "
+                    "expected it once"
                 )
             ids[piece] = number
     except UnicodeDecodeError as error:
@@ -121,7 +122,7 @@ def byte_level_json(vocabulary: bytes, merges: bytes, path: str | Path = "merges
     pairs = [(rule[0], rule[1]) for rule in rules if len(rule) == 2 and rule[0] != "#version:"]
     specials = ["<s>", "</s>", "<pad>", "<unk>", "<mask>"]
     if missing := [name for name in specials if name not in ids]:
-        raise DataError(f"{path}: vocab.json has no {', '.join(missing)}: expected RoBERTa's")
+        raise DataError(f"{path}: vocab.json lacks {', '.join(missing)}: expected RoBERTa's")
     try:
         backend = Backend(models.BPE(ids, pairs, unk_token=None, fuse_unk=False))
     except Exception as error:  # the library raises nothing narrower

@@ -30,13 +30,18 @@ class LanguageTokens(Tokenizer):
     def __init__(self, base: Tokenizer, languages: Iterable[str]):
         names = sorted(set(languages))
         if not names:
-            raise ConfigError("language tokens for no language: name at least one, such as [en]")
+            raise ConfigError(
+                "language tokens were asked for, but for no language: name at least one, such "
+                "as [en]"
+            )
         for name in names:
             if not is_language_name(name):
-                raise ConfigError(f"language tokens: {name!r} is no name of a language, such as en")
+                raise ConfigError(
+                    f"language tokens: {name!r} is not the name of a language, such as en"
+                )
             if name in base.language_tokens:
                 raise ConfigError(
-                    f"language tokens: the tokenizer has one for {name} already: leave it out"
+                    f"language tokens: the tokenizer already has one for {name}: leave it out"
                 )
         self.base = base
         own = {name: base.vocab_size + at for at, name in enumerate(names)}

@@ -74,13 +74,14 @@ class TranslationLayout:
         having = tokenizer.language_tokens
         if not having:
             raise ConfigError(
-                f"layout is {self.name}, which places language tokens, and the tokenizer has none: "
-                "prepare the text with vocabulary.language_tokens true, or take layout xlm"
+                f"layout is {self.name}, which needs language tokens, but the tokenizer has "
+                "none: prepare the text with vocabulary.language_tokens true, or use layout "
+                "xlm"
             )
         if missing := sorted(set(languages) - set(having)):
             raise ConfigError(
-                f"layout is {self.name}, and the tokenizer has no token of "
-                f"{', '.join(missing)}: it has those of {', '.join(having)}; name the others in "
+                f"layout is {self.name}, but the tokenizer has no token for "
+                f"{', '.join(missing)}, only for {', '.join(having)}: name the others in "
                 "vocabulary.language_tokens"
             )
 

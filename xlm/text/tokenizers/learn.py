@@ -128,8 +128,8 @@ def sample_lines(
             start += len(block)
         if start != count or block:
             raise DataError(
-                f"the text of language {language!r} changed: {count:,} lines were counted, now "
-                f"there are {'more' if block else f'{start:,}'}; let nothing write to it meanwhile"
+                f"the text of language {language!r} changed: first it had {count:,} lines, "
+                f"now {'more' if block else f'{start:,}'}; let nothing write to it meanwhile"
             )
 
 
@@ -156,7 +156,7 @@ def learn_sentencepiece(
     lines = iter(lines)
     first = next(lines, None)
     if first is None:
-        raise DataError("no line to learn a vocabulary from")
+        raise DataError("there is no line to learn a vocabulary from")
     written = io.BytesIO()
     try:
         SentencePieceTrainer.train(
@@ -187,12 +187,13 @@ def _explain(vocab_size: int, error: RuntimeError) -> ConfigError:
     message = one_line(error)
     if found := re.search(r"set it to a value <= (\d+)", message):
         return ConfigError(
-            f"vocabulary.size {vocab_size}: the text gives at most {found[1]}: lower it or add text"
+            f"vocabulary.size {vocab_size}: the text yields at most {found[1]}: lower it, or "
+            "add text"
         )
     if found := re.search(r"required_chars\. \d+ vs (\d+)", message):
         return ConfigError(
-            f"vocabulary.size {vocab_size}: the characters, bytes and special tokens alone are "
-            f"{found[1]}: raise it to more than that"
+            f"vocabulary.size {vocab_size}: characters, bytes and special tokens alone take "
+            f"{found[1]}: raise it above that"
         )
     refused = clipped(message)
-    return ConfigError(f"vocabulary.size {vocab_size}: SentencePiece refuses: {refused}")
+    return ConfigError(f"vocabulary.size {vocab_size}: SentencePiece rejects it: {refused}")

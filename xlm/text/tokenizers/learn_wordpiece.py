@@ -42,7 +42,7 @@ def learn_wordpiece(lines: Iterable[str], vocab_size: int) -> HuggingFaceTokeniz
     )
     ids = learner.get_vocab()
     if len(ids) == len(SYMBOLS):
-        raise DataError("no line to learn a vocabulary from")
+        raise DataError("there is no line to learn a vocabulary from")
     if len(ids) != vocab_size:
         problem = (
             f"the text gives at most {len(ids)}: lower it or add text"

@@ -42,11 +42,9 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
     except DataError:
         raise
     except JsonError as error:
-        raise DataError(f"{at}{error.suffix}: is no description of a tokenizer ({error})") from None
+        raise DataError(f"{at}{error.suffix}: does not describe a tokenizer ({error})") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{at}: is no description of a tokenizer ({clipped(repr(error))})"
-        ) from None
+        raise DataError(f"{at}: does not describe a tokenizer ({clipped(repr(error))})") from None
     if expected_format != FORMAT:
         raise DataError(f"{at}: has format {expected_format!r}, expected {FORMAT}")
     for name, content in files.items():
@@ -70,8 +68,8 @@ def _read(path: Path) -> bytes:
 def _compare(path: Path, found: str, expected: str) -> None:
     if found != expected:
         raise DataError(
-            f"{path}: digest {found} found, {expected} expected by {SETTINGS_FILE}: the tokenizer "
-            "was changed after it was saved; restore it"
+            f"{path}: digest {found} found, but {SETTINGS_FILE} says {expected}: the "
+            "tokenizer was changed after it was saved; restore it"
         )
 
 

@@ -42,7 +42,7 @@ class NumberedTokenizer(RenumberedTokenizer):
         self._processor = sentencepiece_processor(model)
         ids = {piece: at for at, piece in enumerate(self.pieces)}
         if len(ids) != len(self.pieces):
-            raise DataError(f"{len(self.pieces) - len(ids)} of the pieces are listed twice")
+            raise DataError(f"{len(self.pieces) - len(ids)} of the pieces appear twice")
         if missing := [piece for piece in SPECIALS if piece not in ids]:
             raise DataError(f"the list of pieces lacks {', '.join(missing)}")
         self.vocab_size = len(self.pieces)

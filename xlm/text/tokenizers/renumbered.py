@@ -21,7 +21,7 @@ def sentencepiece_processor(model: bytes) -> Any:
         processor.LoadFromSerializedProto(model)
     except (RuntimeError, TypeError) as error:
         raise DataError(
-            f"no SentencePiece model in {len(model):,} bytes: {one_line(error)}"
+            f"{len(model):,} bytes that are not a SentencePiece model: {one_line(error)}"
         ) from None
     return processor
 

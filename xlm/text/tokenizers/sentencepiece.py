@@ -49,7 +49,7 @@ class SentencePieceTokenizer(Tokenizer):
             self._processor.LoadFromSerializedProto(model)
         except (RuntimeError, TypeError) as error:
             raise DataError(
-                f"no SentencePiece model in {len(model):,} bytes: {one_line(error)}"
+                f"{len(model):,} bytes that are not a SentencePiece model: {one_line(error)}"
             ) from None
         self.vocab_size = int(self._processor.get_piece_size())
         self.pieces = tuple(str(self._processor.id_to_piece(at)) for at in range(self.vocab_size))
@@ -70,8 +70,9 @@ class SentencePieceTokenizer(Tokenizer):
         at = int(self._processor.piece_to_id(piece))
         if not self._processor.is_control(at):
             raise DataError(
-                f"the SentencePiece model has no control symbol {piece}: expected a model learnt "
-                "by xlm, or with pad_id and eos_id set and control_symbols=<mask>"
+                f"the SentencePiece model has no control symbol {piece}: expected a model "
+                "learned by xlm, or one with pad_id and eos_id set and "
+                "control_symbols=<mask>"
             )
         return at
 

@@ -68,13 +68,14 @@ class XlmRobertaTokenizer(RenumberedTokenizer):
             entries = known[3:]
         else:
             raise DataError(
-                f"{MODEL_FILE}: opens with {' '.join(known[:3])}, expected {' '.join(OPENING)}: "
-                f"not XLM-R's order; put fairseq's {DICTIONARY_FILE} beside it"
+                f"{MODEL_FILE}: begins with {' '.join(known[:3])}, expected "
+                f"{' '.join(OPENING)} (XLM-R's order): put fairseq's {DICTIONARY_FILE} "
+                "beside it"
             )
         pieces = [*SPECIALS, *entries, MASK]
         if 0 < vocab_size < len(pieces):
             raise DataError(
-                f"a tokenizer of {len(pieces)} ids does not fit a vocabulary of {vocab_size}"
+                f"a tokenizer of {len(pieces)} ids does not fit a vocabulary of {vocab_size} ids"
             )
         size = len(pieces)
         self.vocab_size = max(vocab_size, size)
@@ -163,9 +164,9 @@ def in_own_order(tokenizer: XlmRobertaTokenizer) -> XlmRobertaTokenizer:
     entries = tokenizer.pieces[len(SPECIALS) : tokenizer.mask_id]
     if set(entries) != set(by_name) - set(OPENING):
         raise ConfigError(
-            f"{DICTIONARY_FILE} has {len(entries)} pieces, the SentencePiece model "
-            f"{len(by_name) - len(OPENING)} others than {' '.join(OPENING)}: expected the same, "
-            f"since transformers knows no {DICTIONARY_FILE}"
+            f"{DICTIONARY_FILE} has {len(entries)} pieces, but the SentencePiece model has "
+            f"{len(by_name) - len(OPENING)} besides {' '.join(OPENING)}: expected the same, "
+            f"since transformers does not read {DICTIONARY_FILE}"
         )
     order = [by_name[name] for name in (*OPENING, *entries)]
     return XlmRobertaTokenizer(_with_pieces(proto, order), vocab_size=tokenizer.vocab_size)
@@ -245,7 +246,8 @@ def _read_dictionary(dictionary: bytes) -> list[str]:
                 )
             if fields[0] in entries or fields[0] in (*SPECIALS, MASK):
                 raise DataError(
-                    f"{DICTIONARY_FILE}:{number}: {fields[0]!r} is there already: expected it once"
+                    f"{DICTIONARY_FILE}:{number}: {fields[0]!r} appears a second time: "
+                    "expected it once"
                 )
             entries[fields[0]] = None
     except UnicodeDecodeError as error:
@@ -265,8 +267,8 @@ def _unigram(model: bytes) -> Any:
     if proto.trainer_spec.model_type != UNIGRAM:
         raise ConfigError(
             "a SentencePiece BPE model cannot become an XLMRobertaTokenizer, which would "
-            "mis-segment it in silence: train with a unigram vocabulary (kind: unigram), or export "
-            "in XLM's own format"
+            "silently segment text differently: train with a unigram vocabulary (kind: "
+            "unigram), or export to XLM's own format"
         )
     return proto
 

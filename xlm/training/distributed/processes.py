@@ -83,8 +83,8 @@ class Parallel:
         if launched and len(present) < len(_VARIABLES):
             missing = ", ".join(sorted(set(_VARIABLES) - set(present)))
             raise ConfigError(
-                f"{', '.join(present)} set but not {missing}: start several processes with "
-                "torchrun, or unset them for a single one"
+                f"{', '.join(present)} set but {missing} missing: start several processes "
+                "with torchrun, or unset them for a single one"
             )
         world, rank, local_rank = (
             int(os.environ[name]) if launched else default
@@ -161,8 +161,9 @@ class Parallel:
         for rank, other in enumerate(values):
             if other != values[0]:
                 raise TrainingError(
-                    f"{what} differs between processes: {_short(other)} on rank {rank}, "
-                    f"{_short(values[0])} on rank 0; start all with the same files and settings"
+                    f"{what} differs between processes: {_short(other)} on rank {rank}, but "
+                    f"{_short(values[0])} on rank 0; start all with the same files and "
+                    "settings"
                 )
 
     def mark(self) -> None:
@@ -205,8 +206,8 @@ class Parallel:
         gone = self.watchdog.gone() if self.watchdog is not None else []
         names = " and ".join(map(str, gone)) or "that did not answer"
         return TrainingError(
-            f"rank {names} of {self.world} is gone ({one_line(error, most=120)}): look for its own "
-            "message above; the same command goes on from the last checkpoint"
+            f"rank {names} of {self.world} is gone ({one_line(error, most=120)}): its own "
+            "message is above; the same command resumes from the last checkpoint"
         )
 
     def _open_group(self) -> Any:

@@ -65,7 +65,7 @@ def _apex_adam() -> Callable[..., torch.optim.Optimizer]:
     except ImportError as error:
         raise ConfigError(
             f"optimizer apex-adam: NVIDIA apex is not installed ({error}); build it from "
-            "github.com/NVIDIA/apex (`pip install apex` fetches a stranger's package of the same "
-            "name), or choose adamw, whose fused kernel does the same"
+            "github.com/NVIDIA/apex (`pip install apex` fetches an unrelated package of the "
+            "same name), or choose adamw, whose fused kernel does the same"
         ) from error
     return FusedAdam  # type: ignore[no-any-return, unused-ignore]

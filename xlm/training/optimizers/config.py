@@ -97,7 +97,7 @@ class Optimizer:
                 re.compile(pattern)
             except re.error as error:
                 raise ConfigError(
-                    f"optimizer rates {pattern!r}: no regular expression ({error})"
+                    f"optimizer rates {pattern!r}: not a valid regular expression ({error})"
                 ) from None
             if not (0 <= rate < math.inf):
                 raise ConfigError(f"optimizer rates {pattern!r} {rate}: expected 0 or more")
@@ -108,9 +108,9 @@ class Optimizer:
             value = getattr(self, name)
             if value is not None and self.kind not in kinds:
                 raise ConfigError(
-                    f"optimizer {name} {value} with kind {self.kind}: only {' and '.join(kinds)} "
-                    f"{'has' if len(kinds) == 1 else 'have'} it; leave it out, or set kind to "
-                    f"{' or '.join(kinds)}"
+                    f"optimizer {name} is {value}, but kind is {self.kind}: only "
+                    f"{' and '.join(kinds)} {'has' if len(kinds) == 1 else 'have'} it; leave "
+                    f"it out, or set kind to {' or '.join(kinds)}"
                 )
         if self.smallest_factored is not None and self.smallest_factored < 1:
             raise ConfigError(

@@ -30,8 +30,8 @@ def parameter_groups(
     for pattern in config.rates:
         if not any(re.search(pattern, name) for name in named):
             raise ConfigError(
-                f"optimizer rates {pattern!r} is in the name of no trainable parameter: names are "
-                f"such as {', '.join(list(named)[:3])}"
+                f"optimizer rates {pattern!r} matches the name of no trainable parameter: "
+                f"names are such as {', '.join(list(named)[:3])}"
             )
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
     settings = {name: _settings(config, name, p, peak_lr) for name, p in named.items()}
@@ -75,7 +75,7 @@ def _matrix_rate(config: Optimizer, peak_lr: float | None) -> float:
     if not peak_lr:
         raise ConfigError(
             f"optimizer muon with schedule.peak_lr {peak_lr}: the rate of the matrices is "
-            "matrix_lr times the schedule's rate over its peak; set peak_lr above 0"
+            "matrix_lr times the schedule's rate divided by its peak; set peak_lr above 0"
         )
     return (MATRIX_LR if config.matrix_lr is None else config.matrix_lr) / peak_lr
 
@@ -89,5 +89,7 @@ def trainable_parameters(
     """
     trainable = {id(p): (name, p) for name, p in named_parameters if p.requires_grad}
     if not trainable:
-        raise ConfigError("no parameter is trainable: nothing to optimize; unfreeze some")
+        raise ConfigError(
+            "no parameter is trainable, so there is nothing to optimize; unfreeze some"
+        )
     return dict(trainable.values())

@@ -67,8 +67,9 @@ def restore_optimizer(
             if isinstance(value, Tensor):
                 if not _fits(value, p):
                     raise CheckpointError(
-                        f"optimizer: {key} of {name} is {list(value.shape)} in the checkpoint, the "
-                        f"parameter is {list(p.shape)}; resume with the recipe that wrote it"
+                        f"optimizer: {key} of {name} is {list(value.shape)} in the "
+                        f"checkpoint, but the parameter is {list(p.shape)}; resume with the "
+                        "recipe that wrote it"
                     )
                 # torch puts the step counter where this kind of optimizer wants it.
                 value = value.clone() if key == "step" else value.to(p.device, copy=True)
@@ -108,9 +109,10 @@ def _check_kind(
             name = names[id(p)]
             if saved.get(name) and set(saved[name]) != set(expected):
                 raise CheckpointError(
-                    f"optimizer: {name} has {', '.join(sorted(saved[name]))} in the checkpoint, "
-                    f"this kind of optimizer keeps {', '.join(sorted(expected))}; resume with the "
-                    "optimizer.kind that wrote it"
+                    f"optimizer: {name} has {', '.join(sorted(saved[name]))} in the "
+                    "checkpoint, but this kind of optimizer keeps "
+                    f"{', '.join(sorted(expected))}; resume with the optimizer.kind that "
+                    "wrote it"
                 )
 
 
@@ -119,6 +121,7 @@ def _check_names(own: set[str], saved: set[str]) -> None:
         different = sorted(own ^ saved)
         whose = "the model" if different[0] in own else "the checkpoint"
         raise CheckpointError(
-            f"optimizer: {len(different)} parameters are not in both checkpoint and model, the "
-            f"first is {different[0]} (only in {whose}); resume with the recipe that wrote it"
+            f"optimizer: {len(different)} parameters are missing in either the checkpoint or "
+            f"the model, the first is {different[0]} (only in {whose}); resume with the "
+            "recipe that wrote it"
         )
