@@ -103,7 +103,7 @@ FILES = [
     (("MaskedLM", "Zzy"), "OriginalCausalTLM, OriginalMaskedLM, Parsing, Ranking, Regression, "),
     (("MaskedLM", "my_own.Thing"), "class_path 'my_own.Thing': No module named 'my_own'; is its"),
     (("MaskedLM", "xlm.objectives.masked.MaskedLN"), "has no MaskedLN; did you mean MaskedLM?"),
-    (("MaskedLM", "torch.nn.Linear"), "'torch.nn.Linear' is not a subclass of Objective: expected {"),
+    (("MaskedLM", "torch.nn.Linear"), "'torch.nn.Linear' is not a subclass of Objective: expected"),
     (("MaskedLM", "xlm.objective.Objective"), "class_path 'xlm.objective.Objective' is abstract"),
     (("MaskedLM\n    init_args: {languages: [en], length: 64}", "Translation"), "needs pairs"),
 ]  # fmt: skip
