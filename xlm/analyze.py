@@ -63,9 +63,10 @@ class Analyze:
     study: str | None = None
     """The models.json of a study: its models are compared too, and the parent is taken from it."""
     parent: str | None = None
-    """The model that this one was initialized from: adds distances of spectra and CKA."""
+    """The model that this one was initialized from; distances of spectra and CKA are added."""
     data: str | None = None
-    """Prepared text: its held-out part is analyzed, its training part is used to count overlap."""
+    """Prepared text: its held-out part is analyzed, and its training part is used to count
+    overlap."""
     texts: dict[str, str] = field(default_factory=dict)
     """A file of lines for each language."""
     pairs: dict[str, list[str]] = field(default_factory=dict)
@@ -75,7 +76,8 @@ class Analyze:
     dictionaries: dict[str, str] = field(default_factory=dict)
     """A dictionary for each pair: a word and a translation on each line."""
     similarity: dict[str, str] = field(default_factory=dict)
-    """Scored pairs of words for each pair of languages: two words and a number, with tabs."""
+    """Scored pairs of words for each pair of languages: two words and a number, separated by
+    tabs."""
     alignments: dict[str, list[str]] = field(default_factory=dict)
     """Three files for each pair: two of sentences, one of links such as 0-1 (sure) or 0p1."""
     first_index: Literal[0, 1] = 0
@@ -87,14 +89,14 @@ class Analyze:
     english: str = "en"
     """The language of wic and scws."""
     minimal_pairs: dict[str, str] = field(default_factory=dict)
-    """Minimal pairs for each language: a file of a construction, the right sentence and the wrong
+    """Minimal pairs for each language: a file with a construction, the right sentence and the wrong
     one, or Marvin and Linzen's folder of pickles, which are read without running any code."""
     probes: dict[str, dict[str, str]] = field(default_factory=dict)
     """Labeled texts for each task, by language: a label and a text on each line."""
     scores: dict[str, str] = field(default_factory=dict)
     """Scores by language: a report.json of xlm finetune, or a TSV of languages and numbers."""
     indicators: dict[str, str] = field(default_factory=dict)
-    """Numbers by language to compare scores with, such as distances: a TSV each."""
+    """Numbers by language to compare scores with, such as distances: a TSV file each."""
     embeddings: dict[str, str] = field(default_factory=dict)
     """A .vec file for each language, measured beside the model's word table."""
     root: str = "."
@@ -106,7 +108,7 @@ class Analyze:
     layers: list[int] | None = None
     """The layers to analyze; 0 is the embeddings (null: all)."""
     pooling: Pooling = "mean"
-    """One vector for each sentence: the mean or the maximum over its tokens, or the first."""
+    """One vector for each sentence: mean or max over its tokens, or the first."""
     specials: bool = False
     """Count the special tokens around a sentence among its tokens."""
     sentences: int = 1000
@@ -114,7 +116,7 @@ class Analyze:
     seed: int = 0
     """The seed of random weights, permutations and resamples."""
     untrained: bool = True
-    """Measure random weights too, the null of nearly every figure."""
+    """Also measure random weights, the null of nearly every figure."""
     tokens: int = 4000
     """Tokens in a batch, padding included."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -122,7 +124,7 @@ class Analyze:
     precision: Precision = "fp32"
     """fp32, bf16 or fp16 (autocast), in which models are read; figures are computed in fp32."""
     keep_states: bool = False
-    """Keep the files of states when the report is done."""
+    """Keep the files of states after the report."""
 
     def __post_init__(self) -> None:
         for name in ("sentences", "tokens"):

@@ -53,15 +53,18 @@ class Bleu:
     references: str = ""
     """The reference translations, line by line; empty lines count."""
     table: str | None = None
-    """Score the rows of this table instead: source, target, source file, reference file, output
-    file and perhaps a tokenization, with tabs between (as xlm translate --table reads them)."""
+    """Score the rows of this table instead; its columns, separated by tabs: source, target, source
+    file, reference file, output file and optionally a tokenization (as xlm translate --table reads
+    them)."""
     center: str | None = None
-    """With table: means of the rows into this language, out of it, and elsewhere; null: of all."""
+    """With table: show means of the rows into this language, out of it, and of the others; null: of
+    all."""
     baseline: str | None = None
-    """With table: the JSON file of another table's figures; adds the difference of each row."""
+    """With table: the JSON file of another table's figures; each row's difference from it is
+    added."""
     other: list[str] = field(default_factory=list, metadata={"repeated": True})
     """Translations of another system (--other FILE --other FILE ... or [FILE, FILE]): test by the
-    paired bootstrap if it differs from the first by more than chance."""
+    paired bootstrap whether the difference from the first exceeds chance."""
     source: str | None = None
     """The source text; adds the share of translations copied from it."""
     json: str | None = None
@@ -77,7 +80,7 @@ class Bleu:
     resamples: int = 1000
     """Resamples of the lines for intervals and for the paired bootstrap (0: no intervals)."""
     seed: int = SEED
-    """The seed of the resamples; the default is sacreBLEU's, whose SACREBLEU_SEED is not read."""
+    """The seed of the resamples; the default is sacreBLEU's, but SACREBLEU_SEED is not read."""
 
     def __post_init__(self) -> None:
         if self.chrf_words < 0:

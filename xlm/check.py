@@ -41,8 +41,8 @@ class Check:
     path: str
     """A folder of prepared text, a run's folder, a checkpoint, a model, or a recipe (YAML)."""
     accept: bool = False
-    """Accept the files as they are now, after a change on purpose: the hashes of a checkpoint, a
-    model directory or prepared text are computed anew and written."""
+    """Accept the files as they are now, after an intended change: compute and write the hashes of a
+    checkpoint, a model directory or prepared text again."""
     trust: str | None = None
     """The folder of your own objectives that a run names."""
 

@@ -58,7 +58,7 @@ class Import:
     vocabulary: str | None = None
     """fastBPE vocabulary of an original .pth (null: the file beside it, else the one inside it)."""
     parity: bool = True
-    """Compare with the model in transformers, if installed; needs the model twice in memory."""
+    """Compare with the model in transformers, if installed; this loads the model twice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +71,10 @@ class Export:
     """The folder to write; it must be empty or missing."""
     format: Format
     """The architecture that the model was trained with: xlm, xlm-roberta, bert, roformer or
-    modernbert; of encoder-decoders, mbart or m2m_100; or sentence-transformers, for encoders, with
-    the pooling that turns states into a vector."""
+    modernbert; for encoder-decoders, mbart or m2m_100; or sentence-transformers, for encoders with
+    a pooling that turns states into a vector."""
     task: str | None = None
-    """Fine-tuned models: the task whose head is exported too (null: the only one; "": none, the
+    """For fine-tuned models: the task whose head is exported too (null: the only one; "": none, the
     language model alone)."""
     causal: bool | None = None
     """xlm only: export a causal model (null: as the model records, else masked)."""
@@ -83,10 +83,10 @@ class Export:
     normalize: bool | None = None
     """sentence-transformers only: vectors of length 1 (null: as the model records, else true)."""
     language: str | None = None
-    """Models of several vocabularies: the language whose vocabulary is exported (null: the first;
-    the others are lost)."""
+    """For models with several vocabularies: the language whose vocabulary is exported (null: the
+    first); the others are left out."""
     parity: bool = True
-    """Compare with the model in transformers, if installed; needs the model twice in memory."""
+    """Compare with the model in transformers, if installed; this loads the model twice."""
 
 
 @dataclass(frozen=True)

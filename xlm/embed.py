@@ -58,18 +58,19 @@ class Embed(LineSettings):
     normalize: bool | None = None
     """Scale vectors to length 1 (null: as the model records, else true)."""
     length: int | None = None
-    """Most tokens read from a line, special ones included (null: the model's positions)."""
+    """Largest number of tokens read from a line, special ones included (null: the model's
+    positions)."""
     dtype: Literal["float32", "float16"] = "float32"
-    """Type of the file's numbers."""
+    """Type of the numbers in the file."""
     output: str | None = None
-    """Write here, .npy or .parquet; the file appears when it is complete and replaces one
-    that is there. A restart after a kill resumes from OUTPUT.partial. OUTPUT.json beside it records
+    """Write here, .npy or .parquet; the file appears when it is complete, and replaces an existing
+    one. After a kill, the same command resumes from OUTPUT.partial. OUTPUT.json beside it records
     how it was made (null: rows of JSON to standard output)."""
     tokens: int = CELLS
     """Tokens in a batch, padding included."""
     invalid: Invalid = "error"
-    """A line that is not UTF-8 or longer than 1 MiB: error stops there, naming the line; empty
-    writes a vector of zeros in its place, and counts it."""
+    """Handling of a line that is not UTF-8 or longer than 1 MiB. error: stop, and name the line.
+    empty: write a vector of zeros in its place, and count it."""
     precision: Precision = "fp32"
     """fp32, bf16 or fp16 (autocast)."""
 

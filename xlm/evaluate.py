@@ -52,7 +52,7 @@ class Evaluate:
     split: Literal["valid", "test"] = "valid"
     """The held-out text to measure on."""
     data: str | None = None
-    """Prepared text other than the run's own; it needs the same tokenizer."""
+    """Other prepared text than the run's own; it needs the same tokenizer."""
     averaged: bool = True
     """Use the exponentially averaged weights if the run kept them."""
     json: str | None = None
@@ -60,7 +60,7 @@ class Evaluate:
     picture: str | None = None
     """Draw the curves of metrics.jsonl into this PNG, SVG or PDF."""
     trust: str | None = None
-    """The folder of your own objectives that the run names; none is imported unless it lies here.
+    """The folder of your own objectives that the run names; nothing is imported from elsewhere.
     Code of strangers runs with your rights: read it first."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA if there is a GPU."""

@@ -46,11 +46,11 @@ class Fill(LineSettings):
     top: int = 5
     """Number of candidates for each mask."""
     words: int = 1
-    """Above 1: whole words of up to this many subwords, by beam search, with the geometric mean
-    probability of their subwords."""
+    """Above 1: fill in whole words of up to this many subwords, by beam search; their probability
+    is the geometric mean of their subwords'."""
     pairs: bool = False
-    """Each line is a sentence with masks, a tab and its translation, as in TLM; each mask also gets
-    its candidates without the translation."""
+    """Each line is a sentence with masks, a tab and its translation, as in TLM; candidates without
+    the translation are shown too."""
     translation_language: str | None = None
     """With pairs: the language of the translations."""
     layout: str | None = None

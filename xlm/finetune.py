@@ -99,17 +99,17 @@ class Finetune:
             betas=(0.9, 0.999), weight_decay=0.01, decay_norms_and_biases=False, max_grad_norm=1.0
         )
     )
-    """The update rule; head_rate gives heads a learning rate of their own."""
+    """The update rule; head_rate gives heads a separate learning rate."""
     schedule: Schedule = field(
         default_factory=lambda: Schedule(kind="linear", peak_lr=2e-5, warmup_steps=0)
     )
     """The learning rate as a function of the step."""
     warmup: float = 0.1
-    """Share of the updates that are warmup; 0: the schedule's warmup_steps."""
+    """Share of the updates used for warm-up; 0: the schedule's warmup_steps."""
     frozen_layers: int | None = None
     """Number of layers, from the bottom, frozen with the embeddings (0: the embeddings alone)."""
     frozen: list[str] = field(default_factory=list)
-    """Parts that stay as they are: body, words, positions, symbols, or the name of a table
+    """Parts that are not trained: body, words, positions, symbols, or the name of a table
     (MonoTrans, section 2, step 3: [words, positions])."""
     dropout: float | None = None
     """The model's dropout (null: as in pretraining)."""
@@ -124,14 +124,14 @@ class Finetune:
     seeds: list[int] = field(default_factory=lambda: [0])
     """Seeds, one run each; for several, mean and 95 % interval are reported."""
     grid: Grid = field(default_factory=Grid)
-    """Settings to choose from, by their figure on choose_on."""
+    """Settings to choose from, by the figure on choose_on."""
     choose_on: list[str] = field(default_factory=list)
-    """Languages whose validation figure chooses checkpoint and grid cell; empty: those of valid
-    that are trained on."""
+    """Languages whose validation figure chooses checkpoint and grid cell; empty: the validation
+    languages that are trained on."""
     metric: str = ""
     """The metric to choose by; empty: the task's own."""
     halve_on_plateau: bool = False
-    """Halve the rate after each evaluation that is not better (feature-based, mBERT study)."""
+    """Halve the rate after each evaluation without improvement (feature-based, mBERT study)."""
     lowest_lr: float = 0.0
     """With halve_on_plateau: stop below this rate (mBERT study: 1e-5)."""
     patience: int | None = None
@@ -141,7 +141,7 @@ class Finetune:
     report_every: int = 50
     """Steps between two lines of the report."""
     keep: bool = True
-    """Keep the fine-tuned models; false: figures alone (a grid of large models fills a disk)."""
+    """Keep the fine-tuned models; false: figures only (a grid of large models fills a disk)."""
     tensorboard: bool = False
     """Write TensorBoard files too."""
     restart: bool = False
@@ -149,11 +149,11 @@ class Finetune:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA if there is a GPU."""
     compile: bool | Literal["auto"] = "auto"
-    """Compile the layers with torch.compile. auto: on CUDA, in runs of 2,000 updates and more."""
+    """Compile the layers with torch.compile. auto: on CUDA, in runs of at least 2,000 updates."""
     tf32: bool = False
     """Let float32 products on CUDA round to TF32."""
     deterministic: bool = False
-    """On CUDA, use kernels that repeat bit for bit."""
+    """On CUDA, use kernels that give the same bits every time."""
 
     def __post_init__(self) -> None:
         check_types(self)

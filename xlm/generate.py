@@ -37,8 +37,8 @@ class Generate(LineSettings):
     """A causal language model: a run's folder, a checkpoint, a model directory, or a transformers
     folder or hub name."""
     file: str = STANDARD
-    """The beginnings, one a line: a text file, plain or .gz, .zst, .bz2, .xz (-: standard input). A
-    line without text stays empty."""
+    """The beginnings, one per line: a text file, plain or .gz, .zst, .bz2, .xz (-: standard input).
+    A line without text stays empty."""
     lines: int = 0
     """Write this many lines from nothing; no file is read (0: continue those of file)."""
     language: str | None = None
@@ -67,7 +67,7 @@ class Generate(LineSettings):
     json: bool = False
     """Write each line as a JSON object: its prompt, text, score and number of added subwords."""
     rows: int = ROWS
-    """Lines that are continued in one batch."""
+    """Number of lines continued in one batch."""
     precision: Precision = "fp32"
     """fp32, bf16 or fp16 (autocast)."""
 

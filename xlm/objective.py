@@ -32,17 +32,17 @@ class Objective(NamedByClassPath, ABC):
     """An objective: a frozen dataclass whose fields are its configuration."""
 
     weight: float | list[list[float]] = 1.0
-    """Weight in the update: a number, or points [[step, weight], ...] joined by straight lines."""
+    """Weight in the update: a number, or points [[step, weight], ...] with linear interpolation."""
     turns: int = 1
-    """Consecutive updates of an objective when objectives take turns (order rotate): with 3 and 1,
-    three of four updates are of the first."""
+    """Consecutive updates of this objective when objectives take turns (order rotate): with 3 and
+    1, three of four updates belong to the first."""
     sampling: Sampling = field(default_factory=Sampling)
-    """The sampling of languages or pairs."""
+    """Sampling of the languages or pairs."""
 
     streams_differ: ClassVar[bool] = True
-    """True if streams of the objective may train different parameters: one micro-batch of each is
-    tried at the start, else one of the objective. Of a class outside of xlm true unless it says
-    otherwise itself."""
+    """True if the streams of this objective may train different parameters: then one micro-batch of
+    each stream is tried at the start, else one per objective. It is true for classes outside of xlm
+    unless they say otherwise."""
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         """Take nothing for granted of classes outside of the package."""

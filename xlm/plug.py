@@ -25,13 +25,13 @@ class Plug:
     model: str
     """The model: anything that xlm.load takes."""
     module: str
-    """The folder `module` that xlm add-language left, or one below `tables` of a model."""
+    """The folder `module` that xlm add-language leaves, or one below `tables` of a model."""
     folder: str
     """The folder of the new model; nothing is overwritten."""
     known: list[str] = field(default_factory=list)
-    """The languages of the model, if it does not say which it knows."""
+    """Languages that the model knows, if its files do not say so."""
     unrelated: bool = False
-    """Insist on a module that was learnt on another body; its language will hardly be read well."""
+    """Accept a module that was learned on another body; its language will hardly be understood."""
 
     def __post_init__(self) -> None:
         for name in ("model", "module", "folder"):

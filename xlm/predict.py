@@ -52,23 +52,23 @@ class Predict(LineSettings):
     """A fine-tuned model: a directory such as seed-0/model, a run's folder, a checkpoint, or a
     transformers folder or hub name with a head for a task."""
     file: str | None = None
-    """The lines (null or -: standard input). Sentences as they are, pairs separated by a tab, words
-    to be tagged or parsed separated by spaces, questions with a tab before their paragraph."""
+    """The lines (null or -: standard input): sentences as they are, pairs separated by a tab, words
+    to be tagged or parsed separated by spaces, questions followed by a tab and the paragraph."""
     language: str | None = None
     """The language of the lines; models without language embeddings need none."""
     task: str | None = None
     """The task's name in the recipe (null: the only one)."""
     scores: bool = False
-    """Classification: write the probability of each class too, after a tab each."""
+    """For classification: also write the probability of each class, each after a tab."""
     json: bool = False
     """Write each line as a JSON object with its text, the answer and, with scores, the
     probabilities."""
     rows: int = 0
     """Rows in a batch (0: as many as in training)."""
     window: int = WINDOW
-    """Lines that are read before the first of them is answered; 1 at a terminal."""
+    """Number of lines that are read before the first of them is answered; 1 at a terminal."""
     trust: str | None = None
-    """The folder of your own tasks that the model names; none is imported unless it lies here. Code
+    """The folder of your own tasks that the model names; nothing is imported from elsewhere. Code
     of strangers runs with your rights: read it first."""
 
     def __post_init__(self) -> None:

@@ -57,23 +57,23 @@ class Score(LineSettings):
     """The language of the lines; models without language embeddings need none."""
     pairs: bool = False
     """Each line is a sentence, a tab and its translation, which is scored given the sentence: for
-    translators, and models that were trained on pairs (TLM)."""
+    translators, and for models that were trained on pairs (TLM)."""
     source_language: str | None = None
     """With pairs: the language of the sentences before the tab."""
     kind: Kind | None = None
     """masked, causal or translator (null: as the model records, else masked)."""
     ends: bool | None = None
-    """Score the end of each line too (null: true for causal models and translators only)."""
+    """Also score the end of each line (null: true for causal models and translators only)."""
     folds: int | None = None
-    """Masked models: hide every n-th subword at once, which reads a line n times instead of once
-    for each subword, and overestimates its nats (null: one subword at a time)."""
+    """For masked models: hide every n-th subword at once, which reads a line n times instead of
+    once per subword, and overestimates its nats (null: one subword at a time)."""
     layout: str | None = None
-    """With pairs and no translator: tlm, tlm-run-on or merged, as in training (null: tlm; merged
-    for the tokenizers of XLM-R and BERT)."""
+    """With pairs, except for translators: tlm, tlm-run-on or merged, as in training (null: tlm;
+    merged for the tokenizers of XLM-R and BERT)."""
     by: Literal["nats", "perplexity", "word_perplexity", "bits_per_character", "bits_per_byte"] = (
         "nats"
     )
-    """The measure of sort and keep_below; nats are those of a subword."""
+    """The measure for sort and keep_below; nats are per subword."""
     sort: bool = False
     """Write the lines with the lowest measure first, once all are scored."""
     keep_below: float | None = None

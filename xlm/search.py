@@ -51,7 +51,7 @@ class Search(LineSettings):
     index: str
     """Vectors written by xlm embed, .npy or .parquet."""
     queries: str = STANDARD
-    """The queries, one a line: a text file, plain or .gz, .zst, .bz2, .xz (-: standard input); or
+    """The queries, one per line: a text file, plain or .gz, .zst, .bz2, .xz (-: standard input); or
     their vectors, .npy or .parquet."""
     language: str | None = None
     """The language of the queries (null: that of the index); models without language embeddings
@@ -63,14 +63,14 @@ class Search(LineSettings):
     model: str | None = None
     """The model that makes the queries' vectors (null: the one recorded in INDEX.json)."""
     texts: str | None = None
-    """The lines that the index was made from, to show the hits (null: the file recorded in
-    INDEX.json, if it exists; none: show numbers alone)."""
+    """The lines that the index was made from, needed to show the hits (null: the file recorded in
+    INDEX.json, if it exists; none: show numbers only)."""
     json: bool = False
     """Write each query as a JSON object with its hits."""
     tokens: int = CELLS
     """Tokens in a batch of queries, padding included."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA if there is a GPU; it runs the model, while the search runs on the CPU."""
+    """auto: CUDA if there is a GPU; only the model runs there, the search runs on the CPU."""
 
     def __post_init__(self) -> None:
         self.check(self.queries)

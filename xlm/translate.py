@@ -46,33 +46,34 @@ class Translate:
     target: str | None = None
     """The language to translate into."""
     pivot: str | None = None
-    """Translate into this language first, such as en, and its translation into the target."""
+    """Translate into this language first, such as en, and from there into the target."""
     table: str | None = None
-    """Translate the source file of each row of this table into its output file: source, target,
-    source file, reference file, output file (and a tokenization, for xlm bleu --table), with tabs
-    between. Rows whose output file is there are done."""
+    """Translate the source file of each row of this table into its output file; its columns,
+    separated by tabs: source, target, source file, reference file, output file (and a tokenization,
+    for xlm bleu --table). Rows whose output file exists are skipped."""
     output: str | None = None
-    """Write here (null: standard output); the file appears when it is complete and replaces one
-    that is there. A restart after a kill resumes from OUTPUT.partial."""
+    """Write here (null: standard output); the file appears when it is complete, and replaces an
+    existing one. After a kill, the same command resumes from OUTPUT.partial."""
     generation: Generation = field(default_factory=lambda: BEAM)
     """Settings of the search or sampling that generates translations."""
     n_best: int = 1
-    """Number of translations of each line; above 1 each is on a line of its own: the number of the
-    line, a tab, the text. A beam may find fewer."""
+    """Number of translations for each line; above 1, each is on its own line: the number of the
+    source line, a tab, the text. A beam may find fewer."""
     scores: bool = False
-    """Write a tab and the score after each text: the sum of the log-probabilities of its tokens
-    over its length to the power of length_penalty; 0 for a line without text."""
+    """Write a tab and the score after each text: the sum of the log-probabilities of its tokens,
+    divided by its length to the power of length_penalty; 0 for a line without text."""
     tokens: int = CELLS
     """Tokens of the sources in a batch, padding included."""
     chunk: int = WINDOW
-    """Lines that are read and sorted by length before the first is translated; 1 at a terminal."""
+    """Number of lines that are read and sorted by length before the first is translated; 1 at a
+    terminal."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA if there is a GPU."""
     precision: Precision = "fp32"
     """fp32, bf16 or fp16 (autocast)."""
     invalid: Invalid = "error"
-    """A line that is not UTF-8 or longer than 1 MiB: error stops there, naming the line; empty
-    writes an empty line in its place, and counts it."""
+    """Handling of a line that is not UTF-8 or longer than 1 MiB. error: stop, and name the line.
+    empty: write an empty line in its place, and count it."""
     seed: int = 0
     """The seed of sampling (generation.sample)."""
 

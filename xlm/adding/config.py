@@ -24,7 +24,7 @@ class NewText:
     train: str | list[str] = field(default_factory=list)
     """Training text: a source, or several."""
     valid: str | list[str] = field(default_factory=list)
-    """Held-out text; none: the last 1 % of the lines of train, 200 at least."""
+    """Held-out text; none: the last 1 % of the lines of train, at least 200."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,36 +34,39 @@ class AddLanguage:
     model: str
     """The pretrained model: anything that xlm.load takes, such as a run's folder."""
     folder: str
-    """The folder of the run, the new model, the language's module and the report; an interrupted
+    """The folder for the run, the new model, the language's module and the report; an interrupted
     call resumes from here."""
     language: str
-    """The new language, such as ne; its table has this name."""
+    """Name of the new language, such as ne; its table gets this name too."""
     text: NewText = field(default_factory=NewText)
     """The language's text."""
     known: list[str] = field(default_factory=list)
-    """The languages of the model, if it does not say which it knows (as XLM-R's files do not)."""
+    """Languages that the model knows, if its files do not say so (as those of XLM-R)."""
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
     """The language's vocabulary: learned on its text with the model's layout of rows, or taken from
     a folder."""
     positions: Literal["shared", "copy", "random"] = "shared"
-    """shared: the model's. copy, random: positions of its own (MonoTrans, section 2.2), which start
-    as the model's or anew; for a language of another word order."""
+    """shared: use the model's positions. copy, random: positions for this language alone
+    (MonoTrans, section 2.2), which start as a copy of the model's or at random; useful for a
+    different word order."""
     adapters: AdapterConfig | None = None
-    """Adapters inside the layers, in the new language's path alone; null: none."""
+    """Adapters inside the layers, used for the new language only; null: none."""
     start: Rule | None = None
-    """First rows: random, copy, pieces, focus, aligned or oracle (null: aligned if there are pairs
-    or a dictionary, else focus)."""
+    """Rule for the first rows of the table: random, copy, pieces, focus, aligned or oracle (null:
+    aligned if there are pairs or a dictionary, else focus)."""
     pairs: dict[str, list[str]] = field(default_factory=dict)
     """Aligned sentences with a language of the model, such as {en-ne: [train.en, train.ne]}."""
     dictionary: str | None = None
-    """A file of a new word, a tab (or space) and one of the model's languages, a line."""
+    """A dictionary: on each line a new word, a tab (or space) and a word in one of the model's
+    languages."""
     oracle: str | None = None
-    """start oracle: a file of a new piece, a tab and one of the model's, a line."""
+    """With start oracle: a file with a new piece, a tab and one of the model's pieces on each
+    line."""
     shuffled: bool = False
-    """Permute the rows that the start gives: the null that a start is measured against."""
+    """Permute the first rows: the control that a start is compared with."""
     old_text: dict[str, str] = field(default_factory=dict)
     """Held-out text of the model's languages, such as {en: valid.en}: measured before and after,
-    and read for the proof that nothing changed (none: drawn ids are)."""
+    and used to prove that nothing changed (none: random ids are used)."""
     steps: int = 2000
     """Updates."""
     rows: int = 16
@@ -73,7 +76,7 @@ class AddLanguage:
     group_size: int = 2
     """Micro-batches in an update, over all processes."""
     mask_rate: float = 0.15
-    """Share of the tokens that are predicted; a causal model predicts each."""
+    """Share of the tokens that are predicted; a causal model predicts all."""
     optimizer: Optimizer = field(
         default_factory=lambda: Optimizer(
             betas=(0.9, 0.98), weight_decay=0.01, decay_norms_and_biases=False, max_grad_norm=1.0
@@ -83,23 +86,23 @@ class AddLanguage:
     schedule: Schedule = field(
         default_factory=lambda: Schedule(kind="linear", peak_lr=2e-3, warmup_steps=100)
     )
-    """The learning rate; a table alone takes a higher one than a whole model."""
+    """The learning rate; a table alone needs a higher one than a whole model."""
     evaluate_every: int = 200
     """Updates between two evaluations on held-out text."""
     seed: int = 0
-    """Keys everything random."""
+    """The seed of everything random."""
     tries: int = 1
-    """Seeds that are tried, from seed on; the best by held-out nats is kept, and all are
-    reported (MonoTrans, section 5.2, restarts what does not converge)."""
+    """Number of seeds to try, from seed on; the best by held-out nats is kept, and all are reported
+    (MonoTrans, section 5.2, restarts runs that do not converge)."""
     guard: Guard | None = field(default_factory=Guard)
-    """The thresholds of the convergence guard, whose reference is measured on old text; null: no
-    sign but the nats is measured, and nothing fires."""
+    """Thresholds of the convergence guard, which compares with old text; null: only the nats are
+    measured, and there are no warnings."""
     precision: PrecisionSetting = "fp32"
     """fp32, bf16, fp16 with a dynamic loss scale, or auto: bf16 if it is faster on the device."""
     tensorboard: bool = False
     """Write TensorBoard files too."""
     workers: int | None = None
-    """Processes that tokenize; null: one a core."""
+    """Number of tokenizing processes; null: one per core."""
     restart: bool = False
     """Restart a run at step 0 if it has checkpoints but none of them can be read."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -43,7 +43,8 @@ class Mapped:
     """A map and how it was found."""
 
     matrix: Matrix
-    """Orthogonal, ``[D, D]``: a normalized row of x times it lies near its translation."""
+    """Orthogonal, ``[D, D]``: a normalized row of x multiplied by it is close to its
+    translation."""
     similarity: float
     """Mean cosine of the last dictionary's pairs."""
     num_rounds: int

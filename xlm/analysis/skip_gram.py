@@ -42,20 +42,20 @@ class SkipGram:
     dim: int = 100
     """Width (FOCUS: 100)."""
     window: int = 5
-    """Largest distance of two pieces in a pair."""
+    """Largest distance between the two pieces of a pair."""
     negatives: int = 5
-    """Drawn pieces beside each true neighbor."""
+    """Random pieces drawn for each true neighbor."""
     epochs: int = 3
     """Passes over the lines (FOCUS: 3)."""
     min_count: int = 10
-    """Occurrences below which a piece gets no vector (FOCUS: 10)."""
+    """Pieces that occur less often get no vector (FOCUS: 10)."""
     subsample: float = 1e-3
     """Relative frequency above which occurrences are dropped at random."""
     learning_rate: float = 1e-2
-    """Adam's, which falls to zero along a line."""
+    """Learning rate of Adam, which falls linearly to zero."""
     batch: int | None = None
     """Pairs in an update (null: a 2,000th of the pieces times the window, between 128 and 8,192, so
-    that little text makes as many updates)."""
+    that little text still gives as many updates)."""
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -59,24 +59,25 @@ class Sampling:
     """The sampling of the languages or pairs of an objective."""
 
     rule: Rule = "alpha"
-    """``alpha`` and ``temperature`` use the sizes of the texts, ``shares`` are given, ``uniform``
-    is equal; ``unimax`` is uniform, but repeats no text more than ``max_epochs`` times in the run:
-    the others share the rest (UniMax, Chung et al. 2023, section 3)."""
+    """``alpha`` and ``temperature`` follow the sizes of the texts, ``shares`` are given,
+    ``uniform`` is equal; ``unimax`` is uniform too, but repeats no text more than ``max_epochs``
+    times in the run, and the others share the rest (UniMax, Chung et al. 2023, section 3)."""
     by: Literal["sentences", "tokens", "characters"] = "sentences"
-    """Rules ``alpha`` and ``temperature``: the unit of the sizes."""
+    """For rules ``alpha`` and ``temperature``: the unit of size."""
     alpha: float | list[list[float]] = 0.7
-    """Rule ``alpha``: q ~ p ** alpha (XLM section 3.1); 1 follows the data, 0 is uniform. A number
-    or points [[step, alpha], ...]."""
+    """For rule ``alpha``: q ~ p ** alpha (XLM section 3.1); 1 follows the data, 0 is uniform. A
+    number or points [[step, alpha], ...]."""
     temperature: float = 1.0
-    """Rule ``temperature``: q ~ p ** (1 / temperature)."""
+    """For rule ``temperature``: q ~ p ** (1 / temperature)."""
     shares: dict[str, float | list[list[float]]] = field(default_factory=dict)
-    """Rule ``shares``: for each language a number or points [[step, share], ...], scaled to 1."""
+    """For rule ``shares``: a number for each language, or points [[step, share], ...]; they are
+    scaled to sum to 1."""
     per: Literal["batch", "sentence"] = "batch"
-    """The unit that the probabilities are of. batch: micro-batches. sentence: sentences or pairs;
-    since micro-batches hold equal cells, texts of long sentences get more of them (not with unimax,
-    and not of running text)."""
+    """Unit that the probabilities apply to. batch: micro-batches. sentence: sentences or pairs;
+    since all micro-batches have the same number of cells, texts with long sentences then get more
+    of them (not with unimax, and not for running text)."""
     max_epochs: float | None = None
-    """Rule ``unimax``: most passes over a text in the whole run."""
+    """For rule ``unimax``: largest number of passes over a text in the whole run."""
 
     def __post_init__(self) -> None:
         if self.rule not in get_args(Rule):

@@ -27,12 +27,12 @@ class SentenceNoise:
     """
 
     shuffle: float
-    """k: tokens are sorted by position + U[0, k), so that each moves fewer than k places: a token
-    passes another only if their positions differ by less than k. 0: none moves."""
+    """Tokens are sorted by position + U[0, shuffle), so that two tokens change places only if fewer
+    than ``shuffle`` places apart. 0: no token moves."""
     drop: float
-    """Probability that a token is dropped; if all would be, one drawn uniformly stays."""
+    """Probability of dropping a token; if all tokens would be dropped, a random one stays."""
     blank: float
-    """Probability that a token that is left becomes the mask symbol."""
+    """Probability that a remaining token becomes the mask symbol."""
 
     def __post_init__(self) -> None:
         if self.shuffle != 0 and not 1 < self.shuffle < np.inf:

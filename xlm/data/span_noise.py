@@ -22,7 +22,7 @@ class SpanNoise:
     """The amounts of noise; raises ConfigError for an invalid one."""
 
     permute: float
-    """Probability that the sentences of a block are put in an order drawn uniformly."""
+    """Probability of putting the sentences of a block into a random order."""
     share: float
     """Share of a block's words that are hidden, rounded up to whole words."""
     mean_length: float

@@ -41,9 +41,10 @@ class AdapterConfig:
     activation: Literal["gelu", "relu", "silu"] = "gelu"
     """The function between the two linear layers (MAD-X: relu)."""
     last_layer: bool = True
-    """Put adapters into the last layer too; MAD-X 2.0 (Pfeiffer et al. 2021) does not."""
+    """Put adapters into the last layer too; MAD-X 2.0 (Pfeiffer et al. 2021) leaves it out."""
     invertible: bool = False
-    """Add the invertible adapter of MAD-X: on the embeddings, and its inverse before the output."""
+    """Add the invertible adapter of MAD-X: it acts on the embeddings, and its inverse before the
+    output."""
 
     def __post_init__(self) -> None:
         try:

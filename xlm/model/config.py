@@ -50,7 +50,7 @@ class ModelConfig:
     """
 
     preset: str | None = None
-    """Named shape, for the fields that are not given (null): xlm-15, xlm-17, xlm-100, mt-6, mmte,
+    """Named shape that fills in all fields that are null: xlm-15, xlm-17, xlm-100, mt-6, mmte,
     mbart, base, mbert, tiny; rotary-tiny, rotary-small, rotary-base; modernbert-tiny,
     modernbert-small, modernbert-base, modernbert-large."""
     dim: Filled[int] = _UNSET
@@ -60,27 +60,27 @@ class ModelConfig:
     num_heads: Filled[int] = _UNSET
     """Attention heads of each layer (null: the preset's)."""
     num_decoder_layers: Filled[int] = _UNSET
-    """Layers of the decoder; 0 is an encoder alone (null: the preset's, else 0)."""
+    """Layers of the decoder; 0: an encoder alone (null: the preset's, else 0)."""
     shared_words: Filled[bool] = _UNSET
-    """One table of words for encoder and decoder, stored once ("Attention Is All You Need", section
-    3.4); the original XLM has two. Each side's output bias is its own (null: the preset's, else
+    """Share one word table between encoder and decoder ("Attention Is All You Need", section 3.4);
+    the original XLM has two. Each side keeps its own output bias (null: the preset's, else
     false)."""
     language_embeddings: Filled[bool] = _UNSET
-    """Add a learned vector per language to each token; with a single language there is none
-    (null: the preset's, else true)."""
+    """Add a learned vector of its language to each token; a model of one language has none (null:
+    the preset's, else true)."""
     num_segments: Filled[int] = _UNSET
-    """Rows of a table of segments (token types) that is added too: BERT has 2, XLM-R 1, XLM none;
-    with 1 every token gets the same row (null: the preset's, else 0)."""
+    """Rows of an additional table of segments (token types): BERT has 2, XLM-R 1, XLM none; with 1
+    every token gets the same row (null: the preset's, else 0)."""
     feed_forward: int | None = None
     """Width inside the feed-forward layers (null: the preset's, else 4 x dim)."""
     max_positions: Filled[int] = _UNSET
-    """Rows of the table of learned positions; no row may be longer, also with other positions
-    (null: the preset's, else 512)."""
+    """Longest row, and the number of learned positions if positions is learned (null: the preset's,
+    else 512)."""
     positions: Filled[Literal["learned", "sinusoidal", "rotary"]] = _UNSET
-    """Encoding of a token's position (null: the preset's, else learned). learned: a table, as in
-    XLM and BERT. sinusoidal: fixed vectors ("Attention Is All You Need", section 3.5). rotary:
-    queries and keys of self-attention are rotated by their position (RoFormer, Su et al. 2021),
-    which small models learn to use far earlier."""
+    """Encoding of positions (null: the preset's, else learned). learned: a table, as in XLM and
+    BERT. sinusoidal: fixed vectors ("Attention Is All You Need", section 3.5). rotary: queries and
+    keys of self-attention are rotated by position (RoFormer, Su et al. 2021), which small models
+    learn to use much earlier."""
     rotary_base: Filled[float] = _UNSET
     """Base of the rotary wavelengths, larger for rows of thousands of tokens (null: the preset's,
     else 10,000 as in RoFormer)."""
@@ -90,55 +90,58 @@ class ModelConfig:
     attention_dropout: Filled[float] = _UNSET
     """Probability of dropping an attention weight; 0 is faster (null: the preset's, else 0.1)."""
     embedding_noise: float = 0.0
-    """Standard deviation of the noise that training adds to each looked-up word, position and
-    segment vector (MonoTrans, appendix: 0.075 in fine-tuning)."""
+    """Standard deviation of the noise that training adds to each word, position and segment vector
+    (MonoTrans, appendix: 0.075 in fine-tuning)."""
     window: int | None = None
-    """Tokens in sight of each in a local layer, half on either side (null: the preset's, else every
-    layer sees whole rows; ModernBERT, Warner et al. 2024: 128). Distances are those in the row."""
+    """Number of tokens that each token sees in a local layer, half on either side (null: the
+    preset's, else every layer sees whole rows; ModernBERT, Warner et al. 2024: 128). Distances are
+    counted in the row."""
     global_every: Filled[int] = _UNSET
-    """Distance between layers that see whole rows, the first among them, with a window (ModernBERT:
-    3); 1 is a preset's shape without its window (null: the preset's, else 1)."""
+    """With a window: every n-th layer, starting with the first, sees whole rows (ModernBERT: 3); 1:
+    all layers do (null: the preset's, else 1)."""
     local_rotary_base: float | None = None
-    """Base of local layers (null: the preset's, else rotary_base; ModernBERT has 10,000 there,
-    160,000 elsewhere)."""
+    """Rotary base of local layers (null: the preset's, else rotary_base; ModernBERT: 10,000, and
+    160,000 in global layers)."""
     plain_first: bool = False
-    """Add no position and no segment vector to the opening symbol (MonoTrans, section 2.2); it
-    needs a begin symbol of its own, as XLM-R and BERT have."""
+    """Add neither a position nor a segment vector to the opening symbol (MonoTrans, section 2.2);
+    this needs a separate begin symbol, as XLM-R and BERT have."""
     embedding_norm: bool = True
     """Normalize the sum of the embeddings, as XLM and BERT do."""
     embedding_scale: Filled[bool] = _UNSET
     """Multiply word vectors by sqrt(dim) before anything is added to them ("Attention Is All You
     Need", section 3.4; null: the preset's, else false)."""
     norm: Filled[Literal["post", "pre"]] = _UNSET
-    """Normalize each sum of a part's input and output (post, as in XLM), or each part's input, and
-    the last layer's output once more (pre; Xiong et al. 2020, "On Layer Normalization"; null: the
-    preset's, else post)."""
+    """Place of normalization. post: on each sum of a part's input and output, as in XLM. pre: on
+    each part's input, and once more on the last layer's output (Xiong et al. 2020, "On Layer
+    Normalization"; null: the preset's, else post)."""
     first_norm: Filled[bool] = _UNSET
-    """Pre-norm alone: normalize the input of the first layer's attention too; ModernBERT, whose
-    embeddings are normalized, does not (null: the preset's, else true)."""
+    """With norm pre: also normalize the input of the first layer's attention; ModernBERT does not,
+    since its embeddings are normalized (null: the preset's, else true)."""
     norm_kind: Literal["layer", "rms"] = "layer"
-    """Layer normalization, or the root mean square alone (Zhang and Sennrich 2019)."""
+    """layer: layer normalization. rms: division by the root mean square alone (Zhang and Sennrich
+    2019)."""
     qk_norm: bool = False
     """Normalize queries and keys within each head (Henry et al. 2020; Dehghani et al. 2023,
     section 2), which allows higher learning rates."""
     activation: Filled[Literal["gelu", "relu", "silu", "geglu", "swiglu"]] = _UNSET
-    """Inside the feed-forward layers; GELU is the exact one (erf). geglu and swiglu multiply it by
-    a second product of the input, which adds half again to these layers (Shazeer 2020; null: the
-    preset's, else gelu)."""
+    """Activation inside the feed-forward layers; gelu is the exact one (erf). geglu and swiglu
+    multiply it by a second projection of the input, which makes these layers half again as large
+    (Shazeer 2020; null: the preset's, else gelu)."""
     biases: Filled[bool] = _UNSET
-    """Biases of linear layers and layer normalizations; the output bias is there in any case (null:
-    the preset's, else true)."""
+    """Give linear layers and layer normalizations biases; the output always has one (null: the
+    preset's, else true)."""
     initialization: Filled[Literal["xlm", "normal"]] = _UNSET
-    """First values (null: the preset's, else xlm). xlm: the original's. normal: tables 0.02,
-    matrices sqrt(2 / (5 dim)) (Nguyen and Salazar 2019), those that end a part of a layer divided
-    by the root of the number of parts (GPT-2), the output transform's the identity, biases 0."""
+    """Initial weights (null: the preset's, else xlm). xlm: as the original XLM. normal: normal with
+    deviation 0.02 for tables and sqrt(2 / (5 dim)) for matrices (Nguyen and Salazar 2019), divided
+    by the root of the number of parts for matrices that end a part of a layer (GPT-2); the output
+    transform starts as the identity, and biases at 0."""
     tied_output: bool = True
-    """The output matrix is the word embeddings; the output bias is always its own."""
+    """Use the word embeddings as the output matrix; the output bias is separate in any case."""
     output_transform: Filled[bool] = _UNSET
-    """A linear layer, the activation and a normalization before the projection onto the
-    vocabulary, as in BERT and XLM-R but not in XLM (null: the preset's, else false)."""
+    """Add a linear layer, the activation and a normalization before the output, as in BERT and
+    XLM-R but not in XLM (null: the preset's, else false)."""
     layer_norm_eps: Filled[float] = _UNSET
-    """Added to the variance, or to the mean square, in each normalization (null: the preset's, else
+    """Added to the variance (or the mean square) in each normalization (null: the preset's, else
     1e-12)."""
     fused_layer_norm: bool = False
     """Use FusedLayerNorm of NVIDIA apex, which must be installed."""

@@ -45,26 +45,28 @@ class Writing:
     """Settings of a causal model's continuations."""
 
     length: int = 50
-    """Largest number of new subwords; fewer if the model ends the text or has no more positions."""
+    """Largest number of new subwords; there are fewer if the model ends the text or runs out of
+    positions."""
     sample: bool = False
     """Draw each subword instead of taking the likeliest."""
     temperature: float = 1.0
-    """Divisor of logits, with sample; below 1 likely subwords are favored."""
+    """With sample: divide logits by this; below 1 favors likely subwords."""
     top_k: int = 0
-    """Number of most probable subwords to draw from, with sample (0: all)."""
+    """With sample: draw from this many of the most probable subwords (0: all)."""
     top_p: float = 1.0
-    """Share of the fewest most probable subwords to draw from together, with sample
+    """With sample: draw from the fewest most probable subwords that have this share together
     (nucleus sampling, Holtzman et al. 2020)."""
     repetition_penalty: float = 1.0
-    """Above 1: make subwords of the text so far less likely, logits above 0 divided, those below
-    multiplied by it (CTRL, Keskar et al. 2019, section 4.1); special tokens are left alone."""
+    """Above 1: make subwords that already occur in the text less likely: positive logits are
+    divided, negative ones multiplied by it (CTRL, Keskar et al. 2019, section 4.1); special tokens
+    are left alone."""
     beam: int = 1
-    """Hypotheses that are followed at once; 1: greedy."""
+    """Number of hypotheses in the beam search; 1: greedy."""
     length_penalty: float = 1.0
-    """Exponent of the number of added subwords that a hypothesis's score is divided by."""
+    """Exponent of the number of added subwords by which a hypothesis's score is divided."""
     early_stopping: bool = False
-    """Stop when there are as many finished hypotheses as the beam; false: when none of the running
-    ones looks better."""
+    """With beam: stop when the number of finished hypotheses reaches the beam; false: when no
+    running hypothesis looks better."""
 
     def __post_init__(self) -> None:
         check_whole_numbers(length=self.length, beam=self.beam)

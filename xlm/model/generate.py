@@ -31,19 +31,21 @@ class Generation:
     """Settings of the search for translations."""
 
     beam: int = 1
-    """Hypotheses that are followed at once; 1: the likeliest token is taken (greedy)."""
+    """Number of hypotheses in the beam search; 1: always take the likeliest token (greedy)."""
     length_penalty: float = 1.0
-    """Exponent of the length that a hypothesis's score is divided by: 0 favors short ones."""
+    """Exponent of the length by which a hypothesis's score is divided; 0 favors short ones."""
     early_stopping: bool = False
-    """Stop as soon as there are as many hypotheses as the beam; false: when none can get better."""
+    """Stop as soon as the number of finished hypotheses reaches the beam; false: when no running
+    one can get better."""
     sample: bool = False
     """Draw each token instead of taking the likeliest."""
     temperature: float = 1.0
-    """Divisor of logits, with sample; below 1 likely tokens are favored."""
+    """With sample: divide logits by this; below 1 favors likely tokens."""
     ratio: float = 1.5
-    """A row is closed at ratio x the source's tokens + extra, end symbols counted in both."""
+    """A translation has at most ratio x the source's tokens + extra, end symbols counted in
+    both."""
     extra: int = 10
-    """See ratio; the original's evaluation takes 1.5 and 10, its back-translation 1.3 and 5."""
+    """See ratio; the original's evaluation uses 1.5 and 10, its back-translation 1.3 and 5."""
 
     def __post_init__(self) -> None:
         if self.beam < 1:

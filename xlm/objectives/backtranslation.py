@@ -46,8 +46,8 @@ class BackTranslation(Translation):
     """
 
     length: int = 100
-    """Tokens of the longest sentence that is used, special ones included; the original's max_len is
-    100 too, and a translation may be ``generation.ratio`` as long."""
+    """Longest sentence that is used, in tokens with special ones; the original's max_len is 100
+    too, and a translation may be ``generation.ratio`` times as long."""
     generation: Generation = field(default_factory=lambda: Generation(ratio=1.3, extra=5))
     """Search that makes the translations to learn from (the original: greedy)."""
 

@@ -24,8 +24,8 @@ class CausalModel(LanguageModel):
     """The base of both: each token is predicted from those before it in its row."""
 
     part: Literal["encoder", "decoder"] = "encoder"
-    """The half of the model to train; decoder: that of an encoder-decoder, without a source, as the
-    original trains its own there (docs/fidelity.md, A1)."""
+    """Part of the model to train; decoder: the decoder of an encoder-decoder, without a source, as
+    the original does (docs/fidelity.md, A1)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -44,18 +44,18 @@ class Denoising(TeacherForced):
     tokens: int = 2000
     """Cells of the sentences (padding included) in a micro-batch."""
     length: int = 100
-    """Tokens of the longest sentence that is used, special ones included; longer ones are left out.
-    The original's max_len is 100 too: few sentences are longer, and attention grows with the
-    square."""
+    """Longest sentence that is used, in tokens with special ones; longer ones are left out. The
+    original's max_len is 100 too: few sentences are longer, and the cost of attention grows with
+    the square."""
     num_lengths: int = 24
     """Largest number of padded lengths."""
     shuffle: float = 3.0
-    """k: tokens are sorted by position + U[0, k), which moves each by fewer than k places (0: none
-    moves; else above 1)."""
+    """Tokens are sorted by position + U[0, shuffle), so that each moves by fewer than ``shuffle``
+    places (0: no token moves; else above 1)."""
     drop: float = 0.1
-    """Share of the tokens that are left out of the noisy copy; one always stays."""
+    """Share of the tokens that are left out of the noisy copy; at least one stays."""
     blank: float = 0.1
-    """Share of the others that become the mask symbol there."""
+    """Share of the remaining tokens that become the mask symbol."""
     label_smoothing: float = 0.0
     """Share of the target's probability that is spread over the vocabulary."""
 

@@ -52,15 +52,15 @@ class Infilling(TeacherForced):
     num_lengths: int = 8
     """Largest number of padded lengths."""
     permute: float = 1.0
-    """Probability that the sentences of a block are put in an order drawn uniformly."""
+    """Probability of putting the sentences of a block into a random order."""
     share: float = 0.35
     """Share of a block's words that are hidden."""
     mean_length: float = 3.5
-    """Mean number of words that one mask stands for; the number is drawn from a Poisson
-    distribution, and a mask may stand for none."""
+    """Mean number of words that one mask stands for, drawn from a Poisson distribution; a mask may
+    also stand for none."""
     pieces_in: list[str] = field(default_factory=list)
-    """Languages written without spaces between words, such as [th, zh]: pieces are hidden in place
-    of words."""
+    """Languages written without spaces between words, such as [th, zh]: there, pieces are hidden
+    instead of words."""
     label_smoothing: float = 0.0
     """Share of the target's probability that is spread over the vocabulary."""
 

@@ -30,12 +30,12 @@ class LanguageModel(Objective):
     pairs: list[str] = field(default_factory=list)
     """Language pairs whose aligned sentences form one row each, such as [en-hi]."""
     evaluate: list[str] | None = None
-    """Languages (of ``pairs``: pairs) to evaluate, including ones that are not trained on, such as
-    when a model continues with new text; null: those of training."""
+    """Languages (or, with ``pairs``, pairs) to evaluate, also some that are not trained on, for
+    example when a model continues with new text; null: those of training."""
     rows: int = 8
     """Rows in a micro-batch of text."""
     length: int = 256
-    """Tokens in a row of text; a longer pair is left out, and counted."""
+    """Tokens in a row of text; longer pairs are left out, and counted."""
     tokens: int = 2048
     """Cells (padding included) in a micro-batch of pairs."""
     num_lengths: int = 24

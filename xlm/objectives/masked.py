@@ -47,26 +47,27 @@ class MaskedLM(LanguageModel):
     """
 
     mask_rate: float | list[list[float]] = 0.15
-    """Share of the tokens (of a pair: of the masked sides) that are predicted: a number up to 0.8
-    (Wettig et al. 2023: 0.4 for large models), or points [[step, rate], ...] joined by straight
-    lines (GPT-BERT: from 0.3 down to 0.15)."""
+    """Share of the tokens (in a pair: of the masked sides) that are predicted: a number up to 0.8
+    (Wettig et al. 2023: 0.4 for large models), or points [[step, rate], ...] with linear
+    interpolation (GPT-BERT: from 0.3 down to 0.15)."""
     frequency_exponent: float = 0.5
-    """Targets are drawn with weight count**-exponent (paper: 0.5); 0 draws them uniformly."""
+    """Draw targets with weight count**-exponent (paper: 0.5); 0: uniformly."""
     mask: float = 0.8
-    """Share of the targets that the mask symbol replaces."""
+    """Share of the targets that are replaced by the mask symbol."""
     keep: float = 0.1
-    """Share of the targets that stay as they are."""
+    """Share of the targets that are left unchanged."""
     random: float = 0.1
-    """Share of the targets that a random token replaces."""
+    """Share of the targets that are replaced by a random token."""
     masked_side: Literal["both", "first", "second"] = "both"
     """The sentences of a pair that are masked in training."""
     evaluation_side: Literal["both", "first", "second"] = "both"
     """The sentences of a pair that are masked in evaluation."""
     evaluation_mask_rate: float | None = None
-    """Share of the tokens that each evaluation mask hides; null: mask_rate if that is one number of
-    at most 0.5, else 0.15."""
+    """Share of the tokens that each evaluation mask hides; null: mask_rate if that is a single
+    number of at most 0.5, else 0.15."""
     evaluation_folds: int | None = None
-    """Number of disjoint evaluation masks that are used; null: all, so that each token counts."""
+    """Number of disjoint evaluation masks that are used; null: all, so that each token counts
+    once."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

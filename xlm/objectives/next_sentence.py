@@ -61,9 +61,9 @@ class NextSentence(MaskedLM):
     """
 
     frequency_exponent: float = 0.0
-    """Targets are drawn with weight count**-exponent; 0 draws them uniformly, as BERT does."""
+    """Draw targets with weight count**-exponent; 0: uniformly, as BERT does."""
     short_share: float = 0.1
-    """Share of the rows that are at most as long as a random number of tokens (BERT: 0.1)."""
+    """Share of the rows whose length is limited to a random number of tokens (BERT: 0.1)."""
 
     def __post_init__(self) -> None:
         if self.pairs:

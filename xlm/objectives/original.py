@@ -34,21 +34,22 @@ class OriginalLanguageModel(LanguageModel):
     """The base of all: streams of text and of pairs, cut and ordered like the original's."""
 
     tokens: int | None = 2048  # type: ignore[assignment]  # an int in the base class
-    """Cells (padding included) in a micro-batch of pairs; in pair_order original without padding,
-    or null for ``rows`` pairs."""
+    """Cells (padding included) in a micro-batch of pairs; with pair_order original padding does not
+    count, and null means ``rows`` pairs."""
     stream_layout: Literal["paper", "original"] = "paper"
-    """Cut of the text: ``paper`` (rows shuffled) or ``original`` (parallel streams; B1)."""
+    """Division of the text into rows: ``paper`` (shuffled rows) or ``original`` (parallel streams;
+    B1)."""
     pair_order: Literal["buckets", "original", "original-unsorted"] = "buckets"
     """Grouping of pairs into micro-batches: by padded length, as the original does (A2), or as it
     does without group_by_size."""
     longest_side: int | None = None
-    """With a pair_order of the original's, leave out training pairs with a sentence longer than
-    this, special tokens apart (its max_len, A2); null: no limit."""
+    """With pair_order original or original-unsorted: leave out training pairs with a sentence
+    longer than this, not counting special tokens (its max_len, A2); null: no limit."""
     evaluation_layout: str | None = None
     """Layout of a held-out pair (A1); null: as in training."""
     evaluation: Literal["whole", "original"] = "whole"
-    """whole: held-out text is read whole, each token predicted once. original: its batches (B8),
-    and its cuts if there are more than 5 languages (A9)."""
+    """whole: read all held-out text, and predict each token once. original: use the original's
+    batches (B8), and its cuts if there are more than 5 languages (A9)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -125,17 +126,17 @@ class OriginalMaskedLM(OriginalLanguageModel, MaskedLM):
     """MLM on ``languages`` or TLM on ``pairs``, masked as the original does it (B2, B8)."""
 
     counts: Literal["corpora", "vocabulary"] = "corpora"
-    """Source of the frequencies: the prepared training text, or the counts that the tokenizer's
-    vocabulary file lists, as in the original (fastBPE alone has them)."""
+    """Source of the token frequencies: the prepared training text, or the counts in the tokenizer's
+    vocabulary file, as in the original (only fastBPE has them)."""
     masks: Literal["exact", "original"] = "exact"
-    """exact: a share of the real tokens. original: a share of all cells, padding included (by
-    chance if the exponent is 0), from which padding and the first of each row are then removed."""
+    """exact: draw a share of the real tokens. original: draw a share of all cells, padding included
+    (at random if the exponent is 0), then remove padding and the first cell of each row."""
     predict_end: bool = True
-    """Let the end symbols between the sentences of a text (with masks original: all of them) be
-    targets; in the original, and with counts vocabulary, which has no counts for them, only if the
-    exponent is 0."""
+    """Also predict the end symbols between the sentences of a text (with masks original: all of
+    them). The original does so only if the exponent is 0; the same holds with counts vocabulary,
+    which has no counts for them."""
     random_from_all: bool = False
-    """Draw random tokens from special symbols too, as the original does."""
+    """Let random replacements be special symbols too, as the original does."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -243,8 +244,8 @@ class OriginalCausalModel(OriginalLanguageModel, CausalModel):
     """The base of both causal models: cells at the start of a row may be context alone."""
 
     num_context: int = 0
-    """Number of cells at the start of a row that are only read in training (the original's
-    context_size)."""
+    """Number of cells at the start of a row that are read but not predicted in training (the
+    original's context_size)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -264,9 +265,9 @@ class OriginalCausalLM(OriginalCausalModel, CausalLM):
     """CLM on ``languages``, with rows whose first token may be input only (B1)."""
 
     predict_first: bool = True
-    """Predict the first token of a row from the one before it; false: it is only read, as in the
-    original, so that a row of ``length`` tokens has one target fewer. With evaluation original it
-    is never predicted there."""
+    """Predict the first token of a row from the one before it. false: only read it, as the original
+    does, so that a row of ``length`` tokens has one target fewer. With evaluation original it is
+    never predicted in evaluation."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -28,11 +28,11 @@ class TeacherForced(Objective):
     """An objective of encoder and decoder, whose rows have the layout of the model."""
 
     layout: LayoutName | None = None
-    """Special tokens in the rows: xlm (none but begin and end: language vectors say what to write),
-    target (the target's token opens the encoder's row), target-apart (the encoder reads it as a row
-    of its own), decoder (it opens the decoder's row), mbart, source-first (mBART-50, M2M-100,
-    NLLB). All but xlm need vocabulary.language_tokens of xlm prepare. Null: the layout of the model
-    that is started from, else xlm."""
+    """Placement of special tokens in rows: xlm (begin and end only: language vectors tell which
+    language to write), target (the target's token opens the encoder's row), target-apart (the
+    encoder reads it as a separate row), decoder (it opens the decoder's row), mbart, source-first
+    (mBART-50, M2M-100, NLLB). All but xlm need vocabulary.language_tokens in xlm prepare. Null: the
+    layout of the model that training starts from, else xlm."""
 
     @property
     def arrangement(self) -> TranslationLayout:

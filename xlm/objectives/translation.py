@@ -47,32 +47,32 @@ class Translation(TeacherForced):
     pairs: list[str]
     """Directions, such as [en-ne, ne-en]; with ``directions``, pairs in either order."""
     directions: Rule | None = None
-    """Directions that are trained of the pairs: m2m (both of each), m2o (into the center), o2m (out
-    of it); null: pairs are directions."""
+    """Directions of the pairs to train: m2m (both), m2o (into the center), o2m (out of it); null:
+    each pair is a direction."""
     center: str | None = None
-    """The language that every pair has, with directions m2o or o2m."""
+    """With directions m2o or o2m: the language that all pairs share."""
     evaluate: list[str] | None = None
-    """Directions to measure on held-out pairs, also ones that are not trained; null: those of
+    """Directions to measure on held-out pairs, also some that are not trained; null: those of
     training."""
     tokens: int = 2000
     """Cells of the longer side (padding included) in a micro-batch."""
     length: int = 256
-    """Tokens of the longest side that is used, special ones included; longer pairs are left out."""
+    """Longest side that is used, in tokens with special ones; longer pairs are left out."""
     num_lengths: int = 24
     """Largest number of padded lengths."""
     shared_lengths: bool = False
-    """One set of padded lengths for all directions, so that compile sees few shapes; false: each
-    has its own, with less padding."""
+    """Use one set of padded lengths for all directions, so that compile sees few shapes; false: a
+    separate set for each, with less padding."""
     bucket_parts: int = 1
-    """Cut the rows of one padded length into so many parts by how much longer the source is than
-    the target, and pad each side of a batch to its own longest row: less padding and more shapes (4
-    is a good number; not with compile)."""
+    """Split the rows of one padded length into this many parts by how much longer the source is
+    than the target, and pad each side of a batch to its longest row: less padding, but more shapes
+    (4 is a good number; not with compile)."""
     label_smoothing: float = 0.0
     """Share of the target's probability that is spread over the vocabulary."""
 
     decode: Generation | None = None
-    """Translate held-out pairs with these settings at each evaluation, for BLEU, chrF and the rates
-    of copied and empty translations; null: they are measured by perplexity alone."""
+    """Translate held-out pairs with these settings at each evaluation, to measure BLEU, chrF and
+    the shares of copied and empty translations; null: measure perplexity only."""
 
     def __post_init__(self) -> None:
         check_types(self)

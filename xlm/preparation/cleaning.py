@@ -32,27 +32,30 @@ class Cleaning:
 
     duplicates: Literal["keep", "exact", "near"] = "keep"
     """Handling of equal (``exact``) or similar (``near``, which needs the extra clean) lines of a
-    language, or pairs of a pair: only the first stays."""
+    language, or pairs: only the first of them is kept."""
     similarity: float = 0.8
-    """``near``: share of common character 5-grams (Jaccard) from which two lines are duplicates."""
+    """With duplicates ``near``: two lines are duplicates if they share at least this part of their
+    character 5-grams (Jaccard)."""
     min_script: float = 0.0
-    """Least share of a line's letters in the script of its language."""
+    """Smallest share of a line's letters that must be in the script of its language."""
     scripts: dict[str, list[str]] = field(default_factory=dict)
     """Scripts of a language that differ from its usual one, such as {sr: [Cyrillic, Latin]}."""
     max_length_ratio: float | None = None
-    """Pairs: most characters of the longer side for one of the shorter; null: any."""
+    """For pairs: largest ratio of characters between the longer and the shorter side; null: any."""
     equal_sides: Literal["keep", "drop"] = "keep"
-    """Pairs: what happens if both sides are the same text."""
+    """For pairs: handling of a pair whose sides are the same text."""
     held_out: Literal["count", "drop", "refuse"] = "count"
-    """Training lines that occur in held-out text: ``count`` and warn, ``drop`` them, or ``refuse``
-    to continue if more than ``held_out_share`` of a held-out text is in training text."""
+    """Handling of training lines that occur in held-out text: ``count`` them and warn, ``drop``
+    them, or ``refuse`` to continue if more than ``held_out_share`` of a held-out text is in
+    training text."""
     held_out_similarity: float | None = None
-    """Also find held-out lines that were edited: share of common character 5-grams, such as 0.7
-    (needs the extra clean); null: only lines with the same letters."""
+    """Also find edited copies of held-out lines that share this part of their character 5-grams,
+    such as 0.7 (needs the extra clean); null: only lines with the same letters."""
     held_out_share: float = 0.0
-    """``refuse``: share of a held-out text's lines that may be in training text."""
+    """With held_out ``refuse``: largest share of a held-out text's lines that may be in training
+    text."""
     held_out_letters: int = 20
-    """Held-out lines with fewer letters are not leaks: greetings and titles occur everywhere."""
+    """Held-out lines with fewer letters are ignored: greetings and titles occur everywhere."""
 
     def __post_init__(self) -> None:
         for name in ("similarity", "held_out_similarity"):

@@ -32,7 +32,7 @@ class Texts:
     valid: dict[str, str | list[str]] = field(default_factory=dict)
     """Held-out text that a run is evaluated on while it trains."""
     test: dict[str, str | list[str]] = field(default_factory=dict)
-    """Held-out text for the end."""
+    """Held-out text for the final evaluation."""
 
     def sources(self, split: str, language: str) -> list[str]:
         """Return the sources of a language in a split."""
@@ -53,7 +53,7 @@ class Aligned:
     valid: dict[str, list[str]] = field(default_factory=dict)
     """Held-out pairs for evaluation while training."""
     test: dict[str, list[str]] = field(default_factory=dict)
-    """Held-out pairs for the end."""
+    """Held-out pairs for the final evaluation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,32 +66,35 @@ class Vocabulary:
     size: int = 8000
     """Entries, special symbols included (fastbpe: number of merges)."""
     alpha: float = 0.5
-    """Sentences are drawn with q ~ p**alpha of the languages' sentence counts (XLM section 3.1)."""
+    """Draw sentences with q ~ p**alpha, where p are the languages' shares of sentences (XLM section
+    3.1)."""
     per: Literal["language", "pair"] = "language"
-    """The texts that alpha weighs. pair: each pair of languages, both sides together (and the text
-    of languages without a pair), as MMTE samples; language: each language, all its sides
+    """Texts that alpha weighs. pair: each pair of languages with both sides together (and the text
+    of languages without a pair), as MMTE does; language: each language with all its sides
     together."""
     num_draws: int = 1_000_000
-    """Sentences drawn; with less text every language's share is scaled to what there is."""
+    """Number of sentences drawn; if there are fewer, all languages' numbers are scaled down
+    alike."""
     character_coverage: float = 1.0
-    """unigram, bpe: share of the text's characters that get an entry of their own; the rest, the
-    rarest, are written as bytes. 0.9995 is usual for Chinese and Japanese."""
+    """For unigram and bpe: share of the text's characters that get their own entry; the rarest
+    others are written as bytes. 0.9995 is usual for Chinese and Japanese."""
     language_tokens: bool | list[str] = False
-    """A special token for each language that is prepared (true), or for these, behind all other
-    entries: layouts of translation place them. Also over the tokenizer of folder."""
+    """Add a special token for each prepared language (true), or for the listed ones, after all
+    other entries: layouts of translation need them. Also works with the tokenizer of folder."""
     begins: bool = False
-    """unigram, bpe: sentences begin with <s>, as in XLM-R and BERT, not with </s>, as in XLM."""
+    """For unigram and bpe: begin sentences with <s>, as XLM-R and BERT do, instead of </s>, as XLM
+    does."""
     num_separators: int = 1
-    """unigram, bpe: end symbols between the sentences of a merged pair (XLM-R: 2)."""
+    """For unigram and bpe: end symbols between the sentences of a merged pair (XLM-R: 2)."""
     begins_again: bool = False
-    """unigram, bpe: the second sentence of a merged pair opens with the begin symbol as well."""
+    """For unigram and bpe: also open the second sentence of a merged pair with the begin symbol."""
     folder: str | None = None
-    """Take the tokenizer of prepared text, a model directory, a run's folder, or anything else that
-    xlm.load takes, instead of learning one."""
+    """Use an existing tokenizer instead of learning one: that of prepared text, a model directory,
+    a run's folder, or anything else that xlm.load takes."""
     codes: str | None = None
-    """Existing fastBPE codes (with vocab)."""
+    """Existing fastBPE codes (together with vocab)."""
     vocab: str | None = None
-    """Existing fastBPE vocabulary, `token count` a line."""
+    """Existing fastBPE vocabulary, with `token count` on each line."""
     model: str | None = None
     """Existing SentencePiece model."""
 
@@ -142,31 +145,33 @@ class Prepare:
     pairs: Aligned = field(default_factory=Aligned)
     """Aligned sentences of language pairs."""
     languages: list[str] = field(default_factory=list)
-    """Languages, such as [en, zh-Hans]: needed only for a pair that may be read in two ways, such
-    as en-zh-Hans, if one of its languages has no text of its own."""
+    """Names of languages, such as [en, zh-Hans]: only needed for an ambiguous pair, such as
+    en-zh-Hans, if one of its languages has no text."""
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
     """The shared subword vocabulary."""
     normalization: dict[str, Rules] = field(default_factory=dict)
-    """Rules of normalization by language beyond the one normal form, "*" for languages that are
-    not named; kept with the tokenizer, so that a model reads later text in the same way."""
+    """Normalization by language, in addition to the common normal form; "*" stands for all other
+    languages. It is saved with the tokenizer, so that a model reads later text in the same way."""
     cleaning: Cleaning = field(default_factory=Cleaning)
-    """Training lines that are left out, and held-out text that is looked for in training text."""
+    """Rules that leave training lines out, and find held-out text in training text."""
     root: str = "."
-    """Relative sources start here."""
+    """Folder that relative sources start from."""
     max_sentences: dict[str, int] = field(default_factory=dict)
-    """Use only the first so many training sentences of a language (or pairs of a pair)."""
+    """Use only the first training sentences of a language (or pairs of a pair), up to this
+    number."""
     max_valid_sentences: int | None = None
-    """Use only the first so many sentences of each validation text, which is read often."""
+    """Use only the first sentences of each validation text, up to this number, since it is read
+    often."""
     invalid: Literal["error", "drop"] = "error"
     """Handling of a line that is not UTF-8: stop, or drop and count it."""
     max_bytes: int = 1 << 20
-    """Longer lines are dropped, and counted."""
+    """Drop and count longer lines."""
     workers: int | None = None
-    """Processes that tokenize; null: one a core."""
+    """Number of tokenizing processes; null: one per core."""
     seed: int = 0
-    """Keys the draw of sentences that the vocabulary is learned on."""
+    """The seed of the draw of sentences that the vocabulary is learned on."""
     replace: bool = False
-    """Replace a preparation that is there already."""
+    """Replace an existing preparation."""
 
     def __post_init__(self) -> None:
         if not any(getattr(part, s) for part in (self.text, self.pairs) for s in SPLITS):

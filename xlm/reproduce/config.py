@@ -20,37 +20,37 @@ class Reproduce:
     study: Literal["nepali"]
     """The study: nepali (Table 4 of XLM, section 5.3)."""
     folder: str
-    """Folder of text, models and the page; a study that was interrupted is continued from here."""
+    """Folder for text, models and the page; an interrupted study resumes from here."""
     text: str | None = None
-    """A folder that holds LANG/train.txt of each language and valid.txt and test.txt of the target,
-    a sentence a line."""
+    """A folder that holds LANG/train.txt for each language, and valid.txt and test.txt for the
+    target, with one sentence per line."""
     target: str = "ne"
     """The language with little text."""
     related: str = "hi"
     """The language that may help: of the same family, or of the same script."""
     unrelated: str = "en"
-    """The control of equal compute: as many tokens of a language that has little to give."""
+    """The control with equal compute: as many tokens, in a language that should help little."""
     sentences: int = 3000
     """Training sentences of the target."""
     other_sentences: int = 18_000
     """Training sentences of each other language."""
     vocabulary: int = 8000
-    """Entries of the vocabulary, common to all rows; it is learned on the rows' training text."""
+    """Entries of the vocabulary that all rows share; it is learned on their training text."""
     dim: int = 128
-    """Width of the models, which have four layers and four heads; wider ones cost more and are
-    better: 256 takes twice the time."""
+    """Width of the models, which have four layers and four heads; wider models are better and
+    slower: 256 takes twice the time."""
     tests: dict[str, str] = field(default_factory=dict)
     """Further test texts of the target by name, such as {wiki: wiki.ne.txt}."""
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4])
     """Seeds of every row; differences are taken between rows of the same seed."""
     old_seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
-    """Seeds of every row in the shape of 2019 (learned positions); empty: it is left out."""
+    """Seeds of every row in the shape of 2019 (learned positions); empty: leave it out."""
     shifted_seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
-    """Seeds of the control that moves the related language's ids to a range of their own, so that
-    no subword is shared; empty: it is left out."""
+    """Seeds of the control that moves the related language's ids to a separate range, so that no
+    subword is shared; empty: leave it out."""
     sizes: list[int] = field(default_factory=lambda: [10_000, 30_000, 100_000])
-    """Further numbers of target sentences, alone and with the related language, for the first seed;
-    those beyond the text are left out."""
+    """Further numbers of target sentences, alone and with the related language, with the first
+    seed; numbers larger than the text are left out."""
     quick: bool = False
     """Try it in a minute: a tiny model and a few updates, on the corpus that ships with xlm unless
     text is given. The figures mean nothing."""

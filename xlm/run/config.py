@@ -52,11 +52,11 @@ class Changes:
     """Fields of the model's shape that cost no weights, and so may change in fine-tuning."""
 
     dropout: float | None = None
-    """The model's dropout (null: as its shape has it)."""
+    """Dropout of the model (null: unchanged)."""
     attention_dropout: float | None = None
-    """The model's dropout of attention weights (null: as its shape has it)."""
+    """Dropout of attention weights (null: unchanged)."""
     embedding_noise: float | None = None
-    """The model's noise on embeddings in training (null: as its shape has it)."""
+    """Noise on embeddings in training (null: unchanged)."""
 
     def applied(self, shape: ModelConfig) -> ModelConfig:
         """Return the shape with these changes."""
@@ -69,89 +69,94 @@ class Run:
     """Train a model on prepared corpora by the objectives that are listed."""
 
     data: str | None
-    """The folder that `xlm prepare` wrote; null: the text is that of tables alone, and the first
-    vocabulary that of initialize.encoder."""
+    """The folder that `xlm prepare` wrote; null: only tables have text, and the first vocabulary is
+    that of initialize.encoder."""
     folder: str
     """Folder of config, metrics, checkpoints and curves; an interrupted run resumes from it."""
     objectives: dict[str, Objective]
-    """Objectives: a name (of its head, metrics and streams) and a class with its fields."""
+    """The objectives: for each a name (of its head, metrics and streams) and a class with its
+    fields."""
     tables: dict[str, LanguageTable] = field(default_factory=dict)
-    """Languages with a vocabulary of their own, by name; a model with a decoder takes none."""
+    """Languages with a separate vocabulary, by name; not for models with a decoder."""
     model: ModelConfig | None = None
     """The shape of the model (--model.help lists its fields); null: that of initialize.encoder."""
     changes: Changes = field(default_factory=Changes)
-    """Changes to the model's shape, most of all to that of initialize.encoder."""
+    """Changes to the model's shape, mostly to that of initialize.encoder."""
     steps: int = 1000
-    """Updates; a skipped one counts."""
+    """Number of updates, skipped ones included."""
     seed: int = 0
-    """Keys everything random."""
+    """The seed of everything random."""
     group_size: int = 8
-    """Micro-batches of an objective in one update, over all ranks. A number of processes that does
-    not divide it leaves some idle in the last round."""
+    """Micro-batches of an objective in one update, over all ranks. If the number of processes does
+    not divide it, some are idle in the last round."""
     order: Literal["rotate", "together", "original"] = "rotate"
-    """rotate: an update is of one objective, in turn; together: of all objectives at once;
-    original: in turn, each with as many updates in a row as it has languages or pairs, at most 5.
-    """
+    """rotate: each update belongs to one objective, in turn. together: each update is of all
+    objectives. original: in turn, each objective with as many consecutive updates as it has
+    languages or pairs, at most 5."""
     one_language_a_group: bool = False
-    """Draw the language once a group, not once a micro-batch."""
+    """Draw the language once per group instead of once per micro-batch."""
     optimizer: Optimizer = field(default_factory=Optimizer)
     """The update rule."""
     schedule: Schedule = field(default_factory=Schedule)
-    """The learning rate, a function of the step."""
+    """The learning rate as a function of the step."""
     precision: PrecisionSetting = "fp32"
-    """fp32, bf16, fp16 with a dynamic loss scale, or auto: bf16 if the device is faster in it, else
-    fp32 (a run that is resumed keeps its own). Parameters stay float32."""
+    """fp32, bf16, fp16 with a dynamic loss scale, or auto: bf16 if it is faster on the device, else
+    fp32 (a resumed run keeps its own). Parameters stay float32."""
     dtype: Literal["float32", "float64"] = "float32"
-    """Type of the parameters; float64 is for exact comparisons."""
+    """Type of the parameters; float64 is meant for exact comparisons."""
     average: float = 0.0
-    """Decay of the exponentially averaged weights that are evaluated; 0: none are kept."""
+    """Decay of exponentially averaged weights, which are evaluated; 0: no averaging."""
     evaluate_averaged: bool = True
-    """Measure the averaged weights if some are kept; false: the others, and both at the end."""
+    """Evaluate the averaged weights if there are any; false: evaluate the others, and both at the
+    end."""
     stopping: Stopping = field(default_factory=Stopping)
     """The score that is watched, and early stopping."""
     guard: Guard | None = None
-    """Signs that further tables have converged, measured at each evaluation; null: none are."""
+    """Signs that further tables have converged, measured at each evaluation; null: not measured."""
     watch: WatchedPairs = field(default_factory=WatchedPairs)
-    """Held-out pairs whose translations are looked for at each evaluation."""
+    """Held-out pairs whose translations are searched for at each evaluation."""
     report_every: int = 50
     """Steps between two lines of the report."""
     evaluate_every: int = 500
     """Steps between two evaluations on held-out text; 0: none."""
     evaluate_test: bool = False
-    """Measure the test split at each evaluation too: shown and recorded, never chosen by."""
+    """Also measure the test split at each evaluation; it is shown and recorded, but never used to
+    choose a model."""
     save_every: int = 500
     """Steps between two checkpoints; the last step is always saved."""
     keep_last: int = 2
-    """Checkpoints that are kept, beside the best."""
+    """Number of checkpoints that are kept besides the best."""
     hang_seconds: int = 300
-    """Time that one of several processes may keep the others waiting before all end, with the
-    stacks of each and the number of the one that did not come (more if compilation takes long)."""
+    """Seconds for which one of several processes may keep the others waiting before all end; each
+    then prints its stack, and the number of the missing process (raise it if compilation takes
+    long)."""
     restart: bool = False
-    """Start again at step 0 if there are checkpoints but none can be read: they and the metrics are
-    put aside. Without it such a run is refused."""
+    """Start again at step 0 if there are checkpoints but none of them can be read: checkpoints and
+    metrics are put aside. Otherwise such a run stops with an error."""
     initialize: Initialization | None = None
-    """The weights to start from (--initialize.help lists its fields); null: random ones."""
+    """Weights to start from (--initialize.help lists its fields); null: random ones."""
     frozen_layers: int | None = None
-    """Layers of the encoder, from the bottom, that stay as they are, embeddings included (0: those
-    alone; null: all is trained)."""
+    """Number of layers, from the bottom, frozen with the embeddings (0: the embeddings alone; null:
+    train everything)."""
     frozen: list[str] = field(default_factory=list)
-    """Parts that stay as they are: body (layers, norms, segments, output transform), words (of the
-    first vocabulary, with its output and the table of languages), positions, symbols (begin, end,
+    """Parts that are not trained: body (layers, norms, segments, output transform), words (of the
+    first vocabulary, with its output and the language vectors), positions, symbols (begin, end,
     padding, unknown, mask), heads, or the name of a table."""
     forget_every: int = 0
-    """Updates after which the words of all trained tables start anew, symbols apart, so that other
-    languages are learnt faster later (active forgetting, Chen et al. 2023: 1000); 0: never."""
+    """Number of updates after which the words of all trained tables are reset, except special
+    symbols, so that other languages are learned faster later (active forgetting, Chen et al. 2023:
+    1000); 0: never."""
     tensorboard: bool = True
     """Write TensorBoard files beside metrics.jsonl."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA if there is a GPU."""
     compile: bool | Literal["auto"] = "auto"
-    """Compile the layers and the loss with torch.compile. auto: on CUDA, in runs of 2,000 updates
-    and more (a run that is resumed keeps its own)."""
+    """Compile the layers and the loss with torch.compile. auto: on CUDA, in runs of at least 2,000
+    updates (a resumed run keeps its own)."""
     tf32: bool = False
     """Let float32 products on CUDA round to TF32."""
     deterministic: bool = False
-    """On CUDA, use kernels that repeat bit for bit."""
+    """On CUDA, use kernels that give the same bits every time."""
 
     def __post_init__(self) -> None:
         check_types(self)

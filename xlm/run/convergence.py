@@ -30,16 +30,17 @@ class Guard:
     on."""
 
     reference: str | None = None
-    """File of the old language's signs, which xlm add-language writes; null: none, so that
-    likeness is not measured."""
+    """File with an old language's signs, which xlm add-language writes; null: likeness is not
+    measured."""
     least_gain: float = 0.2
-    """not learnt: the gain over a unigram model is below this share of the old language's (without
-    one, of a nat)."""
+    """Sign "not learnt": the gain over a unigram model is below this share of the old language's
+    gain (or, without an old language, of a nat)."""
     least_order: float = 0.2
-    """no order: what permuted positions cost is below this share of the old language's."""
+    """Sign "no order": the cost of permuted positions is below this share of the old language's
+    cost."""
     most_unlike: float = 0.3
-    """unlike: the last layer's states are farther from the old language's than this, in units of
-    the trace of their covariance."""
+    """Sign "unlike": the last layer's states are farther from the old language's than this, in
+    units of the trace of their covariance."""
 
     def __post_init__(self) -> None:
         check_types(self)

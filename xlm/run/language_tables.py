@@ -25,29 +25,31 @@ class LanguageTable:
     """One language's vocabulary, in a body that other languages share."""
 
     data: str | None = None
-    """The folder that `xlm prepare` wrote, with text of this language; null: no text, the table is
-    one that initialize.encoder has."""
+    """The folder that `xlm prepare` wrote, with text of this language; null: no text, and the table
+    is one of those in initialize.encoder."""
     positions: Literal["shared", "copy", "random"] = "shared"
-    """shared: the model's. copy, random: positions of its own, which start as the model's or
-    anew (MonoTrans, section 2.2); the model's must be learned ones."""
+    """shared: use the model's positions. copy, random: positions for this language alone, which
+    start as a copy of the model's or at random (MonoTrans, section 2.2); the model's must be
+    learned ones."""
 
     adapters: AdapterConfig | None = None
-    """Adapters inside the layers, in this language's path alone; null: none."""
+    """Adapters inside the layers, used for this language only; null: none."""
     start: Rule = "random"
-    """First rows (``xlm.model.table_starts``). random: drawn (MonoTrans). copy: equal pieces keep
-    their rows. pieces: others get the mean of their sub-pieces. focus: others a mixture of equal
-    pieces, by vectors learnt on the text. aligned: by pairs or a dictionary, else as focus. oracle:
-    by a list."""
+    """Rule for the first rows (``xlm.model.table_starts``). random: drawn (MonoTrans). copy: pieces
+    that the model has keep their rows. pieces: the others get the mean of their sub-pieces. focus:
+    the others get a mixture of shared pieces, by vectors learned on the text. aligned: by pairs or
+    a dictionary, else as focus. oracle: by a list."""
     pairs: dict[str, list[str]] = field(default_factory=dict)
-    """aligned: aligned sentences of this language and one of the model's, as xlm prepare takes
-    them, such as {en-ne: [train.en, train.ne]}."""
+    """With start aligned: sentences of this language aligned with one of the model's, as xlm
+    prepare takes them, such as {en-ne: [train.en, train.ne]}."""
     dictionary: str | None = None
-    """aligned: a file of a word of this language, a tab (or space) and one of the model's, a
-    line."""
+    """With start aligned: a file with a word of this language, a tab (or space) and a word of one
+    of the model's on each line."""
     oracle: str | None = None
-    """oracle: a file of a piece of this vocabulary, a tab and one of the model's, a line."""
+    """With start oracle: a file with a piece of this vocabulary, a tab and one of the model's
+    pieces on each line."""
     shuffled: bool = False
-    """Permute the rows that the start gives: the null that a start is measured against."""
+    """Permute the first rows: the control that a start is compared with."""
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -21,13 +21,14 @@ class Stopping:
     """
 
     metric: str = "perplexity"
-    """A figure of the evaluation: perplexity, nats, accuracy, f1, las ..."""
+    """A figure of the evaluation: perplexity, nats, accuracy, f1, las and so on."""
     streams: list[str] = field(default_factory=list)
-    """Stream ids such as mlm/ne; empty: those of single languages, else those of pairs."""
+    """Ids of streams, such as mlm/ne; empty: those of single languages, else those of pairs."""
     from_step: int = 0
-    """Evaluations before this step are shown but neither best nor counted (staged mixtures)."""
+    """Evaluations before this step are shown, but cannot become the best and do not use up patience
+    (staged mixtures)."""
     patience: int | None = None
-    """Stop after so many evaluations without a new best; null: never."""
+    """Stop after this many evaluations without a new best; null: never."""
     halve: bool = False
     """Halve the learning rate at each evaluation without a new best (mBERT study, section 5)."""
     lowest_lr: float = 0.0

@@ -39,11 +39,12 @@ class WatchedPairs:
     """Held-out pairs that are asked for their translations at each evaluation."""
 
     pairs: list[str] = field(default_factory=list)
-    """Pairs of languages such as en-hi, of the prepared valid text; empty: none."""
+    """Pairs of languages such as en-hi, with prepared valid text; empty: none."""
     sentences: int = 500
-    """Pairs that take part in retrieval, the first different ones; a fifth in the gap."""
+    """Number of sentence pairs used for retrieval (the first different ones); a fifth of them is
+    used for the gap."""
     folds: int = 7
-    """Every n-th token of a sentence is masked at once when its nats are measured."""
+    """Mask every n-th token of a sentence at once when its nats are measured."""
 
     def __post_init__(self) -> None:
         if self.sentences < FEWEST:

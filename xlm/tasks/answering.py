@@ -64,21 +64,21 @@ class Answering(Task):
     length: int = 384
     """Pieces in a row: question, special symbols and a window of the paragraph."""
     stride: int = 128
-    """Pieces between the beginnings of two windows."""
+    """Pieces between the beginnings of consecutive windows."""
     longest_question: int = 64
-    """Pieces of the question that are used."""
+    """Longer questions are cut to this many pieces."""
     longest_answer: int = 30
-    """Pieces of the longest answer that is given."""
+    """Largest number of pieces in a predicted answer."""
     rules: Rules = "squad1"
-    """Rules by which answers are compared: squad1 (SQuAD 1.1, XQuAD), squad2 or mlqa."""
+    """Rules for comparing answers: squad1 (SQuAD 1.1, XQuAD), squad2 or mlqa."""
     unanswerable: bool = False
-    """Let a paragraph hold no answer (SQuAD 2.0; together with rules squad2)."""
+    """Allow paragraphs without an answer (SQuAD 2.0; needs rules squad2)."""
     articles: dict[str, list[str]] = field(default_factory=dict)
-    """Titles of the articles that a split uses, such as {train: [...], test: [...]}; a split that
-    is not named uses all."""
+    """Titles of the articles that each split uses, such as {train: [...], test: [...]}; a split
+    that is not listed uses all."""
     misplaced: str = "error"
-    """Answers that are not at their place in the file, or that no piece of the tokenizer covers:
-    error, or drop (counted)."""
+    """Handling of answers that are not at their place in the file, or that no piece of the
+    tokenizer covers: error, or drop (and count)."""
 
     def __post_init__(self) -> None:
         Task.__post_init__(self)

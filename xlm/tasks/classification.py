@@ -41,7 +41,7 @@ class Sentences(Task):
     formats: dict[str, str] = field(default_factory=dict)
     """Other formats of some splits, such as {train: mnli}."""
     longest_words: int = 0
-    """Each sentence is cut after so many words (XLM section 5.1: 256; 0: it is not)."""
+    """Cut each sentence after this many words (XLM section 5.1: 256; 0: no cut)."""
 
     def __post_init__(self) -> None:
         Task.__post_init__(self)

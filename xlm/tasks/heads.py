@@ -29,26 +29,26 @@ class Readout:
     """The network on top of the encoder, and the states that it reads."""
 
     kind: Literal["linear", "tanh", "dense", "transform", "feed-forward"] = "linear"
-    """linear (XLM, mBERT study); tanh (a linear layer and tanh before it, as BERT's and XLM-R's
-    classes in transformers have); dense (the same with the model's activation, as RoFormer's has);
-    transform (a linear layer, the model's activation and a normalization, as ModernBERT's have: a
-    copy of the model's output transform at first); feed-forward (MMTE: a layer of ``size`` before
-    the pooling, and for sentences one after it)."""
+    """linear (XLM, mBERT study); tanh (preceded by a linear layer and tanh, as in transformers'
+    classes for BERT and XLM-R); dense (the same with the model's activation, as for RoFormer);
+    transform (preceded by a linear layer, the model's activation and a normalization, as for
+    ModernBERT; it starts as a copy of the model's output transform); feed-forward (MMTE: a layer of
+    ``size`` before the pooling, and for sentences one after it)."""
     pooling: Pooling | None = None
-    """Sentences: the first hidden state, or the maximum or mean over the real ones; null: the
-    first, and with features the maximum (mBERT study, section 5)."""
+    """For sentences: first (the first hidden state), max or mean (over all real states); null:
+    first, or max with features (mBERT study, section 5)."""
     size: int = 64
-    """feed-forward: its width (MMTE: 64 for sentences, 784 for words)."""
+    """With kind feed-forward: its width (MMTE: 64 for sentences, 784 for words)."""
     dropout: float = 0.1
     """Probability of dropping a cell before the last layer."""
     features: bool = False
-    """Feature-based: the encoder stays as it is, a learned mix of all its layers goes through a
+    """Feature-based: the encoder is frozen, and a learned mix of all its layers goes through a
     BiLSTM of two layers (mBERT study, figure 1)."""
     lstm_size: int = 0
-    """features: width of each direction (0: half of the encoder's)."""
+    """With features: width of each direction (0: half of the encoder's)."""
     causal: bool = False
-    """Read the encoder causally. A model that was pretrained causally is fine-tuned with both
-    contexts nonetheless unless this is set: its first hidden state sees one token otherwise."""
+    """Read the encoder causally. Without this, a model that was pretrained causally is fine-tuned
+    with context on both sides, since its first hidden state would otherwise see one token only."""
 
     def __post_init__(self) -> None:
         if self.size < 1:

@@ -57,23 +57,23 @@ class Parsing(Task):
     labels: list[str] = field(default_factory=list)
     """The relations, without subtypes; empty: those of the training files."""
     longest_words: int = 140
-    """Sentences are cut after so many words (mBERT study, section 5). Words that are cut off count
-    as wrong."""
+    """Cut sentences after this many words (mBERT study, section 5). Words that are cut off count as
+    wrong."""
     length: int = 512
-    """Pieces in a row, special ones included; what is longer is cut too."""
+    """Pieces in a row, special ones included; the rest is cut off too."""
     train_length: int = 128
-    """Pieces of the longest sentence that is trained on (mBERT study, section 5), special ones
-    included; longer ones, and those that would be cut, are left out of training, and counted."""
+    """Longest training sentence in pieces, special ones included (mBERT study, section 5); longer
+    ones, and those that would be cut, are left out of training, and counted."""
     rows: int = 16
     """Sentences in a micro-batch."""
     upos: bool = False
-    """Give the model the gold parts of speech: an embedding beside each word's hidden state."""
+    """Give the model the gold parts of speech, as an embedding beside each word's hidden state."""
     tags: list[str] = field(default_factory=list)
-    """upos: the parts of speech that are known; empty: those of the training files."""
+    """With upos: the known parts of speech; empty: those of the training files."""
     arc_size: int = 512
-    """Width of what arcs are scored by."""
+    """Width of the vectors that score arcs."""
     label_size: int = 128
-    """Width of what labels are scored by."""
+    """Width of the vectors that score labels."""
     upos_size: int = 100
     """Width of the embeddings of parts of speech."""
     readout: Readout = field(default_factory=lambda: Readout(dropout=0.33))

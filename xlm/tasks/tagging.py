@@ -50,17 +50,17 @@ class Tagging(Task):
     tags: list[str] = field(default_factory=list)
     """The tags; empty: those of the training files, in alphabetical order."""
     format: Literal["tsv", "conllu", "conll", "wikiann"] = "tsv"
-    """Format of the files; tsv: a word, a tab and its tag a line, empty lines between
+    """Format of the files. tsv: a word, a tab and its tag on each line, with empty lines between
     sentences; conll: first and last column; conllu: universal parts of speech."""
     relabel: dict[str, str] = field(default_factory=dict)
-    """Other names for the files' tags, such as {CONJ: CCONJ}; of entities the types, without B- and
-    I-, O being no entity."""
+    """Other names for the files' tags, such as {CONJ: CCONJ}; for entities, rename the types
+    without B- and I- (O: not an entity)."""
     spans: bool = False
-    """Tags are entities (B-PER, I-PER, O), scored by span rather than by word."""
+    """The tags are entities (B-PER, I-PER, O), scored by span instead of by word."""
     length: int = 128
-    """Pieces in a row, special ones included; longer sentences take several."""
+    """Pieces in a row, special ones included; longer sentences are split over several rows."""
     context: int = 64
-    """Pieces before the new ones that a further row repeats."""
+    """Number of pieces that a further row of a sentence repeats before its new ones."""
 
     def __post_init__(self) -> None:
         Task.__post_init__(self)

@@ -30,11 +30,11 @@ class Files:
     """The files of a task; the languages of each split are free."""
 
     train: dict[str, str] = field(default_factory=dict)
-    """Training text: a language, and its file (or sample:NAME, datasets:NAME)."""
+    """Training text: a file for each language (or sample:NAME, datasets:NAME)."""
     valid: dict[str, str] = field(default_factory=dict)
-    """Text that checkpoints and settings are chosen by."""
+    """Validation text, used to choose checkpoints and settings."""
     test: dict[str, str] = field(default_factory=dict)
-    """Text that is reported on."""
+    """Test text, whose figures are reported."""
 
 
 OWN = "own"
@@ -54,29 +54,30 @@ class Task(Objective):
     files: Files
     """Files of the examples."""
     sampling: Sampling = field(default_factory=lambda: Sampling(alpha=1.0))
-    """Share of each training language (alpha 1: as if all files were one)."""
+    """Sampling of the training languages (alpha 1: as if all files were one)."""
     rows: int = 32
     """Rows in a micro-batch."""
     length: int = 256
-    """Tokens in a row, special ones included; what happens beyond is the task's to say."""
+    """Tokens in a row, special ones included; each task says how it treats longer text."""
     num_lengths: int = 24
     """Largest number of padded lengths."""
     readout: Readout = field(default_factory=Readout)
     """The network on top of the encoder, and the states that it reads."""
     stand_in: dict[str, str] = field(default_factory=dict)
-    """The language that the model takes a language for which it does not know (or a translation),
-    such as {sw: en}."""
+    """For a language the model lacks, the known language whose id is used instead, such as {sw:
+    en}."""
     language_token: str | None = None
-    """The language token in the begin symbol's cell of each row, of an encoder that was trained
-    with such tokens: own, that of the text's language (stand_in is followed), or that of one
-    language, such as en; null: the begin symbol."""
+    """The language token in place of each row's begin symbol, for encoders that were trained with
+    such tokens: own (the token of the text's language, or of its stand_in), or a language such as
+    en; null: the begin symbol."""
     limit: int = 0
-    """Use that many training examples of each language, drawn by the seed (0: all)."""
+    """Use only this many training examples of each language, drawn by the seed (0: all)."""
     few_shot: dict[str, int] = field(default_factory=dict)
-    """Use that many training examples of these languages, drawn by the seed (MMTE, table 8)."""
+    """Use only this many training examples of these languages, drawn by the seed (MMTE, table
+    8)."""
     upsampled_to: int = 0
-    """The number of examples that those of few_shot count as when languages are drawn (0: as many
-    as they are)."""
+    """Draw the languages of few_shot as if they had this many examples (0: as many as they
+    have)."""
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -18,13 +18,13 @@ class LineSettings:
     """Settings of output, reading and device."""
 
     output: str | None = None
-    """Write here (null: standard output); the file appears when it is complete and replaces one
-    that is there. A restart after a kill resumes from OUTPUT.partial."""
+    """Write here (null: standard output); the file appears when it is complete, and replaces an
+    existing one. After a kill, the same command resumes from OUTPUT.partial."""
     window: int = WINDOW
-    """Lines that are read, sorted by length and answered together; 1 at a terminal."""
+    """Number of lines that are read, sorted by length and answered together; 1 at a terminal."""
     invalid: Invalid = "error"
-    """A line that is not UTF-8 or longer than 1 MiB: error stops there, naming the line; empty
-    writes an empty line in its place, and counts it."""
+    """Handling of a line that is not UTF-8 or longer than 1 MiB. error: stop, and name the line.
+    empty: write an empty line in its place, and count it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA if there is a GPU."""
 

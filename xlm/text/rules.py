@@ -47,20 +47,20 @@ class Rules:
     """Normalization of one language's text beyond the normal form; nothing by default."""
 
     punctuation: bool = False
-    """Quotes, dashes and ellipses as plain ones, by sacremoses (the extra words)."""
+    """Replace quotes, dashes and ellipses by plain ones, by sacremoses (needs the extra words)."""
     indic: Indic = "keep"
-    """``canonical``: joiners only beside a virama and one at a time, a nukta before the vowel sign,
-    ``|`` at the end of a sentence as a danda; no letter or vowel sign is lost. ``indic-nlp``: that
-    library's normalizer (the extra indic), which deletes all joiners and reads ``:`` as visarga."""
+    """``canonical``: keep joiners only next to a virama and one at a time, put a nukta before the
+    vowel sign, and turn ``|`` at the end of a sentence into a danda; no letter or vowel sign is
+    lost. ``indic-nlp``: that library's normalizer (the extra indic), which deletes all joiners and
+    reads ``:`` as visarga."""
     words: Words = "none"
-    """Words, punctuation and text without spaces separated by spaces: ``auto`` by language (rjieba
-    for zh, pythainlp for th, fugashi for ja, indic for Indic languages, else moses), or one of
-    them."""
+    """Separate words and punctuation by spaces: ``auto`` by language (rjieba for zh, pythainlp for
+    th, fugashi for ja, indic for Indic languages, else moses), or one of them."""
     lowercase: bool = False
-    """Lowercase, as XLM's models of 15 languages have it."""
+    """Lowercase the text, as XLM's models of 15 languages do."""
     strip_accents: bool = False
-    """Remove accents of Latin, Greek and Cyrillic letters, as those models have it; signs of other
-    scripts, such as Devanagari vowel signs, which the original deletes, stay."""
+    """Remove accents of Latin, Greek and Cyrillic letters, as those models do; signs of other
+    scripts, such as Devanagari vowel signs, which the original deletes, are kept."""
 
     def __post_init__(self) -> None:
         choices = {"indic": get_args(Indic), "words": get_args(Words)}

@@ -44,16 +44,17 @@ class Initialization:
     """
 
     encoder: str | None = None
-    """Source of the encoder, which is the whole model if there is no decoder."""
+    """Source of the encoder; without a decoder, this is the whole model."""
     decoder: str | None = None
     """Source of the decoder: the source's decoder, else its encoder (cross-attention stays new)."""
     only: Literal["all", "embeddings", "nothing"] = "all"
-    """embeddings: the table of words alone, the EMB of the paper (section 5.2); all else is new.
-    nothing: the shape and the languages, with random weights (the control)."""
+    """embeddings: only the word table, the EMB of the paper (section 5.2); the rest is new.
+    nothing: only the shape and the languages, with random weights (the control)."""
     partial: bool = False
-    """Take the tensors that fit and list the others, instead of refusing a source that differs."""
+    """Take the tensors that fit and list the others, instead of stopping if a source differs."""
     new_languages: Literal["refuse", "random", "mean"] = "refuse"
-    """Rows of languages that the source lacks: none (refuse), random, or the mean of its rows."""
+    """Vectors of languages that the source lacks: none (stop with an error), random, or the mean of
+    its vectors."""
     vocabulary: Literal["same", "extend"] = "same"
     """extend: pieces that the source lacks get the mean of the rows of their sub-pieces."""
 

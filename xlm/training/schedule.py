@@ -20,29 +20,30 @@ class Schedule:
     """
 
     kind: ScheduleKind = "inverse-sqrt"
-    """constant; inverse-sqrt (peak_lr x (warmup_steps / step) ^ exponent, as the original XLM);
-    linear (down to final_lr); cosine (with restarts if period is set, as the original XLM); wsd
-    (warm up, stay, and go down linearly during the last decay_steps)."""
+    """constant; inverse-sqrt (peak_lr x (warmup_steps / step) ^ exponent, as in the original XLM);
+    linear (down to final_lr); cosine (with restarts if period is set, as in the original XLM); wsd
+    (warm up, stay, then fall linearly during the last decay_steps)."""
     peak_lr: float = 1e-4
     """The highest learning rate, reached at the end of the warm-up."""
     warmup_steps: int = 4000
-    """Updates of the warm-up; 0: none."""
+    """Number of warm-up updates; 0: none."""
     warmup_init_lr: float = 1e-7
-    """Rate at which the warm-up starts: that of the very first update."""
+    """Learning rate of the very first update of the warm-up."""
     exponent: float = 0.5
-    """inverse-sqrt: how fast the rate falls after the warm-up."""
+    """With inverse-sqrt: exponent by which the rate falls after the warm-up."""
     final_lr: float = 0.0
-    """linear, cosine, wsd: the rate at the end (the original's cosine: min_lr, 1e-9)."""
+    """With linear, cosine and wsd: the rate at the end (the original's cosine: min_lr, 1e-9)."""
     total_steps: int | None = None
-    """linear, wsd, cosine without a period: when it ends. None: the run's number of steps."""
+    """With linear, wsd and cosine without a period: step at which the schedule ends. None: the
+    run's number of steps."""
     decay_steps: int = 0
-    """wsd: length of the last part, in updates."""
+    """With wsd: length of the last part, in updates."""
     period: int | None = None
-    """cosine: length of the first period in updates. None: one period up to total_steps."""
+    """With cosine: length of the first period, in updates. None: one period up to total_steps."""
     period_factor: float = 1.0
-    """cosine with a period: each is longer than the one before by this factor."""
+    """With a cosine period: factor by which each period is longer than the one before."""
     shrink: float = 0.75
-    """cosine with a period: both bounds of the rate shrink by this factor at each restart."""
+    """With a cosine period: factor by which both bounds of the rate shrink at each restart."""
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(ScheduleKind):

@@ -34,50 +34,48 @@ class Optimizer:
 
     kind: OptimizerKind = "adamw"
     """adam (weight decay as L2 in the gradient), adamw (decoupled; Loshchilov and Hutter 2019),
-    xlm-adam (the original XLM's: decoupled decay, eps outside the bias correction),
-    apex-adam (NVIDIA apex's FusedAdam, decoupled decay), adafactor (torch's, Shazeer and Stern
-    2018: relative steps of at most the learning rate; betas and eps are not looked at),
-    lingvo-adafactor (the same as Lingvo has it, whose steps are the learning rate; betas and eps
-    are not looked at),
-    lamb (You et al. 2020: steps in proportion to the size of each tensor, for large batches),
-    muon (Jordan et al. 2024: orthogonal steps for the matrices of the layers, adamw for the
-    rest)."""
+    xlm-adam (the original XLM's: decoupled decay, eps outside the bias correction), apex-adam
+    (NVIDIA apex's FusedAdam, decoupled decay), adafactor (torch's, Shazeer and Stern 2018: relative
+    steps of at most the learning rate; ignores betas and eps), lingvo-adafactor (the same as in
+    Lingvo, whose steps equal the learning rate; ignores betas and eps), lamb (You et al. 2020:
+    steps in proportion to the size of each tensor, for large batches), muon (Jordan et al. 2024:
+    orthogonal steps for the matrices of the layers, adamw for the rest)."""
     betas: tuple[float, float] = (0.9, 0.98)
-    """Decay of the first and the second moment (the XLM paper's commands: 0.9 and 0.98)."""
+    """Decay rates of the first and the second moment (the XLM paper's commands: 0.9 and 0.98)."""
     eps: float = 1e-8
     """Added to the denominator."""
     weight_decay: float = 0.0
-    """Per update, times the learning rate."""
+    """Weight decay per update; it is multiplied by the learning rate."""
     decay_norms_and_biases: bool = True
-    """Let tensors of one dimension (norms, biases) decay too, as they do in the original XLM.
-    lamb: also whether their steps are in proportion to their size."""
+    """Also decay tensors of one dimension (norms, biases), as the original XLM does. With lamb:
+    also make their steps proportional to their size."""
     fused: bool = True
-    """adam, adamw: one kernel for all tensors, which also skips an update on the device."""
+    """For adam and adamw: use one kernel for all tensors, which can also skip an update on the
+    device."""
     head_rate: float = 1.0
-    """The learning rate of heads is this times that of the model (XLM's XNLI has two rates)."""
+    """Factor of the learning rate for heads (XLM's XNLI has two rates)."""
     rates: dict[str, float] = field(default_factory=dict, hash=False)
-    """The learning rate of parameters by their names, times this: regular expressions that are
-    searched for, such as "encoder.words", of which the first that is found counts."""
+    """Factors of the learning rate by parameter name: regular expressions, such as "encoder.words";
+    the first one found in the name applies."""
     matrix_lr: float | None = None
-    """muon: the highest learning rate of the matrices; it follows the schedule's shape, and
-    schedule.peak_lr is that of everything else. None: 0.02."""
+    """For muon: the highest learning rate of the matrices; it follows the schedule's shape, and
+    schedule.peak_lr applies to everything else. None: 0.02."""
     momentum: float | None = None
-    """muon: decay of the average gradient of the matrices. None: 0.95. lingvo-adafactor: decay of
-    the average update, which costs a number for each parameter. None: 0, no average."""
+    """For muon: decay of the average gradient of the matrices (None: 0.95). For lingvo-adafactor:
+    decay of the average update, which costs one number per parameter (None: 0, no average)."""
     max_tensor_grad_norm: float | None = None
-    """lingvo-adafactor: the gradient of each tensor is clipped to this 2-norm. None, 0: it is
-    not."""
+    """For lingvo-adafactor: clip the gradient of each tensor to this 2-norm. None, 0: no
+    clipping."""
     smallest_factored: int | None = None
-    """lingvo-adafactor: second moments are kept as means over rows and columns if both axes are at
+    """For lingvo-adafactor: keep second moments as means over rows and columns if both axes are at
     least this long, such as 1 (fairseq's). None: 128."""
     update_clip: float | None = None
-    """lingvo-adafactor: the largest root mean square of a tensor's update before the learning rate.
-    None: 1."""
+    """For lingvo-adafactor: the largest root mean square of a tensor's update, before the learning
+    rate. None: 1."""
     scale_by_parameter: bool | None = None
-    """lingvo-adafactor: steps are in proportion to the root mean square of each tensor. None:
-    they are."""
+    """For lingvo-adafactor: scale steps by the root mean square of each tensor. None: true."""
     max_grad_norm: float = 5.0
-    """Gradients are clipped to this 2-norm; 0: they are not."""
+    """Clip gradients to this 2-norm; 0: no clipping."""
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(OptimizerKind):
