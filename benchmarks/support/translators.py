@@ -44,7 +44,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokens", type=int, default=1000, help="of an update, padding included")
     parser.add_argument("--longest", type=int, default=64, help="tokens of a sentence")
     parser.add_argument("--num-lengths", type=int, default=8, help="padded lengths")
-    parser.add_argument("--lr", type=float, default=1e-3, help="the highest learning rate")
+    parser.add_argument("--lr", type=float, default=3e-3, help="the highest learning rate")
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--beam", type=int, default=5, help="of the translations of test text")
@@ -98,7 +98,9 @@ def settings(
         "steps": steps,
         "seed": arguments.seed,
         "group_size": 1,
-        "optimizer": Optimizer(betas=(0.9, 0.98), weight_decay=0.01, max_grad_norm=1.0),
+        "optimizer": Optimizer(
+            kind="muon", betas=(0.9, 0.98), weight_decay=0.01, max_grad_norm=1.0
+        ),
         "schedule": Schedule(kind="linear", peak_lr=arguments.lr, warmup_steps=steps // 10),
         "report_every": max(1, steps // 20),
         "evaluate_every": each,
