@@ -1,0 +1,1 @@
+"""Corpora on disk, streams of micro-batches, and the plan of each step."""

@@ -1,0 +1,1 @@
+"""Scores as sums that add, without torch."""

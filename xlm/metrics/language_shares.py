@@ -1,4 +1,4 @@
-"""In which of some languages lines are written: add-one models of character trigrams.
+"""Shares of lines by language, which add-one models of character trigrams recognize.
 
 A model a language is fitted on text of it; a line is in the language under which it is likeliest.
 """

@@ -1,0 +1,1 @@
+"""The network, its files, and its uses: fill, generate, score, embed, translate."""

@@ -1,0 +1,1 @@
+"""Files of the original XLM: checkpoints, vocabularies, binarized data."""

@@ -1,0 +1,1 @@
+"""A reader of foreign torch files that runs no code."""

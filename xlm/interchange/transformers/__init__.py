@@ -1,0 +1,1 @@
+"""Formats of Hugging Face transformers, read and written without that package."""

@@ -140,8 +140,7 @@ def read_model(folder: str | Path, family: Family) -> PretrainedModel:
     elif family.head_activation not in (None, _value(config, "hidden_act")):
         raise CheckpointError(
             f"{path}: hidden_act is {config.get('hidden_act')!r}, but the head of "
-            f"{family.name} always has {family.head_activation}: our models have a single "
-            "activation"
+            f"{family.name} always has {family.head_activation}: our models have one"
         )
     heads = take_next_sentence(source, prefix) if family.next_sentence else {}
     account(source, prefix + "embeddings.", prefix + "encoder.", lost=lost)

@@ -1,0 +1,1 @@
+"""Subword tokenizers of every kind behind one interface, and the learning of them."""

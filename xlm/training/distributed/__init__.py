@@ -1,0 +1,1 @@
+"""Several processes in one training: devices, exchange between ranks, a watchdog."""

@@ -1,0 +1,1 @@
+"""Optimizers and their settings, and the step of an update."""
