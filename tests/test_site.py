@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from xlm.__main__ import VERBS
+
 
 def pages(entry: Any) -> list[str]:
     """Return the pages below an entry of the menu."""
@@ -25,11 +27,19 @@ def test_every_page_is_in_the_menu(root: Path) -> None:
     assert set(listed) == {path.name for path in (root / "docs").glob("*.md")}
 
 
-def test_what_the_reference_names_exists(root: Path) -> None:
+def test_the_reference_is_the_public_names(root: Path) -> None:
+    """Each module of the reference has ``__all__``; all it names is there, and nothing else."""
     names = re.findall(r"^::: ([\w.]+)$", (root / "docs/reference.md").read_text(), re.MULTILINE)
-    assert len(names) > 20
+    assert len(names) == len(set(names)) > 20
+    names.remove("xlm.errors")
+    shown, public = {}, {}
     for name in names:
         module, _, last = name.rpartition(".")
-        if name == "xlm.errors":
-            module, last = name, "XlmError"
-        assert getattr(importlib.import_module(module), last).__doc__, name
+        assert last in (listed := importlib.import_module(module).__all__), f"{name} is not public"
+        shown[name] = getattr(importlib.import_module(module), last)
+        public |= {f"{module}.{own}": module for own in listed if own != "main"}
+    verbs = {f"xlm.{name.replace('-', '_')}" for name in VERBS} - {"xlm.import", "xlm.export"}
+    assert verbs | {"xlm.convert"} <= set(public.values())
+    for name, module in public.items():
+        value = getattr(importlib.import_module(module), name.rpartition(".")[2])
+        assert value.__doc__ and any(value is own for own in shown.values()), name

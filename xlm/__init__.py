@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from xlm.interchange.load import load as load
     from xlm.predict import load_task as load_task
 
+__all__ = ["load", "load_task"]
 __version__ = "0.1.0"
 
 warn_of_foreign_packages()

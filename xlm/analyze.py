@@ -40,6 +40,8 @@ from xlm.storage import make_folder, read_json, write_json, write_whole
 from xlm.training.precision import Precision, autocast
 from xlm.training.restore import CHECKPOINTS
 
+__all__ = ["Analyze", "analyze", "main"]
+
 log = logging.getLogger("xlm")
 
 RESULT, TSV, PAGE = "analysis.json", "figures.tsv", "report.html"

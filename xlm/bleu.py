@@ -34,6 +34,8 @@ from xlm.tables import aligned
 from xlm.text.readers import MAX_BYTES, decode_lines
 from xlm.text.translation_table import TableRow, read_table
 
+__all__ = ["Bleu", "main", "score_files", "score_table"]
+
 _DETACHED = re.compile(r"\S\s+[.?!\u0964\u3002]\s*$")
 _NAMES = {"bleu": "BLEU", "chrf": "chrF2", "tokenized_bleu": "tokenized BLEU"}
 

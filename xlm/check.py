@@ -30,6 +30,8 @@ from xlm.training import checkpoint
 from xlm.training.journal import METRICS, read_metrics
 from xlm.training.restore import CHECKPOINTS
 
+__all__ = ["Check", "Finding", "check", "main"]
+
 CHECKABLE = "prepared text, a run, a checkpoint, a model or a recipe"
 RECIPES = {"pretrain": Run, "finetune": Finetune, "prepare": Prepare}
 

@@ -34,6 +34,10 @@ from xlm.model.pretrained import PretrainedModel
 from xlm.storage import atomic_directory, check_folder, read_json, write_json
 from xlm.text.rules import as_json
 
+__all__ = [
+    "Converted", "Export", "Import", "export_model", "import_corpora", "import_model", "main",
+]  # fmt: skip
+
 PARITY = "parity.json"
 """File beside every model that a verb has written: the measured parity, and the losses."""
 

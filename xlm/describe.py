@@ -32,6 +32,8 @@ from xlm.run.text import open_corpora
 from xlm.tables import aligned
 from xlm.training.restore import CHECKPOINTS
 
+__all__ = ["Describe", "describe", "main"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Describe:

@@ -39,6 +39,8 @@ from xlm.text.vector_files import (
 from xlm.training.distributed.devices import usable_device
 from xlm.training.precision import Precision, autocast
 
+__all__ = ["Embed", "embed_file", "main"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Embed(LineSettings):

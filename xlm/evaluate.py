@@ -33,6 +33,8 @@ from xlm.training.journal import METRICS
 from xlm.training.learner import Learner
 from xlm.training.restore import find_checkpoint, load_weights
 
+__all__ = ["Evaluate", "evaluate_run", "main", "table"]
+
 log = logging.getLogger("xlm")
 
 COLUMNS = (

@@ -27,6 +27,8 @@ from xlm.text.pipes import STANDARD
 from xlm.text.readers import Line
 from xlm.training.distributed.devices import usable_device
 
+__all__ = ["Fill", "fill_lines", "main"]
+
 Masks = Sequence[Sequence[Candidate | Word]]
 """The candidates of each mask of a line."""
 

@@ -40,6 +40,8 @@ from xlm.training.precision import PrecisionSetting
 from xlm.training.restore import CHECKPOINTS
 from xlm.training.schedule import Schedule
 
+__all__ = ["Finetune", "Grid", "finetune", "main"]
+
 log = logging.getLogger("xlm")
 
 REPORT = "report.json"
@@ -49,7 +51,6 @@ SHARED = (
 )  # fmt: skip
 """Settings that every run of the call shares."""
 RECIPE = "finetune.yaml"
-"""Name of the recipe of the call, in its folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -358,9 +359,8 @@ def chosen_on(config: Finetune, tasks: Mapping[str, Task]) -> list[str]:
     wanted = config.choose_on or [language for language in valid if language in task.files.train]
     if not wanted or not set(wanted) <= set(valid):
         raise ConfigError(
-            f"choose_on has {', '.join(wanted) or 'no language'} for {name}, whose "
-            f"files.valid has {', '.join(valid) or 'none'}: give a validation file to choose "
-            "checkpoints by"
+            f"choose_on has {', '.join(wanted) or 'no language'} for {name}, but files.valid has "
+            f"{', '.join(valid) or 'none'}: give a validation file to choose checkpoints by"
         )
     return [f"{name}/{language}" for language in wanted]
 

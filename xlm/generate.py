@@ -28,6 +28,8 @@ from xlm.text.readers import Line
 from xlm.training.distributed.devices import usable_device
 from xlm.training.precision import Precision, autocast
 
+__all__ = ["Generate", "generate_file", "generate_lines", "main"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Generate(LineSettings):

@@ -26,6 +26,8 @@ from xlm.model.cross_entropy import cells_at_once, sum_cross_entropy
 from xlm.model.transformer import Side, Transformer
 from xlm.rng import Random
 
+__all__ = ["Objective"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Objective(NamedByClassPath, ABC):

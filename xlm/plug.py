@@ -17,6 +17,8 @@ from xlm.model.language_modules import KNOWN
 from xlm.model.pretrained import PretrainedModel
 from xlm.storage import check_folder
 
+__all__ = ["Plug", "main", "plug"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plug:

@@ -34,6 +34,8 @@ from xlm.text.readers import Line as PlacedLine
 from xlm.text.tokenizers.tokenizer import Tokenizer
 from xlm.training.distributed.devices import usable_device
 
+__all__ = ["Predict", "Predictor", "load_task", "main", "predict"]
+
 WINDOW = 1024
 """Lines that are read before the first of them is answered."""
 WINDOW_TOKENS = 1 << 18

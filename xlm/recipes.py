@@ -17,6 +17,8 @@ from xlm.errors import ConfigError, clipped
 from xlm.storage import write_whole
 from xlm.tables import aligned
 
+__all__ = ["Recipes", "copied", "listed", "main"]
+
 _WIDTH = 90
 """Number of characters of a recipe's line."""
 

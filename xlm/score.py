@@ -35,6 +35,8 @@ from xlm.text.readers import Line
 from xlm.training.distributed.devices import usable_device
 from xlm.training.precision import Precision, autocast
 
+__all__ = ["Score", "main", "score_file", "score_lines"]
+
 log = logging.getLogger("xlm")
 
 COLUMNS = ("line", *LineScore._fields, "perplexity", "word_perplexity", "text")

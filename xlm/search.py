@@ -38,6 +38,8 @@ from xlm.text.readers import Line
 from xlm.text.vector_files import NPY, PARQUET, description_of, read_description, read_vectors
 from xlm.training.distributed.devices import usable_device
 
+__all__ = ["Search", "main", "search_file", "search_lines"]
+
 log = logging.getLogger("xlm")
 
 NO_TEXTS = "none"

@@ -30,6 +30,8 @@ from xlm.text.translation_table import read_table
 from xlm.training.distributed.devices import usable_device
 from xlm.training.precision import Precision, autocast
 
+__all__ = ["Translate", "main", "translate", "translate_file", "translate_table"]
+
 log = logging.getLogger("xlm")
 
 

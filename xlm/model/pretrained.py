@@ -55,6 +55,8 @@ from xlm.model.uses import Uses
 from xlm.text.tokenizers.loading import load_tokenizer
 from xlm.text.tokenizers.tokenizer import Ids, Tokenizer, Wrapped
 
+__all__ = ["PretrainedModel"]
+
 
 @dataclass(frozen=True)
 class PretrainedModel(Uses):

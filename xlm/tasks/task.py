@@ -24,6 +24,8 @@ from xlm.rng import Permutation
 from xlm.tasks.heads import Readout
 from xlm.text.tokenizers.tokenizer import Ids, Tokenizer, Wrapped
 
+__all__ = ["Files", "Task"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Files:
