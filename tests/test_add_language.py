@@ -203,7 +203,7 @@ def test_refusals(pretrained: Path, text: Path, tmp_path: Path) -> None:
         settings(pretrained, tmp_path / "a", text, language="a/b")
     short = tmp_path / "short.txt"
     short.write_text("one line\n")
-    with pytest.raises(DataError, match="of which 200 would be held out"):
+    with pytest.raises(DataError, match="but 200 would be held out"):
         add_language(settings(pretrained, tmp_path / "b", short))
     model = load(pretrained)
     tuned = replace(model, heads={"heads.x": torch.zeros(1)}, tasks="objectives: {}")

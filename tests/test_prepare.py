@@ -277,7 +277,7 @@ BROKEN = {
         ),
         (
             {"text": {"en": "en.txt"}, "max_sentences": {"hi": 3}},
-            "max_sentences names hi: training text is of en",
+            "max_sentences names hi, but there is training text only for en",
         ),
         (
             {"text": {"en": "en.txt"}, "max_sentences": {"en": 0}},

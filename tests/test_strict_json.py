@@ -25,7 +25,7 @@ from xlm.strict_json import JsonError, dumps, is_number, is_whole, parse
         ("[" * 100_000, "are nested too deep", 0),
         ('{"a":' * 100_000, "are nested too deep", 0),
         ("9" * 5000, "a number of more than 4,300 digits", 0),
-        (b'{"a": "\xff"}', "no UTF-8: invalid start byte at byte 7", 0),
+        (b'{"a": "\xff"}', "not UTF-8: invalid start byte at byte 7", 0),
         ("nul", "Expecting value in column 1", 1),
     ],
 )

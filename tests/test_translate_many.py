@@ -134,8 +134,11 @@ def test_each_row_is_the_file_of_its_own_run(saved: str, caplog: pytest.LogCaptu
         ("en\tne\tlines\tlines", "table.tsv:2: 4 cells, expected 5 or 6 .*: source, target,"),
         ("en\t\tlines\tlines\tout", "table.tsv:2: the cell target is empty"),
         ("en\tne\tnone\tlines\tout", "table.tsv:2: the source file none does not exist"),
-        ("en\tne\tlines\tlines\tout.en-ne", "table.tsv:2: the output file .* is that of .*:1 too"),
-        ("en\tne\tlines\tlines\tlines", "table.tsv:2: the output file lines is one that is read"),
+        (
+            "en\tne\tlines\tlines\tout.en-ne",
+            "table.tsv:2: the output file .* is also that of .*:1: give",
+        ),
+        ("en\tne\tlines\tlines\tlines", "table.tsv:2: the output file lines is also an input"),
         ("en\tfr\tlines\tlines\tout", "table.tsv:2: target: the model does not know .* fr"),
         ("en\tn.e\tlines\tlines\tout", "table.tsv:2: 'n.e' is not the name of a language"),
     ],
@@ -238,8 +241,8 @@ def test_a_baseline_is_set_beside_each_row(scored: str, capsys: pytest.CaptureFi
         ({}, "en\thi\ten\thi\tmissing", "table.tsv:4: .*missing"),
         ({}, "en\thi\ten\thi\tshort", "table.tsv:4: short has 1 lines and hi has 4"),
         ({}, "hi\ten\thi\ten\tlines\twords", "table.tsv:4: lines has 9 lines|'words': expected"),
-        ({"baseline": "lines.json"}, "", "baseline lines.json: holds no rows of a table"),
-        ({"hypotheses": "en"}, "", "hypotheses is en, and table table.tsv names the files"),
+        ({"baseline": "lines.json"}, "", "baseline lines.json holds no rows of a table"),
+        ({"hypotheses": "en"}, "", "hypotheses is en, but table table.tsv gives the files"),
     ],
 )
 def test_tables_that_cannot_be_scored(scored: str, changes: Any, row: str, message: str) -> None:

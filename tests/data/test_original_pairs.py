@@ -164,7 +164,7 @@ def test_sizes_that_cannot_be():
     for wrong, message in [
         ({"rows": 0}, "tlm/en-hi: rows 0: expected at least 1"),
         ({"tokens": 0}, "tokens 0"),
-        ({"tokens": 12, "sort": False}, "batches of 12 tokens, but the longest pair has 12"),
+        ({"tokens": 12, "sort": False}, "batches hold 12 tokens, but the longest pair has 12"),
     ]:
         with pytest.raises(ConfigError, match=message):
             stream([3, 4], [3, 4], **wrong)

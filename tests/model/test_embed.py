@@ -108,7 +108,7 @@ def test_what_cannot_be_embedded_is_one_line() -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             model.embed(["a"], "en", **given)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="length is 2: expected 3"):
+    with pytest.raises(ConfigError, match="length is 2: expected at least 3"):
         Embedding(length=2)
     with pytest.raises(ConfigError, match="does not know the language fr"):
         model.embed(["a"], "fr")

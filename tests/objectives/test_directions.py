@@ -83,14 +83,14 @@ def test_a_rule_is_the_same_as_its_list() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"directions": "m2o"}, "directions is m2o, and center is not given"),
+        ({"directions": "m2o"}, "directions is m2o, but center is missing"),
         ({"directions": "m2m", "center": "en"}, "center is en, but directions is m2m: expected"),
-        ({"center": "en"}, "center is en, and directions null"),
+        ({"center": "en"}, "center is en, but directions is null"),
         (
             {"directions": "m2o", "center": "en"},
             "m2o and center is en, which is missing from hi-ne: ",
         ),
-        ({"directions": "o2m", "center": "fr"}, "in none of en-hi, en-ne, hi-ne: leave"),
+        ({"directions": "o2m", "center": "fr"}, "missing from en-hi, en-ne, hi-ne: leave"),
         ({"directions": "m2m", "pairs": [*NAMES, "ne-en"]}, "pairs names en-ne in both orders"),
         ({"evaluate": ["en"]}, "evaluate names 'en': expected two languages"),
         ({"bucket_parts": 0}, "bucket_parts must be at least 1"),

@@ -137,7 +137,7 @@ def test_words_that_the_tokenizer_does_not_mark():
     objective = Infilling(languages=["en", "ne"], length=20, pieces_in=["ne"])
     unmarked = Marked(["the", "re"])
     assert not word_marks(unmarked).parts_words
-    with pytest.raises(ConfigError, match="whole words are to be hidden in en: list them in piec"):
+    with pytest.raises(ConfigError, match="whole words are to be hidden in en: list these"):
         objective.streams("ae", Corpora(unmarked, ["en", "ne"]), seed=0)
     short = Infilling(languages=["en"], length=2, pieces_in=["en"])
     with pytest.raises(DataError, match="ae/en: none of the 40 sentences of the train text fits"):

@@ -127,7 +127,7 @@ def test_a_score_that_is_no_number_is_never_the_best(
 
 def test_watched_scores_that_do_not_exist(made: Corpora, tmp_path: Path) -> None:
     run = tiny.recipe(tmp_path, steps=2, evaluate_every=1)
-    with pytest.raises(ConfigError, match="stopping.streams names mlm/fr: evaluated are mlm/en"):
+    with pytest.raises(ConfigError, match="stopping.streams names mlm/fr: expected some of mlm/en"):
         pretrain(dataclasses.replace(run, stopping=Stopping(streams=["mlm/fr"])), made)
     assert not (tmp_path / "config.yaml").exists()  # at the start, not after hours
     with pytest.raises(ConfigError, match="stopping.metric 'bleu': not a figure of mlm/en"):

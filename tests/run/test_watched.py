@@ -80,7 +80,7 @@ def test_the_other_direction_is_a_pair_too(debug_data: Path, tmp_path: Path) -> 
 def test_pairs_without_text_are_refused(debug_data: Path, tmp_path: Path) -> None:
     bare = Corpora.open(debug_data)
     bare._pairs.clear()
-    with pytest.raises(DataError, match="watch.pairs names en-ne, of which the valid text"):
+    with pytest.raises(DataError, match="watch.pairs names en-ne, but its valid text"):
         Watched.of(WatchedPairs(pairs=["en-ne"]), bare, {})
     with pytest.raises(ConfigError, match="'de-en' is not a pair of known languages"):
         pretrain(recipe(debug_data, tmp_path, "--watch.pairs=[de-en]"))

@@ -309,11 +309,11 @@ def test_folders_and_patterns_that_name_no_text() -> None:
         ("several", r"several holds 2 texts of en-ne \(several/dev, several/train\): name one"),
         ("several/test", "several/test has no text in both"),
         ("gone/x", "there is no folder gone"),
-        ("three.tsv", "three.tsv:1: found 3 columns, expected 2: mend the line, or name two with"),
+        ("three.tsv", "three.tsv:1: found 3 columns, expected 2: fix the line, or name two with"),
         ("rows.jsonl", r"expected the columns of both sides, such as rows.jsonl\?columns="),
         ("rows.jsonl?columns=a", "expected the columns of both sides"),
         ("en.txt", "en.txt has no text in both languages"),
-        ("alone.tmx", "no unit has both en and ne: it has the languages en, hi"),
+        ("alone.tmx", "no unit has both en and ne: found the languages en, hi"),
     ],
 )
 def test_a_source_without_both_sides_is_one_line(source: str, expected: str) -> None:

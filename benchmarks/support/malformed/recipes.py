@@ -48,7 +48,7 @@ TEXTS: dict[str, tuple[bytes, str]] = {
     "a word": (b"words\n", r"r\.yaml:1: expected a mapping"),
     "two documents": (b"folder: f\n---\nfolder: g\n", r"r\.yaml:2: .*another document"),
     "a tab": (b"folder: f\ntext:\n\ttrain: {}\n", r"r\.yaml:3: .*not with tabs"),
-    "a key twice": (b"folder: f\nseed: 1\nseed: 2\n", r"r\.yaml:3: .*seed is there twice"),
+    "a key twice": (b"folder: f\nseed: 1\nseed: 2\n", r"r\.yaml:3: .*seed appears twice"),
     "an unknown key": (b"folder: f\nfoldre: g\n", r"r\.yaml:2: unknown key 'foldre'; did you mean"),
     "a key below": (b"folder: f\nvocabulary:\n  sise: 3\n", r"r\.yaml:3: vocabulary: unknown key"),
     "an open bracket": (b"text: {train: {en: a\n", r"r\.yaml:\d: not valid YAML"),

@@ -327,7 +327,7 @@ def test_codes_are_needed_and_only_one_file_of_them(tmp_path):
     with pytest.raises(CheckpointError, match="absent: cannot be read"):
         read_original(path, codes=tmp_path / "absent")
     (tmp_path / "wrong").write_bytes(b"a b c d\n")
-    with pytest.raises(CheckpointError, match="wrong and .* give no tokenizer: codes:1"):
+    with pytest.raises(CheckpointError, match="wrong and .* do not make a tokenizer: codes:1"):
         read_original(path, codes=tmp_path / "wrong")
 
 

@@ -217,7 +217,7 @@ def test_names_of_languages() -> None:
             {"decoder_attention_heads": 2},
             "encoder_attention_heads is 4 and decoder_attention_heads",
         ),
-        ({"decoder_ffn_dim": 64}, "encoder_ffn_dim is 48 and decoder_ffn_dim 64"),
+        ({"decoder_ffn_dim": 64}, "encoder_ffn_dim is 48 but decoder_ffn_dim is 64"),
         ({"activation_function": "tanh"}, "activation_function is 'tanh'"),
         ({"tie_word_embeddings": False}, "tie_word_embeddings is false"),
         ({"d_model": 64}, "d_model is 64, but the word table is 32 wide"),

@@ -473,7 +473,7 @@ def change_weights(folder, change):
         ({"lang2id": {"en": "0"}}, "lang2id is {'en': '0'}, expected names"),
         ({"lang2id": ["en"]}, "lang2id is ['en'], expected names"),
         ({"id2lang": {"x": "en"}}, "id2lang is {'x': 'en'}, expected names"),
-        ({"pad_token_id": 3}, "padding id of the tokenizer: 2, in config.json: 3"),
+        ({"pad_token_id": 3}, "padding id of the tokenizer is 2, but config.json says 3"),
     ],
 )
 def test_a_config_that_is_not_ours_is_named(written, changes, expected):

@@ -191,5 +191,5 @@ def test_rows_of_data_sets(tmp_path):
         rows(f"datasets:{tmp_path / 'hidden'}", "nli")
     with pytest.raises(ConfigError, match="found setting 'splitt'"):
         rows(f"datasets:{folder}?splitt=train", "nli")
-    with pytest.raises(ConfigError, match="column 0: expected a name"):
+    with pytest.raises(ConfigError, match="column is 0, but this source names"):
         rows(f"datasets:{folder}", "mldoc")

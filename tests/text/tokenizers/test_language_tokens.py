@@ -169,7 +169,7 @@ def test_a_list_that_does_not_match_the_text_is_warned_of(
         caplog.clear()
         prepare(Prepare(folder=str(tmp_path / folder), text=text, vocabulary=vocabulary, workers=1))
         return any(
-            "gives tokens to en, xx, and the text is in en, ne" in m for m in caplog.messages
+            "gives tokens to en, xx, but the text is in en, ne" in m for m in caplog.messages
         )
 
     assert warned(["en", "xx"], "other")
