@@ -332,7 +332,7 @@ def test_the_command_writes_a_report(
     words = ["--sentences", "10", "--only", '["overlap", "WiC"]', "--untrained", "false"]
     main([str(root / "model"), "--folder", str(tmp_path / "a"), *words])
     output = capsys.readouterr().out
-    assert "not run, for want of what they need: WiC" in output
+    assert "not run, since their input is missing: WiC" in output
     assert output.endswith(f"report: {tmp_path / 'a/report.html'}\n")
     with pytest.raises(SystemExit):
         main([str(root / "model"), "--folder", str(tmp_path / "b"), "--layers", "[9]"])

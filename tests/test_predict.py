@@ -219,7 +219,10 @@ def test_a_model_of_transformers_predicts(tmp_path: Path) -> None:
 
 
 LINES = {
-    ("nli", "one"): "line 2: found 'one', expected two sentences parted by a tab, as in training",
+    (
+        "nli",
+        "one",
+    ): "line 2: found 'one', expected two sentences separated by a tab, as in training",
     (
         "topic",
         "a\tb",

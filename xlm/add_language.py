@@ -2,7 +2,7 @@
 
 Use as ``xlm.add_language.add_language(AddLanguage(...))``, ``xlm add-language MODEL FOLDER
 --language ne --text.train ne.txt`` or with torchrun. The model's tensors stay as they are, bit for
-bit; what the language brings is a module that travels (MonoTrans, Artetxe et al. 2020, section 2).
+bit; the language's own parts are a module that travels (MonoTrans, Artetxe et al. 2020, section 2).
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def add_language(config: AddLanguage) -> dict[str, Any]:
 
 
 def _prepared(config: AddLanguage, model: PretrainedModel) -> dict[str, str]:
-    """Prepare the text; return what tells runs of equal settings apart."""
+    """Prepare the text; return digests that tell runs of equal settings apart."""
     reads_documents = isinstance(objective(config, model), NextSentence)
     prepare_text(config, model.tokenizer, documents=reads_documents)
     if config.guard is not None:

@@ -216,7 +216,7 @@ def _lines_of_row(path: str, row: TableRow) -> list[str]:
 def _row_scores(
     config: Bleu, row: TableRow, read: Mapping[str, list[str]], models: Trigrams
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return the figures of a row, and what looks wrong with it."""
+    """Return the figures of a row, and warnings about it."""
     paths = (row.source_file, row.reference_file, row.output_file)
     sources, references, hypotheses = (read[path] for path in paths)
     try:

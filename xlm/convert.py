@@ -214,7 +214,7 @@ def export_model(config: Export) -> Converted:
 def _of_one_vocabulary(
     model: PretrainedModel, language: str | None
 ) -> tuple[PretrainedModel, list[str]]:
-    """Return the model with the vocabulary of one language, and a line on what is left out."""
+    """Return the model with the vocabulary of one language, and a line on the parts left out."""
     if language is None and not model.tables:
         return model, []
     plain = model.without_tables() if language is None else model.only(language)

@@ -1,7 +1,7 @@
-"""Put a language module into a model that descends from the body that it was learnt on.
+"""Put a language module into a model that descends from the body it was learned on.
 
-Use as ``xlm.plug.plug(Plug(...))`` or ``xlm plug MODEL MODULE FOLDER``: a table that was learnt on
-the pretrained body goes into what was fine-tuned from it (MonoTrans, section 2, step 4).
+Use as ``xlm.plug.plug(Plug(...))`` or ``xlm plug MODEL MODULE FOLDER``: a table that was learned
+on the pretrained body goes into a model that was fine-tuned from it (MonoTrans, section 2, step 4).
 """
 
 from __future__ import annotations

@@ -205,7 +205,7 @@ def measure(arm: Arm, seed: int, steps: int, folder: Path, corpora: Corpora) -> 
     else:
         result = pretrain(run, corpora)
         if result.state.step < run.steps:
-            raise SystemExit(f"stopped at update {result.state.step}; the same command goes on")
+            raise SystemExit(f"stopped at update {result.state.step}; the same command resumes")
         figures = result.figures
     return {"gain": gains(figures), "seconds": time.process_time() - started, "figures": figures}
 

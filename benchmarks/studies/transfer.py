@@ -214,7 +214,7 @@ def measure(name: str, seed: int, arguments: argparse.Namespace) -> dict[str, An
     started = time.process_time()
     result = pretrain(run)
     if result.state.step < steps:
-        raise SystemExit(f"stopped at update {result.state.step}; the same command goes on")
+        raise SystemExit(f"stopped at update {result.state.step}; the same command resumes")
     seconds = time.process_time() - started
     path = folder / MODEL
     return {

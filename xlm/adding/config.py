@@ -29,7 +29,7 @@ class NewText:
 
 @dataclass(frozen=True, kw_only=True)
 class AddLanguage:
-    """Teach a model a further language; what it could do before stays as it is, bit for bit."""
+    """Teach a model a further language; everything else stays the same, bit for bit."""
 
     model: str
     """The pretrained model: anything that xlm.load takes, such as a run's folder."""

@@ -1,4 +1,4 @@
-"""The proof that adding a language changed nothing: every old tensor, and what old rows give."""
+"""The proof that adding a language changed nothing: every old tensor, and answers for old rows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CELLS = 2000
 def compare(
     before: PretrainedModel, after: PretrainedModel, lines: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
-    """Return the record of what is equal: every tensor by SHA-256, every answer by torch.equal.
+    """Return the record of equal values: every tensor by SHA-256, every answer by torch.equal.
 
     ``lines`` are old text by language; a language of the model without any gets drawn ids.
     """

@@ -158,7 +158,7 @@ def _root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def to_tensors(signs: Signs) -> dict[str, Tensor]:
-    """Return what a reference file holds."""
+    """Return the content of a reference file."""
     numbers: dict[str, Any] = {"nats": signs.nats, "order": signs.order}
     if signs.gain is not None:
         numbers["gain"] = signs.gain

@@ -88,7 +88,7 @@ DEFINITIONS: Mapping[str, Definition] = {
         ("mean cosine", "IsoScore"),
     ),
     "separability": Definition(
-        "The scatter of parallel sentences, parted into the means of languages, the means of "
+        "The scatter of parallel sentences, divided into the means of languages, the means of "
         "sentences over languages, and the rest. Sentence without language, S / (S + rest), is 1 "
         "if translations lie on each other but for a shift.",
         ("language", "sentence without language"),

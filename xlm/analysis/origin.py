@@ -46,7 +46,7 @@ def _text_digest(material: Material) -> str:
 
 
 def claim(path: Path, origin: Mapping[str, Any]) -> None:
-    """Record in a folder what its figures depend on; later, compare with the record.
+    """Record the settings and files that a folder's figures depend on; later, compare with them.
 
     Raises ConfigError if the folder was begun with other settings, models or texts; ``only`` may
     differ.

@@ -227,7 +227,7 @@ def summary(report: Mapping[str, Any]) -> list[str]:
     lines = lines[:MOST_LINES]
     if report["missing"]:
         names = ", ".join(own["analysis"] for own in report["missing"])
-        lines.append(f"not run, for want of what they need: {names}")
+        lines.append(f"not run, since their input is missing: {names}")
     return lines
 
 

@@ -55,7 +55,7 @@ class OriginalPairStream(Stream):
     An epoch permutes the pairs, sorts them stably by length (the two sentences' and four
     delimiters; not with ``sort=False``), cuts them into batches and permutes these. A batch has
     ``rows`` pairs, or almost: batches are as equal as they can be. With ``tokens`` a batch ends
-    instead where the running sum of lengths crosses a multiple of it. ``shuffle=False`` permutes
+    instead when the running sum of lengths crosses a multiple of it. ``shuffle=False`` permutes
     nothing.
 
     Left out, and counted in ``num_dropped``, are pairs with an empty side, with a side of more than

@@ -80,7 +80,7 @@ def read_fairseq(path: str | Path) -> PretrainedModel:
     account(source, prefix, lost=lost)
     if settings.get("activation_dropout"):
         lost.append(f"activation_dropout {settings['activation_dropout']}: there is none here")
-    lost.append("the optimizer's state, where there was one")
+    lost.append("the optimizer's state, if there was one")
     shape = _shape(settings, found, path) | {
         "tied_output": tied,
         "output_transform": len(head) > 1,

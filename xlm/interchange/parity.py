@@ -51,7 +51,7 @@ _LONGEST = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """Result of comparing a model with a peer: the largest differences, and what they cover."""
+    """Result of comparing a model with a peer: the largest differences, and their scope."""
 
     peer: str | None = None
     """Name of the peer's class; None if nothing was compared, and ``notes`` say why."""

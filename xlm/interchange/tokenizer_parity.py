@@ -24,7 +24,7 @@ class Lines:
     lines: int
     identical: int
     first: str = ""
-    """First line that differs, and the ids where it does."""
+    """First line that differs, with the ids that differ."""
 
     def describe(self) -> str:
         """Return one line for a person to read."""

@@ -1,7 +1,7 @@
 """Entities as spans of tagged words, scored by conlleval's rules, as sums that add.
 
 A tag is ``O``, ``B-TYPE`` or ``I-TYPE`` (a bare ``B`` or ``I`` is of the type ""). A span ends
-where the next tag is ``O``, begins another or is of another type; an ``I-`` without a span of its
+if the next tag is ``O``, begins another or is of another type; an ``I-`` without a span of its
 type before it begins one. These are conlleval's rules, and also those by which the mBERT study
 (section 4.3; its released code) makes valid spans of a tagger's output: see ``repair``.
 """

@@ -2,7 +2,7 @@
 "Attention Is All You Need").
 
 Axes: ``B`` rows, ``T`` positions (``S`` those of a source), ``D`` width, ``H`` heads. A boolean
-attention mask is True where a key may be attended.
+attention mask is True for the keys that may be attended.
 """
 
 from __future__ import annotations

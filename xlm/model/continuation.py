@@ -93,9 +93,9 @@ class Written(NamedTuple):
     """The continuation of a prompt."""
 
     text: str
-    """The prompt and what was added."""
+    """The prompt with the added text."""
     score: float
-    """The sum of the log-probabilities of what was added, the end symbol included; of a beam's text
+    """The sum of the log-probabilities of the added text, the end symbol included; of a beam's text
     over its length to the power of ``length_penalty``."""
     num_tokens: int
     """Subwords that were added, the end symbol included."""
@@ -106,7 +106,7 @@ class Written(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """A prompt as tokens, the begin symbol first, and what is to be done with it."""
+    """A prompt as tokens, the begin symbol first, and how to continue it."""
 
     tokens: NDArray[np.int64]
     limit: int
@@ -193,7 +193,7 @@ def _row(model: Askable, prompt: str, settings: Writing, number: int) -> _Row:
 
 
 def _joined(model: Askable, prompt: str, row: _Row, added: list[int]) -> str:
-    """Return the prompt and what was added, which may go on with its last word."""
+    """Return the prompt with the added text, which may continue its last word."""
     tokenizer, begun = model.tokenizer, row.tokens[1:].tolist()
     before, whole = tokenizer.decode(begun), tokenizer.decode([*begun, *added])
     if whole.startswith(before):
@@ -223,7 +223,7 @@ class _Begun(NamedTuple):
     logits: Tensor
     """Of the tokens after the prompts, ``[B, V]``."""
     tokens: Tensor
-    """int64 ``[B, L]``, the prompts in the first columns, and room for what is added."""
+    """int64 ``[B, L]``, the prompts in the first columns, and room for the added tokens."""
     at: int
     """The column behind the prompts."""
     limits: Tensor

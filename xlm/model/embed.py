@@ -83,7 +83,7 @@ class Embedded(NamedTuple):
     vectors: NDArray[np.float32]
     """``[N, D]``; zeros for a line without text."""
     num_cut: int
-    """Lines that were longer than what is read of them."""
+    """Lines that were cut, as they were longer than ``length``."""
 
 
 def embed(

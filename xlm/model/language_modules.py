@@ -1,4 +1,4 @@
-"""A language module: what a language brings, alone, in a folder that travels.
+"""A language module: the parts that belong to one language, in a folder that travels.
 
 table.safetensors   words, output bias and the rest of ``Table``, without the rows of symbols
 table.json          format version, language, shape, ids of the symbols, digest of the body
@@ -6,7 +6,7 @@ tokenizer/          the language's tokenizer
 SHA256SUMS          the SHA-256 of every file above, written last
 
 A model directory has one below ``tables`` for each further language. A module fits the body that it
-was learnt on, and every one that was fine-tuned from it: a model records the digests of the bodies
+was learned on, and every one that was fine-tuned from it: a model records the digests of the bodies
 that it descends from.
 """
 
@@ -51,7 +51,7 @@ _WIDTHS = (
     "dim", "num_layers", "num_heads", "positions", "max_positions", "num_segments", "tied_output",
     "output_transform", "embedding_scale", "plain_first",
 )  # fmt: skip
-"""Fields of a shape that a module was learnt for."""
+"""Fields of a shape that a module was learned for."""
 
 
 @dataclass(frozen=True)
@@ -296,7 +296,7 @@ def _shape(config: ModelConfig) -> dict[str, Any]:
 
 
 def check_body(module: Module, line: Sequence[str], place: object, source: str) -> None:
-    """Raise ConfigError unless a module was learnt on one of the bodies of a ``line`` of descent.
+    """Raise ConfigError unless a module was learned on one of the bodies of a ``line`` of descent.
 
     The last of the line is the model's own; ``source`` names the model, ``place`` the module.
     """

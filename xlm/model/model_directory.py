@@ -219,7 +219,7 @@ def _read_languages(folder: Path, described: Mapping[str, Any]) -> dict[str, int
 
 
 def _check_tensors(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Raise CheckpointError naming what is missing, extra, or of another shape."""
+    """Raise CheckpointError naming the tensors that are missing, extra, or of another shape."""
     complaints = []
     if missing := sorted(set(expected) - set(found)):
         complaints.append(f"missing {_some(missing)}")

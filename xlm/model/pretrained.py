@@ -60,7 +60,7 @@ __all__ = ["PretrainedModel"]
 
 @dataclass(frozen=True)
 class PretrainedModel(Uses):
-    """A transformer, its tokenizer and its languages: what ``xlm.load`` returns."""
+    """A transformer, its tokenizer and its languages; ``xlm.load`` returns one."""
 
     transformer: Transformer
     tokenizer: Tokenizer
@@ -197,7 +197,7 @@ class PretrainedModel(Uses):
     def plugged(self, folder: str | Path, *, unrelated: bool = False) -> PretrainedModel:
         """Return the model with a module's language; its own weights are shared, not copied.
 
-        The module must have been learnt on the model's body, or on one that it descends from
+        The module must have been learned on the model's body, or on one that it descends from
         (``unrelated`` insists on another). Raises ConfigError for another body, width or layout,
         and for a language that is there; CheckpointError for a module that is damaged.
         """

@@ -6,7 +6,7 @@ pieces    equal pieces keep theirs; others get the mean of their sub-pieces' row
 focus     equal pieces keep theirs; others a sparse mean of them by similarity (Dobler and de Melo
           2023, "FOCUS", section 3.2)
 aligned   pieces with translations get their rows' mean; others as in focus
-oracle    rows by a list that is given: of the laboratory, where the truth is known
+oracle    rows by a given list: for experiments in which the truth is known
 
 A start is the same for every array of a table that has a row for each id: words, output matrix,
 output bias.
@@ -37,7 +37,7 @@ from xlm.text.tokenizers.tokenizer import Tokenizer
 
 Vectors = NDArray[np.floating]
 FEWEST_ANCHORS = 500
-"""Anchors below which ``focus`` has little to go by, which is said."""
+"""Number of anchors below which a warning says that ``focus`` has too few."""
 FEWEST_IN_MIXTURE = 0.01
 """Share of the largest product of a new piece that an old one needs in ``aligned``."""
 _BLOCK = 256

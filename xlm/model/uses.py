@@ -98,7 +98,7 @@ class Uses:
         settings: Writing | None = None,
         seed: int = 0,
     ) -> list[str]:
-        """Return each prompt with what a causal model adds to it; "" is written from nothing.
+        """Return each prompt as a causal model continues it; "" is written from nothing.
 
         ``settings`` are greedy by default. The random numbers of sampling are addressed by ``seed``
         and the number of the prompt. For scores, and the errors, see

@@ -60,7 +60,7 @@ def hypotheses(stream: Stream, batch: Batch, outputs: Tensor) -> dict[int, Any]:
 
 @cache
 def _say(stream_id: str, note: str, signature: str) -> None:
-    """Log what BLEU's figures depend on, once."""
+    """Log the settings that BLEU's figures depend on, once."""
     log.info("%s: BLEU is %s%s", stream_id, signature, f" ({note})" if note else "")
 
 

@@ -57,7 +57,7 @@ def source_batch(
 ) -> Batch:
     """Return the encoder's side, which predicts nothing, of sentences to be written in ``target``.
 
-    What is read apart is one row, for all sentences have one target.
+    The part that is read apart is a single row, since all sentences have one target.
     """
     stream = examples.stream
     tokenizer = stream.tokenizer

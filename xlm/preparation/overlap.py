@@ -109,5 +109,5 @@ class HeldOutLines:
             marked.add(number)
 
     def leaks(self) -> Iterator[HeldOutText]:
-        """Return the held-out texts of which some line occurs in training text."""
+        """Return the held-out texts with some line that occurs in training text."""
         return (text for text in self.texts if text.exact or text.edited)

@@ -22,7 +22,7 @@ _SIZES = ("sentences", "tokens", "words", "characters", "bytes")
 
 
 def page(report: Mapping[str, Any]) -> str:
-    """Return the page of what ``write_report`` gathers."""
+    """Return the page of the figures that ``write_report`` gathers."""
     parts = [
         f"<h1>{escape(str(report['title']))}</h1>",
         f"<p>Tokenizer {escape(str(report['tokenizer'])[:12])}, "

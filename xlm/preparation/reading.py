@@ -41,7 +41,7 @@ class Reader:
     def lines(
         self, split: str, language: str, *, look: bool = False
     ) -> tuple[Iterator[str], ReadReport]:
-        """Return the lines of a language in a split, and what counts them while they are read.
+        """Return the lines of a language in a split, and the report that counts them meanwhile.
 
         With ``look`` training lines that were not surveyed are looked up in the held-out text.
         """
@@ -52,7 +52,7 @@ class Reader:
     def pairs(
         self, split: str, pair: str, *, look: bool = False
     ) -> tuple[Iterator[tuple[str, str]], ReadReport]:
-        """Return the pairs of a split, and what counts them while they are read; as ``lines``."""
+        """Return the pairs of a split, and the report that counts them meanwhile; as ``lines``."""
         report = ReadReport()
         rows = ((first, second) for first, second in self._rows(split, pair, look))
         return itertools.islice(keep_pairs(rows, report), self.config.limit(split, pair)), report

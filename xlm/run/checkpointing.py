@@ -32,7 +32,7 @@ from xlm.training.state import TrainState
 
 
 class Checkpoints:
-    """The checkpoints of one run: what is written into them, and read back."""
+    """The checkpoints of one run, written and read back."""
 
     def __init__(
         self, folder: RunFolder, run: Run, corpora: Corpora, trainer: Trainer, held_out: HeldOut

@@ -79,7 +79,7 @@ def signs_of(
 def judge(
     valid: Mapping[int, Mapping[str, float]], steps: int, guard: Guard, reference: Signs | None
 ) -> list[str]:
-    """Return what fired, a line each, in a run's evaluations by step; nothing if it converged.
+    """Return the signs that fired in evaluations by step, a line each; none if it converged.
 
     The held-out nats are looked at in every evaluation, the other signs in those from half of the
     ``steps`` on: the last of them decides.

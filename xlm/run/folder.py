@@ -132,7 +132,7 @@ class RunFolder:
         return max((line["step"] for line in read_metrics(self.path / METRICS)), default=0)
 
     def put_aside(self) -> None:
-        """Move what a run left into a folder ``before-restart-N``; rank 0 alone does it."""
+        """Move a run's files into a folder ``before-restart-N``; rank 0 alone does it."""
         if not self.parallel.is_main:
             return
         taken = [path.name for path in self.path.glob(f"{ASIDE}-*")]

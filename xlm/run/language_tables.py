@@ -1,4 +1,4 @@
-"""Languages with a vocabulary of their own in a run: settings, and what stays frozen."""
+"""Languages with a vocabulary of their own in a run: settings, and frozen parts."""
 
 from __future__ import annotations
 

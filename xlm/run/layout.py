@@ -72,7 +72,7 @@ def layout_of_start(
 
 
 def translator_facts(run: Run, languages: Languages) -> dict[str, object]:
-    """Return what a checkpoint says of a translator: its layout and its trained directions.
+    """Return a checkpoint's record of a translator: its layout and its trained directions.
 
     Empty if no objective has a decoder's rows.
     """

@@ -21,7 +21,7 @@ from xlm.text.readers import ReadReport, open_pairs, read_lines
 from xlm.text.tokenizers.tokenizer import Ids, Tokenizer
 
 MOST_LINES = 200_000
-"""Lines of a language's text that vectors of its pieces are learnt on."""
+"""Lines of a language's text that vectors of its pieces are learned on."""
 
 
 def find_start(
@@ -54,7 +54,7 @@ def find_start(
 
 
 def vectors_of(name: str, corpora: Corpora, seed: int) -> NDArray[np.float32]:
-    """Return vectors of a language's pieces, float32 ``[V, D]``, learnt on its text."""
+    """Return vectors of a language's pieces, float32 ``[V, D]``, learned on its text."""
     text = corpora.text("train", name)
     special = np.array(sorted(corpora.tokenizer_of(name).special_ids))
     lines = [text.sentence(at) for at in range(min(len(text), MOST_LINES))]
@@ -101,7 +101,7 @@ def _encoded(tokenizer: Tokenizer, text: str, language: str | None) -> Ids:
 
 
 def _columns(path: str) -> Iterator[tuple[str, str]]:
-    """Yield the two columns of a file, parted by a tab or else by space."""
+    """Yield the two columns of a file, separated by a tab or else by space."""
     if not Path(path).is_file():
         raise DataError(f"{path} is not a file: expected lines of two columns")
     for number, line in enumerate(read_lines(path, report=ReadReport()), 1):

@@ -68,7 +68,7 @@ def _more_sentences(name: str, objective: BackTranslation, stream: BucketedStrea
             "more"
         )
     return (
-        f"the {stream.num_rows} sentences are parted by length into up to "
+        f"the {stream.num_rows} sentences are divided by length into up to "
         f"{objective.num_lengths} kinds of batches, most of which are not full: raise group_size, "
         f"lower objectives.{name}.num_lengths, or give more text"
     )
@@ -181,7 +181,7 @@ def pretrained_lines(figures: Mapping[str, Mapping[str, float]]) -> tuple[list[s
         if min(masked["perplexity"], causal["perplexity"]) >= unigram:
             warnings.append(
                 f"the encoder is no better than a unigram model in {language}, masked or causal: "
-                "pretrain it longer; translation without pairs is not learnt from such a start"
+                "pretrain it longer; translation without pairs is not learned from such a start"
             )
     return lines, warnings
 

@@ -160,7 +160,7 @@ class Answering(Task):
                 f"{question.place}: no piece of the tokenizer covers any of the answer "
                 f"{question.answers[0].text[:40]!r}; fix the file, or set misplaced to drop"
             )
-        log.info("%s: no piece stands for the answer, which is not learnt", question.place)
+        log.info("%s: no piece covers the answer, so it is not learned", question.place)
         return -1, -1
 
     def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:

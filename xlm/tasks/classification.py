@@ -90,7 +90,7 @@ class Sentences(Task):
             return
         pairs = bool(LAYOUTS[self.formats.get("train", self.format)].second)
         if pairs != ("\t" in line):
-            expected = "two sentences parted by a tab" if pairs else "one sentence without a tab"
+            expected = "two sentences separated by a tab" if pairs else "one sentence without a tab"
             raise DataError(f"{place}: found {line[:40]!r}, expected {expected}, as in training")
 
     def answer(self, example: SentenceRow) -> Any:

@@ -261,7 +261,7 @@ class Parsing(Task):
 
     def figures(self, stream: Stream, scores: Scores) -> dict[str, float]:
         """Return nats a word, of head and label together."""
-        words = scores["targets"]  # 0 where every head was cut off
+        words = scores["targets"]  # 0 if every head was cut off
         return {"nats": scores["nats"] / words if words else 0.0, "targets": words}
 
 

@@ -47,7 +47,7 @@ def find_files(path: str) -> list[str]:
     """Return the files of a path, a folder or a pattern with ``*``, ``?``, ``[]`` or ``**``.
 
     They are sorted by name. Of a folder these are all files in and below it; those whose name
-    begins with a dot are passed over. A path that does not exist is returned as it is: whoever
+    begins with a dot are skipped. A path that does not exist is returned as it is: whoever
     reads it says so.
 
     Raises DataError for a folder without files or with files of several endings (a README beside

@@ -51,7 +51,7 @@ class Curve:
 
     @property
     def part(self) -> str | None:
-        """Language or pair, None for what is of a whole objective."""
+        """Language or pair; None for values of a whole objective."""
         return self.stream.rsplit("/", 1)[1] if "/" in self.stream else None
 
 

@@ -1,7 +1,7 @@
 """Active forgetting: word vectors that start anew every so many updates (Chen et al. 2023).
 
 "Improving Language Plasticity via Pretraining with Active Forgetting", section 3: the body learns
-to work with words that are new, so that a further language's table is learnt faster later on.
+to work with words that are new, so that a further language's table is learned faster later on.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Forgetting:
 def build_forgetting(
     model: Transformer, config: ModelConfig, symbols: Sequence[int], every: int, seed: int
 ) -> Forgetting:
-    """Return what forgets the words that are trained; ``symbols`` are ids of the model's own table.
+    """Return the forgetting of the trained words; ``symbols`` are ids of the model's own table.
 
     Raises ConfigError if none are trained, and for a model with a decoder.
     """

@@ -100,7 +100,7 @@ def initialize(
     tokenizer: Tokenizer,
     languages: Mapping[str, int],
 ) -> InitializationReport:
-    """Fill the learner in place and return what became of each tensor.
+    """Fill the learner in place and return the fate of each tensor.
 
     ``tokenizer`` and ``languages`` are the learner's. Nothing is changed if it raises: ConfigError
     for a source that does not fit (unless ``partial``), for another vocabulary (unless it is to be

@@ -73,7 +73,7 @@ class Journal:
     """Writes on the rank that is ``active`` (rank 0), and does nothing on the others."""
 
     def __init__(self, file: Any = None, writer: Any = None, bar: Any = None) -> None:
-        """Write to what is given; see :meth:`open`."""
+        """Write to the given files; see :meth:`open`."""
         self._file = file
         self._writer = writer
         self._bar = bar
@@ -144,7 +144,7 @@ class Journal:
             self._bar.update(step - self._bar.n)
 
     def close(self) -> None:
-        """Close what is open; calling it twice does no harm."""
+        """Close all files; calling it twice does no harm."""
         for thing in (self._file, self._writer, self._bar):
             if thing is not None:
                 with suppress(OSError):  # of TensorBoard's files; `_Lines` raises none
@@ -200,7 +200,7 @@ def _summary_writer(folder: Path, step: int) -> Any:
 
 
 def _cut(path: Path, step: int) -> None:
-    """Drop the lines after ``step`` and what a crash left half-written at the end."""
+    """Drop the lines after ``step``, and a half-written line that a crash left at the end."""
     if not path.exists():
         return
     lines = path.read_bytes().splitlines(keepends=True)

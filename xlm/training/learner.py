@@ -54,7 +54,7 @@ def parameter_sets_differ(learner: Learner, mixture: Mixture) -> bool:
     """Return whether the objectives' parameter sets differ; freeze parameters that none trains.
 
     Found by one backward pass of each objective over the first micro-batch of its first stream, or
-    of each where a language may have parameters of its own (``Objective.streams_differ``, the
+    of each if a language may have parameters of its own (``Objective.streams_differ``, the
     default of classes outside of xlm, which so need not declare anything).
     Gradients and torch's random numbers are left as they were.
     """

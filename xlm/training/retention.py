@@ -93,7 +93,7 @@ def best(folder: Path | str) -> Loaded | None:
 def prune(
     folder: Path | str, keep_last: int, *, trusted: Path | None = None, best: int | None = None
 ) -> list[Path]:
-    """Remove all but the newest ``keep_last`` checkpoints and the best; return what was removed.
+    """Remove all but the newest ``keep_last`` checkpoints and the best; return those removed.
 
     The best are :func:`best_step` and the step ``best`` if it is given, the best of the run that
     is pruned. Nothing is removed unless one of those that stay verifies; ``trusted`` (the one just

@@ -14,7 +14,7 @@ ScheduleKind = Literal["constant", "inverse-sqrt", "linear", "cosine", "wsd"]
 
 @dataclass(frozen=True)
 class Schedule:
-    """A warm-up along a straight line, then what ``kind`` says.
+    """A linear warm-up, then the curve that ``kind`` names.
 
     The fields of another kind are not looked at.
     """

@@ -92,7 +92,7 @@ LAYOUTS: Mapping[str, Columns] = {
         second=("hypo",),
         rename={"contradictory": "contradiction"},
     ),
-    # MultiNLI 1.0, .txt and .jsonl: "-" where no three annotators agree
+    # MultiNLI 1.0, .txt and .jsonl: "-" if no three annotators agree
     "mnli": Columns(
         label="gold_label",
         first=("sentence1",),

@@ -113,7 +113,7 @@ class HuggingFaceTokenizer(Tokenizer):
         tokens = published_tokens((known[at], at) for at in self.special_ids if at in known)
         self.language_tokens = MappingProxyType(tokens)
         self._backend = _inert(description, names)
-        self._backend.encode("\U00020b9f")  # fails now where the unknown token is not there
+        self._backend.encode("\U00020b9f")  # fails now if the unknown token is missing
 
     @property
     def begin_id(self) -> int:

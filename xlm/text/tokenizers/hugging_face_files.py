@@ -30,7 +30,7 @@ SOURCE_FILE, CONFIG_FILE, SPECIALS_FILE = (
 MAX_BYTES = 1 << 28
 """Largest size of a file; the largest tokenizer.json is a tenth of it."""
 ROLES = {
-    # role: the names it goes by where no file says which
+    # role: its usual names, if no file gives one
     "pad": ("[PAD]", "<pad>"),
     "unk": ("[UNK]", "<unk>"),
     "mask": ("[MASK]", "<mask>"),

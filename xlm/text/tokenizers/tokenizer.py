@@ -211,7 +211,7 @@ def write_tokenizer(
     settings: Mapping[str, int],
     files: Mapping[str, bytes],
 ) -> None:
-    """Write ``files`` and, last, ``tokenizer.json``, which says what is needed to load them."""
+    """Write ``files`` and, last, ``tokenizer.json``, which names everything needed to load them."""
     folder = Path(folder)
     make_folder(folder)
     for name, content in files.items():

@@ -71,7 +71,7 @@ def restore_optimizer(
                         f"checkpoint, but the parameter is {list(p.shape)}; resume with the "
                         "recipe that wrote it"
                     )
-                # torch puts the step counter where this kind of optimizer wants it.
+                # torch puts the step counter on the device that this kind of optimizer wants.
                 value = value.clone() if key == "step" else value.to(p.device, copy=True)
             state.setdefault(index, {})[key] = value
     groups = optimizer.state_dict()["param_groups"]
