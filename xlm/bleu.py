@@ -1,4 +1,4 @@
-"""Score files of translations against their references, and systems against each other.
+"""Score files of translations by ``xlm.metrics.translation``, and compare systems.
 
 Use as ``xlm.bleu.score_files(Bleu(...))``, ``xlm bleu HYPOTHESES REFERENCES`` or ``python -m
 xlm.bleu``. Files are aligned line by line: empty lines count.

@@ -36,7 +36,7 @@ def test_standard_output_that_is_closed(root: Path, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("one two three four five\nsix seven eight nine ten\n")
     done = piped(root, '"$PYTHON" -m xlm bleu a ./a --json b.json >&-', tmp_path)
     assert done.returncode == 2
-    assert done.stderr == "xlm bleu: standard output is closed: open it, or ask for a file\n"
+    assert done.stderr == "xlm bleu: standard output is closed: open it, or write to a file\n"
     assert (tmp_path / "b.json").exists()
 
 

@@ -23,7 +23,7 @@ MOST_VALUES = 1_000_000
 """Largest number of keys and values of a document, with aliases expanded."""
 MOST_SHOWN = 80
 """Largest number of characters of a key in a message."""
-TOO_DEEP = "lists or mappings nest too deep"
+TOO_DEEP = "lists or mappings are nested too deep"
 MOST_DIGITS = 4000
 """Largest number of digits of a whole number; Python refuses to read 4,301."""
 

@@ -1,4 +1,4 @@
-"""One side of a transformer: embeddings, layers, and the output onto the vocabulary.
+"""One side of a transformer: embeddings, the padding mask, layers, the output onto the vocabulary.
 
 tokens + positions + languages -> norm -> dropout -> layers -> hidden --> logits
 """

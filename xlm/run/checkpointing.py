@@ -1,4 +1,4 @@
-"""Save a run so that it can be resumed bit for bit, resume it, and leave its best model."""
+"""Save the state of a run, restore it bit for bit, and leave its best model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The start of a run: a checkpoint of its own, other models' weights, or random ones."""
+"""The start of a run: the checkpoint it resumes from, other models' weights, or random ones."""
 
 from __future__ import annotations
 
