@@ -613,7 +613,7 @@ def test_grids_that_cannot_be(changes: dict[str, Any], message: str) -> None:
 def test_rows_that_are_longer_than_the_model(source: Path, tmp_path: Path) -> None:
     tasks = {"topic": classes(source, length=65)}
     with pytest.raises(
-        ConfigError, match="tasks.topic.length is 65, the model has 64 positions: l"
+        ConfigError, match="tasks.topic.length is 65, but the model has 64 positions: l"
     ):
         finetune(recipe(source, tmp_path, tasks=tasks))
 

@@ -90,7 +90,7 @@ FILES = [
     (("64", "64, masked_side: frst"), "one of both, first, second, found 'frst'; did you mean"),
     (("64", "64, sampling: {shares: {en: a}}"), "r.yaml:6: objectives.mlm.sampling.shares.en: "),
     (("64", "64, languages: [hi]"), "r.yaml:6: not valid YAML: languages appears twice"),
-    (("64", "1000"), "objectives.mlm.length is 1000, the model has 512 positions: raise"),
+    (("64", "1000"), "objectives.mlm.length is 1000, but the model has 512 positions: raise"),
     (("[en]", "en"), "objectives.mlm.languages: expected a list of texts, found 'en'; write [en]"),
     (("[en]", "[1]"), "objectives.mlm.languages: expected a list of texts, found [1]"),
     (("[en]", "[en], pairs: [en-hi]"), "MaskedLM takes either languages or pairs: found languag"),

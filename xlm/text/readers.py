@@ -280,7 +280,7 @@ def describe_invalid(place: str, error: UnicodeDecodeError, hint: str = "") -> s
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         advice = "it looks like UTF-16: convert it to UTF-8"
     return (
-        f"{place}: byte 0x{raw[error.start]:02x} at offset {error.start} of the line is no valid "
+        f"{place}: byte 0x{raw[error.start]:02x} at offset {error.start} of the line is not valid "
         f"UTF-8 ({error.reason}): {advice}"
     )
 

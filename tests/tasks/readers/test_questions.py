@@ -176,7 +176,7 @@ def test_files_that_are_no_json(tmp_path):
     with pytest.raises(DataError, match=r"bad.json:2: byte 0xff is not valid UTF-8"):
         list(read_questions(path))
     path.write_text("[" * 100_000)
-    with pytest.raises(DataError, match="found no JSON .*nest too deep"):
+    with pytest.raises(DataError, match="found no JSON .*nested too deep"):
         list(read_questions(path))
     with pytest.raises(DataError, match="does not exist"):
         list(read_questions(tmp_path / "none.json"))
