@@ -31,6 +31,7 @@ from xlm.config.cli import parse, parser
 from xlm.config.validation import Checker
 from xlm.convert import Export, Import
 from xlm.describe import Describe
+from xlm.doctor import Doctor
 from xlm.embed import Embed
 from xlm.errors import ConfigError
 from xlm.evaluate import Evaluate
@@ -45,6 +46,7 @@ from xlm.prepare import Prepare
 from xlm.recipes import Recipes
 from xlm.reproduce import Reproduce
 from xlm.run.config import Run
+from xlm.runs import Runs
 from xlm.score import Score
 from xlm.search import Search
 from xlm.text.tokenizers.tokenizer import LAYOUTS
@@ -75,6 +77,8 @@ VERBS: dict[str, tuple[type, str]] = {
     "describe": (Describe, "path"),
     "bleu": (Bleu, "hypotheses references"),
     "reproduce": (Reproduce, "study"),
+    "doctor": (Doctor, ""),
+    "runs": (Runs, "folder"),
     "import": (Import, "source folder"),
     "export": (Export, "source folder"),
 }

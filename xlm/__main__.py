@@ -31,6 +31,8 @@ VERBS = {
     "reproduce": "repeat a study of the papers on your own text, and write its page",
     "recipes": "list the recipes that ship with xlm, or copy one to edit it",
     "check": "verify prepared text, a run, a model or a recipe: every hash and number",
+    "doctor": "look at this machine: versions, devices, back ends, and a check of each",
+    "runs": "list the runs below a folder: state, step, best score, last line",
     "import": "bring in a model or binarized data of another library",
     "export": "write a model as a directory of transformers",
 }

@@ -71,6 +71,24 @@ def lock(file: IO[Any]) -> None:
         )
 
 
+def is_locked(path: Path) -> bool:
+    """Return whether a process of this machine holds the lock of a file, without trying to.
+
+    False on a system that does not list its locks.
+    """
+    try:
+        number = path.stat().st_ino
+        lines = Path("/proc/locks").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+    fields = [line.split() for line in lines]
+    return any(
+        own[1] == "FLOCK" and own[5].rpartition(":")[2] == str(number)
+        for own in fields
+        if len(own) > 5
+    )
+
+
 def flush(path: Path) -> None:
     """Make a file or a folder survive a power cut.
 

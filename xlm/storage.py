@@ -30,11 +30,14 @@ _LOCK = ".lock"
 
 
 @contextlib.contextmanager
-def atomic_directory(path: Path | str, *, replace: bool = False) -> Iterator[Path]:
+def atomic_directory(
+    path: Path | str, *, replace: bool = False, flush: bool = True
+) -> Iterator[Path]:
     """Yield a folder to fill, which becomes ``path`` by one rename when the block ends well.
 
-    It is filled beside its target as ``.NAME.writing``; every file is flushed to the disk first.
-    The next writer removes the leftovers of a crashed one; a writer still alive holds a lock.
+    It is filled beside its target as ``.NAME.writing``; every file is flushed to the disk first,
+    unless ``flush`` is false: then it survives a killed process, but no power cut. The next writer
+    removes the leftovers of a crashed one; a writer still alive holds a lock.
 
     A link is kept: the folder appears at its target. Raises DataError if ``path`` exists and may
     not be replaced, if another process is writing it, or if the disk refuses.
@@ -50,12 +53,13 @@ def atomic_directory(path: Path | str, *, replace: bool = False) -> Iterator[Pat
             raise DataError(f"{path} already exists: remove it, or ask for it to be replaced")
         with _claimed(staging):
             yield staging
-            _flush(staging)
+            if flush:
+                _flush(staging)
             (staging / _LOCK).unlink()
-            replace_folder(path, staging, replaced)
+            replace_folder(path, staging, replaced, flush=flush)
 
 
-def replace_folder(path: Path, filled: Path, aside: Path) -> None:
+def replace_folder(path: Path, filled: Path, aside: Path, *, flush: bool = True) -> None:
     """Give the folder ``filled`` the name ``path``; a folder of that name is removed.
 
     A crash between the two renames leaves the old folder under the name ``aside``; an error puts it
@@ -70,7 +74,8 @@ def replace_folder(path: Path, filled: Path, aside: Path) -> None:
             os.rename(aside, path)
         raise
     try:
-        sync(path.parent)
+        if flush:
+            sync(path.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data.fakes import WordTokenizer, corpus
-from xlm.data import pairs as module
+from xlm.data import lengths as module
 from xlm.data.binarize import binarize_pairs
 from xlm.data.pairs import Pairs
 from xlm.errors import DataError

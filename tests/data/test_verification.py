@@ -92,7 +92,7 @@ FILES = [
 def test_what_is_whole_is_verified(data: Path) -> None:
     use(data)
     found = verify_corpora(data)
-    assert found.num_files == 2 * (4 * 3 + 3) == len(found.known) and not found.unhashed
+    assert found.num_files == 2 * (2 * 5 + 2 * 3 + 6) == len(found.known) and not found.unhashed
     files = [*data.rglob("*.bin"), *data.rglob("en-ne/*/header.json")]
     assert found.num_bytes == sum(path.stat().st_size for path in files)
 

@@ -67,4 +67,4 @@ def test_no_worker_outlives_prepare(number: signal.Signals, status: int, tmp_pat
     assert not [one for one in found if is_there(one)]
     if number == signal.SIGINT:
         assert said.splitlines()[-1] == "xlm prepare: interrupted" and "Traceback" not in said
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["ne.txt"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".d.parts", "ne.txt"]

@@ -7,21 +7,14 @@ At any time a bounded number of chunks is in flight, however long the text.
 
 from __future__ import annotations
 
-import multiprocessing
-import multiprocessing.connection
-import os
-import signal
-import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -29,6 +22,7 @@ from numpy.typing import NDArray
 
 from xlm.data.corpus import Corpus, CorpusWriter, id_type
 from xlm.data.pairs import SIDES, Pairs, write_index
+from xlm.data.processes import Processes
 from xlm.errors import DataError
 from xlm.metrics.scores import TextSize
 from xlm.storage import atomic_directory
@@ -66,10 +60,15 @@ class Encoded:
             self.bytes[kept],
         )
 
+    @property
+    def size(self) -> TextSize:
+        """The size of all rows together."""
+        sums = (int(size.sum()) for size in (self.words, self.characters, self.bytes))
+        return TextSize(len(self.lengths), len(self.ids), *sums)
+
     def write(self, writer: CorpusWriter) -> None:
         """Add these sentences to a corpus."""
-        sums = (int(size.sum()) for size in (self.words, self.characters, self.bytes))
-        writer.add(self.ids, self.lengths, TextSize(len(self.lengths), len(self.ids), *sums))
+        writer.add(self.ids, self.lengths, self.size)
 
 
 def binarize(
@@ -91,7 +90,9 @@ def binarize(
     the first line of each document if the text has any. Raises DataError as ``CorpusWriter`` does,
     and if a worker is killed.
     """
-    with CorpusWriter(path, language=language, tokenizer=tokenizer, replace=replace) as writer:
+    with CorpusWriter(
+        path, language=language, tokenizer=tokenizer, replace=replace, index=True
+    ) as writer:
         rows, num_lines = ((line,) for line in lines), 0
         for (encoded,) in _encode_all(rows, 1, tokenizer, num_workers, progress):
             encoded.write(writer)
@@ -115,7 +116,7 @@ def binarize_pairs(
     Pairs with an empty side are left out, as in the original (docs/fidelity.md, A2), and counted as
     ``empty side`` in ``dropped``. Otherwise as ``binarize``.
     """
-    with _pairs_writer(path, languages, tokenizer, replace) as (folder, writers, stack):
+    with pairs_writer(path, languages, tokenizer, replace) as (folder, writers, stack):
         num_empty = 0
         for sides in _encode_all(rows, 2, tokenizer, num_workers, progress):
             kept = (sides[0].lengths > 1) & (sides[1].lengths > 1)
@@ -128,7 +129,7 @@ def binarize_pairs(
 
 
 @contextmanager
-def _pairs_writer(
+def pairs_writer(
     path: Path | str, languages: Sequence[str], tokenizer: Tokenizer, replace: bool
 ) -> Iterator[tuple[Path, list[CorpusWriter], ExitStack]]:
     """Yield a staged folder, a writer for each side, and the stack that finishes the writers."""
@@ -157,13 +158,13 @@ def _encode_all(
             progress(num_rows)
         return sides
 
-    chunks = _chunks(rows)
-    head = list(islice(chunks, CHUNKS_HERE + 1)) if num_workers > 1 else []
+    made = chunks(rows)
+    head = list(islice(made, CHUNKS_HERE + 1)) if num_workers > 1 else []
     if len(head) <= CHUNKS_HERE:
         num_workers = 1
     with _executor(tokenizer, num_workers) as executor:
         try:
-            for chunk in chain(head, chunks):
+            for chunk in chain(head, made):
                 texts = [[row[side] for row in chunk] for side in range(num_sides)]
                 waiting.append((len(chunk), executor.submit(_encode_chunk, texts)))
                 if len(waiting) >= CHUNKS_AHEAD * max(num_workers, 1):
@@ -178,7 +179,8 @@ def _encode_all(
             executor.shutdown(cancel_futures=True)
 
 
-def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
+def chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Yield rows some at a time: at most ``CHUNK_ROWS``, or ``CHUNK_CHARACTERS`` and one."""
     chunk: list[Row] = []
     num_characters = 0
     for row in rows:
@@ -194,38 +196,9 @@ def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
 def _executor(tokenizer: Tokenizer, num_workers: int) -> Executor:
     if num_workers <= 1:
         return _Here(tokenizer)
-    return _Processes(tokenizer, num_workers)
-
-
-class _Processes(ProcessPoolExecutor):
-    """Worker processes that do not run the caller's main module again, as spawned ones do.
-
-    So a script needs no ``if __name__ == "__main__"``, a program read from standard input works,
-    and only the code that encodes is imported (above all no torch).
-    """
-
-    def __init__(self, tokenizer: Tokenizer, num_workers: int):
-        super().__init__(
-            num_workers,
-            # Not forked: a fork of a process that runs threads (torch, tokenizers) may deadlock.
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_set_up_worker,
-            initargs=(tokenizer,),
-        )
-        self._needs_main = type(tokenizer).__module__ == "__main__"
-
-    def submit(self, task: Any, /, texts: Any) -> Future[Any]:  # type: ignore[override]
-        """Hand ``texts`` to a process; the first call starts them all."""
-        # Blocked signals stay blocked in a new process: a Ctrl-C is for this one, which ends them.
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        main = sys.modules["__main__"]
-        if not self._needs_main:
-            sys.modules["__main__"] = ModuleType("__main__")
-        try:
-            return super().submit(task, texts)
-        finally:
-            sys.modules["__main__"] = main
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    # the tokenizer's class may be the caller's own
+    needs_main = type(tokenizer).__module__ == "__main__"
+    return Processes(num_workers, _set_up_worker, (tokenizer,), needs_main=needs_main)
 
 
 class _Here(Executor):
@@ -250,15 +223,6 @@ _worker_tokenizer: Tokenizer | None = None
 def _set_up_worker(tokenizer: Tokenizer) -> None:
     global _worker_tokenizer
     _worker_tokenizer = tokenizer
-    threading.Thread(target=_end_with_parent, name="xlm-parent", daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Wait until the process that wants the ids has ended for any reason, and end this one."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
 
 
 def _encode_chunk(texts: list[list[str]]) -> list[Encoded]:

@@ -4,6 +4,8 @@ ids.bin      uint16 (vocabulary of at most 65,536) or uint32, every sentence fol
              end symbol
 offsets.bin  int64 [sentences + 1]: sentence i is ids[offsets[i] : offsets[i + 1] - 1]
 counts.bin   int64 [vocab_size]: how often each id occurs
+longer.bin, lengths.longer.bin   the sentences sorted by length, and the number of each length: see
+             ``xlm.data.lengths``; not of a side of pairs
 documents.bin  int64 [documents]: the first sentence of each document; only if the text had empty
              lines between them
 header.json  format version, language, tokenizer's digest, sizes, what was dropped, the SHA-256
@@ -15,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -23,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xlm import disk
-from xlm.digests import sealed
+from xlm.data.lengths import LengthIndex, index_files, write_lengths
+from xlm.digests import digests, sealed
 from xlm.errors import DataError
 from xlm.metrics.scores import TextSize
 from xlm.storage import CHUNK, HEADER, atomic_directory, map_array, read_header, write_json
@@ -59,6 +63,7 @@ class Corpus:
         dropped: Mapping[str, int] | None = None,
         where: Path | None = None,
         documents: NDArray[np.int64] | None = None,
+        longest: Mapping[str, Any] | None = None,
     ):
         self.ids = ids
         """uint16 or uint32 ``[tokens]``, read-only; the end symbols included."""
@@ -73,6 +78,12 @@ class Corpus:
         """Number of lines left out in preparation, by reason."""
         self.documents = documents
         """int64 ``[documents]``: the first sentence of each; None if the text did not say."""
+        self.index = (
+            LengthIndex((self,))
+            if where is None
+            else LengthIndex.open((self,), where.parent, longest or {})
+        )
+        """Orders and numbers of the sentences by length."""
         self._is_mapped = where is not None
         self._where = f"the text of {language}" if where is None else str(where)
 
@@ -110,6 +121,7 @@ class Corpus:
             dropped=header["dropped"],
             where=path / "ids.bin",
             documents=_map_documents(path, header.get("documents")),
+            longest=header.get("longest"),
         )
         if size.tokens <= CHECKED_AT_OPENING:
             corpus.check_structure()
@@ -155,6 +167,7 @@ class Corpus:
                 f"counts.bin says {self.counts[wrong[0]]}: one of the two is damaged; "
                 "prepare the text again"
             )
+        self.index.check()
 
     def _check_documents(self, path: Path) -> None:
         """Raise DataError unless documents begin with the first sentence and follow each other."""
@@ -262,6 +275,11 @@ class Corpus:
         end = len(self) if end is None else end
         return np.diff(self.offsets[start : end + 1]) - 1
 
+    def lengths_of(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the lengths of some sentences, without end symbols (int64)."""
+        found: NDArray[np.int64] = self.offsets[indices + 1] - self.offsets[indices] - 1
+        return found
+
 
 def _map_documents(path: Path, num: object) -> NDArray[np.int64] | None:
     """Map the borders of documents; None if the header has none."""
@@ -301,16 +319,44 @@ def _marks(positions: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
     return marks
 
 
+@dataclass(frozen=True)
+class _Offsets:
+    """The lengths of sentences whose ids are not there yet."""
+
+    offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def lengths(self, start: int = 0, end: int | None = None) -> NDArray[np.int64]:
+        """Return the lengths of sentences ``start`` to ``end`` (int64)."""
+        end = len(self) if end is None else end
+        return np.diff(self.offsets[start : end + 1]) - 1
+
+    def lengths_of(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the lengths of some sentences (int64)."""
+        found: NDArray[np.int64] = self.offsets[indices + 1] - self.offsets[indices] - 1
+        return found
+
+
 class CorpusWriter:
     """A writer of a corpus as a stream; the folder appears when the ``with`` block ends well.
 
+    With ``index`` the sentences' order by length is written too, which streams of sentences need.
     Raises DataError if ``path`` exists (unless ``replace``) and if the disk is full.
     """
 
     def __init__(
-        self, path: Path | str, *, language: str, tokenizer: Tokenizer, replace: bool = False
+        self,
+        path: Path | str,
+        *,
+        language: str,
+        tokenizer: Tokenizer,
+        replace: bool = False,
+        index: bool = False,
     ):
         self._path = Path(path)
+        self._index = index
         self._language = language
         self._digest = tokenizer.digest
         self._vocab_size = tokenizer.vocab_size
@@ -370,7 +416,7 @@ class CorpusWriter:
             (self._folder / DOCUMENTS).write_bytes(content)
             self._digests[DOCUMENTS] = hashlib.sha256(content)
             documents = {"documents": len(self.documents)}
-        header = {
+        header: dict[str, Any] = {
             "format_version": FORMAT_VERSION,
             "language": self._language,
             "dtype": id_type(self._vocab_size).name,
@@ -383,8 +429,14 @@ class CorpusWriter:
             "bytes": self._size.bytes,
             "dropped": self.dropped,
             **documents,
-            "files": {name: digest.hexdigest() for name, digest in self._digests.items()},
         }
+        files = {name: digest.hexdigest() for name, digest in self._digests.items()}
+        if self._index:
+            self._files["offsets.bin"].flush()
+            offsets = map_array(self._folder / "offsets.bin", np.int64, self._size.sentences + 1)
+            header["longest"] = write_lengths(self._folder, (_Offsets(offsets),), ("longer",))
+            files |= digests(self._folder, index_files(("longer",)))
+        header["files"] = files
         write_json(self._folder / HEADER, sealed(header))
 
     def _write(self, name: str, content: bytes) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xlm.data.corpora import Corpora
-from xlm.data.pairs import Measure
+from xlm.data.lengths import Measure
 from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError, DataError
 from xlm.rng import Permutation

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from xlm.data.buckets import Buckets, best_lengths
 from xlm.data.corpora import Corpora
 from xlm.data.corpus import Corpus
-from xlm.data.pairs import LONGEST_SORTED, Measure, length_histogram, sort_by_length
+from xlm.data.lengths import LONGEST_SORTED, Measure
 from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError, DataError
 
@@ -154,16 +154,9 @@ class PairStream(BucketedStream):
     def _order(self) -> NDArray[np.int64]:  # type: ignore[override]
         """The rows sorted by length: found when the first micro-batch is asked for."""
         order = self.pairs.order(self._sides)
-        return order if self._parts == 1 else self._by_difference(order)
-
-    def _by_difference(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the rows with those of each bucket sorted by how much longer the first side is."""
-        first, second = (side.lengths() for side in self.pairs.sides)
-        order = order.copy()
-        for start, end in self.buckets.whole():
-            own = order[start:end]
-            order[start:end] = own[np.argsort(first[own] - second[own], kind="stable")]
-        return order
+        if self._parts == 1:
+            return order
+        return self.pairs.index.by_difference(order, list(self.buckets.whole()), self.pairs.sides)
 
     def _examples(self, k: int) -> Examples:
         rows, length = self._rows(k)
@@ -199,7 +192,7 @@ class SentenceStream(BucketedStream):
     ):
         self._corpus = corpora.text(split, language)
         name = language if name is None else name
-        histogram = length_histogram((self._corpus,), "longer")
+        histogram = self._corpus.index.histogram("longer").copy()
         num_empty = int(histogram[0])
         histogram[0] = 0
         if not histogram.any():
@@ -225,9 +218,12 @@ class SentenceStream(BucketedStream):
         self.num_dropped += num_empty
         if num_empty:
             self.why_dropped = f"are empty ({num_empty:,}) or longer than the objective's length"
-        order = np.empty(len(self._corpus), dtype=np.int64)
-        sort_by_length((self._corpus,), order, "longer")
-        self._order = order[num_empty:]
+        self._num_empty = num_empty
+
+    @cached_property
+    def _order(self) -> NDArray[np.int64]:  # type: ignore[override]
+        """The sentences sorted by length, without the empty ones."""
+        return self._corpus.index.order("longer")[self._num_empty :]
 
     def _examples(self, k: int) -> Examples:
         rows, length = self._rows(k)

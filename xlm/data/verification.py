@@ -17,6 +17,7 @@ from typing import Any
 
 from xlm.data.corpora import DESCRIPTION, SPLITS
 from xlm.data.corpus import DOCUMENTS, FILES, Corpus
+from xlm.data.lengths import ORDERS, index_files
 from xlm.data.pairs import SIDES, Pairs
 from xlm.digests import DIGEST, check_digest, digests, is_sealed, sealed
 from xlm.errors import DataError
@@ -113,8 +114,11 @@ def reseal_corpora(folder: Path | str) -> list[str]:
     for header in headers:  # those of the sides of pairs first
         content = read_json(header, error=DataError)
         is_text = (header.parent / FILES[0]).exists()
-        texts = [*FILES, DOCUMENTS] if (header.parent / DOCUMENTS).exists() else FILES
-        names = texts if is_text else ["order.bin", *(f"{side}/{HEADER}" for side in SIDES)]
+        possible = [DOCUMENTS] if is_text else []
+        possible += index_files(own for own in ORDERS if own in content.get("longest", {}))
+        names = [*FILES] if is_text else ["order.bin", *(f"{side}/{HEADER}" for side in SIDES)]
+        names += [name for name in possible if (header.parent / name).exists()]
+        names = list(dict.fromkeys(names))
         changed += _resealed(header, content, names)
     inside = [*headers, *(folder / "tokenizer").glob("*")]
     names = [path.relative_to(folder).as_posix() for path in inside if path.is_file()]
@@ -166,7 +170,7 @@ def _check_structure(
         if is_text:
             Corpus.open(corpus).check_structure(tick)
         elif (corpus / "order.bin").exists():
-            Pairs.open(corpus).check_order(corpus / "order.bin")
+            Pairs.open(corpus).index.check()
         found.num_bytes += sum(entry[0] for entry in entries.values())
     found.known |= entries
 

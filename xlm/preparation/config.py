@@ -172,6 +172,12 @@ class Prepare:
     """The seed of the draw of sentences that the vocabulary is learned on."""
     replace: bool = False
     """Replace an existing preparation."""
+    part: str | None = None
+    """Make the share k of n, such as 3/16, and end: other processes or machines make the others.
+    First the text is read; when a `join` has learned the vocabulary, the same call tokenizes."""
+    join: bool = False
+    """Do the next step that needs one process, when all parts are there: learn the vocabulary, or
+    write the folder."""
 
     def __post_init__(self) -> None:
         if not any(getattr(part, s) for part in (self.text, self.pairs) for s in SPLITS):
@@ -197,6 +203,20 @@ class Prepare:
                 f"{', '.join(self.known)}, or {ANY!r} for all others"
             )
         self._check_numbers()
+        if self.part is not None:
+            if self.join:
+                raise ConfigError(f"part is {self.part} and join true: give one of the two")
+            self.share  # noqa: B018
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """The number of this part, from 0, and that of all parts."""
+        number, _, total = (self.part or "1/1").partition("/")
+        if not (number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total)):
+            raise ConfigError(
+                f"part must be k/n with k from 1 to n, such as 3/16: found {self.part}"
+            )
+        return int(number) - 1, int(total)
 
     def _check_languages(self) -> None:
         """Raise ConfigError for a pair that cannot be read, and for a language without text."""

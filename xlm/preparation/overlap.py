@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from xlm.preparation.cleaning import Cleaning
 from xlm.text.duplicates import NearLines, fingerprint, letters
+
+Met = tuple[int, int, str, str, str]
+"""Number of a held-out text and of its line, ``exact`` or ``edited``, both places, the line."""
 
 MAX_EXAMPLES = 5
 _MAX_TEXT = 160
@@ -52,7 +56,9 @@ class HeldOutLines:
         self.num_found: dict[str, int] = {}
         """Number of lines or pairs of each training source that occur in held-out text."""
         self._min_letters = cleaning.held_out_letters
-        self._lines: dict[int, list[tuple[HeldOutText, int, str]]] = {}
+        self.met: list[Met] = []
+        """Each held-out line that was met, the first time that it was, in the order of reading."""
+        self._lines: dict[int, list[tuple[int, int, str]]] = {}
         similarity = cleaning.held_out_similarity
         self._near = None
         if similarity is not None:
@@ -73,7 +79,7 @@ class HeldOutLines:
             if not known and self._near is not None:
                 self._near.add(key)
                 self._near_keys.append(fingerprint(key))
-            known.append((text, number, place))
+            known.append((len(self.texts) - 1, number, place))
 
     def look(self, source: str, place: str, texts: tuple[str, ...]) -> bool:
         """Return whether a training line, or a side of a pair, occurs in held-out text; count it.
@@ -99,14 +105,36 @@ class HeldOutLines:
         self._mark(self._lines[self._near_keys[near]], place, line, "edited")
         return True
 
-    def _mark(
-        self, found: list[tuple[HeldOutText, int, str]], place: str, line: str, how: str
-    ) -> None:
+    def _mark(self, found: list[tuple[int, int, str]], place: str, line: str, how: str) -> None:
         for text, number, held_out_place in found:
-            marked = text.exact if how == "exact" else text.edited
-            if number not in marked and len(text.examples) < MAX_EXAMPLES:
-                text.examples.append(f"{held_out_place} ~ {place} ({how}): {line[:_MAX_TEXT]}")
-            marked.add(number)
+            self._meet((text, number, how, f"{held_out_place} ~ {place}", line[:_MAX_TEXT]))
+
+    def _meet(self, met: Met) -> None:
+        at, number, how, places, line = met
+        text = self.texts[at]
+        marked = text.exact if how == "exact" else text.edited
+        if number in marked:
+            return
+        self.met.append(met)
+        if len(text.examples) < MAX_EXAMPLES:
+            text.examples.append(f"{places} ({how}): {line}")
+        marked.add(number)
+
+    def add_found(self, met: Iterable[Sequence[Any]], num_found: Mapping[str, int]) -> None:
+        """Add what was met and counted while other training text was looked up."""
+        for at, number, how, places, line in met:
+            self._meet((at, number, how, places, line))
+        for source, number in num_found.items():
+            self.num_found[source] = self.num_found.get(source, 0) + number
+
+    def forget(self) -> None:
+        """Forget what was met and counted."""
+        self.met.clear()
+        self.num_found.clear()
+        for text in self.texts:
+            text.exact.clear()
+            text.edited.clear()
+            text.examples.clear()
 
     def leaks(self) -> Iterator[HeldOutText]:
         """Return the held-out texts with some line that occurs in training text."""

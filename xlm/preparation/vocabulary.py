@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from xlm.errors import ConfigError, DataError
@@ -117,6 +117,7 @@ def _learn(reader: Reader) -> Tokenizer:
         alpha=wanted.alpha,
         num_draws=wanted.num_draws,
         seed=config.seed,
+        counts=_counts(reader, sources),
     )
     log.info("learning a vocabulary of %d (%s)", wanted.size, wanted.kind)
     if wanted.kind == "fastbpe":
@@ -136,44 +137,61 @@ def _bytes(path: str) -> bytes:
         raise DataError(f"{path}: {error.strerror}") from error
 
 
-def _vocabulary_sources(reader: Reader) -> dict[str, list[Callable[[], Iterator[str]]]]:
-    """Return every language's training text, sides of pairs included, as functions that open it."""
+@dataclass(frozen=True)
+class _Lines:
+    """Training lines of a language, or of a side of a pair; a call opens them anew."""
+
+    reader: Reader
+    name: str
+    side: int = 0
+
+    def __call__(self) -> Iterator[str]:
+        return self.reader.training_texts(self.name, self.side)
+
+
+_Sources = dict[str, list[_Lines]]
+
+
+def _vocabulary_sources(reader: Reader) -> _Sources:
+    """Return every language's training text, sides of pairs included."""
     config = reader.config
     if config.vocabulary.per == "pair":
         return _sources_by_pair(reader)
-    sources: dict[str, list[Callable[[], Iterator[str]]]] = {}
+    sources: _Sources = {}
     for language in config.text.train:
-        sources[language] = [partial(_training_lines, reader, language)]
+        sources[language] = [_Lines(reader, language)]
     for pair in config.pairs.train:
         for side, language in enumerate(config.known.pair(pair)):
             # A language's own text says how it is written; its sides of pairs may repeat it.
             if language not in config.text.train:
-                opened = partial(_training_side, reader, pair, side)
-                sources.setdefault(language, []).append(opened)
+                sources.setdefault(language, []).append(_Lines(reader, pair, side))
     return sources
 
 
-def _sources_by_pair(reader: Reader) -> dict[str, list[Callable[[], Iterator[str]]]]:
+def _sources_by_pair(reader: Reader) -> _Sources:
     """Return both sides of every pair, and the text of languages that no pair has."""
     config = reader.config
     if not config.pairs.train:
         raise ConfigError(
             "vocabulary.per is pair, but pairs.train is empty: give some pairs, or leave per out"
         )
-    sources: dict[str, list[Callable[[], Iterator[str]]]] = {}
+    sources: _Sources = {}
     paired: set[str] = set()
     for pair in config.pairs.train:
-        sources[pair] = [partial(_training_side, reader, pair, side) for side in (0, 1)]
+        sources[pair] = [_Lines(reader, pair, side) for side in (0, 1)]
         paired |= set(config.known.pair(pair))
     for language in config.text.train:
         if language not in paired:
-            sources[language] = [partial(_training_lines, reader, language)]
+            sources[language] = [_Lines(reader, language)]
     return sources
 
 
-def _training_lines(reader: Reader, language: str) -> Iterator[str]:
-    return reader.lines("train", language)[0]
-
-
-def _training_side(reader: Reader, pair: str, side: int) -> Iterator[str]:
-    return (row[side] for row in reader.pairs("train", pair)[0])
+def _counts(reader: Reader, sources: _Sources) -> dict[str, int] | None:
+    """Return the lines of each language; None if they are not known without reading, or are 0."""
+    counts = {}
+    for name, opened in sources.items():
+        numbers = [reader.num_training(lines.name) for lines in opened]
+        if None in numbers:
+            return None
+        counts[name] = sum(number or 0 for number in numbers)
+    return counts if all(counts.values()) else None

@@ -25,6 +25,8 @@ _BUFFER = 1 << 18
 _WINDOW = zstd.DecompressionParameter.window_log_max
 _ANY_WINDOW = {int(_WINDOW): _WINDOW.bounds()[1]}
 """Largest window, to read files of ``zstd --long=31`` too; the default refuses above 128 MiB."""
+_MARK = b"\xef\xbb\xbf"
+"""The byte order mark of UTF-8."""
 COMPRESSED = tuple(containers.COMPRESSIONS)
 """Endings of files that are read compressed."""
 
@@ -47,19 +49,50 @@ def raw_lines(path: str, max_bytes: int, *, any_encoding: bool = False) -> Itera
             start = stream.peek(containers.START)[: containers.START]
             if found := containers.problem(start, any_encoding=any_encoding):
                 raise DataError(f"{path} {found}")
-            if start.startswith(b"\xef\xbb\xbf"):
-                stream.read(3)
+            if start.startswith(_MARK):
+                stream.read(len(_MARK))
             while line := stream.readline(max_bytes + 1):
                 number += 1
-                if line.endswith(b"\n"):
-                    yield line[:-1]
-                elif len(line) <= max_bytes:
-                    yield line
-                else:
-                    _skip_line(stream)
-                    yield None
+                yield _whole_line(stream, line, max_bytes)
     except (OSError, EOFError, zlib.error, lzma.LZMAError, zstd.ZstdError) as error:
         raise DataError(_describe(path, number, error)) from None
+
+
+def raw_lines_between(path: str, max_bytes: int, start: int, end: int) -> Iterator[bytes | None]:
+    """Yield the lines of an uncompressed file that begin at a byte from ``start`` up to ``end``.
+
+    Ranges that follow each other give every line once: they are ``raw_lines`` in parts. Raises as
+    it does; the first range finds out what the file is.
+    """
+    number = 0
+    try:
+        with io.BufferedReader(cast(Any, open(path, "rb", buffering=0)), _BUFFER) as stream:
+            if start:
+                stream.seek(start - 1)
+                _skip_line(stream)
+            else:
+                opening = stream.peek(containers.START)[: containers.START]
+                if found := containers.problem(opening):
+                    raise DataError(f"{path} {found}")
+                if opening.startswith(_MARK):
+                    stream.read(len(_MARK))
+            begin = stream.tell() if start else 0  # a byte order mark is part of the first line
+            while begin < end and (line := stream.readline(max_bytes + 1)):
+                number += 1
+                yield _whole_line(stream, line, max_bytes)
+                begin = stream.tell()
+    except OSError as error:
+        raise DataError(_describe(path, number, error)) from None
+
+
+def _whole_line(stream: io.BufferedReader, line: bytes, max_bytes: int) -> bytes | None:
+    """Return a line without its end; None, and read what is left of it, if it is too long."""
+    if line.endswith(b"\n"):
+        return line[:-1]
+    if len(line) <= max_bytes:
+        return line
+    _skip_line(stream)
+    return None
 
 
 def _skip_line(stream: io.BufferedReader) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,10 +42,13 @@ class Documents:
     def __init__(self) -> None:
         self._starts = array("q")
         self._has_empty_lines, self._ended, self._file = False, True, ""
+        self._first_file, self._ended_first = "", False
 
     def keep(self, number: int, place: str) -> None:
         """Note line ``number`` (from 0) of those that are kept."""
         file = place.rpartition(":")[0]
+        if not self._starts:
+            self._first_file, self._ended_first = file, self._has_empty_lines
         if self._ended or file != self._file:
             self._starts.append(number)
         self._ended, self._file = False, file
@@ -53,12 +57,50 @@ class Documents:
         """Note an empty line."""
         self._has_empty_lines = self._ended = True
 
+    def add(self, other: Documents, num_kept: int) -> None:
+        """Add what was found in the text behind this one, of which ``num_kept`` lines are kept."""
+        if other._starts:
+            begins = self._ended or other._ended_first or other._first_file != self._file
+            if not self._starts:
+                self._first_file = other._first_file
+                self._ended_first = self._has_empty_lines or other._ended_first
+            own = other._starts if begins else other._starts[1:]
+            self._starts.extend(num_kept + start for start in own)
+            self._ended, self._file = other._ended, other._file
+        else:
+            self._ended = self._ended or other._has_empty_lines
+        self._has_empty_lines = self._has_empty_lines or other._has_empty_lines
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything but the starts as plain values."""
+        return {
+            "has_empty_lines": self._has_empty_lines,
+            "ended": self._ended,
+            "file": self._file,
+            "first_file": self._first_file,
+            "ended_first": self._ended_first,
+        }
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any], starts: NDArray[np.int64]) -> Documents:
+        """Return what ``to_json`` was made of, and all starts (int64)."""
+        made = cls()
+        made._starts = array("q", starts.astype(np.int64).tobytes())
+        for name in made.to_json():
+            setattr(made, f"_{name}", found[name])
+        return made
+
+    @property
+    def all_starts(self) -> NDArray[np.int64]:
+        """The first line of each document (int64)."""
+        return np.array(self._starts, dtype=np.int64)
+
     def starts(self, num_lines: int) -> NDArray[np.int64] | None:
         """Return the first line of each document (int64 ``[documents]``), of ``num_lines`` in all.
 
         None if no line was empty between two documents: the text says nothing about documents.
         """
-        starts = np.array(self._starts, dtype=np.int64)
+        starts = self.all_starts
         starts = starts[starts < num_lines]
         return starts if self._has_empty_lines and len(starts) > 1 else None
 
@@ -104,12 +146,14 @@ class ReadReport:
 
     def add(self, other: ReadReport) -> None:
         """Add the counts of ``other``, and its first places for reasons that have none yet."""
+        self.documents.add(other.documents, self.num_kept)
         self.num_read += other.num_read
         self.num_kept += other.num_kept
         self.num_spelling_specials += other.num_spelling_specials
         for reason, number in other.dropped.items():
             self.dropped[reason] = self.dropped.get(reason, 0) + number
-        self.first = {**other.first, **self.first}
+        for reason, place in other.first.items():
+            self.first.setdefault(reason, place)
         for reason, shown in other.examples.items():
             own = self.examples.setdefault(reason, [])
             own += shown[: MAX_EXAMPLES - len(own)]

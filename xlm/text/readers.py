@@ -11,7 +11,7 @@ is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
 from urllib.parse import parse_qsl
@@ -20,6 +20,7 @@ from xlm.errors import ConfigError, DataError
 from xlm.text import bitext, files
 from xlm.text.columns import NAMED_ONLY, Row, open_rows
 from xlm.text.normalize import normalize
+from xlm.text.raw import raw_lines_between
 from xlm.text.read_report import EMPTY, EMPTY_FILE, INVALID, TOO_LONG, Line, ReadReport
 from xlm.text.sources import ending, find_files, split_settings
 
@@ -109,7 +110,7 @@ def scan_pairs(
         yield from _scan_bitext(sources[0], languages, invalid, max_bytes)
         return
     first, second = sources
-    left, right = _parts(str(first)), _parts(str(second))
+    left, right = files_of(str(first)), files_of(str(second))
     if len(left) != len(right):
         raise DataError(
             f"{first} has {len(left)} files and {second} has {len(right)}: expected the same "
@@ -168,20 +169,50 @@ def keep_pairs(rows: Iterable[tuple[Line, Line]], report: ReadReport) -> Iterato
 
 def scan_lines(source: str, invalid: str, max_bytes: int) -> Iterator[Line]:
     """Yield every line of a source, normalized; see ``open_lines``."""
-    parts = _parts(str(source))
-    if len(parts) == 1:
-        yield from _scan_part(parts[0], invalid, max_bytes)
-        return
+    parts = files_of(str(source))
     for part in parts:
-        is_empty = True
-        for line in _scan_part(part, invalid, max_bytes, may_be_empty=True):
-            is_empty = False
-            yield line
-        if is_empty:
-            yield Line("", EMPTY_FILE, part)
+        yield from scan_file(part, invalid, max_bytes, alone=len(parts) == 1)
 
 
-def _parts(source: str) -> list[str]:
+def scan_file(
+    part: str, invalid: str, max_bytes: int, *, alone: bool = True, whole_cells: bool = False
+) -> Iterator[Line]:
+    """Yield every line of one of ``files_of`` a source, normalized.
+
+    If it is not ``alone`` it may be empty, which is one line with a reason.
+    """
+    is_empty = True
+    for line in _scan_part(part, invalid, max_bytes, whole_cells, may_be_empty=not alone):
+        is_empty = False
+        yield line
+    if is_empty:
+        yield Line("", EMPTY_FILE, part)
+
+
+def scan_between(path: str, invalid: str, max_bytes: int, start: int, end: int) -> Iterator[Line]:
+    """Yield the lines of a plain text file that begin at a byte from ``start`` up to ``end``.
+
+    Their places are numbered from 1 in each range. Errors name the line of the whole file.
+    """
+    raw = raw_lines_between(path, max_bytes, start, end)
+    hint = ", or drop such lines (invalid: drop)"
+    for line in _decoded(path, raw, invalid, hint, lambda: count_lines_before(path, start)):
+        text = normalize(line.text)
+        yield Line(text, line.reason or ("" if text else EMPTY), line.place)
+
+
+def count_lines_before(path: str, end: int) -> int:
+    """Return the number of lines of a file that begin before byte ``end``."""
+    number = 0
+    with open(path, "rb") as file:
+        left = end - 1
+        while left > 0 and (block := file.read(min(left, 1 << 20))):
+            number += block.count(b"\n")
+            left -= len(block)
+    return number + (end > 0)
+
+
+def files_of(source: str) -> list[str]:
     """Return the files of a source, each with the settings of all."""
     if source.startswith(DATASETS):
         return [source]
@@ -260,17 +291,31 @@ def decode_lines(
     """
     if invalid not in ("error", "drop"):
         raise ConfigError(f"invalid={invalid!r}: expected 'error' or 'drop'")
-    number = 0
-    for number, raw in enumerate(files.raw_lines(path, max_bytes), 1):
+    is_empty = True
+    for line in _decoded(path, files.raw_lines(path, max_bytes), invalid, hint):
+        is_empty = False
+        yield line
+    if is_empty and not may_be_empty:
+        raise DataError(f"{path} is empty: expected lines of text")
+
+
+def _decoded(
+    path: str,
+    lines: Iterable[bytes | None],
+    invalid: str,
+    hint: str,
+    num_before: Callable[[], int] = lambda: 0,
+) -> Iterator[Line]:
+    """Yield lines with their places, numbered from 1; an error counts ``num_before`` more."""
+    for number, raw in enumerate(lines, 1):
         place = f"{path}:{number}"
         try:
             yield Line("", TOO_LONG, place) if raw is None else Line(raw.decode("utf-8"), "", place)
         except UnicodeDecodeError as error:
             if invalid == "error":
+                place = f"{path}:{number + num_before()}"
                 raise DataError(describe_invalid(place, error, hint)) from None
             yield Line("", INVALID, place)
-    if not number and not may_be_empty:
-        raise DataError(f"{path} is empty: expected lines of text")
 
 
 def describe_invalid(place: str, error: UnicodeDecodeError, hint: str = "") -> str:

@@ -81,7 +81,7 @@ def write_text(
     as ``CorpusWriter`` does.
     """
     counts = _new_counts(parts, tokenizer)
-    with CorpusWriter(path, language=language, tokenizer=tokenizer) as writer:
+    with CorpusWriter(path, language=language, tokenizer=tokenizer, index=True) as writer:
         for part in parts:
             _add(part, part.lengths > 1, writer, tokenizer, counts)
         writer.dropped = {EMPTY: counts.dropped} if counts.dropped else {}

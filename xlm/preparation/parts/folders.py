@@ -1,0 +1,55 @@
+"""Folders of parts: each is there whole or not at all, with checksums of its files.
+
+They are not flushed to the disk one by one, which would take longer than making them: a power cut
+may leave a damaged one, which its checksums show.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from xlm import strict_json
+from xlm.errors import DataError
+from xlm.storage import atomic_directory, read_json
+
+_PIECE = 1 << 20
+
+
+@contextmanager
+def new_part(folder: Path, name: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield a folder to fill and the content, to be filled too, of its file ``name``."""
+    content: dict[str, Any] = {}
+    with atomic_directory(folder, flush=False) as staging:
+        yield staging, content
+        files = (path for path in staging.iterdir() if not path.name.startswith("."))
+        content["files"] = {path.name: checksum(path) for path in sorted(files)}
+        (staging / name).write_text(strict_json.dumps(content), encoding="utf-8")
+
+
+def open_part(folder: Path, name: str) -> dict[str, Any]:
+    """Return the content of the file ``name`` of a part; DataError if one beside it is damaged."""
+    content = read_json(folder / name, error=DataError)
+    for file, expected in content["files"].items():
+        try:
+            found = checksum(folder / file)
+        except OSError:
+            found = -1
+        if found != expected:
+            raise DataError(
+                f"{folder / file} was damaged, perhaps by a power cut: remove {folder}, and run "
+                "the same command again"
+            )
+    return content
+
+
+def checksum(path: Path) -> int:
+    """Return the CRC-32 of a file."""
+    found = 0
+    with path.open("rb", buffering=0) as file:
+        while piece := file.read(_PIECE):
+            found = zlib.crc32(piece, found)
+    return found
