@@ -151,7 +151,7 @@ def test_a_module_travels_to_what_descends_from_its_body(
     other.plugged(module, unrelated=True)
     tuned = replace(other, extra={"bodies": [old.bodies[-1]]})
     assert "ne" in tuned.plugged(module).tables
-    with pytest.raises(ConfigError, match="has the language ne already"):
+    with pytest.raises(ConfigError, match="already has the language ne"):
         new.plugged(module)
     with pytest.raises(ConfigError, match="has adapters"):
         new.only("ne")
@@ -195,7 +195,7 @@ def test_two_languages_in_either_order_and_a_plain_model(
 
 
 def test_refusals(pretrained: Path, text: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="has the language hi already"):
+    with pytest.raises(ConfigError, match="already has the language hi"):
         add_language(settings(pretrained, tmp_path / "a", text, language="hi"))
     with pytest.raises(ConfigError, match="start is aligned, which needs translations"):
         settings(pretrained, tmp_path / "a", text, start="aligned")

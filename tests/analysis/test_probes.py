@@ -44,7 +44,7 @@ def test_a_label_without_rows_has_no_f1() -> None:
     own = probe(x, ["a"] * 20 + ["b"] * 20, x[:20], ["a"] * 20)
     assert own.figures["F1 a"].value == 1 and own.figures["F1 b"].value is None
     assert own.figures["accuracy"].nulls["commonest"].value == 1
-    with pytest.raises(DataError, match="label 'a' alone"):
+    with pytest.raises(DataError, match="have the label 'a'"):
         probe(x, ["a"] * 40, x, ["a"] * 40)
 
 

@@ -180,7 +180,7 @@ def test_one_symbol_for_two_of_the_model_is_refused() -> None:
 def test_refusals_name_what_is_wrong() -> None:
     with pytest.raises(ConfigError, match="decoder"):
         add(model(num_decoder_layers=1))
-    with pytest.raises(ConfigError, match="has a table ne already"):
+    with pytest.raises(ConfigError, match="already has a table ne"):
         made = model()
         add(made)
         add(made)

@@ -130,7 +130,7 @@ def test_watched_scores_that_do_not_exist(made: Corpora, tmp_path: Path) -> None
     with pytest.raises(ConfigError, match="stopping.streams names mlm/fr: expected some of mlm/en"):
         pretrain(dataclasses.replace(run, stopping=Stopping(streams=["mlm/fr"])), made)
     assert not (tmp_path / "config.yaml").exists()  # at the start, not after hours
-    with pytest.raises(ConfigError, match="stopping.metric 'bleu': not a figure of mlm/en"):
+    with pytest.raises(ConfigError, match="stopping.metric 'bleu' is not a figure of mlm/en"):
         pretrain(dataclasses.replace(run, stopping=Stopping(metric="bleu")), made)
     figures = {"mlm/en": {"nats": 1.0}, "tlm/en-hi": {"nats": 4.0}, "mt/en-hi": {"bleu": 3.0}}
     score = partial(stopping_score, pairs={"tlm/en-hi", "mt/en-hi"})

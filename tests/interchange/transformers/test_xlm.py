@@ -459,7 +459,7 @@ def change_weights(folder, change):
         ({"dropout": True}, "dropout is True, expected float"),
         ({"n_heads": 5}, "the model cannot be built"),
         ({"pad_token_id": 100_000}, "padding id 100000 is outside"),
-        ({"n_layers": 10**9}, "says n_layers 1000000000, the weights 2"),
+        ({"n_layers": 10**9}, "says n_layers 1000000000, but the weights have 2"),
         ({"vocab_size": 10**12}, "embeddings.weight"),
         (
             {"max_position_embeddings": 25},

@@ -224,7 +224,7 @@ def changed(folder, change):
         (lambda ids: ids.update({"low</w>": -1}), "'low</w>' has id -1: expected 0 to 22"),
         (lambda ids: ids.update({"low</w>": True}), "'low</w>' has id True"),
         (lambda ids: ids.update({"low</w>": "16"}), "'low</w>' has id '16'"),
-        (lambda ids: ids.update({"low</w>": 14}), "has id 14, as"),
+        (lambda ids: ids.update({"low</w>": 14}), "has id 14, which"),
         (lambda ids: ids.pop("low</w>"), "has id 22: expected 0 to 21"),
         (lambda ids: ids.update({"<s>": 1, "</s>": 0}), "id 0 is '</s>': expected <s>"),
         (lambda ids: ids.update({"a b": 23}), "'a b' cannot be a piece"),
