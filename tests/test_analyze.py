@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import html
 import json
 import re
@@ -12,13 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from tests.analysis.models import lines, tiny
 from xlm.analysis.definitions import DEFINITIONS
+from xlm.analysis.nulls import untrained
 from xlm.analysis.page import summary
 from xlm.analysis.sections import SECTIONS
 from xlm.analyze import Analyze, analyze, main
 from xlm.errors import ConfigError, DataError
+from xlm.model.language_modules import Further
+from xlm.model.language_tables import roles_of
 
 pytest.importorskip("sklearn", reason="probes need scikit-learn, of the extra analysis")
 NUM = 24
@@ -337,3 +344,39 @@ def test_the_command_writes_a_report(
     with pytest.raises(SystemExit):
         main([str(root / "model"), "--folder", str(tmp_path / "b"), "--layers", "[9]"])
     assert "layers has 9" in capsys.readouterr().err
+
+
+def test_a_language_with_a_vocabulary_of_its_own(root: Path, tmp_path: Path) -> None:
+    """A table of the model's own rows, for ne: every figure is that of the model without it."""
+    plain = tiny()
+    transformer, roles = copy.deepcopy(plain.transformer), roles_of(plain.tokenizer)
+    table = transformer.add_table(
+        "ne", vocab_size=plain.tokenizer.vocab_size, roles=roles, own_positions=False, seed=0
+    )
+    assert table.language is not None and isinstance(transformer.encoder.languages, nn.Embedding)
+    with torch.no_grad():
+        table.words.weight.copy_(transformer.encoder.words.weight)
+        table.output_bias.copy_(transformer.encoder.output_bias)
+        table.language.weight.copy_(transformer.encoder.languages.weight[2])
+    grown = dataclasses.replace(
+        plain, transformer=transformer, languages={"en": 0, "hi": 1, "xx": 2},
+        tables={"ne": Further(plain.tokenizer)},
+    )  # fmt: skip
+    grown.save_pretrained(tmp_path / "grown")
+    texts = {language: f"{language}.txt" for language in ("en", "ne")}
+    wanted = ["retrieval", "mining", "language probe", "overlap", "word translation"]
+    reports = []
+    for name, model in (("plain", root / "model"), ("grown", tmp_path / "grown")):
+        config = settings(
+            root, tmp_path / name, model=str(model), texts=texts, parallel=texts, only=wanted,
+            pairs={"en-ne": ["en.txt", "ne.txt"]}, dictionaries={"en-ne": "dictionary.txt"},
+            untrained=False,
+        )  # fmt: skip
+        reports.append(analyze(config)["analyses"])
+    assert list(reports[0]) == list(reports[1]) and len(reports[0]) >= 4
+    assert reports[0] == reports[1]
+    fresh = untrained(grown, 1)
+    assert fresh.encode(fresh.batch(lines("ne")[:2], "ne")).isfinite().all()
+    with pytest.raises(ConfigError, match="does not know the language sw"):
+        analyze(settings(root, tmp_path / "sw", model=str(tmp_path / "grown"),
+                         texts={"sw": "en.txt"}, pairs={}, parallel={}))  # fmt: skip

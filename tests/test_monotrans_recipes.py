@@ -49,6 +49,25 @@ def test_step_1_for_positions_of_their_own_differs_in_the_opening_symbol(english
     assert run.shape.plain_first and own == english
 
 
+def test_pairs_with_a_joint_vocabulary_and_with_two_differ_in_that_alone() -> None:
+    text = read(Prepare, RECIPES / "prepare-joint-pair.yaml")
+    assert list(text.text.train) == ["en", "es"] and text.vocabulary.size == 32_000  # 3.1
+    joint = read_run(RECIPES / "joint-pair-vocabulary.yaml")
+    apart = read_run(RECIPES / "joint-pair.yaml")
+    assert joint.data == text.folder and not joint.tables and list(apart.tables) == ["es"]
+    assert replace(apart, data=joint.data, folder=joint.folder, tables={}) == joint
+
+
+def test_word_vectors_stay_as_they_are_and_are_mapped(english: Run) -> None:
+    run = read_run(RECIPES / "clwe-pretrain-en.yaml")  # 3.1
+    assert run.word_vectors and run.frozen == ["words"] and run.shape.word_size == 300
+    own = replace(run, folder=english.folder, word_vectors=False, frozen=[], signs=True)
+    assert replace(own, model=replace(run.shape, word_size=None)) == english
+    config = read(AddLanguage, RECIPES / "clwe-es.yaml")
+    assert (config.model, config.start) == (run.folder, "mapped")
+    assert config.schedule.peak_lr == 0 and config.guard is None  # nothing is learnt
+
+
 @pytest.mark.parametrize(
     ("name", "body", "positions", "adapters"),
     [

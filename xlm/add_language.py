@@ -11,14 +11,20 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from xlm.adding.config import AddLanguage, NewText
 from xlm.adding.proof import compare
-from xlm.adding.reference import reference_file, write_reference
+from xlm.adding.reference import (
+    old_rows,
+    reference_file,
+    write_reference,
+    write_translations,
+)
+from xlm.adding.selection import check_select, choose
 from xlm.adding.text import prepare_text
 from xlm.adding.training import build_run, check_model, objective
 from xlm.config.cli import run_verb
@@ -26,6 +32,7 @@ from xlm.config.console import say
 from xlm.errors import CheckpointError
 from xlm.interchange.load import MODEL, load
 from xlm.model.language_modules import KNOWN, Further, write_module
+from xlm.model.model_directory import TABLES
 from xlm.model.pretrained import PretrainedModel
 from xlm.objectives.next_sentence import NextSentence
 from xlm.run.config import Run
@@ -36,7 +43,6 @@ from xlm.run.selection import History, best_step
 from xlm.run.text import open_corpora
 from xlm.storage import read_json, write_json
 from xlm.strict_json import finite
-from xlm.text.readers import ReadReport, open_lines
 from xlm.training.journal import METRICS, read_metrics
 
 __all__ = ["AddLanguage", "NewText", "add_language"]
@@ -44,10 +50,8 @@ __all__ = ["AddLanguage", "NewText", "add_language"]
 log = logging.getLogger("xlm")
 
 MODULE, REPORT = "module", "report.json"
-SIGNS = ("gain", "order", "unlikeness")
+SIGNS = ("gain", "order", "unlikeness", "translated", "translated_by_chance")
 """Figures of the convergence guard."""
-MOST_COMPARED = 1000
-"""Rows of old text that are compared, for each language."""
 
 
 def add_language(config: AddLanguage) -> dict[str, Any]:
@@ -59,6 +63,8 @@ def add_language(config: AddLanguage) -> dict[str, Any]:
     started = time.monotonic()
     model = load(config.model)
     check_model(config, model)
+    if config.select is not None:
+        check_select(config.select, model, config.language)
     with sole_training(build_run(config, model, 0)) as parallel:
         origin = of_main(parallel, lambda: _prepared(config, model))
         prepared = time.monotonic()
@@ -83,6 +89,7 @@ def _prepared(config: AddLanguage, model: PretrainedModel) -> dict[str, str]:
     prepare_text(config, model.tokenizer, documents=reads_documents)
     if config.guard is not None:
         write_reference(config, model, objective(config, model))
+        write_translations(config, model)
     files = [config.dictionary, config.oracle, *chain.from_iterable(config.pairs.values())]
     for source in (config.text.train, config.text.valid):
         files += [source] if isinstance(source, str) else source
@@ -99,15 +106,15 @@ def _leave(
     """Write module, model and report of the best try, unless they are there; return the report."""
     folder, name = Path(config.folder), config.language
     tries = [_of_try(run, history) for run, history in zip(runs, histories, strict=True)]
-    # one that the guard let pass, if there is one, and of those the best
-    best = min(
-        range(len(tries)), key=lambda at: (bool(tries[at]["fired"]), _finite(tries[at]["nats"]))
-    )
+    asked = None if config.select is None else asdict(config.select)
     if (folder / REPORT).exists():
         found = read_json(folder / REPORT)
-        if found.get("tries") == finite(tries):
+        if found.get("tries") == finite(tries) and found.get("select") == asked:
             log.info("finished already: the report is %s", folder / REPORT)
             return found
+    modules = [Path(run.folder) / MODEL / TABLES / name for run in runs]
+    choice = choose(tries, config.select, modules)
+    best = choice.best
     trained = load(Path(runs[best].folder) / MODEL)
     description = {
         "start": tries[best]["start"], "seed": runs[best].seed, "steps": runs[best].steps,
@@ -120,17 +127,18 @@ def _leave(
     known = {KNOWN: config.known} if config.known and not model.known_languages else {}
     grown = replace(model, extra={**model.extra, **known}).plugged(folder / MODULE)
     grown.save_pretrained(folder / MODEL)
-    lines = {language: _lines(source) for language, source in config.old_text.items()}
-    proof = compare(model, load(folder / MODEL), lines)
+    proof = compare(model, load(folder / MODEL), old_rows(config, model))
     report: dict[str, Any] = finite(
         {
             "language": name,
             "model": config.model,
             "bodies": grown.bodies,
             "tries": tries,
-            "chosen": {"seed": runs[best].seed, "rule": "fewest held-out nats, guard permitting"},
+            "select": asked,
+            "chosen": {"seed": runs[best].seed, "guard_permitting": True, **choice.to_json()},
             "converged": not tries[best]["fired"],
             "likeness_measured": reference_file(config) is not None,
+            "old": _old(runs[best]),
             "mean_nats": sum(one["nats"] for one in tries) / len(tries),
             "seconds": {
                 "preparation": seconds,
@@ -151,12 +159,16 @@ def _leave(
     return report
 
 
+def _old(run: Run) -> dict[str, Any] | None:
+    """Return the old language's figures, the same before and after; None if it was not measured."""
+    found = None if run.guard is None else load_reference(run.guard)
+    if found is None:
+        return None
+    return {"nats": found.nats, "gain": found.gain, "order": found.order}
+
+
 def _bytes_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _finite(nats: float) -> float:
-    return nats if math.isfinite(nats) else math.inf
 
 
 def _of_try(run: Run, history: History) -> dict[str, Any]:
@@ -189,11 +201,6 @@ def _log(value: float | None) -> float | None:
     return None if value is None or value <= 0 else math.log(value)
 
 
-def _lines(source: str) -> list[str]:
-    report = ReadReport()
-    return [line for line, _ in zip(open_lines(source, report), range(MOST_COMPARED), strict=False)]
-
-
 def render(report: Mapping[str, Any], folder: str | Path) -> str:
     """Return the report in a few lines."""
     proof, seed = report["proof"], report["chosen"]["seed"]
@@ -206,9 +213,20 @@ def render(report: Mapping[str, Any], folder: str | Path) -> str:
         + f" at step {best['step']}, {best['bits_per_byte']:.3f} bits a byte"
     ]
     if len(report["tries"]) > 1:
+        chosen = report["chosen"]
+        shown = ", ".join(f"{value:.3f}" for value in chosen["figures"])
         lines.append(
-            f"best of {len(report['tries'])} seeds by held-out nats; their mean is "
-            f"{report['mean_nats']:.3f}"
+            f"seed {seed} of {len(report['tries'])}, by the {chosen['rule']}, guard permitting: "
+            f"{shown}; their mean is {chosen['mean']:.3f}"
+        )
+        if not chosen["zero_shot"]:
+            lines.append(
+                f"labels of {report['language']} chose it: its figure on that task is not zero-shot"
+            )
+    if (found := best["signs"].get("translated")) is not None:
+        lines.append(
+            f"{found:.1%} of the new pieces with a known translation lie nearest to it (by chance "
+            f"{best['signs']['translated_by_chance']:.2%})"
         )
     if not report["likeness_measured"]:
         lines.append("likeness to an old language: not measured, for want of its text")

@@ -36,6 +36,7 @@ from xlm.interchange.load import load, usable_device
 from xlm.interchange.marvin_linzen import read_marvin_linzen
 from xlm.languages import LanguagePair
 from xlm.model.pooling import Pooling
+from xlm.model.pretrained import PretrainedModel
 from xlm.storage import make_folder, read_json, write_json, write_whole
 from xlm.training.precision import Precision, autocast
 from xlm.training.restore import CHECKPOINTS
@@ -232,6 +233,11 @@ def _compared(config: Analyze) -> tuple[dict[str, str], str | None]:
     return compare, parent
 
 
+def known_to(model: PretrainedModel) -> list[str]:
+    """Return the languages that a model tells apart, those with a vocabulary of their own too."""
+    return [*(model.known_languages if model.tables else model.languages), *model.tables]
+
+
 def _spoken(pairs: Mapping[LanguagePair, object]) -> set[str]:
     return {language for pair in pairs for language in pair}
 
@@ -239,7 +245,7 @@ def _spoken(pairs: Mapping[LanguagePair, object]) -> set[str]:
 def _add_texts(config: Analyze, material: Material) -> None:
     """Add lines and pairs: the given ones, else prepared text, else the sample."""
     most = config.sentences
-    named = {*config.texts, *config.parallel, *material.model.languages, *config.stand_in}
+    named = {*config.texts, *config.parallel, *known_to(material.model), *config.stand_in}
     if config.texts:
         material.texts = {
             language: loading.lines_of(config.path(path), most)
@@ -291,7 +297,8 @@ def _add_prepared(config: Analyze, material: Material, data: Path) -> None:
 
 def _add_sample(material: Material, most: int) -> None:
     model = material.model
-    known = {*model.languages, *material.stand_in} if model.has_languages else sample.LANGUAGES
+    tells = model.has_languages or bool(model.tables)
+    known = {*known_to(model), *material.stand_in} if tells else sample.LANGUAGES
     texts = loading.sample_texts(known, most)
     if not texts:
         raise ConfigError(
@@ -319,7 +326,7 @@ def _fill_up(material: Material) -> None:
 
 
 def _add_labels(config: Analyze, material: Material) -> None:
-    named = {*material.texts, *material.model.languages, *config.stand_in}
+    named = {*material.texts, *known_to(material.model), *config.stand_in}
 
     def by_pair(files: Mapping[str, Any]) -> dict[LanguagePair, Any]:
         return {loading.pair_of(name, named): own for name, own in files.items()}

@@ -20,6 +20,7 @@ from xlm.data.verification import is_corpora, lacks_description, reseal_corpora,
 from xlm.errors import ConfigError, DataError, XlmError
 from xlm.finetune import Finetune
 from xlm.interchange.load import MODEL, load
+from xlm.model.language_modules import is_module, read_module, reseal_module, reseal_tables
 from xlm.model.model_directory import CONFIG, write_sums
 from xlm.model.tensor_files import check_finite
 from xlm.preparation.config import Prepare
@@ -32,19 +33,20 @@ from xlm.training.restore import CHECKPOINTS
 
 __all__ = ["Check", "Finding", "check", "main"]
 
-CHECKABLE = "prepared text, a run, a checkpoint, a model or a recipe"
+CHECKABLE = "prepared text, a run, a checkpoint, a model, a language module or a recipe"
 RECIPES = {"pretrain": Run, "finetune": Finetune, "prepare": Prepare}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """Verify prepared text, a run, a checkpoint, a model or a recipe; status 2 if it is damaged."""
+    """Verify text, a run, a checkpoint, a model, a module or a recipe; status 2 if one is bad."""
 
     path: str
-    """A folder of prepared text, a run's folder, a checkpoint, a model, or a recipe (YAML)."""
+    """A folder of prepared text, a run's folder, a checkpoint, a model, a language module, or a
+    recipe (YAML)."""
     accept: bool = False
     """Accept the files as they are now, after an intended change: compute and write the hashes of a
-    checkpoint, a model directory or prepared text again."""
+    checkpoint, a model directory, a language module or prepared text again."""
     trust: str | None = None
     """The folder of your own objectives that a run names."""
 
@@ -91,6 +93,8 @@ def _parts(path: Path, trust: Trust) -> Iterator[tuple[Path, Callable[[], str]]]
         yield from _of_run(path, trust)
     elif path.suffix in (".yaml", ".yml") and path.is_file():
         yield path, lambda: _recipe(path, trust)
+    elif is_module(path):
+        yield path, lambda: _module(path)
     elif may_be_model(path):
         yield path, lambda: _model(path)
     else:
@@ -157,6 +161,12 @@ def _model(path: Path) -> str:
     return f"a model of {num:,} parameters, all finite"
 
 
+def _module(path: Path) -> str:
+    module = read_module(path)
+    num = sum(tensor.numel() for tensor in module.tensors.values())
+    return f"the language {module.language}, {num:,} parameters: every hash is right"
+
+
 def _recipe(path: Path, trust: Trust) -> str:
     """Read a recipe as the verb whose fields it has; its own code runs only if it is trusted."""
     node = strict_yaml.compose_file(str(path))
@@ -168,7 +178,7 @@ def _recipe(path: Path, trust: Trust) -> str:
 
 
 def accept(path: Path) -> str:
-    """Write the hashes of a checkpoint, a model or prepared text anew; return a summary.
+    """Write the hashes of a checkpoint, a model, a module or prepared text anew; return a summary.
 
     Raises ConfigError for anything else, CheckpointError or DataError if it cannot be read.
     """
@@ -178,14 +188,19 @@ def accept(path: Path) -> str:
     elif (path / checkpoint.MANIFEST).exists():
         changed = checkpoint.reseal(path)
         _checkpoint(path, Trust())
+    elif is_module(path):
+        reseal_module(path)
+        _module(path)
+        changed = ["every file"]
     elif (path / CONFIG).exists() and "format" in read_json(path / CONFIG):
+        reseal_tables(path)
         write_sums(path)
         _model(path)
         changed = ["every file"]
     else:
         raise ConfigError(
             f"{path} has no hashes to update: give a checkpoint (step-XXXXXXXX), a model "
-            "directory or prepared text"
+            "directory, a language module or prepared text"
         )
     return f"accepted as they are now: {', '.join(changed) or 'nothing had changed'}"
 

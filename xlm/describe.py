@@ -21,6 +21,7 @@ from xlm.data.corpora import DESCRIPTION, Corpora
 from xlm.data.verification import is_corpora, lacks_description
 from xlm.errors import ConfigError, DataError
 from xlm.interchange.load import load
+from xlm.model.language_modules import is_module, read_module
 from xlm.preparation.config import SPLITS, Prepare
 from xlm.preparation.reading import scan
 from xlm.preparation.report import REPORT, read_report
@@ -40,7 +41,8 @@ class Describe:
     """Describe prepared text, a model or a recipe in a few lines, with the cost of a training."""
 
     path: str
-    """A folder of prepared text, a model (anything that xlm.load takes), a run, or a recipe."""
+    """A folder of prepared text, a model (anything that xlm.load takes), a run, a language module,
+    or a recipe."""
     measure: bool = True
     """For a recipe of xlm pretrain: measure time and memory on a few updates, then discard them."""
     trust: str | None = None
@@ -67,6 +69,10 @@ def describe(config: Describe) -> list[str]:
             f"{path} looks like prepared text, but its {DESCRIPTION} is missing: restore that file "
             "from a copy, or prepare the text again"
         )
+    if is_module(path):
+        module = read_module(path)
+        size = module.tokenizer.vocab_size
+        return [*_table(module.language, size, module.description), _body(module.description)]
     if (path / CHECKPOINTS).is_dir():
         return [*_run(path, read_run(path, trust)), "", *_model(config.path)]
     return list(_model(config.path))
@@ -183,13 +189,39 @@ def _model(source: str) -> Iterator[str]:
     model = load(source)
     shape = model.transformer.config
     num = sum(parameter.numel() for parameter in model.transformer.parameters())
-    languages = ", ".join(model.languages) or "none told apart"
+    languages = ", ".join(model.known_languages) or "none told apart"
     yield f"{source}: {num:,} parameters, {4 * num / 2**20:,.1f} MiB in float32"
     yield (
         f"width {shape.dim}, layers {shape.num_layers}, heads {shape.num_heads}, "
         f"{shape.max_positions} positions; vocabulary {model.tokenizer.vocab_size:,}"
     )
     yield f"languages: {languages}"
+    for name, further in model.tables.items():
+        yield from _table(name, further.tokenizer.vocab_size, further.description)
+
+
+def _table(language: str, vocab_size: int, described: Mapping[str, Any]) -> Iterator[str]:
+    """Describe a language with a vocabulary of its own, by its table.json."""
+    parts = [f"a vocabulary of its own of {vocab_size:,}"]
+    if described.get("own_positions"):
+        parts.append("positions of its own")
+    if adapters := described.get("adapters"):
+        parts.append(f"adapters of {adapters['size']} ({adapters['place']})")
+    nats, unigram = described.get("nats"), described.get("unigram_nats")
+    if nats is not None:
+        beside = "" if unigram is None else f" (unigram model: {unigram:.3f})"
+        parts.append(f"{nats:.3f} nats a piece{beside}")
+    yield f"{language}: {', '.join(parts)}"
+    for line in described.get("fired") or ():
+        yield f"{language} did not converge: {line}"
+
+
+def _body(described: Mapping[str, Any]) -> str:
+    shape = described["shape"]
+    return (
+        f"for the body {str(described.get('body'))[:12]}: width {shape.get('dim')}, layers "
+        f"{shape.get('num_layers')}"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

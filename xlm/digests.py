@@ -23,8 +23,10 @@ def file_digest(path: Path, tick: Callable[[], None] = lambda: None) -> str:
     """Return the SHA-256 of a file (hex); ``tick`` is called every 16 MiB."""
     if not stat.S_ISREG(os.stat(path).st_mode):  # reading from a pipe may block for ever
         raise OSError(errno.EINVAL, "not a regular file", str(path))
-    digest, buffer = hashlib.sha256(), memoryview(bytearray(_PIECE))
+    digest = hashlib.sha256()
     with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size  # memory is only taken as far as it is used
+        buffer = memoryview(bytearray(min(max(size, 1), _PIECE)))
         while size := file.readinto(buffer):
             digest.update(buffer[:size])
             tick()

@@ -26,7 +26,7 @@ from xlm.config.cli import run_verb
 from xlm.errors import ConfigError, DataError
 from xlm.interchange.load import load
 from xlm.model.asking import CELLS
-from xlm.model.digest import model_digest
+from xlm.model.digest import made_by, model_digest
 from xlm.model.embed import Embedding, embed
 from xlm.model.pretrained import PretrainedModel
 from xlm.text.line_jobs import LineCounts, LineJob
@@ -123,7 +123,7 @@ class _Job(LineJob):
                 f"{name} makes vectors of {width} numbers, but {config.index} holds vectors "
                 f"of {self.vectors.shape[1]}: give the model that made the index"
             )
-        if said and said.get("digest") != model_digest(model):
+        if said and not made_by(model, said.get("digest")):
             log.warning(
                 "%s is not the model that made %s: its vectors may mean nothing for that "
                 "index",

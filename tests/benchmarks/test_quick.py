@@ -40,6 +40,7 @@ def test_every_script_is_run_by_a_test() -> None:
     }
     tests = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py")]
     run = set(re.findall(r'"((?:studies|speed|equality)\.\w+)"', "".join(tests)))
+    run |= {f"studies.{name}" for name in re.findall(r'"(monotrans_\w+)", \(', "".join(tests))}
     own = {"demo", "faults", "support.tables"}  # these have tests of their own
     assert scripts - own == run
 
@@ -126,6 +127,37 @@ def test_starts_are_compared_on_shifted_ids(run_quick: Run, tmp_path: Path, caps
     result = read(tmp_path / "finetuning_shifted.json")
     assert result["seeds"] == 2
     assert "tagging, xx" in capsys.readouterr().out
+
+
+def test_the_guard_is_sabotaged(run_quick: Run, tmp_path: Path, capsys: Output) -> None:
+    run_quick("studies.guard", "--folder", tmp_path, "--only", "0/sound", "0/rows")
+    result = read(tmp_path / "guard.json")
+    assert [row["kind"] for row in result["tables"]] == ["sound", "rows permuted"]
+    assert result["tables"][1]["fired"] and result["thresholds"]["least_gain"] > 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["expected"] for row in rows] == ["no alarm", "not learnt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "only"),
+    [
+        ("monotrans_lab", ("T05, reversed", "two of v")),
+        ("monotrans_starts", ("random",)),
+        pytest.param(
+            "monotrans_real", ("en, table of ne", "en, all trained on to ne", "task topics"),
+            marks=pytest.mark.slow,
+        ),
+    ],
+)  # fmt: skip
+def test_modules_are_studied(run_quick: Run, tmp_path: Path, name: str, only: list[str]) -> None:
+    run_quick(f"studies.{name}", "--folder", tmp_path, "--only", *only)
+    rows = read(tmp_path / f"{name}.json")["rows"]
+    assert len(rows) == len(only) and all(row["seeds"] == 1 for row in rows)
+    finished = sorted((tmp_path / "figures").iterdir())
+    if name == "monotrans_starts":
+        before = [path.stat().st_mtime_ns for path in finished]
+        run_quick(f"studies.{name}", "--folder", tmp_path, "--only", *only)  # finished already
+        assert [path.stat().st_mtime_ns for path in finished] == before
 
 
 def test_frozen_layers_are_compared(run_quick: Run, tmp_path: Path, capsys: Output) -> None:
@@ -248,6 +280,14 @@ def test_updates_of_the_newer_shapes(run_quick: Run, capsys: Output) -> None:
     rows = printed_rows(capsys.readouterr().out)
     assert [row["goal"] for row in rows] == ["0.9", "1.5", ""]
     assert all(row["ms"] > 0 and row["times as fast"] > 0 for row in rows)
+
+
+def test_an_update_of_a_table_alone(run_quick: Run, capsys: Output) -> None:
+    run_quick("speed.language_modules")
+    rows = printed_rows(capsys.readouterr().out)
+    assert [row["goal"] for row in rows] == ["", "0.75", "1.2"]
+    assert all(row["moments, over trained"] == 2 and row["ms"] > 0 for row in rows)
+    assert rows[0]["trained numbers"] > rows[1]["trained numbers"]
 
 
 @pytest.mark.parametrize("verb", ["score", pytest.param("predict", marks=pytest.mark.slow)])

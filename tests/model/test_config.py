@@ -100,7 +100,7 @@ def test_a_resolved_shape_of_before_reads_as_it_did():
         "fused_layer_norm": False,
     }  # fmt: skip
     assert dataclasses.asdict(ModelConfig(**saved)) == {
-        **saved, "shared_words": False, "plain_first": False,
+        **saved, "shared_words": False, "plain_first": False, "word_size": None,
     }  # fmt: skip
 
 
@@ -169,7 +169,7 @@ def test_a_resolved_config_is_a_valid_config():
             ["model.positions", "even", "5"],
         ),
         ({"preset": "tiny", "window": 1, "global_every": 2}, ["model.window", "1", "2 tokens"]),
-        ({"preset": "tiny", "window": 8}, ["model.window", "model.global_every", "2 or more"]),
+        ({"preset": "tiny", "window": 8}, ["model.window", "model.global_every", "at least 2"]),
         ({"preset": "tiny", "global_every": 3}, ["model.global_every", "3", "model.window"]),
         (
             {"preset": "tiny", "window": 8, "global_every": 2, "local_rotary_base": 9.0},

@@ -67,9 +67,19 @@ def test_signs_of_a_model() -> None:
     ],
 )
 def test_the_guard_names_what_went_wrong(changed: dict[str, float], named: list[str]) -> None:
-    valid = {50: {**SOUND, "gain": -1.0}, 100: {**SOUND, **changed}}
+    valid = {40: {**SOUND, "gain": -1.0}, 50: SOUND, 100: {**SOUND, **changed}}
     fired = judge(valid, 100, Guard(), REFERENCE)
     assert [line.split(":")[0] for line in fired] == named
+
+
+def test_half_of_the_updates_is_looked_at_too() -> None:
+    """A rate that is far too high is worse than a unigram model until it has come down."""
+    valid = {25: SOUND, 50: {**SOUND, "gain": -0.1}, 75: {**SOUND, "gain": -0.1}, 100: SOUND}
+    (line,) = judge(valid, 100, Guard(), REFERENCE)
+    assert line.startswith("not learnt: -0.10 nats below a unigram model at step 50, half of the")
+    assert judge({**valid, 50: SOUND}, 100, Guard(), REFERENCE) == []
+    assert judge(valid, 100, Guard(least_gain_at_half=0.5), None)[0].endswith("0.50 or more")
+    assert judge({100: SOUND}, 100, Guard(), REFERENCE) == []  # the only evaluation is the end
 
 
 def test_rising_nats_and_early_evaluations() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from xlm.adding.selection import Select
 from xlm.config.hints import check_types
 from xlm.errors import ConfigError
 from xlm.languages import is_language_name
@@ -52,13 +53,15 @@ class AddLanguage:
     adapters: AdapterConfig | None = None
     """Adapters inside the layers, used for the new language only; null: none."""
     start: Rule | None = None
-    """Rule for the first rows of the table: random, copy, pieces, focus, aligned or oracle (null:
-    aligned if there are pairs or a dictionary, else focus)."""
+    """Rule for the first rows of the table: random, copy, pieces, focus, aligned, mapped or oracle
+    (null: aligned if there are pairs or a dictionary, else focus)."""
     pairs: dict[str, list[str]] = field(default_factory=dict)
-    """Aligned sentences with a language of the model, such as {en-ne: [train.en, train.ne]}."""
+    """Aligned sentences with a language of the model, such as {en-ne: [train.en, train.ne]}; used
+    by start aligned, and by the guard, which counts the new pieces that are nearest to their
+    translation."""
     dictionary: str | None = None
     """A dictionary: on each line a new word, a tab (or space) and a word in one of the model's
-    languages."""
+    languages; used as pairs are."""
     oracle: str | None = None
     """With start oracle: a file with a new piece, a tab and one of the model's pieces on each
     line."""
@@ -94,6 +97,9 @@ class AddLanguage:
     tries: int = 1
     """Number of seeds to try, from seed on; the best by held-out nats is kept, and all are reported
     (MonoTrans, section 5.2, restarts runs that do not converge)."""
+    select: Select | None = None
+    """Keep the seed that is best at a task in the new language, whose result on that task is then
+    not zero-shot; null: keep the one with the fewest held-out nats."""
     guard: Guard | None = field(default_factory=Guard)
     """Thresholds of the convergence guard, which compares with old text; null: only the nats are
     measured, and there are no warnings."""
@@ -125,6 +131,11 @@ class AddLanguage:
         for name in ("steps", "rows", "length", "group_size", "evaluate_every", "tries"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1: found {getattr(self, name)}")
+        if self.select is not None and self.tries < 2:
+            raise ConfigError(
+                f"select chooses among several tries, and tries is {self.tries}: set it to 2 or "
+                "more, or leave select out"
+            )
         self.table("")
 
     def table(self, data: str) -> LanguageTable:
@@ -132,8 +143,10 @@ class AddLanguage:
         start = self.start
         if start is None:
             start = "aligned" if self.pairs or self.dictionary is not None else "focus"
+        by_translations = start == "aligned"
         return LanguageTable(
             data=data, positions=self.positions, adapters=self.adapters, start=start,
-            pairs=self.pairs, dictionary=self.dictionary, oracle=self.oracle,
-            shuffled=self.shuffled,
+            pairs=self.pairs if by_translations else {},
+            dictionary=self.dictionary if by_translations else None,
+            oracle=self.oracle, shuffled=self.shuffled,
         )  # fmt: skip

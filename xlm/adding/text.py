@@ -43,7 +43,13 @@ def prepare_text(config: AddLanguage, model: Tokenizer, *, documents: bool = Fal
     if not (folder / DESCRIPTION).exists():
         make_folder(config.folder, error=ConfigError)
         prepare(_settings(config, model, folder))
-    here = Corpora.open(folder).tokenizer
+    found = Corpora.open(folder)
+    if config.language not in found.own_languages:
+        raise ConfigError(
+            f"{config.folder} was begun for {', '.join(found.own_languages)}, not for "
+            f"{config.language}: give another folder"
+        )
+    here = found.tokenizer
     symbol_rows(roles_of(here), roles_of(model))
     check_layouts(config.language, here, model)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from xlm.adding.config import AddLanguage
-from xlm.adding.reference import REFERENCE
+from xlm.adding.reference import REFERENCE, translations_file
 from xlm.adding.text import DATA
 from xlm.config import strict_yaml
 from xlm.errors import ConfigError
@@ -85,7 +85,11 @@ def build_run(
         ),
         precision=config.precision,
         guard=config.guard
-        and replace(config.guard, reference=str(folder / REFERENCE) if reference else None),
+        and replace(
+            config.guard,
+            reference=str(folder / REFERENCE) if reference else None,
+            translations=translations_file(config),
+        ),  # fmt: skip
         stopping=Stopping(metric="nats", streams=[f"{objective_name(model)}/{config.language}"]),
         evaluate_every=min(config.evaluate_every, config.steps),
         save_every=min(config.evaluate_every, config.steps),

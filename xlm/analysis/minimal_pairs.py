@@ -95,6 +95,7 @@ def judge(
 def _by_mask(
     model: PretrainedModel, pairs: Sequence[MinimalPair], language: str | None, tokens: int
 ) -> Judged:
+    model = model.reading(language)
     tokenizer = model.tokenizer.in_language(language)
     made = [masked_pair(tokenizer, pair) for pair in pairs]
     credit = np.full(len(pairs), np.nan)

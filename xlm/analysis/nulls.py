@@ -31,6 +31,13 @@ def untrained(model: PretrainedModel, seed: int) -> PretrainedModel:
             own.config, vocab_size=own.vocab_size, num_languages=own.num_languages,
             pad_id=own.pad_id,
         )  # fmt: skip
+        for name in own.encoder.tables:
+            table = own.encoder.table(name)
+            fresh.add_table(
+                name, vocab_size=len(table.words.weight), roles=table.roles, seed=seed,
+                own_positions=table.positions is not None,
+                adapters=None if table.adapters is None else table.adapters.config,
+            )  # fmt: skip
     device = next(own.parameters()).device
     return replace(model, transformer=fresh.to(device).eval(), source=UNTRAINED, heads={})
 

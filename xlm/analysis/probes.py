@@ -163,6 +163,7 @@ def _marked_states(
     language: str | None,
     tokens: int,
 ) -> States:
+    model = model.reading(language)
     cut = [_fitting(model, words, at, language) for words, at in marked]
     wrapped = [model.tokenizer.wrap(ids) for ids, _ in cut]
     shape = (layers_of(model), len(marked), model.transformer.config.dim)
@@ -203,6 +204,7 @@ def pair_states(
 
     The longer sentence of a pair that does not fit the model's positions is cut.
     """
+    model = model.reading(language)
     most = model.transformer.config.max_positions
     specials = model.tokenizer.num_specials("merged", pair=True)
     tokenizer = model.tokenizer.in_language(language)

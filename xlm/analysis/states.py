@@ -76,6 +76,7 @@ def encode_lines(
 
     Also returns the number of lines that were cut.
     """
+    model = model.reading(language)
     most = longest(model)
     encoded = normalized_ids(model.tokenizer.in_language(language), lines)
     rows = [np.array(ids[:most], dtype=np.int64) for ids in encoded]
@@ -110,6 +111,7 @@ def layer_batches(
     Rows get their special tokens here; states are float32 ``[B, T, D]`` on the model's device.
     Raises CheckpointError, which names the layer, for states that are not numbers.
     """
+    model = model.reading(language)
     wrapped = [model.tokenizer.wrap(row) for row in rows]
     return wrapped_batches(model, wrapped, language, tokens=tokens)
 
@@ -124,6 +126,7 @@ def wrapped_batches(
     tokens: int,
 ) -> Iterator[tuple[list[int], Tensor, list[Tensor]]]:
     """Yield batches as ``layer_batches`` does, from rows that have their special tokens."""
+    model = model.reading(language)
     device, causal = next(model.transformer.parameters()).device, is_causal(model)
     for own in batches_by_length([len(row.tokens) for row in rows], tokens):
         batch = model.batch_rows([rows[at] for at in own], language, second_language).to(device)
@@ -220,6 +223,7 @@ def table_vectors(
 
     The second array ``[N]`` is False for words that have an unknown piece or become empty.
     """
+    model = model.reading(language)
     table = model.transformer.encoder.words.weight.detach().float().cpu().numpy()
     vectors = np.zeros((len(words), table.shape[1]), dtype=np.float32)
     usable = np.zeros(len(words), dtype=bool)

@@ -31,7 +31,7 @@ from xlm.model.asking import DIRECTIONS, LAYOUT, OBJECTIVES
 from xlm.model.config import ModelConfig
 from xlm.model.embed import EMBEDDING
 from xlm.model.facts import TOKENS_SEEN
-from xlm.model.language_modules import BODIES, KNOWN, Further
+from xlm.model.language_modules import BODIES, KNOWN, Further, is_module
 from xlm.model.language_tables import folded_symbols, roles_of
 from xlm.model.model_directory import CONFIG, FORMAT, TABLES, TOKENIZER
 from xlm.model.pretrained import PretrainedModel
@@ -72,7 +72,7 @@ HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
 HUB_FILES = [
     "*.json", "1_Pooling/*", "tokenizer/*", "tables/*", "merges.txt", "vocab.txt", "codes", "vocab",
     "sentencepiece.*", "*.model", "dict.txt", "model*.safetensors", "heads.safetensors",
-    "tasks.yaml", "SHA256SUMS",
+    "tasks.yaml", "signs.safetensors", "SHA256SUMS",
 ]  # fmt: skip
 """Files that are fetched from the hub: no pictures, no weights of other frameworks."""
 HUB_PICKLED = ["pytorch_model*.bin", "model.pt"]
@@ -277,6 +277,11 @@ def _read_folder(folder: Path, source: str) -> PretrainedModel:
         )
     if (folder / "model.pt").is_file() and (folder / "dict.txt").is_file():
         return _reader("xlm.interchange.fairseq.read_fairseq")(folder)
+    if is_module(folder):
+        raise ConfigError(
+            f"{source} is a language module: put it into a model of its body by xlm plug, or by "
+            "model.plugged"
+        )
     names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
     more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
     found = ", ".join(names[:MOST_LISTED]) or "nothing"

@@ -14,6 +14,8 @@ _ONLY: dict[str, str | bool | None] = {
     "embedding_scale": False,
     "window": None,
     "first_norm": True,
+    "plain_first": False,
+    "word_size": None,
 }
 """Values that XLM, BERT, RoBERTa and XLM-R all share."""
 

@@ -73,6 +73,9 @@ class ModelConfig:
     every token gets the same row (null: the preset's, else 0)."""
     feed_forward: int | None = None
     """Width inside the feed-forward layers (null: the preset's, else 4 x dim)."""
+    word_size: int | None = None
+    """Width of the table of words, with a linear layer from it to dim and one back before the
+    output (MonoTrans, section 3.1: vectors of 300 in a model of 768; null: dim)."""
     max_positions: Filled[int] = _UNSET
     """Longest row, and the number of learned positions if positions is learned (null: the preset's,
     else 512)."""
@@ -159,6 +162,11 @@ class ModelConfig:
         """Width inside the feed-forward layers."""
         return self.feed_forward or 4 * self.dim
 
+    @property
+    def word_width(self) -> int:
+        """Width of the table of words."""
+        return self.word_size or self.dim
+
     def is_local(self, layer: int) -> bool:
         """Return whether the layer of that number, from 0, sees a window alone."""
         return self.window is not None and layer % self.global_every != 0
@@ -192,7 +200,9 @@ class ModelConfig:
                 raise ConfigError(
                     f"model.{name} is missing: give it, or name a preset ({', '.join(PRESETS)})"
                 )
-        for name in ("dim", "num_layers", "num_heads", "max_positions", "feed_forward"):
+        for name in (
+            "dim", "num_layers", "num_heads", "max_positions", "feed_forward", "word_size"
+        ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(
@@ -205,6 +215,12 @@ class ModelConfig:
             raise ConfigError(
                 f"model.num_decoder_layers is {self.num_decoder_layers}: expected at least 0 "
                 "(0: an encoder alone)"
+            )
+        if self.word_size is not None and (self.num_decoder_layers or not self.tied_output):
+            raise ConfigError(
+                f"model.word_size is {self.word_size}: expected an encoder alone "
+                f"(num_decoder_layers 0, found {self.num_decoder_layers}) whose output matrix is "
+                f"its words (tied_output true, found {str(self.tied_output).lower()})"
             )
         if self.dim % self.num_heads:
             raise ConfigError(
@@ -322,4 +338,8 @@ def flops_per_token(
         body += config.num_decoder_layers * (linears + cross)
         body += attending(config.num_decoder_layers, causal_attention)
         body /= 2
-    return 3.0 * (body + predicted_share * 2 * d * vocab_size)
+    output = 2 * config.word_width * vocab_size
+    if config.word_size is not None:
+        body += 2 * d * config.word_size
+        output += 2 * d * config.word_size
+    return 3.0 * (body + predicted_share * output)

@@ -38,6 +38,8 @@ def model_digest(model: PretrainedModel) -> str:
     shape: list[Any] = [dataclasses.asdict(model.transformer.config), model.languages]
     if (layout := layout_of(model)).has_tokens:
         shape.append(layout.name)
+    if model.tables:
+        shape.append({name: own.tokenizer.digest for name, own in model.tables.items()})
     digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
     tensors = {**model.transformer.state_dict(), **model.heads}
     for name, tensor in sorted(tensors.items()):
@@ -45,3 +47,12 @@ def model_digest(model: PretrainedModel) -> str:
         values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         digest.update(values.numpy())
     return digest.hexdigest()
+
+
+def made_by(model: PretrainedModel, digest: object) -> bool:
+    """Return whether vectors of ``digest`` are the model's, or those of it with fewer languages.
+
+    A language with a vocabulary of its own changes nothing in the vectors of the others.
+    """
+    fewer = [model.without(name) for name in model.tables]
+    return any(digest == model_digest(one) for one in (model, model.without_tables(), *fewer))

@@ -29,6 +29,8 @@ class Embeddings(nn.Module):
     """Rows of the symbols that several tables share, float ``[S, D]``; see ``language_tables``."""
     shared: Symbols | None = None
     """The place of the shared symbols in this table; None if none are shared."""
+    words_in: nn.Linear | None
+    """From the width of words to that of the model; None if they are equal."""
     begin_id = -1
     """The opening symbol, for ``plain_first``."""
 
@@ -47,10 +49,12 @@ class Embeddings(nn.Module):
         self.register_parameter("symbols", None)
         if words is None:
             # no gradient reaches the row of padding through the lookup (but it does when tied)
-            self.words = nn.Embedding(vocab_size, config.dim, padding_idx=pad_id)
+            self.words = nn.Embedding(vocab_size, config.word_width, padding_idx=pad_id)
         else:
             # no part of this module: a shared table has one name, and is stored once
             object.__setattr__(self, "words", words)
+        narrow = config.word_size
+        self.words_in = None if narrow is None else nn.Linear(narrow, config.dim)
         learned = config.positions == "learned"
         self.positions = nn.Embedding(config.max_positions, config.dim) if learned else None
         with_languages = config.language_embeddings and num_languages > 1
@@ -107,11 +111,11 @@ class Embeddings(nn.Module):
     def _look_up(self, tokens: Tensor) -> Tensor:
         """Return the vectors of words; shared symbols have theirs in a parameter of the stack."""
         x: Tensor = self.words(tokens)
-        if self.symbols is None:
-            return x
-        assert self.shared is not None
-        place = self.shared.place[tokens]
-        return torch.where((place < 0)[..., None], x, self.symbols[place.clamp(min=0)])
+        if self.symbols is not None:
+            assert self.shared is not None
+            place = self.shared.place[tokens]
+            x = torch.where((place < 0)[..., None], x, self.symbols[place.clamp(min=0)])
+        return x if self.words_in is None else self.words_in(x)
 
     def _plain(self, tokens: Tensor) -> Tensor:
         """Return bool ``[B, T, 1]``, True at an opening symbol, which has no position."""

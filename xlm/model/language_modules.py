@@ -143,7 +143,30 @@ def write_module(
     if "body" not in description:
         description["body"] = body_digest(transformer, tokenizer)
     write_json(folder / DESCRIPTION, description, indent=2, error=CheckpointError)
+    reseal_module(folder)
+
+
+def is_module(folder: Path) -> bool:
+    """Return whether a folder holds the description of a language module."""
+    return (folder / DESCRIPTION).is_file()
+
+
+def reseal_module(folder: Path) -> None:
+    """Write the SHA-256 of every file of a module as they are now."""
     write_whole(folder / SUMS, render_sums(digests(folder, _files(folder))), error=CheckpointError)
+
+
+def reseal_tables(folder: Path) -> None:
+    """Write those of every module below a model directory."""
+    for place in _modules(folder):
+        reseal_module(place)
+
+
+def _modules(folder: Path) -> list[Path]:
+    """Return the folders of the modules of a model directory, by name."""
+    if not (folder / TABLES).is_dir():
+        return []
+    return sorted(path for path in (folder / TABLES).iterdir() if path.is_dir())
 
 
 def _files(folder: Path) -> list[str]:
@@ -169,6 +192,11 @@ def read_module(folder: str | Path) -> Module:
     tokenizer.
     """
     folder = Path(folder)
+    if not is_module(folder):
+        raise CheckpointError(
+            f"{folder} holds no {DESCRIPTION}: expected a language module, the folder `module` "
+            "that xlm add-language leaves, or one below `tables` of a model"
+        )
     described = read_json(folder / DESCRIPTION)
     if described.get("format") != FORMAT or described.get("format_version") != FORMAT_VERSION:
         raise CheckpointError(
@@ -177,8 +205,9 @@ def read_module(folder: str | Path) -> Module:
             f"{FORMAT_VERSION}, as in the folder `module` that xlm add-language leaves"
         )
     advice = "take another copy"
+    accepted = f"{advice}, or, if you changed it on purpose, xlm check FOLDER --accept true"
     for name, digest in read_sums(folder / SUMS, CheckpointError).items():
-        check_digest(folder / name, digest, CheckpointError, advice)
+        check_digest(folder / name, digest, CheckpointError, accepted)
     language, kinds = described.get("language"), {"vocab_size": int, "shape": dict, "roles": dict}
     for name, kind in kinds.items():
         if not isinstance(described.get(name), kind):
@@ -203,10 +232,8 @@ def read_module(folder: str | Path) -> Module:
 
 def read_tables(folder: Path, transformer: Transformer, tokenizer: Tokenizer) -> dict[str, Further]:
     """Add the tables below a model directory to its transformer; return their tokenizers."""
-    if not (folder / TABLES).is_dir():
-        return {}
     found = {}
-    for place in sorted(path for path in (folder / TABLES).iterdir() if path.is_dir()):
+    for place in _modules(folder):
         module = read_module(place)
         if module.language != place.name:
             raise CheckpointError(
@@ -279,7 +306,7 @@ def _adapters(described: Any, place: object) -> AdapterConfig | None:
 
 def _check_fit(config: ModelConfig, tokenizer: Tokenizer, module: Module, place: object) -> None:
     here, there = _shape(config), module.description["shape"]
-    if wrong := [name for name in _WIDTHS if here.get(name) != there.get(name)]:
+    if wrong := [n for n in (*_WIDTHS, "word_size") if here.get(n) != there.get(n)]:
         raise ConfigError(
             f"{place}: the module was learned for {wrong[0]} {there.get(wrong[0])}, but the "
             f"model has {here.get(wrong[0])}: take one that was learned on this model"
@@ -292,7 +319,9 @@ def _check_fit(config: ModelConfig, tokenizer: Tokenizer, module: Module, place:
 
 
 def _shape(config: ModelConfig) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in _WIDTHS}
+    shape = {name: getattr(config, name) for name in _WIDTHS}
+    # newer than the first modules, whose digests are without it
+    return shape if config.word_size is None else {**shape, "word_size": config.word_size}
 
 
 def check_body(module: Module, line: Sequence[str], place: object, source: str) -> None:

@@ -59,7 +59,7 @@ class Table(nn.Module):
         super().__init__()
         self.roles = tuple(roles)
         pad_id = self.roles[ROLES.index("pad_id")]
-        self.words = nn.Embedding(vocab_size, config.dim, padding_idx=pad_id)
+        self.words = nn.Embedding(vocab_size, config.word_width, padding_idx=pad_id)
         self.output_bias = nn.Parameter(torch.zeros(vocab_size))
         self.output_weight = None
         if not config.tied_output:

@@ -32,11 +32,13 @@ TOKENIZER = "tokenizer"
 TABLES = "tables"
 """Folder of a model directory with a module for each further language, under its name."""
 HEADS, TASKS = "heads.safetensors", "tasks.yaml"
+SIGNS = "signs.safetensors"
+"""Signs of a language that the model learned, which further languages are compared with."""
 
 
 def model_files(folder: Path) -> list[str]:
     """Return the names of the files of a model directory that its sums are of."""
-    own = (WEIGHTS, CONFIG, LANGUAGES, HEADS, TASKS)
+    own = (WEIGHTS, CONFIG, LANGUAGES, HEADS, TASKS, SIGNS)
     names = [name for name in own if (folder / name).is_file()]
     folders = (folder / TOKENIZER, folder / TABLES)
     inside = (path for own in folders for path in own.rglob("*") if path.is_file())

@@ -6,6 +6,7 @@ languages.json      language -> row of the language table
 tokenizer/          the tokenizer, if there is one
 heads.safetensors   the heads of a fine-tuned model, and
 tasks.yaml          the tasks that they are of
+signs.safetensors   signs of a language that it learned, if its run recorded them
 tables/NAME/        a module for each further language; see ``xlm.model.language_modules``
 SHA256SUMS          the SHA-256 of every file above, written last
 README.md           a card of the model, for people to complete
@@ -41,6 +42,7 @@ from xlm.model.language_modules import (
     write_tables,
 )
 from xlm.model.model_directory import (
+    SIGNS,
     TOKENIZER,
     load_model,
     read_description,
@@ -50,6 +52,7 @@ from xlm.model.model_directory import (
     write_heads,
     write_sums,
 )
+from xlm.model.tensor_files import read_tensors, write_tensors
 from xlm.model.transformer import Transformer
 from xlm.model.uses import Uses
 from xlm.text.tokenizers.loading import load_tokenizer
@@ -77,6 +80,9 @@ class PretrainedModel(Uses):
     """The name of the model in messages: the path it was loaded from."""
     tables: dict[str, Further] = field(default_factory=dict)
     """The languages that have a vocabulary of their own, by name."""
+    signs: dict[str, Tensor] = field(default_factory=dict)
+    """Signs of a language that the model learned (``xlm.analysis.convergence.to_tensors``), which
+    the guard of ``xlm add-language`` compares a new one with; empty if none were recorded."""
 
     @classmethod
     def open(cls, folder: str | Path) -> PretrainedModel:
@@ -98,9 +104,11 @@ class PretrainedModel(Uses):
         transformer.encoder.begin_id = tokenizer.begin_id
         heads, tasks = read_heads(Path(folder))
         tables = read_tables(Path(folder), transformer, tokenizer)
+        signs = read_tensors(Path(folder) / SIGNS) if (Path(folder) / SIGNS).exists() else {}
         return cls(
-            transformer.eval(), tokenizer, languages, extra, heads, tasks, str(folder), tables
-        )
+            transformer.eval(), tokenizer, languages, extra, heads, tasks, str(folder), tables,
+            signs,
+        )  # fmt: skip
 
     def save_pretrained(self, folder: str | Path, details: Mapping[str, str] | None = None) -> None:
         """Write a self-contained directory, which ``xlm.load`` opens on any machine.
@@ -112,6 +120,8 @@ class PretrainedModel(Uses):
         self.tokenizer.save(Path(folder) / TOKENIZER)
         save_model(self.transformer, folder, self.languages, self.extra)
         write_heads(Path(folder), self.heads, self.tasks)
+        if self.signs:
+            write_tensors(Path(folder) / SIGNS, self.signs)
         write_tables(Path(folder), self.transformer, self.tokenizer, self.tables)
         write_card(
             Path(folder), self.transformer, self.tokenizer, self.languages, self.extra,

@@ -53,6 +53,8 @@ class Stack(Embeddings):
         )
         self.final_norm = build_norm(config) if config.norm == "pre" else None
         self.output_transform = OutputTransform(config) if config.output_transform else None
+        narrow = config.word_size
+        self.words_out = None if narrow is None else nn.Linear(config.dim, narrow)
         self.output_bias = nn.Parameter(torch.empty(vocab_size))
         self.output_weight = None
         if not config.tied_output:
@@ -152,6 +154,8 @@ class Stack(Embeddings):
         adapters = self.adapters if adapters is None else adapters
         if adapters is not None and adapters.invertible is not None:
             x = adapters.invertible.inverse(x)
+        if self.words_out is not None:
+            x = self.words_out(x)
         weight, symbols = self.words.weight, self.symbols
         if self.output_weight is not None:
             weight, symbols = self.output_weight, self.output_symbols

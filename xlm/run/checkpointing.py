@@ -23,6 +23,7 @@ from xlm.run.folder import RunFolder
 from xlm.run.held_out import Figures, HeldOut
 from xlm.run.layout import translator_facts
 from xlm.run.reporter import warn
+from xlm.run.signs import with_signs
 from xlm.training import checkpoint, retention
 from xlm.training.initialization import COMPUTED_WITH
 from xlm.training.loop import Trainer
@@ -245,6 +246,8 @@ class Checkpoints:
                     tables={name: own.tokenizer for name, own in self.corpora.tables.items()},
                     prefer_averaged=self.run.evaluate_averaged,
                 )
+                if self.run.signs:
+                    model = with_signs(model, self.run, self.corpora)
                 streams = self.trainer.mixture.streams
                 details = card_details(self.run, streams, self.folder.path, best.step)
                 model.save_pretrained(folder, details)

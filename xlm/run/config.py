@@ -113,6 +113,9 @@ class Run:
     """The score that is watched, and early stopping."""
     guard: Guard | None = None
     """Signs that further tables have converged, measured at each evaluation; null: not measured."""
+    signs: bool = False
+    """Record in the model the signs of a language it learned (gain, order, moments of states), with
+    which xlm add-language compares a new one, so that no text of the old language is needed."""
     watch: WatchedPairs = field(default_factory=WatchedPairs)
     """Held-out pairs whose translations are searched for at each evaluation."""
     report_every: int = 50
@@ -142,6 +145,9 @@ class Run:
     """Parts that are not trained: body (layers, norms, segments, output transform), words (of the
     first vocabulary, with its output and the language vectors), positions, symbols (begin, end,
     padding, unknown, mask), heads, or the name of a table."""
+    word_vectors: bool = False
+    """Start the words of the first vocabulary from skip-gram vectors of its pieces, learned on the
+    training text (MonoTrans, section 3.1, CLWE, which freezes them: frozen [words])."""
     forget_every: int = 0
     """Number of updates after which the words of all trained tables are reset, except special
     symbols, so that other languages are learned faster later (active forgetting, Chen et al. 2023:
@@ -197,6 +203,11 @@ class Run:
             raise ConfigError(
                 "data is null, but there is no initialize.encoder whose vocabulary would "
                 "come first: give one of the two"
+            )
+        if self.word_vectors and (start is not None or self.data is None):
+            raise ConfigError(
+                "word_vectors is true, which starts the words of new text, and the words are those "
+                "of initialize: leave one of the two out"
             )
         if start is not None and start.encoder is None and start.decoder is None:
             raise ConfigError(
@@ -263,9 +274,9 @@ def write_run(run: Run, folder: Path) -> str:
 
 
 UNTRAINED = {
-    "data", "folder", "steps", "stopping", "watch", "guard", "report_every", "evaluate_every",
-    "save_every",
-    "evaluate_test", "keep_last", "restart", "hang_seconds", "initialize", "tensorboard", "device",
+    "data", "folder", "steps", "stopping", "watch", "guard", "signs", "report_every",
+    "evaluate_every", "save_every", "evaluate_test", "keep_last", "restart", "hang_seconds",
+    "initialize", "tensorboard", "device",
 }  # fmt: skip
 """Fields that may change when a run is resumed: they do not change an update's result."""
 

@@ -10,7 +10,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from xlm.analysis import piece_translation
 from xlm.analysis.convergence import Signs, from_tensors, measure, unlikeness
+from xlm.analysis.piece_translation import Known
 from xlm.config.hints import check_types
 from xlm.data.streams import Stream
 from xlm.errors import ConfigError
@@ -32,9 +34,14 @@ class Guard:
     reference: str | None = None
     """File with an old language's signs, which xlm add-language writes; null: likeness is not
     measured."""
+    translations: str | None = None
+    """File with pieces of the new vocabulary and their translations, which xlm add-language writes
+    from pairs or a dictionary; null: they are not looked up."""
     least_gain: float = 0.2
-    """Sign "not learnt": the gain over a unigram model is below this share of the old language's
-    gain (or, without an old language, of a nat)."""
+    """Sign "not learnt": at the end, the gain over a unigram model is below this share of the old
+    language's gain (or, without an old language, of a nat)."""
+    least_gain_at_half: float = 0.0
+    """Sign "not learnt": the gain is below this share at half of the updates."""
     least_order: float = 0.2
     """Sign "no order": the cost of permuted positions is below this share of the old language's
     cost."""
@@ -44,7 +51,7 @@ class Guard:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("least_gain", "least_order", "most_unlike"):
+        for name in ("least_gain", "least_gain_at_half", "least_order", "most_unlike"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"guard.{name} must be 0 or more: found {getattr(self, name)}")
 
@@ -54,10 +61,25 @@ def load_reference(guard: Guard) -> Signs | None:
     return None if guard.reference is None else from_tensors(read_tensors(guard.reference))
 
 
+def load_translations(guard: Guard) -> Known | None:
+    """Return the known translations; raise CheckpointError if their file is damaged."""
+    if guard.translations is None:
+        return None
+    return piece_translation.from_tensors(read_tensors(guard.translations))
+
+
 def signs_of(
-    learner: Learner, name: str, stream: Stream, reference: Signs | None, seed: int
+    learner: Learner,
+    name: str,
+    stream: Stream,
+    reference: Signs | None,
+    seed: int,
+    translations: Known | None = None,
 ) -> dict[str, float]:
-    """Return gain, order and, beside a reference, the unlikeness of each layer."""
+    """Return gain, order and, beside a reference, the unlikeness of each layer.
+
+    With translations there is the share of new pieces that lie nearest to theirs too, and chance.
+    """
     was_training = learner.training
     learner.eval()
     try:
@@ -73,6 +95,12 @@ def signs_of(
         layers = unlikeness(signs.states, reference.states)
         found["unlikeness"] = layers[-1]
         found |= {f"unlikeness_{layer}": value for layer, value in enumerate(layers)}
+    if translations is not None:
+        encoder = learner.model.encoder
+        words = encoder.table(stream.table).words.weight
+        share = piece_translation.precision(words, encoder.words.weight, translations)
+        if share is not None:
+            found |= {"translated": share, "translated_by_chance": translations.chance}
     return found
 
 
@@ -81,8 +109,8 @@ def judge(
 ) -> list[str]:
     """Return the signs that fired in evaluations by step, a line each; none if it converged.
 
-    The held-out nats are looked at in every evaluation, the other signs in those from half of the
-    ``steps`` on: the last of them decides.
+    The held-out nats are looked at in every evaluation, the gain at half of the ``steps`` and at
+    the end, the other signs at the end.
     """
     nats = [own.get("nats", math.nan) for own in valid.values()]
     found = []
@@ -93,12 +121,18 @@ def judge(
         if all(later > earlier + RISE for earlier, later in zip(part, part[1:], strict=False)):
             found.append(f"{DIVERGED}: {' then '.join(f'{value:.2f}' for value in part)} nats")
             break
-    late = [own for step, own in valid.items() if 2 * step >= steps]
+    late = {step: own for step, own in valid.items() if 2 * step >= steps}
     if not late:
         return found
-    last = late[-1]
+    half, last = min(late), late[max(late)]
     whole = 1.0 if reference is None or reference.gain is None else reference.gain
-    if "gain" in last and not last["gain"] >= guard.least_gain * whole:
+    early = late[half].get("gain")
+    if half < max(late) and early is not None and not early >= guard.least_gain_at_half * whole:
+        found.append(
+            f"{NOT_LEARNT}: {early:.2f} nats below a unigram model at step {half}, half of the "
+            f"updates, expected {guard.least_gain_at_half * whole:.2f} or more"
+        )
+    if "gain" in last and not last["gain"] >= max(guard.least_gain * whole, 0.0):
         found.append(
             f"{NOT_LEARNT}: {last['gain']:.2f} nats below a unigram model, the old language "
             f"{whole:.2f}"

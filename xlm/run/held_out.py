@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from xlm.analysis.convergence import Signs
+from xlm.analysis.piece_translation import Known
 from xlm.data.corpora import Corpora
 from xlm.data.streams import Stream
 from xlm.run.build import held_out_streams
 from xlm.run.config import Run
-from xlm.run.convergence import Guard, load_reference, signs_of
+from xlm.run.convergence import Guard, load_reference, load_translations, signs_of
 from xlm.run.stopping import check_stopping
 from xlm.run.watched import Watched
 from xlm.training.evaluation import evaluate
@@ -34,6 +35,8 @@ class HeldOut:
     """The signs of convergence that are measured of further tables."""
     reference: Signs | None = None
     """Those of an old language."""
+    translations: Known | None = None
+    """Pieces with known translations, which the guard looks up too."""
 
     @classmethod
     def of(cls, run: Run, corpora: Corpora) -> HeldOut:
@@ -47,8 +50,13 @@ class HeldOut:
             names = [stream.id for own in valid.values() for stream in own]
             check_stopping(run.stopping, [*names, *watched.streams])
         test = held_out_streams(run, corpora, "test") if run.evaluate_test else {}
-        reference = None if run.guard is None else load_reference(run.guard)
-        return cls({"valid": valid, "test": test}, watched, run.guard, reference)
+        held_out = cls({"valid": valid, "test": test}, watched)
+        if run.guard is None:
+            return held_out
+        return replace(
+            held_out, guard=run.guard, reference=load_reference(run.guard),
+            translations=load_translations(run.guard),
+        )  # fmt: skip
 
     @property
     def pairs(self) -> frozenset[str]:
@@ -82,8 +90,9 @@ class HeldOut:
                     for stream in streams:
                         if stream.table:
                             figures[stream.id] |= signs_of(
-                                trainer.learner, name, stream, self.reference, trainer.seed
-                            )
+                                trainer.learner, name, stream, self.reference, trainer.seed,
+                                self.translations,
+                            )  # fmt: skip
             if split == "valid" and self.watched is not None:
                 first_look = most_batches is not None
                 model = trainer.learner.model

@@ -12,7 +12,7 @@ from xlm.languages import is_language_name
 from xlm.model.adapters import AdapterConfig
 from xlm.training.learner import Learner
 
-Rule = Literal["random", "copy", "pieces", "focus", "aligned", "oracle"]
+Rule = Literal["random", "copy", "pieces", "focus", "aligned", "mapped", "oracle"]
 BODY, WORDS, POSITIONS, SYMBOLS = "body", "words", "positions", "symbols"
 HEADS = "heads"
 PARTS = (BODY, WORDS, POSITIONS, SYMBOLS, HEADS)
@@ -38,7 +38,8 @@ class LanguageTable:
     """Rule for the first rows (``xlm.model.table_starts``). random: drawn (MonoTrans). copy: pieces
     that the model has keep their rows. pieces: the others get the mean of their sub-pieces. focus:
     the others get a mixture of shared pieces, by vectors learned on the text. aligned: by pairs or
-    a dictionary, else as focus. oracle: by a list."""
+    a dictionary, else as focus. mapped: skip-gram vectors, learned on the text and mapped onto the
+    model's words (MonoTrans, section 3.1, CLWE). oracle: by a list."""
     pairs: dict[str, list[str]] = field(default_factory=dict)
     """With start aligned: sentences of this language aligned with one of the model's, as xlm
     prepare takes them, such as {en-ne: [train.en, train.ne]}."""
@@ -66,8 +67,11 @@ class LanguageTable:
             raise ConfigError(
                 f"pairs and a dictionary only apply to start aligned: found {self.start}"
             )
-        if self.shuffled and self.start == "random":
-            raise ConfigError("shuffled is true, but start is random: there is nothing to permute")
+        if self.shuffled and self.start in ("random", "mapped"):
+            raise ConfigError(
+                f"shuffled is true, but start is {self.start}, which takes no rows of the model: "
+                "there is nothing to permute"
+            )
 
 
 def check_tables(tables: Mapping[str, LanguageTable], frozen: Sequence[str]) -> None:

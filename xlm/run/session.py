@@ -22,6 +22,7 @@ from xlm.run.start import Start, find_start
 from xlm.run.start_tables import start_tables
 from xlm.run.stopping import Watch, stopping_score
 from xlm.run.translation_checks import check_budget, check_pretrained, check_targets
+from xlm.run.word_vectors import start_words
 from xlm.training.initialization import initialize
 from xlm.training.initialization_report import InitializationReport
 from xlm.training.loop import Trainer, Verdict, train
@@ -138,8 +139,7 @@ def resume_or_initialize(
             log.info("resuming at step %d from %s", trainer.state.step, start.resumed.path)
         return None
     if start.run.initialize is None:
-        if start.run.tables:
-            start_tables(trainer.learner, start.run, start.corpora, None, InitializationReport())
+        _start_alone(start, trainer)
         return None
     initialized = initialize(
         trainer.learner,
@@ -156,6 +156,19 @@ def resume_or_initialize(
     if trainer.averaged is not None:
         trainer.averaged.reset()
     return initialized
+
+
+def _start_alone(start: Start, trainer: Trainer) -> None:
+    """Fill what starts neither at random nor from another model: vectors of words, and tables."""
+    run, learner = start.run, trainer.learner
+    if run.word_vectors:
+        num = start_words(learner.model.encoder.words.weight, start.corpora, run.seed)
+        if trainer.parallel.is_main:
+            log.info("words: %d start as vectors learned on the training text", num)
+    if run.tables:
+        start_tables(learner, run, start.corpora, None, InitializationReport())
+    if trainer.averaged is not None and (run.word_vectors or run.tables):
+        trainer.averaged.reset()
 
 
 def descent_of(start: Start) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from xlm.model.table_starts import DRAWN, TableStart
 from xlm.rng import key
 from xlm.run.config import Run
 from xlm.run.table_starts import find_start
+from xlm.run.word_vectors import map_words
 from xlm.training.initialization import OF_VOCABULARY
 from xlm.training.initialization_report import InitializationReport
 from xlm.training.learner import Learner
@@ -64,10 +65,27 @@ def _fill(
         else:
             start = find_start(name, settings, corpora, run.seed)
             _start(learner, name, settings.positions, start, run.seed, report)
+            if settings.start == "mapped":
+                _map(learner, name, corpora, run.seed, report)
     for name in set(source.tables if source is not None else {}) - set(run.tables):
         report.unused[f"{source.source if source else ''}: tables.{name}"] = (
             "tables does not list it"
         )
+
+
+def _map(
+    learner: Learner, name: str, corpora: Corpora, seed: int, report: InitializationReport
+) -> None:
+    """Replace a table's words by mapped vectors, and count them."""
+    encoder = learner.model.encoder
+    words = encoder.table(name).words.weight
+    mapped = map_words(words, name, encoder.words.weight, corpora, seed)
+    counts = report.rows[name]
+    for rule in ("kept", DRAWN):
+        counts.pop(rule, None)
+    left = len(words) - len(mapped) - sum(counts.values())
+    report.rows[name] = {**counts, "mapped": len(mapped), **({DRAWN: left} if left else {})}
+    report.notes.append(f"table {name}: {len(mapped):,} words are mapped vectors")
 
 
 def _takes(run: Run) -> bool:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from xlm.analysis.skip_gram import learn_vectors
 from xlm.analysis.translation_model import translations
 from xlm.data.corpora import Corpora
 from xlm.errors import ConfigError, DataError
@@ -17,11 +15,9 @@ from xlm.model import table_starts
 from xlm.model.table_starts import TableStart
 from xlm.rng import Random
 from xlm.run.language_tables import LanguageTable
+from xlm.run.word_vectors import vectors_of
 from xlm.text.readers import ReadReport, open_pairs, read_lines
 from xlm.text.tokenizers.tokenizer import Ids, Tokenizer
-
-MOST_LINES = 200_000
-"""Lines of a language's text that vectors of its pieces are learned on."""
 
 
 def find_start(
@@ -36,16 +32,17 @@ def find_start(
     match settings.start:
         case "random":
             return None
-        case "copy":
+        case "copy" | "mapped":
             start = table_starts.copy(here, there)
         case "pieces":
             start = table_starts.pieces(here, there)
         case "focus":
-            start = table_starts.focus(here, there, vectors_of(name, corpora, seed))
+            start = table_starts.focus(here, there, vectors_of([name], corpora, seed))
         case "aligned":
-            found = translations(*_translated(name, settings, corpora))
+            rows = translated_rows(name, settings.pairs, settings.dictionary, corpora)
+            found = translations(*rows)
             start = table_starts.aligned(
-                here, there, found.new, found.old, found.product, vectors_of(name, corpora, seed)
+                here, there, found.new, found.old, found.product, vectors_of([name], corpora, seed)
             )
         case "oracle":
             assert settings.oracle is not None, "LanguageTable asks for it"
@@ -53,30 +50,21 @@ def find_start(
     return start.shuffled(Random(seed, "shuffled", name), here) if settings.shuffled else start
 
 
-def vectors_of(name: str, corpora: Corpora, seed: int) -> NDArray[np.float32]:
-    """Return vectors of a language's pieces, float32 ``[V, D]``, learned on its text."""
-    text = corpora.text("train", name)
-    special = np.array(sorted(corpora.tokenizer_of(name).special_ids))
-    lines = [text.sentence(at) for at in range(min(len(text), MOST_LINES))]
-    plain = [np.asarray(line[~np.isin(line, special)], dtype=np.int64) for line in lines]
-    vectors: NDArray[np.float32] = learn_vectors(
-        plain, corpora.tokenizer_of(name).vocab_size, seed=seed
-    )
-    return vectors
-
-
-def _translated(
-    name: str, settings: LanguageTable, corpora: Corpora
+def translated_rows(
+    name: str, pairs: Mapping[str, list[str]], dictionary: str | None, corpora: Corpora
 ) -> tuple[list[Ids], list[Ids]]:
-    """Return aligned rows of ids, of this language and of the model's."""
+    """Return aligned rows of ids, of this language and of the model's.
+
+    Raises ConfigError or DataError for files that are missing or do not fit.
+    """
     new: list[Ids] = []
     old: list[Ids] = []
     here, there = corpora.tokenizer_of(name), corpora.tokenizer
-    if settings.dictionary is not None:
-        for one, other in _columns(settings.dictionary):
+    if dictionary is not None:
+        for one, other in _columns(dictionary):
             new.append(_encoded(here, one, name))
             old.append(_encoded(there, other, None))
-    for pair, sources in settings.pairs.items():
+    for pair, sources in pairs.items():
         first, second = _pair(pair, name)
         other_name = second if first == name else first
         for sides in open_pairs(sources, (first, second), ReadReport()):

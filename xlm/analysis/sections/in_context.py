@@ -24,7 +24,7 @@ from xlm.analysis.sections.material import (
     Material,
     beside_untrained,
 )
-from xlm.analysis.states import States, encode_lines
+from xlm.analysis.states import States
 
 Figures = dict[str, Estimate]
 
@@ -83,10 +83,9 @@ def _tested(
 def _by_pieces(material: Material, labeled: Labeled) -> Figures:
     first = next(iter(labeled.texts))
     encoded = {
-        language: encode_lines(material.model, lines, material.spoken(material.model, language))[0]
-        for language, lines in labeled.texts.items()
+        language: material.piece_rows(lines, language) for language, lines in labeled.texts.items()
     }
-    size = material.model.tokenizer.vocab_size
+    size = material.pieces.vocab_size
     train = encoded[first][::2]
     found = {}
     for language, rows in encoded.items():

@@ -5,19 +5,30 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from xlm.analysis.intervals import Estimate
+from xlm.analysis.joined_pieces import pieces_of
 from xlm.analysis.readers import InContext, MinimalPair, Scored
 from xlm.analysis.retrieval import Pairs
 from xlm.analysis.sections.links import AlignedText
-from xlm.analysis.states import Reading, States, num_layers, sentence_states
+from xlm.analysis.states import (
+    Reading,
+    States,
+    longest,
+    normalized_ids,
+    num_layers,
+    sentence_states,
+)
 from xlm.errors import ConfigError, XlmError
 from xlm.languages import LanguagePair
 from xlm.model.pretrained import PretrainedModel
+from xlm.text.tokenizers.tokenizer import Ids, Tokenizer
 
 MODEL = "model"
 """The name of the analyzed model."""
@@ -98,6 +109,9 @@ class Material:
         Raises ConfigError if the model does not know it and ``stand_in`` has no substitute.
         """
         name = self.stand_in.get(language, language)
+        if model.tables:
+            model.table_of(name)  # raises for a language that the model does not know
+            return name
         if not model.has_languages:
             return name if model.tokenizer.rules else None
         if name not in model.languages:
@@ -107,6 +121,17 @@ class Material:
                 f"{{{language}: {next(iter(model.languages))}}}"
             )
         return name
+
+    @cached_property
+    def pieces(self) -> Tokenizer:
+        """The analyzed model's pieces; those of several vocabularies under one numbering."""
+        return pieces_of(self.model)
+
+    def piece_rows(self, lines: Sequence[str], language: str) -> list[Ids]:
+        """Return the ids of lines among ``pieces``, cut at the model's positions."""
+        tokenizer = self.pieces.in_language(self.spoken(self.model, language))
+        most = longest(self.model)
+        return [np.array(ids[:most], np.int64) for ids in normalized_ids(tokenizer, lines)]
 
     def spoken_pair(self, pair: LanguagePair) -> tuple[str | None, str | None]:
         """Return ``spoken`` of both sides in the analyzed model."""

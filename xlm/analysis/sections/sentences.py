@@ -44,9 +44,7 @@ def retrieved(material: Material) -> Analysis:
     found = Analysis("retrieval")
     for pair, own in material.pairs.items():
         _note_left_out(found, pair, own)
-        by_pieces = lexical(
-            material.model.tokenizer, own.first, own.second, material.spoken_pair(pair)
-        )
+        by_pieces = lexical(material.pieces, own.first, own.second, material.spoken_pair(pair))
         fresh: dict[int, dict[str, Estimate]] = {}
         for name, model in material.named_models():
             x, y = material.both_sides(name, model, pair)
@@ -130,9 +128,7 @@ def mined(material: Material) -> Analysis:
     for pair, own in material.pairs.items():
         gold = {at: at for at in range(len(own.first))}
         pieces = mine(
-            *piece_vectors(
-                material.model.tokenizer, own.first, own.second, material.spoken_pair(pair)
-            )
+            *piece_vectors(material.pieces, own.first, own.second, material.spoken_pair(pair))
         )
         scores = score_mined(pieces, gold)
         null = Estimate(float(scores.f1[scores.best]), num=len(gold)).as_null()
@@ -249,10 +245,9 @@ def languages_told(material: Material) -> Analysis:
 def _piece_probe(material: Material, lines: dict[str, list[str]]) -> Estimate:
     rows, labels = [], []
     for language, own in lines.items():
-        encoded, _ = encode_lines(material.model, own, material.spoken(material.model, language))
-        rows += encoded
+        rows += material.piece_rows(own, language)
         labels += [language] * len(own)
-    counts = piece_counts(rows, material.model.tokenizer.vocab_size)
+    counts = piece_counts(rows, material.pieces.vocab_size)
     sides: list[list[int]] = [[], []]
     start = 0
     for own in lines.values():

@@ -36,7 +36,7 @@ def overlapping(material: Material) -> Analysis:
     found = Analysis("overlap")
     if not material.train:
         found.notes.append("there is no training text: each text stands for both sides")
-    tokenizer = material.model.tokenizer
+    tokenizer = material.pieces
     table: dict[str, list[str]] = {}
     for (one, two), figures in overlaps(tokenizer, train, material.texts).items():
         found.add(figures, of=f"{one}{ARROW}{two}", model=MODEL)
@@ -79,7 +79,7 @@ def transferred(material: Material) -> Analysis:
 
 def _all_overlaps(material: Material) -> dict[tuple[str, str], float]:
     train = material.train or material.texts
-    made = overlaps(material.model.tokenizer, train, material.texts)
+    made = overlaps(material.pieces, train, material.texts)
     return {pair: _value(figures["p_token"]) for pair, figures in made.items()}
 
 

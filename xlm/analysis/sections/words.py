@@ -230,13 +230,13 @@ def _encode(
 ) -> _Encoded:
     sides: list[list[States] | list[NDArray[np.int64]]] = []
     for language, sentences in zip(pair, (text.first, text.second), strict=True):
-        tokenizer = model.tokenizer.in_language(material.spoken(model, language))
-        words = [encode_words(tokenizer, own) for own in sentences]
-        most = longest(model)
+        spoken = material.spoken(model, language)
+        reading = model.reading(spoken)
+        words = [encode_words(reading.tokenizer.in_language(spoken), own) for own in sentences]
+        most = longest(reading)
         states = piece_states(
-            model, [own.ids[:most] for own in words], material.spoken(model, language),
-            tokens=material.reading.tokens,
-        )  # fmt: skip
+            reading, [own.ids[:most] for own in words], spoken, tokens=material.reading.tokens
+        )
         sides += [states, [own.word[:most] for own in words]]
     return _Encoded(*sides)  # type: ignore[arg-type]
 

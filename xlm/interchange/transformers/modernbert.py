@@ -68,6 +68,8 @@ _ONLY: dict[str, Any] = {
     "output_transform": True,
     "num_segments": 0,
     "num_decoder_layers": 0,
+    "plain_first": False,
+    "word_size": None,
 }
 """Values of a shape's fields that are ModernBERT's architecture."""
 _DEFAULTS: dict[str, Any] = {

@@ -6,93 +6,24 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from xlm.add_language import AddLanguage, NewText, add_language
+from tests.adding.made import NEW, WORDS, settings, tuned
+from xlm.add_language import add_language
+from xlm.analysis.convergence import Signs, States, to_tensors
+from xlm.check import Check, check
+from xlm.describe import Describe, describe
 from xlm.errors import CheckpointError, ConfigError, DataError
-from xlm.finetune import Finetune, finetune
+from xlm.finetune import finetune
 from xlm.interchange.load import load
-from xlm.model.adapters import AdapterConfig
-from xlm.model.config import ModelConfig
 from xlm.model.language_modules import KNOWN
 from xlm.model.pretrained import PretrainedModel
-from xlm.model.transformer import Transformer
 from xlm.plug import Plug, plug
 from xlm.predict import load_task
-from xlm.preparation.config import Vocabulary
-from xlm.tasks.classification import Classification
-from xlm.tasks.heads import Readout
-from xlm.tasks.task import Files
-from xlm.text.tokenizers.learn import learn_sentencepiece
 from xlm.training.schedule import Schedule
-
-NEW = "नेपाली भाषा नयाँ छ र यो पाठ सानो छ"
-WORDS = NEW.split()
-
-
-def lines(num: int, words: list[str]) -> list[str]:
-    return [
-        " ".join(words[(at * 7 + place * (at % 5 + 1)) % len(words)] for place in range(6))
-        for at in range(num)
-    ]
-
-
-@pytest.fixture(scope="module")
-def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of en and hi that was never trained, with language vectors and a begin symbol."""
-    folder = tmp_path_factory.mktemp("model") / "model"
-    text = lines(60, "the language is new and this text is small as a house".split())
-    tokenizer = learn_sentencepiece(text, 284, layout={"begins": 1, "num_separators": 2})
-    torch.manual_seed(0)
-    config = ModelConfig(
-        dim=16, num_layers=2, num_heads=2, max_positions=32, dropout=0.0, attention_dropout=0.0
-    )
-    transformer = Transformer(
-        config, vocab_size=tokenizer.vocab_size, num_languages=2, pad_id=tokenizer.pad_id
-    )
-    PretrainedModel(transformer, tokenizer, {"en": 0, "hi": 1}).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("text") / "ne.txt"
-    path.write_text("".join(f"{line}\n" for line in lines(450, WORDS)), encoding="utf-8")
-    return path
-
-
-def settings(model: Path, folder: Path, text: Path, **changes: Any) -> AddLanguage:
-    given: dict[str, Any] = {
-        "model": str(model), "folder": str(folder), "language": "ne",
-        "text": NewText(train=str(text)), "vocabulary": Vocabulary(size=284), "steps": 3,
-        "rows": 4, "length": 16, "evaluate_every": 2, "workers": 1, "device": "cpu",
-        "start": "copy", "schedule": Schedule(kind="constant", peak_lr=0.01, warmup_steps=0),
-    }  # fmt: skip
-    return AddLanguage(**{**given, **changes})
-
-
-@pytest.fixture(scope="module")
-def added(pretrained: Path, text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("added") / "en-ne"
-    config = settings(
-        pretrained, folder, text, positions="copy", start="focus",
-        adapters=AdapterConfig(size=4), old_text={"en": str(text)},
-    )  # fmt: skip
-    report = add_language(config)
-    assert report["proof"]["unchanged"] and report["proof"]["rows"]["en"]["rows"] == 450
-    assert report["tries"][0]["start_rule"] == "focus"
-    assert report["likeness_measured"] and "unlikeness" in report["tries"][0]["signs"]
-    assert not report["converged"]  # three updates teach nothing, and the guard says so
-    assert any(line.startswith("not learnt") for line in report["tries"][0]["fired"])
-    assert sum(report["tries"][0]["start"].values()) == 284
-    assert json.loads((folder / "report.json").read_text()) == report
-    before = (folder / "report.json").stat().st_mtime_ns
-    assert add_language(config) == report  # nothing is done again
-    assert (folder / "report.json").stat().st_mtime_ns == before
-    return folder
 
 
 def answers(model: PretrainedModel, texts: list[str], language: str) -> torch.Tensor:
@@ -176,6 +107,51 @@ def test_a_damaged_module_is_refused(
         load(pretrained).plugged(tmp_path / "module")
 
 
+def test_a_change_on_purpose_is_accepted(added: Path, tmp_path: Path) -> None:
+    """Of a module alone, and of one inside a model, whose sums and the model's are renewed."""
+    for name, inside in (("module", "."), ("model", "tables/ne")):
+        folder = tmp_path / name
+        shutil.copytree(added / name, folder)
+        assert [one.is_sound for one in check(Check(path=str(folder)))] == [True]
+        described = folder / inside / "table.json"
+        content = json.loads(described.read_text())
+        described.write_text(json.dumps({**content, "license": "ours"}))
+        (found,) = check(Check(path=str(folder)))
+        assert not found.is_sound and "xlm check FOLDER --accept true" in found.line
+        check(Check(path=str(folder), accept=True))
+        assert [one.is_sound for one in check(Check(path=str(folder)))] == [True]
+    assert load(tmp_path / "model").tables["ne"].description["license"] == "ours"
+
+
+def test_modules_are_described_and_told_from_models(
+    added: Path, pretrained: Path, text: Path, tmp_path: Path
+) -> None:
+    lines = describe(Describe(path=str(added / "module")))
+    assert lines[0].startswith("ne: a vocabulary of its own of 284, positions of its own, adapters")
+    assert lines[1].startswith("ne did not converge: not learnt")
+    assert load(pretrained).bodies[-1][:12] in lines[-1]
+    told = describe(Describe(path=str(added / "model")))
+    assert "languages: en, hi" in told and lines[0] in told
+    with pytest.raises(ConfigError, match="module is a language module: put it into a model"):
+        load(added / "module")
+    with pytest.raises(CheckpointError, match="holds no table.json: expected a language module"):
+        load(pretrained).plugged(pretrained)
+    with pytest.raises(ConfigError, match="was begun for ne, not for sw: give another folder"):
+        add_language(settings(pretrained, added, text, language="sw"))
+
+
+def test_a_model_that_has_signs_needs_no_old_text(
+    pretrained: Path, text: Path, tmp_path: Path
+) -> None:
+    model = load(pretrained)
+    states = States(np.zeros((3, 16)), np.stack([np.eye(16)] * 3))
+    signs = to_tensors(Signs(2.0, 1.0, 1.5, states))
+    replace(model, signs=signs).save_pretrained(tmp_path / "model")
+    report = add_language(settings(tmp_path / "model", tmp_path / "ne", text, steps=1))
+    assert report["likeness_measured"] and report["old"]["gain"] == 1.5
+    assert set(load(tmp_path / "ne" / "model").signs) == set(signs)  # for the next language
+
+
 def test_two_languages_in_either_order_and_a_plain_model(
     pretrained: Path, text: Path, tmp_path: Path
 ) -> None:
@@ -192,6 +168,27 @@ def test_two_languages_in_either_order_and_a_plain_model(
     torch.testing.assert_close(answers(plain, [NEW], "ne"), answers(a, [NEW], "ne"))
     plain.save_pretrained(tmp_path / "plain")
     assert torch.equal(answers(load(tmp_path / "plain"), [NEW], "ne"), answers(plain, [NEW], "ne"))
+
+
+def test_mapped_vectors_that_are_not_trained(pretrained: Path, text: Path, tmp_path: Path) -> None:
+    """CLWE's step 2: no update moves what the map gives."""
+    still = Schedule(kind="constant", peak_lr=0.0, warmup_steps=0)
+    config = settings(
+        pretrained, tmp_path, text, start="mapped", steps=1, schedule=still, guard=None
+    )
+    report = add_language(config)
+    rows = report["tries"][0]["start"]
+    assert rows["mapped"] > 5 and sum(rows.values()) == 284
+    model = load(tmp_path / "model")
+    new, old = model.transformer.encoder.table("ne").words.weight, load(pretrained).transformer
+    there = old.encoder.words.weight
+    plain = [at for at in range(284) if at not in model.tokenizer.special_ids]
+    middle = there[plain].mean(0)
+    lengths = (new - middle).norm(dim=1)
+    expected = (there[plain] - middle).norm(dim=1).mean()
+    same = torch.isclose(lengths, expected, rtol=1e-4)
+    assert int(same.sum()) >= rows["mapped"]
+    assert torch.equal(new[0], there[0])
 
 
 def test_refusals(pretrained: Path, text: Path, tmp_path: Path) -> None:
@@ -213,31 +210,11 @@ def test_refusals(pretrained: Path, text: Path, tmp_path: Path) -> None:
     assert KNOWN not in model.extra
 
 
-def tuned(model: Path, folder: Path, rows: Path, **tested: str) -> Finetune:
-    files = Files(train={"en": str(rows)}, valid={"en": str(rows)}, test=tested)
-    task = Classification(
-        files=files, labels=["a", "b"], rows=4, length=16, readout=Readout(dropout=0.0)
-    )
-    return Finetune(
-        model=str(model), folder=str(folder), tasks={"topic": task}, epochs=1, device="cpu",
-        frozen=["words", "positions"],
-        schedule=Schedule(kind="constant", peak_lr=0.01, warmup_steps=0),
-    )  # fmt: skip
-
-
 def test_a_task_learnt_in_english_reads_the_new_language(
-    added: Path, pretrained: Path, tmp_path: Path
+    added: Path, pretrained: Path, topic: Path, tmp_path: Path
 ) -> None:
     """Steps 3 and 4: words stay, symbols and body move; the module is plugged in afterwards."""
-    rows, new_rows = tmp_path / "rows.tsv", tmp_path / "new.tsv"
-    rows.write_text(
-        "".join(
-            f"{'ab'[at % 2]}\tthis is a {'new' if at % 2 else 'small'} house\n" for at in range(12)
-        )
-    )
-    new_rows.write_text("".join(f"{kind}\t{NEW}\n" for kind in "abab"))
-    finetune(tuned(pretrained, tmp_path / "plain", rows, en=str(rows)))
-    model = tmp_path / "plain" / "seed-0" / "model"
+    rows, new_rows, model = (topic.parents[1] / "rows.tsv", topic.parents[1] / "new.tsv", topic)
     before, after = load(pretrained), load(model)
     here, there = after.transformer.encoder, before.transformer.encoder
     symbols = sorted({0, 1, 2, 3, 4})
