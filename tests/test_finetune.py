@@ -340,7 +340,7 @@ def test_a_signal_says_how_to_go_on(
         self.train(lambda: True)
 
     monkeypatch.setattr(Session, "train", stopped)
-    with pytest.raises(TrainingError, match="seed-0: stopped at step 0 of 12; the same command go"):
+    with pytest.raises(TrainingError, match="seed-0: stopped at step 0 of 12; the same command re"):
         finetune(config)
     assert finetune(config).streams["topic/en"]["last"].mean > 0
 
@@ -580,7 +580,7 @@ def test_tasks_among_the_objectives_of_a_pretraining_run(
         ({"model": ""}, "model is empty: give one"),
         ({"model": "/no/such"}, "/no/such does not exist: expected a model directory"),
         ({"choose_on": ["sw"]}, "choose_on has sw for topic, but files.valid has en, hi: give a"),
-        ({"metric": "las"}, "stopping.metric 'las': not a figure of topic/en"),
+        ({"metric": "las"}, "stopping.metric 'las' is not a figure of topic/en"),
         ({"frozen_layers": 3}, "frozen_layers is 3, but the encoder has 2 layers"),
         ({"average": 1.0}, r"average must be in \[0, 1\): found 1.0"),
         ({"grid": Grid(batches=[9]), "group_size": 2}, "grid.batches has 9: expected multiples of"),

@@ -82,8 +82,8 @@ def test_a_pivot_is_two_runs_byte_for_byte(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"pivot": "en"}, "pivot is en, the source too"),
-        ({"pivot": "ne"}, "pivot is ne, the target too"),
+        ({"pivot": "en"}, "pivot is en, which is also the source"),
+        ({"pivot": "ne"}, "pivot is ne, which is also the target"),
         (
             {"table": "t", "source": None, "target": None},
             "file is lines, but table t names the file of every row",
@@ -131,7 +131,7 @@ def test_each_row_is_the_file_of_its_own_run(saved: str, caplog: pytest.LogCaptu
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("en\tne\tlines\tlines", "table.tsv:2: 4 cells, expected 5 or 6 .*: source, target,"),
+        ("en\tne\tlines\tlines", "table.tsv:2: found 4 cells, expected 5 or 6 .*: source, target,"),
         ("en\t\tlines\tlines\tout", "table.tsv:2: the cell target is empty"),
         ("en\tne\tnone\tlines\tout", "table.tsv:2: the source file none does not exist"),
         (
@@ -155,7 +155,7 @@ def test_a_pivot_goes_with_a_table(saved: str) -> None:
     expected = two_runs(saved)
     translate_table(replace(of_table(saved, ROWS[1]), pivot="hi"))
     assert Path("out.en-ne").read_bytes() == expected
-    with pytest.raises(DataError, match="table.tsv:1: pivot is ne, the target too"):
+    with pytest.raises(DataError, match="table.tsv:1: pivot is ne, which is also the target"):
         translate_table(replace(of_table(saved, "en\tne\tlines\tlines\tnew"), pivot="ne"))
 
 

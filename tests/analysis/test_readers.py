@@ -63,7 +63,7 @@ def test_alignments_that_do_not_fit_their_sentences(write) -> None:
         DataError, match="file.txt:2: the link 1-2 is outside of sentences with 2 and 2"
     ):
         readers.check_alignments(path, own, [(2, 2), (2, 2)])
-    with pytest.raises(DataError, match="2 lines of links for 1 pairs"):
+    with pytest.raises(DataError, match="2 lines of links for 1 sentence pairs"):
         readers.check_alignments(path, own, [(2, 2)])
     from_one = write("1-1 2-2\n")
     with pytest.raises(DataError, match="seems to count from 1: read it with first_index 1"):

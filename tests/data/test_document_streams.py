@@ -154,5 +154,5 @@ def test_held_out_text_is_read_once_and_in_order():
 def test_text_without_borders_and_rows_without_room_are_refused():
     with pytest.raises(DataError, match="put an empty line between documents and prepare"):
         stream(corpora(bordered=False))
-    with pytest.raises(ConfigError, match="and 5 tokens, 3 of them special"):
+    with pytest.raises(ConfigError, match="and at least 5 tokens, 3 of them special"):
         stream(corpora(), length=4)

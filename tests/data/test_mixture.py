@@ -219,7 +219,7 @@ def test_mixtures_that_cannot_be():
     ]:
         with pytest.raises(ConfigError, match=message):
             two(**settings)
-    with pytest.raises(ConfigError, match="mlm/en listed twice"):
+    with pytest.raises(ConfigError, match="mlm/en is listed twice"):
         Mixture({"mlm": text("mlm", "en", "en")})
     with pytest.raises(ConfigError, match="mlm has nothing to draw from"):
         Mixture({"mlm": []})
@@ -236,7 +236,9 @@ def test_sizes_in_tokens():
         mixture = Mixture({"mlm": streams}, {"mlm": Sampling(alpha=1.0, by=unit)})
         assert mixture.probabilities("mlm") == pytest.approx(expected)
     assert [stream.text_size.tokens for stream in streams] == [200, 100]
-    with pytest.raises(ConfigError, match="sampling by characters: the characters of mlm/en are"):
+    with pytest.raises(
+        ConfigError, match="sampling by characters: the number of characters of mlm/en is"
+    ):
         Mixture({"mlm": streams}, {"mlm": Sampling(by="characters")})
 
 
@@ -313,5 +315,5 @@ def test_sentences_of_running_text_are_refused():
         Mixture({"mlm": text("mlm", "en", "hi")}, {"mlm": Sampling(per="sentence")})
     with pytest.raises(ConfigError, match="per is sentence, but rule unimax"):
         Sampling(rule="unimax", max_epochs=2, per="sentence")
-    with pytest.raises(ConfigError, match="per 'row': expected batch or sentence"):
+    with pytest.raises(ConfigError, match="per is 'row': expected batch or sentence"):
         Sampling(per="row")

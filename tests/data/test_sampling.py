@@ -157,7 +157,7 @@ def test_unimax_refuses_a_run_that_the_text_cannot_feed():
         sampling.capped({"en": 30.0, "ne": 20.0}, 150)
     with pytest.raises(ConfigError, match="raise max_epochs to at least 2.87") as caught:
         sampling.capped({"en": 31.0, "ne": 20.0}, 146)
-    advised = float(str(caught.value).split("raise max_epochs to ")[1].split(" ")[0])
+    advised = float(str(caught.value).split("max_epochs to at least ")[1].split(",")[0])
     found = Sampling(rule="unimax", max_epochs=advised).capped({"en": 31.0, "ne": 20.0}, 146)
     assert sum(found.values()) == pytest.approx(1)
 
@@ -171,7 +171,7 @@ def test_unimax_refuses_a_run_that_the_text_cannot_feed():
         ),
         ({"max_epochs": 3.0}, "rule is 'alpha' and max_epochs is 3.0: .*no other rule takes it"),
         ({"rule": "unimax", "max_epochs": 0.0}, "max_epochs must be above 0: found 0.0"),
-        ({"by": "words"}, "sampling by 'words': expected sentences, tokens or characters"),
+        ({"by": "words"}, "sampling by is 'words': expected sentences, tokens or characters"),
         ({"alpha": [[0, -1.0]]}, "sampling alpha: expected numbers >= 0"),
         ({"alpha": []}, "sampling alpha: expected a number or points"),
     ],

@@ -95,7 +95,7 @@ def test_both_orders_of_a_pair():
 def test_pairs_that_cannot_be_served():
     with pytest.raises(ConfigError, match="tlm/en-hi: tokens_per_batch 0"):
         pair_stream([3], [3], tokens_per_batch=0)
-    with pytest.raises(DataError, match="none of 2 rows of the train split fits in 9 tokens"):
+    with pytest.raises(DataError, match="none of the 2 rows of the train split fits in 9 tokens"):
         pair_stream([3, 6], [3, 6], max_length=9)
 
 
@@ -182,7 +182,7 @@ def test_a_name_of_its_own_is_an_order_of_its_own():
 def test_sentences_that_cannot_be_served():
     with pytest.raises(DataError, match="ae/en: all 2 sentences of the train text of en are empty"):
         sentence_stream([0, 0])
-    with pytest.raises(DataError, match="none of 2 rows of the train split fits in 5 tokens"):
+    with pytest.raises(DataError, match="none of the 2 rows of the train split fits in 5 tokens"):
         sentence_stream([0, 4, 6], max_length=5)
     with pytest.raises(ConfigError, match="ae/en: tokens_per_batch 0"):
         sentence_stream([3], tokens_per_batch=0)

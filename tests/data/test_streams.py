@@ -155,7 +155,7 @@ def test_code_layout_says_when_most_of_what_it_serves_is_filler(caplog):
 
 
 def test_settings_that_cannot_be_are_refused():
-    with pytest.raises(ConfigError, match="clm/en: one_in 2 with layout paper"):
+    with pytest.raises(ConfigError, match="clm/en: one_in is 2 with layout paper"):
         text([3], length=1, rows=1, one_in=2)
     for wrong in ({"length": 0, "rows": 1}, {"length": 1, "rows": 0}):
         with pytest.raises(ConfigError, match="clm/en: rows"):

@@ -214,7 +214,9 @@ def test_a_side_that_nothing_is_given_for_stays_new() -> None:
     alone = Initialization(decoder="there")
     report = start(learner(both), None, there, alone)
     assert report.left["model.encoder.words.weight"] == "initialize.encoder is not given"
-    with pytest.raises(ConfigError, match="initialize.decoder is there, the model has no decoder"):
+    with pytest.raises(
+        ConfigError, match="initialize.decoder is there, but the model has no decoder"
+    ):
         start(learner(), there, there, BOTH)
 
 

@@ -505,7 +505,7 @@ def test_entries_that_overlap_or_lie_about_their_size(tmp_path):
     path = wrap(tmp_path / "file.pth", pickle.dumps({}, 2), True, ["0"], b"abcd")
     gigabytes = struct.pack("<II", 3 << 30, 3 << 30)
     message = refusal(edit_directory(path, 20, gigabytes))
-    assert f"{3 << 30}" in message or "announce 3221225" in message
+    assert f"{3 << 30}" in message or "claim 3221225" in message
     path = wrap(tmp_path / "file.pth", pickle.dumps({}, 2), True, ["0"], b"abcd")
     assert "compressed (4 bytes to 5)" in refusal(edit_directory(path, 24, struct.pack("<I", 5)))
     path = wrap(tmp_path / "file.pth", pickle.dumps({}, 2), True, ["0"], b"abcd")

@@ -320,7 +320,7 @@ def test_roles_may_have_other_names(saved, tmp_path):
     [
         ({}, "has no tokenizer: expected tokenizer.json, vocab.txt"),
         ({"vocab__txt": b"[PAD]\n[UNK]\na\na\n"}, r"vocab.txt:4: 'a' appears a second time"),
-        ({"vocab__txt": b"[PAD]\na\n"}, r"has no \[CLS\], \[SEP\], \[UNK\], \[MASK\]"),
+        ({"vocab__txt": b"[PAD]\na\n"}, r"lacks \[CLS\], \[SEP\], \[UNK\], \[MASK\]"),
         ({"vocab__txt": b"[PAD]\n\xff\n"}, "vocab.txt: is not UTF-8"),
         ({"vocab__json": b"[]", "merges__txt": b""}, "merges.txt, or vocab.json beside it"),
         ({"vocab__json": b'{"a": 0}', "merges__txt": b""}, "vocab.json lacks <s>, </s>"),

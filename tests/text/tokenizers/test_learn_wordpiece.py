@@ -55,9 +55,9 @@ def test_transformers_cuts_text_alike(both, tmp_path):
 
 
 def test_sizes_that_the_text_cannot_give_are_refused():
-    with pytest.raises(ConfigError, match=r"vocabulary.size 30: the characters .* alone are \d+"):
+    with pytest.raises(ConfigError, match=r"vocabulary.size 30: characters .* alone take \d+"):
         learn_wordpiece(lines("en"), 30)
-    with pytest.raises(ConfigError, match=r"vocabulary.size 90000: the text gives at most \d+"):
+    with pytest.raises(ConfigError, match=r"vocabulary.size 90000: the text yields at most \d+"):
         learn_wordpiece(lines("en"), 90_000)
     with pytest.raises(DataError, match="no line"):
         learn_wordpiece([], 100)

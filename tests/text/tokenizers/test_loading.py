@@ -45,7 +45,9 @@ def test_a_changed_file_is_refused(make: Make, tmp_path: Path) -> None:
         content = path.read_bytes()
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
         expected = json.loads((tmp_path / "tokenizer.json").read_text())["files"][path.name]
-        with pytest.raises(DataError, match=rf"{path.name}: digest \w+ found, {expected} expected"):
+        with pytest.raises(
+            DataError, match=rf"{path.name}: digest \w+ found, but .* says {expected}"
+        ):
             load_tokenizer(tmp_path)
         path.write_bytes(content)
     load_tokenizer(tmp_path)

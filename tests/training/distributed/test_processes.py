@@ -150,7 +150,7 @@ def test_what_ranks_tell_each_other(two: list[dict[str, Any]]) -> None:
         assert result["not finite"] == "inf"
         assert result["broadcast"] == [0, "from 0"]
         assert "the tokenizer's digest differs between processes" in result["differs"]
-        assert 'on rank 1, "abc" on rank 0' in result["differs"]
+        assert 'on rank 1, but "abc" on rank 0' in result["differs"]
 
 
 CASES = ("mixed", "first only", "twice")

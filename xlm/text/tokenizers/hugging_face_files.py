@@ -76,7 +76,7 @@ def wordpiece_json(
     usual = {"cls": "[CLS]", "sep": "[SEP]", "pad": "[PAD]", "unk": "[UNK]", "mask": "[MASK]"}
     tokens = {role: name or usual[role] for role, name in names.items()}
     if missing := [name for name in tokens.values() if name not in ids]:
-        raise DataError(f"{path}: {', '.join(missing)} missing: expected BERT's vocabulary")
+        raise DataError(f"{path}: lacks {', '.join(missing)}: expected BERT's vocabulary")
     backend = Backend(models.WordPiece(ids, unk_token=tokens["unk"]))
     backend.normalizer = normalizers.BertNormalizer(
         clean_text=True,

@@ -45,9 +45,9 @@ def learn_wordpiece(lines: Iterable[str], vocab_size: int) -> HuggingFaceTokeniz
         raise DataError("there is no line to learn a vocabulary from")
     if len(ids) != vocab_size:
         problem = (
-            f"the text gives at most {len(ids)}: lower it or add text"
+            f"the text yields at most {len(ids)}: lower it, or add text"
             if len(ids) < vocab_size
-            else f"the characters and special tokens alone are {len(ids)}: raise it to that"
+            else f"characters and special tokens alone take {len(ids)}: raise it to that"
         )
         raise ConfigError(f"vocabulary.size {vocab_size}: {problem}")
     listed = "".join(f"{piece}\n" for piece in sorted(ids, key=ids.__getitem__))
