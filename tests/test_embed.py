@@ -89,14 +89,15 @@ def test_rows_to_standard_output(
 
 
 def expected_hits(own: PretrainedModel, top: int) -> list[list[tuple[int, float]]]:
-    """By brute force in float64: of equal scores the first line."""
+    """By brute force in float64: of equal scores the first line, and none without text."""
     x, y = (
         own.embed(part, lang).astype(np.float64) for part, lang in ((QUERIES, "en"), (LINES, "ne"))
     )
     found = []
     for query, vector in zip(QUERIES, x, strict=True):
         scores = np.round(y @ vector, 6)
-        order = sorted(range(len(LINES)), key=lambda at: (-scores[at], at))[:top]
+        there = [at for at in range(len(LINES)) if y[at].any()]
+        order = sorted(there, key=lambda at: (-scores[at], at))[:top]
         found.append([(at + 1, float(scores[at])) for at in order] if query else [])
     return found
 
@@ -137,10 +138,10 @@ def test_queries_as_vectors(model: tuple[str, PretrainedModel], file: Path) -> N
     written = file.parent / "hits.txt"
     search_file(Search(index=str(output), queries=str(output), top=1, window=4, texts="none",
                        output=str(written)))  # fmt: skip
-    best = [int(row.split(" ")[1]) for row in written.read_text().splitlines()]
+    best = [int(row.split(" ")[1]) if row else 0 for row in written.read_text().split("\n")[:-1]]
     own = list(range(1, len(LINES) + 1))
     own[-1] = LINES.index(LINES[-1]) + 1  # the same line twice: the first is found
-    own[2] = 1  # a vector of zeros is as near to all
+    own[2] = 0  # a vector of zeros has no neighbors
     assert best == own
 
 
@@ -171,6 +172,23 @@ def test_what_cannot_be_searched(model: tuple[str, PretrainedModel], file: Path)
     refused(
         DataError, "makes vectors of 32 numbers", index=str(file.parent / "other.npy"), model=folder
     )
+    damaged = np.load(output)
+    damaged[3] = np.nan
+    np.save(file.parent / "nan.npy", damaged)
+    refused(
+        DataError, "the scores for row 1 are not numbers: .* of line 4 in .*nan.npy",
+        index=str(file.parent / "nan.npy"), queries=str(output),
+    )  # fmt: skip
+    said = Path(f"{output}.json")
+    content = json.loads(said.read_text())
+    for name, value in (("layer", "x"), ("model", 5)):
+        said.write_text(json.dumps({**content, name: value}))
+        refused(DataError, f"index.npy.json: {name} is {value!r}, expected")
+    said.write_text(json.dumps(content))
+    other = ["b" if line else "" for line in LINES]
+    file.write_bytes(gzip.compress("\n".join(other).encode() + b"\n"))
+    refused(DataError, r"lines\.txt\.gz is no longer the text that .*index\.npy was made of")
+    assert list(search_lines(Search(index=str(output), queries=str(queries), texts=str(file))))
     for name, message in (
         ("x.txt", r"expected a name that ends in \.npy"),
         ("x", "expected a name"),

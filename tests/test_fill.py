@@ -144,7 +144,7 @@ def test_words_and_pairs_of_lines(model: tuple[str, PretrainedModel], tmp_path: 
             assert [[one["ids"] for one in mask] for mask in row[name]] == [
                 [word.ids for word in mask] for mask in words
             ]
-    assert found[1]["masks"] == []
+    assert found[1] == {"text": "", "translation": "", "masks": [], "alone": []}
     plain = written(folder, lines, **options)
     assert plain[1] == "" and plain[0].count("(alone: ") == 1
     lines.write_text("a ___", encoding="utf-8")
@@ -152,3 +152,7 @@ def test_words_and_pairs_of_lines(model: tuple[str, PretrainedModel], tmp_path: 
         written(folder, lines, **options)
     with pytest.raises(ConfigError, match="words is 0"):
         written(folder, lines, words=0)
+    with pytest.raises(ConfigError, match="translation_language ne only applies with pairs"):
+        written(folder, lines, translation_language="ne")
+    with pytest.raises(ConfigError, match="translation_language: .* name one of en, hi, ne"):
+        written(folder, lines, pairs=True)

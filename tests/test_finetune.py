@@ -21,6 +21,7 @@ from xlm.config.cli import read
 from xlm.data.corpora import Corpora
 from xlm.errors import CheckpointError, ConfigError, TrainingError
 from xlm.finetune import Finetune, Grid, finetune, main
+from xlm.model.asking import NO_HEAD
 from xlm.model.config import ModelConfig
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
@@ -158,6 +159,15 @@ def test_the_model_that_is_left_is_the_one_that_was_chosen(
             expected = report.streams[f"topic/{language}"]["chosen"].values[at]
             assert found[f"topic/{language}"]["accuracy"] == pytest.approx(expected)
     assert ("averaged" in rules) == bool(average) and set(best_steps) != {24}
+
+
+def test_a_model_without_an_output_stays_one(source: Path, tmp_path: Path) -> None:
+    bare = dataclasses.replace(PretrainedModel.open(source / "model"), extra={NO_HEAD: True})
+    bare.save_pretrained(tmp_path / "bare")
+    finetune(recipe(source, tmp_path / "run", model=str(tmp_path / "bare"), epochs=1))
+    (folder,) = (tmp_path / "run").glob("seed-*/model")
+    with pytest.raises(ConfigError, match="came without an output"):
+        PretrainedModel.open(folder).fill(["a ___"], "en")
 
 
 def test_what_a_folder_holds(source: Path, tmp_path: Path) -> None:

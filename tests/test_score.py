@@ -146,6 +146,8 @@ def test_pairs_are_scored_given_the_first_sentence(tmp_path: Path) -> None:
     (tmp_path / "pairs.tsv").write_text("no tab", encoding="utf-8")
     with pytest.raises(DataError, match=r"pairs\.tsv:1: found 1 cells, expected a sentence, a tab"):
         written(str(tmp_path / "mt"), tmp_path / "pairs.tsv", **options)
+    with pytest.raises(ConfigError, match="source_language: .* name one of en, hi, ne"):
+        written(str(tmp_path / "mt"), tmp_path / "pairs.tsv", language="ne", pairs=True)
     with pytest.raises(ConfigError, match="give the sources too"):
         written(str(tmp_path / "mt"), tmp_path / "pairs.tsv", language="ne")
 
@@ -161,6 +163,8 @@ def test_settings_reach_the_scores(model: tuple[str, PretrainedModel], file: Pat
         ("window is 0", {"window": 0}),
         ("keep_below writes the lines themselves", {"keep_below": 1.0, "json": True}),
         ("folds is 0", {"folds": 0}),
+        ("source_language en only applies with pairs", {"source_language": "en"}),
+        ("layout tlm only applies with pairs", {"layout": "tlm"}),
         ("is also the input", {"output": str(file)}),
     ):
         with pytest.raises(ConfigError, match=message):

@@ -157,6 +157,7 @@ class _Job(LineJob):
                 "pooling": settings.pooling,
                 "normalize": settings.normalize,
                 "length": settings.length,
+                "texts": self.digest.hexdigest(),
                 "file": STANDARD if config.file == STANDARD else os.path.abspath(config.file),
             },
         )

@@ -21,7 +21,7 @@ from xlm.model.digest import identity
 from xlm.model.fill import Beside, Candidate, fill
 from xlm.model.fill_words import Word, fill_words
 from xlm.text.line_jobs import LineJob
-from xlm.text.line_settings import LineSettings, check_positive
+from xlm.text.line_settings import LineSettings, check_applies, check_positive
 from xlm.text.normalize import normalize
 from xlm.text.pipes import STANDARD
 from xlm.text.readers import Line
@@ -66,6 +66,7 @@ class Fill(LineSettings):
     def __post_init__(self) -> None:
         self.check(self.file)
         check_positive(self, "top", "words", "tokens")
+        check_applies(self, "pairs", "translation_language", "layout")
 
 
 class _Job(LineJob):
@@ -102,7 +103,9 @@ class _Job(LineJob):
         for line in part:
             has_text = bool(normalize(line.text))
             masks = next(found) if has_text else []
-            without = next(alone) if has_text and self.config.pairs else None
+            without: Masks | None = None
+            if self.config.pairs:
+                without = next(alone) if has_text else []
             write = as_json if self.config.json else as_text
             rows.append(write(line.text, masks, without))
         return rows

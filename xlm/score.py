@@ -28,7 +28,7 @@ from xlm.model.asking import CELLS, Kind
 from xlm.model.digest import identity
 from xlm.model.score import MEASURES, LineScore, Scoring, check_scoring, score
 from xlm.text.line_jobs import LineCounts, LineJob
-from xlm.text.line_settings import LineSettings, check_positive
+from xlm.text.line_settings import LineSettings, check_applies, check_positive
 from xlm.text.normalize import normalize
 from xlm.text.pipes import STANDARD, to_standard_output
 from xlm.text.readers import Line
@@ -91,6 +91,7 @@ class Score(LineSettings):
     def __post_init__(self) -> None:
         self.check(self.file)
         check_positive(self, "tokens")
+        check_applies(self, "pairs", "source_language", "layout")
         if self.keep_below is not None and self.json:
             raise ConfigError("keep_below writes the lines themselves: leave json out")
 

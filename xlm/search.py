@@ -146,6 +146,11 @@ class _Job(LineJob):
                 f"{len(self.vectors):,} vectors: expected the file that the index was made "
                 f"from; give texts, a file or {NO_TEXTS}"
             )
+        if asked is None and found.digest != self.said.get("texts", found.digest):
+            raise DataError(
+                f"{named} is no longer the text that {self.config.index} was made of: embed it "
+                f"anew, or give texts, a file or {NO_TEXTS}"
+            )
         return found
 
     def _identity(self, model: PretrainedModel | None) -> dict[str, Any]:
@@ -167,14 +172,20 @@ class _Job(LineJob):
         texts = [line.text for line in part]
         if self.given is not None:
             queries = np.asarray(self.given[first - 1 : first - 1 + len(part)], dtype=np.float32)
-            asked = list(range(len(part)))
+            asked = np.flatnonzero(queries.any(1)).tolist()
         else:
             queries = self._embedded(part)
             asked = [at for at, text in enumerate(texts) if normalize(text)]
-            self.counts.num_empty += len(part) - len(asked)
+        self.counts.num_empty += len(part) - len(asked)
         hits: list[list[tuple[int, float]]] = [[] for _ in part]
         found = nearest_in_blocks(queries[asked], self.vectors, self.config.top)
-        least = -np.inf if self.config.above is None else self.config.above
+        for row, column in np.argwhere(np.isnan(found.scores))[:1].tolist():
+            raise DataError(
+                f"the scores for {part[asked[row]].place} are not numbers: its vector, or that of "
+                f"line {found.ids[row, column] + 1} in {self.config.index}, holds values that are "
+                "not numbers; embed the lines anew"
+            )
+        least = np.finfo(np.float32).min if self.config.above is None else self.config.above
         for at, ids, scores in zip(asked, found.ids.tolist(), found.scores.tolist(), strict=True):
             hits[at] = [
                 (number, score) for number, score in zip(ids, scores, strict=True) if score >= least

@@ -79,6 +79,15 @@ def test_blocks_of_a_mapped_file_find_the_same(tmp_path: Path) -> None:
             assert nearest(x, y.astype(np.float32), k).ids.tolist() == order.tolist()
 
 
+def test_rows_of_zeros_come_last_and_what_is_no_number_first() -> None:
+    y = np.array([[0.0, 0], [-1, 0], [np.nan, 1], [-2, 0], [0, 0]], dtype=np.float32)
+    x = np.array([[1.0, 0]], dtype=np.float32)
+    for block in (1, 2, 5):
+        found = nearest_in_blocks(x, y, 4, block)
+        assert found.ids.tolist() == [[2, 1, 3, 0]]
+        assert np.isnan(found.scores[0, 0]) and found.scores[0, 1:].tolist() == [-1, -2, -np.inf]
+
+
 def test_neighbors_are_those_of_faiss() -> None:
     faiss = pytest.importorskip("faiss", reason="faiss-cpu is the reference")
     draw = np.random.default_rng(0)

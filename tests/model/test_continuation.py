@@ -147,6 +147,23 @@ def test_draws_follow_the_softmax(seed: int) -> None:
     assert chisquare(pooled, own * pooled.sum() / own.sum()).pvalue > 0.001
 
 
+@pytest.mark.parametrize("temperature", [1e-320, 1e-30, 1e300])
+def test_no_temperature_is_too_low_or_too_high(temperature: float) -> None:
+    logits = torch.tensor([[50.0, 80.0, 79.0], [-30.0, -20.0, -25.0]], dtype=torch.float64)
+    found = probabilities(logits, Writing(sample=True, temperature=temperature))
+    expected = torch.eye(3, dtype=torch.float64)[[1, 1]] if temperature < 1 else 1 / 3
+    assert torch.allclose(found, torch.as_tensor(expected, dtype=torch.float64), atol=1e-12)
+
+
+def test_a_length_without_end_is_that_of_the_positions() -> None:
+    model = causal()
+    longest = Writing(length=10**12, sample=True)
+    fitting = Writing(length=model.transformer.config.max_positions, sample=True)
+    assert model.generate(["We"], "en", settings=longest) == model.generate(
+        ["We"], "en", settings=fitting
+    )
+
+
 def test_top_k_and_top_p_are_exact() -> None:
     torch.manual_seed(0)
     logits = torch.randn(50, 40, dtype=torch.float64) * 2
@@ -299,6 +316,7 @@ def test_methods_and_settings() -> None:
         ("temperature 2.0 only applies with sample", {"temperature": 2.0}),
         ("repetition_penalty is 0", {"repetition_penalty": 0.0}),
         ("length_penalty is -1", {"length_penalty": -1.0}),
+        ("length_penalty is 1e.300: expected 0 to 50", {"length_penalty": 1e300}),
         ("length is 0", {"length": 0}),
         ("beam is 0", {"beam": 0}),
     ):

@@ -197,6 +197,8 @@ def test_what_cannot_go_to_sentence_transformers(tmp_path: Path) -> None:
         assert not (tmp_path / "out").exists()
 
     refused("distinguishes languages, but sentence-transformers has no way to name one")
+    replace(tuned.body("bert"), extra={OBJECTIVES: ["CausalLM"]}).save_pretrained(tmp_path / "clm")
+    refused("the model is causal, and all but xlm would", source=str(tmp_path / "clm"))
     refused("task is nli, but sentence-transformers takes no head", task="nli")
     refused(
         "pooling and normalize only apply to format sentence-transformers",

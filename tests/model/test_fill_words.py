@@ -243,8 +243,8 @@ def test_what_cannot_be_filled_is_one_line() -> None:
     refused("words is 0", ["a ___"], pieces=0)
     refused("beam is 0", ["a ___"], beam=0)
     refused("text 1 has no mask", ["a"])
-    refused("text 1 has a mask in its translation", ["a ___"], beside=Beside(["b ___"]))
-    refused("1 translations for 2 texts", ["___", "___"], beside=Beside(["b"]))
+    refused("text 1 has a mask in its translation", ["a ___"], beside=Beside(["b ___"], "en"))
+    refused("1 translations for 2 texts", ["___", "___"], beside=Beside(["b"], "en"))
     refused("does not know the language xx", ["a ___"], beside=Beside(["b"], "xx"))
     with torch.no_grad():
         model.transformer.encoder.positions.weight[20:] = np.nan

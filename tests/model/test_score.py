@@ -319,10 +319,12 @@ def test_what_cannot_be_scored_is_one_line() -> None:
     refused("does not know the language fr", ["a"], "fr")
     refused("name one of en, hi, ne", ["a"])
     refused("does not know the language xx", ["a"], "en", sources=["b"], source_language="xx")
-    refused("2 sources for 1 lines", ["a"], "en", sources=["b", "c"])
+    refused("2 sources for 1 lines", ["a"], "en", sources=["b", "c"], source_language="en")
+    refused("source_language: .* name one of en, hi, ne", ["a"], "en", sources=["b"])
     refused("line 2 is 3: expected a string", ["a", 3], "en")
     refused("lines is the string", "ab", "en")
-    refused("line 1: the pair is .* tokens long", ["a " * 40], "en", sources=["b " * 40])
+    refused("line 1: the pair is .* tokens long", ["a " * 40], "en", sources=["b " * 40],
+            source_language="en")  # fmt: skip
     with pytest.raises(ConfigError, match="folds is 0"):
         Scoring(folds=0)
     with pytest.raises(ConfigError, match="kind is 'both': expected one of masked"):

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from xlm.errors import ConfigError, DataError
@@ -152,5 +153,9 @@ def test_what_is_no_list_of_lines() -> None:
     check_lines("texts", ["a", ""])
     with pytest.raises(ConfigError, match="texts is the string 'ab'"):
         check_lines("texts", "ab")
+    check_lines("texts", ("a", "b"))
+    for lines in (iter(["a"]), {"a"}, np.array(["a"]), None):
+        with pytest.raises(ConfigError, match=f"is of type {type(lines).__name__}: give a list"):
+            check_lines("texts", lines)
     with pytest.raises(ConfigError, match="text 2 is None: expected a string"):
         check_lines("texts", ["a", None])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -87,19 +88,29 @@ def nearest(x: Vectors, y: Vectors, k: int, adjust: Adjust | None = None) -> Nea
 def nearest_in_blocks(x: Vectors, y: Vectors, k: int, block: int = BLOCK) -> Nearest:
     """Return the result of ``nearest`` with at most ``block`` rows of y in memory at a time.
 
-    y may be a mapped file of any size, which is read once for each call.
+    y may be a mapped file of any size, which is read once for each call. Its rows of zeros score
+    -inf, so they come last; scores that are not numbers come first.
     """
     ids = np.zeros((len(x), 0), dtype=np.int64)
     scores = np.zeros((len(x), 0), dtype=np.float32)
     for start in range(0, len(y), block):
         own = np.array(y[start : start + block], dtype=np.float32)
-        found = nearest(x, own, k)
+        blank = torch.from_numpy(~own.any(1))
+        adjust: Adjust | None = None
+        if bool(blank.any()):
+            adjust = partial(_without, blank)
+        found = nearest(x, own, k, adjust)
         ids = np.concatenate([ids, found.ids + start], axis=1)
         scores = np.concatenate([scores, found.scores], axis=1)
         # stable: the first in y of equal ones
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        order = np.argsort(-np.nan_to_num(scores, nan=np.inf), axis=1, kind="stable")[:, :k]
         ids, scores = np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
     return Nearest(ids, scores)
+
+
+def _without(blank: Tensor, tile: Tensor, rows: slice) -> Tensor:
+    """Return a tile in which the columns that are ``blank`` score -inf."""
+    return tile.masked_fill_(blank, -torch.inf)
 
 
 def _largest(tile: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,7 @@ from xlm.data.corpora import DESCRIPTION
 from xlm.errors import CheckpointError, ConfigError, clipped, first_line, one_line
 from xlm.interchange.transformers.sentence_transformers import read_embedding
 from xlm.model.adapters import AdapterConfig
-from xlm.model.asking import DIRECTIONS, LAYOUT, OBJECTIVES
+from xlm.model.asking import DIRECTIONS, LAYOUT, NO_HEAD, OBJECTIVES
 from xlm.model.config import ModelConfig
 from xlm.model.embed import EMBEDDING
 from xlm.model.facts import TOKENS_SEEN
@@ -65,6 +65,8 @@ EXPECTED = (
     "and dict.txt), a file .pth of the original XLM, or OWNER/NAME on the Hugging Face hub"
 )
 MOST_LISTED = 8
+DESCENT = (BODIES, KNOWN, NO_HEAD)
+"""Keys of a checkpoint's state, and of ``extra``, for what a run keeps of the model it began as."""
 MODEL = "model"
 """Folder of a run that holds its best weights as a model directory."""
 
@@ -212,7 +214,7 @@ def read_checkpoint(
     extra = {"step": loaded.step, "averaged": averaged, OBJECTIVES: _class_names(loaded)}
     seen: dict[str, int] = loaded.state.get("train_state", {}).get("tokens", {})
     extra[TOKENS_SEEN] = sum(seen.values())
-    kept = (LAYOUT, DIRECTIONS, BODIES, KNOWN)
+    kept = (LAYOUT, DIRECTIONS, *DESCENT)
     extra |= {name: loaded.state[name] for name in kept if name in loaded.state}
     return PretrainedModel(
         transformer.eval(), tokenizer, languages, extra, heads, _tasks(loaded, heads),

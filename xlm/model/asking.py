@@ -190,6 +190,17 @@ def read_as(model: Askable, language: str | None, second: str | None = None) -> 
     return model.reading(language)
 
 
+def check_beside(model: Askable, setting: str, language: str | None) -> None:
+    """Raise ConfigError, which names the setting, for a language of the sentences beside lines.
+
+    None is one only for a model that makes no difference between languages.
+    """
+    try:
+        model.language_id(language)
+    except ConfigError as error:
+        raise ConfigError(f"{setting}: {error}") from None
+
+
 def check_whole_numbers(**values: int) -> None:
     """Raise ConfigError for a number below 1."""
     for name, value in values.items():

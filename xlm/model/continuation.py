@@ -2,9 +2,8 @@
 
 prompts --encoded--> rows --padded before, read together--> CachedStack --token by token--> texts
 
-Prompts of a batch are padded before their beginning, so that all end in one column. Positions are
-counted from a prompt's own beginning and padding is never seen, so the continuation of a row
-depends on that row alone, up to rounding.
+Prompts of a batch are padded before their beginning, so that all end in one column. Positions count
+from a prompt's own beginning and padding is never seen: a row depends on itself, up to rounding.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ from xlm.model.asking import (
     refuse_not_a_number,
 )
 from xlm.model.cached import CachedStack
+from xlm.model.generate import MOST_PENALTY
 from xlm.rng import Random
 from xlm.text.line_jobs import check_lines
 from xlm.text.normalize import normalize
@@ -65,8 +65,8 @@ class Writing:
     length_penalty: float = 1.0
     """Exponent of the number of added subwords by which a hypothesis's score is divided."""
     early_stopping: bool = False
-    """With beam: stop when the number of finished hypotheses reaches the beam; false: when no
-    running hypothesis looks better."""
+    """Stop when the number of finished hypotheses reaches the beam; false: when no running one looks
+    better."""
 
     def __post_init__(self) -> None:
         check_whole_numbers(length=self.length, beam=self.beam)
@@ -79,8 +79,10 @@ class Writing:
         for name in ("temperature", "repetition_penalty"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ConfigError(f"{name} is {getattr(self, name)}: expected a number above 0")
-        if not 0 <= self.length_penalty < float("inf"):
-            raise ConfigError(f"length_penalty is {self.length_penalty}: expected 0 or more")
+        if not 0 <= self.length_penalty <= MOST_PENALTY:
+            raise ConfigError(
+                f"length_penalty is {self.length_penalty}: expected 0 to {MOST_PENALTY}"
+            )
         for name, default in (("temperature", 1.0), ("top_k", 0), ("top_p", 1.0)):
             if not self.sample and getattr(self, name) != default:
                 raise ConfigError(
@@ -258,7 +260,8 @@ def _follow_one(
     stack, logits, tokens, begun, limits = _begin(model, batch, langs)
     uniform = torch.zeros(0)
     if settings.sample:
-        draws = [Random(seed, "write", row.number).uniform(settings.length) for row in batch]
+        room = tokens.shape[1] - begun
+        draws = [Random(seed, "write", row.number).uniform(room) for row in batch]
         uniform = torch.from_numpy(np.stack(draws)).to(langs.device)
     at, rows = begun, torch.arange(len(batch), device=langs.device)
     sums = torch.zeros(len(batch), dtype=torch.float64, device=langs.device)
@@ -299,7 +302,8 @@ def _penalized(model: Askable, scores: Tensor, tokens: Tensor, penalty: float) -
 
 def probabilities(logits: Tensor, settings: Writing) -> Tensor:
     """Return the probabilities ``[R, V]`` that tokens are drawn with, float64."""
-    scores = logits.double() / settings.temperature
+    # the largest becomes 0, so that no temperature makes it infinite
+    scores = (logits.double() - logits.amax(-1, keepdim=True)) / settings.temperature
     if 0 < settings.top_k < scores.shape[1]:
         least = scores.topk(settings.top_k).values[:, -1:]
         scores = scores.masked_fill(scores < least, -torch.inf)

@@ -21,6 +21,7 @@ from xlm.model.asking import (
     CELLS,
     Askable,
     batches_by_length,
+    check_beside,
     check_masked,
     check_whole_numbers,
     device_of,
@@ -113,7 +114,7 @@ def masked_rows(
     model.language_id(language)
     seconds: Sequence[str | None] = [None] * len(texts)
     if beside is not None:
-        model.language_id(beside.language or language)
+        check_beside(model, "translation_language", beside.language)
         check_lines("translations", beside.texts)
         if len(beside.texts) != len(texts):
             raise ConfigError(

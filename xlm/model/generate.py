@@ -25,6 +25,9 @@ from xlm.errors import ConfigError
 from xlm.model.cached import CachedStack, decoder_of
 from xlm.model.transformer import Transformer
 
+MOST_PENALTY = 50
+"""The largest ``length_penalty``: the length of a text to its power must be a number."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
@@ -54,8 +57,10 @@ class Generation:
             raise ConfigError(
                 f"sample draws a single hypothesis: found beam {self.beam}, expected 1"
             )
-        if not 0 <= self.length_penalty < float("inf"):
-            raise ConfigError(f"length_penalty must be at least 0: found {self.length_penalty}")
+        if not 0 <= self.length_penalty <= MOST_PENALTY:
+            raise ConfigError(
+                f"length_penalty is {self.length_penalty}: expected 0 to {MOST_PENALTY}"
+            )
         if not 0 < self.temperature < float("inf"):
             raise ConfigError(f"temperature must be above 0: found {self.temperature}")
         if self.temperature != 1 and not self.sample:

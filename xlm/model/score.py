@@ -28,6 +28,7 @@ from xlm.model.asking import (
     Askable,
     Kind,
     batches_by_length,
+    check_beside,
     check_output_layer,
     check_whole_numbers,
     checked_layout,
@@ -203,7 +204,7 @@ def check_scoring(model: Askable, settings: Scoring, *, given_sources: bool) -> 
         raise ConfigError(f"folds is {settings.folds}, but the model is not masked: leave it out")
     model.language_id(settings.language)
     if given_sources:
-        model.language_id(settings.source_language or settings.language)
+        check_beside(model, "source_language", settings.source_language)
     if kind == "translator":
         checked_layout(model, settings.source_language or settings.language, settings.language)
     return kind
@@ -270,10 +271,7 @@ class _Cutter:
         return found
 
     def _causal_windows(self, row: Wrapped, scored: int) -> list[_Part]:
-        """Return windows of the running row, whose first scored token stands at ``scored``.
-
-        From the second window on the first half is context.
-        """
+        """Return windows of the running row from ``scored`` on; half of a later one is context."""
         num = len(row.tokens) - 1 + self.ends  # the tokens that are read as input or scored
         width, found = self.most + 1, list[_Part]()
         step = max(self.most // 2, 1)

@@ -13,8 +13,7 @@ from xlm.config import strict_yaml
 from xlm.config.cli import to_yaml
 from xlm.data.corpora import Corpora
 from xlm.errors import CheckpointError, DataError
-from xlm.interchange.load import MODEL, checkpoint_shape, read_checkpoint
-from xlm.model.language_modules import BODIES, KNOWN
+from xlm.interchange.load import DESCENT, MODEL, checkpoint_shape, read_checkpoint
 from xlm.model.model_directory import TABLES
 from xlm.model.tensor_files import not_finite
 from xlm.run.card import card_details
@@ -137,7 +136,7 @@ class Checkpoints:
         self._check_shape(loaded)
         warn(trainer.parallel, self._changes(loaded))
         self.before = saved.get("before", {})
-        self.descent = {key: saved[key] for key in (BODIES, KNOWN) if key in saved}
+        self.descent = {key: saved[key] for key in DESCENT if key in saved}
         load_weights(trainer.learner, loaded, "model")
         restore_optimizer(
             trainer.optimizer,

@@ -10,6 +10,7 @@ from typing import Any
 
 from xlm.config.cli import to_yaml
 from xlm.data.corpora import Corpora
+from xlm.model.asking import NO_HEAD
 from xlm.model.language_modules import BODIES, KNOWN
 from xlm.run.build import build_mixture, build_trainer, training_streams
 from xlm.run.checkpointing import Checkpoints
@@ -23,6 +24,7 @@ from xlm.run.start_tables import start_tables
 from xlm.run.stopping import Watch, stopping_score
 from xlm.run.translation_checks import check_budget, check_pretrained, check_targets
 from xlm.run.word_vectors import start_words
+from xlm.tasks.task import Task
 from xlm.training.initialization import initialize
 from xlm.training.initialization_report import InitializationReport
 from xlm.training.loop import Trainer, Verdict, train
@@ -181,8 +183,10 @@ def descent_of(start: Start) -> dict[str, Any]:
         or start.run.shape.num_decoder_layers
     ):
         return {}
-    known = {KNOWN: source.extra[KNOWN]} if KNOWN in source.extra else {}
-    return {BODIES: source.bodies, **known}
+    kept = {key: source.extra[key] for key in (KNOWN, NO_HEAD) if key in source.extra}
+    if not all(isinstance(own, Task) for own in start.run.objectives.values()):
+        kept.pop(NO_HEAD, None)  # a language model's objective learns an output
+    return {BODIES: source.bodies, **kept}
 
 
 def from_language_model(start: Start) -> bool:

@@ -159,7 +159,7 @@ class LineJob:
 
     def _take(self, num_lines: int) -> Iterator[Line]:
         for line in islice(self._lines, num_lines):
-            self.digest.update(f"{line.reason}\0{line.text}\n".encode())
+            self.digest.update(line.as_bytes())
             if line.reason:
                 if self.invalid == "error":
                     size = f" (more than {MAX_BYTES:,} bytes)" if line.reason == TOO_LONG else ""
@@ -183,10 +183,17 @@ def is_terminal(file: str) -> bool:
 
 
 def check_lines(name: str, lines: object) -> None:
-    """Raise ConfigError for a string instead of a list, or a line that is not a string."""
-    if isinstance(lines, str):  # whose letters would pass for lines
+    """Raise ConfigError for anything but a list or tuple of strings.
+
+    A string is refused too, as its letters would pass for lines.
+    """
+    if isinstance(lines, str):
         raise ConfigError(f"{name} is the string {lines[:40]!r}: give a list of strings")
-    assert isinstance(lines, Sequence)
+    if not isinstance(lines, Sequence):
+        raise ConfigError(
+            f"{name} is of type {type(lines).__name__}: give a list of strings, such as "
+            f"list({name})"
+        )
     for number, line in enumerate(lines, 1):
         if not isinstance(line, str):
             raise ConfigError(f"{name.removesuffix('s')} {number} is {line!r}: expected a string")

@@ -35,6 +35,16 @@ class LineSettings:
             check_output(self.output, file)
 
 
+def check_applies(config: object, needed: str, *names: str) -> None:
+    """Raise ConfigError for a setting of ``names`` that has no effect, as ``needed`` is not set."""
+    for name in names:
+        if not getattr(config, needed) and getattr(config, name) is not None:
+            raise ConfigError(
+                f"{name} {getattr(config, name)} only applies with {needed}: set {needed}, or "
+                f"leave {name} out"
+            )
+
+
 def check_positive(config: object, *names: str) -> None:
     """Raise ConfigError for a setting that is below 1."""
     for name in names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from array import array
 from types import TracebackType
@@ -19,9 +20,13 @@ class LineStore:
     def __init__(self, file: str) -> None:
         self._name, self._places = file, array("q")
         self._stored = tempfile.TemporaryFile()
+        digest = hashlib.sha256()
         for line in every_line(file):
+            digest.update(line.as_bytes())
             self._places.append(self._stored.tell())
             self._stored.write(line.text.encode() + b"\n")
+        self.digest = digest.hexdigest()
+        """The digest of the lines, as a ``LineJob`` has it of those that it read."""
 
     def __len__(self) -> int:
         return len(self._places)

@@ -32,6 +32,10 @@ class Line(NamedTuple):
     place: str
     """``file:line``."""
 
+    def as_bytes(self) -> bytes:
+        """Return the line as part of a digest."""
+        return f"{self.reason}\0{self.text}\n".encode()
+
 
 class Documents:
     """The kept lines with which documents begin, found while lines are read.

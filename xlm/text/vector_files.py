@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from xlm.errors import ConfigError, DataError, one_line
@@ -23,6 +24,13 @@ COLUMN = "vector"
 """Name of the column in Parquet files."""
 _ROWS = 1 << 14
 """Rows of a group of a Parquet file."""
+
+
+_TYPES = {
+    "model": str, "digest": str, "language": str, "layer": int, "pooling": str, "normalize": bool,
+    "length": int, "texts": str, "file": str,
+}  # fmt: skip
+"""The types of settings that were recorded; null is none."""
 
 
 def check_name(path: str) -> None:
@@ -66,7 +74,7 @@ def read_vectors(path: str | Path) -> NDArray[Any]:
     if not path.is_file():
         raise DataError(f"{path} does not exist: expected vectors, as xlm embed writes them")
     try:
-        found = _parquet(path) if path.suffix == PARQUET else np.load(path, mmap_mode="r")
+        found = _parquet(path) if path.suffix == PARQUET else open_memmap(path, mode="r")
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
             f"{path} holds no vectors ({one_line(error, 200)}): expected .npy or Parquet, as xlm "
@@ -100,6 +108,17 @@ def write_description(path: str | Path, content: Mapping[str, Any]) -> None:
 
 
 def read_description(path: str | Path) -> dict[str, Any]:
-    """Return the settings that made the vectors at ``path``; {} if they were not recorded."""
+    """Return the settings that made the vectors at ``path``; {} if they were not recorded.
+
+    Raises DataError for a setting that is of another type than ``xlm embed`` writes.
+    """
     file = description_of(path)
-    return read_json(file, error=DataError) if file.is_file() else {}
+    found = read_json(file, error=DataError) if file.is_file() else {}
+    for name, kind in _TYPES.items():
+        value = found.get(name)
+        if value is not None and type(value) is not kind:
+            raise DataError(
+                f"{file}: {name} is {value!r}, expected {kind.__name__}: write it anew with xlm "
+                "embed"
+            )
+    return found

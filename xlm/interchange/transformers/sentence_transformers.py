@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from xlm.errors import CheckpointError, ConfigError
+from xlm.model.asking import kind_of
 from xlm.model.embed import Embedding
 from xlm.model.pretrained import PretrainedModel
 from xlm.storage import make_folder, read_file, read_json, write_json, write_whole
@@ -29,6 +30,8 @@ _MODES = {
 }
 FORMATS = ("xlm-roberta", "bert", "roformer", "modernbert", "xlm")
 """Architectures to write a model as, in order; the first that holds its shape is used."""
+CAUSAL_FORMATS = ("xlm",)
+"""Those whose config says that a model is read from left to right."""
 
 Writer = Callable[[PretrainedModel, Path], list[str]]
 
@@ -120,8 +123,13 @@ def _write_model(
     Returns a line for each thing that is lost (None if no format holds the model), and a line for
     each format that does not.
     """
-    refusals: list[str] = []
-    for name in FORMATS:
+    refusals, names = list[str](), FORMATS
+    if kind_of(model) == "causal":
+        names = CAUSAL_FORMATS
+        refusals.append(
+            "the model is causal, and all but xlm would read its lines in both directions"
+        )
+    for name in names:
         try:
             return writer_of(name)(model, folder), refusals
         except ConfigError as error:
