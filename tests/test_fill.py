@@ -154,5 +154,6 @@ def test_words_and_pairs_of_lines(model: tuple[str, PretrainedModel], tmp_path: 
         written(folder, lines, words=0)
     with pytest.raises(ConfigError, match="translation_language ne only applies with pairs"):
         written(folder, lines, translation_language="ne")
+    lines.write_text("a ___\tb", encoding="utf-8")
     with pytest.raises(ConfigError, match="translation_language: .* name one of en, hi, ne"):
         written(folder, lines, pairs=True)

@@ -166,7 +166,7 @@ def test_a_model_without_an_output_stays_one(source: Path, tmp_path: Path) -> No
     bare.save_pretrained(tmp_path / "bare")
     finetune(recipe(source, tmp_path / "run", model=str(tmp_path / "bare"), epochs=1))
     (folder,) = (tmp_path / "run").glob("seed-*/model")
-    with pytest.raises(ConfigError, match="came without an output"):
+    with pytest.raises(ConfigError, match="has no output layer"):
         PretrainedModel.open(folder).fill(["a ___"], "en")
 
 

@@ -267,8 +267,8 @@ def test_the_shape_of_what_is_generated():
 
 def test_settings_that_cannot_be():
     for wrong in (
-        {"beam": 0}, {"beam": 2, "sample": True}, {"length_penalty": -1.0}, {"length_penalty": 1e300},
-        {"temperature": 0.5},
+        {"beam": 0}, {"beam": 2, "sample": True}, {"length_penalty": -1.0},
+        {"length_penalty": 1e300}, {"temperature": 0.5},
         {"sample": True, "temperature": 0.0}, {"ratio": 0.0, "extra": 0}, {"extra": -1},
     ):  # fmt: skip
         with pytest.raises(ConfigError):

@@ -134,7 +134,7 @@ def _largest(tile: Tensor, k: int) -> tuple[Tensor, Tensor]:
         columns = candidates.gather(1, at)
     tied = (values[:, 1:] == values[:, :-1]).any(1).nonzero()[:, 0]
     for row in tied.tolist():
-        there = (tile[row] >= values[row, -1]).nonzero()[:, 0]
+        there = (~(tile[row] < values[row, -1])).nonzero()[:, 0]  # NaN is not less
         order = tile[row, there].sort(descending=True, stable=True)
         values[row] = order.values[: values.shape[1]]
         columns[row] = there[order.indices[: values.shape[1]]]

@@ -65,8 +65,8 @@ class Writing:
     length_penalty: float = 1.0
     """Exponent of the number of added subwords by which a hypothesis's score is divided."""
     early_stopping: bool = False
-    """Stop when the number of finished hypotheses reaches the beam; false: when no running one looks
-    better."""
+    """Stop when the number of finished hypotheses reaches the beam; false: when no running one
+    looks better."""
 
     def __post_init__(self) -> None:
         check_whole_numbers(length=self.length, beam=self.beam)

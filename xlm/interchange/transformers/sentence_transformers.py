@@ -123,7 +123,8 @@ def _write_model(
     Returns a line for each thing that is lost (None if no format holds the model), and a line for
     each format that does not.
     """
-    refusals, names = list[str](), FORMATS
+    refusals: list[str] = []
+    names: tuple[str, ...] = FORMATS
     if kind_of(model) == "causal":
         names = CAUSAL_FORMATS
         refusals.append(
