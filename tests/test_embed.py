@@ -161,7 +161,9 @@ def test_what_cannot_be_searched(model: tuple[str, PretrainedModel], file: Path)
     refused(DataError, "holds no vectors", index=str(file))
     refused(ConfigError, "does not know the language fr", language="fr")
     refused(ConfigError, "top is 0", top=0)
-    refused(DataError, r"queries\.txt has 1 lines, .*index\.npy \d+ vectors", texts=str(queries))
+    refused(
+        DataError, r"queries\.txt has 1 lines, but .*index\.npy has \d+ vectors", texts=str(queries)
+    )
     np.save(file.parent / "flat.npy", np.zeros(3))
     refused(
         DataError, r"flat\.npy holds float64 \(3,\): expected", index=str(file.parent / "flat.npy")
