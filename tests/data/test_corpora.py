@@ -56,7 +56,7 @@ def test_what_is_missing_is_told_with_what_there_is(folder):
         with pytest.raises(DataError, match=message):
             ask()
     with pytest.raises(
-        ConfigError, match="'hi-ne' is not a pair of known languages .en, ne: .* en-ne"
+        ConfigError, match="'hi-ne' is not a pair of known languages .en, ne.: .* en-ne"
     ):
         found.pairs("train", "hi-ne")
 

@@ -306,7 +306,7 @@ def test_folders_and_patterns_that_name_no_text() -> None:
             "opus",
             r"opus has no text in both languages: expected NAME.en and NAME.ne \(the folder",
         ),
-        ("several", r"several holds 2 texts of en-ne \(several/dev, several/train\): name one"),
+        ("several", r"several holds 2 texts of en-ne \(several/dev, several/train\): choose one"),
         ("several/test", "several/test has no text in both"),
         ("gone/x", "there is no folder gone"),
         ("three.tsv", "three.tsv:1: found 3 columns, expected 2: fix the line, or name two with"),

@@ -156,7 +156,7 @@ def test_files_that_are_no_models(tmp_path):
         XlmRobertaTokenizer(b"")
     with pytest.raises(DataError, match="7 bytes that are not a SentencePiece model"):
         XlmRobertaTokenizer(b"nothing")
-    with pytest.raises(DataError, match="opens with <s> </s> <pad>, expected <unk> <s> </s>"):
+    with pytest.raises(DataError, match="begins with <s> </s> <pad>, expected <unk> <s> </s>"):
         XlmRobertaTokenizer(learn().model)
     with pytest.raises(DataError, match="702 ids does not fit a vocabulary of 700"):
         XlmRobertaTokenizer(peers.unigram(), vocab_size=700)
