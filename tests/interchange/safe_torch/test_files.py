@@ -358,7 +358,7 @@ OPCODES = {
     b"\x80\x04}(K\x01u.": "is damaged",
     b"\x80\x04}]K\x01s.": "a key that is a list",
     b"\x80\x04}]\x85K\x01s.": "a tuple of containers",
-    b"\x80\x04]\x940h\x00h\x00a.": "in themselves",
+    b"\x80\x04]\x940h\x00h\x00a.": "inside themselves",
     b"\x80\x04\x8b" + struct.pack("<i", 400) + b"\x7f" * 400 + b".": "an integer of 3199 bits",
     b"\x80\x04h\x07.": "is damaged",
     b"\x80\x040.": "is damaged",
