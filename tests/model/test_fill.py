@@ -74,6 +74,23 @@ def check(found: list[list[Candidate]], probabilities: torch.Tensor, tokenizer: 
             assert own.text == tokenizer.decode([own.id]).strip()
 
 
+def check_pipeline(model: PretrainedModel, folder: Path, mask: str, peer: type) -> None:
+    """The texts are filled as transformers' pipeline fills them with the model of a folder."""
+    transformers = pytest.importorskip("transformers")
+    size = model.tokenizer.vocab_size
+    pipe = transformers.pipeline("fill-mask", model=str(folder), top_k=size, device=-1)
+    assert type(pipe.model) is peer
+    for text, found in zip(TEXTS, model.fill(TEXTS), strict=True):
+        answers = pipe(text.replace("___", mask))
+        answers = [answers] if isinstance(answers[0], dict) else answers
+        probabilities = torch.zeros(len(answers), size)
+        for row, answer in enumerate(answers):
+            for own in answer:
+                probabilities[row, own["token"]] = own["score"]
+        check(found, probabilities, model.tokenizer)
+        assert {len(candidates) for candidates in found} == {5}
+
+
 def test_the_probabilities_of_transformers_with_languages(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     model = tuned.body("xlm")
@@ -98,21 +115,22 @@ def test_the_pipeline_of_transformers_with_rotary_positions(tmp_path: Path) -> N
     transformers = pytest.importorskip("transformers")
     model = rotary()
     write_transformers_roformer(model, tmp_path)
-    size = model.tokenizer.vocab_size
-    pipe = transformers.pipeline("fill-mask", model=str(tmp_path), top_k=size, device=-1)
-    assert type(pipe.model) is transformers.RoFormerForMaskedLM
-    for text, found in zip(TEXTS, model.fill(TEXTS), strict=True):
-        answers = pipe(text.replace("___", "<mask>"))
-        answers = [answers] if isinstance(answers[0], dict) else answers
-        probabilities = torch.zeros(len(answers), size)
-        for row, answer in enumerate(answers):
-            for own in answer:
-                probabilities[row, own["token"]] = own["score"]
-        check(found, probabilities, model.tokenizer)
-        assert {len(candidates) for candidates in found} == {5}
+    check_pipeline(model, tmp_path, "<mask>", transformers.RoFormerForMaskedLM)
     again = load(tmp_path).fill(TEXTS)
     expected = [[[own.id for own in mask] for mask in text] for text in model.fill(TEXTS)]
     assert [[[own.id for own in mask] for mask in text] for text in again] == expected
+
+
+def test_the_pipeline_of_transformers_with_an_imported_bert(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    folder = peers.write(
+        tmp_path / "bert", vocab__txt=peers.wordpieces(),
+        tokenizer_config__json={"tokenizer_class": "BertTokenizer", "do_lower_case": False},
+    )  # fmt: skip
+    size = transformers.BertTokenizer.from_pretrained(folder).vocab_size
+    config = transformers.BertConfig(**peers.SIZES, vocab_size=size, max_position_embeddings=100)
+    peers.shake(transformers.BertForMaskedLM(config)).save_pretrained(folder)
+    check_pipeline(load(folder), folder, "[MASK]", transformers.BertForMaskedLM)
 
 
 @pytest.mark.parametrize("build", [lambda: tuned.body("xlm"), rotary], ids=["learned", "rotary"])
