@@ -152,9 +152,8 @@ def _leave(
     write_json(folder / REPORT, report, indent=1, error=CheckpointError)
     if not proof["unchanged"]:
         raise CheckpointError(
-            f"{folder / MODEL} differs from the model it was made from: the first difference "
-            f"is {proof['changed'][0]}; see {folder / REPORT}, and report this as a bug in "
-            "xlm"
+            f"{folder / MODEL} differs from the model it was made from: the first difference is "
+            f"{proof['changed'][0]}; see {folder / REPORT}, and report this as a bug in xlm"
         )
     return report
 

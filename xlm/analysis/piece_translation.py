@@ -1,4 +1,4 @@
-"""Whether the pieces of a new language lie nearest to their translations among the old ones.
+"""Translation of pieces: is the old piece that is nearest to a new one its translation?
 
 The figure is P@1 by the cosine of rows of two tables of words, over pieces whose translations are
 known, from aligned sentences or a dictionary (``xlm.analysis.translation_model``). It is the one

@@ -43,7 +43,7 @@ class Piece:
 
     @property
     def key(self) -> str:
-        """What the pieces of one column have in common."""
+        """The name that the pieces of one column share."""
         return f"{self.split}/{self.name}"
 
     @property

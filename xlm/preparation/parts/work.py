@@ -95,7 +95,7 @@ class Work:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the vocabulary is there."""
+        """True if the vocabulary has been made."""
         return (self.settled / SETTLED).exists()
 
     def unread(self) -> list[int]:
@@ -112,7 +112,7 @@ class Work:
 
     @cached_property
     def decided(self) -> dict[str, Any]:
-        """What was settled."""
+        """The settled decisions, read from their file."""
         return read_json(self.settled / SETTLED, error=DataError)
 
     @cached_property
