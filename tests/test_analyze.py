@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from tests.analysis.models import lines, tiny
+from tests.analysis.reports import NUM, SMALL, everything, fill, settings, write
 from xlm.analysis.definitions import DEFINITIONS
 from xlm.analysis.nulls import untrained
 from xlm.analysis.page import summary
@@ -28,61 +29,11 @@ from xlm.model.language_modules import Further
 from xlm.model.language_tables import roles_of
 
 pytest.importorskip("sklearn", reason="probes need scikit-learn, of the extra analysis")
-NUM = 24
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a model, another of its shape, and a small file for every setting."""
-    folder = tmp_path_factory.mktemp("analyze")
-    tiny().save_pretrained(folder / "model")
-    tiny(dropout=0.3).save_pretrained(folder / "other")
-    for language in ("en", "hi", "ne"):
-        write(folder / f"{language}.txt", lines(language, NUM))
-    words = [(a.split()[0], b.split()[0]) for a, b in zip(lines("en"), lines("hi"), strict=True)]
-    write(folder / "dictionary.txt", [f"{a} {b}" for a, b in words])
-    write(folder / "scored.txt", [f"{a}\t{b}\t{at % 4}" for at, (a, b) in enumerate(words)])
-    links = [f"0-0 {len(line.split()) - 1}p0" for line in lines("en", NUM)]
-    write(folder / "links.txt", links)
-    write(folder / "wic.txt", ["the\tN\t0-0\tthe water\tthe soil"] * 4 + ["a\tN\t0-0\ta b\ta"] * 4)
-    write(folder / "wic.gold.txt", ["T", "F"] * 4)
-    context = "1\ta\tn\tb\tn\tthe <b> water </b> is\tin <b> soil </b>\t{}\t1"
-    write(folder / "scws.txt", [context.format(at) for at in range(4)]
-          + [context.replace("soil", "air").format(9)])  # fmt: skip
-    write(folder / "pairs.tsv", ["agreement\tthe water the\tthe water of"])
-    labeled = [f"{'odd' if at // 2 % 2 else 'even'}\t{line}" for at, line in enumerate(lines("en"))]
-    write(folder / "labeled.tsv", ["label\ttext", *labeled])
-    write(folder / "scores.tsv", ["en\t90", "hi\t50", "ne\t40"])
-    write(folder / "distance.tsv", ["en\t0", "hi\t0.4", "ne\t0.5"])
-    vectors = [f"{word} {at} 1 {at % 3}" for at, pair in enumerate(words) for word in pair]
-    write(folder / "vectors.vec", vectors)
-    return folder
-
-
-def write(path: Path, text: list[str]) -> None:
-    path.write_text("\n".join(text) + "\n", encoding="utf-8")
-
-
-def settings(root: Path, folder: Path, **fields: Any) -> Analyze:
-    texts = {language: f"{language}.txt" for language in ("en", "hi", "ne")}
-    given: dict[str, Any] = {
-        "model": str(root / "model"), "folder": str(folder), "root": str(root), "texts": texts,
-        "pairs": {"en-hi": ["en.txt", "hi.txt"]}, "parallel": texts, "device": "cpu",
-    }  # fmt: skip
-    return Analyze(**{**given, **fields})
-
-
-def everything(root: Path) -> dict[str, Any]:
-    return {
-        "compare": {"other": str(root / "other")}, "parent": str(root / "other"),
-        "dictionaries": {"en-hi": "dictionary.txt"}, "similarity": {"en-hi": "scored.txt"},
-        "alignments": {"en-hi": ["en.txt", "hi.txt", "links.txt"]},
-        "wic": {"train": ["wic.txt", "wic.gold.txt"], "dev": ["wic.txt", "wic.gold.txt"]},
-        "scws": "scws.txt", "minimal_pairs": {"en": "pairs.tsv"},
-        "probes": {"parity": {"en": "labeled.tsv", "hi": "labeled.tsv"}},
-        "scores": {"task": "scores.tsv"}, "indicators": {"distance": "distance.tsv"},
-        "embeddings": {"en": "vectors.vec", "hi": "vectors.vec"},
-    }  # fmt: skip
+    return fill(tmp_path_factory.mktemp("analyze"))
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +60,7 @@ def test_figures_are_numbers_or_have_a_reason(report: dict[str, Any]) -> None:
 
 
 def test_figures_stand_beside_random_weights(report: dict[str, Any]) -> None:
-    without = {"mining", "overlap", "transfer"}
+    without = {"mining", "overlap", "transfer"}  # of vocabularies and of files
     for name in set(SECTIONS) - without:
         having = [row for row in report["analyses"][name]["figures"] if "untrained" in row["nulls"]]
         assert having, name
@@ -153,6 +104,7 @@ def test_text_is_escaped(root: Path, tmp_path: Path) -> None:
     assert "&lt;b&gt;0&lt;/b&gt;" in page and "<b>0</b>" not in page
     rows = report["analyses"]["retrieval"]["figures"]
     assert all("untrained" not in row["nulls"] for row in rows)
+    assert "random weights were not measured (untrained is false)" in summary(report)[-1]
 
 
 def test_the_tsv_has_every_figure(root: Path, report: dict[str, Any]) -> None:
@@ -196,16 +148,37 @@ def test_one_language_under_two_names_lies_on_itself(root: Path, tmp_path: Path)
     assert values("language probe", "raw accuracy") == {0.5}
     assert values("word translation", "table, raw nearest P@1") == {1.0}
     head, first, *_ = (tmp_path / "a/mined-1.tsv").read_text("utf-8").splitlines()
-    assert head == "score\ten\thi\tright" and first.endswith("\tyes")
+    assert head == "score\ten\thi\tright\tprecision\trecall\tf1"
+    assert "\tyes\t1.0000\t" in first
+
+
+def test_tables_of_a_report(report: dict[str, Any]) -> None:
+    tables = {
+        table["title"]: table for own in report["analyses"].values() for table in own["tables"]
+    }
+    layers = tables["debiased CKA, layers of en in rows, of hi in columns"]
+    assert layers["kind"] == "matrix" and layers["columns"] == ["", "0", "1", "2"]
+    values = {
+        (row["of"], row["layer"]): row["value"] for row in report["analyses"]["CKA"]["figures"]
+        if (row["measure"], row["model"]) == ("debiased", "model")
+    }  # fmt: skip
+    for at, row in enumerate(layers["rows"]):
+        assert row[0] == str(at)
+        assert float(row[1 + at]) == pytest.approx(values["en-hi", at], rel=1e-3)
+    same = tables["debiased CKA on en, layers of model in rows, of other in columns"]
+    assert [float(row[1 + at]) for at, row in enumerate(same["rows"])] == pytest.approx([1] * 3)
+    ranked = tables["source languages of each target, best first, by each indicator"]
+    assert ranked["columns"] == ["target", "p_token", "retrieval", "CKA"]
+    assert [row[2:] for row in ranked["rows"] if row[0] == "hi"] == [["en", "en"]]
+    told = tables["raw, layer 2: gold in rows, probe in columns"]
+    assert [sum(map(int, row[1:])) for row in told["rows"]] == [6, 6, 6]
+    assert len(tables["principal components of parallel sentences, layer 2"]["rows"]) == 3 * NUM
 
 
 def test_the_summary_is_short(report: dict[str, Any]) -> None:
     own = summary(report)
     assert 8 <= len(own) <= 21
     assert any(line.startswith("retrieval en-hi, centered @1 by layer: ") for line in own)
-
-
-SMALL: dict[str, Any] = {"only": ["overlap", "anisotropy"], "untrained": False}
 
 
 def test_the_same_command_goes_on_and_gives_the_same_bytes(
@@ -265,7 +238,17 @@ def test_a_model_alone_is_analyzed_on_the_corpus_that_ships(root: Path, tmp_path
         ({"texts": {"de": "en.txt"}}, ConfigError, "does not know the language de.*stand_in"),
         ({"compare": {"model": "x"}}, ConfigError, "choose another name"),
         ({"wic": {"train": ["a", "b"]}}, ConfigError, "expected train and dev"),
-        ({"sentences": 0}, ConfigError, "sentences is 0"),
+        ({"probes": {"parity": {}}}, ConfigError, "probes: a task names no file"),
+        ({"sentences": 3}, ConfigError, "sentences is 3: expected 4 or more"),
+        ({"layers": []}, ConfigError, "layers is empty: name some"),
+        ({"only": []}, ConfigError, "only is empty: name some"),
+        ({"dictionaries": {"en-de": "dictionary.txt"}}, ConfigError, "the language de"),
+        ({"texts": {"en": "blank.txt"}}, DataError, "blank.txt has no text, only empty lines"),
+        (
+            {"embeddings": {"en": "vectors.vec", "hi": "narrow.vec"}},
+            DataError,
+            "vectors.vec has 3 numbers, narrow.vec has 2 numbers a word",
+        ),
         (
             {"parallel": {"en": "en.txt", "hi": "scores.tsv"}},
             DataError,
@@ -324,13 +307,6 @@ def test_progress_is_lines_where_there_is_no_terminal(
     said = [line for line in caplog.messages if " left)" in line]
     assert [line.partition(":")[0] for line in said] == ["overlap", "anisotropy"]
     assert "(1 of 2, about " in said[0] and said[1].endswith("(2 of 2, about 0 s left)")
-
-
-def test_a_stand_in_speaks_for_a_language(root: Path, tmp_path: Path) -> None:
-    given = {"texts": {"de": "en.txt"}, "pairs": {}, "parallel": {}, "stand_in": {"de": "en"}}
-    report = analyze(settings(root, tmp_path / "a", **SMALL, **given))
-    (row, *_) = report["analyses"]["anisotropy"]["figures"]
-    assert row["of"] == "de"
 
 
 def test_the_command_writes_a_report(

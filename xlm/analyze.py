@@ -23,20 +23,21 @@ from xlm import sample
 from xlm.analysis import loading, nulls, page, readers
 from xlm.analysis.origin import claim, origin_of
 from xlm.analysis.progress import Progress
-from xlm.analysis.retrieval import distinct
+from xlm.analysis.retrieval import FEWEST_ROWS, distinct
 from xlm.analysis.sections import SECTIONS, Lacks, Material
-from xlm.analysis.sections.material import MODEL
+from xlm.analysis.sections.material import MODEL, UNTRAINED
 from xlm.analysis.states import Reading
 from xlm.analysis.study import read_study
 from xlm.config import strict_yaml
 from xlm.config.cli import run_verb
 from xlm.data.corpora import DESCRIPTION, Corpora
-from xlm.errors import ConfigError, DataError
+from xlm.errors import ConfigError, DataError, NotInstalled
 from xlm.interchange.load import load, usable_device
 from xlm.interchange.marvin_linzen import read_marvin_linzen
 from xlm.languages import LanguagePair
 from xlm.model.pooling import Pooling
 from xlm.model.pretrained import PretrainedModel
+from xlm.run.folder import locked
 from xlm.storage import make_folder, read_json, write_json, write_whole
 from xlm.training.precision import Precision, autocast
 from xlm.training.restore import CHECKPOINTS
@@ -47,6 +48,8 @@ log = logging.getLogger("xlm")
 
 RESULT, TSV, PAGE = "analysis.json", "figures.tsv", "report.html"
 PARTS, STATES, SETTINGS = "parts", "states", "settings.json"
+RESERVED = (MODEL, UNTRAINED, "parent", "embeddings")
+"""Names of models that the report gives itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,15 +133,17 @@ class Analyze:
     """Keep the files of states after the report."""
 
     def __post_init__(self) -> None:
-        for name in ("sentences", "tokens"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}: expected 1 or more")
+        for name, least in (("sentences", FEWEST_ROWS), ("tokens", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} is {getattr(self, name)}: expected {least} or more")
+        for name in ("only", "layers"):
+            if getattr(self, name) == []:
+                raise ConfigError(f"{name} is empty: name some, or leave it out for all")
         if unknown := [name for name in self.only or () if name not in SECTIONS]:
             raise ConfigError(f"only names {unknown[0]!r}: expected some of {', '.join(SECTIONS)}")
-        if MODEL in self.compare or "untrained" in self.compare:
+        if taken := [name for name in RESERVED if name in self.compare]:
             raise ConfigError(
-                f"compare has a model called {MODEL} or untrained, which are reserved: choose "
-                "another name"
+                f"compare has a model called {taken[0]}, which is reserved: choose another name"
             )
         for name, num in (("pairs", 2), ("alignments", 3)):
             for pair, files in getattr(self, name).items():
@@ -165,34 +170,54 @@ def analyze(config: Analyze) -> dict[str, Any]:
         if given[name] == default:
             del given[name]
     settings = origin_of(given, material)
-    make_folder(folder / PARTS, error=ConfigError)
-    claim(folder / SETTINGS, settings)
+    with locked(folder):
+        make_folder(folder / PARTS, error=ConfigError)
+        claim(folder / SETTINGS, settings)
+        report = {**settings, **_measure(config, material, folder / PARTS)}
+        _write(folder, report)
+        if not config.keep_states:
+            shutil.rmtree(folder / STATES, ignore_errors=True)
+    log.info("%s: %.0f s in all", folder / PAGE, time.monotonic() - started)
+    return report
+
+
+def _measure(config: Analyze, material: Material, parts: Path) -> dict[str, Any]:
+    """Return the analyses that are wanted, and those that lack something; keep each as a file."""
     analyses: dict[str, Any] = {}
     missing: list[dict[str, str]] = []
     wanted = [name for name in SECTIONS if config.only is None or name in config.only]
     progress = Progress(len(wanted))
     for name in wanted:
         progress.begin(name)
-        part = folder / PARTS / f"{name.replace(' ', '-')}.json"
-        if not part.exists():
-            try:
-                with autocast(material.device, config.precision):
-                    write_json(part, {"analysis": SECTIONS[name](material).as_json()})
-            except Lacks as lacks:
-                write_json(part, {"lacks": str(lacks)})
-        content = read_json(part)
+        part = parts / f"{name.replace(' ', '-')}.json"
+        if part.exists():
+            content = read_json(part)
+        else:
+            content, is_final = _section(config, material, name)
+            if is_final:
+                write_json(part, content)
         if "lacks" in content:
             missing.append({"analysis": name, "lacks": content["lacks"]})
         else:
             analyses[name] = content["analysis"]
         progress.end()
     progress.close()
-    report = {**settings, "analyses": analyses, "missing": missing}
-    _write(folder, report)
-    if not config.keep_states:
-        shutil.rmtree(folder / STATES, ignore_errors=True)
-    log.info("%s: %.0f s in all", folder / PAGE, time.monotonic() - started)
-    return report
+    return {"analyses": analyses, "missing": missing}
+
+
+def _section(config: Analyze, material: Material, name: str) -> tuple[dict[str, Any], bool]:
+    """Return one analysis, or what it lacks, and whether the same command gives the same again."""
+    try:
+        with autocast(material.device, config.precision):
+            found = SECTIONS[name](material)
+    except Lacks as lacks:
+        return {"lacks": str(lacks)}, True
+    except NotInstalled as lacks:
+        return {"lacks": str(lacks)}, False
+    finally:
+        notes = material.notes()
+    found.notes += notes
+    return {"analysis": found.as_json()}, found.is_final
 
 
 def gather(config: Analyze) -> Material:
@@ -212,13 +237,11 @@ def gather(config: Analyze) -> Material:
         ),
         layers=config.layers, seed=config.seed, folder=Path(config.folder) / STATES,
     )  # fmt: skip
-    material.chosen_layers(own)
     if config.untrained:
         material.fresh = nulls.untrained(own, config.seed)
     _add_texts(config, material)
     _add_labels(config, material)
-    for language in {*material.texts, *material.parallel, *_spoken(material.pairs)}:
-        material.spoken(own, language)  # fail before anything is measured
+    material.check()  # fail before anything is measured
     return material
 
 
@@ -236,10 +259,6 @@ def _compared(config: Analyze) -> tuple[dict[str, str], str | None]:
 def known_to(model: PretrainedModel) -> list[str]:
     """Return the languages that a model tells apart, those with a vocabulary of their own too."""
     return [*(model.known_languages if model.tables else model.languages), *model.tables]
-
-
-def _spoken(pairs: Mapping[LanguagePair, object]) -> set[str]:
-    return {language for pair in pairs for language in pair}
 
 
 def _add_texts(config: Analyze, material: Material) -> None:
@@ -356,6 +375,7 @@ def _add_labels(config: Analyze, material: Material) -> None:
         material.indicators[name] = readers.read_scores(config.path(path))
     for language, path in config.embeddings.items():
         material.embeddings[language] = readers.read_vectors(config.path(path))
+    loading.check_widths(config.embeddings, material.embeddings)
 
 
 def _write(folder: Path, report: Mapping[str, Any]) -> None:

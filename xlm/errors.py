@@ -13,6 +13,10 @@ class ConfigError(XlmError, ValueError):
     """A recipe, a flag or an argument that cannot work as given."""
 
 
+class NotInstalled(ConfigError):
+    """A package of an extra that is asked for and missing; the message names the extra."""
+
+
 class DataError(XlmError, ValueError):
     """Text, a corpus or a tokenizer that is missing, damaged or does not fit the others."""
 

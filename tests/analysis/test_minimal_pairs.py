@@ -104,6 +104,9 @@ def test_means_over_constructions_are_the_papers() -> None:
 def test_a_model_without_an_output_is_refused() -> None:
     with pytest.raises(ConfigError, match="minimal pairs need a language model"):
         judge(replace(tiny(), extra={"no head": True}), PAIRS, "en")
+    translator = tiny(num_decoder_layers=1)
+    with pytest.raises(ConfigError, match="has a decoder, so it translates"):
+        judge(translator, PAIRS, "en")
 
 
 class Whole:
@@ -146,11 +149,20 @@ def test_pairs_and_coverage_of_the_paper(shared) -> None:
         differing |= {w for a, b in zip(one, two, strict=True) if a != b for w in (a, b)}
     vocabulary = Whole(differing)
     made: dict[str, list[int]] = {}
+    texts, covered, rows = set(), set(), set()
     for pair in pairs:
         own = masked_pair(vocabulary, pair)  # type: ignore[arg-type]
         counts = made.setdefault(construction_of(pair.construction), [0, 0])
         counts[0] += own is not None
         counts[1] += 1
+        one, two = pair.right.split(), pair.wrong.split()
+        masked = " ".join(a if a == b else "[mask]" for a, b in zip(one, two, strict=True))
+        texts.add(masked)
+        if own is not None:
+            covered.add(masked)
+            rows.add(own.ids.tobytes())
+    assert len(pairs) == 152_300 and len(texts) == 90_540
+    assert len(rows) == len(covered)  # each different input is read once
     (table,) = [t for t in read("monotrans-2020").tables if t.number == 10]
     expected = sorted((int(row.values[0]), int(row.values[1])) for row in table.rows)
     assert sorted(map(tuple, made.values())) == expected

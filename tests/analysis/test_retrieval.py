@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.analysis.models import tokenizer
+from tests.analysis.models import lines, tiny, tokenizer
 from xlm.analysis.neighbors import centered, unit
 from xlm.analysis.retrieval import (
     Mined,
@@ -19,9 +19,11 @@ from xlm.analysis.retrieval import (
     mine,
     piece_vectors,
     retrieval,
+    retrieval_by_layer,
     score_mined,
     scorings,
 )
+from xlm.analysis.states import sentence_states
 from xlm.errors import DataError
 
 
@@ -121,6 +123,16 @@ def test_a_tie_shares_the_hit() -> None:
     same = np.ones((4, 3))
     assert accuracy(same, same, center=False) == pytest.approx(0.25)
     assert retrieval(same, same)["raw @1"].value == pytest.approx(0.25)
+
+
+def test_layers_of_a_model_are_measured_one_by_one() -> None:
+    model, pairs = tiny(), distinct(lines("en", 8), lines("hi", 8))
+    found = retrieval_by_layer(model, pairs, ("en", "hi"))
+    x = sentence_states(model, lines("en", 8), "en")
+    y = sentence_states(model, lines("hi", 8), "hi")
+    assert len(found) == 3
+    for layer, own in enumerate(found):
+        assert own == retrieval(x[layer], y[layer])
 
 
 def test_a_layer_is_chosen_on_even_rows_and_reported_on_odd_ones() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from tests.analysis.models import lines, tiny
 from xlm.analysis.alignment import wrong_partners
@@ -18,13 +19,47 @@ def test_nats_are_those_of_the_scored_lines() -> None:
     model, first, second = tiny(), lines("en", 6), lines("hi", 6)
     own = tlm_gap(model, first, second, ("en", "hi"))
     settings = Scoring(language="hi", source_language="en", kind="masked", ends=False, folds=7)
-    partners = [first[at] for at in wrong_partners(list(map(len, first)))]
+    sizes = [len(model.tokenizer.encode(line)) for line in first]
+    partners = [first[at] for at in wrong_partners(sizes)]
     for name, sources in (("true", first), ("wrong", partners), ("alone", None)):
         scored = score(model, second, settings, sources=sources)
         nats = sum(line.nats for line in scored) / sum(line.subwords for line in scored)
         assert own[name].value == pytest.approx(nats, rel=1e-6)
     assert own["gain"].value == pytest.approx(own["alone"].value - own["true"].value)
     assert own["gap"].value == pytest.approx(own["wrong"].value - own["true"].value)
+    for name in ("gain", "gap"):
+        other = {"gain": "alone", "gap": "wrong"}[name]
+        difference = own["accuracy, true"].value - own[f"accuracy, {other}"].value
+        assert own[f"accuracy, {name}"].value == pytest.approx(difference)
+
+
+def test_accuracy_counts_the_likeliest_token() -> None:
+    model, line = tiny(), lines("hi", 1)[0]
+    ids = np.array(model.tokenizer.encode(line))
+    hits = 0
+    for fold in range(7):
+        row = model.tokenizer.wrap(ids)
+        cells = np.arange(1, 1 + len(ids))[fold::7]
+        row.tokens[cells] = model.tokenizer.mask_id
+        with torch.no_grad():
+            hidden = model.encode(model.batch_rows([row], "hi"))
+            likeliest = model.transformer.encoder.project(hidden[0, cells]).argmax(-1)
+        hits += int((likeliest.numpy() == ids[cells - 1]).sum())
+    own = tlm_gap(model, lines("en", 1), [line], ("en", "hi"))
+    assert own["accuracy, alone"].value == pytest.approx(hits / len(ids))
+
+
+def test_pairs_that_do_not_fit_are_left_out() -> None:
+    model = tiny()
+    long = " ".join(lines("en", 20))
+    own = tlm_gap(model, [*lines("en", 4), long], lines("hi", 5), ("en", "hi"))
+    assert own["true"].num == 4
+    assert (
+        own["true"].value
+        == tlm_gap(model, lines("en", 4), lines("hi", 4), ("en", "hi"))["true"].value
+    )
+    nothing = tlm_gap(model, [long], lines("hi", 1), ("en", "hi"))
+    assert nothing["gap"].reason == "no pair fits the model's positions"
 
 
 def test_random_weights_gain_nothing() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from benchmarks.equality import fastbpe_equality
 from benchmarks.speed import allocator, finetuning_speed, memory, translation_speed
+from benchmarks.support import grammar
 from xlm.text.tokenizers.fastbpe import Segmenter
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +62,60 @@ def test_what_tlm_takes_from_the_other_sentence(
     assert [len(own["curve"]) for own in variants.values()] == [2, 2, 2]
     assert set(variants["mlm+tlm"]["curve"][0]) == {"step", "true pair", "wrong pair", "alone"}
     assert (tmp_path / "tlm_shifted.png").stat().st_size > 1000
+
+
+def test_what_analyses_find_where_the_truth_is_known(run_quick: Run, tmp_path: Path) -> None:
+    run_quick("studies.analysis_shifted", "--folder", tmp_path)
+    result = read(tmp_path / "analysis_shifted.json")
+    assert [row["figure"] for row in result["rows"]] == [
+        "centered retrieval @1", "alignment F1", "sentence / (sentence + rest)", "gap in accuracy",
+        "word table P@1, CSLS",
+    ]  # fmt: skip
+    assert len(result["seeds"]["0"]["curve"]) == 2
+    assert (tmp_path / "analysis_shifted.png").stat().st_size > 1000
+
+
+def test_agreement_is_asked_of_causal_and_masked_models(run_quick: Run, tmp_path: Path) -> None:
+    run_quick("studies.grammar", "--folder", tmp_path)
+    rows = read(tmp_path / "grammar.json")["rows"]
+    assert [row["construction"] for row in rows] == list(grammar.CONSTRUCTIONS)
+    assert all(row["coverage"] == "1.00" for row in rows)
+
+
+def test_small_models_are_analyzed(run_quick: Run, tmp_path: Path) -> None:
+    run_quick("studies.analysis_real", "--folder", tmp_path, "--only", "mlm+tlm")
+    rows = read(tmp_path / "analysis_real.json")["rows"]
+    found = {(row["model"], row["text"], row["figure"].partition(":")[0]) for row in rows}
+    assert ("mlm+tlm", "en-ne", "retrieval") in found and ("mlm", "hi-ne", "retrieval") in found
+    assert ("mlm+tlm - mlm", "en-ne", "retrieval") in found
+    assert {row["text"] for row in rows if row["figure"].startswith("word")} == {"en-ne"}
+
+
+def test_sentences_of_the_grammar() -> None:
+    """Pairs differ in the verb alone; nouns that are kept back never meet in training."""
+    singular = {a: a for a, _ in grammar.NOUNS} | {b: a for a, b in grammar.NOUNS}
+    number = {
+        form: at for forms in (*grammar.NOUNS, *grammar.VERBS) for at, form in enumerate(forms)
+    }
+
+    def nouns_of(words: list[str]) -> tuple[str, list[str]]:
+        subject, *others = [word for word in words if word in singular]
+        return subject, others
+
+    met = set()
+    for line in grammar.training_lines(400):
+        subject, others = nouns_of(line.split())
+        met |= {(singular[subject], singular[other]) for other in others}
+    pairs = grammar.minimal_pairs(30)
+    assert len(set(pairs)) == len(pairs) == 120
+    for pair in pairs:
+        right, wrong = pair.right.split(), pair.wrong.split()
+        ((one, two),) = [(a, b) for a, b in zip(right, wrong, strict=True) if a != b]
+        assert any({one, two} == set(forms) for forms in grammar.VERBS)
+        subject, others = nouns_of(right)
+        assert number[one] == number[subject]
+        assert all(number[other] != number[subject] for other in others)
+        assert not others or {(singular[subject], singular[other]) for other in others} - met
 
 
 def test_what_makes_a_small_model_learn(run_quick: Run, tmp_path: Path) -> None:
@@ -184,8 +239,16 @@ def test_starts_of_an_unsupervised_translator_are_compared(
 def test_how_fast_analyses_are(run_quick: Run, capsys: Output) -> None:
     run_quick("speed.analysis")
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [row["figure"] for row in rows] == ["neighbors", "states", "CKA"]
-    assert all(row.get("seconds", row.get("tokens/s")) > 0 for row in rows)
+    assert [row["figure"] for row in rows] == ["neighbors", "states", "states, MiniLM", "CKA"]
+    assert all(row.get("seconds", row.get("tokens/s", "peer" in row)) > 0 for row in rows)
+
+
+def test_what_analyses_cost(run_quick: Run, capsys: Output, debug_data: Path) -> None:
+    recipe = ROOT / "recipes/debug/mlm+tlm.yaml"
+    run_quick("speed.reports", "--corpora", debug_data, "--recipe", recipe)
+    watch, report = printed_rows(capsys.readouterr().out)
+    assert watch["figure"] == "watch of en-ne" and 0 < watch["share of a run, %"] < 100
+    assert report["figure"] == "report of mlm+tlm" and report["s"] > 0
 
 
 def test_memory_kept_and_given_back(

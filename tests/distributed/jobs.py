@@ -40,6 +40,7 @@ from xlm.run.folder import RunFolder
 from xlm.run.language_tables import LanguageTable
 from xlm.run.reporter import Reporter
 from xlm.run.session import Session, begin
+from xlm.run.watched import WatchedPairs
 from xlm.training import checkpoint
 from xlm.training.distributed import processes
 from xlm.training.distributed.processes import Parallel
@@ -330,6 +331,13 @@ def left_in_flight(folder: str) -> bool:
     while not gone.exists():
         time.sleep(0.01)
     return not dist.is_initialized()
+
+
+def watched(folder: str, **settings: Any) -> dict[str, float]:
+    """Train with watched pairs; return their last figures."""
+    watch = WatchedPairs(pairs=["en-hi"], sentences=20)
+    run = _run(folder, "mlm+tlm", evaluate_every=5, watch=watch, **settings)
+    return pretrain(run, tiny.corpora()).figures["watch/en-hi"]
 
 
 def tasks_evaluated(folder: str) -> dict[str, dict[str, float]]:

@@ -317,3 +317,11 @@ def test_evaluation_is_alike_on_any_number_of_processes(pool: Pool) -> None:
         assert ranks == [ranks[0]] * world
         for stream, figures in expected.items():
             assert ranks[0][stream] == pytest.approx(figures, rel=1e-12)
+
+
+def test_watched_pairs_are_alike_on_any_number_of_processes(pool: Pool, tmp_path: Path) -> None:
+    (expected,) = pool.run("watched", 1, folder=str(tmp_path / "1"), dtype="float64")
+    assert {"retrieval_at_1", "gap_nats", "gap_accuracy"} <= set(expected)
+    ranks = pool.run("watched", 2, folder=str(tmp_path / "2"), dtype="float64")
+    assert ranks == [ranks[0]] * 2
+    assert ranks[0] == pytest.approx(expected, rel=1e-6)

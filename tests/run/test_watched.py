@@ -48,8 +48,9 @@ def test_figures_join_each_evaluation(runs: dict[str, Any], debug_data: Path) ->
     figures = result.figures["watch/en-ne"]
     assert set(figures) == {
         "retrieval_at_1", "layer", "chance", "nats_true", "nats_wrong", "nats_alone", "gain_nats",
-        "gap_nats",
+        "gap_nats", "gain_accuracy", "gap_accuracy",
     }  # fmt: skip
+    assert -1 <= figures["gap_accuracy"] <= 1
     assert figures["gap_nats"] == pytest.approx(figures["nats_wrong"] - figures["nats_true"])
     lines = [line for line in read_metrics(folder / "metrics.jsonl") if line["event"] == "valid"]
     assert [line["step"] for line in lines] == [3, 6]
@@ -72,8 +73,9 @@ def test_weights_are_the_same_with_and_without(runs: dict[str, Any]) -> None:
 
 def test_the_other_direction_is_a_pair_too(debug_data: Path, tmp_path: Path) -> None:
     stopping = ["--stopping.metric=retrieval_at_1", "--stopping.streams=[watch/ne-en]"]
-    flags = ["--watch.pairs=[ne-en]", "--watch.sentences=12", *stopping]
+    flags = ["--watch.pairs=[ne-en]", "--watch.sentences=12", "--watch.layers=[1]", *stopping]
     result = pretrain(recipe(debug_data, tmp_path, *flags))
+    assert result.figures["watch/ne-en"]["layer"] == 1
     assert result.state.best == -result.figures["watch/ne-en"]["retrieval_at_1"]
 
 
@@ -86,5 +88,8 @@ def test_pairs_without_text_are_refused(debug_data: Path, tmp_path: Path) -> Non
         pretrain(recipe(debug_data, tmp_path, "--watch.pairs=[de-en]"))
     with pytest.raises(ConfigError, match="stopping.streams names watch/en-ne"):
         pretrain(recipe(debug_data, tmp_path, "--stopping.streams=[watch/en-ne]"))
+    with pytest.raises(ConfigError, match="watch.layers has 7: expected layers of the model, 0 to"):
+        watched = ["--watch.pairs=[en-ne]", "--watch.layers=[7]"]
+        pretrain(recipe(debug_data, tmp_path / "a", *watched))
     with pytest.raises(ConfigError, match="watch.sentences is 3: expected 10 or more"):
         recipe(debug_data, tmp_path, "--watch.sentences=3")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from xlm.analysis import intervals
 from xlm.analysis.intervals import Estimate
 from xlm.analysis.neighbors import unit
-from xlm.errors import ConfigError
+from xlm.errors import ConfigError, NotInstalled
 
 Method = Literal["argmax", "itermax", "match", "forward", "reverse"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -42,7 +42,7 @@ def link(similar: Matrix, method: Method = "argmax") -> Links:
     """Return links (row, column) by a method from similarities ``[n, m]``.
 
     argmax: pairs that are each other's best; itermax: a second round among what is left; match: the
-    heaviest matching; forward, reverse: the best of each row or of each column. Raises ConfigError
+    heaviest matching; forward, reverse: the best of each row or of each column. Raises NotInstalled
     if match lacks scipy.
     """
     if 0 in similar.shape:
@@ -84,12 +84,21 @@ def _matching(similar: Matrix) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     try:
         from scipy.optimize import linear_sum_assignment
     except ImportError as error:
-        raise ConfigError(
+        raise NotInstalled(
             "the method match needs scipy, of the extra analysis: pip install "
             "'xlm-pretrain[analysis]'"
         ) from error
     rows, columns = linear_sum_assignment(similar, maximize=True)
     return rows, columns
+
+
+def usable_methods() -> tuple[Method, ...]:
+    """Return the methods that run with what is installed: all, or all but match."""
+    try:
+        _matching(np.zeros((1, 1)))
+    except NotInstalled:
+        return tuple(method for method in METHODS if method != "match")
+    return METHODS
 
 
 def _links(rows: Iterable[int], columns: Iterable[int]) -> Links:

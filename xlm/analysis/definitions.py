@@ -45,8 +45,9 @@ DEFINITIONS: Mapping[str, Definition] = {
     ),
     "word alignment": Definition(
         "Words are linked if a piece of one is linked to a piece of the other by the cosine of "
-        "their states. Precision against possible, recall against sure links. In languages with "
-        "the same order positions alone align well: see diagonal and untrained.",
+        "their states; in scores named words, by the cosine of the means of their pieces. "
+        "Precision against possible, recall against sure links. In languages with the same order "
+        "positions alone align well: see diagonal and untrained.",
         ("argmax F1", "itermax F1"),
     ),
     "CKA": Definition(
@@ -112,8 +113,9 @@ DEFINITIONS: Mapping[str, Definition] = {
     "TLM gap": Definition(
         "Nats of masked tokens of a sentence beside its translation (true), beside another "
         "sentence (wrong), and alone. Gain, alone - true, is what the translation gives; gap, "
-        "wrong - true, also holds how far a wrong partner misleads.",
-        ("gain", "gap"),
+        "wrong - true, also holds how far a wrong partner misleads. Accuracy is the share of "
+        "tokens that are the likeliest at their place, with its own gain and gap.",
+        ("gain", "gap", "accuracy, gain"),
     ),
 }
 

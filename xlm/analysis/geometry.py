@@ -179,8 +179,7 @@ def label_separation(x: ArrayLike, labels: Sequence[str], *, seed: int = 0) -> d
     counts = np.bincount(own)
 
     def between(given: NDArray[np.int64]) -> float:
-        sums = np.zeros((len(counts), rows.shape[1]))
-        np.add.at(sums, given, rows)
+        sums = (given == np.arange(len(counts))[:, None]).astype(np.float64) @ rows
         return float(((sums**2).sum(1) / counts).sum()) / total
 
     def neighbor(given: NDArray[np.int64]) -> float:

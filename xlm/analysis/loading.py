@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from xlm.analysis.readers import InContext
 from xlm.analysis.retrieval import Pairs, distinct
 from xlm.analysis.sections.links import AlignedText
 from xlm.analysis.sections.material import Labeled
+from xlm.analysis.states import States
 from xlm.data.corpora import Corpora
 from xlm.errors import ConfigError, DataError
 from xlm.languages import LanguagePair, Languages
@@ -25,20 +26,31 @@ MOST_TRAINING = 20_000
 
 
 def lines_of(path: Path, most: int | None = None) -> list[str]:
-    """Return the first nonempty lines of a file, normalized, each text once."""
+    """Return the first nonempty lines of a file, normalized, each text once.
+
+    Raises DataError for a file without text.
+    """
     found: dict[str, None] = {}
-    for line in decode_lines(str(path)):
-        text = normalize(line.text)
+    for text in _lines(path):
         if text:
             found[text] = None
         if len(found) == most:
             break
+    if not found:
+        raise DataError(f"{path} has no text, only empty lines: expected sentences")
     return list(found)
 
 
 def every_line(path: Path) -> list[str]:
     """Return all lines of a file, normalized, empty ones too: sides of pairs stay aligned."""
-    return [normalize(line.text) for line in decode_lines(str(path))]
+    return list(_lines(path))
+
+
+def _lines(path: Path) -> Iterator[str]:
+    for line in decode_lines(str(path)):
+        if line.reason:
+            raise DataError(f"{line.place}: the line is {line.reason}: expected text")
+        yield normalize(line.text)
 
 
 def pair_of(name: str, languages: Iterable[str]) -> LanguagePair:
@@ -112,6 +124,8 @@ def wic_of(paths: Mapping[str, Sequence[Path]]) -> tuple[list[InContext], list[I
 
 def labeled_of(paths: Mapping[str, Path], most: int) -> Labeled:
     """Return labels and texts of TSV files by language: a label, a tab, a text."""
+    if not paths:
+        raise ConfigError("probes: a task names no file: expected one for each language")
     texts: dict[str, list[str]] = {}
     labels: dict[str, list[str]] = {}
     for language, path in paths.items():
@@ -128,6 +142,14 @@ def labeled_of(paths: Mapping[str, Path], most: int) -> Labeled:
         if len(texts[language]) < FEWEST_ROWS:
             raise DataError(f"{path}: expected at least {FEWEST_ROWS} labeled lines")
     return Labeled(texts, labels)
+
+
+def check_widths(paths: Mapping[str, str], vectors: Mapping[str, Mapping[str, States]]) -> None:
+    """Raise DataError if the vectors of two languages have different lengths."""
+    widths = {language: len(next(iter(own.values()))) for language, own in vectors.items()}
+    if len(set(widths.values())) > 1:
+        shown = ", ".join(f"{paths[name]} has {width} numbers" for name, width in widths.items())
+        raise DataError(f"embeddings: {shown} a word: expected vectors of one space")
 
 
 def prepared_texts(corpora: Corpora, split: str, most: int) -> dict[str, list[str]]:

@@ -8,20 +8,19 @@ one piece are left out, not counted wrong as in bert-syntax; a tie counts a half
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from xlm.analysis import intervals
 from xlm.analysis.intervals import Estimate, Null, mean_of, undefined
+from xlm.analysis.masked import predicted
 from xlm.analysis.readers import MinimalPair
 from xlm.analysis.states import encode_words, is_causal, longest
 from xlm.errors import ConfigError, DataError
-from xlm.model.asking import NO_HEAD, batches_by_length
+from xlm.model.asking import NO_HEAD
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.score import Scoring, score
 from xlm.text.tokenizers.tokenizer import Ids, Tokenizer
@@ -87,6 +86,10 @@ def judge(
             f"{model.source} has no output layer, so it predicts nothing: minimal pairs need "
             "a language model"
         )
+    if model.transformer.decoder is not None:
+        raise ConfigError(
+            f"{model.source} has a decoder, so it translates: minimal pairs need a language model"
+        )
     if is_causal(model):
         return _by_likelihood(model, pairs, language, tokens)
     return _by_mask(model, pairs, language, tokens)
@@ -105,30 +108,16 @@ def _by_mask(
             rows.setdefault(own.ids.tobytes(), []).append(number)
     groups = list(rows.values())
     asked = [made[group[0]] for group in groups]
-    inputs = [own.ids for own in asked if own is not None]
-    for numbers, logits in _cell_logits(model, inputs, language, tokens):
-        for row, scores in zip(numbers, logits, strict=True):
+    wrapped = [model.tokenizer.wrap(own.ids) for own in asked if own is not None]
+    cells = [np.array([1 + own.at]) for own in asked if own is not None]
+    for found in predicted(model, wrapped, cells, (language, None), tokens=tokens):
+        scores = found.logits.cpu()
+        for row, own_scores in zip(found.rows.tolist(), scores, strict=True):
             for number in groups[row]:
                 own = made[number]
                 assert own is not None
-                credit[number] = _credit(float(scores[own.right]), float(scores[own.wrong]))
+                credit[number] = _credit(float(own_scores[own.right]), float(own_scores[own.wrong]))
     return Judged(credit, len(groups))
-
-
-@torch.inference_mode()
-def _cell_logits(
-    model: PretrainedModel, rows: Sequence[Ids], language: str | None, tokens: int
-) -> Iterator[tuple[list[int], Tensor]]:
-    """Yield rows and the logits ``[B, V]`` of their masks, in batches by length."""
-    device, transformer = next(model.transformer.parameters()).device, model.transformer
-    wrapped = [model.tokenizer.wrap(ids) for ids in rows]
-    for own in batches_by_length([len(row.tokens) for row in wrapped], tokens):
-        batch = model.batch_rows([wrapped[at] for at in own], language).to(device)
-        hidden = transformer.encode(
-            batch.tokens, batch.lengths, batch.positions, batch.langs, batch.segments
-        )
-        cells = batch.tokens.eq(model.tokenizer.mask_id).flatten().nonzero()[:, 0]
-        yield own, transformer.predict(hidden, cells).float().cpu()
 
 
 def _by_likelihood(

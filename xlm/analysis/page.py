@@ -12,7 +12,7 @@ from xlm.analysis import figures
 from xlm.analysis.definitions import DEFINITIONS, READING
 from xlm.analysis.intervals import Estimate, Null
 from xlm.analysis.report import leaves_in_words
-from xlm.analysis.sections.sentences import PRINCIPAL
+from xlm.errors import NotInstalled
 
 MOST_ROWS = 60
 """Largest number of rows of a table on the page; all rows are in the JSON."""
@@ -22,13 +22,21 @@ body { font: 15px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 1100px;
 table { border-collapse: collapse; font-size: 13px; }
 td, th { border-bottom: 1px solid #ddd; padding: 2px 8px; text-align: left; vertical-align: top; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.wide { overflow-x: auto; } svg { max-width: 100%; height: auto; }
-.definition, .note { color: #444; } nav a { margin-right: 1em; } details { margin: .5em 0; }
+.pictures { display: flex; flex-wrap: wrap; gap: 1em; }
+.wide { overflow-x: auto; max-width: 100%; }
+svg { max-width: 100%; height: auto; } .broad { min-width: 700px; }
+pre { white-space: pre-wrap; } h1, pre, dd, p, li { overflow-wrap: anywhere; }
+.definition, .note { color: #444; } details { margin: .5em 0; }
+nav { display: flex; flex-wrap: wrap; gap: .2em 1em; }
+td.of { min-width: 3.5em; } td.nulls { min-width: 16em; }
 """
 
 
 def write_page(report: Mapping[str, Any], folder: Path) -> str:
-    """Return the page of a report (the content of ``analysis.json``); write its pictures as PNG."""
+    """Return the page of a report (the content of ``analysis.json``); write its pictures as PNG.
+
+    Without matplotlib it has no pictures and says so.
+    """
     analyses: Mapping[str, Any] = report["analyses"]
     title = f"Analysis of {report['settings']['model']}"
     parts = [
@@ -40,8 +48,14 @@ def write_page(report: Mapping[str, Any], folder: Path) -> str:
         "<a href='#reading'>how to read this</a></nav>",
         f"<pre>{_text(chr(10).join(summary(report)))}</pre>",
     ]
+    try:
+        figures.matplotlib()
+        pictures: Path | None = folder
+    except NotInstalled as error:
+        pictures = None
+        parts.append(f"<p class='note'>{_text(error)}</p>")
     for name, own in analyses.items():
-        parts.append(_section(name, own, folder))
+        parts.append(_section(name, own, pictures))
     parts.append(_missing(report["missing"]))
     parts.append(f"<h2 id='reading'>How to read this</h2><p>{_text(READING)}</p><dl>")
     parts += [
@@ -52,23 +66,27 @@ def write_page(report: Mapping[str, Any], folder: Path) -> str:
     return "\n".join(parts)
 
 
-def _section(name: str, own: Mapping[str, Any], folder: Path) -> str:
+def _section(name: str, own: Mapping[str, Any], folder: Path | None) -> str:
     definition = DEFINITIONS[name]
     parts = [
         f"<h2 id='{_slug(name)}'>{_text(name)}</h2>",
         f"<p class='definition'>{_text(definition.text)}</p>",
         *(f"<p class='note'>{_text(note)}</p>" for note in own["notes"]),
     ]
-    for number, picture in enumerate(_pictures(name, own)):
+    drawn = []
+    for number, picture in enumerate(_pictures(name, own) if folder is not None else ()):
+        assert folder is not None
         svg = figures.save(picture, folder / f"{_slug(name)}-{number + 1}.png")
-        parts.append(f"<div class='wide'>{svg}</div>")
+        drawn.append(f"<div class='wide'>{svg}</div>")
+    if drawn:
+        parts.append(f"<div class='pictures'>{''.join(drawn)}</div>")
     shown = [row for row in own["figures"] if row["measure"] in definition.shown]
     rest = len(own["figures"]) - len(shown)
     parts.append(_figure_table(shown))
     if rest:
         parts.append(f"<p class='note'>{rest:,} further figures are in analysis.json.</p>")
     for table in own["tables"]:
-        if not table["title"].startswith(PRINCIPAL):
+        if table["kind"] != "points":
             parts.append(_table(table))
     return "\n".join(parts)
 
@@ -79,10 +97,15 @@ def _pictures(name: str, own: Mapping[str, Any]) -> Iterable[Any]:
         yield drawn
     if name == "spectra":
         yield from _spectra(own["figures"])
-    if name == "overlap":
-        yield from _overlap(own["figures"])
     for table in own["tables"]:
-        if table["title"].startswith(PRINCIPAL):
+        if table["kind"] == "matrix":
+            values = [
+                [float(cell) if cell else math.nan for cell in row[1:]] for row in table["rows"]
+            ]
+            names = [row[0] for row in table["rows"]]
+            if any(value == value for line in values for value in line):
+                yield figures.heat_map(table["title"], names, table["columns"][1:], values)
+        if table["kind"] == "points":
             points: dict[str, list[tuple[float, float]]] = {}
             for language, _, first, second in table["rows"]:
                 points.setdefault(language, []).append((float(first), float(second)))
@@ -105,18 +128,6 @@ def _spectra(rows: Sequence[Mapping[str, Any]]) -> Iterable[Any]:
             yield figures.heat_map(measure, list(found), columns, values)
 
 
-def _overlap(rows: Sequence[Mapping[str, Any]]) -> Iterable[Any]:
-    values = {
-        tuple(row["of"].split(" > ")): row["value"]
-        for row in rows
-        if row["measure"] == "p_token" and row["value"] is not None
-    }
-    names = [list(dict.fromkeys(pair[side] for pair in values)) for side in (0, 1)]
-    if values:
-        table = [[values.get((a, b), math.nan) for b in names[1]] for a in names[0]]
-        yield figures.heat_map("p_token, %, from row to column", names[0], names[1], table)
-
-
 def _figure_table(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return ""
@@ -125,14 +136,15 @@ def _figure_table(rows: Sequence[Mapping[str, Any]]) -> str:
         nulls = ", ".join(f"{name} {_null(own)}" for name, own in row["nulls"].items())
         cells = [row.get("model", ""), row.get("of", ""), row["measure"], str(row.get("layer", ""))]
         lines.append(
-            "<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in cells)
-            + f"<td class='number'>{_text(_value(row))}</td><td>{_text(nulls)}</td>"
-            + f"<td>{_text(leaves_in_words(estimate_of(row)))}</td></tr>"
+            "<tr>" + "".join(f"<td class='of'>{_text(cell)}</td>" for cell in cells)
+            + f"<td class='number'>{_text(_value(row))}</td><td class='nulls'>{_text(nulls)}</td>"
+            + f"<td class='nulls'>{_text(leaves_in_words(estimate_of(row)))}</td></tr>"
         )  # fmt: skip
     heads = ("model", "of", "measure", "layer", "value", "nulls", "in words")
     head = "".join(f"<th>{name}</th>" for name in heads)
     more = _more(len(rows))
-    return f"<div class='wide'><table><tr>{head}</tr>{''.join(lines)}</table></div>{more}"
+    inside = f"<div class='wide'><table><tr>{head}</tr>{''.join(lines)}</table></div>{more}"
+    return f"<details><summary>figures and their nulls</summary>{inside}</details>"
 
 
 def _table(table: Mapping[str, Any]) -> str:
@@ -204,31 +216,39 @@ def _cell(value: Any) -> str:
     return repr(value) if isinstance(value, float) else " ".join(str(value).split())
 
 
-MOST_LINES = 20
+MOST_LINES, MOST_TEXTS = 20, 3
 
 
 def summary(report: Mapping[str, Any]) -> list[str]:
-    """Return about twenty lines: the first measure of each analysis, by layer if it has layers."""
-    lines = []
-    for name, own in report["analyses"].items():
-        shown = DEFINITIONS[name].shown
-        rows = [row for row in own["figures"] if row.get("model", MODEL) == MODEL]
-        groups: dict[str, list[Mapping[str, Any]]] = {}
-        for row in rows:
-            if row["measure"] in shown:
-                groups.setdefault(row["measure"], []).append(row)
-        for measure in shown[:2]:
-            texts = dict.fromkeys(row.get("of", "") for row in groups.get(measure, []))
-            for of in list(texts)[:3]:
-                points = [row for row in groups[measure] if row.get("of", "") == of]
-                lines.append(_summary_line(name, measure, of, points))
-            if texts:
-                break
-    lines = lines[:MOST_LINES]
+    """Return about twenty lines: the first measure of each analysis, by layer if it has layers.
+
+    Of each analysis up to three texts, fewer if there are many analyses.
+    """
+    found = [_summary_lines(name, own["figures"]) for name, own in report["analyses"].items()]
+    most = MOST_TEXTS
+    while most > 1 and sum(min(most, len(own)) for own in found) > MOST_LINES:
+        most -= 1
+    lines = [line for own in found for line in own[:most]][:MOST_LINES]
+    if not report["settings"]["untrained"]:
+        lines.append("random weights were not measured (untrained is false): a null is missing")
     if report["missing"]:
         names = ", ".join(own["analysis"] for own in report["missing"])
         lines.append(f"not run, since their input is missing: {names}")
     return lines
+
+
+def _summary_lines(name: str, figures: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line for each text, of the first measure that the model has."""
+    rows = [row for row in figures if row.get("model", MODEL) == MODEL]
+    for measure in DEFINITIONS[name].shown[:2]:
+        own = [row for row in rows if row["measure"] == measure]
+        texts = dict.fromkeys(row.get("of", "") for row in own)
+        if texts:
+            return [
+                _summary_line(name, measure, of, [r for r in own if r.get("of", "") == of])
+                for of in texts
+            ]
+    return []
 
 
 def _summary_line(name: str, measure: str, of: str, points: list[Mapping[str, Any]]) -> str:

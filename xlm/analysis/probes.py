@@ -19,7 +19,7 @@ from xlm.analysis.neighbors import unit
 from xlm.analysis.readers import InContext
 from xlm.analysis.states import States, encode_words, longest, wrapped_batches
 from xlm.analysis.states import num_layers as layers_of
-from xlm.errors import ConfigError, DataError
+from xlm.errors import DataError, NotInstalled
 from xlm.metrics.agreement import class_figures, confusion_matrix, confusion_scores
 from xlm.model.pretrained import PretrainedModel
 from xlm.rng import Random
@@ -49,7 +49,7 @@ def probe(
 
     It is a logistic regression (C = 1, at most 1,000 iterations) on standardized dimensions. Nulls:
     ``commonest`` class of the training rows, and ``shuffled`` training labels. Raises DataError for
-    training rows of one label, ConfigError if scikit-learn is missing.
+    training rows of one label, NotInstalled if scikit-learn is missing.
     """
     labels = sorted({*train_labels, *test_labels})
     if len(set(train_labels)) < 2:
@@ -88,7 +88,7 @@ def _fit(rows: ArrayLike, labels: NDArray[np.int64]) -> Any:
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
     except ImportError as error:
-        raise ConfigError(
+        raise NotInstalled(
             "probes need scikit-learn, of the extra analysis: pip install 'xlm-pretrain[analysis]'"
         ) from error
     made = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=1000))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from xlm.analysis.intervals import Estimate
 
@@ -37,6 +37,9 @@ class Table:
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
+    kind: Literal["text", "matrix", "points"] = "text"
+    """Rows to read; a matrix, drawn as a heat map, with the names of rows in the first column; or
+    points by name, drawn in the plane of the last two columns."""
 
 
 @dataclass
@@ -49,6 +52,8 @@ class Analysis:
     tables: list[Table] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """Notes that a reader must know: rows left out, nulls that were not asked for."""
+    is_final: bool = True
+    """False if a part was left out for want of a package, so that it is worth another try."""
 
     def add(
         self,
@@ -66,11 +71,30 @@ class Analysis:
         return {
             "figures": [own.as_json() for own in self.figures],
             "tables": [
-                {"title": t.title, "columns": list(t.columns), "rows": [list(r) for r in t.rows]}
+                {
+                    "title": t.title,
+                    "columns": list(t.columns),
+                    "rows": [list(r) for r in t.rows],
+                    "kind": t.kind,
+                }
                 for t in self.tables
             ],
             "notes": list(self.notes),
         }
+
+
+def matrix_table(
+    title: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    values: Sequence[Sequence[float | None]],
+) -> Table:
+    """Return a matrix as a table that is drawn; None is left empty."""
+    cells = [
+        [name, *("" if value is None else f"{value:.4g}" for value in line)]
+        for name, line in zip(rows, values, strict=True)
+    ]
+    return Table(title, ["", *columns], cells, "matrix")
 
 
 def leaves_in_words(estimate: Estimate) -> str:

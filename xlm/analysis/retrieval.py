@@ -28,8 +28,9 @@ from xlm.analysis.neighbors import (
     unit,
 )
 from xlm.analysis.nulls import of_draws, permutations
-from xlm.analysis.states import normalized_ids
+from xlm.analysis.states import Reading, normalized_ids, sentence_states
 from xlm.errors import DataError
+from xlm.model.pretrained import PretrainedModel
 from xlm.text.normalize import normalize
 from xlm.text.tokenizers.tokenizer import Tokenizer
 
@@ -212,15 +213,36 @@ def accuracy(x: NDArray[np.floating], y: NDArray[np.floating], *, center: bool =
 
 
 def best_layer(
-    x: Sequence[NDArray[np.floating]], y: Sequence[NDArray[np.floating]]
+    x: Sequence[NDArray[np.floating]],
+    y: Sequence[NDArray[np.floating]],
+    layers: Sequence[int] | None = None,
 ) -> tuple[int, Estimate]:
-    """Return the layer with the best centered accuracy on even rows, and that on odd rows."""
-    chosen = [accuracy(one[::2], two[::2]) for one, two in zip(x, y, strict=True)]
-    layer = max(range(len(chosen)), key=lambda at: chosen[at])
+    """Return the layer with the best centered accuracy on even rows, and that on odd rows.
+
+    ``layers`` are those to choose from (None: all).
+    """
+    wanted = range(len(x)) if layers is None else layers
+    layer = max(wanted, key=lambda at: accuracy(x[at][::2], y[at][::2]))
     one, two = (unit(centered(own[layer][1::2])) for own in (x, y))
     hits = [hits_within(own_places(*own), 1) for own in ((one, two), (two, one))]
     estimate = intervals.mean_of_hits((hits[0] + hits[1]) / 2)
     return layer, estimate.beside(chance=Null(1 / len(one)))
+
+
+def retrieval_by_layer(
+    model: PretrainedModel,
+    pairs: Pairs,
+    languages: tuple[str | None, str | None] = (None, None),
+    reading: Reading | None = None,
+    *,
+    seed: int = 0,
+) -> list[dict[str, Estimate]]:
+    """Return ``retrieval`` of the model's sentence vectors for each layer, the embeddings first."""
+    x, y = (
+        sentence_states(model, lines, language, reading)
+        for lines, language in zip((pairs.first, pairs.second), languages, strict=True)
+    )
+    return [retrieval(one, two, seed=seed) for one, two in zip(x, y, strict=True)]
 
 
 def piece_vectors(

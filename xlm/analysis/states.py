@@ -5,7 +5,7 @@ lines --normalize, encode, cut--> rows --by length, encode_layers--> cells --poo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -153,19 +153,23 @@ def sentence_states(
     reading: Reading | None = None,
     *,
     folder: Path | None = None,
+    on_cut: Callable[[int], None] | None = None,
 ) -> list[States]:
     """Return for each layer one vector for each line, float32 ``[N, D]``.
 
-    Lines that do not fit the model's positions are cut there; the mean and the maximum of an empty
-    line are 0. With ``folder`` the arrays are mapped files there, so that memory does not grow with
-    the lines. Raises ConfigError for a language that the model does not know.
+    Lines that do not fit the model's positions are cut there, and ``on_cut`` is given their number,
+    window by window; the mean and the maximum of an empty line are 0. With ``folder`` the arrays
+    are mapped files there, so that memory does not grow with the lines. Raises ConfigError for a
+    language that the model does not know.
     """
     reading = reading or Reading()
     shape = (len(lines), model.transformer.config.dim)
     layers = [_array(folder, layer, shape) for layer in range(num_layers(model))]
     ends = 0 if reading.specials else 1
     for start in range(0, len(lines), WINDOW):
-        rows, _ = encode_lines(model, lines[start : start + WINDOW], language)
+        rows, num_cut = encode_lines(model, lines[start : start + WINDOW], language)
+        if num_cut and on_cut is not None:
+            on_cut(num_cut)
         for own, lengths, states in layer_batches(model, rows, language, tokens=reading.tokens):
             places = start + np.array(own)
             empty = torch.tensor([not len(rows[at]) for at in own], device=lengths.device)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from xlm.analysis.loading import prepared_pairs
 from xlm.analysis.retrieval import Pairs, best_layer
-from xlm.analysis.states import sentence_states
+from xlm.analysis.states import num_layers, sentence_states
 from xlm.analysis.tlm_gap import tlm_gap
 from xlm.data.corpora import Corpora
 from xlm.errors import ConfigError, DataError
@@ -27,7 +27,7 @@ GAP_SHARE = 5
 """Every so many sentences, one is asked for the gap: reading it again and again takes time."""
 _GAP_NAMES = {
     "true": "nats_true", "wrong": "nats_wrong", "alone": "nats_alone", "gain": "gain_nats",
-    "gap": "gap_nats",
+    "gap": "gap_nats", "accuracy, gain": "gain_accuracy", "accuracy, gap": "gap_accuracy",
 }  # fmt: skip
 FEWEST = 10
 FIRST_LOOK = 16
@@ -45,12 +45,16 @@ class WatchedPairs:
     used for the gap."""
     folds: int = 7
     """Mask every n-th token of a sentence at once when its nats are measured."""
+    layers: list[int] | None = None
+    """Layers among which the best for retrieval is chosen; 0 is the embeddings (null: all)."""
 
     def __post_init__(self) -> None:
         if self.sentences < FEWEST:
             raise ConfigError(f"watch.sentences is {self.sentences}: expected {FEWEST} or more")
         if self.folds < 1:
             raise ConfigError(f"watch.folds is {self.folds}: expected 1 or more")
+        if self.layers is not None and not self.layers:
+            raise ConfigError("watch.layers is empty: name layers, or leave it out for all")
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ class Watched:
             sentence_states(model, lines, language)
             for language, lines in zip(pair, (own.first, own.second), strict=True)
         )
-        layer, found = best_layer(x, y)
+        layer, found = best_layer(x, y, self._layers(model))
         assert found.value is not None
         figures = {
             "retrieval_at_1": found.value, "layer": float(layer), "chance": 1 / found.num
@@ -127,9 +131,17 @@ class Watched:
                 folds=self.settings.folds,
             )  # fmt: skip
             for name, estimate in gap.items():
-                if estimate.value is not None:
+                if estimate.value is not None and name in _GAP_NAMES:
                     figures[_GAP_NAMES[name]] = estimate.value
         return figures
+
+    def _layers(self, model: PretrainedModel) -> list[int]:
+        num, wanted = num_layers(model), self.settings.layers
+        if outside := [layer for layer in wanted or () if not 0 <= layer < num]:
+            raise ConfigError(
+                f"watch.layers has {outside[0]}: expected layers of the model, 0 to {num - 1}"
+            )
+        return list(range(num)) if wanted is None else wanted
 
 
 def _swapped(own: Pairs) -> Pairs:

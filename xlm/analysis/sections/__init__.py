@@ -7,7 +7,7 @@ something that it needs.
 from collections.abc import Callable, Mapping
 
 from xlm.analysis.report import Analysis
-from xlm.analysis.sections import in_context, sentences, vocabulary, words
+from xlm.analysis.sections import in_context, languages, sentences, vocabulary, words
 from xlm.analysis.sections.material import Lacks, Material
 
 SECTIONS: Mapping[str, Callable[[Material], Analysis]] = {
@@ -20,10 +20,10 @@ SECTIONS: Mapping[str, Callable[[Material], Analysis]] = {
     "spectra": vocabulary.matrices,
     "overlap": vocabulary.overlapping,
     "transfer": vocabulary.transferred,
-    "language probe": sentences.languages_told,
+    "language probe": languages.languages_told,
     "probes": in_context.labels_told,
-    "anisotropy": sentences.anisotropic,
-    "separability": sentences.separated,
+    "anisotropy": languages.anisotropic,
+    "separability": languages.separated,
     "WiC": in_context.senses_told,
     "SCWS": in_context.similar_in_context,
     "minimal pairs": in_context.grammatical,

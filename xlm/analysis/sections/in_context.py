@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from xlm.analysis.geometry import label_separation
 from xlm.analysis.intervals import Estimate
 from xlm.analysis.minimal_pairs import by_construction, judge
 from xlm.analysis.probes import (
+    Probed,
     compared,
     context_similarity,
     pair_states,
@@ -15,7 +17,8 @@ from xlm.analysis.probes import (
     words_alone,
     words_in_context,
 )
-from xlm.analysis.report import Analysis, Table
+from xlm.analysis.report import Analysis
+from xlm.analysis.sections.languages import confusion_table
 from xlm.analysis.sections.material import (
     MODEL,
     UNTRAINED,
@@ -25,6 +28,7 @@ from xlm.analysis.sections.material import (
     beside_untrained,
 )
 from xlm.analysis.states import States
+from xlm.errors import ConfigError, DataError
 
 Figures = dict[str, Estimate]
 
@@ -36,6 +40,12 @@ def labels_told(material: Material) -> Analysis:
     found = Analysis("probes")
     found.notes.append("even rows of the first language train, odd rows of each language test")
     for task, labeled in material.labeled.items():
+        first, labels = next(iter(labeled.labels.items()))
+        if len(set(labels[::2])) < 2:
+            raise DataError(
+                f"probes.{task}.{first}: every other line trains, and all of these have the label "
+                f"{labels[0]!r}: expected two labels or more"
+            )
         counted = _by_pieces(material, labeled)
         fresh: dict[tuple[str, int], Figures] = {}
         for name, model in material.named_models():
@@ -45,7 +55,8 @@ def labels_told(material: Material) -> Analysis:
             }
             for layer in material.chosen_layers(model):
                 by_layer = {language: own[layer] for language, own in states.items()}
-                for language, (figures, table) in _tested(by_layer, labeled, material).items():
+                for language, told in _tested(by_layer, labeled, material).items():
+                    figures = {**told.figures, **_separation(by_layer, labeled, language, material)}
                     at = (language, layer)
                     if name == UNTRAINED:
                         fresh[at] = figures
@@ -57,27 +68,27 @@ def labels_told(material: Material) -> Analysis:
                     found.add(figures, layer=layer, of=f"{task}, {language}", model=name)
                     last = layer == material.chosen_layers(model)[-1]
                     if name == MODEL and last:
-                        title = f"{task}, {language}, layer {layer}: gold in rows, probe in columns"
-                        found.tables.append(Table(title, table.columns, table.rows))
+                        title = f"{task}, {language}, layer {layer}"
+                        found.tables.append(confusion_table(title, told))
     return found
 
 
-def _tested(
-    states: dict[str, States], labeled: Labeled, material: Material
-) -> dict[str, tuple[Figures, Table]]:
+def _tested(states: dict[str, States], labeled: Labeled, material: Material) -> dict[str, Probed]:
     first = next(iter(states))
     train, train_labels = states[first][::2], labeled.labels[first][::2]
-    found = {}
-    for language, own in states.items():
-        told = probe(
+    return {
+        language: probe(
             train, train_labels, own[1::2], labeled.labels[language][1::2], seed=material.seed
         )
-        rows = [
-            [label, *(f"{value:.0f}" for value in values)]
-            for label, values in zip(told.labels, told.confusion, strict=True)
-        ]
-        found[language] = told.figures, Table("", ["", *told.labels], rows)
-    return found
+        for language, own in states.items()
+    }
+
+
+def _separation(
+    states: dict[str, States], labeled: Labeled, language: str, material: Material
+) -> Figures:
+    own = label_separation(states[language], labeled.labels[language], seed=material.seed)
+    return {f"labels, {measure}": value for measure, value in own.items()}
 
 
 def _by_pieces(material: Material, labeled: Labeled) -> Figures:
@@ -107,6 +118,8 @@ def senses_told(material: Material) -> Analysis:
     found = Analysis("WiC")
     train, test = material.wic
     answers = [["same" if row.answer else "other" for row in rows] for rows in (train, test)]
+    if len(set(answers[0])) < 2:
+        raise DataError(f"wic.train: every answer is {answers[0][0]!r}: expected both, T and F")
     fresh: dict[int, Figures] = {}
     for name, model in material.named_models():
         language, tokens = material.spoken(model, material.english), material.reading.tokens
@@ -161,7 +174,13 @@ def grammatical(material: Material) -> Analysis:
         fresh: dict[str, Figures] = {}
         for name, model in material.named_models():
             spoken, tokens = material.spoken(model, language), material.reading.tokens
-            judged = judge(model, pairs, spoken, tokens=tokens)
+            try:
+                judged = judge(model, pairs, spoken, tokens=tokens)
+            except ConfigError as error:
+                if name in (MODEL, UNTRAINED):
+                    raise Lacks(str(error)) from error
+                found.notes.append(f"{name}: {error}")
+                continue
             if name == MODEL:
                 covered = int((~np.isnan(judged.credit)).sum())
                 found.notes.append(

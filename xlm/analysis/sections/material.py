@@ -86,6 +86,10 @@ class Material:
     folder: Path | None = None
     """The folder for files of states."""
     _states: dict[tuple[str, str], list[States]] = field(default_factory=dict)
+    _cut: dict[tuple[str, str], str] = field(default_factory=dict)
+    """A note about each text of which lines were cut."""
+    _used: set[tuple[str, str]] = field(default_factory=set)
+    """The texts whose states were used since ``notes`` was called."""
 
     @property
     def model(self) -> PretrainedModel:
@@ -146,7 +150,23 @@ class Material:
                 f"layers has {outside[0]}, but the layers of {model.source} are 0 to "
                 f"{num - 1}: choose from these"
             )
-        return wanted
+        return list(dict.fromkeys(wanted))
+
+    def check(self) -> None:
+        """Raise ConfigError unless all models have the layers and know the languages."""
+        pairs = [*self.pairs, *self.dictionaries, *self.similarity, *self.alignments]
+        named = {*self.texts, *self.parallel, *self.minimal_pairs}
+        named |= {language for pair in pairs for language in pair}
+        named |= {language for own in self.labeled.values() for language in own.texts}
+        if self.wic or self.scws:
+            named.add(self.english)
+        for model in self.models.values():
+            self.chosen_layers(model)
+            for language in sorted(named):
+                self.spoken(model, language)
+        if self.parent is not None:
+            for language in self.texts:
+                self.spoken(self.parent, language)
 
     def states(
         self, name: str, model: PretrainedModel, key: str, lines: Sequence[str], language: str
@@ -154,13 +174,27 @@ class Material:
         """Return the states of all layers of a text, computed once for each ``key`` and model."""
         at = (name, f"{key}/{language}")
         if at not in self._states:
-            folder = None
+            folder, cut = None, list[int]()
             if self.folder is not None:
-                folder = self.folder / _safe(name) / _safe(at[1])
+                # numbered, as names that differ in other signs alone are written alike
+                folder = self.folder / f"{len(self._states)}-{_safe(name)}-{_safe(at[1])}"
             self._states[at] = sentence_states(
-                model, lines, self.spoken(model, language), self.reading, folder=folder
-            )
+                model, lines, self.spoken(model, language), self.reading, folder=folder,
+                on_cut=cut.append,
+            )  # fmt: skip
+            if cut and name != UNTRAINED:
+                self._cut[at] = (
+                    f"{name}: {sum(cut):,} of {len(lines):,} lines ({key}, {language}) were cut at "
+                    f"{longest(model)} pieces, the most that fit its positions"
+                )
+        self._used.add(at)
         return self._states[at]
+
+    def notes(self) -> list[str]:
+        """Return what a reader must know of the states used since the last call, and forget it."""
+        found = [self._cut[at] for at in sorted(self._used & self._cut.keys())]
+        self._used.clear()
+        return found
 
     def both_sides(
         self, name: str, model: PretrainedModel, pair: LanguagePair
@@ -169,7 +203,7 @@ class Material:
         own = self.pairs[pair]
         return (
             self.states(name, model, f"pairs {pair}", own.first, pair.first),
-            self.states(name, model, f"pairs {pair}", own.second, pair.second),
+            self.states(name, model, f"pairs {pair}, second side", own.second, pair.second),
         )
 
 

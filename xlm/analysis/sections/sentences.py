@@ -1,18 +1,17 @@
-"""Analyses of sentences: retrieval, mining, CKA, geometry, and recognition of languages."""
+"""Analyses of pairs of sentences: retrieval, mining, CKA, the gain from a translation."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from xlm.analysis import intervals
-from xlm.analysis.geometry import anisotropy, label_separation, separability
-from xlm.analysis.intervals import Estimate, undefined
-from xlm.analysis.kernel_alignment import cka, kernel_alignment
+from xlm.analysis.intervals import Estimate, Null, undefined
+from xlm.analysis.kernel_alignment import MOST_PERMUTED, cka, cka_matrix, kernel_alignment
 from xlm.analysis.neighbors import centered, hits_within, nearest, own_places, unit
-from xlm.analysis.probes import language_probe, piece_counts, probe
-from xlm.analysis.report import Analysis, Table
+from xlm.analysis.report import Analysis, Table, matrix_table
 from xlm.analysis.retrieval import (
     Pairs,
     best_layer,
@@ -29,12 +28,8 @@ from xlm.errors import ConfigError
 from xlm.languages import LanguagePair
 
 EXAMPLES = 20
-MOST_DRAWN = 100
-"""Number of sentences of each language in the picture of principal components."""
-PRINCIPAL = "principal components of parallel sentences"
-"""The beginning of the title of the table behind the picture."""
-MOST_PROBED = 500
-"""Number of sentences of each language that train and test a probe."""
+MOST_GAP = 500
+"""Number of pairs that are read beside true and wrong partners."""
 
 
 def retrieved(material: Material) -> Analysis:
@@ -42,10 +37,15 @@ def retrieved(material: Material) -> Analysis:
     if not material.pairs:
         raise Lacks("pairs of sentences: give pairs")
     found = Analysis("retrieval")
+    best: dict[LanguagePair, float | None] = {}
     for pair, own in material.pairs.items():
         _note_left_out(found, pair, own)
         by_pieces = lexical(material.pieces, own.first, own.second, material.spoken_pair(pair))
+        odd = lexical(
+            material.pieces, own.first[1::2], own.second[1::2], material.spoken_pair(pair)
+        )
         fresh: dict[int, dict[str, Estimate]] = {}
+        by_chance: Null | None = None
         for name, model in material.named_models():
             x, y = material.both_sides(name, model, pair)
             for layer in material.chosen_layers(model):
@@ -61,14 +61,30 @@ def retrieved(material: Material) -> Analysis:
                     for measure, value in figures.items()
                 }
                 found.add(figures, layer=layer, of=str(pair), model=name)
-            if name != UNTRAINED:
-                layer, chosen = best_layer(x, y)
-                found.add(
-                    {"best layer, centered @1": chosen}, layer=layer, of=str(pair), model=name
-                )
+            layer, chosen = best_layer(x, y, material.chosen_layers(model))
+            if name == UNTRAINED:
+                by_chance = chosen.as_null()
+                continue
+            if by_chance is not None:
+                chosen = chosen.beside(untrained=by_chance)
+            if "@1" in odd:
+                chosen = chosen.beside(lexical=odd["@1"])
+            found.add({"best layer, centered @1": chosen}, layer=layer, of=str(pair), model=name)
+            if name == MODEL:
+                best[pair] = chosen.value
         _compare(found, material, pair)
         found.tables.append(_examples(material, pair))
+    if len(best) > 1:
+        found.tables.append(by_languages("centered @1 in each pair's best layer", best))
     return found
+
+
+def by_languages(title: str, values: Mapping[LanguagePair, float | None]) -> Table:
+    """Return a symmetric matrix of languages from a value for each pair."""
+    names = list(dict.fromkeys(language for pair in values for language in pair))
+    both = {(pair.first, pair.second): value for pair, value in values.items()}
+    cells = [[both.get((a, b), both.get((b, a))) for b in names] for a in names]
+    return matrix_table(title, names, names, cells)
 
 
 def _figure_of(measure: str) -> str:
@@ -96,7 +112,7 @@ def _compare(found: Analysis, material: Material, pair: LanguagePair) -> None:
     hits = {}
     for name, model in material.named_models(fresh=False):
         x, y = material.both_sides(name, model, pair)
-        layer, _ = best_layer(x, y)
+        layer, _ = best_layer(x, y, material.chosen_layers(model))
         hits[name] = _row_hits(x[layer][1::2], y[layer][1::2])
     for name, own in hits.items():
         if name != MODEL:
@@ -110,7 +126,7 @@ def _compare(found: Analysis, material: Material, pair: LanguagePair) -> None:
 def _examples(material: Material, pair: LanguagePair) -> Table:
     own = material.pairs[pair]
     x, y = material.both_sides(MODEL, material.model, pair)
-    layer, _ = best_layer(x, y)
+    layer, _ = best_layer(x, y, material.chosen_layers(material.model))
     ids = nearest(unit(centered(x[layer])), unit(centered(y[layer])), 1).ids[:, 0]
     rows = []
     for at in range(min(EXAMPLES, len(ids))):
@@ -134,7 +150,7 @@ def mined(material: Material) -> Analysis:
         null = Estimate(float(scores.f1[scores.best]), num=len(gold)).as_null()
         for name, model in material.named_models(fresh=False):
             x, y = material.both_sides(name, model, pair)
-            layer, _ = best_layer(x, y)
+            layer, _ = best_layer(x, y, material.chosen_layers(model))
             made = mine(x[layer], y[layer])
             scores = score_mined(made, gold)
             at = scores.best
@@ -146,10 +162,11 @@ def mined(material: Material) -> Analysis:
             found.add(figures, layer=layer, of=str(pair), model=name)
             if name == MODEL:
                 rows = [
-                    [f"{score:.4f}", own.first[int(i)], own.second[int(j)], "yes" if i == j else ""]
-                    for i, j, score in zip(*made, strict=True)
-                ]
-                columns = ["score", pair.first, pair.second, "right"]
+                    [f"{score:.4f}", own.first[int(i)], own.second[int(j)],
+                     "yes" if i == j else "", *(f"{value:.4f}" for value in down_to)]
+                    for i, j, score, *down_to in zip(*made, *scores, strict=True)
+                ]  # fmt: skip
+                columns = ["score", pair.first, pair.second, "right", *scores._fields]
                 found.tables.append(Table(f"{pair}: mined pairs, layer {layer}", columns, rows))
     return found
 
@@ -159,6 +176,7 @@ def kernels(material: Material) -> Analysis:
     if not material.pairs and not (material.texts and len(material.models) > 1):
         raise Lacks("pairs of sentences, or texts and a model to compare: give pairs, or compare")
     found = Analysis("CKA")
+    values: dict[int, dict[LanguagePair, float | None]] = {}
     found.notes.append(
         "nulls by permutation are made of the first 1,000 rows; the centered form gives "
         "independent rows D / (D + n)"
@@ -176,8 +194,36 @@ def kernels(material: Material) -> Analysis:
                 else:
                     figures = beside_untrained(figures, fresh.get(layer))
                     found.add(figures, layer=layer, of=str(pair), model=name)
+                if name == MODEL:
+                    values.setdefault(layer, {})[pair] = figures["debiased"].value
+            if name == MODEL:
+                title = f"debiased CKA, layers of {pair.first} in rows, of {pair.second} in columns"
+                layers = material.chosen_layers(model)
+                found.tables.append(
+                    _every_layer(title, *({at: side[at] for at in layers} for side in (x, y)))
+                )
     _between_models(found, material)
+    if len(material.pairs) > 1:
+        layer = max(values, key=lambda at: mean_defined(values[at].values()))
+        title = f"debiased CKA, layer {layer}, which has the largest mean over pairs"
+        found.tables.append(by_languages(title, values[layer]))
     return found
+
+
+def mean_defined(values: Iterable[float | None]) -> float:
+    """Return the mean of the values that are defined, below every other one if none is."""
+    own = [value for value in values if value is not None]
+    return sum(own) / len(own) if own else -math.inf
+
+
+def _every_layer(title: str, x: Mapping[int, States], y: Mapping[int, States]) -> Table:
+    """Return the debiased CKA of every layer with every layer, of the first rows."""
+    rows, columns = ([own[:MOST_PERMUTED] for own in layers.values()] for layers in (x, y))
+    values = [
+        [None if math.isnan(value) else value for value in line]
+        for line in cka_matrix(rows, columns).tolist()
+    ]
+    return matrix_table(title, list(map(str, x)), list(map(str, y)), values)
 
 
 def _between_models(found: Analysis, material: Material) -> None:
@@ -202,132 +248,8 @@ def _between_models(found: Analysis, material: Material) -> None:
                     {"debiased, same text": estimate},
                     layer=layer, of=language, model=f"{MODEL} - {name}",
                 )  # fmt: skip
-
-
-def languages_told(material: Material) -> Analysis:
-    """Return how well a probe recognizes the languages of sentences, raw and centered."""
-    parallel = {name: own[:MOST_PROBED] for name, own in material.parallel.items()}
-    if len(parallel) < 2 or min(map(len, parallel.values())) < 8:
-        raise Lacks("8 lines or more of two languages that say the same: give parallel or pairs")
-    found = Analysis("language probe")
-    found.notes.append(
-        "two sentences a row; even rows train, odd ones test; means of languages are of training "
-        "rows"
-    )
-    doubled = {
-        name: [f"{one} {two}" for one, two in zip(own[::2], own[1::2], strict=False)]
-        for name, own in parallel.items()
-    }
-    counted = _piece_probe(material, doubled)
-    fresh: dict[int, dict[str, Estimate]] = {}
-    for name, model in material.named_models():
-        states = {
-            language: material.states(name, model, "two lines", lines, language)
-            for language, lines in doubled.items()
-        }
-        for layer in material.chosen_layers(model):
-            figures: dict[str, Estimate] = {}
-            for measure, center in (("raw", False), ("centered", True)):
-                own = {language: by_layer[layer] for language, by_layer in states.items()}
-                told = language_probe(own, center=center, seed=material.seed).figures
-                accuracy = told["accuracy"]
-                if not center:
-                    accuracy = accuracy.beside(**{"piece counts": counted.as_null()})
-                figures[f"{measure} accuracy"] = accuracy
-            if name == UNTRAINED:
-                fresh[layer] = figures
-            else:
-                figures = beside_untrained(figures, fresh.get(layer))
-                found.add(figures, layer=layer, of=", ".join(doubled), model=name)
-    return found
-
-
-def _piece_probe(material: Material, lines: dict[str, list[str]]) -> Estimate:
-    rows, labels = [], []
-    for language, own in lines.items():
-        rows += material.piece_rows(own, language)
-        labels += [language] * len(own)
-    counts = piece_counts(rows, material.pieces.vocab_size)
-    sides: list[list[int]] = [[], []]
-    start = 0
-    for own in lines.values():
-        for side in (0, 1):
-            sides[side] += range(start + side, start + len(own), 2)
-        start += len(own)
-    train, test = sides
-    told = probe(
-        counts[train], [labels[at] for at in train], counts[test], [labels[at] for at in test],
-        seed=material.seed, shuffled=False,
-    )  # fmt: skip
-    return told.figures["accuracy"]
-
-
-def anisotropic(material: Material) -> Analysis:
-    """Return how far the sentences of each language point in the same direction, layer by layer."""
-    if not material.texts:
-        raise Lacks("text of a language: give texts or data")
-    found = Analysis("anisotropy")
-    for language, lines in material.texts.items():
-        fresh: dict[int, dict[str, Estimate]] = {}
-        for name, model in material.named_models():
-            states = material.states(name, model, "text", lines, language)
-            for layer in material.chosen_layers(model):
-                figures = anisotropy(states[layer], seed=material.seed)
-                if name == UNTRAINED:
-                    fresh[layer] = figures
-                else:
-                    figures = beside_untrained(figures, fresh.get(layer))
-                    found.add(figures, layer=layer, of=language, model=name)
-    return found
-
-
-def separated(material: Material) -> Analysis:
-    """Return the parts of the scatter of parallel sentences, and the separation by language."""
-    parallel = material.parallel
-    if len(parallel) < 2 or min(map(len, parallel.values())) < 2:
-        raise Lacks("lines of two languages that say the same: give parallel or pairs")
-    found = Analysis("separability")
-    names = list(parallel)
-    labels = [name for name in names for _ in parallel[name]]
-    fresh: dict[int, dict[str, Estimate]] = {}
-    for name, model in material.named_models():
-        states = {
-            language: material.states(name, model, "parallel", lines, language)
-            for language, lines in parallel.items()
-        }
-        for layer in material.chosen_layers(model):
-            stacked = np.stack([states[language][layer] for language in names])
-            figures = separability(stacked, seed=material.seed)
-            told = label_separation(np.concatenate(list(stacked)), labels, seed=material.seed)
-            figures.update({f"languages, {measure}": own for measure, own in told.items()})
-            if name == UNTRAINED:
-                fresh[layer] = figures
-            else:
-                figures = beside_untrained(figures, fresh.get(layer))
-                found.add(figures, layer=layer, of=", ".join(names), model=name)
-            if name == MODEL and layer == material.chosen_layers(model)[-1]:
-                found.tables.append(_principal(names, stacked, layer))
-    return found
-
-
-def _principal(
-    names: list[str], states: np.ndarray[Any, np.dtype[np.float32]], layer: int
-) -> Table:
-    """Return the coordinates of the first sentences ``[k, n, D]`` on their two principal axes."""
-    points = states[:, :MOST_DRAWN].astype(np.float64)
-    flat = points.reshape(-1, points.shape[2])
-    flat = flat - flat.mean(0)
-    _, _, axes = np.linalg.svd(flat, full_matrices=False)
-    turned = flat @ axes[:2].T
-    # the sign of an axis is arbitrary: make its largest part positive
-    signs = np.sign(axes[:2][np.arange(len(axes[:2])), np.abs(axes[:2]).argmax(1)])
-    places = (turned * signs).reshape(*points.shape[:2], -1)
-    rows = [
-        [name, str(line), *(f"{value:.4g}" for value in place[:2])]
-        for name, own in zip(names, places, strict=True)
-        for line, place in enumerate(own)
-    ]
-    return Table(f"{PRINCIPAL}, layer {layer}", ["language", "line", "first", "second"], rows)
+            title = f"debiased CKA on {language}, layers of {MODEL} in rows, of {name} in columns"
+            found.tables.append(_every_layer(title, dict(enumerate(own)), dict(enumerate(theirs))))
 
 
 def translations_used(material: Material) -> Analysis:
@@ -336,7 +258,7 @@ def translations_used(material: Material) -> Analysis:
         raise Lacks("pairs of sentences: give pairs")
     found = Analysis("TLM gap")
     found.notes.append(
-        f"the first {MOST_PROBED} pairs; tokens of the second sentence, a seventh masked at once"
+        f"the first {MOST_GAP} pairs; tokens of the second sentence, a seventh masked at once"
     )
     for pair, own in material.pairs.items():
         fresh: dict[str, Estimate] | None = None
@@ -344,7 +266,7 @@ def translations_used(material: Material) -> Analysis:
             spoken = material.spoken(model, pair.first), material.spoken(model, pair.second)
             try:
                 figures = tlm_gap(
-                    model, own.first[:MOST_PROBED], own.second[:MOST_PROBED], spoken,
+                    model, own.first[:MOST_GAP], own.second[:MOST_GAP], spoken,
                     tokens=material.reading.tokens, seed=material.seed,
                 )  # fmt: skip
             except ConfigError as error:
@@ -354,6 +276,12 @@ def translations_used(material: Material) -> Analysis:
                 continue
             if name == UNTRAINED:
                 fresh = figures
-            else:
-                found.add(beside_untrained(figures, fresh), of=str(pair), model=name)
+                continue
+            found.add(beside_untrained(figures, fresh), of=str(pair), model=name)
+            num, read = len(own.first[:MOST_GAP]), figures["true"].num
+            if read < num:
+                found.notes.append(
+                    f"{name}, {pair}: {num - read:,} of {num:,} pairs have a side longer than half "
+                    "of the model's positions, and are left out"
+                )
     return found

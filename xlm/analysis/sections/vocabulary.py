@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from xlm.analysis.intervals import Estimate
+from xlm.analysis.kernel_alignment import cka
 from xlm.analysis.overlap import cutting, overlaps
-from xlm.analysis.report import Analysis, Table
+from xlm.analysis.report import Analysis, Table, matrix_table
+from xlm.analysis.retrieval import best_layer
 from xlm.analysis.sections.material import MODEL, Lacks, Material
 from xlm.analysis.spectra import spectra
 from xlm.analysis.transfer import FEWEST_LANGUAGES, correlations, rank_sources
@@ -37,58 +38,81 @@ def overlapping(material: Material) -> Analysis:
     if not material.train:
         found.notes.append("there is no training text: each text stands for both sides")
     tokenizer = material.pieces
-    table: dict[str, list[str]] = {}
+    table: dict[str, list[float | None]] = {}
     for (one, two), figures in overlaps(tokenizer, train, material.texts).items():
         found.add(figures, of=f"{one}{ARROW}{two}", model=MODEL)
-        value = figures["p_token"].value
-        table.setdefault(one, []).append("" if value is None else f"{value:.1f}")
+        table.setdefault(one, []).append(figures["p_token"].value)
     for language, lines in material.texts.items():
         found.add(cutting(tokenizer.in_language(language), lines), of=language, model=MODEL)
-    rows = [[one, *own] for one, own in table.items()]
-    found.tables.append(Table("p_token, %, from row to column", ["", *material.texts], rows))
+    names = list(table)
+    found.tables.append(
+        matrix_table(
+            "p_token, %, from row to column", names, list(material.texts), [*table.values()]
+        )
+    )
     return found
 
 
 def transferred(material: Material) -> Analysis:
-    """Return the correlations of indicators with scores by language, and the sources they rank."""
+    """Return the correlations of indicators with scores by language, and the sources they rank.
+
+    Besides the given indicators these are overlap, retrieval and CKA with the first language.
+    """
     if not material.scores:
         raise Lacks("scores by language: give scores")
     found = Analysis("transfer")
+    measured = _between_languages(material)
     indicators = dict(material.indicators)
-    shares = _overlap_with_first(material)
-    if shares:
-        indicators["p_token from the first language"] = shares
+    if material.texts:
+        source = next(iter(material.texts))
+        for name, values in measured.items():
+            of_source = {two: value for (one, two), value in values.items() if one == source}
+            if of_source:
+                indicators[f"{name} from {source}"] = of_source
     for task, scores in material.scores.items():
-        for name, values in indicators.items():
+        for name, numbers in indicators.items():
             try:
-                figures = correlations(values, scores, seed=material.seed)
+                figures = correlations(numbers, scores, seed=material.seed)
             except DataError as error:
                 found.notes.append(f"{name} with {task}: {error}")
                 continue
             found.add(figures, of=f"{name}, {task}", model=MODEL)
     if not found.figures:
         found.notes.append(f"fewer than {FEWEST_LANGUAGES} languages have a score and an indicator")
-    ranked = rank_sources({"p_token": _all_overlaps(material)}) if material.texts else {}
-    rows = [[target, ", ".join(own["p_token"])] for target, own in ranked.items()]
+    ranked = rank_sources(measured)
+    names = [name for name, values in measured.items() if values]
+    rows = [
+        [target, *(", ".join(own.get(name, ())) for name in names)]
+        for target, own in ranked.items()
+    ]
     if rows:
-        found.tables.append(
-            Table("source languages by overlap, best first", ["target", "sources"], rows)
-        )
+        title = "source languages of each target, best first, by each indicator"
+        found.tables.append(Table(title, ["target", *names], rows))
     return found
 
 
-def _all_overlaps(material: Material) -> dict[tuple[str, str], float]:
-    train = material.train or material.texts
-    made = overlaps(material.pieces, train, material.texts)
-    return {pair: _value(figures["p_token"]) for pair, figures in made.items()}
+Indicator = dict[tuple[str, str], float]
+"""A number for each source and target."""
 
 
-def _overlap_with_first(material: Material) -> dict[str, float]:
-    if not material.texts:
-        return {}
-    first = next(iter(material.texts))
-    return {two: value for (one, two), value in _all_overlaps(material).items() if one == first}
+def _between_languages(material: Material) -> dict[str, Indicator]:
+    """Return overlap for each source and target, and retrieval and CKA for both of each pair.
 
-
-def _value(own: Estimate) -> float:
-    return 0.0 if own.value is None else own.value
+    Those are of the layer that is best for retrieval.
+    """
+    found: dict[str, Indicator] = {"p_token": {}, "retrieval": {}, "CKA": {}}
+    if material.texts:
+        train = material.train or material.texts
+        made = overlaps(material.pieces, train, material.texts)
+        for (one, two), figures in made.items():
+            if one != two and figures["p_token"].value is not None:
+                found["p_token"][one, two] = figures["p_token"].value
+    for pair in material.pairs:
+        x, y = material.both_sides(MODEL, material.model, pair)
+        layer, own = best_layer(x, y, material.chosen_layers(material.model))
+        values = {"retrieval": own.value, "CKA": cka(x[layer], y[layer])}
+        for name, value in values.items():
+            if value is not None:
+                found[name][pair.first, pair.second] = value
+                found[name][pair.second, pair.first] = value
+    return found

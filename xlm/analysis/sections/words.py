@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from xlm.analysis.alignment import (
     diagonal,
     link,
     link_scores,
+    usable_methods,
     word_links,
     wrong_partners,
 )
@@ -35,6 +36,7 @@ from xlm.analysis.lexicon import (
 )
 from xlm.analysis.neighbors import centered, nearest, unit
 from xlm.analysis.report import Analysis, Table
+from xlm.analysis.retrieval import FEWEST_ROWS
 from xlm.analysis.sections.links import AlignedText
 from xlm.analysis.sections.material import MODEL, UNTRAINED, Lacks, Material, beside_untrained
 from xlm.analysis.sections.sentences import EXAMPLES
@@ -44,10 +46,14 @@ from xlm.analysis.states import (
     longest,
     piece_states,
     table_vectors,
+    word_states,
 )
+from xlm.errors import DataError
 from xlm.languages import LanguagePair
 from xlm.model.pretrained import PretrainedModel
 
+BY_WORDS = ", words"
+"""The end of the names of scores of links between the mean states of words."""
 COMMON = 20_000
 """Number of words of the target text that are candidates besides the dictionary's."""
 
@@ -66,7 +72,7 @@ def translated(material: Material) -> Analysis:
         for name, model in material.named_models():
             for place, layer in [("table", None), *_layers_alone(material, model)]:
                 look = _lookups(material, name, model, pair, layer)
-                entries = usable_entries(dictionary, common, *look)
+                entries = _entries(pair, dictionary, common, look)
                 figures = _both_translations(entries, material.seed)
                 if name == UNTRAINED:
                     fresh[place] = figures
@@ -79,9 +85,22 @@ def translated(material: Material) -> Analysis:
                     found.tables.append(_found_words(pair, entries))
         if set(pair) <= material.embeddings.keys():
             sides = [file_lookup(material.embeddings[language]) for language in pair]
-            figures = _both_translations(usable_entries(dictionary, common, *sides), material.seed)
+            entries = _entries(pair, dictionary, common, sides)
+            figures = _both_translations(entries, material.seed)
             found.add(figures, of=str(pair), model="embeddings")
     return found
+
+
+def _entries(
+    pair: LanguagePair,
+    dictionary: Mapping[str, Sequence[str]],
+    common: Sequence[str],
+    sides: Sequence[Lookup],
+) -> Entries:
+    try:
+        return usable_entries(dictionary, common, *sides)
+    except DataError as error:
+        raise DataError(f"dictionaries.{pair}: {error}") from None
 
 
 def _layers_alone(material: Material, model: PretrainedModel) -> list[tuple[str, int]]:
@@ -97,17 +116,17 @@ def _common_words(material: Material, language: str) -> list[str]:
 def _lookups(
     material: Material, name: str, model: PretrainedModel, pair: LanguagePair, layer: int | None
 ) -> tuple[Lookup, Lookup]:
-    def of(language: str) -> Lookup:
+    def of(language: str, side: str) -> Lookup:
         def look(words: Sequence[str]) -> tuple[States, NDArray[np.bool_]]:
             vectors, usable = table_vectors(model, words, material.spoken(model, language))
             if layer is None:
                 return vectors, usable
-            states = material.states(name, model, f"words of {pair}", words, language)
+            states = material.states(name, model, f"{side} words of {pair}", words, language)
             return states[layer], usable
 
         return look
 
-    return of(pair.first), of(pair.second)
+    return of(pair.first, "first"), of(pair.second, "second")
 
 
 def _both_translations(entries: Entries, seed: int) -> dict[str, Estimate]:
@@ -166,9 +185,11 @@ def _add_lookups(
     }
     # the same words for all, so that models are comparable
     usable = np.all([x[1] & y[1] for x, y in sides.values()], axis=0)
-    found.notes.append(f"{pair}: {int(usable.sum()):,} of {len(pairs):,} pairs have vectors")
-    if usable.sum() < 4:
+    note = f"{pair}: {int(usable.sum()):,} of {len(pairs):,} pairs have vectors"
+    if usable.sum() < FEWEST_ROWS:
+        found.notes.append(f"{note}: too few for figures, which need {FEWEST_ROWS}")
         return
+    found.notes.append(note)
     phrase = np.array([" " in first or " " in second for first, second in pairs])
     fresh: dict[str, Estimate] | None = None
     for name, (x, y) in sides.items():
@@ -178,7 +199,7 @@ def _add_lookups(
             gold = np.array(scores)
             figures = similarity(x[0][usable], y[0][usable], gold[usable].tolist())
             single = usable & ~phrase
-            if single.sum() >= 4:
+            if single.sum() >= FEWEST_ROWS:
                 words = similarity(x[0][single], y[0][single], gold[single].tolist())
                 figures["Spearman, single words"] = words["Spearman"]
         if name == UNTRAINED:
@@ -194,6 +215,7 @@ class _Encoded(NamedTuple):
     first_words: list[NDArray[np.int64]]
     second: list[States]
     second_words: list[NDArray[np.int64]]
+    num_cut: int
 
 
 def aligned(material: Material) -> Analysis:
@@ -201,6 +223,9 @@ def aligned(material: Material) -> Analysis:
     if not material.alignments:
         raise Lacks("sentences with gold links between their words: give alignments")
     found = Analysis("word alignment")
+    if usable_methods() != METHODS:
+        found.notes.append("match was left out: it needs scipy, of the extra analysis")
+        found.is_final = False
     for pair, text in material.alignments.items():
         sizes = [(len(a), len(b)) for a, b in zip(text.first, text.second, strict=True)]
         by_place = link_scores([diagonal(*size) for size in sizes], text.gold, seed=material.seed)
@@ -215,13 +240,18 @@ def aligned(material: Material) -> Analysis:
                 wrong = _wrong_scores(encoded, layer, text.gold, material.seed)
                 figures = beside_untrained(figures, fresh.get(layer))
                 for measure, own in figures.items():
-                    score = measure.rsplit(" ", 1)[1]
+                    score = measure.removesuffix(BY_WORDS).rsplit(" ", 1)[1]
                     nulls = {
                         "diagonal": by_place[score].as_null(),
                         "wrong partners": wrong[score].as_null(),
                     }
                     figures[measure] = own.beside(**nulls)
                 found.add(figures, layer=layer, of=str(pair), model=name)
+            if name != UNTRAINED and encoded.num_cut:
+                found.notes.append(
+                    f"{name}, {pair}: {encoded.num_cut:,} sentences were cut at {longest(model)} "
+                    "pieces, the most that fit its positions; their last words have no links"
+                )
     return found
 
 
@@ -229,30 +259,42 @@ def _encode(
     material: Material, model: PretrainedModel, pair: LanguagePair, text: AlignedText
 ) -> _Encoded:
     sides: list[list[States] | list[NDArray[np.int64]]] = []
+    num_cut = 0
     for language, sentences in zip(pair, (text.first, text.second), strict=True):
         spoken = material.spoken(model, language)
         reading = model.reading(spoken)
         words = [encode_words(reading.tokenizer.in_language(spoken), own) for own in sentences]
         most = longest(reading)
+        num_cut += sum(len(own.ids) > most for own in words)
         states = piece_states(
             reading, [own.ids[:most] for own in words], spoken, tokens=material.reading.tokens
         )
         sides += [states, [own.word[:most] for own in words]]
-    return _Encoded(*sides)  # type: ignore[arg-type]
+    return _Encoded(*sides, num_cut)  # type: ignore[arg-type, call-arg]
 
 
 def _layer_scores(
     encoded: _Encoded, layer: int, gold: Sequence[Gold], seed: int
 ) -> dict[str, Estimate]:
-    links: dict[Method, list[Links]] = {method: [] for method in METHODS}
-    for x, words_x, y, words_y in zip(*encoded, strict=True):
-        similar = cosines(x[layer], y[layer])
-        for method in METHODS:
-            links[method].append(word_links(link(similar, method), words_x, words_y))
+    methods = usable_methods()
+    links: dict[tuple[Method, str], list[Links]] = {
+        (method, kind): [] for kind in ("", BY_WORDS) for method in methods
+    }
+    for x, words_x, y, words_y in zip(*encoded[:4], strict=True):
+        pieces = x[[layer]], y[[layer]]
+        means = [
+            word_states(own, words) for own, words in zip(pieces, (words_x, words_y), strict=True)
+        ]
+        for kind, (one, two) in {
+            "": ((pieces[0], words_x), (pieces[1], words_y)), BY_WORDS: means
+        }.items():  # fmt: skip
+            similar = cosines(one[0][0], two[0][0])
+            for method in methods:
+                links[method, kind].append(word_links(link(similar, method), one[1], two[1]))
     found = {}
-    for method, own in links.items():
+    for (method, kind), own in links.items():
         for score, estimate in link_scores(own, gold, seed=seed).items():
-            found[f"{method} {score}"] = estimate
+            found[f"{method} {score}{kind}"] = estimate
     return found
 
 

@@ -1,0 +1,134 @@
+"""Reports of odd models, names, texts and installations."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.analysis.models import lines, tiny
+from tests.analysis.reports import NUM, SMALL, fill, settings, write
+from xlm.analysis.retrieval import retrieval
+from xlm.analysis.states import sentence_states
+from xlm.analyze import analyze
+from xlm.errors import ConfigError, DataError
+from xlm.run.folder import locked
+
+pytest.importorskip("sklearn", reason="probes need scikit-learn, of the extra analysis")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fill(tmp_path_factory.mktemp("analyze"))
+
+
+def test_each_pair_of_languages_has_a_cell(root: Path, tmp_path: Path) -> None:
+    names = ("en", "hi", "ne")
+    pairs = {
+        f"{a}-{b}": [f"{a}.txt", f"{b}.txt"] for at, a in enumerate(names) for b in names[at + 1 :]
+    }
+    long = " ".join(lines("en", 30))
+    write(tmp_path / "en.txt", [long, *lines("en", NUM)[1:]])
+    pairs["en-hi"][0] = str(tmp_path / "en.txt")
+    config = settings(
+        root, tmp_path / "a", pairs=pairs, scores={"task": "scores.tsv"}, untrained=False,
+        only=["retrieval", "CKA", "transfer", "TLM gap"],
+    )  # fmt: skip
+    found = analyze(config)["analyses"]
+    for name, title in (("retrieval", "best layer"), ("CKA", "largest mean over pairs")):
+        (table,) = [
+            own
+            for own in found[name]["tables"]
+            if title in own["title"] and own["kind"] == "matrix"
+        ]
+        cells = [row[1:] for row in table["rows"]]
+        assert table["columns"] == ["", *names]
+        for i in range(3):
+            assert cells[i][i] == "" and all(cells[i][j] == cells[j][i] for j in range(3))
+    # hi and ne alone have a score and a figure with en
+    assert any(
+        "retrieval from en with task: 2 languages" in own for own in found["transfer"]["notes"]
+    )
+    (cut,) = [own for own in found["retrieval"]["notes"] if "cut" in own]
+    assert cut == (
+        "model: 1 of 24 lines (pairs en-hi, en) were cut at 254 pieces, the most that fit its "
+        "positions"
+    )
+    (left_out,) = [own for own in found["TLM gap"]["notes"] if "left out" in own]
+    assert left_out.startswith("model, en-hi: 1 of 24 pairs have a side longer than half")
+
+
+def test_what_is_not_installed_is_said(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest is made; when the packages are there the same command makes up for it."""
+    config = settings(
+        root, tmp_path / "a", only=["anisotropy", "language probe", "word alignment"], layers=[1],
+        alignments={"en-hi": ["en.txt", "hi.txt", "links.txt"]}, untrained=False,
+    )  # fmt: skip
+    with monkeypatch.context() as without:
+        for name in ("matplotlib", "sklearn.exceptions", "scipy.optimize"):
+            without.setitem(sys.modules, name, None)
+        report = analyze(config)
+    page = (tmp_path / "a/report.html").read_text("utf-8")
+    assert "pictures need matplotlib" in page and "<svg" not in page
+    assert [own["analysis"] for own in report["missing"]] == ["language probe"]
+    assert "match was left out" in report["analyses"]["word alignment"]["notes"][0]
+    again = analyze(config)
+    assert list(again["analyses"]) == ["word alignment", "language probe", "anisotropy"]
+    assert again["analyses"]["word alignment"]["notes"] == []
+    assert "<svg" in (tmp_path / "a/report.html").read_text("utf-8")
+
+
+def test_a_folder_that_is_written_is_refused(root: Path, tmp_path: Path) -> None:
+    with locked(tmp_path / "a"), pytest.raises(ConfigError, match="is being written by another"):
+        analyze(settings(root, tmp_path / "a", **SMALL))
+
+
+def test_labels_that_are_all_the_same_are_named(root: Path, tmp_path: Path) -> None:
+    write(tmp_path / "labeled.tsv", [f"odd\t{line}" for line in lines("en", 8)])
+    write(tmp_path / "gold.txt", ["T"] * 8)
+    files = {"parity": {"en": str(tmp_path / "labeled.tsv")}}
+    with pytest.raises(DataError, match=r"probes.parity.en: every other line .*label 'odd'"):
+        analyze(settings(root, tmp_path / "a", probes=files, only=["probes"]))
+    wic = {name: ["wic.txt", str(tmp_path / "gold.txt")] for name in ("train", "dev")}
+    with pytest.raises(DataError, match=r"wic.train: every answer is 'same'"):
+        analyze(settings(root, tmp_path / "b", wic=wic, only=["WiC"], texts={}))
+
+
+def test_both_sides_may_be_of_one_language(root: Path, tmp_path: Path) -> None:
+    """Paraphrases, or English in two dialects: the sides are read apart."""
+    write(tmp_path / "words.txt", [" ".join(line.split()[:2]) for line in lines("en", NUM)])
+    config = settings(
+        root, tmp_path / "a", pairs={"en-en": ["en.txt", "hi.txt"]}, texts={}, parallel={},
+        only=["retrieval", "word translation"], untrained=False,
+        dictionaries={"en-en": str(tmp_path / "words.txt")},
+    )  # fmt: skip
+    found = analyze(config)["analyses"]
+    x, y = (sentence_states(tiny(), lines(side, NUM), "en")[2] for side in ("en", "hi"))
+    (own,) = [
+        row for row in found["retrieval"]["figures"]
+        if (row["measure"], row.get("layer")) == ("raw reciprocal rank", 2)
+    ]  # fmt: skip
+    assert own["value"] == pytest.approx(retrieval(x, y)["raw reciprocal rank"].value)
+    assert own["value"] < 1
+    assert found["word translation"]["figures"]
+
+
+def test_models_of_alike_names_have_their_own_states(root: Path, tmp_path: Path) -> None:
+    tiny(num_layers=1).save_pretrained(tmp_path / "flat")
+    compare = {"a b": str(tmp_path / "flat"), "a_b": str(root / "model")}
+    report = analyze(settings(root, tmp_path / "a", compare=compare, **SMALL))
+    found = {
+        row["model"]: row["value"] for row in report["analyses"]["anisotropy"]["figures"]
+        if (row["measure"], row["layer"], row["of"]) == ("mean cosine", 1, "en")
+    }  # fmt: skip
+    assert found["a_b"] == found["model"] != found["a b"]
+
+
+def test_a_stand_in_speaks_for_a_language(root: Path, tmp_path: Path) -> None:
+    given = {"texts": {"de": "en.txt"}, "pairs": {}, "parallel": {}, "stand_in": {"de": "en"}}
+    report = analyze(settings(root, tmp_path / "a", **SMALL, **given))
+    (row, *_) = report["analyses"]["anisotropy"]["figures"]
+    assert row["of"] == "de"

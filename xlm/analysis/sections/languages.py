@@ -1,0 +1,157 @@
+"""Analyses of how languages lie in the space of states: what tells them apart, scatter, cosines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xlm.analysis.geometry import anisotropy, label_separation, separability
+from xlm.analysis.intervals import Estimate
+from xlm.analysis.probes import Probed, language_probe, piece_counts, probe
+from xlm.analysis.report import Analysis, Table
+from xlm.analysis.sections.material import MODEL, UNTRAINED, Lacks, Material, beside_untrained
+
+MOST_DRAWN = 100
+"""Number of sentences of each language in the picture of principal components."""
+MOST_PROBED = 500
+"""Number of sentences of each language that train and test a probe."""
+
+
+def languages_told(material: Material) -> Analysis:
+    """Return how well a probe recognizes the languages of sentences, raw and centered."""
+    parallel = {name: own[:MOST_PROBED] for name, own in material.parallel.items()}
+    if len(parallel) < 2 or min(map(len, parallel.values())) < 8:
+        raise Lacks("8 lines or more of two languages that say the same: give parallel or pairs")
+    found = Analysis("language probe")
+    found.notes.append(
+        "two sentences a row; even rows train, odd ones test; means of languages are of training "
+        "rows"
+    )
+    doubled = {
+        name: [f"{one} {two}" for one, two in zip(own[::2], own[1::2], strict=False)]
+        for name, own in parallel.items()
+    }
+    counted = _piece_probe(material, doubled)
+    fresh: dict[int, dict[str, Estimate]] = {}
+    for name, model in material.named_models():
+        states = {
+            language: material.states(name, model, "two lines", lines, language)
+            for language, lines in doubled.items()
+        }
+        for layer in material.chosen_layers(model):
+            figures: dict[str, Estimate] = {}
+            for measure, center in (("raw", False), ("centered", True)):
+                own = {language: by_layer[layer] for language, by_layer in states.items()}
+                told = language_probe(own, center=center, seed=material.seed)
+                accuracy = told.figures.pop("accuracy")
+                if not center:
+                    accuracy = accuracy.beside(**{"piece counts": counted.as_null()})
+                figures[f"{measure} accuracy"] = accuracy
+                figures.update({f"{measure} {name}": own for name, own in told.figures.items()})
+                if name == MODEL and layer == material.chosen_layers(model)[-1]:
+                    found.tables.append(confusion_table(f"{measure}, layer {layer}", told))
+            if name == UNTRAINED:
+                fresh[layer] = figures
+            else:
+                figures = beside_untrained(figures, fresh.get(layer))
+                found.add(figures, layer=layer, of=", ".join(doubled), model=name)
+    return found
+
+
+def confusion_table(title: str, told: Probed) -> Table:
+    """Return the counts of a probe's answers: gold labels in rows, the probe's in columns."""
+    rows = [
+        [label, *(f"{value:.0f}" for value in values)]
+        for label, values in zip(told.labels, told.confusion, strict=True)
+    ]
+    return Table(f"{title}: gold in rows, probe in columns", ["", *told.labels], rows)
+
+
+def _piece_probe(material: Material, lines: dict[str, list[str]]) -> Estimate:
+    rows, labels = [], []
+    for language, own in lines.items():
+        rows += material.piece_rows(own, language)
+        labels += [language] * len(own)
+    counts = piece_counts(rows, material.pieces.vocab_size)
+    sides: list[list[int]] = [[], []]
+    start = 0
+    for own in lines.values():
+        for side in (0, 1):
+            sides[side] += range(start + side, start + len(own), 2)
+        start += len(own)
+    train, test = sides
+    told = probe(
+        counts[train], [labels[at] for at in train], counts[test], [labels[at] for at in test],
+        seed=material.seed, shuffled=False,
+    )  # fmt: skip
+    return told.figures["accuracy"]
+
+
+def anisotropic(material: Material) -> Analysis:
+    """Return how far the sentences of each language point in the same direction, layer by layer."""
+    if not material.texts:
+        raise Lacks("text of a language: give texts or data")
+    found = Analysis("anisotropy")
+    for language, lines in material.texts.items():
+        fresh: dict[int, dict[str, Estimate]] = {}
+        for name, model in material.named_models():
+            states = material.states(name, model, "text", lines, language)
+            for layer in material.chosen_layers(model):
+                figures = anisotropy(states[layer], seed=material.seed)
+                if name == UNTRAINED:
+                    fresh[layer] = figures
+                else:
+                    figures = beside_untrained(figures, fresh.get(layer))
+                    found.add(figures, layer=layer, of=language, model=name)
+    return found
+
+
+def separated(material: Material) -> Analysis:
+    """Return the parts of the scatter of parallel sentences, and the separation by language."""
+    parallel = material.parallel
+    if len(parallel) < 2 or min(map(len, parallel.values())) < 2:
+        raise Lacks("lines of two languages that say the same: give parallel or pairs")
+    found = Analysis("separability")
+    names = list(parallel)
+    labels = [name for name in names for _ in parallel[name]]
+    fresh: dict[int, dict[str, Estimate]] = {}
+    for name, model in material.named_models():
+        states = {
+            language: material.states(name, model, "parallel", lines, language)
+            for language, lines in parallel.items()
+        }
+        for layer in material.chosen_layers(model):
+            stacked = np.stack([states[language][layer] for language in names])
+            figures = separability(stacked, seed=material.seed)
+            told = label_separation(np.concatenate(list(stacked)), labels, seed=material.seed)
+            figures.update({f"languages, {measure}": own for measure, own in told.items()})
+            if name == UNTRAINED:
+                fresh[layer] = figures
+            else:
+                figures = beside_untrained(figures, fresh.get(layer))
+                found.add(figures, layer=layer, of=", ".join(names), model=name)
+            if name == MODEL and layer == material.chosen_layers(model)[-1]:
+                found.tables.append(_principal(names, stacked, layer))
+    return found
+
+
+def _principal(
+    names: list[str], states: np.ndarray[Any, np.dtype[np.float32]], layer: int
+) -> Table:
+    """Return the coordinates of the first sentences ``[k, n, D]`` on their two principal axes."""
+    points = states[:, :MOST_DRAWN].astype(np.float64)
+    flat = points.reshape(-1, points.shape[2])
+    flat = flat - flat.mean(0)
+    _, _, axes = np.linalg.svd(flat, full_matrices=False)
+    turned = flat @ axes[:2].T
+    # the sign of an axis is arbitrary: make its largest part positive
+    signs = np.sign(axes[:2][np.arange(len(axes[:2])), np.abs(axes[:2]).argmax(1)])
+    places = (turned * signs).reshape(*points.shape[:2], -1)
+    rows = [
+        [name, str(line), *(f"{value:.4g}" for value in place[:2])]
+        for name, own in zip(names, places, strict=True)
+        for line, place in enumerate(own)
+    ]
+    title = f"principal components of parallel sentences, layer {layer}"
+    return Table(title, ["language", "line", "first", "second"], rows, "points")
