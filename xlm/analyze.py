@@ -19,11 +19,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from xlm import sample
 from xlm.analysis import loading, nulls, page, readers
 from xlm.analysis.origin import claim, origin_of
 from xlm.analysis.progress import Progress
-from xlm.analysis.retrieval import FEWEST_ROWS, distinct
+from xlm.analysis.retrieval import FEWEST_ROWS
 from xlm.analysis.sections import SECTIONS, Lacks, Material
 from xlm.analysis.sections.material import MODEL, UNTRAINED
 from xlm.analysis.states import Reading
@@ -36,7 +35,6 @@ from xlm.interchange.load import load, usable_device
 from xlm.interchange.marvin_linzen import read_marvin_linzen
 from xlm.languages import LanguagePair
 from xlm.model.pooling import Pooling
-from xlm.model.pretrained import PretrainedModel
 from xlm.run.folder import locked
 from xlm.storage import make_folder, read_json, write_json, write_whole
 from xlm.training.precision import Precision, autocast
@@ -190,9 +188,8 @@ def _measure(config: Analyze, material: Material, parts: Path) -> dict[str, Any]
     for name in wanted:
         progress.begin(name)
         part = parts / f"{name.replace(' ', '-')}.json"
-        if part.exists():
-            content = read_json(part)
-        else:
+        content = _finished(part)
+        if content is None:
             content, is_final = _section(config, material, name)
             if is_final:
                 write_json(part, content)
@@ -203,6 +200,17 @@ def _measure(config: Analyze, material: Material, parts: Path) -> dict[str, Any]
         progress.end()
     progress.close()
     return {"analyses": analyses, "missing": missing}
+
+
+def _finished(part: Path) -> dict[str, Any] | None:
+    """Return an analysis that was finished before; None if it was not, or its file is damaged."""
+    if not part.exists():
+        return None
+    try:
+        return read_json(part, error=DataError)
+    except DataError as error:
+        log.warning("%s; this analysis is made again", error)
+        return None
 
 
 def _section(config: Analyze, material: Material, name: str) -> tuple[dict[str, Any], bool]:
@@ -256,15 +264,10 @@ def _compared(config: Analyze) -> tuple[dict[str, str], str | None]:
     return compare, parent
 
 
-def known_to(model: PretrainedModel) -> list[str]:
-    """Return the languages that a model tells apart, those with a vocabulary of their own too."""
-    return [*(model.known_languages if model.tables else model.languages), *model.tables]
-
-
 def _add_texts(config: Analyze, material: Material) -> None:
     """Add lines and pairs: the given ones, else prepared text, else the sample."""
     most = config.sentences
-    named = {*config.texts, *config.parallel, *known_to(material.model), *config.stand_in}
+    named = {*config.texts, *config.parallel, *loading.known_to(material.model), *config.stand_in}
     if config.texts:
         material.texts = {
             language: loading.lines_of(config.path(path), most)
@@ -283,8 +286,8 @@ def _add_texts(config: Analyze, material: Material) -> None:
     if data is not None:
         _add_prepared(config, material, data)
     elif not given:
-        _add_sample(material, most)
-    _fill_up(material)
+        loading.add_sample(material, most)
+    loading.fill_up(material)
 
 
 def _data_of(folder: Path) -> Path | None:
@@ -314,38 +317,8 @@ def _add_prepared(config: Analyze, material: Material, data: Path) -> None:
         material.pairs.setdefault(pair, own)
 
 
-def _add_sample(material: Material, most: int) -> None:
-    model = material.model
-    tells = model.has_languages or bool(model.tables)
-    known = {*known_to(model), *material.stand_in} if tells else sample.LANGUAGES
-    texts = loading.sample_texts(known, most)
-    if not texts:
-        raise ConfigError(
-            f"{model.source} knows none of {', '.join(sample.LANGUAGES)}, the languages of the "
-            "corpus that ships: give texts or pairs, or stand_in"
-        )
-    material.texts, material.parallel = texts, texts
-    names = list(texts)
-    for at, first in enumerate(names):
-        for second in names[at + 1 :]:
-            own = distinct(texts[first], texts[second], most)
-            material.pairs[LanguagePair(first, second)] = own
-
-
-def _fill_up(material: Material) -> None:
-    """Take parallel lines from the first pair, and texts from the pairs, if none were given."""
-    if material.pairs and not material.parallel:
-        pair, own = next(iter(material.pairs.items()))
-        material.parallel = {pair.first: own.first, pair.second: own.second}
-    for pair, own in material.pairs.items():
-        for language, lines in zip(pair, (own.first, own.second), strict=True):
-            material.texts.setdefault(language, lines)
-    for language, lines in material.parallel.items():
-        material.texts.setdefault(language, list(dict.fromkeys(lines)))
-
-
 def _add_labels(config: Analyze, material: Material) -> None:
-    named = {*material.texts, *known_to(material.model), *config.stand_in}
+    named = {*material.texts, *loading.known_to(material.model), *config.stand_in}
 
     def by_pair(files: Mapping[str, Any]) -> dict[LanguagePair, Any]:
         return {loading.pair_of(name, named): own for name, own in files.items()}

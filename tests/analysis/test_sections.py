@@ -86,6 +86,18 @@ def test_a_folder_that_is_written_is_refused(root: Path, tmp_path: Path) -> None
         analyze(settings(root, tmp_path / "a", **SMALL))
 
 
+def test_a_damaged_part_is_made_again(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = analyze(settings(root, tmp_path / "a", **SMALL))
+    part = tmp_path / "a/parts/overlap.json"
+    whole = part.read_bytes()
+    part.write_bytes(whole[:50])
+    assert analyze(settings(root, tmp_path / "a", **SMALL)) == first
+    assert part.read_bytes() == whole
+    assert "this analysis is made again" in caplog.text
+
+
 def test_labels_that_are_all_the_same_are_named(root: Path, tmp_path: Path) -> None:
     write(tmp_path / "labeled.tsv", [f"odd\t{line}" for line in lines("en", 8)])
     write(tmp_path / "gold.txt", ["T"] * 8)

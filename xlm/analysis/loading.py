@@ -12,11 +12,12 @@ from xlm.analysis import readers
 from xlm.analysis.readers import InContext
 from xlm.analysis.retrieval import Pairs, distinct
 from xlm.analysis.sections.links import AlignedText
-from xlm.analysis.sections.material import Labeled
+from xlm.analysis.sections.material import Labeled, Material
 from xlm.analysis.states import States
 from xlm.data.corpora import Corpora
 from xlm.errors import ConfigError, DataError
 from xlm.languages import LanguagePair, Languages
+from xlm.model.pretrained import PretrainedModel
 from xlm.text.normalize import normalize
 from xlm.text.readers import decode_lines
 
@@ -192,3 +193,42 @@ def sample_texts(languages: Iterable[str], most: int) -> dict[str, list[str]]:
         for language in sample.LANGUAGES
         if language in languages
     }
+
+
+def known_to(model: PretrainedModel) -> list[str]:
+    """Return the languages that a model tells apart, those with a vocabulary of their own too."""
+    return [*(model.known_languages if model.tables else model.languages), *model.tables]
+
+
+def add_sample(material: Material, most: int) -> None:
+    """Add the held-out text of the corpus that ships, in the languages that the model knows.
+
+    Raises ConfigError if it knows none of them.
+    """
+    model = material.model
+    tells = model.has_languages or bool(model.tables)
+    known = {*known_to(model), *material.stand_in} if tells else sample.LANGUAGES
+    texts = sample_texts(known, most)
+    if not texts:
+        raise ConfigError(
+            f"{model.source} knows none of {', '.join(sample.LANGUAGES)}, the languages of the "
+            "corpus that ships: give texts or pairs, or stand_in"
+        )
+    material.texts, material.parallel = texts, texts
+    names = list(texts)
+    for at, first in enumerate(names):
+        for second in names[at + 1 :]:
+            own = distinct(texts[first], texts[second], most)
+            material.pairs[LanguagePair(first, second)] = own
+
+
+def fill_up(material: Material) -> None:
+    """Take parallel lines from the first pair, and texts from the pairs, if none were given."""
+    if material.pairs and not material.parallel:
+        pair, own = next(iter(material.pairs.items()))
+        material.parallel = {pair.first: own.first, pair.second: own.second}
+    for pair, own in material.pairs.items():
+        for language, lines in zip(pair, (own.first, own.second), strict=True):
+            material.texts.setdefault(language, lines)
+    for language, lines in material.parallel.items():
+        material.texts.setdefault(language, list(dict.fromkeys(lines)))
