@@ -77,7 +77,7 @@ def test_words_in_context(write) -> None:
     assert readers.read_wic(data, gold) == [expected]
     with pytest.raises(DataError, match="gold.txt:1: found 'yes': expected T or F"):
         readers.read_wic(data, write("yes\n", "gold.txt"))
-    with pytest.raises(DataError, match="data.txt has 1 rows and .*gold.txt 2"):
+    with pytest.raises(DataError, match="data.txt has 1 rows and .*gold.txt has 2"):
         readers.read_wic(data, write("T\nF\n", "gold.txt"))
     outside = write("hook\tV\t0-9\tHook a fish .\tHe hooked .\n", "data.txt")
     with pytest.raises(

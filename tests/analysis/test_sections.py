@@ -64,7 +64,7 @@ def test_what_is_not_installed_is_said(
 ) -> None:
     """The rest is made; when the packages are there the same command makes up for it."""
     config = settings(
-        root, tmp_path / "a", only=["anisotropy", "language probe", "word alignment"], layers=[1],
+        root, tmp_path / "a", only=["anisotropy", "language probe", "word alignment"], layers=[0, 1],
         alignments={"en-hi": ["en.txt", "hi.txt", "links.txt"]}, untrained=False,
     )  # fmt: skip
     with monkeypatch.context() as without:
