@@ -64,8 +64,8 @@ def test_what_is_not_installed_is_said(
 ) -> None:
     """The rest is made; when the packages are there the same command makes up for it."""
     config = settings(
-        root, tmp_path / "a", only=["anisotropy", "language probe", "word alignment"], layers=[0, 1],
-        alignments={"en-hi": ["en.txt", "hi.txt", "links.txt"]}, untrained=False,
+        root, tmp_path / "a", only=["anisotropy", "language probe", "word alignment"],
+        alignments={"en-hi": ["en.txt", "hi.txt", "links.txt"]}, untrained=False, layers=[0, 1],
     )  # fmt: skip
     with monkeypatch.context() as without:
         for name in ("matplotlib", "sklearn.exceptions", "scipy.optimize"):
