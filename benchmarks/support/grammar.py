@@ -39,6 +39,8 @@ class Sentence(NamedTuple):
     """A right sentence and the wrong one, whose verb has the other number."""
 
     pair: MinimalPair
+    mirror: MinimalPair
+    """The same words, each of the other number."""
     attractors: int
     """Nouns between subject and verb whose number is not the subject's."""
     is_held_out: bool
@@ -63,23 +65,28 @@ class Grammar:
         subject, plural = self._choose(len(NOUNS)), self._choose(2)
         num_others = (0, 1, 2, 1)[CONSTRUCTIONS.index(construction)]
         others = [(self._choose(len(NOUNS)), self._choose(2)) for _ in range(num_others)]
-        middle = ""
-        if construction == CONSTRUCTIONS[3]:
-            ((noun, number),) = others
-            inner = TRANSITIVE[self._choose(len(TRANSITIVE))][number]
-            middle = f" that the {NOUNS[noun][number]} {inner}"
-        else:
-            for noun, own in others:
-                place = PREPOSITIONS[self._choose(len(PREPOSITIONS))]
-                middle += f" {place} the {NOUNS[noun][own]}"
+        inner = TRANSITIVE[self._choose(len(TRANSITIVE))] if "clause" in construction else None
+        places = [PREPOSITIONS[self._choose(len(PREPOSITIONS))] for _ in others if inner is None]
         verb = VERBS[self._choose(len(VERBS))]
         end = ENDS[self._choose(len(ENDS))]
-        right, wrong = (
-            f"the {NOUNS[subject][plural]}{middle} {verb[form]} {end}"
-            for form in (plural, 1 - plural)
-        )
+
+        def spelled(turned: int) -> MinimalPair:
+            middle = ""
+            for at, (noun, number) in enumerate(others):
+                own = NOUNS[noun][number ^ turned]
+                if inner is None:
+                    middle += f" {places[at]} the {own}"
+                else:
+                    middle = f" that the {own} {inner[number ^ turned]}"
+            right, wrong = (
+                f"the {NOUNS[subject][plural ^ turned]}{middle} {verb[form ^ turned]} {end}"
+                for form in (plural, 1 - plural)
+            )
+            return MinimalPair(construction, right, wrong)
+
         return Sentence(
-            MinimalPair(construction, right, wrong),
+            spelled(0),
+            spelled(1),
             sum(number != plural for _, number in others),
             any(_kept_back(subject, noun) for noun, _ in others),
         )
@@ -102,7 +109,7 @@ def minimal_pairs(num: int, seed: int = 0, constructions: Sequence[str] = CONSTR
     """Return ``num`` different pairs of each construction.
 
     Those with other nouns have a pair of nouns that is kept back, and all of them are of the other
-    number.
+    number. Each stands beside its mirror, so that a taste for one form of a verb gains nothing.
     """
     grammar, found = Grammar(seed, "pairs"), list[MinimalPair]()
     for construction in constructions:
@@ -111,6 +118,6 @@ def minimal_pairs(num: int, seed: int = 0, constructions: Sequence[str] = CONSTR
             made = grammar.sentence(construction)
             num_others = (0, 1, 2, 1)[CONSTRUCTIONS.index(construction)]
             if made.attractors == num_others and (made.is_held_out or not num_others):
-                own[made.pair] = None
-        found += own
+                own[made.pair] = own[made.mirror] = None
+        found += list(own)[:num]
     return found
