@@ -185,7 +185,7 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             values = [row[sign] for row in own]
             line[sign] = f"{min(values):.2f} to {max(values):.2f}"
         twins = [row["twins found, %"] for row in own if row["twins found, %"] is not None]
-        line["twins found, %"] = f"{min(twins):.0f} to {max(twins):.0f}" if twins else ""
+        line["twins found, %"] = f"{min(twins):.1f} to {max(twins):.1f}" if twins else ""
         line["expected"] = " or ".join(sorted(EXPECTED[kind])) or "no alarm"
         line["rightly"] = f"{sum(row['right'] for row in own)} of {len(own)}"
         lines.append(line)
@@ -196,11 +196,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("runs/guard"))
     parser.add_argument("--only", nargs="+", help="bodies, such as 0, or tables, such as 0/sound")
+    parser.add_argument("--steps", type=int, default=lab.Size.steps, help="updates of a table")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="try it with four updates")
     arguments = parser.parse_args()
     downstream.begin(arguments.threads)
-    size, plan, bodies = lab.Size(), PLAN, BODIES
+    size, plan, bodies = lab.Size(steps=arguments.steps), PLAN, BODIES
     if arguments.quick:
         size, plan, bodies = lab.QUICK, {"sound": 1, "rows permuted": 1, "positions anew": 1}, 1
     folder: Path = arguments.folder

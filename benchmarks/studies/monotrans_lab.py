@@ -278,11 +278,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/monotrans-lab"))
     parser.add_argument("--only", nargs="+", help="tables, or how their names begin")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=lab.Size.steps, help="updates of a table")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="try it with four updates")
     arguments = parser.parse_args()
     downstream.begin(arguments.threads)
-    size = lab.Size()
+    size = lab.Size(steps=arguments.steps)
     if arguments.quick:
         size, arguments.seeds = lab.QUICK, arguments.seeds[:1]
     folder: Path = arguments.folder

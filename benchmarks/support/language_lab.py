@@ -250,12 +250,15 @@ def respelled_lines(source: Path) -> str:
 
 
 def twins(new: Tokenizer, old: Tokenizer) -> dict[int, int]:
-    """Return the true id in English of each piece of the new language that has one."""
+    """Return the true id in English of each respelled piece that has one.
+
+    Pieces that both vocabularies have, such as those of bytes, are none: a start keeps their rows.
+    """
     known = {piece: at for at, piece in enumerate(old.pieces) if at not in old.special_ids}
     plain = {
         at: "".join(chr(ord(c) - PLANE) if ord(c) >= PLANE else c for c in piece)
         for at, piece in enumerate(new.pieces)
-        if at not in new.special_ids
+        if at not in new.special_ids and any(ord(c) >= PLANE for c in piece)
     }
     return {at: known[piece] for at, piece in plain.items() if piece in known}
 
@@ -271,7 +274,9 @@ def twins_found(model: PretrainedModel, counts: NDArray[np.int64] | None = None,
     if counts is not None:
         ids = sorted(ids, key=lambda at: -int(counts[at]))[:most]
     special = model.tokenizer.special_ids
-    others = [at for at in range(model.tokenizer.vocab_size) if at not in special]
+    own = set(model.tables[NEW].tokenizer.pieces)
+    pieces = model.tokenizer.pieces
+    others = [at for at in range(len(pieces)) if at not in special and pieces[at] not in own]
     known = Known(np.array(ids), np.array([truth[at] for at in ids]), np.array(others))
     encoder = model.transformer.encoder
     return precision(encoder.table(NEW).words.weight, encoder.words.weight, known) or 0.0

@@ -37,12 +37,12 @@ class Guard:
     translations: str | None = None
     """File with pieces of the new vocabulary and their translations, which xlm add-language writes
     from pairs or a dictionary; null: they are not looked up."""
-    least_gain: float = 0.2
+    least_gain: float = 0.3
     """Sign "not learnt": at the end, the gain over a unigram model is below this share of the old
     language's gain (or, without an old language, of a nat)."""
     least_gain_at_half: float = 0.0
     """Sign "not learnt": the gain is below this share at half of the updates."""
-    least_order: float = 0.2
+    least_order: float = 0.5
     """Sign "no order": the cost of permuted positions is below this share of the old language's
     cost."""
     most_unlike: float = 0.3
