@@ -23,6 +23,7 @@ from benchmarks.fault_trials.disks import disks
 from benchmarks.fault_trials.inputs import hostile, malformed
 from benchmarks.fault_trials.kills import kills, save_window
 from benchmarks.fault_trials.launched import ranks, signals
+from benchmarks.fault_trials.layouts import background, memory, pieces, transitions
 from benchmarks.fault_trials.verifying import verifying
 from benchmarks.support import record
 
@@ -54,6 +55,10 @@ def main() -> None:
         every: dict[str, Callable[[Path], Tally]] = {
             "kills": lambda at: kills(data, at, 2 if quick else 60),
             "save": lambda at: save_window(data, at, 2 if quick else 30),
+            "layouts": lambda at: transitions(data, at, quick),
+            "pieces": lambda at: pieces(data, at, 12 if quick else 100),
+            "background": lambda at: background(data, at, 2 if quick else 50),
+            "memory": lambda at: memory(at, quick),
             "damage": lambda at: damaged(data, run, at, 30 if quick else 300),
             "disks": lambda at: disks(data, at, 1 if quick else 99),
             "signals": lambda at: signals(data, at, quick),

@@ -338,11 +338,11 @@ class Disk:
         self.saves: list[int] = []
         write = checkpoint._write_manifest
 
-        def writing(beside: Path, step: int) -> None:
+        def writing(beside: Path, step: int, *further: Any) -> None:
             self.saves.append(step)
             if self.full_from <= step < self.full_until:
                 raise OSError(28, "No space left on device")
-            write(beside, step)
+            write(beside, step, *further)
 
         monkeypatch.setattr(checkpoint, "_write_manifest", writing)
 

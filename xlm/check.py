@@ -148,9 +148,8 @@ def _corpora(path: Path) -> str:
 
 def _checkpoint(path: Path, trust: Trust) -> str:
     loaded = checkpoint.load(path)
-    for name in loaded.files:
-        if name.endswith(".safetensors"):
-            check_finite(path / name, loaded.tensors(name.removesuffix(".safetensors")))
+    for name in loaded.names:
+        check_finite(path / f"{name}.safetensors", loaded.tensors(name))
     read_run(path, trust)
     return f"step {loaded.step}, {len(loaded.files)} files: every hash is right"
 

@@ -55,10 +55,10 @@ def _saves_refused(data: Path, folder: Path, number: int) -> str:
     """Saves of the first half are refused: the run goes on, and its last state is there."""
     write = checkpoint._write_manifest
 
-    def writing(beside: Path, step: int) -> None:
+    def writing(beside: Path, step: int, *further: Any) -> None:
         if step < 8:
             raise OSError(number, os.strerror(number))
-        write(beside, step)
+        write(beside, step, *further)
 
     def act() -> None:
         checkpoint._write_manifest = writing

@@ -107,6 +107,31 @@ def layout(folder: str, objectives: str, **settings: Any) -> str:
     return tiny.digest(weights)
 
 
+def sharded_memory(folder: str, hosts: int = 1, **settings: Any) -> dict[str, int]:
+    """Train; the values of parameters and of moments on this rank, and of the whole model.
+
+    ``hosts`` machines share the processes.
+    """
+    os.environ["LOCAL_WORLD_SIZE"] = str(int(os.environ["WORLD_SIZE"]) // hosts)
+    run = _run(folder, "mlm+tlm", save_every=0, **settings)
+    parallel = Parallel.start("cpu")
+    session = begin(run, tiny.corpora(), RunFolder(folder, parallel))
+    with session.reporter.journal:
+        session.train()
+    trainer = session.trainer
+    assert trainer.shards is not None
+    with trainer.shards.whole() as whole:
+        weights = {name: p.detach().clone() for name, p in whole.named_parameters()}
+    if parallel.is_main:
+        save_file(weights, Path(folder) / "weights.safetensors")
+    moments = [v for own in trainer.optimizer.state.values() for v in own.values() if v.ndim]
+    return {
+        "own": sum(p.numel() for p in trainer.named_parameters.values()),
+        "moments": sum(value.numel() for value in moments),
+        "whole": sum(p.numel() for p in weights.values()),
+    }
+
+
 def gradient(folder: str, objectives: str, order: str) -> str:
     """One update of plain descent at rate 1: rank 0 leaves the weights before and after."""
     run = _run(folder, objectives, order=order, dtype="float64", steps=1)

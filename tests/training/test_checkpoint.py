@@ -17,6 +17,7 @@ import torch
 from xlm.errors import CheckpointError
 from xlm.training import checkpoint
 from xlm.training.checkpoint import MANIFEST, NewerFormatError, latest, load, save
+from xlm.training.manifest import digest_of, sha256_of
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -132,14 +133,14 @@ def _forge(path: Path, change: dict) -> None:
     """A manifest that was changed by someone who knows how it is signed."""
     manifest = json.loads((path / MANIFEST).read_text())
     manifest.update(change)
-    manifest["digest"] = checkpoint._digest(manifest)
+    manifest["digest"] = digest_of(manifest)
     (path / MANIFEST).write_text(json.dumps(manifest))
 
 
 def test_paths_outside_are_refused(tmp_path: Path) -> None:
     path = _save(tmp_path, 1)
     (tmp_path / "secret").write_text("secret")
-    entry = {"size": 6, "sha256": checkpoint._sha256(tmp_path / "secret")}
+    entry = {"size": 6, "sha256": sha256_of(tmp_path / "secret")}
     own = json.loads((path / MANIFEST).read_text())["files"]
     names = ("../secret", str(tmp_path / "secret"), "tokenizer/../../secret", "a\\..\\b", "./x", "")
     for name in names:
@@ -160,10 +161,10 @@ def test_other_versions_and_nonsense(tmp_path: Path) -> None:
     _save(tmp_path, 1)
     path = _save(tmp_path, 2)
     whole = (path / MANIFEST).read_text()
-    _forge(path, {"format_version": 2})
+    _forge(path, {"format_version": 3})
     for read in (lambda: load(path), lambda: latest(tmp_path)):
         with pytest.raises(
-            NewerFormatError, match="format version 2, but this version of xlm reads 1"
+            NewerFormatError, match="format version 3, but this version of xlm reads 1 and 2"
         ):
             read()
     for nonsense in ("[]", "{}", "null", '{"files": 3}', "\xff"):

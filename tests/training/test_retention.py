@@ -44,6 +44,14 @@ def test_last_and_best_stay(tmp_path: Path) -> None:
     assert found.step == 5
 
 
+def test_every_so_many_stay(tmp_path: Path) -> None:
+    for step in (2, 4, 5, 6, 7, 8):
+        trusted = _save(tmp_path, step)
+    mark_best(tmp_path, 5, 31.5)
+    prune(tmp_path, 1, keep_every=4, trusted=trusted)
+    assert _steps(tmp_path) == [4, 5, 8]
+
+
 def test_keeping_none_keeps_one(tmp_path: Path) -> None:
     for step in (0, 1):
         _save(tmp_path, step)

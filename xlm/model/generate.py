@@ -137,9 +137,10 @@ def generate(
         begin = torch.full((len(limits), 1), end_id, device=limits.device)
     with _evaluating(model):
         memory, lengths = model.remember(source)
-        decoder = decoder_of(model, memory, lengths, langs, settings.beam)
-        search = _search_beam if settings.beam > 1 else _follow_one
-        return search(decoder, limits + (begin.shape[1] - 1), begin, end_id, settings)
+        with model.decoder.gathered():
+            decoder = decoder_of(model, memory, lengths, langs, settings.beam)
+            search = _search_beam if settings.beam > 1 else _follow_one
+            return search(decoder, limits + (begin.shape[1] - 1), begin, end_id, settings)
 
 
 @contextmanager

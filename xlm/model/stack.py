@@ -116,6 +116,21 @@ class Stack(Embeddings):
                 every_layer[-1] = x
         return x
 
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """Hold the weights of layers that are sharded over processes, for calls of their parts.
+
+        Collective then, at its beginning alone.
+        """
+        sharded: list[Any] = [layer for layer in self.layers if hasattr(layer, "unshard")]
+        for layer in sharded:
+            layer.unshard()
+        try:
+            yield
+        finally:
+            for layer in sharded:
+                layer.reshard()
+
     def finish(self, x: Tensor) -> Tensor:
         """Return the last layer's output as hidden states: normalized once more if pre-norm."""
         return x if self.final_norm is None else self.final_norm(x)

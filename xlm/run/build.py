@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.fx.experimental._config
+from torch import nn
 from torch.utils._triton import has_triton
 
 from xlm.batch import Batch
@@ -24,9 +25,10 @@ from xlm.run.config import Run
 from xlm.run.language_tables import freeze_parts, shares_symbols
 from xlm.training.averaging import AveragedWeights
 from xlm.training.distributed.processes import Parallel
+from xlm.training.distributed.sharding import Shards
 from xlm.training.distributed.wrap import wrap
 from xlm.training.forgetting import build_forgetting
-from xlm.training.learner import Learner, parameter_sets_differ
+from xlm.training.learner import Learner, check_alike, freeze_untrained, parameter_sets
 from xlm.training.loop import Trainer
 from xlm.training.optimizers.build import build_optimizer
 from xlm.training.precision import LossScaler
@@ -131,6 +133,13 @@ def without_auto(run: Run, device: torch.device) -> Run:
     return run
 
 
+def saves_in_background(run: Run, device: torch.device) -> bool:
+    """Return whether checkpoints are written while the training goes on."""
+    if run.save_in_background == "auto":
+        return device.type == "cuda"
+    return run.save_in_background
+
+
 def training_streams(run: Run, corpora: Corpora) -> dict[str, list[Stream]]:
     """Return the streams that every objective draws from."""
     return {
@@ -171,14 +180,20 @@ def build_trainer(run: Run, corpora: Corpora, mixture: Mixture, parallel: Parall
     learner = build_learner(run, corpora).to(parallel.device)
     freeze(learner, run.frozen_layers)
     freeze_parts(learner, run.frozen)
-    differ = parameter_sets_differ(learner, mixture)
-    wrapped = wrap(learner, parallel, find_unused_parameters=differ)
-    optimizer = build_optimizer(
-        run.optimizer, learner.named_parameters(), run.schedule.peak_lr, run.precision
-    )
+    sets = parameter_sets(learner, mixture, run.precision)
+    differ = freeze_untrained(learner, sets)
+    wrapped: nn.Module = learner
+    shards = None
+    if run.sharding != "none" and parallel.is_wrapped:
+        check_alike(sets)
+        shards = Shards(learner, parallel, run.sharding, run.precision)
+        named = list(shards.own.items())
+    else:
+        wrapped = wrap(learner, parallel, find_unused_parameters=differ)
+        named = list(learner.named_parameters())
+    optimizer = build_optimizer(run.optimizer, named, run.schedule.peak_lr, run.precision)
     if run.compile is True:
         compile_model(learner.model)
-    named = list(learner.named_parameters())
     forgetting = None
     if run.forget_every:
         symbols = roles_of(corpora.tokenizer)
@@ -206,5 +221,7 @@ def build_trainer(run: Run, corpora: Corpora, mixture: Mixture, parallel: Parall
         report_every=run.report_every,
         evaluate_every=run.evaluate_every,
         save_every=run.save_every,
+        save_in_background=saves_in_background(run, parallel.device),
+        shards=shards,
         flops=arithmetic,
     )

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from xlm.config import strict_yaml
 from xlm.config.cli import to_yaml
@@ -24,10 +28,14 @@ from xlm.run.layout import translator_facts
 from xlm.run.reporter import warn
 from xlm.run.signs import with_signs
 from xlm.training import checkpoint, retention
+from xlm.training.checkpoint import Entries
+from xlm.training.distributed.sharding import Shards
 from xlm.training.initialization import COMPUTED_WITH
 from xlm.training.loop import Trainer
 from xlm.training.optimizers.state import flatten_optimizer, restore_optimizer
+from xlm.training.pieces import Rows, pieces_of
 from xlm.training.restore import find_checkpoint, load_weights
+from xlm.training.saving import Copies, Job
 from xlm.training.state import TrainState
 
 
@@ -46,42 +54,110 @@ class Checkpoints:
         """The figures of the initial weights, if the run compares them with its last ones."""
         self.descent: dict[str, Any] = {}
         """The record of the bodies that the weights descend from."""
-        self.unsaved = ""
+        self._copies = Copies()
+
+    @property
+    def unsaved(self) -> str:
         """Why the last state could not be saved; empty if it was."""
+        return self.trainer.saver.failure
 
     def save(self) -> None:
-        """Write a checkpoint of this step on rank 0; the other ranks wait.
+        """Write a checkpoint of this step; every rank calls it.
 
-        A failure is logged and kept in ``unsaved``: the older checkpoints are intact, so the run
-        continues and tries again at its next save.
+        With the saver in the background only the copies are waited for. A failure is logged and
+        kept in ``unsaved``: the older checkpoints are intact, so the run continues and tries again
+        at its next save.
         """
-        parallel, failure = self.trainer.parallel, ""
+        saver = self.trainer.saver
+        saver.finish()
+        saver.begin(self._job())
+
+    def _job(self) -> Job:
+        trainer, shards = self.trainer, self.trainer.shards
+        if shards is None and not trainer.parallel.is_main:
+            return Job(None, lambda entries: None)
+        step, (tensors, numbers) = trainer.state.step, self._tensors()
+        state, texts = self._state(numbers), {"config.yaml": to_yaml(self.run)}
+        directories, pruned, filled = self._directories(), self._pruning(), _at_once
+        if shards is not None:
+            return self._job_of_rows(shards, tensors, (state, texts, directories), pruned)
+        if trainer.saver.background:
+            tensors, filled = self._copies.take(tensors)
+        folder = self.folder.checkpoints
+
+        def commit(entries: Entries) -> None:
+            filled()
+            _check_finite(step, tensors)
+            pruned(checkpoint.save(folder, step, tensors, state, texts, directories))
+
+        return Job(None, commit)
+
+    def _job_of_rows(
+        self,
+        shards: Shards,
+        tensors: dict[str, dict[str, Tensor]],
+        rest: tuple[Any, Any, Any],
+        pruned: Callable[[Path], None],
+    ) -> Job:
+        """Return the save in which each rank writes its rows; collective."""
+        parallel, saver, filled = self.trainer.parallel, self.trainer.saver, _at_once
+        step = self.trainer.state.step
+        pieces = {name: pieces_of(name, shards.of_how_many) for name in tensors}
+        rows = {name: _rows_of(shards, own) for name, own in tensors.items()}
+        tensors = {
+            name: {
+                key: tensor
+                for key, tensor in own.items()
+                # of what every rank has, the first is the one that writes it
+                if (rows[name][key].num if key in rows[name] else shards.number == 0)
+            }
+            for name, own in tensors.items()
+        }
+        needed = checkpoint.size_of(tensors) if shards.writes else 0
+        writers = parallel.gather([os.getpid(), needed])
+        draft = checkpoint.Draft(self.folder.checkpoints, step, writer=writers[0][0])
+        problem = ""
         if parallel.is_main:
             try:
-                self._write()
+                draft.open(sum(bytes_of_rank for _, bytes_of_rank in writers))
             except CheckpointError as error:
-                failure = str(error)
-        self.unsaved = parallel.broadcast(failure)
-        if self.unsaved:
-            warn(parallel, [self.unsaved])
+                problem = str(error)
+        if problem := parallel.broadcast(problem):
+            return Job(lambda: _refused(problem), lambda entries: None, draft.discard)
+        if saver.background and shards.writes:
+            tensors, filled = self._copies.take(tensors)
 
-    def _write(self) -> None:
-        trainer, folder = self.trainer, self.folder.checkpoints
-        train_state = trainer.state
-        named = list(trainer.learner.named_parameters())
-        moments, numbers = flatten_optimizer(trainer.optimizer, named)
-        tensors = {"model": dict(trainer.learner.state_dict()), "optimizer": moments}
+        def write() -> Entries:
+            if not shards.writes:
+                return {}
+            filled()
+            _check_finite(step, tensors)
+            return draft.write(tensors, rows, (shards.number, shards.of_how_many))
+
+        def commit(entries: Entries) -> None:
+            try:
+                pruned(draft.commit(*rest, entries=entries, pieces=pieces))
+            finally:
+                draft.discard()
+
+        return Job(write, commit, draft.discard)
+
+    def _tensors(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+        """Return the tensors that this rank saves, by file and name, and the optimizer's numbers.
+
+        Sharded tensors are rows.
+        """
+        trainer = self.trainer
+        moments, numbers = flatten_optimizer(trainer.optimizer, trainer.named_parameters.items())
+        own = trainer.learner if trainer.shards is None else trainer.shards
+        tensors = {"model": dict(own.state_dict()), "optimizer": moments}
         if trainer.averaged is not None:
             tensors["averaged"] = trainer.averaged.state_dict()
-        for name, own in tensors.items():
-            if found := not_finite(own):
-                raise CheckpointError(
-                    f"step {train_state.step} is not saved: its {name} holds {found}; "
-                    "earlier checkpoints are intact: resume from one with a lower learning "
-                    "rate"
-                )
-        state = {
-            "train_state": train_state.to_json(),
+        return {name: own for name, own in tensors.items() if own}, numbers
+
+    def _state(self, numbers: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "train_state": self.trainer.state.to_json(),
             "optimizer": numbers,
             "languages": self.corpora.own_languages,
             "tokenizer": self.corpora.tokenizer.digest,
@@ -91,26 +167,31 @@ class Checkpoints:
             **translator_facts(self.run, self.corpora.languages),
             **({"before": self.before} if self.before else {}),
         }
-        path = checkpoint.save(
-            folder,
-            train_state.step,
-            {name: own for name, own in tensors.items() if own},
-            state,
-            texts={"config.yaml": to_yaml(self.run)},
-            directories={
-                "tokenizer": self.corpora.tokenizer.save,
-                **{
-                    f"{TABLES}/{name}": own.tokenizer.save
-                    for name, own in self.corpora.tables.items()
-                },
-            },
-        )
-        with suppress(CheckpointError):  # a note for people: the states say which one is the best
-            retention.note_best(folder)
-        if (
-            not train_state.skipped_in_a_row
-        ):  # while updates are skipped, older weights may be needed
-            retention.prune(folder, self.run.keep_last, trusted=path, best=train_state.best_step)
+
+    def _directories(self) -> dict[str, checkpoint.Source]:
+        tables = self.corpora.tables.items()
+        return {
+            "tokenizer": self.corpora.tokenizer.save,
+            **{f"{TABLES}/{name}": own.tokenizer.save for name, own in tables},
+        }
+
+    def _pruning(self) -> Callable[[Path], None]:
+        """Return the function that notes the best checkpoint and prunes, given the one just saved.
+
+        It uses the state as it is now.
+        """
+        state, folder = self.trainer.state, self.folder.checkpoints
+        # while updates are skipped, older weights may be needed
+        keeps_all, best = bool(state.skipped_in_a_row), state.best_step
+        kept = {"keep_last": self.run.keep_last, "keep_every": self.run.keep_every}
+
+        def prune(path: Path) -> None:
+            with suppress(CheckpointError):  # a note for people: the states say which is the best
+                retention.note_best(folder)
+            if not keeps_all:
+                retention.prune(folder, **kept, trusted=path, best=best)
+
+        return prune
 
     def resume(self, loaded: checkpoint.Loaded) -> None:
         """Fill the trainer from a checkpoint of this run.
@@ -137,19 +218,16 @@ class Checkpoints:
         warn(trainer.parallel, self._changes(loaded))
         self.before = saved.get("before", {})
         self.descent = {key: saved[key] for key in DESCENT if key in saved}
-        load_weights(trainer.learner, loaded, "model")
-        restore_optimizer(
-            trainer.optimizer,
-            trainer.learner.named_parameters(),
-            loaded.tensors("optimizer") if loaded.has_tensors("optimizer") else {},
-            saved["optimizer"],
-        )
+        load_weights(trainer.learner, loaded, "model", trainer.shards)
+        moments = self._read(loaded, "optimizer") if loaded.has_tensors("optimizer") else {}
+        own = trainer.named_parameters.items()
+        restore_optimizer(trainer.optimizer, own, moments, saved["optimizer"])
         if trainer.averaged is not None:
             if not loaded.has_tensors("averaged"):
                 raise CheckpointError(
                     f"{loaded.path} has no averaged weights: resume with average 0"
                 )
-            trainer.averaged.load_state_dict(loaded.tensors("averaged"))
+            trainer.averaged.load_state_dict(self._read(loaded, "averaged"))
         restored = TrainState.from_json(saved["train_state"])
         for name, value in vars(restored).items():
             setattr(trainer.state, name, value)
@@ -157,6 +235,13 @@ class Checkpoints:
             trainer.scaler.load_state_dict(restored.scaler)
         trainer.restore_counters()
         self._forget_another_score(loaded)
+
+    def _read(self, loaded: checkpoint.Loaded, name: str) -> dict[str, Tensor]:
+        """Return the tensors of a file, or the rows of them that this rank holds."""
+        shards = self.trainer.shards
+        if shards is None:
+            return loaded.tensors(name)
+        return loaded.tensors(name, wanted=lambda key, _: shards.rows_of_key(key))
 
     def _check_shape(self, loaded: checkpoint.Loaded) -> None:
         """Raise CheckpointError if equal tensors would compute something else than they did."""
@@ -224,6 +309,7 @@ class Checkpoints:
             if device.type == "cuda"
             else f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
             "processes": parallel.world,
+            **({"sharding": self.run.sharding} if self.trainer.shards is not None else {}),
             "training text": f"{num_tokens} tokens, {hashlib.sha256(counts).hexdigest()[:12]}",
             "held-out text": [[s.id, s.text_size.tokens] for own in held_out for s in own],
         }
@@ -258,3 +344,30 @@ class Checkpoints:
         if failure := parallel.broadcast(failure):
             raise CheckpointError(failure)
         return line
+
+
+def _rows_of(shards: Shards, tensors: Mapping[str, Tensor]) -> dict[str, Rows]:
+    """Return the rows of those tensors of a file that this rank has not whole."""
+    found = {}
+    for key, tensor in tensors.items():
+        rows = shards.rows_of_key(key)
+        if rows is not None and tensor.ndim:
+            found[key] = rows
+    return found
+
+
+def _refused(problem: str) -> Entries:
+    raise CheckpointError(problem)
+
+
+def _at_once() -> None:
+    """Wait for nothing: the tensors are there."""
+
+
+def _check_finite(step: int, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+    for name, own in tensors.items():
+        if found := not_finite(own):
+            raise CheckpointError(
+                f"step {step} is not saved: its {name} holds {found}; earlier checkpoints are "
+                "intact: resume from one with a lower learning rate"
+            )

@@ -34,6 +34,7 @@ from xlm.run.stopping import Stopping
 from xlm.run.watched import WatchedPairs
 from xlm.storage import make_folder, write_whole
 from xlm.tasks import Answering, Classification, Parsing, Ranking, Regression, Tagging
+from xlm.training.distributed.sharding import Sharding, check_sharding
 from xlm.training.initialization import Initialization
 from xlm.training.optimizers.config import Optimizer
 from xlm.training.precision import PrecisionSetting
@@ -127,8 +128,13 @@ class Run:
     choose a model."""
     save_every: int = 500
     """Steps between two checkpoints; the last step is always saved."""
+    save_in_background: bool | Literal["auto"] = "auto"
+    """Go on training while a thread writes a checkpoint from copies of the tensors, which take as
+    much memory again on the CPU. auto: on CUDA."""
     keep_last: int = 2
     """Number of checkpoints that are kept besides the best."""
+    keep_every: int = 0
+    """Checkpoints at multiples of so many steps are kept as well; 0: none."""
     hang_seconds: int = 300
     """Seconds for which one of several processes may keep the others waiting before all end; each
     then prints its stack, and the number of the missing process (raise it if compilation takes
@@ -163,6 +169,10 @@ class Run:
     """Let float32 products on CUDA round to TF32."""
     deterministic: bool = False
     """On CUDA, use kernels that give the same bits every time."""
+    sharding: Sharding = "none"
+    """Rows of parameters, gradients and moments on each of several processes (FSDP2), for a model
+    that fits no card. none: each process has all of them; full: rows over all processes; hybrid:
+    over those of a machine, so that each machine has all of them."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -173,7 +183,7 @@ class Run:
         for name in ("steps", "group_size", "report_every", "keep_last", "hang_seconds"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1: found {getattr(self, name)}")
-        for name in ("evaluate_every", "save_every"):
+        for name in ("evaluate_every", "save_every", "keep_every"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must be at least 0 (never): found {getattr(self, name)}")
         if not 0 <= self.seed < 2**63:
@@ -194,8 +204,18 @@ class Run:
                 f"forget_every is {self.forget_every} and average is {self.average}: "
                 "averaging words that are reset is meaningless; leave one of the two out"
             )
+        self._check_sharding()
         if self.dtype == "float64" and self.precision != "fp32":
             raise ConfigError(f"dtype float64 needs precision fp32: found {self.precision}")
+
+    def _check_sharding(self) -> None:
+        check_sharding(self.sharding, optimizer=self.optimizer.kind, precision=self.precision)
+        if self.sharding != "none" and (self.tables or self.forget_every):
+            what = "tables" if self.tables else "forget_every"
+            raise ConfigError(
+                f"sharding {self.sharding} with {what}: it changes rows of words that a process "
+                "may not have; leave one of the two out"
+            )
 
     def _check_start(self) -> None:
         start = self.initialize
@@ -275,8 +295,8 @@ def write_run(run: Run, folder: Path) -> str:
 
 UNTRAINED = {
     "data", "folder", "steps", "stopping", "watch", "guard", "signs", "report_every",
-    "evaluate_every", "save_every", "evaluate_test", "keep_last", "restart", "hang_seconds",
-    "initialize", "tensorboard", "device",
+    "evaluate_every", "save_every", "save_in_background", "evaluate_test", "keep_last",
+    "keep_every", "restart", "hang_seconds", "initialize", "tensorboard", "device", "sharding",
 }  # fmt: skip
 """Fields that may change when a run is resumed: they do not change an update's result."""
 

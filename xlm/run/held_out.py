@@ -80,9 +80,9 @@ class HeldOut:
         over each stream early.
         """
         weights = trainer.averaged if averaged else None
-        with weights.swapped_in() if weights else nullcontext():
+        with weights.swapped_in() if weights else nullcontext(), trainer.whole() as learner:
             figures = evaluate(
-                trainer.learner, self.streams[split], trainer.parallel,
+                learner, self.streams[split], trainer.parallel,
                 seed=trainer.seed, precision=trainer.precision, most_batches=most_batches,
             )  # fmt: skip
             if split == "valid" and self.guard is not None:
@@ -90,11 +90,10 @@ class HeldOut:
                     for stream in streams:
                         if stream.table:
                             figures[stream.id] |= signs_of(
-                                trainer.learner, name, stream, self.reference, trainer.seed,
+                                learner, name, stream, self.reference, trainer.seed,
                                 self.translations,
                             )  # fmt: skip
             if split == "valid" and self.watched is not None:
                 first_look = most_batches is not None
-                model = trainer.learner.model
-                figures.update(self.watched.measure(model, first_look=first_look))
+                figures.update(self.watched.measure(learner.model, first_look=first_look))
             return figures

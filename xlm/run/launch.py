@@ -94,7 +94,11 @@ def train_in(folder: RunFolder, run: Run, corpora: Corpora) -> Result:
             if state.step >= trainer.steps:
                 journal.say(f"finished already, at step {state.step}: nothing is trained")
             with session.folder.parallel.watched(session.run.hang_seconds):
-                session.train(stop.is_set)
+                try:
+                    session.train(stop.is_set)
+                    trainer.saver.finish()
+                finally:
+                    trainer.saver.join()
             # Not after a signal, whose sender waits: the step, unlike ``stop``, is alike on all
             # ranks.
             ended = state.step >= trainer.steps
@@ -104,9 +108,8 @@ def train_in(folder: RunFolder, run: Run, corpora: Corpora) -> Result:
                 raise CheckpointError(session.checkpoints.unsaved)
             if ended or session.watch.stopped:
                 finish(session)
-    return Result(
-        folder.path, trainer.learner, state, session.figures, stopped_early=session.watch.stopped
-    )
+    learner = trainer.learner if trainer.shards is None else trainer.shards.gathered()
+    return Result(folder.path, learner, state, session.figures, stopped_early=session.watch.stopped)
 
 
 def finish(session: Session) -> None:

@@ -27,6 +27,7 @@ from xlm.run.word_vectors import start_words
 from xlm.tasks.task import Task
 from xlm.training.initialization import initialize
 from xlm.training.initialization_report import InitializationReport
+from xlm.training.learner import Learner
 from xlm.training.loop import Trainer, Verdict, train
 from xlm.training.speed import emulated, matmul_ceiling
 
@@ -92,7 +93,7 @@ def begin(run: Run, corpora: Corpora, folder: RunFolder) -> Session:
     """
     started, parallel = time.monotonic(), folder.parallel
     folder.verify(corpora)
-    start = find_start(run, corpora)
+    start = find_start(run, corpora, parallel)
     if start.resumed is None and start.skipped:
         folder.put_aside()
     run, corpora = start.run, start.corpora
@@ -140,37 +141,49 @@ def resume_or_initialize(
         if parallel.is_main:
             log.info("resuming at step %d from %s", trainer.state.step, start.resumed.path)
         return None
+    run = start.run
+    if run.initialize is None and not (run.tables or run.word_vectors):
+        return None
+    with trainer.whole() as learner:
+        initialized = _initialize(start, learner, is_main=parallel.is_main)
+        if trainer.shards is not None:
+            trainer.shards.take(learner)
+    if trainer.averaged is not None:
+        trainer.averaged.reset()
+    if initialized is None:
+        return None
+    checkpoints.descent = descent_of(start)
+    if start.kept:
+        initialized.notes.append(f"languages kept that the data has not: {', '.join(start.kept)}")
+    return initialized
+
+
+def _initialize(start: Start, learner: Learner, *, is_main: bool) -> InitializationReport | None:
+    """Fill a learner from other models' weights; return None if there are none."""
     if start.run.initialize is None:
-        _start_alone(start, trainer)
+        _start_alone(start, learner, is_main=is_main)
         return None
     initialized = initialize(
-        trainer.learner,
+        learner,
         start.run.initialize,
         encoder=start.encoder,
         decoder=start.decoder,
         tokenizer=start.corpora.tokenizer,
         languages=start.corpora.own_languages,
     )
-    start_tables(trainer.learner, start.run, start.corpora, start.encoder, initialized)
-    checkpoints.descent = descent_of(start)
-    if start.kept:
-        initialized.notes.append(f"languages kept that the data has not: {', '.join(start.kept)}")
-    if trainer.averaged is not None:
-        trainer.averaged.reset()
+    start_tables(learner, start.run, start.corpora, start.encoder, initialized)
     return initialized
 
 
-def _start_alone(start: Start, trainer: Trainer) -> None:
+def _start_alone(start: Start, learner: Learner, *, is_main: bool) -> None:
     """Fill what starts neither at random nor from another model: vectors of words, and tables."""
-    run, learner = start.run, trainer.learner
+    run = start.run
     if run.word_vectors:
         num = start_words(learner.model.encoder.words.weight, start.corpora, run.seed)
-        if trainer.parallel.is_main:
+        if is_main:
             log.info("words: %d start as vectors learned on the training text", num)
     if run.tables:
         start_tables(learner, run, start.corpora, None, InitializationReport())
-    if trainer.averaged is not None and (run.word_vectors or run.tables):
-        trainer.averaged.reset()
 
 
 def descent_of(start: Start) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from xlm.model.pretrained import PretrainedModel
 from xlm.run.config import Run
 from xlm.run.layout import layout_of_start, with_layout
 from xlm.training import checkpoint
+from xlm.training.distributed.processes import Parallel
 from xlm.training.initialization import model_languages
 from xlm.training.restore import CHECKPOINTS
 
@@ -40,14 +41,15 @@ class Start:
     """Languages of the sources that the data lacks."""
 
 
-def find_start(run: Run, corpora: Corpora) -> Start:
+def find_start(run: Run, corpora: Corpora, parallel: Parallel | None = None) -> Start:
     """Return the start of ``run``: its newest sound checkpoint, else ``run.initialize``'s sources.
 
-    Only the first start needs the sources: later ones find shape and languages in the checkpoint.
+    Only the first start needs the sources: later ones find shape and languages in the checkpoint,
+    whose files the processes of ``parallel`` verify together.
     Raises ConfigError for languages that the checkpoint or source does not know, CheckpointError if
     there are checkpoints and none can be read, unless ``run.restart`` insists.
     """
-    found = checkpoint.latest(Path(run.folder) / CHECKPOINTS)
+    found = checkpoint.latest(Path(run.folder) / CHECKPOINTS, parallel)
     if found.loaded is not None:
         return _resumed(run, corpora, found.loaded, found.skipped)
     if found.skipped and not run.restart:

@@ -156,7 +156,8 @@ def check_pretrained(trainer: Trainer, run: Run, corpora: Corpora, journal: Jour
 
     Returns a line of warning for each language that it knows no better than a unigram model.
     """
-    figures = pretrained_figures(trainer.learner, run, corpora, trainer.parallel, trainer.mixture)
+    with trainer.whole() as learner:
+        figures = pretrained_figures(learner, run, corpora, trainer.parallel, trainer.mixture)
     lines, warnings = pretrained_lines(figures)
     if lines:
         journal.record("pretrained", trainer.state.step, figures)

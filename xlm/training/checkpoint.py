@@ -1,8 +1,8 @@
 """Checkpoints: directories that are whole or absent, verified when read, never unpickled.
 
     step-00001234/          committed by one rename; before that .step-00001234.tmp-PID/
-      model.safetensors     tensors, one file per name given to ``save``
-      optimizer.safetensors
+      model.safetensors     tensors, one file per name given to ``save``; of a sharded run one per
+      optimizer.safetensors   name and rank, such as model-00001-of-00008.safetensors
       state.json            everything that is not a tensor
       config.yaml           texts
       tokenizer/            directories
@@ -16,15 +16,14 @@ files, they never change existing ones.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import re
 import shutil
-import stat
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,17 +33,30 @@ from torch import Tensor
 
 from xlm.errors import CheckpointError, one_line
 from xlm.storage import replace_folder, sync
+from xlm.training.distributed.processes import Parallel
+from xlm.training.manifest import (
+    MANIFEST,
+    STATE,
+    NewerFormatError,
+    entry_of,
+    manifest_of,
+    read_manifest,
+    verify,
+)
+from xlm.training.pieces import Rows, Wanted, metadata_of, piece_name, read_pieces
 
-FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
-STATE = "state.json"
+__all__ = [
+    "MANIFEST", "STATE", "Draft", "Latest", "Loaded", "NewerFormatError", "candidates", "latest",
+    "load", "read_manifest", "reseal", "save", "step_name", "verify",
+]  # fmt: skip
 
 FINAL = re.compile(r"step-(\d{8,})")
 HIDDEN = re.compile(r"\.step-(\d{8,})\.(tmp|old|trash)-\d+")
 
-
-class NewerFormatError(CheckpointError):
-    """Written by a later version of this library: sound, but not for us."""
+Entries = dict[str, dict[str, Any]]
+"""Entries of the manifest by file name."""
+Source = Path | Callable[[Path], None]
+"""A directory to copy, or a function that fills one."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +69,30 @@ class Loaded:
     """The ``state`` that was given to ``save``."""
     files: tuple[str, ...]
     """Every file of the checkpoint, relative, with "/"."""
+    pieces: Mapping[str, list[str]] = field(default_factory=dict)
+    """The files of the tensors of each name that were saved in several."""
 
-    def tensors(self, name: str, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-        """Return the tensors saved under ``name``; raise CheckpointError if there are none."""
+    @property
+    def names(self) -> list[str]:
+        """The names that tensors were saved under."""
+        suffix = ".safetensors"
+        apart = {file for own in self.pieces.values() for file in own}
+        whole = [f for f in self.files if f.endswith(suffix) and "/" not in f and f not in apart]
+        return [*(file.removesuffix(suffix) for file in whole), *self.pieces]
+
+    def tensors(
+        self, name: str, device: torch.device | str = "cpu", wanted: Wanted | None = None
+    ) -> dict[str, Tensor]:
+        """Return the tensors saved under ``name``; raise CheckpointError if there are none.
+
+        ``wanted`` chooses rows of each by its name and whole shape, and nothing else is read: see
+        ``pieces``. Any number of files is read by any number of processes.
+        """
+        if name in self.pieces:
+            return read_pieces((self.path / f for f in self.pieces[name]), wanted, str(device))
         path = self._file(f"{name}.safetensors")
+        if wanted is not None:
+            return read_pieces([path], wanted, str(device))
         try:
             return load_file(path, device=str(device))
         except (OSError, SafetensorError) as error:
@@ -68,7 +100,7 @@ class Loaded:
 
     def has_tensors(self, name: str) -> bool:
         """Return whether there are tensors under ``name``."""
-        return f"{name}.safetensors" in self.files
+        return name in self.pieces or f"{name}.safetensors" in self.files
 
     def text(self, name: str) -> str:
         """Return the text saved under ``name`` (a file name such as ``config.yaml``)."""
@@ -104,13 +136,94 @@ def step_name(step: int | None) -> str:
     return "" if step is None else f"step-{step:08d}"
 
 
+class Draft:
+    """A checkpoint of ``step`` that is being written; ``commit`` gives it its name.
+
+    Each method raises CheckpointError on a full or read-only disk. Earlier checkpoints are as they
+    were, and ``discard`` leaves nothing behind.
+    """
+
+    def __init__(self, folder: Path | str, step: int, writer: int | None = None) -> None:
+        self.folder, self.step = Path(folder), step
+        self.writer = os.getpid() if writer is None else writer
+        """The process that commits it: several ranks that write one draft have it in common."""
+        self.final = self.folder / step_name(step)
+        self.beside = self.folder / f".{step_name(step)}.tmp-{self.writer}"
+
+    def open(self, needed: int) -> None:
+        """Make the directory beside the final one; ``needed`` bytes of tensors must have room."""
+        with self._saving():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(self.beside, ignore_errors=True)
+            _check_space(self.folder, needed)
+            self.beside.mkdir()
+
+    def write(
+        self,
+        tensors: Mapping[str, Mapping[str, Tensor]],
+        rows: Mapping[str, Mapping[str, Rows]] | None = None,
+        piece: tuple[int, int] | None = None,
+    ) -> Entries:
+        """Write tensors by file name (without ending), then by tensor name; return their entries.
+
+        ``piece`` (number, of how many) names the files of one rank of several; ``rows`` says which
+        rows of a tensor this one has.
+        """
+        entries = {}
+        with self._saving():
+            for name, named in tensors.items():
+                file = f"{name}.safetensors" if piece is None else piece_name(name, *piece)
+                path = self.beside / file
+                own = None if rows is None else metadata_of(rows.get(name, {}))
+                save_file(_own_memory(named), path, metadata=own)
+                sync(path)
+                entries[file] = entry_of(path)
+        return entries
+
+    def commit(
+        self,
+        state: Mapping[str, Any],
+        texts: Mapping[str, str] | None = None,
+        directories: Mapping[str, Source] | None = None,
+        *,
+        entries: Mapping[str, Mapping[str, Any]],
+        pieces: Mapping[str, list[str]] | None = None,
+    ) -> Path:
+        """Write everything else and the manifest, and give the checkpoint its name.
+
+        ``entries`` are those of the tensors' files; ``pieces`` names the files of each name that
+        was written by several ranks.
+        """
+        with self._saving():
+            _write_rest(self.beside, state, texts or {}, directories or {})
+            _write_manifest(self.beside, self.step, entries, pieces or {})
+            replace_folder(
+                self.final, self.beside, self.folder / f".{self.final.name}.old-{self.writer}"
+            )
+        return self.final
+
+    def discard(self) -> None:
+        """Remove what is left of the draft: nothing after ``commit``."""
+        shutil.rmtree(self.beside, ignore_errors=True)
+
+    @contextmanager
+    def _saving(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(
+                f"{self.final}: not saved ({one_line(error)}); earlier checkpoints are intact: "
+                "free some space, or choose a folder that can be written"
+            ) from error
+
+
 def save(
     folder: Path | str,
     step: int,
     tensors: Mapping[str, Mapping[str, Tensor]],
     state: Mapping[str, Any],
     texts: Mapping[str, str] | None = None,
-    directories: Mapping[str, Path | Callable[[Path], None]] | None = None,
+    directories: Mapping[str, Source] | None = None,
 ) -> Path:
     """Write the checkpoint of ``step`` into ``folder`` and return its path.
 
@@ -121,40 +234,31 @@ def save(
     An earlier checkpoint of the same step is replaced. On a full or read-only disk raises
     CheckpointError; nothing is left behind, and earlier checkpoints are as they were.
     """
-    folder = Path(folder)
-    final = folder / step_name(step)
-    beside = folder / f".{step_name(step)}.tmp-{os.getpid()}"
+    draft = Draft(folder, step)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(beside, ignore_errors=True)
-        _check_space(folder, tensors)
-        beside.mkdir()
-        _write_files(beside, tensors, state, texts or {}, directories or {})
-        _write_manifest(beside, step)
-        replace_folder(final, beside, final.with_name(f".{final.name}.old-{os.getpid()}"))
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{final}: not saved ({one_line(error)}); earlier checkpoints are intact: free "
-            "some space, or choose a folder that can be written"
-        ) from error
+        draft.open(size_of(tensors))
+        entries = draft.write(tensors)
+        return draft.commit(state, texts, directories, entries=entries)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)  # gone already if all went well
-    return final
+        draft.discard()
 
 
-def _check_space(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
-    needed = sum(t.numel() * t.element_size() for each in tensors.values() for t in each.values())
+def size_of(tensors: Mapping[str, Mapping[str, Tensor]]) -> int:
+    """Return the bytes of all tensors."""
+    return sum(t.numel() * t.element_size() for each in tensors.values() for t in each.values())
+
+
+def _check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise OSError(errno.ENOSPC, f"needs {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB are free")
 
 
-def _write_files(
+def _write_rest(
     beside: Path,
-    tensors: Mapping[str, Mapping[str, Tensor]],
     state: Mapping[str, Any],
     texts: Mapping[str, str],
-    directories: Mapping[str, Path | Callable[[Path], None]],
+    directories: Mapping[str, Source],
 ) -> None:
     for name, source in directories.items():
         if callable(source):
@@ -162,8 +266,6 @@ def _write_files(
             source(beside / name)
         else:
             shutil.copytree(source, beside / name)
-    for name, named in tensors.items():
-        save_file(_own_memory(named), beside / f"{name}.safetensors")
     for name, text in {**texts, STATE: json.dumps(state, indent=1)}.items():
         (beside / name).write_text(text, encoding="utf-8")
 
@@ -182,17 +284,24 @@ def _own_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return own
 
 
-def _write_manifest(beside: Path, step: int) -> None:
-    files = {}
+def _write_manifest(
+    beside: Path,
+    step: int,
+    known: Mapping[str, Mapping[str, Any]],
+    pieces: Mapping[str, list[str]],
+) -> None:
+    """Write the manifest of the files in a directory; the entries of some are ``known``."""
+    files: dict[str, Mapping[str, Any]] = {}
     for path in sorted(beside.rglob("*")):
         if path.is_file() and path != beside / MANIFEST:
-            sync(path)
             name = path.relative_to(beside).as_posix()
-            files[name] = {"size": path.stat().st_size, "sha256": _sha256(path)}
-    manifest = {"format_version": FORMAT_VERSION, "step": step, "files": files}
-    manifest["digest"] = _digest(manifest)
+            if name not in known:
+                sync(path)
+            files[name] = known.get(name) or entry_of(path)
+    if missing := sorted(set(known) - set(files)):
+        raise OSError(errno.ENOENT, f"{missing[0]} of another rank is not in this rank's folder")
     path = beside / MANIFEST
-    path.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    path.write_text(json.dumps(manifest_of(step, files, pieces), indent=1), encoding="utf-8")
     sync(path)
     for directory in (d for d in beside.rglob("*") if d.is_dir()):
         sync(directory)
@@ -202,111 +311,59 @@ def _write_manifest(beside: Path, step: int) -> None:
 def reseal(path: Path) -> list[str]:
     """Write a checkpoint's manifest anew, of its files as they are; return those that had changed.
 
-    Raises CheckpointError if the manifest cannot be read, or its folder not be written.
+    Raises CheckpointError if the manifest cannot be read, its folder not be written, or a piece of
+    its tensors is missing.
     """
     before = read_manifest(path)
+    for name in (name for own in before["pieces"].values() for name in own):
+        if not (path / name).exists():
+            raise CheckpointError(f"{path / name}: is missing, and with it rows of every tensor")
     try:
-        _write_manifest(path, before["step"])
+        _write_manifest(path, before["step"], {}, before["pieces"])
     except OSError as refused:
         raise CheckpointError(f"cannot write {path / MANIFEST}: {refused.strerror}") from refused
     was, now = before["files"], read_manifest(path)["files"]
     return [name for name in {**was, **now} if was.get(name) != now.get(name)]
 
 
-def load(path: Path | str) -> Loaded:
+def load(path: Path | str, share: tuple[int, int] = (0, 1)) -> Loaded:
     """Verify every file of the checkpoint directory ``path`` and open it.
 
+    ``share`` (number, of how many): one of several processes that verify the files parallel.
     Raises CheckpointError that names the file that is missing, cut, changed or outside of the
     directory, and NewerFormatError for a format that came after this version of the library.
     """
     path = Path(path)
     manifest = read_manifest(path)
-    verify(path, manifest, hashes=True)
+    verify(path, manifest, hashes=True, share=share)
     try:
         state = json.loads((path / STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path / STATE}: cannot be read ({one_line(error)})") from error
-    return Loaded(path, manifest["step"], state, tuple(manifest["files"]))
+    return Loaded(path, manifest["step"], state, tuple(manifest["files"]), manifest["pieces"])
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
-    """Read the manifest of a checkpoint directory; raise as :func:`load` does."""
-    where = path / MANIFEST
-    try:
-        manifest = json.loads(where.read_bytes())
-        version, digest = manifest["format_version"], manifest["digest"]
-        files, step = manifest["files"], manifest["step"]
-        if not isinstance(step, int) or STATE not in files:
-            raise ValueError("it has no step or no state.json")
-        for name, entry in files.items():
-            _check_name(where, name)
-            if not isinstance(entry["size"], int) or not isinstance(entry["sha256"], str):
-                raise ValueError(f"{name} has no size or hash")
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{where}: not found; expected a checkpoint directory") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(
-            f"{where}: cannot be read ({one_line(error)}); use another checkpoint"
-        ) from error
-    if digest != _digest(manifest):
-        raise CheckpointError(f"{where}: was changed after it was written; use another checkpoint")
-    if version != FORMAT_VERSION:
-        raise NewerFormatError(
-            f"{where}: has format version {version}, but this version of xlm reads "
-            f"{FORMAT_VERSION}; install a newer one"
-        )
-    return dict(manifest)
-
-
-def _check_name(where: Path, name: str) -> None:
-    pure = PurePosixPath(name)
-    strange = pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name
-    if strange or str(pure) != name:
-        raise CheckpointError(
-            f"{where}: names the file {name!r}, which is not a plain path below the checkpoint; "
-            "do not use this checkpoint"
-        )
-
-
-def verify(path: Path, manifest: Mapping[str, Any], *, hashes: bool) -> None:
-    """Check every file against the manifest: a plain file inside, of its size, and of its hash."""
-    root = os.path.realpath(path)
-    for name, entry in manifest["files"].items():
-        file = path / name
-        try:
-            status = os.lstat(file)
-            inside = os.path.realpath(file) == os.path.join(root, *PurePosixPath(name).parts)
-            if not stat.S_ISREG(status.st_mode) or not inside:
-                raise CheckpointError(
-                    f"{file}: is a link or not a regular file; use another checkpoint"
-                )
-            if status.st_size != entry["size"]:
-                raise CheckpointError(
-                    f"{file}: has {status.st_size} bytes, but its manifest says "
-                    f"{entry['size']}; use another checkpoint"
-                )
-            if hashes and _sha256(file) != entry["sha256"]:
-                raise CheckpointError(
-                    f"{file}: its content is not what was saved (its SHA-256 differs from "
-                    "the manifest's); use another checkpoint"
-                )
-        except OSError as error:
-            raise CheckpointError(f"{file}: cannot be read ({one_line(error)})") from error
-
-
-def latest(folder: Path | str) -> Latest:
+def latest(folder: Path | str, parallel: Parallel | None = None) -> Latest:
     """Return the newest checkpoint below ``folder`` that verifies, and those passed over before it.
 
+    With ``parallel`` its processes verify a share each, and all of them return the same.
     Raises NewerFormatError rather than go back behind a checkpoint of a later version.
     """
+    parallel = parallel or Parallel(torch.device("cpu"))
     skipped: list[str] = []
-    for _, _, path in sorted(candidates(Path(folder)), reverse=True):
+    found = [str(path) for _, _, path in sorted(candidates(Path(folder)), reverse=True)]
+    for path in parallel.gather(found)[0]:
+        loaded, problem, is_newer = None, "", False
         try:
-            return Latest(load(path), tuple(skipped))
-        except NewerFormatError:
-            raise
+            loaded = load(path, (parallel.rank, parallel.world))
         except CheckpointError as error:
-            skipped.append(str(error))
+            problem, is_newer = str(error), isinstance(error, NewerFormatError)
+        of_ranks = [one for one in parallel.gather([problem, is_newer]) if one[0]]
+        if not of_ranks:
+            return Latest(loaded, tuple(skipped))
+        if newer := [problem for problem, is_newer in of_ranks if is_newer]:
+            raise NewerFormatError(newer[0])
+        skipped.append(of_ranks[0][0])
     return Latest(None, tuple(skipped))
 
 
@@ -319,14 +376,3 @@ def candidates(folder: Path) -> Iterable[tuple[int, bool, Path]]:
             yield int(match[1]), True, path
         elif (match := HIDDEN.fullmatch(path.name)) and match[2] == "old":
             yield int(match[1]), False, path
-
-
-def _digest(manifest: Mapping[str, Any]) -> str:
-    """Return SHA-256 of the manifest without its digest, so that no bit can change unseen."""
-    content = {key: value for key, value in manifest.items() if key != "digest"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

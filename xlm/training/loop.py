@@ -10,10 +10,9 @@ ranks.
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,15 +22,18 @@ from xlm.data.mixture import Mixture
 from xlm.rng import key
 from xlm.training.averaging import AveragedWeights
 from xlm.training.distributed.processes import Parallel
+from xlm.training.distributed.sharding import Shards
 from xlm.training.distributed.wrap import no_sync
 from xlm.training.forgetting import Forgetting
 from xlm.training.learner import Learner
 from xlm.training.optimizers.step import clip_, guarded_step, set_lr
 from xlm.training.precision import LossScaler, autocast, outside_autocast, shared_casts
 from xlm.training.prefetch import MicroBatch, Prefetcher, Step
+from xlm.training.saving import Saver
 from xlm.training.schedule import Schedule
 from xlm.training.skipped import SkippedUpdates
 from xlm.training.state import TrainState
+from xlm.training.sums import Sums
 
 
 @dataclass
@@ -61,14 +63,36 @@ class Trainer:
     flops: Callable[[str, Batch], float] = lambda objective, batch: 0.0
     """The arithmetic that a batch of an objective needs."""
 
+    saver: Saver = field(init=False)
+    """The saves of the run, which may be under way during updates."""
+    save_in_background: bool = False
+    shards: Shards | None = None
+    """The rows of the parameters on this rank; None if it has them whole."""
+
     def __post_init__(self) -> None:
-        self.parameters = [p for p in self.learner.parameters() if p.requires_grad]
+        self.saver = Saver(self.parallel, background=self.save_in_background)
+        own = self.learner.named_parameters() if self.shards is None else self.shards.own.items()
+        self.named_parameters = dict(own)
+        """What is updated here: the learner's parameters, or this rank's rows of them."""
+        self.parameters = [p for p in self.named_parameters.values() if p.requires_grad]
         self.skipped = SkippedUpdates(self.parallel.device, self.max_skipped_in_a_row)
         self.restore_counters()
 
     def restore_counters(self) -> None:
         """Set the counter of skipped updates to the numbers in ``state``."""
         self.skipped.load(self.state.skipped, self.state.skipped_in_a_row)
+
+    @contextmanager
+    def whole(self) -> Iterator[Learner]:
+        """Hold the learner with all its values on every rank, for anything but training.
+
+        Collective if parameters are sharded: see ``Shards.whole``.
+        """
+        if self.shards is None:
+            yield self.learner
+        else:
+            with self.shards.whole() as learner:
+                yield learner
 
 
 @dataclass(frozen=True)
@@ -102,59 +126,6 @@ class TrainReport:
     """Share of the time spent waiting for batches."""
 
 
-@dataclass
-class _Sums:
-    """Sums of this rank between two reports; a checkpoint keeps those not reported yet."""
-
-    started: float = field(default_factory=time.perf_counter)
-    waited: float = 0.0
-    totals: dict[str, Tensor] = field(default_factory=dict)
-    """Summed losses, float64 on the device: restored from JSON they are the same, bit for bit."""
-    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    tokens: int = 0
-    flops: float = 0.0
-
-    def add(self, losses: Mapping[str, tuple[Tensor, int]], tokens: int, flops: float) -> None:
-        """Add a micro-batch without waiting for the device: total and count of each part."""
-        for label, (loss, count) in losses.items():
-            total = loss.detach().double()
-            self.totals[label] = self.totals[label] + total if label in self.totals else total
-            self.counts[label] += count
-        self.tokens += tokens
-        self.flops += flops
-
-    def to_json(self) -> dict[str, Any]:
-        """Return this rank's sums as plain numbers; wait for the device."""
-        return {
-            "seconds": time.perf_counter() - self.started,
-            "waited": self.waited,
-            "totals": {name: float(total) for name, total in self.totals.items()},
-            "counts": dict(self.counts),
-            "tokens": self.tokens,
-            "flops": self.flops,
-        }
-
-    @classmethod
-    def from_json(cls, of_ranks: list[dict[str, Any]], parallel: Parallel) -> _Sums:
-        """Return this rank's sums; if the number of ranks has changed, rank 0 takes all of them."""
-        if len(of_ranks) != parallel.world:
-            mine = of_ranks if parallel.is_main else []
-        else:
-            mine = [of_ranks[parallel.rank]]
-        sums = cls()
-        for own in mine:
-            sums.started -= own["seconds"] / len(mine)
-            sums.waited += own["waited"] / len(mine)
-            for name, total in own["totals"].items():
-                added = torch.tensor(total, dtype=torch.float64, device=parallel.device)
-                sums.totals[name] = sums.totals.get(name, torch.zeros_like(added)) + added
-            for name, count in own["counts"].items():
-                sums.counts[name] += count
-            sums.tokens += own["tokens"]
-            sums.flops += own["flops"]
-        return sums
-
-
 def train(
     trainer: Trainer,
     *,
@@ -178,7 +149,7 @@ def train(
         first=state.step,
         cursors=state.cursors,
     )
-    sums = _Sums.from_json(state.unreported, trainer.parallel)
+    sums = Sums.from_json(state.unreported, trainer.parallel)
     trainer.learner.train()
     try:
         while state.step < trainer.steps:
@@ -199,7 +170,7 @@ def train(
             last = state.step == trainer.steps
             if _due(state.step, trainer.report_every) or last:
                 report(_report(trainer, sums, lr, norm))
-                sums = _Sums()
+                sums = Sums()
             if _due(state.step, trainer.evaluate_every) or (trainer.evaluate_every and last):
                 paused = time.perf_counter()
                 verdict = evaluate()
@@ -236,7 +207,8 @@ def _counts(trainer: Trainer, micro_batch: MicroBatch) -> dict[str, int]:
 def _agree(trainer: Trainer, step: Step, stop: bool) -> tuple[dict[str, int], bool]:
     """Return the targets of each part of each objective over all ranks, and whether to stop.
 
-    Also adds the tokens of each stream to the state; all in one sum on the CPU group.
+    Also adds the tokens of each stream to the state, and lets the save under way go on, of which
+    every rank has done its part; all in one sum on the CPU group.
     """
     names = [label for own in _labels(trainer).values() for label in own.values()]
     ids = trainer.mixture.stream_ids
@@ -247,23 +219,30 @@ def _agree(trainer: Trainer, step: Step, stop: bool) -> tuple[dict[str, int], bo
             for label, count in _counts(trainer, micro_batch).items():
                 counts[label] += count
             tokens[micro_batch.stream_id] += micro_batch.batch.num_tokens
-    summed = trainer.parallel.sum_counts([*counts.values(), *tokens.values(), int(stop)])
-    if summed[-1]:
+    *summed, num_ready, num_stops = trainer.parallel.sum_counts(
+        [*counts.values(), *tokens.values(), int(trainer.saver.is_ready), int(stop)]
+    )
+    if num_ready == trainer.parallel.world:
+        trainer.saver.advance()
+    if num_stops:
         return counts, True
-    for stream_id, number in zip(ids, summed[len(names) : -1], strict=True):
+    for stream_id, number in zip(ids, summed[len(names) :], strict=True):
         trainer.state.tokens[stream_id] = trainer.state.tokens.get(stream_id, 0) + number
     return dict(zip(names, summed, strict=False)), False
 
 
-def _update(trainer: Trainer, step: Step, counts: dict[str, int], lr: float, sums: _Sums) -> Tensor:
+def _update(trainer: Trainer, step: Step, counts: dict[str, int], lr: float, sums: Sums) -> Tensor:
     """Update from this rank's micro-batches; return the gradient's norm, on the device."""
     with shared_casts(trainer.parallel.device, trainer.precision):
         for place, micro_batch in enumerate(step.micro_batches):
             synchronize = place == len(step.micro_batches) - 1
             _backward(trainer, micro_batch, counts, synchronize, sums)
+    if trainer.shards is not None:
+        trainer.shards.take_gradients()
     if trainer.scaler is not None:
         trainer.scaler.unscale_(trainer.parameters)
-    norm = clip_(trainer.parameters, trainer.max_grad_norm)
+    sum_squares = None if trainer.shards is None else trainer.shards.sum_squares
+    norm = clip_(trainer.parameters, trainer.max_grad_norm, sum_squares)
     found_inf = (~norm.isfinite()).float()
     set_lr(trainer.optimizer, lr)
     guarded_step(trainer.optimizer, found_inf)
@@ -281,7 +260,7 @@ def _backward(
     micro_batch: MicroBatch,
     counts: dict[str, int],
     synchronize: bool,
-    sums: _Sums,
+    sums: Sums,
 ) -> None:
     parallel = trainer.parallel
     seed = key(trainer.seed, "dropout", trainer.state.step, micro_batch.index)
@@ -326,7 +305,7 @@ def _seed_default_generators(device: torch.device, seed: int) -> None:
         torch.cuda.manual_seed(seed)
 
 
-def _settle(trainer: Trainer, sums: _Sums) -> None:
+def _settle(trainer: Trainer, sums: Sums) -> None:
     """Complete ``trainer.state`` for a checkpoint: the sums and counters that lie elsewhere."""
     trainer.state.unreported = trainer.parallel.gather(sums.to_json())
     trainer.state.skipped = trainer.skipped.total()
@@ -335,7 +314,7 @@ def _settle(trainer: Trainer, sums: _Sums) -> None:
         trainer.state.scaler = trainer.scaler.state_dict()
 
 
-def _report(trainer: Trainer, sums: _Sums, lr: float, norm: Tensor) -> TrainReport:
+def _report(trainer: Trainer, sums: Sums, lr: float, norm: Tensor) -> TrainReport:
     """Return the report; no other part of the loop waits for the device."""
     seconds = time.perf_counter() - sums.started
     objectives = _labels(trainer)

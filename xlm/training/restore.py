@@ -8,6 +8,7 @@ from pathlib import Path
 from xlm.errors import CheckpointError
 from xlm.model.tensor_files import check_finite
 from xlm.training import checkpoint, retention
+from xlm.training.distributed.sharding import Shards
 from xlm.training.learner import Learner
 
 log = logging.getLogger("xlm")
@@ -16,10 +17,18 @@ CHECKPOINTS = "checkpoints"
 """The folder of a run that holds its checkpoints."""
 
 
-def load_weights(learner: Learner, loaded: checkpoint.Loaded, name: str) -> None:
-    """Load the tensors ``name`` of a checkpoint into the learner, every one of them."""
-    tensors = loaded.tensors(name)
-    own = learner.state_dict()
+def load_weights(
+    learner: Learner, loaded: checkpoint.Loaded, name: str, shards: Shards | None = None
+) -> None:
+    """Load the tensors ``name`` of a checkpoint into the learner, every one of them.
+
+    Of a learner that is sharded this rank's rows alone are read.
+    """
+    if shards is None:
+        tensors, own = loaded.tensors(name), learner.state_dict()
+    else:
+        tensors = loaded.tensors(name, wanted=lambda key, _: shards.rows_of_key(key))
+        own = shards.state_dict()
     wrong = sorted(set(own) ^ set(tensors)) + [
         key for key in sorted(set(own) & set(tensors)) if own[key].shape != tensors[key].shape
     ]
@@ -29,7 +38,11 @@ def load_weights(learner: Learner, loaded: checkpoint.Loaded, name: str) -> None
             f"{wrong[0]}; resume with the recipe that wrote it, or give another folder"
         )
     check_finite(loaded.path, tensors)
-    learner.load_state_dict(tensors)
+    if shards is None:
+        learner.load_state_dict(tensors)
+        return
+    for key, tensor in own.items():
+        tensor.copy_(tensors[key])
 
 
 def find_checkpoint(source: str | Path, which: str) -> checkpoint.Loaded:

@@ -91,10 +91,16 @@ def best(folder: Path | str) -> Loaded | None:
 
 
 def prune(
-    folder: Path | str, keep_last: int, *, trusted: Path | None = None, best: int | None = None
+    folder: Path | str,
+    keep_last: int,
+    *,
+    keep_every: int = 0,
+    trusted: Path | None = None,
+    best: int | None = None,
 ) -> list[Path]:
     """Remove all but the newest ``keep_last`` checkpoints and the best; return those removed.
 
+    Those of steps that ``keep_every`` divides stay too (0: none does).
     The best are :func:`best_step` and the step ``best`` if it is given, the best of the run that
     is pruned. Nothing is removed unless one of those that stay verifies; ``trusted`` (the one just
     saved) need not be read again, and newer ones than it are left alone: the run passed over them.
@@ -104,6 +110,7 @@ def prune(
     folder = Path(folder)
     _remove_leftovers(folder)
     sound = []
+    steps = {}
     newest = int(trusted.name.removeprefix("step-")) if trusted is not None else math.inf
     for step, _, path in sorted(candidates(folder), reverse=True):
         if step > newest:
@@ -111,6 +118,7 @@ def prune(
         try:
             verify(path, read_manifest(path), hashes=False)
             sound.append(path)
+            steps[path] = step
         except CheckpointError:
             continue
     try:
@@ -120,7 +128,9 @@ def prune(
     kept = [
         path
         for place, path in enumerate(sound)
-        if place < max(keep_last, 1) or path.name in best_ones
+        if place < max(keep_last, 1)
+        or path.name in best_ones
+        or (keep_every and steps[path] % keep_every == 0)
     ]
     if trusted not in kept and not any(_verifies(path) for path in kept):
         return []

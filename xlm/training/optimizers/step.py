@@ -6,7 +6,7 @@ on the device: the step never asks the GPU a question.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -21,17 +21,26 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr * group.get("rate", 1.0)
 
 
-def clip_(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
+def clip_(
+    parameters: Iterable[Tensor],
+    max_norm: float,
+    sum_squares: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     """Scale the gradients in place to a joint 2-norm of at most ``max_norm``; 0 leaves them.
 
+    ``sum_squares`` adds the squared norms (a scalar) of ranks that have other rows of them.
     Returns the norm before, a scalar on the gradients' device, without waiting for it. It is not
     finite exactly if some gradient is not (or its square overflows): derive ``found_inf`` from it.
     """
     parameters = list(parameters)
     gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = torch.zeros((), device=parameters[0].device if parameters else None)
+    if gradients:
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    if sum_squares is not None:
+        norm = sum_squares(norm.double().square()).sqrt().to(norm.dtype)
     if not gradients:
-        return torch.zeros((), device=parameters[0].device if parameters else None)
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        return norm
     if max_norm > 0:
         torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))
     return norm
