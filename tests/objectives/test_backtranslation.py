@@ -143,5 +143,5 @@ def test_wrong_settings_are_refused():
         dataclasses.replace(OBJECTIVE, pairs=["hi-ne"]).streams("bt", CORPORA, seed=0)
     with pytest.raises(ConfigError, match="'en-ne-en' is not a pair of known languages .en, ne"):
         dataclasses.replace(OBJECTIVE, pairs=["en-ne-en"]).streams("bt", CORPORA, seed=0)
-    with pytest.raises(ConfigError, match="need a decoder"):
+    with pytest.raises(ConfigError, match="no decoder, which translation needs"):
         OBJECTIVE.loss(model().train(), None, batch_of(streams()[0]))
