@@ -62,7 +62,7 @@ def lines(path: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> list[s
 
 def test_what_is_sound(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said, report = lines(made / "data", capsys)
-    assert said.startswith(f"sound  {made / 'data'}: 2 corpora, 6 files, ")
+    assert said.startswith(f"sound  {made / 'data'}: 2 corpora, 10 files, ")
     assert report == f"sound  {made / 'data/report.json'}: 2 texts were read"
     said = lines(made / "run", capsys)
     assert all(line.startswith("sound  ") for line in said) and len(said) == 5
@@ -150,7 +150,7 @@ def test_a_change_on_purpose_is_accepted(made: Path, capsys: pytest.CaptureFixtu
     assert "valid/ne/header.json: cannot be read" in lines(made / "data", capsys)[0]
     (said,) = lines(made / "data", capsys, "--accept=true")
     assert "valid/ne/header.json" in said
-    assert "1 corpora, 3 files" in lines(made / "data", capsys)[0]
+    assert "1 corpora, 5 files" in lines(made / "data", capsys)[0]
     assert "has no hashes to update" in lines(made / "run", capsys, "--accept=true")[0]
 
 
