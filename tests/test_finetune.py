@@ -39,6 +39,7 @@ from xlm.tasks.parsing import Parsing
 from xlm.tasks.tagging import Tagging
 from xlm.tasks.task import Files
 from xlm.text.tokenizers.learn import learn_sentencepiece
+from xlm.training import checkpoint
 from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
 from xlm.training.journal import read_metrics
@@ -284,7 +285,7 @@ def dying(function: Any, at: int) -> Any:
 
 
 PLACES: list[tuple[Any, str, int, int | None]] = [
-    (Reporter, "test", 2, None), (Checkpoints, "_write", 3, None),
+    (Reporter, "test", 2, None), (checkpoint, "_write_manifest", 3, None),
     (Checkpoints, "leave_model", 1, None), (Reporter, "end", 1, None), (entry, "_clear", 1, None),
     (Session, "evaluate", 6, None), (launch, "train_in", 2, None),
     (Checkpoints, "leave_model", 1, 1), (Reporter, "end", 2, 1), (entry, "_clear", 1, 1),
@@ -678,4 +679,4 @@ def test_the_command_line(source: Path, tmp_path: Path, capsys: pytest.CaptureFi
     with pytest.raises(SystemExit) as stopped:
         main(["--config", str(path), "--choose_on=[xx]"])
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert stopped.value.code == 2 and error.startswith("xlm finetune: choose_on: xx of topic")
+    assert stopped.value.code == 2 and error.startswith("xlm finetune: choose_on has xx for topic")

@@ -273,7 +273,7 @@ BROKEN = {
         ),
         (
             {"text": {"en": "en.txt"}, "vocabulary": {"folder": "a", "model": "b"}},
-            "vocabulary takes one of folder, model, or codes with vocab: found folder a, model b",
+            "vocabulary takes only one of folder, model, or codes with vocab: found folder a,",
         ),
         (
             {"text": {"en": "en.txt"}, "max_sentences": {"hi": 3}},

@@ -298,6 +298,6 @@ def test_mistakes_are_one_line(
     error = fails(capfd, saved, file, *known, "--output", tmp_path)
     assert "is a directory: give a file" in error
     error = fails(capfd, saved, file, *known, "--output", tmp_path / "no" / "out")
-    assert "cannot write" in error
+    assert f"the folder {tmp_path / 'no'} does not exist: create it" in error
     with pytest.raises(ConfigError, match="output is null"):
         translate_file(settings(saved, file))

@@ -22,7 +22,7 @@ from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
 from xlm.plug import Plug, plug
 from xlm.predict import load_task
-from xlm.run.checkpointing import Checkpoints
+from xlm.training import checkpoint
 
 
 class Killed(BaseException):
@@ -60,7 +60,7 @@ def test_tries_are_chosen_by_a_task_and_go_on_when_killed(
 
     # killed inside the second try, behind its first checkpoint
     config, saved = replace(whole, folder=str(tmp_path / "killed")), []
-    written = Checkpoints._write
+    written = checkpoint._write_manifest
 
     def dying(*arguments: Any, **named: Any) -> Any:
         saved.append(0)
@@ -69,7 +69,7 @@ def test_tries_are_chosen_by_a_task_and_go_on_when_killed(
         return written(*arguments, **named)
 
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(Checkpoints, "_write", dying)
+        patched.setattr(checkpoint, "_write_manifest", dying)
         add_language(config)
     again = add_language(config)
     for one in (again, report):

@@ -175,7 +175,7 @@ def test_the_command_says_in_one_line_that_text_is_missing(
         main(["nepali", f"--folder={tmp_path}"])
     assert caught.value.code == 2
     said = capsys.readouterr().err
-    assert said.startswith("xlm reproduce: text is missing: give a folder that holds")
+    assert said.startswith("xlm reproduce: text is missing: give a directory that holds")
     assert said.count("\n") == 1
 
 

@@ -86,7 +86,7 @@ class Reproduce:
             )
         if self.text is None and not self.quick:
             raise ConfigError(
-                "text is missing: give a folder that holds LANG/train.txt for "
+                "text is missing: give a directory that holds LANG/train.txt for "
                 f"{', '.join(languages)}, and {self.target}/valid.txt and "
                 f"{self.target}/test.txt; --quick=true tries it on the corpus that ships "
                 "with xlm"

@@ -215,7 +215,7 @@ def test_names_of_languages() -> None:
     [
         (
             {"decoder_attention_heads": 2},
-            "encoder_attention_heads is 4 and decoder_attention_heads",
+            "encoder_attention_heads is 4 but decoder_attention_heads",
         ),
         ({"decoder_ffn_dim": 64}, "encoder_ffn_dim is 48 but decoder_ffn_dim is 64"),
         ({"activation_function": "tanh"}, "activation_function is 'tanh'"),

@@ -334,8 +334,8 @@ def test_parity_of_a_renumbered_model_is_measured_by_its_new_ids(tmp_path):
         ({"num_segments": 2}, "num_segments 2 (give 1)"),
         ({"output_transform": False}, "output_transform false: give true"),
         ({"activation": "relu"}, "activation relu (give gelu)"),
-        ({"activation": "geglu"}, "for activation geglu (give gelu):"),
-        ({"positions": "rotary"}, "for positions rotary (give learned):"),
+        ({"activation": "geglu"}, "support activation geglu (give gelu):"),
+        ({"positions": "rotary"}, "support positions rotary (give learned):"),
         ({"norm": "pre", "biases": False}, "norm pre (give post); biases false (give true):"),
     ],
 )

@@ -286,10 +286,13 @@ def test_its_state_is_small() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kind": "adafactor", "max_tensor_grad_norm": 1.0}, "max_tensor_grad_norm 1.0 with kind"),
-        ({"smallest_factored": 1}, "smallest_factored 1 with kind adamw: only lingvo-adafactor"),
-        ({"kind": "muon", "update_clip": 1.0}, "update_clip 1.0 with kind muon: only lingvo-ada"),
-        ({"scale_by_parameter": False}, "scale_by_parameter False with kind adamw"),
+        (
+            {"kind": "adafactor", "max_tensor_grad_norm": 1.0},
+            "grad_norm is 1.0, but kind is",
+        ),
+        ({"smallest_factored": 1}, "smallest_factored is 1, but kind is adamw: only lingvo"),
+        ({"kind": "muon", "update_clip": 1.0}, "update_clip is 1.0, but kind is muon: only lingvo"),
+        ({"scale_by_parameter": False}, "scale_by_parameter is False, but kind is adamw"),
         ({"kind": "adam", "momentum": 0.9}, "only muon and lingvo-adafactor have it; leave it out"),
         ({"kind": "lingvo-adafactor", "smallest_factored": 0}, "smallest_factored 0: expected 1"),
         ({"kind": "lingvo-adafactor", "update_clip": 0.0}, "update_clip 0.0: expected a number"),

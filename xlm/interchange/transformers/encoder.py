@@ -219,8 +219,9 @@ def check_shape(model: PretrainedModel, family: Family, num_segments: int) -> No
     if config.activation == "relu" and family.head_activation not in (None, "relu"):
         problems.append(f"activation {config.activation} (give {family.head_activation})")
     if problems:
+        article = "an" if name[0] in "AEIOX" else "a"  # an XLM-R model
         raise ConfigError(
-            f"the model cannot become a {name} model, which does not support "
+            f"the model cannot become {article} {name} model, which does not support "
             f"{'; '.join(problems)}: train with these settings of model, or export to XLM's "
             "own format"
         )
