@@ -15,7 +15,7 @@ from xlm.reproduce import Reproduce
     [
         (
             {"text": None},
-            "text is missing: give a folder that holds LANG/train.txt for ne, hi, en",
+            "text is missing: give a directory that holds LANG/train.txt for ne, hi, en",
         ),
         ({"related": "ne"}, "expected three different languages"),
         ({"sentences": 0}, "sentences must be at least 1: found 0"),

@@ -63,7 +63,7 @@ class Saver:
 
     @property
     def is_ready(self) -> bool:
-        """Whether this rank waits for the others; when all do, they call ``advance``."""
+        """True if this rank waits for the others; when all do, they call ``advance``."""
         if self._phase == "none":
             return False
         return self._thread is None or not self._thread.is_alive()
