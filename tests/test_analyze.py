@@ -236,7 +236,7 @@ def test_a_model_alone_is_analyzed_on_the_corpus_that_ships(root: Path, tmp_path
         ({"pairs": {"en-hi": ["en.txt"]}}, ConfigError, "pairs.en-hi names 1 files: expected 2"),
         ({"layers": [3]}, ConfigError, "layers has 3, but the layers of .*model are 0 to 2"),
         ({"texts": {"de": "en.txt"}}, ConfigError, "does not know the language de.*stand_in"),
-        ({"compare": {"model": "x"}}, ConfigError, "choose another name"),
+        ({"compare": {"model": "x"}}, ConfigError, "choose another for the model"),
         ({"wic": {"train": ["a", "b"]}}, ConfigError, "expected train and dev"),
         ({"probes": {"parity": {}}}, ConfigError, "probes: a task names no file"),
         ({"sentences": 3}, ConfigError, "sentences is 3: expected 4 or more"),

@@ -64,7 +64,7 @@ def test_a_rising_figure_has_its_own_sign(tmp_path: Path) -> None:
 def test_a_folder_without_runs(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no run: expected folders with a config.yaml"):
         runs(Runs(folder=str(tmp_path)))
-    with pytest.raises(ConfigError, match="is no folder"):
+    with pytest.raises(ConfigError, match="is not a folder"):
         runs(Runs(folder=str(tmp_path / "none")))
 
 

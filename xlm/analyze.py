@@ -141,7 +141,7 @@ class Analyze:
             raise ConfigError(f"only names {unknown[0]!r}: expected some of {', '.join(SECTIONS)}")
         if taken := [name for name in RESERVED if name in self.compare]:
             raise ConfigError(
-                f"compare has a model called {taken[0]}, which is reserved: choose another name"
+                f"compare: the name {taken[0]} is reserved: choose another for the model"
             )
         for name, num in (("pairs", 2), ("alignments", 3)):
             for pair, files in getattr(self, name).items():

@@ -103,7 +103,8 @@ class Loss:
     scores: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     """Further sums (scalars on the device, without gradient)."""
     parts: dict[str, Tensor] = dataclasses.field(default_factory=dict)
-    """Sums of named parts, which carry the gradient and are divided each by its own count, as
-    ``Batch.parts`` has it; empty if ``total`` is one sum."""
+    """Sums of the named parts of the loss, which carry the gradient; each is divided by its
+    count in ``Batch.parts``. Empty if ``total`` is the only sum."""
     outputs: Tensor | None = None
-    """The model's predictions in evaluation, in the objective's own form; None if sums are all."""
+    """The model's predictions in evaluation, in the objective's own form; None if it
+    returns sums only."""

@@ -319,8 +319,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     def act(config: Doctor) -> None:
         found = examine(config)
-        rows = [["", "", ""], *([one.state, one.name, one.line] for one in found)]
-        for line in aligned(rows[1:], num_names=3):
+        rows = [[one.state, one.name, one.line] for one in found]
+        for line in aligned(rows, num_names=3):
             say(line.rstrip())
         failing = [one.name for one in found if one.state == "fails"]
         if failing:

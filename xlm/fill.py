@@ -48,8 +48,8 @@ class Fill(LineSettings):
     top: int = 5
     """Number of candidates for each mask."""
     words: int = 1
-    """Above 1: fill in whole words of up to this many subwords, by beam search; their probability
-    is the geometric mean of their subwords'."""
+    """Above 1: fill in whole words of up to this many subwords, by beam search; the probability
+    of a word is the geometric mean of those of its subwords."""
     pairs: bool = False
     """Each line is a sentence with masks, a tab and its translation, as in TLM; candidates without
     the translation are shown too."""

@@ -64,7 +64,7 @@ def runs(config: Runs) -> list[FoundRun]:
     """
     folder = Path(config.folder).expanduser()
     if not folder.is_dir():
-        raise ConfigError(f"{folder} is no folder: expected one with runs in or below it")
+        raise ConfigError(f"{folder} is not a folder: expected one with runs in or below it")
     found = [_described(path) for path in sorted(_folders(folder))]
     if not found:
         raise ConfigError(

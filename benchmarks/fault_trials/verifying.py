@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.fault_trials.common import Tally
 from xlm.data.corpora import Corpora, write_header
-from xlm.data.corpus import CorpusWriter
+from xlm.data.corpus_writer import CorpusWriter
 from xlm.data.verification import verify_corpora
 from xlm.metrics.scores import TextSize
 from xlm.text.tokenizers.loading import load_tokenizer

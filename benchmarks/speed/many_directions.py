@@ -24,7 +24,7 @@ import torch
 
 from benchmarks.support import record
 from xlm.data.corpora import Corpora, write_header
-from xlm.data.corpus import CorpusWriter
+from xlm.data.corpus_writer import CorpusWriter
 from xlm.data.mixture import Mixture
 from xlm.data.pairs import SIDES, write_index
 from xlm.metrics.scores import TextSize

@@ -5,7 +5,8 @@ import pytest
 
 from tests.data.fakes import WordTokenizer, corpus, random_sentences
 from xlm.data.corpora import Corpora
-from xlm.data.corpus import Corpus, CorpusWriter, count_ids, id_type
+from xlm.data.corpus import Corpus, count_ids, id_type
+from xlm.data.corpus_writer import CorpusWriter
 from xlm.data.streams import TextStream
 from xlm.errors import DataError
 from xlm.metrics.scores import TextSize

@@ -92,5 +92,5 @@ def test_wrong_input_is_refused():
     with pytest.raises(DataError, match="classes from 0 to 1"):
         class_figures(confusion_scores([0], [2]), ["a", "b"])
     for one, two in (([1], [1]), ([1, 2], [1]), ([[1, 2]], [[1, 2]])):
-        with pytest.raises(DataError, match="expected one for each"):
+        with pytest.raises(DataError, match="and a prediction for each"):
             pearson(one, two)

@@ -91,7 +91,7 @@ def test_a_run_that_is_resumed_keeps_its_precision(
     assert folder.resolve(run).precision == "bf16"
     folder.check_same(folder.resolve(run), {})
     (tmp_path / "config.yaml").write_text("a: [")
-    with pytest.raises(ConfigError, match="config.yaml cannot be read .* or name a precision"):
+    with pytest.raises(ConfigError, match="config.yaml cannot be read .* or set precision, which"):
         folder.resolve(run)
 
 

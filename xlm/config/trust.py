@@ -32,7 +32,7 @@ class Trust:
     folder: str | None = None
     """The folder whose modules may be imported in addition to those imported already."""
     anything: bool = False
-    """True if every module that Python finds may be imported: the file is a recipe."""
+    """True for a recipe: every module that Python finds may be imported."""
 
     @classmethod
     def of_recipe(cls) -> Trust:

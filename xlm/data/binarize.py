@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xlm.data.corpus import Corpus, CorpusWriter, id_type
+from xlm.data.corpus import Corpus, id_type
+from xlm.data.corpus_writer import CorpusWriter
 from xlm.data.pairs import SIDES, Pairs, write_index
 from xlm.data.processes import Processes
 from xlm.errors import DataError

@@ -28,7 +28,7 @@ class Cut(NamedTuple):
     """The part of a held-out text that the original evaluates."""
 
     one_in: int
-    """Inverse share of a text's chunks that are read, from the first chunk on."""
+    """Only the first 1/``one_in`` of a text's chunks are read."""
     most_pairs: int | None
     """Number of pairs that are read, from the first on; None: all."""
 

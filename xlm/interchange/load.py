@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import yaml
@@ -211,15 +211,22 @@ def read_checkpoint(
         ) from error
     transformer.encoder.begin_id = tokenizer.begin_id
     heads: dict[str, Tensor] = {n: t for n, t in tensors.items() if n.startswith("heads.")}
-    extra = {"step": loaded.step, "averaged": averaged, OBJECTIVES: _class_names(loaded)}
-    seen: dict[str, int] = loaded.state.get("train_state", {}).get("tokens", {})
-    extra[TOKENS_SEEN] = sum(seen.values())
-    kept = (LAYOUT, DIRECTIONS, *DESCENT)
-    extra |= {name: loaded.state[name] for name in kept if name in loaded.state}
     return PretrainedModel(
-        transformer.eval(), tokenizer, languages, extra, heads, _tasks(loaded, heads),
+        transformer.eval(), tokenizer, languages, _facts(loaded, averaged), heads,
+        _tasks(loaded, heads),
         source=str(loaded.path), tables={name: Further(own) for name, own in tables.items()},
     )  # fmt: skip
+
+
+def _facts(loaded: checkpoint.Loaded, averaged: bool) -> dict[str, Any]:
+    """Return the facts about a run that its model keeps."""
+    seen: dict[str, int] = loaded.state.get("train_state", {}).get("tokens", {})
+    facts = {
+        "step": loaded.step, "averaged": averaged, OBJECTIVES: _class_names(loaded),
+        TOKENS_SEEN: sum(seen.values()),
+    }  # fmt: skip
+    kept = (LAYOUT, DIRECTIONS, *DESCENT)
+    return facts | {name: loaded.state[name] for name in kept if name in loaded.state}
 
 
 def _adapters(loaded: checkpoint.Loaded, table: str) -> AdapterConfig | None:

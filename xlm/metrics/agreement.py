@@ -124,6 +124,7 @@ def _numbers(
     two = np.asarray(predicted, dtype=np.float64)
     if one.ndim != 1 or one.shape != two.shape or len(one) < 2:
         raise DataError(
-            f"{two.size} predictions for {one.size} rows: expected one for each of at least 2 rows"
+            f"{two.size} predictions for {one.size} rows: expected at least 2 rows, and a "
+            "prediction for each"
         )
     return one, two

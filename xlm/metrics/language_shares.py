@@ -18,11 +18,12 @@ class LanguageShares:
     """The languages of the lines that hold text."""
 
     in_target: float | None
-    """Share in the language asked for; None if no line holds text, or one language is known."""
+    """Share in the language asked for; None if no line holds text, or only one language
+    is known."""
     wrong: str | None
     """The commonest other language; None if there is none."""
     in_wrong: float
-    """Share in that one."""
+    """Share of the lines in ``wrong``."""
 
 
 class Trigrams:

@@ -35,7 +35,7 @@ class LanguageModel(Objective):
     rows: int = 8
     """Rows in a micro-batch of text."""
     length: int = 256
-    """Tokens in a row of text; longer pairs are left out, and counted."""
+    """Tokens in a row of text, and the most in a pair: longer pairs are left out and counted."""
     tokens: int = 2048
     """Cells (padding included) in a micro-batch of pairs."""
     num_lengths: int = 24

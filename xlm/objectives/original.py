@@ -162,8 +162,8 @@ class OriginalMaskedLM(OriginalLanguageModel, MaskedLM):
             )
         if self.length < 3:
             raise ConfigError(
-                "evaluation original masks neither the first token of a row nor the last: length "
-                f"must be at least 3, found {self.length}"
+                f"length is {self.length}: expected at least 3, since with evaluation original the "
+                "first and the last token of a row are never masked"
             )
 
     def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:

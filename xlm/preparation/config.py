@@ -115,8 +115,8 @@ class Vocabulary:
         own = {"fastbpe": "XLM's", "wordpiece": "BERT's"}.get(self.kind)
         if own and self.layout != Vocabulary().layout:
             raise ConfigError(
-                "begins, num_separators and begins_again only apply to unigram and bpe; "
-                f"{self.kind} has {own} symbols: leave them out"
+                "begins, num_separators and begins_again only apply to unigram and bpe: leave "
+                f"them out ({self.kind} always has {own} symbols)"
             )
         if own and self.character_coverage != 1:
             raise ConfigError(

@@ -36,7 +36,8 @@ class Reader:
     held_out: HeldOutLines | None = None
     """Held-out lines to look training lines up in; None if there is no held-out text."""
     decisions: dict[str, bytes] = field(default_factory=dict)
-    """Decision on each line of a surveyed training source: 0 if it stays, else why it goes."""
+    """Decision on each line of a surveyed training source: 0 if it is kept, else the reason
+    for dropping it."""
 
     def lines(
         self, split: str, language: str, *, look: bool = False

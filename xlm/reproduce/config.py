@@ -29,7 +29,7 @@ class Reproduce:
     related: str = "hi"
     """The language that may help: of the same family, or of the same script."""
     unrelated: str = "en"
-    """The control with equal compute: as many tokens, in a language that should help little."""
+    """A language that should help little, with as many tokens as the related one: the control."""
     sentences: int = 3000
     """Training sentences of the target."""
     other_sentences: int = 18_000
@@ -106,4 +106,4 @@ class Reproduce:
 
 def _check_different(name: str, values: Sequence[int], least: int) -> None:
     if len(set(values)) < len(values) or any(value < least for value in values):
-        raise ConfigError(f"{name} must be different numbers of at least {least}: found {values}")
+        raise ConfigError(f"{name} must be distinct numbers, each at least {least}: found {values}")

@@ -30,9 +30,9 @@ class Sums:
     """One pass over a text, by the subword that was to be predicted."""
 
     nats: NDArray[np.float64]
-    """float64 ``[V]``."""
+    """Nats of all predictions of each subword, float64 ``[V]``."""
     counts: NDArray[np.int64]
-    """int64 ``[V]``."""
+    """Number of predictions of each subword, int64 ``[V]``."""
     correct: int
 
     def figures(self, stream: Stream) -> dict[str, float]:

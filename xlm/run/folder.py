@@ -107,7 +107,7 @@ class RunFolder:
                 return {}
             raise ConfigError(
                 f"{self.path / 'config.yaml'} cannot be read ({one_line(error)}): give another "
-                "folder, or name a precision"
+                "folder, or set precision, which auto takes from it"
             ) from error
         return saved if isinstance(saved, dict) else {}
 

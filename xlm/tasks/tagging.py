@@ -60,7 +60,7 @@ class Tagging(Task):
     length: int = 128
     """Pieces in a row, special ones included; longer sentences are split over several rows."""
     context: int = 64
-    """Number of pieces that a further row of a sentence repeats before its new ones."""
+    """Number of pieces by which the rows of a long sentence overlap."""
 
     def __post_init__(self) -> None:
         Task.__post_init__(self)

@@ -34,7 +34,9 @@ class LineStore:
     def __getitem__(self, number: int) -> str:
         """Return a line as it is; raise DataError if there are fewer."""
         if not 0 <= number < len(self):
-            raise DataError(f"{self._name} has {len(self):,} lines, expected more than {number:,}")
+            raise DataError(
+                f"{self._name} has {len(self):,} lines, so there is no line {number + 1:,}"
+            )
         self._stored.seek(self._places[number])
         return self._stored.readline().removesuffix(b"\n").decode()
 

@@ -1,4 +1,4 @@
-"""The one loop. It has never heard of a language model.
+"""The one loop: it sums losses, divides once, steps, and knows no language model.
 
     plan -> count -> forward and backward of each micro-batch -> clip -> step
          -> every n: report, evaluate, save

@@ -60,7 +60,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if version not in (WHOLE, IN_PIECES):
         raise NewerFormatError(
             f"{where}: has format version {version}, but this version of xlm reads {WHOLE} and "
-            f"{IN_PIECES}; install a newer one"
+            f"{IN_PIECES}; install a newer xlm"
         )
     return dict(manifest)
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from xlm.data.corpus import CorpusWriter
+from xlm.data.corpus_writer import CorpusWriter
 from xlm.data.pairs import SIDES, write_index
 from xlm.errors import DataError
 from xlm.metrics.scores import TextSize

@@ -48,10 +48,8 @@ from xlm.model.asking import NO_HEAD
 from xlm.model.pretrained import PretrainedModel
 from xlm.storage import write_whole
 from xlm.text.tokenizers import hugging_face, xlm_roberta
-from xlm.text.tokenizers.hugging_face import HuggingFaceTokenizer
-from xlm.text.tokenizers.xlm_roberta import XlmRobertaTokenizer
 
-Kind = HuggingFaceTokenizer | XlmRobertaTokenizer
+Kind = hugging_face.HuggingFaceTokenizer | xlm_roberta.XlmRobertaTokenizer
 
 _DEFAULTS: dict[str, Any] = {
     # transformers' defaults for settings that config.json lacks
@@ -396,6 +394,6 @@ def _config(
 
 def tokenizer_files(tokenizer: Kind, num_positions: int) -> tuple[dict[str, bytes], list[str]]:
     """Return a tokenizer's files by name, and a line for each thing that is lost."""
-    if isinstance(tokenizer, XlmRobertaTokenizer):
+    if isinstance(tokenizer, xlm_roberta.XlmRobertaTokenizer):
         return xlm_roberta.transformers_files(tokenizer, num_positions)
     return hugging_face.transformers_files(tokenizer, num_positions)

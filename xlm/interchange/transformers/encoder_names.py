@@ -50,7 +50,7 @@ class Names:
         "attention.self.value",
     )
     fused: str | None = None
-    """Name of query, key and value in one tensor, as in some old files."""
+    """Name of the one tensor that holds query, key and value in some old files."""
     parts: Mapping[str, str] = field(
         default_factory=lambda: {
             "attention.output.dense": "attention.output",

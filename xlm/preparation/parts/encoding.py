@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from xlm.data.binarize import chunks, encode_side
-from xlm.data.corpus import CorpusWriter, id_type
+from xlm.data.corpus import id_type
+from xlm.data.corpus_writer import CorpusWriter
 from xlm.metrics.scores import TextSize
 from xlm.preparation.cleaning import follow
 from xlm.preparation.parts.folders import new_part, open_part

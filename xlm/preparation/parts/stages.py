@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from xlm.data.binarize import pairs_writer
-from xlm.data.corpus import CorpusWriter
+from xlm.data.corpus_writer import CorpusWriter
 from xlm.data.pairs import write_index
 from xlm.data.processes import Processes
 from xlm.errors import DataError

@@ -1,4 +1,4 @@
-"""The optimizer that a recipe's settings ask for."""
+"""Build the optimizer of each kind that a recipe can name."""
 
 from __future__ import annotations
 

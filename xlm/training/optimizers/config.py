@@ -55,8 +55,8 @@ class Optimizer:
     head_rate: float = 1.0
     """Factor of the learning rate for heads (XLM's XNLI has two rates)."""
     rates: dict[str, float] = field(default_factory=dict, hash=False)
-    """Factors of the learning rate by parameter name: regular expressions, such as "encoder.words";
-    the first one found in the name applies."""
+    """Factors of the learning rate, by regular expressions on parameter names such as
+    "encoder.words"; the first that is found in a name applies."""
     matrix_lr: float | None = None
     """For muon: the highest learning rate of the matrices; it follows the schedule's shape, and
     schedule.peak_lr applies to everything else. None: 0.02."""
