@@ -111,7 +111,7 @@ def recipe(source: Path, place: Path | str, **changes: Any) -> Finetune:
 
 def without_clock(folder: Path) -> list[dict[str, Any]]:
     lines = read_metrics(folder / "metrics.jsonl")
-    clock = {"tokens_per_second", "utilization", "wait", "seconds"}
+    clock = {"tokens_per_second", "utilization", "wait", "seconds", "machine"}
     return [{key: own for key, own in line.items() if key not in clock} for line in lines]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from xlm.errors import ConfigError
 from xlm.run.folder import locked
-from xlm.runs import Runs, age, main, runs
+from xlm.runs import Runs, main, runs
 
 SETTINGS = "steps: 200\nstopping: {metric: perplexity}\n"
 TRAIN = {"step": 50, "event": "train", "loss": {"mlm": 2.5}, "tokens_per_second": 12345.6}
@@ -66,10 +66,3 @@ def test_a_folder_without_runs(tmp_path: Path) -> None:
         runs(Runs(folder=str(tmp_path)))
     with pytest.raises(ConfigError, match="is not a folder"):
         runs(Runs(folder=str(tmp_path / "none")))
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(0.4, "0 s"), (61, "1 min"), (7300, "2 h"), (200_000, "2 d")]
-)
-def test_ages(seconds: float, said: str) -> None:
-    assert age(seconds) == said

@@ -1,6 +1,6 @@
 import pytest
 
-from xlm.tables import aligned
+from xlm.tables import aligned, span
 
 
 def test_names_stand_left_and_figures_right():
@@ -20,3 +20,10 @@ def test_names_stand_left_and_figures_right():
 def test_rows_have_the_same_number_of_cells():
     with pytest.raises(ValueError):
         aligned([["a", "b"], ["a"]])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.4, "0 s"), (61, "1 min"), (7300, "2 h"), (200_000, "2 d")]
+)
+def test_spans_of_time(seconds, said):
+    assert span(seconds) == said

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-TIMES = {"seconds", "tokens_per_second", "utilization", "wait", "memory_gib"}
+TIMES = {"seconds", "tokens_per_second", "utilization", "wait", "memory_gib", "machine"}
 """Values of metrics.jsonl that depend on the clock or the machine."""
 
 COMPARED = (

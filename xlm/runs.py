@@ -20,7 +20,7 @@ from xlm.config import strict_yaml
 from xlm.config.cli import run_verb
 from xlm.config.console import say
 from xlm.errors import ConfigError
-from xlm.tables import aligned
+from xlm.tables import aligned, span
 from xlm.training.journal import METRICS, numbers
 
 __all__ = ["FoundRun", "Runs", "main", "runs"]
@@ -149,15 +149,7 @@ def _last(path: Path, line: Mapping[str, Any]) -> str:
         shown.append(f"{speed:,.0f} tokens/s")
     if isinstance(line.get("score"), int | float):
         shown.append(f"score {abs(line['score']):.4g}")
-    return f"{' '.join(shown)}, {age(time.time() - path.stat().st_mtime)} ago"
-
-
-def age(seconds: float) -> str:
-    """Return a span of time in its largest unit that is at least 1, rounded down."""
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= size:
-            return f"{int(seconds // size)} {unit}"
-    return f"{max(int(seconds), 0)} s"
+    return f"{' '.join(shown)}, {span(time.time() - path.stat().st_mtime)} ago"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Tables for a terminal: names aligned to the left, figures to the right."""
+"""Tables for a terminal, names aligned to the left and figures to the right; spans of time."""
 
 from __future__ import annotations
 
@@ -19,3 +19,11 @@ def aligned(rows: Sequence[Sequence[str]], num_names: int = 1) -> list[str]:
         )
         for row in rows
     ]
+
+
+def span(seconds: float) -> str:
+    """Return a span of time in its largest unit that is at least 1, rounded down."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{max(int(seconds), 0)} s"

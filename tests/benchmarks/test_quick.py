@@ -331,6 +331,22 @@ def test_updates_against_transformers(run_quick: Run, capsys: Output) -> None:
     assert row["shape"] == "quick" and row["ratio"] > 0
 
 
+def test_pretraining_against_transformers(run_quick: Run, capsys: Output) -> None:
+    run_quick("speed.pretrain", "--objectives", "mlm", "tlm")
+    *steps, whole = printed_rows(capsys.readouterr().out)
+    assert [row["shape"] for row in steps] == ["quick, 2019", "quick, modern"] * 2
+    assert all(row["ms"] > 0 and row["share of the ceiling, %"] > 0 for row in steps)
+    assert "times as fast as XLM" in steps[0] and "times as fast as ModernBERT" in steps[1]
+    assert whole["ms"] > 0 and whole["ms of the bare step"] > 0
+
+
+def test_how_time_and_memory_grow(run_quick: Run, capsys: Output) -> None:
+    run_quick("speed.growth")
+    rows = printed_rows(capsys.readouterr().out)
+    assert {row["axis"] for row in rows} == {"dim", "languages", "tokens"}
+    assert len(rows) == 4 + 4 + 8 and all(row["ms"] >= 0 for row in rows)
+
+
 def test_an_update_by_adafactor(run_quick: Run, capsys: Output) -> None:
     run_quick("speed.adafactor")
     rows = printed_rows(capsys.readouterr().out)

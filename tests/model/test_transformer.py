@@ -265,6 +265,32 @@ def test_dropout_acts_in_training_only_and_is_repeated_by_the_seed():
     assert torch.equal(model.encode(**batch), model.encode(**batch))
 
 
+@pytest.mark.parametrize("fields", [{}, {"norm": "pre", "num_decoder_layers": 2}])
+def test_recomputed_layers_give_the_same_gradients(fields):
+    """With dropout, which draws the same again; and each layer is computed twice."""
+    found, calls = [], []
+    for recompute in (False, True):
+        model, batch = build(torch.float32, dropout=0.2, attention_dropout=0.2, **fields), inputs()
+        if recompute:
+            model.recompute_layers()
+        for layer in model.encoder.layers:
+            layer.register_forward_pre_hook(lambda *_, which=recompute: calls.append(which))
+        torch.manual_seed(4)
+        hidden = model.encode(**batch)
+        if model.decoder is not None:
+            lengths = batch["lengths"]
+            hidden = model.decode(source_hidden=hidden, source_lengths=lengths, **batch)
+        after = torch.rand(())
+        found.append((after, gradients(model, hidden.square().sum())))
+    (first, plain), (second, again) = found
+    assert first == second and plain.keys() == again.keys()
+    assert all(torch.equal(own, again[name]) for name, own in plain.items())
+    assert calls.count(True) == 2 * calls.count(False) == 2 * len(model.encoder.layers)
+    model.eval()
+    model.encode(**batch)
+    assert calls.count(True) == 3 * calls.count(False)
+
+
 @pytest.mark.parametrize("which", ["dropout", "attention_dropout"])
 def test_each_dropout_acts(which):
     model, batch = build(torch.float32, **{which: 0.5}), inputs()

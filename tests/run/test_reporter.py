@@ -49,16 +49,22 @@ def test_an_update_s_rates_are_per_second_of_all_ranks(
     report = TrainReport(
         step=4, seconds=2.0, lr=1e-3, losses={"mlm": 2.5}, tokens=3000, flops=1e6,
         counts={"mlm": 10}, grad_norm=0.5, skipped=2, scale=None, wait=0.25,
+        stream_losses={"mlm/en": 2.5},
     )  # fmt: skip
     with caplog.at_level(logging.INFO, "xlm"):
         reporter.train(report)
     [record] = records(reporter, tmp_path)
+    machine = record.pop("machine")
+    assert isinstance(machine, dict)
+    assert machine["idle"] == 0 and machine["resident_gib"] > 0 and 0 < machine["host"] < 2
+    assert machine["seconds_left"] == 4 * 2.0  # of 8 updates, the last took two seconds
     assert record == {
+        "stream_loss": {"mlm/en": 2.5},
         "step": 4, "event": "train", "loss": {"mlm": 2.5}, "lr": 1e-3, "grad_norm": 0.5,
         "tokens_per_second": 1500.0, "utilization": 0.5, "wait": 0.25, "skipped": 2,
     }  # fmt: skip
     assert "mlm 2.5000  lr 1.00e-03" in caplog.text
-    assert "1,500 tokens/s  50% of the matmul ceiling  2 skipped" in caplog.text
+    assert "1,500 tokens/s  50% of the matmul ceiling  2 skipped  8 s left" in caplog.text
 
 
 @pytest.mark.parametrize(

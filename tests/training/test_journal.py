@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO
 
 import pytest
@@ -143,6 +144,30 @@ def test_tensorboard_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ConfigError, match="pip install tensorboard"):
         Journal.open(tmp_path, tensorboard=True)
+
+
+def test_weights_and_biases_has_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[object] = []
+    tracker = SimpleNamespace(
+        log=lambda values, step: seen.append((step, values)), finish=lambda: seen.append("end")
+    )
+    fake = SimpleNamespace(init=lambda **settings: seen.append(settings) or tracker)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    for _ in range(2):
+        with Journal.open(tmp_path / "run", wandb="nepali") as journal:
+            journal.record("train", 3, {"loss": {"mlm": 1.5}, "lr": 0.1, "name": "x"})
+    settings, logged, end = seen[:3]
+    assert isinstance(settings, dict) and settings["project"] == "nepali"
+    assert settings["name"] == "run" and settings["resume"] == "allow"
+    assert (logged, end) == ((3, {"train/loss/mlm": 1.5, "train/lr": 0.1}), "end")
+    assert seen[3] == settings  # the same run goes on
+    with Journal.open(tmp_path / "other", wandb="nepali"):
+        assert seen[-1] != settings
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ConfigError, match="pip install wandb"):
+        Journal.open(tmp_path / "third", wandb="nepali")
 
 
 class FullDisk:

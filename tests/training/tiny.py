@@ -237,7 +237,7 @@ def batch_digest(batch: Batch) -> str:
 
 def journal(folder: Path | str, event: str = "train") -> dict[int, dict[str, Any]]:
     """What metrics.jsonl says of each step, without what depends on the clock."""
-    clock = {"tokens_per_second", "utilization", "wait"}
+    clock = {"tokens_per_second", "utilization", "wait", "machine"}
     lines = map(json.loads, (Path(folder) / "metrics.jsonl").read_text().splitlines())
     chosen = [line for line in lines if line["event"] == event]
     steps = [line["step"] for line in chosen]

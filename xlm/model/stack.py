@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from xlm.model.adapters import Adapters
 from xlm.model.config import ModelConfig
@@ -64,6 +65,8 @@ class Stack(Embeddings):
         self.tables = nn.ModuleDict()
         self.compiled = False
         """True once the layers are compiled."""
+        self.recomputes = False
+        """True if a layer's activations are made again in the backward pass, not kept."""
 
     def forward(
         self,
@@ -107,7 +110,11 @@ class Stack(Embeddings):
             own = None if adapters is None else adapters.of_layer(number)
             # a single row would make a graph of its own
             call: Any = layer._call_impl if self.compiled and len(x) == 1 else layer
-            x = _blanked(call(x, seen, one_way, source, source_mask, rotation, own), blank)
+            inputs = (x, seen, one_way, source, source_mask, rotation, own)
+            if self.recomputes and self.training and torch.is_grad_enabled():
+                x = _blanked(checkpoint(call, *inputs, use_reentrant=False), blank)
+            else:
+                x = _blanked(call(*inputs), blank)
             if every_layer is not None:
                 every_layer.append(x)
         if self.final_norm is not None:

@@ -258,6 +258,15 @@ class Transformer(nn.Module):
                 stack.compile_layers(**options)
         self.summed = torch.compile(sum_cross_entropy, dynamic=True, **options)
 
+    def recompute_layers(self) -> None:
+        """Make the activations of each layer again in the backward pass instead of keeping them.
+
+        Dropout draws the same again, so that gradients stay as they are.
+        """
+        for stack in (self.encoder, self.decoder):
+            if stack is not None:
+                stack.recomputes = True
+
     def _side(self, side: Side) -> Stack:
         if side == "encoder":
             return self.encoder

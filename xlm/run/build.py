@@ -33,6 +33,7 @@ from xlm.training.loop import Trainer
 from xlm.training.optimizers.build import build_optimizer
 from xlm.training.precision import LossScaler
 from xlm.training.speed import best_precision, flops
+from xlm.training.spikes import Spikes
 from xlm.training.state import TrainState
 
 MOST_GRAPHS = 64
@@ -192,6 +193,8 @@ def build_trainer(run: Run, corpora: Corpora, mixture: Mixture, parallel: Parall
         wrapped = wrap(learner, parallel, find_unused_parameters=differ)
         named = list(learner.named_parameters())
     optimizer = build_optimizer(run.optimizer, named, run.schedule.peak_lr, run.precision)
+    if run.recompute_activations:
+        learner.model.recompute_layers()
     if run.compile is True:
         compile_model(learner.model)
     forgetting = None
@@ -218,6 +221,7 @@ def build_trainer(run: Run, corpora: Corpora, mixture: Mixture, parallel: Parall
         scaler=LossScaler(parallel.device) if run.precision == "fp16" else None,
         averaged=AveragedWeights(named, run.average) if run.average else None,
         forgetting=forgetting,
+        spikes=Spikes(parallel.device, run.skip_spikes) if run.skip_spikes else None,
         report_every=run.report_every,
         evaluate_every=run.evaluate_every,
         save_every=run.save_every,

@@ -105,6 +105,8 @@ class Run:
     fp32 (a resumed run keeps its own). Parameters stay float32."""
     dtype: Literal["float32", "float64"] = "float32"
     """Type of the parameters; float64 is meant for exact comparisons."""
+    skip_spikes: float = 0.0
+    """Skip an update whose gradient norm is more than so many times its recent mean; 0: never."""
     average: float = 0.0
     """Decay of exponentially averaged weights, which are evaluated; 0: no averaging."""
     evaluate_averaged: bool = True
@@ -158,6 +160,8 @@ class Run:
     """Number of updates after which the words of all trained tables are reset, except special
     symbols, so that other languages are learned faster later (active forgetting, Chen et al. 2023:
     1000); 0: never."""
+    wandb: str | None = None
+    """A project of Weights & Biases to write to as well (the extra wandb); null: none."""
     tensorboard: bool = True
     """Write TensorBoard files beside metrics.jsonl."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -165,6 +169,9 @@ class Run:
     compile: bool | Literal["auto"] = "auto"
     """Compile the layers and the loss with torch.compile. auto: on CUDA, in runs of at least 2,000
     updates (a resumed run keeps its own)."""
+    recompute_activations: bool = False
+    """Recompute the activations of each layer in the backward pass instead of keeping them: much
+    less memory for about a third more time, the same gradients."""
     tf32: bool = False
     """Let float32 products on CUDA round to TF32."""
     deterministic: bool = False
@@ -195,6 +202,10 @@ class Run:
                 raise ConfigError(f"objectives.{name}.{error}") from None
         if self.frozen_layers is not None and self.frozen_layers < 0:
             raise ConfigError(f"frozen_layers must be at least 0: found {self.frozen_layers}")
+        if self.skip_spikes and not self.skip_spikes > 1:
+            raise ConfigError(
+                f"skip_spikes must be above 1, or 0 (never): found {self.skip_spikes}"
+            )
         if not 0 <= self.average < 1:
             raise ConfigError(f"average must be in [0, 1): found {self.average}")
         if self.forget_every < 0:
@@ -215,6 +226,11 @@ class Run:
             raise ConfigError(
                 f"sharding {self.sharding} with {what}: it changes rows of words that a process "
                 "may not have; leave one of the two out"
+            )
+        if self.sharding != "none" and self.recompute_activations:
+            raise ConfigError(
+                f"sharding {self.sharding} with recompute_activations: the two together are not "
+                "verified yet; leave one of the two out"
             )
 
     def _check_start(self) -> None:
@@ -297,6 +313,7 @@ UNTRAINED = {
     "data", "folder", "steps", "stopping", "watch", "guard", "signs", "report_every",
     "evaluate_every", "save_every", "save_in_background", "evaluate_test", "keep_last",
     "keep_every", "restart", "hang_seconds", "initialize", "tensorboard", "device", "sharding",
+    "wandb", "recompute_activations",
 }  # fmt: skip
 """Fields that may change when a run is resumed: they do not change an update's result."""
 

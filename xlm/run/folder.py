@@ -53,6 +53,7 @@ MOST_SHOWN = 3
 UNMEASURED = {
     "folder", "model", "report_every", "save_every", "save_in_background", "keep_last",
     "keep_every", "restart", "hang_seconds", "tensorboard", "device", "sharding",
+    "wandb", "recompute_activations",
 }  # fmt: skip
 """Fields that do not change what a finished run has measured; its shape is that of its origin."""
 
@@ -122,7 +123,12 @@ class RunFolder:
         if main and step < run.steps:
             write_run(run, self.path)
         return Journal.open(
-            self.path, step=step, total_steps=run.steps, tensorboard=run.tensorboard, active=main
+            self.path,
+            step=step,
+            total_steps=run.steps,
+            tensorboard=run.tensorboard,
+            active=main,
+            wandb=run.wandb,
         )
 
     def _last_step(self) -> int:

@@ -19,7 +19,7 @@ from xlm.run.held_out import Figures
 from xlm.run.selection import History, evaluations, to_history
 from xlm.run.session import Session, begin
 from xlm.run.shares import as_record, realized_shares, share_lines
-from xlm.training.allocator import freed_memory_kept
+from xlm.training.allocator import freed_memory_kept, use_expandable_segments
 from xlm.training.distributed.processes import Parallel
 from xlm.training.learner import Learner
 from xlm.training.signals import stop_on_signals
@@ -58,6 +58,8 @@ def sole_training(run: Run) -> Iterator[Parallel]:
             run.device, tf32=run.tf32, deterministic=run.deterministic,
             timeout_seconds=max(1800.0, 2.0 * run.hang_seconds),
         )  # fmt: skip
+        if parallel.device.type == "cuda":
+            use_expandable_segments()
         with freed_memory_kept() if parallel.device.type == "cpu" else nullcontext():
             yield parallel
     finally:

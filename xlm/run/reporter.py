@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
+import resource
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,6 +17,7 @@ from xlm.run.config import Run
 from xlm.run.held_out import Figures, HeldOut
 from xlm.run.stopping import Outcome
 from xlm.run.translation_checks import translation_warnings
+from xlm.tables import span
 from xlm.training.distributed.processes import Parallel
 from xlm.training.initialization_report import InitializationReport, as_record
 from xlm.training.journal import Journal, short
@@ -38,6 +41,8 @@ class Reporter:
         self.journal = journal
         self.trainer = trainer
         self.ceiling = ceiling
+        self._last_step = trainer.state.step
+        self._now, self._busy = time.perf_counter(), time.thread_time()
         self.has_warned = False
         """True once the log has said that the run does not learn."""
 
@@ -92,6 +97,9 @@ class Reporter:
             "wait": report.wait,
             "skipped": report.skipped,
         }
+        if report.stream_losses:
+            values["stream_loss"] = report.stream_losses
+        values["machine"] = self._machine(report)
         if report.scale is not None:
             values["scale"] = report.scale
         if parallel.device.type == "cuda":
@@ -103,7 +111,27 @@ class Reporter:
             f"step {report.step:>7}  {losses}  lr {report.lr:.2e}  |g| {report.grad_norm:.2f}  "
             f"{tokens_per_second:,.0f} tokens/s  {utilization:.0%} of the matmul ceiling"
             + (f"  {report.skipped} skipped" if report.skipped else "")
+            + f"  {span(values['machine']['seconds_left'])} left"
         )
+
+    def _machine(self, report: TrainReport) -> dict[str, float]:
+        """Return what the machine did since the last report.
+
+        The time left takes the updates to come to be as fast, and leaves out evaluations;
+        ``host`` is the processor time of the loop's thread, as a share of the time.
+        """
+        now, busy = time.perf_counter(), time.thread_time()
+        num_updates = max(report.step - self._last_step, 1)
+        parallel, trainer = self.trainer.parallel, self.trainer
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        found = {
+            "host": (busy - self._busy) / max(now - self._now, 1e-9),
+            "idle": parallel.idle_share(trainer.mixture.group_size),
+            "resident_gib": peak,
+            "seconds_left": (trainer.steps - report.step) * report.seconds / num_updates,
+        }
+        self._last_step, self._now, self._busy = report.step, now, busy
+        return found
 
     def before(self, figures: Figures) -> None:
         """Record the figures of weights from elsewhere before their first update."""

@@ -12,6 +12,7 @@ from xlm.config.cli import to_yaml
 from xlm.data.corpora import Corpora
 from xlm.model.asking import NO_HEAD
 from xlm.model.language_modules import BODIES, KNOWN
+from xlm.run.bad_updates import keep_batches
 from xlm.run.build import build_mixture, build_trainer, training_streams
 from xlm.run.checkpointing import Checkpoints
 from xlm.run.config import Run
@@ -25,10 +26,11 @@ from xlm.run.stopping import Watch, stopping_score
 from xlm.run.translation_checks import check_budget, check_pretrained, check_targets
 from xlm.run.word_vectors import start_words
 from xlm.tasks.task import Task
+from xlm.training.allocator import garbage_apart
 from xlm.training.initialization import initialize
 from xlm.training.initialization_report import InitializationReport
 from xlm.training.learner import Learner
-from xlm.training.loop import Trainer, Verdict, train
+from xlm.training.loop import Trainer, TrainReport, Verdict, train
 from xlm.training.speed import emulated, matmul_ceiling
 
 log = logging.getLogger("xlm")
@@ -61,13 +63,21 @@ class Session:
 
     def train(self, stop_requested: Callable[[], bool] = lambda: False) -> None:
         """Run the loop to the run's last step, or until told to stop."""
-        train(
-            self.trainer,
-            report=self.reporter.train,
-            evaluate=self.evaluate,
-            save=self.checkpoints.save,
-            stop_requested=stop_requested,
-        )
+        parallel = self.trainer.parallel
+        with garbage_apart() as collect:
+
+            def report(found: TrainReport) -> None:
+                self.reporter.train(found)
+                collect()
+
+            train(
+                self.trainer,
+                report=report,
+                evaluate=self.evaluate,
+                save=self.checkpoints.save,
+                stop_requested=stop_requested,
+                keep=lambda step: keep_batches(self.folder.path, step, parallel.rank),
+            )
 
     def evaluate(self) -> Verdict:
         """Measure held-out text now; say whether to stop and whether to save."""

@@ -6,6 +6,7 @@ is that of a run that was never interrupted.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import sys
@@ -72,11 +73,14 @@ class _Lines:
 class Journal:
     """Writes on the rank that is ``active`` (rank 0), and does nothing on the others."""
 
-    def __init__(self, file: Any = None, writer: Any = None, bar: Any = None) -> None:
-        """Write to the given files; see :meth:`open`."""
+    def __init__(
+        self, file: Any = None, writer: Any = None, bar: Any = None, tracker: Any = None
+    ) -> None:
+        """Write to what is given; see :meth:`open`."""
         self._file = file
         self._writer = writer
         self._bar = bar
+        self._tracker = tracker
 
     @classmethod
     def open(
@@ -86,6 +90,7 @@ class Journal:
         step: int = 0,
         total_steps: int | None = None,
         tensorboard: bool = False,
+        wandb: str | None = None,
         progress: bool = True,
         active: bool = True,
     ) -> Journal:
@@ -107,7 +112,8 @@ class Journal:
             from tqdm import tqdm
 
             bar = tqdm(total=total_steps, initial=step, unit="step", dynamic_ncols=True)
-        return cls(_Lines(path), writer, bar)
+        tracker = _tracker(path.parent, wandb) if wandb is not None else None
+        return cls(_Lines(path), writer, bar, tracker)
 
     def record(self, event: str, step: int, values: Mapping[str, Any]) -> None:
         """Write a line ``{"step": ..., "event": ..., **values}``; numbers go to TensorBoard too.
@@ -130,6 +136,10 @@ class Journal:
                     refused.strerror,
                 )
 
+        if self._tracker is not None:
+            found = {f"{event}/{name}": value for name, value in numbers(values)}
+            self._tracker.log(found, step=step)
+
     def say(self, line: str) -> None:
         """Log one line for the person who watches: above the bar, or to the logger "xlm"."""
         if self._bar is not None:
@@ -149,7 +159,9 @@ class Journal:
             if thing is not None:
                 with suppress(OSError):  # of TensorBoard's files; `_Lines` raises none
                     thing.close()
-        self._file = self._writer = self._bar = None
+        if self._tracker is not None:
+            self._tracker.finish()
+        self._file = self._writer = self._bar = self._tracker = None
 
     def __enter__(self) -> Journal:
         return self
@@ -197,6 +209,19 @@ def _summary_writer(folder: Path, step: int) -> Any:
         ) from error
     # Events of steps after the one resumed from are hidden, as they are cut from metrics.jsonl.
     return SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+
+
+def _tracker(folder: Path, project: str) -> Any:
+    """Return a run of Weights & Biases, that of the folder if it was there before."""
+    try:
+        import wandb
+    except ImportError as error:
+        raise ConfigError(
+            f"wandb names the project {project}, but Weights & Biases cannot be imported "
+            f"({error}); pip install wandb (the extra `wandb` of this package), or leave it out"
+        ) from error
+    own = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    return wandb.init(project=project, name=folder.name, id=own, resume="allow", dir=str(folder))
 
 
 def _cut(path: Path, step: int) -> None:

@@ -32,8 +32,14 @@ from xlm.training.prefetch import MicroBatch, Prefetcher, Step
 from xlm.training.saving import Saver
 from xlm.training.schedule import Schedule
 from xlm.training.skipped import SkippedUpdates
+from xlm.training.spikes import Spikes
 from xlm.training.state import TrainState
 from xlm.training.sums import Sums
+
+_STREAM = "stream/"
+"""Opens the names of the sums of a stream, which are beside those of the objectives."""
+LOOK_EVERY = 5
+"""Updates between two looks at whether the run is stuck, which wait for nothing."""
 
 
 @dataclass
@@ -56,6 +62,8 @@ class Trainer:
     scaler: LossScaler | None = None
     averaged: AveragedWeights | None = None
     forgetting: Forgetting | None = None
+    spikes: Spikes | None = None
+    """Finds updates to skip by their gradient's norm; None: only those that are not finite."""
     max_skipped_in_a_row: int = 50
     report_every: int = 50
     evaluate_every: int = 0
@@ -79,8 +87,10 @@ class Trainer:
         self.restore_counters()
 
     def restore_counters(self) -> None:
-        """Set the counter of skipped updates to the numbers in ``state``."""
+        """Set the counters of updates and of their gradients to the numbers in ``state``."""
         self.skipped.load(self.state.skipped, self.state.skipped_in_a_row)
+        if self.spikes is not None:
+            self.spikes.load(self.state.norms)
 
     @contextmanager
     def whole(self) -> Iterator[Learner]:
@@ -124,6 +134,8 @@ class TrainReport:
     scale: float | None
     wait: float
     """Share of the time spent waiting for batches."""
+    stream_losses: dict[str, float] = field(default_factory=dict)
+    """Mean loss by stream (objective and language), over its targets."""
 
 
 def train(
@@ -133,12 +145,14 @@ def train(
     evaluate: Callable[[], Verdict] = lambda: Verdict(),
     save: Callable[[], None] = lambda: None,
     stop_requested: Callable[[], bool] = lambda: False,
+    keep: Callable[[Step], str] = lambda step: "",
 ) -> None:
     """Run from ``trainer.state.step`` to ``trainer.steps``, or until told to stop.
 
     ``report``, ``evaluate`` and ``save`` are called every so many steps and at the last one;
     ``stop_requested`` returns whether this rank was told to stop (by a signal), on which all ranks
-    agree before the next step.
+    agree before the next step. ``keep`` is given the batches of an update that was skipped when too
+    many were in a row, and returns where it put them.
     """
     state = trainer.state
     prefetcher = Prefetcher(
@@ -167,6 +181,8 @@ def train(
             norm = _update(trainer, step, counts, lr, sums)
             state.step += 1
             state.cursors = step.cursors
+            if _due(state.step, LOOK_EVERY) and trainer.skipped.looks_stuck():
+                _raise_if_stuck(trainer, keep(step))
             last = state.step == trainer.steps
             if _due(state.step, trainer.report_every) or last:
                 report(_report(trainer, sums, lr, norm))
@@ -244,14 +260,15 @@ def _update(trainer: Trainer, step: Step, counts: dict[str, int], lr: float, sum
     sum_squares = None if trainer.shards is None else trainer.shards.sum_squares
     norm = clip_(trainer.parameters, trainer.max_grad_norm, sum_squares)
     found_inf = (~norm.isfinite()).float()
+    skips = found_inf if trainer.spikes is None else trainer.spikes(norm, found_inf)
     set_lr(trainer.optimizer, lr)
-    guarded_step(trainer.optimizer, found_inf)
+    guarded_step(trainer.optimizer, skips)
     if trainer.scaler is not None:
         trainer.scaler.update(found_inf)
     if trainer.averaged is not None:
-        trainer.averaged.update(found_inf)
+        trainer.averaged.update(skips)
     trainer.optimizer.zero_grad(set_to_none=True)
-    trainer.skipped.add(found_inf)
+    trainer.skipped.add(skips)
     return norm
 
 
@@ -290,6 +307,7 @@ def _backward(
         own = {
             label: (totals[label], count) for label, count in _counts(trainer, micro_batch).items()
         }
+        own[_STREAM + micro_batch.stream_id] = (loss.total, micro_batch.batch.count)
         needed = trainer.flops(micro_batch.objective, micro_batch.batch)
         sums.add(own, micro_batch.batch.num_tokens, needed)
 
@@ -310,6 +328,8 @@ def _settle(trainer: Trainer, sums: Sums) -> None:
     trainer.state.unreported = trainer.parallel.gather(sums.to_json())
     trainer.state.skipped = trainer.skipped.total()
     trainer.state.skipped_in_a_row = trainer.skipped.in_a_row()
+    if trainer.spikes is not None:
+        trainer.state.norms = trainer.spikes.state()
     if trainer.scaler is not None:
         trainer.state.scaler = trainer.scaler.state_dict()
 
@@ -318,7 +338,9 @@ def _report(trainer: Trainer, sums: Sums, lr: float, norm: Tensor) -> TrainRepor
     """Return the report; no other part of the loop waits for the device."""
     seconds = time.perf_counter() - sums.started
     objectives = _labels(trainer)
-    names = [label for own in objectives.values() for label in own.values()]
+    labels = [label for own in objectives.values() for label in own.values()]
+    streams = {_STREAM + stream_id: stream_id for stream_id in trainer.mixture.stream_ids}
+    names = [*labels, *streams]
     totals = {name: float(sums.totals[name]) if name in sums.totals else 0.0 for name in names}
     added = trainer.parallel.sum_scores(
         {
@@ -329,25 +351,36 @@ def _report(trainer: Trainer, sums: Sums, lr: float, norm: Tensor) -> TrainRepor
         }
     )
     counts = {name: int(added[f"count/{name}"]) for name in names}
-    trainer.skipped.raise_if_stuck(
-        trainer.state.step,
-        f"objectives {', '.join(objectives)}; streams {', '.join(trainer.mixture.stream_ids)}",
-    )
+    _raise_if_stuck(trainer)
     return TrainReport(
         step=trainer.state.step,
         seconds=seconds,
         lr=lr,
         losses=_with_sums(
-            {n: added[f"total/{n}"] / counts[n] for n in names if counts[n]}, objectives
+            {n: added[f"total/{n}"] / counts[n] for n in labels if counts[n]}, objectives
         ),
         tokens=int(added["tokens"]),
         flops=added["flops"],
-        counts=counts,
+        counts={name: counts[name] for name in labels},
         grad_norm=float(norm),
         skipped=trainer.skipped.total(),
         scale=None if trainer.scaler is None else float(trainer.scaler.state_dict()["scale"]),
         wait=sums.waited / seconds,
+        stream_losses={
+            stream_id: added[f"total/{name}"] / counts[name]
+            for name, stream_id in streams.items()
+            if counts[name]
+        },
     )
+
+
+def _raise_if_stuck(trainer: Trainer, kept: str = "") -> None:
+    """Raise TrainingError if too many updates in a row were skipped; wait for the device."""
+    objectives, streams = trainer.learner.objectives, trainer.mixture.stream_ids
+    of = f"objectives {', '.join(objectives)}; streams {', '.join(streams)}"
+    if kept:
+        of += f"; the batches of the last one are in {kept}"
+    trainer.skipped.raise_if_stuck(trainer.state.step, of)
 
 
 def _with_sums(means: dict[str, float], objectives: dict[str, dict[str, str]]) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -24,6 +26,8 @@ class SkippedUpdates:
         self._total = torch.tensor(float(total), device=self._device)
         self._in_a_row = torch.tensor(float(in_a_row), device=self._device)
         self._most_in_a_row = self._in_a_row.clone()
+        self._copy = torch.zeros((), pin_memory=self._device.type == "cuda")
+        self._copied: Any = None
 
     def add(self, found_inf: Tensor) -> None:
         """Count one update; ``found_inf`` (a scalar on the device) is 1 if it was skipped, or 0."""
@@ -38,6 +42,21 @@ class SkippedUpdates:
     def in_a_row(self) -> int:
         """Return the number of updates skipped in a row up to the last; wait for the device."""
         return int(self._in_a_row)
+
+    def looks_stuck(self) -> bool:
+        """Return whether ``limit`` updates in a row were skipped, as of the look before on a GPU.
+
+        Nothing waits for the device: it copies the number while the updates go on.
+        """
+        if self._device.type != "cuda":
+            return bool(self._most_in_a_row >= self.limit)
+        if self._copied is not None and not self._copied.query():
+            return False
+        found = self._copied is not None and bool(self._copy >= self.limit)
+        self._copy.copy_(self._most_in_a_row, non_blocking=True)
+        self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._copied.record()
+        return found
 
     def raise_if_stuck(self, step: int, of: str) -> None:
         """Raise TrainingError if ``limit`` updates in a row were skipped since the last call.

@@ -25,6 +25,8 @@ class TrainState:
     """Updates skipped because their gradient was not finite."""
     skipped_in_a_row: int = 0
     """Number of the last updates that were skipped without a break."""
+    norms: dict[str, float] = field(default_factory=dict)
+    """The running mean of the gradient's norm (only if spikes are skipped)."""
     scaler: dict[str, float] = field(default_factory=dict)
     """The loss scaler's numbers (fp16 only)."""
     best: float | None = None
