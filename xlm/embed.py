@@ -65,9 +65,9 @@ class Embed(LineSettings):
     dtype: Literal["float32", "float16"] = "float32"
     """Type of the numbers in the file."""
     output: str | None = None
-    """Write here, .npy or .parquet; the file appears when it is complete, and replaces an existing
-    one. After a kill, the same command resumes from OUTPUT.partial. OUTPUT.json beside it records
-    how it was made (null: rows of JSON to standard output)."""
+    """File for the vectors, .npy or .parquet (null: rows of JSON to standard output). It appears
+    when it is complete, and replaces an existing one. After a kill, the same command resumes from
+    OUTPUT.partial. OUTPUT.json beside it records how it was made."""
     tokens: int = CELLS
     """Tokens in a batch, padding included."""
     invalid: Invalid = "error"

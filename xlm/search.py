@@ -113,8 +113,8 @@ class _Job(LineJob):
         name = config.model or said.get("model")
         if name is None:
             raise ConfigError(
-                f"{config.index} has no {description_of(config.index).name} beside it, which "
-                "would name its model: give model, or the queries as vectors"
+                f"{description_of(config.index).name}, which names the model of {config.index}, is "
+                "missing beside it: give model, or the queries as vectors"
             )
         model = load(name)
         width = model.transformer.config.dim

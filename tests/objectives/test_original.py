@@ -300,7 +300,7 @@ def test_with_its_defaults_a_class_computes_the_same_as_its_base(base, original,
         ({"masks": "original", "masked_side": "first"}, "both sides: found masked_side first"),
         ({"evaluation": "original", "evaluation_folds": 2}, "evaluation_folds 2; leave them out"),
         ({"evaluation": "original", "evaluation_side": "second"}, "evaluation_side second"),
-        ({"evaluation": "original", "length": 2}, "must be at least 3, found 2"),
+        ({"evaluation": "original", "length": 2}, "length is 2: expected at least 3"),
     ],
 )
 def test_settings_that_contradict_each_other(settings, message):

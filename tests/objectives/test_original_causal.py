@@ -110,8 +110,11 @@ def test_settings_that_leave_nothing_to_predict(settings, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"tokens": None}, "tokens None only applies with pair_order original: found buckets"),
-        ({"longest_side": 100}, "longest_side 100 only applies with pair_order original"),
+        ({"tokens": None}, "tokens is null, but pair_order buckets needs a number"),
+        (
+            {"longest_side": 100},
+            "longest_side is 100, but it does not apply with pair_order buckets",
+        ),
         ({"longest_side": 0, "pair_order": "original"}, "longest_side must be at least 1: found 0"),
         ({"pair_order": "sorted"}, "pair_order: expected one of buckets, original, orig"),
         ({"evaluation_layout": "tml"}, "unknown layout 'tml'"),

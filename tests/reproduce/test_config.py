@@ -22,7 +22,7 @@ from xlm.reproduce import Reproduce
         ({"seeds": []}, "seeds is empty"),
         ({"seeds": [1, 1]}, r"seeds must be distinct numbers, each at least 0: found \[1, 1\]"),
         ({"old_seeds": [-1]}, "old_seeds must be distinct numbers, each at least 0"),
-        ({"sizes": [3000]}, "sizes has 3000: expected more than sentences 3000"),
+        ({"sizes": [3000]}, "sizes has 3000: expected sizes above sentences, which is 3000"),
         ({"tests": {"test": "x"}}, "tests names a text test"),
     ],
 )

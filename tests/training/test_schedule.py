@@ -152,7 +152,7 @@ def test_the_run_fills_in_its_length(kind: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kind": "square"}, "kind 'square': expected one of constant"),
+        ({"kind": "square"}, "kind is 'square': expected one of constant"),
         ({"peak_lr": -1.0}, "peak_lr must be a number that is 0 or more: found -1.0"),
         ({"peak_lr": math.nan}, "peak_lr .* found nan"),
         ({"warmup_init_lr": math.inf}, "warmup_init_lr .* found inf"),

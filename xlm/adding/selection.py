@@ -59,7 +59,7 @@ class Choice:
     figures: list[float]
     rule: str
     zero_shot: bool
-    """False if labels of the new language decided."""
+    """False if the choice was made with labels of the new language."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the rule, each try's figure and their mean."""
@@ -135,7 +135,7 @@ def task_figure(tuned: FineTuned, file: str, metric: str, module: Path) -> float
     figures = evaluate(learner.float(), {tuned.name: streams}, alone, seed=0)[streams[0].id]
     if metric not in figures:
         raise ConfigError(
-            f"select.metric is {metric}, the task {tuned.name} has {', '.join(figures)}: give one "
-            "of these"
+            f"select.metric is {metric}, but the figures of the task {tuned.name} are "
+            f"{', '.join(figures)}: give one of these"
         )
     return figures[metric]

@@ -50,8 +50,8 @@ def check_model(config: AddLanguage, model: PretrainedModel) -> None:
         )
     if not known and not config.known:
         raise ConfigError(
-            f"{config.model} does not say which languages it knows, and a model with a "
-            "second vocabulary must know their names: list them, such as --known [en,hi]"
+            f"{config.model} does not name its languages, which a second vocabulary needs: list "
+            "them, such as --known [en,hi]"
         )
     most = model.transformer.config.max_positions
     if config.length > most:

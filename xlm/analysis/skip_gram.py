@@ -54,8 +54,8 @@ class SkipGram:
     learning_rate: float = 1e-2
     """Learning rate of Adam, which falls linearly to zero."""
     batch: int | None = None
-    """Pairs in an update (null: a 2,000th of the pieces times the window, between 128 and 8,192, so
-    that little text still gives as many updates)."""
+    """Pairs in an update (null: the number of pieces times the window, divided by 2,000, but at
+    least 128 and at most 8,192; so a small text still gets many updates)."""
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -32,7 +32,7 @@ class Reading:
     """The method that turns the states of a sentence into one vector."""
 
     pooling: Pooling = "mean"
-    """The mean or the maximum of its cells, or the first hidden state."""
+    """The vector: the mean or the maximum of the sentence's cells, or its first hidden state."""
     specials: bool = False
     """True if the special tokens around the sentence count among its cells, as they do in XTREME
     and sentence-transformers. Those written in the text itself always count."""

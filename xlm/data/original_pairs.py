@@ -92,7 +92,7 @@ class OriginalPairStream(Stream):
         )
         for name, size in (("rows", rows), ("tokens", tokens), ("max_length", max_length)):
             if size is not None and size < 1:
-                raise ConfigError(f"{self.id}: {name} {size}: expected at least 1")
+                raise ConfigError(f"{self.id}: {name} is {size}, expected at least 1")
         lengths = np.stack([side.lengths().astype(np.int32) for side in self.pairs.sides])
         measured = (lengths.sum(0) if sides == "joint" else lengths.max(0)) + num_specials
         keep = (lengths.min(0) > 0) & (measured <= max_length)

@@ -59,9 +59,9 @@ class Sampling:
     """The sampling of the languages or pairs of an objective."""
 
     rule: Rule = "alpha"
-    """``alpha`` and ``temperature`` follow the sizes of the texts, ``shares`` are given,
-    ``uniform`` is equal; ``unimax`` is uniform too, but repeats no text more than ``max_epochs``
-    times in the run, and the others share the rest (UniMax, Chung et al. 2023, section 3)."""
+    """``alpha`` and ``temperature``: by the sizes of the texts. ``shares``: as given. ``uniform``:
+    equal. ``unimax``: equal, but no text is repeated more than ``max_epochs`` times in the run;
+    the other texts share what is left (UniMax, Chung et al. 2023, section 3)."""
     by: Literal["sentences", "tokens", "characters"] = "sentences"
     """For rules ``alpha`` and ``temperature``: the unit of size."""
     alpha: float | list[list[float]] = 0.7

@@ -221,7 +221,9 @@ class TextStream(Stream):
             corpora, language, (self._corpus,), objective=objective, seed=seed, shuffle=shuffle
         )
         if rows < 1 or length < 1:
-            raise ConfigError(f"{self.id}: rows {rows}, length {length}: expected at least 1")
+            raise ConfigError(
+                f"{self.id}: rows is {rows} and length is {length}: expected at least 1 each"
+            )
         if layout not in ("paper", "original"):
             raise ConfigError(f"{self.id}: text layout {layout!r}: expected paper or original")
         if one_in < 1 or (one_in > 1 and layout == "paper"):

@@ -23,7 +23,7 @@ class Vectors:
     """Result of comparing vectors: the largest difference, or why nothing was compared."""
 
     difference: float | None = None
-    """Largest absolute difference of a number of a vector."""
+    """Largest absolute difference between the same number of two vectors."""
     num_lines: int = 0
     peer: str = ""
     note: str = ""

@@ -113,7 +113,7 @@ def _checked(
     if gain.ndim != 1 or gain.shape != score.shape:
         raise DataError(f"{score.size} scores for {gain.size} gains: expected one for each row")
     if not (gain >= 0).all():
-        raise DataError(f"a gain of {gain.min():g}: expected 0 or more")
+        raise DataError(f"found a gain of {gain.min():g}: expected 0 or more")
     if np.isnan(score).any():
         raise TrainingError("scores contain NaN: the model diverged; lower its learning rate")
     return gain, score

@@ -163,8 +163,8 @@ def _row(
     longest = model.transformer.config.max_positions
     if len(row.tokens) > longest:
         raise ConfigError(
-            f"{place} is {len(row.tokens)} tokens long, special ones included: expected at "
-            f"most {longest}, the model's positions; shorten it"
+            f"{place} has {len(row.tokens)} tokens with the special ones, but the model has only "
+            f"{longest} positions: shorten it"
         )
     return row
 

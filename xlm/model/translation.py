@@ -40,7 +40,7 @@ class Translated:
     """For each translation, the sum of its tokens' log-probabilities over its length to the power
     of ``length_penalty``; 0 for a line without text."""
     num_tokens: int = 0
-    """Tokens of the best, its end symbol counted; 0 for a line without text."""
+    """Tokens of the best translation, end symbol included; 0 for a line without text."""
     is_cut: bool = False
     """True if the line is longer than the model's positions, so that its end was not read."""
 

@@ -48,7 +48,7 @@ class Denoising(TeacherForced):
     original's max_len is 100 too: few sentences are longer, and the cost of attention grows with
     the square."""
     num_lengths: int = 24
-    """Largest number of padded lengths."""
+    """Rows are padded to at most this many different lengths."""
     shuffle: float = 3.0
     """Tokens are sorted by position + U[0, shuffle), so that each moves by fewer than ``shuffle``
     places (0: no token moves; else above 1)."""

@@ -56,12 +56,13 @@ class OriginalLanguageModel(LanguageModel):
         self._check_choice("stream_layout", "paper", "original")
         self._check_choice("pair_order", "buckets", "original", "original-unsorted")
         self._check_choice("evaluation", "whole", "original")
-        for name in ("tokens", "longest_side"):
-            is_null = getattr(self, name) is None
-            if self.pair_order == "buckets" and is_null == (name == "tokens"):
+        if self.pair_order == "buckets":
+            if self.tokens is None:
+                raise ConfigError("tokens is null, but pair_order buckets needs a number: give one")
+            if self.longest_side is not None:
                 raise ConfigError(
-                    f"{name} {getattr(self, name)} only applies with pair_order "
-                    "original: found buckets"
+                    f"longest_side is {self.longest_side}, but it does not apply with pair_order "
+                    "buckets: leave it out"
                 )
         if self.pairs and self.evaluation_layout is not None:
             check_layout(self.evaluation_layout, pair=True)

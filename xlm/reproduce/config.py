@@ -78,7 +78,7 @@ class Reproduce:
             raise ConfigError("seeds is empty: give at least one, such as [0]")
         if small := [size for size in self.sizes if size <= self.sentences]:
             raise ConfigError(
-                f"sizes has {small[0]}: expected more than sentences {self.sentences}"
+                f"sizes has {small[0]}: expected sizes above sentences, which is {self.sentences}"
             )
         if "test" in self.tests:
             raise ConfigError(

@@ -135,7 +135,7 @@ def without_auto(run: Run, device: torch.device) -> Run:
 
 
 def saves_in_background(run: Run, device: torch.device) -> bool:
-    """Return whether checkpoints are written while the training goes on."""
+    """Return whether checkpoints are written by a thread during the training."""
     if run.save_in_background == "auto":
         return device.type == "cuda"
     return run.save_in_background

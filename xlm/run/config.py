@@ -224,8 +224,8 @@ class Run:
         if self.sharding != "none" and (self.tables or self.forget_every):
             what = "tables" if self.tables else "forget_every"
             raise ConfigError(
-                f"sharding {self.sharding} with {what}: it changes rows of words that a process "
-                "may not have; leave one of the two out"
+                f"{what} changes rows of words, which a process may not have with sharding "
+                f"{self.sharding}: leave one of the two out"
             )
         if self.sharding != "none" and self.recompute_activations:
             raise ConfigError(
@@ -242,8 +242,8 @@ class Run:
             )
         if self.word_vectors and (start is not None or self.data is None):
             raise ConfigError(
-                "word_vectors is true, which starts the words of new text, and the words are those "
-                "of initialize: leave one of the two out"
+                "word_vectors starts words of new text (data), but here the words come from "
+                "initialize: leave one of the two out"
             )
         if start is not None and start.encoder is None and start.decoder is None:
             raise ConfigError(

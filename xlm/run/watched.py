@@ -41,8 +41,8 @@ class WatchedPairs:
     pairs: list[str] = field(default_factory=list)
     """Pairs of languages such as en-hi, with prepared valid text; empty: none."""
     sentences: int = 500
-    """Number of sentence pairs used for retrieval (the first different ones); a fifth of them is
-    used for the gap."""
+    """Number of sentence pairs used for retrieval: the first ones, without repetitions. A fifth of
+    them is used for the gap."""
     folds: int = 7
     """Mask every n-th token of a sentence at once when its nats are measured."""
     layers: list[int] | None = None

@@ -76,7 +76,7 @@ def best_answer(
     null = float(min(null_scores)) if len(null_scores) else float("-inf")
     if np.isnan(null):
         raise TrainingError(
-            "the score of no answer is NaN: the model diverged; lower its learning rate"
+            "the score of having no answer is NaN: the model diverged; lower its learning rate"
         )
     return Answer(float(best[0]), best[1], best[2], null)
 

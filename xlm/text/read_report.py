@@ -122,7 +122,7 @@ class ReadReport:
     num_spelling_specials: int = 0
     """Kept lines that spell a special token (``</s>``, ``<mask>`` ...): segmented as plain text."""
     first: dict[str, str] = field(default_factory=dict)
-    """The ``file:line`` at which each reason was met first."""
+    """The ``file:line`` of the first line dropped for each reason."""
     examples: dict[str, list[str]] = field(default_factory=dict)
     """``file:line: text`` of the first dropped lines that have text, by reason."""
     documents: Documents = field(default_factory=Documents, compare=False, repr=False)

@@ -1,4 +1,4 @@
-"""Write checkpoints, each rank its own part, perhaps while the training goes on.
+"""Write checkpoints, each rank its own part, during the training if wanted.
 
     begin: a thread of each rank writes its pieces
       -> all are ready, as the counts of an update say: rank 0's thread commits
@@ -37,9 +37,9 @@ class Job:
     write: Callable[[], Entries] | None
     """Write this rank's pieces and return their entries; None on all ranks if one writes all."""
     commit: Callable[[Entries], None]
-    """Write the rest, of which rank 0 alone is asked, given the entries of all pieces."""
+    """Write the rest, given the entries of all pieces; called on rank 0 only."""
     discard: Callable[[], None] = lambda: None
-    """Remove what was written; rank 0 is asked if some rank has failed."""
+    """Remove what was written; called on rank 0 if some rank has failed."""
 
 
 class Saver:
@@ -157,8 +157,8 @@ class Saver:
 class Copies:
     """Copies of tensors, taken at once and used later by another thread.
 
-    On CUDA they are page-locked and kept for the next save, so that the device copies into them
-    while the processor goes on; the update that follows waits for the copy on the device.
+    On CUDA they are page-locked and kept for the next save, so that the device can fill them
+    without holding up the processor; on the device, the next update waits for the copy.
     """
 
     def __init__(self) -> None:

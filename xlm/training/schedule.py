@@ -48,7 +48,7 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.kind not in get_args(ScheduleKind):
             kinds = ", ".join(get_args(ScheduleKind))
-            raise ConfigError(f"kind {self.kind!r}: expected one of {kinds}")
+            raise ConfigError(f"kind is {self.kind!r}: expected one of {kinds}")
         for name in ("peak_lr", "warmup_init_lr", "final_lr"):
             value = getattr(self, name)
             if not (0 <= value < math.inf):

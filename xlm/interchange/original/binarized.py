@@ -34,7 +34,7 @@ class Binarized:
     counts: tuple[int, ...]
     """Count of each piece in the vocabulary file; 0 for special tokens."""
     unknown_words: dict[str, int]
-    """Count of each word of the text that the vocabulary lacks; the ids have 3 in its place."""
+    """Count of each word of the text that the vocabulary lacks; the ids have 3 in their place."""
 
     def __len__(self) -> int:
         """Return the number of sentences."""

@@ -73,7 +73,7 @@ class HeadNames:
     output: str
     """Name of the output matrix if it is not the word embeddings."""
     output_bias: str | None = None
-    """Second name of the bias."""
+    """A second name under which the file also holds the bias."""
 
 
 class UnreadTensors:

@@ -306,8 +306,8 @@ def _check_settings(config: Mapping[str, Any], kind: str, reads: Reads, path: Pa
     for name, expected in _SUMMARY.items():
         if name in config and config[name] != expected:
             raise CheckpointError(
-                f"{path}: {name} is {config[name]!r}, expected {expected!r}: one linear layer on "
-                "the first hidden state"
+                f"{path}: {name} is {config[name]!r}, expected {expected!r}: only a "
+                "head that is one linear layer on the first hidden state is read"
             )
 
 

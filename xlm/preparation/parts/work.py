@@ -222,8 +222,8 @@ def _check_sides(pair: str, sides: list[dict[str, int]]) -> None:
     first, second = sides
     if len(first) != len(second):
         raise DataError(
-            f"{pair} has {len(first)} files and {len(second)}: expected as many, aligned with each "
-            "other in the order of their names"
+            f"{pair} has {len(first)} files on one side and {len(second)} on the other: expected "
+            "equally many, aligned with each other in the order of their names"
         )
     for names in zip(first, second, strict=True):
         counts = [side[name] for side, name in zip(sides, names, strict=True)]

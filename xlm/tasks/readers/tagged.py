@@ -281,7 +281,8 @@ def _check_widths(
     for column in (word, tag):
         if not -width <= column < width:
             raise ConfigError(
-                f"column {column}: {block[0].place} has {width} columns, counted from 0"
+                f"column is {column}, but {block[0].place} has {width} columns, counted from 0: "
+                f"give 0 to {width - 1}"
             )
     if word % width == tag % width:
         raise ConfigError(

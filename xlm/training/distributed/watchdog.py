@@ -40,9 +40,9 @@ class _Seen:
     beats: int
     pulse: int
     changed: float
-    """The clock here when marks or beats last changed."""
+    """Time by this rank's clock when marks or beats last changed."""
     alive: float
-    """The clock here when the pulse last changed."""
+    """Time by this rank's clock when the pulse last changed."""
 
 
 class Watchdog:
