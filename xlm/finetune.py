@@ -47,7 +47,7 @@ log = logging.getLogger("xlm")
 REPORT = "report.json"
 SHARED = (
     "group_size", "optimizer", "precision", "average", "frozen_layers", "frozen", "report_every",
-    "tensorboard", "device", "restart", "compile", "tf32", "deterministic",
+    "tensorboard", "device", "restart", "compile", "tf32", "deterministic", "evaluation_tokens",
 )  # fmt: skip
 """Settings that every run of the call shares."""
 RECIPE = "finetune.yaml"
@@ -120,6 +120,8 @@ class Finetune:
     """Standard deviation of noise added to embeddings in training (MonoTrans: 0.075)."""
     evaluate_every: int = 0
     """Training rows between evaluations (XLM's XNLI: 20000); 0: once an epoch."""
+    evaluation_tokens: int = 0
+    """Most cells in a micro-batch of held-out rows (a GPU wants thousands); 0: rows of training."""
     average: float = 0.0
     """Decay of averaged weights, which are measured at the end; 0: no averaging."""
     seeds: list[int] = field(default_factory=lambda: [0])
@@ -205,10 +207,8 @@ def finetune(config: Finetune) -> FinetuneReport:
         if parallel.is_main:
             make_folder(config.folder, error=ConfigError)
             write_whole(Path(config.folder) / RECIPE, to_yaml(config), error=ConfigError)
-            splits = [vars(task.files).values() for task in tasks.values()]
-            origin = origin_of(
-                source, [path for own in splits for by in own for path in by.values()]
-            )
+            files = [by for task in tasks.values() for by in vars(task.files).values()]
+            origin = origin_of(source, [path for by in files for path in by.values()])
         for cell, seed, run in runs:
             title = f"{cell + ', ' if cell else ''}seed {seed}: training"
             history = finish_run(run, corpora, parallel, origin, title)

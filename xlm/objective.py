@@ -77,6 +77,13 @@ class Objective(NamedByClassPath, ABC):
         """Return the objective as it trains at ``step``, with fixed values for staged settings."""
         return self
 
+    def in_evaluation(self, tokens: int) -> Self:
+        """Return the objective whose held-out batches have about ``tokens`` cells, with padding.
+
+        Itself if the size of its batches is fixed.
+        """
+        return self
+
     @abstractmethod
     def streams(
         self, name: str, corpora: Corpora, *, seed: int, split: str = "train"

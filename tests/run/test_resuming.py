@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 
 from tests.training import tiny
 from xlm.data.corpora import Corpora
-from xlm.errors import CheckpointError
+from xlm.errors import CheckpointError, ConfigError
 from xlm.objectives.translation import Translation
 from xlm.pretrain import pretrain
 from xlm.run.config import Optimizer
+from xlm.training.journal import METRICS, read_metrics
 
 MT = Translation(pairs=["en-hi", "hi-en"], tokens=8 * 12, length=12, num_lengths=3)
 TABLE = "model.encoder.words.weight"
@@ -64,6 +65,27 @@ def test_one_table_does_not_go_on_as_two(made: Corpora, tmp_path: Path) -> None:
     apart = dataclasses.replace(settings["model"], shared_words=False)
     with pytest.raises(CheckpointError, match="tensors do not fit .*decoder.words.weight"):
         pretrain(tiny.recipe(tmp_path, **{**settings, "model": apart, "steps": 2}), made)
+
+
+def test_the_best_of_further_figures_stay(made: Corpora, tmp_path: Path) -> None:
+    """Over a resume too; the run's own best is that of what stopping watches."""
+    keep = ["tlm/en-hi/nats", "mlm/hi/accuracy"]
+    settings = {"keep_best": keep, "evaluate_every": 1, "save_every": 1, "keep_last": 1}
+    pretrain(tiny.recipe(tmp_path, steps=4, **settings), made)
+    result = pretrain(tiny.recipe(tmp_path, steps=9, **settings), made)
+    lines = read_metrics(tmp_path / METRICS)
+    figures = {line["step"]: line for line in lines if line["event"] == "valid"}
+    assert sorted(figures) == list(range(1, 10))
+    nats = min(figures, key=lambda step: (figures[step]["tlm/en-hi"]["nats"], step))
+    accuracy = max(figures, key=lambda step: (figures[step]["mlm/hi"]["accuracy"], -step))
+    best = min(figures, key=lambda step: (figures[step]["score"], step))
+    kept = {int(path.name[5:]) for path in (tmp_path / "checkpoints").glob("step-*")}
+    assert kept == {nats, accuracy, best, 9}
+    assert result.figures == {stream: figures[9][stream] for stream in result.figures}
+    with pytest.raises(ConfigError, match="keep_best names mlm/sw/nats: expected some of mlm/en/"):
+        pretrain(tiny.recipe(tmp_path / "x", evaluate_every=1, keep_best=["mlm/sw/nats"]), made)
+    with pytest.raises(ConfigError, match="keep_best names a/b, but evaluate_every is 0"):
+        tiny.recipe(tmp_path / "x", keep_best=["a/b"])
 
 
 @pytest.mark.parametrize(

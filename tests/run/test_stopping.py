@@ -7,7 +7,7 @@ import math
 import pytest
 
 from xlm.errors import ConfigError
-from xlm.run.stopping import Outcome, Stopping, Watch, check_stopping
+from xlm.run.stopping import Outcome, Stopping, Watch, check_kept, check_stopping
 from xlm.training.loop import Verdict
 from xlm.training.state import TrainState
 
@@ -94,3 +94,33 @@ def test_the_rate_is_halved_on_plateaus_until_it_is_too_low() -> None:
 def test_a_stream_that_is_not_evaluated_is_named() -> None:
     with pytest.raises(ConfigError, match="names mlm/xx: expected some of mlm/en, mlm/ne"):
         check_stopping(Stopping(streams=["mlm/xx"]), ["mlm/en", "mlm/ne"])
+
+
+def test_further_figures_have_bests_of_their_own() -> None:
+    names = ["mlm/en/nats", "mlm/hi/accuracy"]
+    state = TrainState()
+    watch = Watch(
+        Stopping(metric="nats", streams=["mlm/hi"], from_step=2), state, 1e-3, set(), names
+    )
+    improved, saved = [], []
+    for nats, accuracy in ((1.0, 0.9), (4.0, 0.3), (3.0, 0.3), (5.0, 0.4), (math.nan, math.nan)):
+        state.step += 1
+        outcome = watch({"mlm/en": {"nats": nats}, "mlm/hi": {"nats": 7.0, "accuracy": accuracy}})
+        improved.append(outcome.improved)
+        saved.append(watch.verdict(outcome).save)
+    assert improved == [[], names, names[:1], names[1:], []]  # the first is too early to count
+    assert saved == [False, True, True, True, False]
+    assert state.bests == {
+        "mlm/en/nats": {"value": 3.0, "step": 3},
+        "mlm/hi/accuracy": {"value": 0.4, "step": 4},
+    }
+    assert TrainState.from_json(state.to_json()).bests == state.bests
+
+
+def test_a_figure_to_keep_must_be_measured() -> None:
+    figures = {"mlm/en": {"nats": 1.0, "targets": 9.0}}
+    check_kept(["mlm/en/nats"], figures)
+    with pytest.raises(ConfigError, match="keep_best names mlm/hi/nats: expected some of mlm/en/n"):
+        check_kept(["mlm/en/nats", "mlm/hi/nats"], figures)
+    with pytest.raises(ConfigError, match="keep_best names mlm/en/targets"):
+        check_kept(["mlm/en/targets"], figures)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -20,6 +20,8 @@ from xlm.objective import Objective
 from xlm.objectives import masked
 from xlm.objectives.causal import CausalLM
 from xlm.objectives.masked import MaskedLM
+from xlm.objectives.original import OriginalCausalLM
+from xlm.objectives.translation import Translation
 from xlm.run import build as building
 from xlm.run.config import Run
 from xlm.training.distributed.processes import Parallel
@@ -234,3 +236,30 @@ def test_a_class_that_only_yields_batches_is_asked_for_them() -> None:
     run = tiny.recipe("", objectives={"mlm": Few(languages=["en"], rows=8, length=12)})
     stream = building.held_out_streams(run, tiny.corpora(), "valid")["mlm"][0]
     assert len(list(evaluation_makers(run.objectives["mlm"], stream, 0))) == 2
+
+
+def test_batches_of_another_size_measure_the_same() -> None:
+    """But for masks, of which others are drawn."""
+    ways = Translation(pairs=["en-hi"], tokens=100, length=20, num_lengths=3)
+    objectives: dict[str, Objective] = {"clm": CLM, "mlm": tiny.MLM, "nli": tiny.NLI, "mt": ways}
+    run, made, learner = setting(objectives)
+    run = replace(run, model=tiny.model(num_decoder_layers=1))
+    learner = building.build_learner(run, made)
+    own = figures(run, made, learner)
+    for tokens in (24, 400):
+        larger = replace(run, evaluation_tokens=tokens)
+        streams = building.held_out_streams(larger, made, "valid")
+        batch = streams["clm"][0].examples(0)
+        assert len(batch.first) == min(tokens // 12, 7)  # seven rows are all that there are
+        found = figures(larger, made, learner)
+        assert found.keys() == own.keys()
+        for stream in found:
+            assert found[stream]["targets"] == own[stream]["targets"]
+            if not stream.startswith("mlm"):
+                assert found[stream] == pytest.approx(own[stream], rel=1e-9)
+
+
+def test_the_originals_batches_keep_their_size() -> None:
+    original = OriginalCausalLM(languages=["en"], rows=8, length=12, evaluation="original")
+    assert original.in_evaluation(1000) is original
+    assert replace(original, evaluation="whole").in_evaluation(1000).rows == 83

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from xlm.objectives.masked import MaskedLM
 from xlm.training.distributed.processes import Parallel
 from xlm.training.loop import Trainer, TrainReport, Verdict, train
 from xlm.training.prefetch import MicroBatch, Prefetcher
+from xlm.training.saving import Job, Saver
 from xlm.training.state import TrainState
 
 ALONE = Parallel(torch.device("cpu"))
@@ -205,6 +207,32 @@ def test_a_request_to_stop_is_saved_and_can_be_resumed(made: Corpora) -> None:
     assert tiny.digest(parameters(trainer)) == tiny.digest(parameters(whole))
     assert trainer.state.cursors == whole.state.cursors
     assert trainer.state.tokens == whole.state.tokens
+
+
+def test_what_the_ranks_said_of_one_save_is_not_taken_for_the_next(made: Corpora) -> None:
+    trainer = build(made, steps=6)
+    trainer.saver = Saver(ALONE, background=True)
+    trainer.report_every = 1
+    written: list[int] = []
+    committed: list[dict[str, Any]] = []
+
+    def write() -> dict[str, Any]:
+        written.append(trainer.state.step)
+        if len(written) % 2 == 0:
+            time.sleep(0.05)  # the next update begins before it ends
+        return {"piece": {"size": written[-1]}}
+
+    def save(report: TrainReport) -> None:
+        # after the ranks said for the next update whether the save before was ready
+        trainer.saver.finish()
+        trainer.saver.begin(Job(write, committed.append))
+        if report.step % 2:
+            trainer.saver.join()
+
+    train(trainer, report=save)
+    trainer.saver.finish()
+    assert len(committed) == 6
+    assert [own["piece"]["size"] for own in committed] == written
 
 
 def test_a_report_after_a_resume_holds_what_was_summed_before(made: Corpora) -> None:

@@ -52,6 +52,13 @@ def test_every_so_many_stay(tmp_path: Path) -> None:
     assert _steps(tmp_path) == [4, 5, 8]
 
 
+def test_those_that_are_named_stay(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 4):
+        trusted = _save(tmp_path, step)
+    prune(tmp_path, 1, trusted=trusted, best=1, also={3, 9})
+    assert _steps(tmp_path) == [1, 3, 4]
+
+
 def test_keeping_none_keeps_one(tmp_path: Path) -> None:
     for step in (0, 1):
         _save(tmp_path, step)

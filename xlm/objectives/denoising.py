@@ -5,7 +5,8 @@ sentence s --noise--> the encoder reads </s> noisy s </s>, the decoder writes s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from torch import nn
 
@@ -77,6 +78,10 @@ class Denoising(TeacherForced):
     def noise(self) -> SentenceNoise:
         """Return the maker of noisy copies; raise ConfigError for invalid amounts."""
         return SentenceNoise(self.shuffle, self.drop, self.blank)
+
+    def in_evaluation(self, tokens: int) -> Self:
+        """Return the objective with other ``tokens`` of a micro-batch."""
+        return replace(self, tokens=tokens)
 
     def streams(
         self, name: str, corpora: Corpora, *, seed: int, split: str = "train"

@@ -5,7 +5,8 @@ block of sentences --noise--> the encoder reads </s> noisy block </s>, the decod
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +89,10 @@ class Infilling(TeacherForced):
     def noise(self) -> SpanNoise:
         """Return the maker of noisy copies; raise ConfigError for invalid amounts."""
         return SpanNoise(self.permute, self.share, self.mean_length)
+
+    def in_evaluation(self, tokens: int) -> Self:
+        """Return the objective with other ``tokens`` of a micro-batch."""
+        return replace(self, tokens=tokens)
 
     def streams(
         self, name: str, corpora: Corpora, *, seed: int, split: str = "train"

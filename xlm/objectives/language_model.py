@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 from torch import Tensor, nn
@@ -75,6 +76,10 @@ class LanguageModel(Objective):
     def check(self, model: ModelConfig | None, *, compiled: bool) -> None:
         """Raise ConfigError for rows that do not fit the model."""
         check_length(self.length, model)
+
+    def in_evaluation(self, tokens: int) -> Self:
+        """Return the objective with other ``rows`` and ``tokens`` of a micro-batch."""
+        return replace(self, rows=max(tokens // self.length, 1), tokens=tokens)
 
     def streams(
         self, name: str, corpora: Corpora, *, seed: int, split: str = "train"

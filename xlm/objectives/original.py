@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +70,10 @@ class OriginalLanguageModel(LanguageModel):
     def _check_sizes(self, *names: str) -> None:
         given = [name for name in (*names, "longest_side") if getattr(self, name) is not None]
         super()._check_sizes(*given)
+
+    def in_evaluation(self, tokens: int) -> Self:
+        """Return the objective with other batches, unless they are the original's."""
+        return self if self.evaluation == "original" else super().in_evaluation(tokens)
 
     def _text_stream(
         self, name: str, corpora: Corpora, language: str, seed: int, split: str

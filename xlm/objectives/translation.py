@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from torch import Tensor, nn
 
@@ -105,6 +105,10 @@ class Translation(TeacherForced):
         """Return the directions that are trained; ConfigError for pairs that do not fit them."""
         pairs = [languages.pair(name) for name in self.pairs]
         return directed(pairs, self.directions, self.center)
+
+    def in_evaluation(self, tokens: int) -> Self:
+        """Return the objective with other ``tokens`` of a micro-batch."""
+        return replace(self, tokens=tokens)
 
     def streams(
         self, name: str, corpora: Corpora, *, seed: int, split: str = "train"

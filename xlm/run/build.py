@@ -151,8 +151,11 @@ def training_streams(run: Run, corpora: Corpora) -> dict[str, list[Stream]]:
 
 def held_out_streams(run: Run, corpora: Corpora, split: str) -> dict[str, list[Stream]]:
     """Return the streams of evaluation: each objective's languages that have the split."""
+    tokens = run.evaluation_tokens
     return {
-        name: objective.streams(name, corpora, seed=run.seed, split=split)
+        name: (objective.in_evaluation(tokens) if tokens else objective).streams(
+            name, corpora, seed=run.seed, split=split
+        )
         for name, objective in run.objectives.items()
     }
 

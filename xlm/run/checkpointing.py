@@ -183,13 +183,14 @@ class Checkpoints:
         state, folder = self.trainer.state, self.folder.checkpoints
         # while updates are skipped, older weights may be needed
         keeps_all, best = bool(state.skipped_in_a_row), state.best_step
-        kept = {"keep_last": self.run.keep_last, "keep_every": self.run.keep_every}
+        last, every = self.run.keep_last, self.run.keep_every
+        also = {int(own["step"]) for own in state.bests.values()}
 
         def prune(path: Path) -> None:
             with suppress(CheckpointError):  # a note for people: the states say which is the best
                 retention.note_best(folder)
             if not keeps_all:
-                retention.prune(folder, **kept, trusted=path, best=best)
+                retention.prune(folder, last, keep_every=every, trusted=path, best=best, also=also)
 
         return prune
 

@@ -125,6 +125,9 @@ class Run:
     """Steps between two lines of the report."""
     evaluate_every: int = 500
     """Steps between two evaluations on held-out text; 0: none."""
+    evaluation_tokens: int = 0
+    """Cells (padding included) in a micro-batch of held-out text, on one process: more use a GPU
+    better. Masks are drawn by micro-batch, so other ones are drawn; 0: as many as in training."""
     evaluate_test: bool = False
     """Also measure the test split at each evaluation; it is shown and recorded, but never used to
     choose a model."""
@@ -135,6 +138,9 @@ class Run:
     much memory again on the CPU. auto: on CUDA."""
     keep_last: int = 2
     """Number of checkpoints that are kept besides the best."""
+    keep_best: list[str] = field(default_factory=list)
+    """Figures, such as mlm/ne/perplexity, whose best checkpoints are kept as well, beside the best
+    of stopping."""
     keep_every: int = 0
     """Checkpoints at multiples of so many steps are kept as well; 0: none."""
     hang_seconds: int = 300
@@ -190,9 +196,14 @@ class Run:
         for name in ("steps", "group_size", "report_every", "keep_last", "hang_seconds"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1: found {getattr(self, name)}")
-        for name in ("evaluate_every", "save_every", "keep_every"):
+        for name in ("evaluate_every", "evaluation_tokens", "save_every", "keep_every"):
             if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must be at least 0 (never): found {getattr(self, name)}")
+                raise ConfigError(f"{name} must be at least 0: found {getattr(self, name)}")
+        if self.keep_best and not self.evaluate_every:
+            raise ConfigError(
+                f"keep_best names {', '.join(self.keep_best)}, but evaluate_every is 0: nothing is "
+                "measured; set both"
+            )
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"seed must be in [0, 2**63): found {self.seed}")
         for name, objective in self.objectives.items():
@@ -311,9 +322,9 @@ def write_run(run: Run, folder: Path) -> str:
 
 UNTRAINED = {
     "data", "folder", "steps", "stopping", "watch", "guard", "signs", "report_every",
-    "evaluate_every", "save_every", "save_in_background", "evaluate_test", "keep_last",
-    "keep_every", "restart", "hang_seconds", "initialize", "tensorboard", "device", "sharding",
-    "wandb", "recompute_activations",
+    "evaluate_every", "evaluation_tokens", "evaluate_test", "save_every", "save_in_background",
+    "keep_last", "keep_best", "keep_every", "restart", "hang_seconds", "initialize",
+    "tensorboard", "device", "sharding", "wandb", "recompute_activations",
 }  # fmt: skip
 """Fields that may change when a run is resumed: they do not change an update's result."""
 

@@ -52,7 +52,7 @@ MOST_SHOWN = 3
 """Differences that a message lists."""
 UNMEASURED = {
     "folder", "model", "report_every", "save_every", "save_in_background", "keep_last",
-    "keep_every", "restart", "hang_seconds", "tensorboard", "device", "sharding",
+    "keep_best", "keep_every", "restart", "hang_seconds", "tensorboard", "device", "sharding",
     "wandb", "recompute_activations",
 }  # fmt: skip
 """Fields that do not change what a finished run has measured; its shape is that of its origin."""

@@ -161,6 +161,8 @@ class Reporter:
             f"  {run.stopping.metric} averaged over {', '.join(outcome.streams)}: "
             f"{abs(outcome.score):.4g}{compared}"
         )
+        for name in outcome.improved:
+            journal.say(f"  {name}: {state.bests[name]['value']:.4g} (best)")
         warn(self.trainer.parallel, translation_warnings(figures))
         stuck = unigram.warning(run, state.step, figures)
         if stuck and not self.has_warned:

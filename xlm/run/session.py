@@ -22,7 +22,7 @@ from xlm.run.layout import example_rows
 from xlm.run.reporter import Reporter, warn
 from xlm.run.start import Start, find_start
 from xlm.run.start_tables import start_tables
-from xlm.run.stopping import Watch, stopping_score
+from xlm.run.stopping import Watch, check_kept, stopping_score
 from xlm.run.translation_checks import check_budget, check_pretrained, check_targets
 from xlm.run.word_vectors import start_words
 from xlm.tasks.task import Task
@@ -92,7 +92,7 @@ class Session:
         if self.watch.stopped:
             used = self.trainer.state.patience_used
             self.reporter.journal.say(f"  no better for {used} evaluations: stopping")
-        return Verdict(stop=self.watch.stopped, save=outcome.better)
+        return self.watch.verdict(outcome)
 
 
 def begin(run: Run, corpora: Corpora, folder: RunFolder) -> Session:
@@ -119,7 +119,9 @@ def begin(run: Run, corpora: Corpora, folder: RunFolder) -> Session:
     journal = folder.open_journal(run, trainer.state.step)
     session = Session(
         run, corpora, folder, trainer, held_out,
-        watch=Watch(run.stopping, trainer.state, run.schedule.peak_lr, held_out.pairs),
+        watch=Watch(
+            run.stopping, trainer.state, run.schedule.peak_lr, held_out.pairs, run.keep_best
+        ),
         reporter=Reporter(journal, trainer, ceiling),
         checkpoints=checkpoints,
         started=started,
@@ -234,6 +236,7 @@ def evaluate_start(session: Session, initialized: InitializationReport | None) -
     whole = initialized is not None and not trainer.learner.heads
     figures = session.measure(most_batches=None if whole else 1)
     stopping_score(run.stopping, figures, session.held_out.pairs)
+    check_kept(run.keep_best, figures)
     if whole:
         session.checkpoints.before = figures
         session.reporter.before(figures)

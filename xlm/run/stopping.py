@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from xlm.errors import ConfigError
@@ -89,6 +89,18 @@ def stopping_score(
     return math.inf if math.isnan(score) else score, names
 
 
+def check_kept(names: Iterable[str], figures: Mapping[str, Mapping[str, float]]) -> None:
+    """Raise ConfigError if a figure whose best checkpoint is to be kept is not measured."""
+    having = {
+        f"{stream}/{name}" for stream, own in figures.items() for name in own
+        if name not in UNWATCHED
+    }  # fmt: skip
+    if unknown := [name for name in names if name not in having]:
+        raise ConfigError(
+            f"keep_best names {', '.join(unknown)}: expected some of {', '.join(sorted(having))}"
+        )
+
+
 @dataclass(frozen=True)
 class Outcome:
     """An evaluation as ``Watch`` judges it."""
@@ -101,6 +113,8 @@ class Outcome:
     """True if the score may become the best (finite, and not before ``from_step``)."""
     better: bool
     """True if it is the best so far."""
+    improved: list[str] = field(default_factory=list)
+    """Names of the further figures that are the best so far."""
 
 
 class Watch:
@@ -110,9 +124,15 @@ class Watch:
     """
 
     def __init__(
-        self, stopping: Stopping, state: TrainState, peak_lr: float, pairs: Set[str]
+        self,
+        stopping: Stopping,
+        state: TrainState,
+        peak_lr: float,
+        pairs: Set[str],
+        keep_best: Sequence[str] = (),
     ) -> None:
         self.stopping = stopping
+        self.keep_best = keep_best
         self.state = state
         self.peak_lr = peak_lr
         self.pairs = pairs
@@ -128,7 +148,21 @@ class Watch:
         elif counted:
             state.patience_used += 1
             state.rate *= 0.5 if stopping.halve else 1.0
-        return Outcome(score, streams, counted, better)
+        return Outcome(score, streams, counted, better, self._improved(figures))
+
+    def _improved(self, figures: Mapping[str, Mapping[str, float]]) -> list[str]:
+        """Note the figures of ``keep_best`` that are the best so far, and return their names."""
+        state = self.state
+        improved = []
+        for name in self.keep_best if state.step >= self.stopping.from_step else ():
+            stream, _, metric = name.rpartition("/")
+            value = figures[stream].get(metric, math.nan)
+            best = state.bests.get(name, {}).get("value")
+            sign = -1 if rises(metric) else 1
+            if math.isfinite(value) and (best is None or sign * value < sign * best):
+                state.bests[name] = {"value": value, "step": state.step}
+                improved.append(name)
+        return improved
 
     @property
     def stopped(self) -> bool:
@@ -140,4 +174,4 @@ class Watch:
 
     def verdict(self, outcome: Outcome) -> Verdict:
         """Return the consequence of an evaluation for the loop."""
-        return Verdict(stop=self.stopped, save=outcome.better)
+        return Verdict(stop=self.stopped, save=outcome.better or bool(outcome.improved))

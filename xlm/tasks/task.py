@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -196,6 +196,10 @@ class Task(Objective):
                 self.stream(name, corpora, corpora.kept[key], language, seed=seed, split=split)
             )
         return streams
+
+    def in_evaluation(self, tokens: int) -> Self:
+        """Return the task with other ``rows`` of a micro-batch."""
+        return replace(self, rows=max(tokens // self.length, 1))
 
     def stream(
         self,

@@ -1,7 +1,7 @@
 """The one loop: it sums losses, divides once, steps, and knows no language model.
 
     plan -> count -> forward and backward of each micro-batch -> clip -> step
-         -> every n: report, evaluate, save
+         -> begin to count the next step -> every n: report, evaluate, save
 
 Losses are sums; this is the only place that divides, once, by the count over all micro-batches and
 ranks.
@@ -166,11 +166,10 @@ def train(
     sums = Sums.from_json(state.unreported, trainer.parallel)
     trainer.learner.train()
     try:
-        while state.step < trainer.steps:
-            waiting = time.perf_counter()
-            step = prefetcher.next()
-            sums.waited += time.perf_counter() - waiting
-            counts, stop = _agree(trainer, step, stop_requested())
+        upcoming = _take(trainer, prefetcher, sums, stop_requested)
+        while upcoming is not None:
+            step = upcoming.step
+            counts, stop = _agree(trainer, upcoming)
             if stop:
                 _settle(trainer, sums)
                 save()
@@ -181,25 +180,72 @@ def train(
             norm = _update(trainer, step, counts, lr, sums)
             state.step += 1
             state.cursors = step.cursors
+            upcoming = _take(trainer, prefetcher, sums, stop_requested)
             if _due(state.step, LOOK_EVERY) and trainer.skipped.looks_stuck():
                 _raise_if_stuck(trainer, keep(step))
-            last = state.step == trainer.steps
+            last = upcoming is None
             if _due(state.step, trainer.report_every) or last:
                 report(_report(trainer, sums, lr, norm))
                 sums = Sums()
+            verdict = Verdict()
             if _due(state.step, trainer.evaluate_every) or (trainer.evaluate_every and last):
-                paused = time.perf_counter()
-                verdict = evaluate()
-                sums.started += time.perf_counter() - paused
-            else:
-                verdict = Verdict()
+                verdict = _beside(sums, evaluate)
             if _due(state.step, trainer.save_every) or verdict.save or verdict.stop or last:
                 _settle(trainer, sums)
                 save()
             if verdict.stop:
+                if upcoming is not None:
+                    upcoming.summed()  # no exchange may be under way when the processes part
                 break
     finally:
         prefetcher.close()
+
+
+@dataclass(frozen=True)
+class _Upcoming:
+    """The next step, whose counts the ranks are adding up."""
+
+    step: Step
+    labels: list[str]
+    """Names of the targets that are counted."""
+    summed: Callable[[], list[int]]
+    """Waits for the sums."""
+    num_phases: int
+    """Phases of saves when the ranks said whether they were ready."""
+
+
+def _take(
+    trainer: Trainer, prefetcher: Prefetcher, sums: Sums, stop_requested: Callable[[], bool]
+) -> _Upcoming | None:
+    """Take the next step, None after the last, and begin to sum its counts over the ranks.
+
+    Nothing waits for the other ranks or the device, which meanwhile works on the update before.
+    The sum also says which ranks were told to stop, and which are done with their part of a save.
+    """
+    if trainer.state.step >= trainer.steps:
+        return None
+    waiting = time.perf_counter()
+    step = prefetcher.next()
+    sums.waited += time.perf_counter() - waiting
+    labels = [label for own in _labels(trainer).values() for label in own.values()]
+    counts = dict.fromkeys(labels, 0)
+    tokens = dict.fromkeys(trainer.mixture.stream_ids, 0)
+    for micro_batch in step.micro_batches:
+        if micro_batch.counts:
+            for label, count in _counts(trainer, micro_batch).items():
+                counts[label] += count
+            tokens[micro_batch.stream_id] += micro_batch.batch.num_tokens
+    flags = [int(trainer.saver.is_ready), int(stop_requested())]
+    summed = trainer.parallel.begin_sum([*counts.values(), *tokens.values(), *flags])
+    return _Upcoming(step, labels, summed, trainer.saver.num_phases)
+
+
+def _beside(sums: Sums, evaluate: Callable[[], Verdict]) -> Verdict:
+    """Evaluate, and leave the time that it takes out of the next report."""
+    paused = time.perf_counter()
+    verdict = evaluate()
+    sums.started += time.perf_counter() - paused
+    return verdict
 
 
 def _due(step: int, every: int) -> bool:
@@ -220,31 +266,25 @@ def _counts(trainer: Trainer, micro_batch: MicroBatch) -> dict[str, int]:
     return {label: batch.parts[part] if part else batch.count for part, label in labels.items()}
 
 
-def _agree(trainer: Trainer, step: Step, stop: bool) -> tuple[dict[str, int], bool]:
+def _agree(trainer: Trainer, upcoming: _Upcoming) -> tuple[dict[str, int], bool]:
     """Return the targets of each part of each objective over all ranks, and whether to stop.
 
-    Also adds the tokens of each stream to the state, and lets the save under way go on, of which
-    every rank has done its part; all in one sum on the CPU group.
+    Also adds the tokens of each stream to the state, and lets the save under way go on if every
+    rank has done its part of it.
     """
-    names = [label for own in _labels(trainer).values() for label in own.values()]
-    ids = trainer.mixture.stream_ids
-    counts = dict.fromkeys(names, 0)
-    tokens = dict.fromkeys(ids, 0)
-    for micro_batch in step.micro_batches:
-        if micro_batch.counts:
-            for label, count in _counts(trainer, micro_batch).items():
-                counts[label] += count
-            tokens[micro_batch.stream_id] += micro_batch.batch.num_tokens
-    *summed, num_ready, num_stops = trainer.parallel.sum_counts(
-        [*counts.values(), *tokens.values(), int(trainer.saver.is_ready), int(stop)]
-    )
-    if num_ready == trainer.parallel.world:
-        trainer.saver.advance()
+    *summed, num_ready, num_stops = upcoming.summed()
+    saver = trainer.saver
+    if num_ready == trainer.parallel.world and saver.num_phases == upcoming.num_phases:
+        saver.advance()
+    counts = dict(zip(upcoming.labels, summed, strict=False))
     if num_stops:
         return counts, True
-    for stream_id, number in zip(ids, summed[len(names) :], strict=True):
-        trainer.state.tokens[stream_id] = trainer.state.tokens.get(stream_id, 0) + number
-    return dict(zip(names, summed, strict=False)), False
+    tokens = trainer.state.tokens
+    for stream_id, num in zip(
+        trainer.mixture.stream_ids, summed[len(upcoming.labels) :], strict=True
+    ):
+        tokens[stream_id] = tokens.get(stream_id, 0) + num
+    return counts, False
 
 
 def _update(trainer: Trainer, step: Step, counts: dict[str, int], lr: float, sums: Sums) -> Tensor:

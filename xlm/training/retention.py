@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from xlm.errors import CheckpointError, one_line
@@ -97,10 +98,11 @@ def prune(
     keep_every: int = 0,
     trusted: Path | None = None,
     best: int | None = None,
+    also: Collection[int] = (),
 ) -> list[Path]:
     """Remove all but the newest ``keep_last`` checkpoints and the best; return those removed.
 
-    Those of steps that ``keep_every`` divides stay too (0: none does).
+    Those of the steps ``also`` stay too, and of steps that ``keep_every`` divides (0: none does).
     The best are :func:`best_step` and the step ``best`` if it is given, the best of the run that
     is pruned. Nothing is removed unless one of those that stay verifies; ``trusted`` (the one just
     saved) need not be read again, and newer ones than it are left alone: the run passed over them.
@@ -130,6 +132,7 @@ def prune(
         for place, path in enumerate(sound)
         if place < max(keep_last, 1)
         or path.name in best_ones
+        or steps[path] in also
         or (keep_every and steps[path] % keep_every == 0)
     ]
     if trusted not in kept and not any(_verifies(path) for path in kept):

@@ -60,6 +60,8 @@ class Saver:
         self._entries: Entries = {}
         self._problem = ""
         self._bug: BaseException | None = None
+        self.num_phases = 0
+        """Phases begun so far, on every rank alike: ``is_ready`` was said of the last one then."""
 
     @property
     def is_ready(self) -> bool:
@@ -72,6 +74,7 @@ class Saver:
         """Save; the save before must have ended (``finish``)."""
         assert self._phase == "none", "finish the last save first"
         self._job, self._entries, self._problem = job, {}, ""
+        self.num_phases += 1
         if job.write is not None:
             self._phase = "pieces"
             self._start(self._write)
@@ -85,6 +88,7 @@ class Saver:
         """Go on from a phase that all ranks have ended."""
         job, self._thread = self._job, None
         assert job is not None
+        self.num_phases += 1
         if self._bug is not None:
             raise self._bug
         if self._phase == "pieces":

@@ -33,6 +33,8 @@ class TrainState:
     """The lowest stopping score so far."""
     best_step: int | None = None
     """The step at which it was reached."""
+    bests: dict[str, dict[str, float]] = field(default_factory=dict)
+    """The best value so far of each further figure that is watched, and its step."""
     rate: float = 1.0
     """Factor of the schedule's learning rate (halved on plateaus)."""
     patience_used: int = 0

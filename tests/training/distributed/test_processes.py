@@ -59,6 +59,9 @@ device, rank, world = parallel.device, parallel.rank, parallel.world
 found = {"rank": rank, "world": world, "wrapped": parallel.is_wrapped, "main": parallel.is_main}
 found["gather"] = parallel.gather({"rank": rank, "text": "नमस्ते" * (rank + 1), "x": 0.1 + rank})
 found["counts"] = parallel.sum_counts([rank + 1, 2**40, 0])
+ends = [parallel.begin_sum([rank, number]) for number in range(3)]
+found["between"] = parallel.gather(rank)  # others come between a sum's beginning and its end
+found["ahead"] = [end() for end in reversed(ends)]
 found["scores"] = dict(parallel.sum_scores({"nats": 0.1 * (rank + 1), f"only{rank}": 1.0}))
 found["not finite"] = str(parallel.sum_scores({"x": math.inf if rank else 1.0})["x"])
 found["broadcast"] = parallel.broadcast([rank, "from 0"])
@@ -146,6 +149,8 @@ def test_what_ranks_tell_each_other(two: list[dict[str, Any]]) -> None:
             {"rank": 1, "text": "नमस्ते" * 2, "x": 1.1},
         ]
         assert result["counts"] == [3, 2**41, 0]
+        assert result["between"] == [0, 1]
+        assert result["ahead"] == [[1, 4], [1, 2], [1, 0]]
         assert result["scores"] == {"nats": 0.1 + 0.2, "only0": 1.0, "only1": 1.0}
         assert result["not finite"] == "inf"
         assert result["broadcast"] == [0, "from 0"]
@@ -203,6 +208,7 @@ def test_a_single_process_needs_no_group(alone: Parallel) -> None:
     assert not alone.is_wrapped
     assert alone.is_main
     assert alone.sum_counts([1, 2]) == [1, 2]
+    assert alone.begin_sum([1, 2])() == [1, 2]
     assert dict(alone.sum_scores({"a": 0.5})) == {"a": 0.5}
     assert alone.broadcast("x") == "x"
     assert alone.gather(3) == [3]

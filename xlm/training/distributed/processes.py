@@ -11,11 +11,11 @@ import os
 import re
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, TypeVar
 
 import torch
@@ -140,12 +140,25 @@ class Parallel:
 
     def sum_counts(self, counts: Sequence[int]) -> list[int]:
         """Return the sums over ranks, number by number; every rank gives as many."""
+        return self.begin_sum(counts)()
+
+    def begin_sum(self, counts: Sequence[int]) -> Callable[[], list[int]]:
+        """Begin ``sum_counts`` and return a function that waits for its result.
+
+        Until that is called this rank does other work, exchanges with the others included.
+        """
         if self.group is None:
-            return list(counts)
+            return partial(list, counts)
         total = torch.tensor(list(counts), dtype=torch.int64)
         with self._exchanging() as group:
-            dist.all_reduce(total, group=group)
-        return [int(number) for number in total.tolist()]
+            work = dist.all_reduce(total, group=group, async_op=True)
+
+        def end() -> list[int]:
+            with self._exchanging():
+                work.wait()
+            return [int(number) for number in total.tolist()]
+
+        return end
 
     def sum_scores(self, scores: Mapping[str, float]) -> Scores:
         """Return the sums by name, added in the order of ranks: equal on all, exactly."""
