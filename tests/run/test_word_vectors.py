@@ -77,7 +77,7 @@ def test_words_of_a_run_start_as_vectors_and_stay(tmp_path: Path) -> None:
     result = pretrain(run, made)
     here = result.learner.model.encoder.words.weight
     assert torch.equal(here[occurring], words[occurring])
-    with pytest.raises(ConfigError, match="word_vectors is true"):
+    with pytest.raises(ConfigError, match="word_vectors starts words of new text"):
         dataclasses.replace(run, initialize=Initialization(encoder="elsewhere"))
 
 
