@@ -334,6 +334,15 @@ def test_links_lead_somewhere(page: str) -> None:
             assert anchor in slugs, f"{page}: {target}"
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_a_file_to_write_is_named_where_readers_see_it(page: str) -> None:
+    """The mark before a block is a comment, which no page shows."""
+    for found in re.finditer(r"<!-- file: (\S+) -->", text_of(page)):
+        name, before = found[1], text_of(page)[: found.start()].rstrip()
+        shown = before.rpartition("\n\n")[2]
+        assert f"`{name}`" in shown, f"{page}: {name}"
+
+
 def test_the_architecture_names_every_module_and_no_other() -> None:
     page = text_of("docs/architecture.md")
     named = set(re.findall(r"`(xlm/[\w/]+\.py)`", page))

@@ -64,7 +64,7 @@ def test_facts_of_a_translator_and_of_an_encoder() -> None:
     assert {name: found[name] for name in expected} == expected
     assert found["parameters"] == found["encoder"] + found["decoder"]
     said = " | ".join(facts_in_words(found))
-    assert "1,200 updates 34,567 tokens of Translation" in said and "en-ne, ne-en" in said
+    assert "1,200 updates and 34,567 tokens of Translation" in said and "en-ne, ne-en" in said
     alone = facts(200, dim=16, num_layers=2, num_heads=2)
     assert (alone["decoder"], alone["layout"], alone["updates"]) == (0, None, None)
     assert "decoder" not in " ".join(facts_in_words(alone))

@@ -52,9 +52,12 @@ def facts_in_words(facts: dict[str, Any]) -> list[str]:
     sides = f"encoder {_millions(facts['encoder'])}"
     if facts["decoder"]:
         sides += f", decoder {_millions(facts['decoder'])}"
-    trained = [
+    numbers = [
         f"{facts['updates']:,} updates" if facts["updates"] is not None else "",
         f"{facts['tokens_seen']:,} tokens" if facts["tokens_seen"] is not None else "",
+    ]
+    trained = [
+        " and ".join(own for own in numbers if own),
         f"of {', '.join(facts['objectives'])}" if facts["objectives"] else "",
     ]
     depth = f"{facts['layers']}"
