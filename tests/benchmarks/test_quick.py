@@ -15,7 +15,8 @@ import pytest
 
 from benchmarks.equality import fastbpe_equality
 from benchmarks.speed import allocator, finetuning_speed, memory, translation_speed
-from benchmarks.support import grammar
+from benchmarks.support import grammar, many_languages_lab
+from xlm.analysis.study import read_study
 from xlm.text.tokenizers.fastbpe import Segmenter
 
 ROOT = Path(__file__).parents[2]
@@ -213,6 +214,55 @@ def test_modules_are_studied(run_quick: Run, tmp_path: Path, name: str, only: li
         before = [path.stat().st_mtime_ns for path in finished]
         run_quick(f"studies.{name}", "--folder", tmp_path, "--only", *only)  # finished already
         assert [path.stat().st_mtime_ns for path in finished] == before
+
+
+@pytest.mark.parametrize(
+    ("name", "only", "lists"),
+    [
+        ("studies.language_token", ["target, own", "decoder"], "token"),
+        ("studies.continued", ["o2m"], ""),
+        ("studies.translation_encoders", ["target-apart, names copied, 2"], ""),
+    ],
+)
+def test_translators_are_studied(
+    run_quick: Run, tmp_path: Path, name: str, only: list[str], lists: str, capsys: Output
+) -> None:
+    run_quick(name, "--folder", tmp_path, "--only", *only)
+    result = read(tmp_path / f"{name.removeprefix('studies.')}.json")
+    arms = result["arms"]
+    assert all(0 <= own["tags, x"]["mean"] <= 1 and own["tags, en"] for own in arms.values())
+    assert result["size"]["updates"] == 2 and 0 < result["commonest"]["tags"] < 1
+    assert "One seed: no order is claimed." in capsys.readouterr().out
+    models = read_study(tmp_path / lists)
+    assert all((model.source / "config.json").exists() for model in models)
+    children = {model.name: model.parent for model in models if model.parent}
+    assert set(children) == ({"o2m, seed 0"} if name == "studies.continued" else set())
+
+
+def test_the_languages_of_the_laboratory(tmp_path: Path) -> None:
+    """Every word has one twin, tags go with their words, and no test name is met in training."""
+    lab = many_languages_lab.Lab(tmp_path, many_languages_lab.QUICK)
+    assert lab.say("Anna hides the old drum".split(), "x01").split()[0] == "Anna"
+    assert many_languages_lab.order_of(5, "x02") == [1, 0, 3, 2, 4]
+    assert many_languages_lab.order_of(5, "x03") == many_languages_lab.order_of(5, "en")
+    many_languages_lab.make_tasks(lab)
+
+    def rows(name: str) -> list[tuple[str, str]]:
+        lines = (lab.tasks / name).read_text(encoding="utf-8").splitlines()
+        return [(word, label) for word, _, label in (line.partition("\t") for line in lines)]
+
+    english, other = rows("tags.test.en"), rows("tags.test.x02")
+    assert english != other
+    assert sorted((lab.word(word, "x02"), tag) for word, tag in english) == sorted(other)
+    met, kept = (
+        {word for word, label in rows(f"names.{split}.en") if label.startswith("B")}
+        for split in ("train", "test")
+    )
+    assert met and kept and not met & kept
+    assert lab.word("drum", "x01") != lab.word("drum", "x02") != "drum"
+    assert (
+        many_languages_lab.in_alphabet(["Anna " + lab.word("drum", "x01") + " drum"], "x01") == 0.5
+    )
 
 
 def test_frozen_layers_are_compared(run_quick: Run, tmp_path: Path, capsys: Output) -> None:

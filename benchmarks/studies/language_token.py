@@ -1,0 +1,161 @@
+"""Table 11 of MMTE where the truth is known: a translator's encoder with and without the token.
+
+    python -m benchmarks.studies.language_token --folder runs/many-languages
+
+Four languages that are English in other alphabets (many_languages_lab.py), translated both ways
+with language vectors (``xlm``), with the target's token in the source (``target``), apart from it
+(``target-apart``) and in the decoder alone (``decoder``). Each encoder is then fine-tuned in
+English on entailment and tags, and tested in all languages; that of ``target`` also with a token
+kept in its rows. First widths and numbers of updates are tried with ``xlm`` on one seed: the
+smallest that passes 20 BLEU into English is the size of all. Everything that is finished is not run
+again; ``--quick`` tries a tiny size. The models stay, listed in models.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import xlm
+from benchmarks.studies.learning import kept
+from benchmarks.support import downstream
+from benchmarks.support import many_languages_lab as laboratory
+from benchmarks.support.many_languages_figures import differences, summary
+from benchmarks.support.many_languages_lab import ENGLISH, Arm, Lab, Size
+from xlm.text.tokenizers.layouts import LayoutName
+
+LAYOUTS: tuple[LayoutName, ...] = ("xlm", "target", "target-apart", "decoder")
+TASKS = ("entailment", "tags")
+KEPT = {"target, own token kept": "own", "target, en token kept": ENGLISH}
+RANDOM = "random"
+PASSES = 20.0
+"""BLEU into English that the smallest size has to reach."""
+TRIED = ((16, 300), (32, 300), (32, 600), (64, 300), (64, 400), (64, 500), (64, 600))
+"""Width and updates, from small to large."""
+COMPARED = (
+    ("target-apart", "target"), ("decoder", "target"), ("xlm", "target"), ("xlm", "target-apart"),
+    ("target, own token kept", "target"), ("target, en token kept", "target"),
+    ("target", RANDOM),
+)  # fmt: skip
+
+
+def arms(size: Size) -> dict[str, Arm]:
+    """Return the translators of the study."""
+    ways = tuple(
+        way
+        for language in laboratory.spoken(size)
+        for way in (f"{ENGLISH}-{language}", f"{language}-{ENGLISH}")
+    )
+    return {
+        layout: Arm(
+            {"mt": laboratory.translation(size, layout)}, vectors=layout == "xlm", directions=ways
+        )
+        for layout in LAYOUTS
+    }
+
+
+def searched(folder: Path, sizes: Sequence[Size], passes: float) -> tuple[Size, list[Any]]:
+    """Return the first size whose translator passes, and the rows of those that were tried."""
+    rows: list[Any] = []
+    for size in sizes:
+        lab = Lab(folder / f"search/{size.dim}-{size.updates}", size)
+
+        def tried(lab: Lab = lab) -> dict[str, Any]:
+            laboratory.make_data(lab)
+            path = laboratory.trained(lab, arms(lab.size), "xlm", 0)
+            return {
+                **laboratory.translation_figures(lab, path),
+                "seconds": laboratory.seconds(path),
+            }
+
+        found = kept(lab.folder / "figures.json", tried)
+        into = [value for way, value in found["bleu"].items() if way.endswith(f"-{ENGLISH}")]
+        bleu = sum(into) / len(into)
+        rows.append({
+            "width": size.dim, "layers a side": size.num_layers, "updates": size.updates,
+            "BLEU into English": round(bleu, 1), "processor s": round(found["seconds"]),
+        })  # fmt: skip
+        if bleu > passes:
+            return size, rows
+    raise SystemExit(f"no size passes {passes:g} BLEU into English: {rows}")
+
+
+def other_tokens(lab: Lab, path: Path) -> dict[str, float]:
+    """Return by language the words in its alphabet when the same English is to be written in it."""
+    lines, _ = laboratory.held_out(lab, laboratory.spoken(lab.size)[0])
+    model = xlm.load(path)
+    return {
+        language: laboratory.in_alphabet(
+            model.translate(lines, source=ENGLISH, target=language), language
+        )
+        for language in laboratory.spoken(lab.size)
+    }
+
+
+def measure(lab: Lab, name: str, seed: int) -> dict[str, Any]:
+    """Train what a row needs, and return its figures."""
+    token = KEPT.get(name)
+    layout = "target" if token or name == RANDOM else name
+    path = laboratory.trained(lab, arms(lab.size), layout, seed)
+    found: dict[str, Any] = {
+        "tasks": laboratory.transfer(
+            lab, path, name.replace(", ", "-").replace(" ", "-"), TASKS, seed,
+            random_weights=name == RANDOM, language_token=token,
+        )
+    }  # fmt: skip
+    if name in LAYOUTS:
+        found |= laboratory.translation_figures(lab, path)
+        found["another token"] = other_tokens(lab, path)
+        found["seconds"] = laboratory.seconds(path)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=Path("runs/many-languages"))
+    parser.add_argument("--only", nargs="+", help="arms, or how their names begin")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="try a tiny size")
+    arguments = parser.parse_args()
+    downstream.begin(arguments.threads)
+    quick, seeds = arguments.quick, [0] if arguments.quick else arguments.seeds
+    sizes = [laboratory.QUICK] if quick else [
+        replace(Size(), dim=dim, updates=updates) for dim, updates in TRIED
+    ]  # fmt: skip
+    size, rows = searched(arguments.folder, sizes, -1.0 if quick else PASSES)
+    lab = Lab(arguments.folder / "token", size)
+    laboratory.make_data(lab)
+    laboratory.make_tasks(lab)
+    found: dict[str, list[dict[str, Any]]] = {}
+    for seed in seeds:
+        for name in downstream.chosen(arguments.only, (*LAYOUTS, *KEPT, RANDOM)):
+            sys.stderr.write(f"== {name}, seed {seed}\n")
+            path = lab.folder / "figures" / f"{name.replace(' ', '-')}-{seed}.json"
+            result = kept(path, lambda: measure(lab, name, seed))  # noqa: B023
+            found.setdefault(name, []).append(result)
+            laboratory.write_models(lab, arms(size), seeds)
+    means = summary(found)
+    others = [
+        share
+        for name in LAYOUTS
+        for figures in found.get(name, [])
+        for share in figures["another token"].values()
+    ]
+    result = {
+        "size": asdict(size), "seeds": len(seeds), "search": rows, "arms": means,
+        "differences": differences(means, COMPARED),
+        "commonest": {name: laboratory.commonest(lab, name) for name in TASKS},
+        "least share in the alphabet asked for": min(others, default=None),
+    }  # fmt: skip
+    trial = quick or bool(arguments.only)
+    path = downstream.write("language_token", result, trial=trial, folder=arguments.folder)
+    downstream.show("language_token", path)
+
+
+if __name__ == "__main__":
+    main()
