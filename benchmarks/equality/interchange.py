@@ -45,10 +45,12 @@ from benchmarks.equality.rotary_models import (
     eurobert_peers,
     peers_of,
 )
+from benchmarks.equality.translator_models import translators
 from benchmarks.support import record
 from xlm import sample
 from xlm.convert import Converted, Export, Import, export_model, import_corpora, import_model
 from xlm.data.corpora import Corpora
+from xlm.interchange.load import load
 from xlm.interchange.parity import TOLERANCE
 from xlm.model.pretrained import PretrainedModel
 from xlm.prepare import Prepare, Texts, Vocabulary, prepare
@@ -212,6 +214,7 @@ def rotary(shapes: list[dict[str, Any]]) -> list[PretrainedModel]:
     return found
 
 
+DROPPED = "layer drop, dropout inside of feed-forward layers"
 IMPORTS = {
     "transformers XLM": (
         xlm_peers,
@@ -231,6 +234,14 @@ IMPORTS = {
         lambda folder: eurobert_peers(lines(), shake, folder),
         "task heads; keys and values that heads share become a copy each",
     ),
+    "transformers mBART, mBART-50": (
+        lambda folder: translators(folder, "mbart"),
+        DROPPED,
+    ),
+    "transformers M2M-100, NLLB": (
+        lambda folder: translators(folder, "m2m_100"),
+        DROPPED,
+    ),
     "fairseq XLM-R (model.pt, dict.txt)": (fairseq_peers, "optimizer state"),
     "original XLM (.pth)": (original_peers, "optimizer state"),
 }
@@ -240,8 +251,11 @@ FAST = "counts of codes and vocabulary; XLMTokenizer runs Moses' rules unless to
 SPECIAL = "text that spells a special token, unless split_special_tokens is set"
 
 
-def exports() -> dict[str, tuple[str, list[PretrainedModel], str]]:
-    """What goes out: format, models of ours that have its shape, and what is lost."""
+def exports(folder: Path) -> dict[str, tuple[str, list[PretrainedModel], str]]:
+    """What goes out: format, models of ours that have its shape, and what is lost.
+
+    Translators are those that came in, in ``folder``: their tokenizers are not learnt by xlm.
+    """
     bert, roberta = {"num_segments": 2}, {"num_segments": 1}
     head: dict[str, Any] = {"output_transform": True, "layer_norm_eps": 1e-5}
     shapes: list[dict[str, Any]] = [
@@ -272,6 +286,12 @@ def exports() -> dict[str, tuple[str, list[PretrainedModel], str]]:
         "transformers ModernBERT, SentencePiece unigram": (
             "modernbert", rotary(MODERNBERT), SPECIAL
         ),
+        "transformers mBART, mBART-50": (
+            "mbart", [load(folder / "mbart"), load(folder / "mbart-50")], SPECIAL
+        ),
+        "transformers M2M-100, NLLB": (
+            "m2m_100", [load(folder / "m2m-100"), load(folder / "nllb")], SPECIAL
+        ),
     }  # fmt: skip
 
 
@@ -280,7 +300,8 @@ def row(name: str, direction: str, results: list[Converted], lost: str) -> dict[
     parities = [result.parity for result in results]
     assert all(parity.logits is not None for parity in parities), [p.notes for p in parities]
     first = [parity.tokenizer[0] for parity in parities]
-    last = [parity.tokenizer[-2] for parity in parities]  # the last: text that xlm normalizes
+    # where there are several, the last is of text that xlm normalizes
+    last = [parity.tokenizer[-2:][0] for parity in parities]
     found = {
         "format": name,
         "direction": direction,
@@ -351,7 +372,7 @@ def measure(folder: Path, most: int | None = None) -> Iterator[dict[str, Any]]:
             target = folder / f"in-{number}-{at}"
             results.append(import_model(Import(source=str(source), folder=str(target))))
         yield row(name, "in", results, lost)
-    for name, (format, mine, lost) in exports().items():
+    for name, (format, mine, lost) in exports(folder).items():
         results = []
         for at, model in enumerate(mine[:most]):
             source, target = folder / f"{name}-{at}", folder / f"{name}-{at}-out"

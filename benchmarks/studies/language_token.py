@@ -34,8 +34,11 @@ KEPT = {"target, own token kept": "own", "target, en token kept": ENGLISH}
 RANDOM = "random"
 PASSES = 20.0
 """BLEU into English that the smallest size has to reach."""
-TRIED = ((16, 300), (32, 300), (32, 600), (64, 300), (64, 400), (64, 500), (64, 600))
-"""Width and updates, from small to large."""
+TRIED = (
+    (16, 300, 1000), (32, 300, 1000), (32, 600, 1000), (64, 300, 1000), (64, 400, 1000),
+    (64, 500, 600), (64, 500, 1000), (64, 600, 1000),
+)  # fmt: skip
+"""Width, updates and cells of a micro-batch, from small to large."""
 COMPARED = (
     ("target-apart", "target"), ("decoder", "target"), ("xlm", "target"), ("xlm", "target-apart"),
     ("target, own token kept", "target"), ("target, en token kept", "target"),
@@ -62,7 +65,7 @@ def searched(folder: Path, sizes: Sequence[Size], passes: float) -> tuple[Size, 
     """Return the first size whose translator passes, and the rows of those that were tried."""
     rows: list[Any] = []
     for size in sizes:
-        lab = Lab(folder / f"search/{size.dim}-{size.updates}", size)
+        lab = Lab(folder / f"search/{size.dim}-{size.updates}-{size.tokens}", size)
 
         def tried(lab: Lab = lab) -> dict[str, Any]:
             laboratory.make_data(lab)
@@ -77,6 +80,7 @@ def searched(folder: Path, sizes: Sequence[Size], passes: float) -> tuple[Size, 
         bleu = sum(into) / len(into)
         rows.append({
             "width": size.dim, "layers a side": size.num_layers, "updates": size.updates,
+            "cells": size.tokens,
             "BLEU into English": round(bleu, 1), "processor s": round(found["seconds"]),
         })  # fmt: skip
         if bleu > passes:
@@ -125,7 +129,8 @@ def main() -> None:
     downstream.begin(arguments.threads)
     quick, seeds = arguments.quick, [0] if arguments.quick else arguments.seeds
     sizes = [laboratory.QUICK] if quick else [
-        replace(Size(), dim=dim, updates=updates) for dim, updates in TRIED
+        replace(Size(), dim=dim, updates=updates, tokens=tokens)
+        for dim, updates, tokens in TRIED
     ]  # fmt: skip
     size, rows = searched(arguments.folder, sizes, -1.0 if quick else PASSES)
     lab = Lab(arguments.folder / "token", size)

@@ -239,6 +239,13 @@ def test_translators_are_studied(
     assert set(children) == ({"o2m, seed 0"} if name == "studies.continued" else set())
 
 
+def test_two_readings_of_a_rate(run_quick: Run, tmp_path: Path) -> None:
+    run_quick("studies.adafactor_readings", "--folder", tmp_path, "--only", "scaled")
+    rows = read(tmp_path / "adafactor_readings.json")["rows"]
+    assert [row["peak"] for row in rows] == ["0.015", "0.0028"]
+    assert all(row["nats, en-x01"] > 0 < row["nats, x01-en"] for row in rows)
+
+
 def test_the_languages_of_the_laboratory(tmp_path: Path) -> None:
     """Every word has one twin, tags go with their words, and no test name is met in training."""
     lab = many_languages_lab.Lab(tmp_path, many_languages_lab.QUICK)
@@ -366,6 +373,16 @@ def test_many_directions(run_quick: Run, capsys: Output, debug_data: Path) -> No
     assert (opened["directions"], opened["files open"]) == (12, 0)
     assert opened["train, s"] > 0 and opened["probe, s"] > 0
     assert own["en-ne, %"] == shared["en-ne, %"] > parts["en-ne, %"] > 0  # one pair shares nothing
+
+
+def test_directions_are_mixed(
+    run_quick: Run, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    monkeypatch.setattr(translation_speed, "SHAPE", dict(translation_speed.SHAPE))
+    run_quick("speed.mixed_directions")
+    rows = printed_rows(capsys.readouterr().out)
+    assert [row["the peer's batches"] for row in rows] == ["by length", "at random", "the same"]
+    assert all(row["xlm_tokens_per_second"] > 0 and row["ratio"] > 0 for row in rows)
 
 
 def test_text_verbs_import_no_torch(run_quick: Run, capsys: Output) -> None:

@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sentencepiece import SentencePieceProcessor
-from tokenizers import Tokenizer as Backend
-from tokenizers import models, pre_tokenizers, trainers
 
 import xlm
+from benchmarks.equality import random_models
 from tests.interchange import peers
 from xlm.convert import Export, Import, export_model, import_model
 from xlm.errors import CheckpointError, ConfigError, DataError
@@ -24,55 +22,8 @@ from xlm.text.tokenizers.numbered import NumberedTokenizer
 from xlm.text.tokenizers.published_tokens import M2M_100, MBART, MBART_50, published_tokens
 
 transformers = pytest.importorskip("transformers")
-
-SPECIALS = ["<s>", "<pad>", "</s>", "<unk>"]
-KINDS = {
-    # model_type, layout, languages of the test as transformers and as this library names them
-    "mbart": ("mbart", "mbart", {"en_XX": "en", "ne_NP": "ne"}),
-    "mbart-50": ("mbart", "source-first", {"en_XX": "en", "ne_NP": "ne"}),
-    "m2m-100": ("m2m_100", "source-first", {"en": "en", "ne": "ne"}),
-    "nllb": ("m2m_100", "source-first", {"eng_Latn": "eng_Latn", "npi_Deva": "npi_Deva"}),
-}
-SIZES: dict[str, Any] = {
-    "d_model": 32, "encoder_layers": 2, "decoder_layers": 3, "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48,
-    "max_position_embeddings": 96, "scale_embedding": True, "init_std": 0.3,
-}  # fmt: skip
-
-
-def scored() -> list[tuple[str, float]]:
-    processor = SentencePieceProcessor()
-    processor.LoadFromSerializedProto(peers.unigram())
-    return [(processor.id_to_piece(at), processor.get_score(at)) for at in range(len(processor))]
-
-
-def their_tokenizer(kind: str, folder: Path) -> Any:
-    """The tokenizer of transformers, learnt on the sample, and saved in ``folder``."""
-    pieces = scored()
-    if kind == "mbart":
-        ends = [(name, 0.0) for name in (*MBART, "<mask>")]
-        opening = [(name, 0.0) for name in SPECIALS]
-        made = transformers.MBartTokenizer(vocab=[*opening, *pieces[3:], *ends])
-    elif kind == "mbart-50":
-        made = transformers.MBart50Tokenizer(vocab=pieces)
-    elif kind == "nllb":
-        backend = Backend(models.BPE(unk_token="<unk>", fuse_unk=True))
-        backend.pre_tokenizer = pre_tokenizers.Metaspace()
-        trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=SPECIALS, show_progress=False)
-        backend.train_from_iterator(peers.lines(), trainer)
-        model = json.loads(backend.to_str())["model"]
-        merges = [tuple(pair) for pair in model["merges"]]
-        made = transformers.NllbTokenizer(vocab=model["vocab"], merges=merges)
-    else:
-        folder.mkdir(exist_ok=True)
-        (folder / "sentencepiece.bpe.model").write_bytes(peers.unigram())
-        listed = {piece: at for at, piece in enumerate([*SPECIALS, *(p for p, _ in pieces[3:])])}
-        (folder / "vocab.json").write_text(json.dumps(listed), encoding="utf-8")
-        made = transformers.M2M100Tokenizer(
-            str(folder / "vocab.json"), str(folder / "sentencepiece.bpe.model")
-        )
-    made.save_pretrained(folder)
-    return made
+translator_models = pytest.importorskip("benchmarks.equality.translator_models")
+KINDS, SIZES = translator_models.KINDS, translator_models.SIZES
 
 
 @pytest.fixture(scope="module", params=list(KINDS))
@@ -80,23 +31,7 @@ def made(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, P
     """A kind, the folder of a random model of it, and both its parts in transformers."""
     kind = request.param
     folder = tmp_path_factory.mktemp(kind)
-    tokenizer = their_tokenizer(kind, folder)
-    name = "MBart" if KINDS[kind][0] == "mbart" else "M2M100"
-    activation = "gelu" if name == "MBart" else "relu"
-    config = getattr(transformers, f"{name}Config")(
-        vocab_size=tokenizer.encoder_size + 108 if kind == "m2m-100" else len(tokenizer),
-        activation_function=activation, **SIZES,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    model = getattr(transformers, f"{name}ForConditionalGeneration")(config).eval()
-    if name == "MBart":
-        model.final_logits_bias.normal_()
-    with torch.no_grad():
-        for parameter_name, parameter in model.named_parameters():
-            if "norm" in parameter_name or parameter_name.endswith("bias"):
-                parameter.add_(0.1 * torch.randn_like(parameter))
-        model.model.decoder.layer_norm.weight.mul_(0.4)  # logits of a usual size
-    model.save_pretrained(folder)
+    model, tokenizer = translator_models.translator(kind, folder)
     return kind, folder, model, tokenizer
 
 
@@ -186,10 +121,10 @@ def test_nllb_reads_its_older_rows_too(made: tuple[str, Path, Any, Any]) -> None
 @pytest.mark.parametrize("kind", ["mbart", "mbart-50"])
 def test_a_sentencepiece_model_alone(kind: str, tmp_path: Path) -> None:
     """As it is published: the languages follow from the size of the table."""
-    peer = their_tokenizer(kind, tmp_path / "peer")
+    peer = translator_models.translator_tokenizer(kind, tmp_path / "peer")
     config = transformers.MBartConfig(vocab_size=len(peer), **SIZES)
     transformers.MBartForConditionalGeneration(config).save_pretrained(tmp_path / "alone")
-    (tmp_path / "alone/sentencepiece.bpe.model").write_bytes(peers.unigram())
+    (tmp_path / "alone/sentencepiece.bpe.model").write_bytes(random_models.unigram())
     tokenizer = xlm.load(tmp_path / "alone").tokenizer
     assert isinstance(tokenizer, NumberedTokenizer)
     for line in peers.lines():
@@ -269,6 +204,6 @@ def test_a_folder_without_tokens_of_languages(tmp_path: Path) -> None:
     transformers.M2M100ForConditionalGeneration(config).save_pretrained(tmp_path)
     with pytest.raises(DataError, match="has no tokenizer: expected tokenizer.json"):
         xlm.load(tmp_path)
-    (tmp_path / "sentencepiece.bpe.model").write_bytes(peers.unigram())
+    (tmp_path / "sentencepiece.bpe.model").write_bytes(random_models.unigram())
     with pytest.raises(DataError, match="have language tokens"):
         xlm.load(tmp_path)
