@@ -63,9 +63,9 @@ def arms(size: Size) -> dict[str, Arm]:
         **found,
         MORE: Arm({"ae": filling}, parent=PARENT),
         SHUFFLED: Arm(both, parent=PARENT, shuffled=True, directions=into + out),
-        "joint": Arm({"ae": filling, **both}, times=2, directions=into + out),
         MLM: Arm({"mlm": mlm}, decoder=False),
         MORE_MLM: Arm({"mlm": mlm}, decoder=False, parent=MLM),
+        "joint": Arm({"ae": filling, **both}, times=2, directions=into + out),
     }
 
 
@@ -91,6 +91,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/continued"))
     parser.add_argument("--only", nargs="+", help="arms, or how their names begin")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument(
+        "--finished", action="store_true", help="train nothing: show the arms that are finished"
+    )
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--updates", type=int, default=500)
     parser.add_argument("--threads", type=int, default=1)
@@ -106,11 +109,14 @@ def main() -> None:
         laboratory.make_data(own)
     laboratory.make_tasks(lab)
     found: dict[str, list[dict[str, Any]]] = {}
-    wanted = downstream.chosen(arguments.only, (*arms(size), RANDOM))
+    parent, *children = arms(size)
+    wanted = downstream.chosen(arguments.only, (parent, RANDOM, *children))
     for seed in seeds:
         for name in wanted:
-            sys.stderr.write(f"== {name}, seed {seed}\n")
             path = lab.folder / "figures" / f"{name.replace(' ', '-')}-{seed}.json"
+            if arguments.finished and not path.exists():
+                continue
+            sys.stderr.write(f"== {name}, seed {seed}\n")
             result = kept(path, lambda: measure(lab, name, seed))  # noqa: B023
             found.setdefault(name, []).append(result)
             laboratory.write_models(lab, arms(size), seeds)

@@ -26,6 +26,9 @@ from benchmarks.support import downstream
 from benchmarks.support import many_languages_lab as laboratory
 from benchmarks.support.many_languages_figures import differences, summary
 from benchmarks.support.many_languages_lab import ENGLISH, Arm, Lab, Size
+from xlm.interchange.load import MODEL
+from xlm.metrics.translation import corpus_scores
+from xlm.run.selection import mean_of
 from xlm.text.tokenizers.layouts import LayoutName
 
 LAYOUTS: tuple[LayoutName, ...] = ("xlm", "target", "target-apart", "decoder")
@@ -100,6 +103,39 @@ def other_tokens(lab: Lab, path: Path) -> dict[str, float]:
     }
 
 
+def zero_shot(lab: Lab, path: Path) -> dict[str, float]:
+    """Return BLEU between languages beside English, which no pair has, direct and by way of it."""
+    languages, model = laboratory.spoken(lab.size), xlm.load(path)
+    english = [line.split() for line in laboratory.held_out(lab, languages[0])[0]]
+    found: dict[str, list[float]] = {}
+    for source, target in zip(languages, [*languages[1:], languages[0]], strict=True):
+        lines, references = ([lab.say(words, own) for words in english] for own in (source, target))
+        direct = model.translate(lines, source=source, target=target)
+        pivot = model.translate(lines, source=source, target=ENGLISH)
+        both = model.translate(pivot, source=ENGLISH, target=target)
+        for kind, own in (("direct", direct), ("by way of English", both), ("copied", lines)):
+            found.setdefault(f"BLEU, {kind}", []).append(corpus_scores(own, references).bleu.score)
+        share = 100 * laboratory.in_alphabet(direct, target)
+        found.setdefault("direct: words in the target's alphabet, %", []).append(share)
+    return {kind: sum(own) / len(own) for kind, own in found.items()}
+
+
+def between(lab: Lab, seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """Return the rows of the table of untrained directions, of the models that are there."""
+    rows = []
+    for layout in LAYOUTS:
+        own = []
+        for seed in seeds:
+            model = laboratory.model_folder(lab, layout, seed) / MODEL
+            if model.exists():
+                path = lab.folder / "figures" / f"zero-shot-{layout}-{seed}.json"
+                own.append(kept(path, lambda: zero_shot(lab, model)))  # noqa: B023
+        if own:
+            means = {kind: mean_of([one[kind] for one in own]).mean for kind in own[0]}
+            rows.append({"layout": layout, **{k: round(v, 1) for k, v in means.items()}})
+    return rows
+
+
 def measure(lab: Lab, name: str, seed: int) -> dict[str, Any]:
     """Train what a row needs, and return its figures."""
     token = KEPT.get(name)
@@ -123,6 +159,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/many-languages"))
     parser.add_argument("--only", nargs="+", help="arms, or how their names begin")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument(
+        "--finished", action="store_true", help="train nothing: show the arms that are finished"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="try a tiny size")
     arguments = parser.parse_args()
@@ -139,8 +178,10 @@ def main() -> None:
     found: dict[str, list[dict[str, Any]]] = {}
     for seed in seeds:
         for name in downstream.chosen(arguments.only, (*LAYOUTS, *KEPT, RANDOM)):
-            sys.stderr.write(f"== {name}, seed {seed}\n")
             path = lab.folder / "figures" / f"{name.replace(' ', '-')}-{seed}.json"
+            if arguments.finished and not path.exists():
+                continue
+            sys.stderr.write(f"== {name}, seed {seed}\n")
             result = kept(path, lambda: measure(lab, name, seed))  # noqa: B023
             found.setdefault(name, []).append(result)
             laboratory.write_models(lab, arms(size), seeds)
@@ -155,6 +196,7 @@ def main() -> None:
         "size": asdict(size), "seeds": len(seeds), "search": rows, "arms": means,
         "differences": differences(means, COMPARED),
         "commonest": {name: laboratory.commonest(lab, name) for name in TASKS},
+        "zero-shot": between(lab, seeds),
         "least share in the alphabet asked for": min(others, default=None),
     }  # fmt: skip
     trial = quick or bool(arguments.only)

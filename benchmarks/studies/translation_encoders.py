@@ -111,6 +111,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/encoders"))
     parser.add_argument("--only", nargs="+", help="rows, or how their names begin")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument(
+        "--finished", action="store_true", help="train nothing: show the rows that are finished"
+    )
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--updates", type=int, default=500)
     parser.add_argument("--threads", type=int, default=1)
@@ -126,10 +129,13 @@ def main() -> None:
     found: dict[str, list[dict[str, Any]]] = {}
     for seed in seeds:
         for name in downstream.chosen(arguments.only, ROWS):
-            sys.stderr.write(f"== {name}, seed {seed}\n")
             arm, number, names = ROWS[name]
-            labs.append(lab := lab_of(folder, size, number, names))
+            lab = lab_of(folder, size, number, names)
             path = lab.folder / "figures" / f"{arm}-{seed}.json"
+            if arguments.finished and not path.exists():
+                continue
+            sys.stderr.write(f"== {name}, seed {seed}\n")
+            labs.append(lab)
             found.setdefault(name, []).append(
                 kept(path, lambda: measure(lab, arm, seed))  # noqa: B023
             )

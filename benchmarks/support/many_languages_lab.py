@@ -110,6 +110,8 @@ class Lab:
     copy_names: bool = True
     shuffled: bool = False
     """The training pairs have wrong partners; all other text is the same."""
+    most: tuple[int, ...] = ()
+    """The most training pairs of each language, if not as many as the size says."""
 
     @property
     def data(self) -> Path:
@@ -160,7 +162,8 @@ def make_data(lab: Lab) -> None:
         own = sentences[at * each : (at + 1) * each]
         cuts = (("valid", 0), ("test", size.held_out), ("train", 2 * size.held_out))
         for split, start in cuts:
-            part = own[start : None if split == "train" else start + size.held_out]
+            most = size.held_out if split != "train" else (*lab.most, *[size.pairs] * 99)[at]
+            part = own[start : start + most]
             sides = [[lab.say(words, name) for words in part] for name in (ENGLISH, language)]
             if lab.shuffled and split == "train":
                 random.Random(at).shuffle(sides[1])

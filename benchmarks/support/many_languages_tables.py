@@ -36,8 +36,17 @@ def arms(result: Result) -> str:
 
 def search(result: Result) -> str:
     """A row a size that was tried, the smallest first; the last one is taken."""
-    rows = [[f"{value:,}" for value in own.values()] for own in result["search"]]
-    return markdown(list(result["search"][0]), rows)
+    return _listed(result["search"])
+
+
+def zero_shot(result: Result) -> str:
+    """A row a layout: BLEU between languages that share no pair."""
+    return _listed(result["zero-shot"])
+
+
+def _listed(rows: list[Result]) -> str:
+    shown = [[v if isinstance(v, str) else f"{v:,}" for v in own.values()] for own in rows]
+    return markdown(list(rows[0]), shown)
 
 
 def _cell(figure: Result | None, key: str, *, signed: bool = False) -> str:
@@ -53,6 +62,7 @@ def _cell(figure: Result | None, key: str, *, signed: bool = False) -> str:
 TABLES = {
     "language_token": (arms, "language_token"),
     "language_token_search": (search, "language_token"),
+    "language_token_zero_shot": (zero_shot, "language_token"),
     "translation_encoders": (arms, "translation_encoders"),
     "continued": (arms, "continued"),
 }

@@ -239,6 +239,14 @@ def test_translators_are_studied(
     assert set(children) == ({"o2m, seed 0"} if name == "studies.continued" else set())
 
 
+def test_temperatures_by_the_size_of_a_pair(run_quick: Run, tmp_path: Path) -> None:
+    run_quick("studies.temperature", "--folder", tmp_path, "--temperatures", 100)
+    rows = read(tmp_path / "temperature.json")["rows"]
+    assert [row["pairs"] for row in rows] == [40, 20, 8, 2]
+    assert float(rows[-1]["T 100: due, %"]) == pytest.approx(25, abs=0.5)  # all but uniform
+    assert sum(float(row["drawn, %, T 100"]) for row in rows) == pytest.approx(100, abs=0.3)
+
+
 def test_two_readings_of_a_rate(run_quick: Run, tmp_path: Path) -> None:
     run_quick("studies.adafactor_readings", "--folder", tmp_path, "--only", "scaled")
     rows = read(tmp_path / "adafactor_readings.json")["rows"]

@@ -1,0 +1,89 @@
+"""Table 1 of MMTE where the truth is known: BLEU by the size of a pair, at three temperatures.
+
+    python -m benchmarks.studies.temperature --folder runs/temperature
+
+Four languages that are English in other alphabets (many_languages_lab.py), with fewer and fewer
+pairs each, are translated both ways by one model at temperatures 1, 5 and 100, for equally many
+updates. Beside BLEU stands the share of the sentences that each pair is due and got. Everything
+that is finished is not run again; ``--quick`` tries a tiny size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.studies.learning import kept
+from benchmarks.support import downstream
+from benchmarks.support import many_languages_lab as laboratory
+from benchmarks.support.many_languages_lab import ENGLISH, Arm, Lab, Size
+from xlm.data.sampling import Sampling
+from xlm.training.journal import METRICS, read_metrics
+
+TEMPERATURES = (1.0, 5.0, 100.0)
+PARTS = (1, 2, 5, 20)
+"""A language has one such part of the pairs."""
+
+
+def measure(lab: Lab, temperature: float) -> dict[str, Any]:
+    """Train at a temperature; return BLEU by direction, and the shares of each in the draws."""
+    sampling = Sampling(rule="temperature", temperature=temperature, per="sentence")
+    arm = Arm({"mt": laboratory.translation(lab.size, "target", sampling=sampling)})
+    name = f"temperature {temperature:g}"
+    path = laboratory.trained(lab, {name: arm}, name, 0)
+    (end,) = (line for line in read_metrics(path.parent / METRICS) if line["event"] == "end")
+    shares = {own["stream"]: own["realized"] for own in end["shares"]}
+    return {"bleu": laboratory.translation_figures(lab, path)["bleu"], "shares": shares}
+
+
+def rows_of(lab: Lab, found: dict[float, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row a language: its pairs, and shares and BLEU at each temperature."""
+    rows = []
+    for language, num in zip(laboratory.spoken(lab.size), lab.most, strict=True):
+        row: dict[str, Any] = {"language": language, "pairs": num}
+        into, out = f"{language}-{ENGLISH}", f"{ENGLISH}-{language}"
+        for temperature, own in found.items():
+            share = 100 * (own["shares"][into] + own["shares"][out])
+            due = Sampling(rule="temperature", temperature=temperature).probabilities(
+                dict(zip(laboratory.spoken(lab.size), lab.most, strict=True))
+            )[language]
+            row[f"T {temperature:g}: due, %"] = f"{100 * due:.1f}"
+            row[f"drawn, %, T {temperature:g}"] = f"{share:.1f}"
+            row[f"BLEU into en, T {temperature:g}"] = f"{own['bleu'][into]:.1f}"
+            row[f"BLEU out of en, T {temperature:g}"] = f"{own['bleu'][out]:.1f}"
+        rows.append(row)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=Path("runs/temperature"))
+    parser.add_argument("--temperatures", type=float, nargs="+", default=TEMPERATURES)
+    parser.add_argument("--dim", type=int, default=64)
+    parser.add_argument("--updates", type=int, default=500)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="try a tiny size")
+    arguments = parser.parse_args()
+    downstream.begin(arguments.threads)
+    quick = arguments.quick
+    size = replace(
+        replace(Size(), dim=arguments.dim, updates=arguments.updates) if not quick
+        else laboratory.QUICK, languages=len(PARTS),
+    )  # fmt: skip
+    lab = Lab(arguments.folder, size, most=tuple(size.pairs // part for part in PARTS))
+    laboratory.make_data(lab)
+    found = {}
+    for temperature in arguments.temperatures:
+        sys.stderr.write(f"== temperature {temperature:g}\n")
+        path = lab.folder / "figures" / f"{temperature:g}.json"
+        found[temperature] = kept(path, lambda: measure(lab, temperature))  # noqa: B023
+    result = {"rows": rows_of(lab, found), "size": asdict(size), "seeds": 1}
+    path = downstream.write("temperature", result, trial=quick, folder=arguments.folder)
+    downstream.show("temperature", path)
+
+
+if __name__ == "__main__":
+    main()
