@@ -149,7 +149,7 @@ def continued(
         initialize=Initialization(
             encoder=str(model), vocabulary="extend", new_languages="mean"
         ),
-        steps=steps, group_size=1,
+        steps=steps, group_size=1, precision="auto",
         optimizer=Optimizer(weight_decay=0.01, max_grad_norm=1.0),
         schedule=Schedule(kind="linear", peak_lr=1e-3, warmup_steps=min(100, steps // 4)),
         report_every=100, evaluate_every=steps, save_every=steps, keep_last=1,
@@ -175,7 +175,10 @@ def of_task(name: str, seed: int, arguments: argparse.Namespace) -> dict[str, An
             evaluate_every=downstream.AT_THE_END, **downstream.settings(1e-3),
         )
     )  # fmt: skip
-    found: dict[str, Any] = {"en": report.streams[f"{name}/en"]["chosen"].mean}
+    found: dict[str, Any] = {
+        "en": report.streams[f"{name}/en"]["chosen"].mean,
+        "en, commonest": commonest(task, task.files.test["en"], "en"),
+    }
     tuned = open_finetuned(place / f"seed-{seed}" / "model")
     for language in TASKS[name]:
         module = folder / f"table-en-{language}-{seed}" / "module"

@@ -45,6 +45,8 @@ STARTS = {
     },
     "mapped": {"start": "mapped"},
 }  # fmt: skip
+HELD_OUT = 200
+"""Held-out lines of a language."""
 MANY, OF = 20, 3
 """Tables of one start, and tries of which the best is kept."""
 
@@ -52,7 +54,7 @@ MANY, OF = 20, 3
 def text_of(folder: Path, data: Path, language: str, lines: int) -> NewText:
     """Return the first lines of a language's text, written apart."""
     paths = {}
-    for split, most in (("train", lines), ("valid", 500)):
+    for split, most in (("train", lines), ("valid", HELD_OUT)):
         path = folder / f"text/{language}.{split}.txt"
         if not path.exists():
             own = downstream.lines_of(data / f"mono/{language}/{split}.txt", most)
@@ -90,7 +92,7 @@ def body(folder: Path, data: Path, languages: Sequence[str], arguments: argparse
                 preset="rotary-tiny", dim=arguments.dim, dropout=0.0, attention_dropout=0.0,
                 language_embeddings=False,
             ),
-            steps=steps, group_size=1,
+            steps=steps, group_size=1, precision="auto",
             optimizer=Optimizer(
                 kind="muon", betas=(0.9, 0.98), weight_decay=0.01, max_grad_norm=1.0
             ),
@@ -112,8 +114,10 @@ def table(
         "model": str(model), "folder": str(place), "language": language, "text": text,
         "vocabulary": Vocabulary(size=arguments.vocabulary), "steps": steps, "rows": 32,
         "length": 64, "group_size": 1, "mask_rate": 0.3, "seed": seed, "device": "cpu",
-        "evaluate_every": max(1, steps // 20),
-        "schedule": Schedule(kind="linear", peak_lr=3e-3, warmup_steps=min(100, steps // 4)),
+        "evaluate_every": max(1, steps // 20), "precision": "auto",
+        "schedule": Schedule(
+            kind="linear", peak_lr=arguments.rate, warmup_steps=min(100, steps // 4)
+        ),
     }  # fmt: skip
     return AddLanguage(**{**given, **changes})
 
@@ -138,30 +142,36 @@ def updates_until(nats: Mapping[str, float], goal: float) -> int | None:
 
 def compared(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
     """Return a row for each start: the last nats, and the updates until those of ``random``."""
-    goals = [list(one["nats"].values())[-1] for one in found.get("random", [])]
+    goals = [last_of(one) for one in found.get("random", [])]
     rows = []
     for name, own in found.items():
-        last = mean_of([list(one["nats"].values())[-1] for one in own])
-        needed = [
-            updates_until(one["nats"], goal)
-            for one, goal in zip(own, goals, strict=False)
-        ]  # fmt: skip
+        last = [last_of(one) for one in own]
+        less = ""
+        if name != "random" and len(goals) == len(last):
+            less = _shown(mean_of([one - goal for one, goal in zip(last, goals, strict=True)]))
+        needed = [updates_until(one["nats"], goal) for one, goal in zip(own, goals, strict=False)]
         reached = [step for step in needed if step is not None]
         rows.append(
             {
-                "start": name, "seeds": len(own), "nats": _shown(last),
+                "start": name, "seeds": len(own), "nats": _shown(mean_of(last)),
+                "against random": less,
                 "unigram nats": round(own[0]["unigram nats"], 3),
                 "updates until random's": f"{fmean(reached):.0f}" if reached else "not reached",
                 "reached": f"{len(reached)} of {len(needed)}",
-                "rows by rule": json.dumps(own[0]["rows"]),
+                "rows by rule": ", ".join(f"{num} {rule}" for rule, num in own[0]["rows"].items()),
             }
         )  # fmt: skip
     return rows
 
 
+def last_of(one: Mapping[str, Any]) -> float:
+    """Return the nats of a table's last evaluation."""
+    return float(list(one["nats"].values())[-1])
+
+
 def many(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return how often the guard fired, and the mean beside the expected best of ``OF`` tables."""
-    last = [list(one["nats"].values())[-1] for one in found]
+    last = [last_of(one) for one in found]
     best = [min(own) for own in combinations(last, min(OF, len(last)))]
     return {
         "tables": len(found),
@@ -188,6 +198,7 @@ def parser_of(description: str, folder: str) -> argparse.ArgumentParser:
     parser.add_argument("--dim", type=int, default=128, help="width of the bodies")
     parser.add_argument("--body-steps", type=int, default=1000, help="updates of a body")
     parser.add_argument("--steps", type=int, default=600, help="updates of a table")
+    parser.add_argument("--rate", type=float, default=1e-2, help="learning rate of a table")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="try it, on the corpus that ships")
     return parser
@@ -203,9 +214,10 @@ def shrunk(arguments: argparse.Namespace) -> None:
 def main() -> None:
     parser = parser_of(__doc__.splitlines()[0], "runs/monotrans-starts")
     parser.add_argument("--many", default="random", choices=STARTS, help="start of the many tables")
+    parser.add_argument("--tables", type=int, default=MANY, help="how many these are")
     arguments = parser.parse_args()
     downstream.begin(arguments.threads)
-    num = MANY
+    num = arguments.tables
     if arguments.quick:
         shrunk(arguments)
         num = 2
@@ -214,21 +226,20 @@ def main() -> None:
     text = text_of(folder, data, NEW, arguments.lines)
     pair = {f"en-{NEW}": [str(data / f"parallel/en-{NEW}/train.{one}") for one in ("en", NEW)]}
 
-    def tables(name: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
-        found = []
-        for seed in seeds:
-            place = folder / f"{name.replace(', ', '-')}-{seed}"
-            own = {**STARTS[name], **({"pairs": pair} if name.startswith("aligned") else {})}
-            config = table(place, model, text, arguments, seed, **own)
-            found.append(kept(folder / f"figures/{place.name}.json", lambda: learned(config)))  # noqa: B023
-        return found
+    def tried(name: str, seed: int) -> dict[str, Any]:
+        place = folder / f"{name.replace(', ', '-')}-{seed}"
+        own = {**STARTS[name], **({"pairs": pair} if name.startswith("aligned") else {})}
+        config = table(place, model, text, arguments, seed, **own)
+        return kept(folder / f"figures/{place.name}.json", lambda: learned(config))
 
-    found = {
-        name: tables(name, arguments.seeds) for name in downstream.chosen(arguments.only, STARTS)
-    }
+    found: dict[str, list[dict[str, Any]]] = {}
+    for seed in arguments.seeds:  # the whole of a seed before the next
+        for name in downstream.chosen(arguments.only, STARTS):
+            found.setdefault(name, []).append(tried(name, seed))
     figures: dict[str, Any] = {"rows": compared(found)}
     if not arguments.only:
-        figures["many"] = [{"start": arguments.many, **many(tables(arguments.many, range(num)))}]
+        own = [tried(arguments.many, seed) for seed in range(num)]
+        figures["many"] = [{"start": arguments.many, **many(own)}]
     trial = arguments.quick or bool(arguments.only)
     record.write("monotrans_starts", figures, folder if trial else None)
     for row in (*figures["rows"], *figures.get("many", ())):

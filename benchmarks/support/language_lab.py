@@ -32,6 +32,7 @@ from xlm.rng import Random
 from xlm.run.config import Optimizer, Run, Schedule
 from xlm.run.convergence import Guard
 from xlm.text.tokenizers.tokenizer import Tokenizer
+from xlm.training.precision import PrecisionSetting
 
 OLD, NEW = "en", "xx"
 RATE = 5e-3
@@ -63,19 +64,40 @@ class Size:
     positions: Literal["learned", "rotary"] = "learned"
     plain_first: bool = True
     """Learned positions alone: the opening symbol has none (MonoTrans, section 2.2)."""
+    old_rate: float = 4e-3
+    """Peak learning rate of the model of English."""
+    rate: float = RATE
+    """Peak learning rate of a table."""
+    precision: PrecisionSetting = "fp32"
 
 
+ENGLISH = Size(
+    vocabulary=1000, dim=96, num_layers=3, lines=120_000, rows=64, length=32, old_steps=1500,
+    steps=1500, positions="rotary", plain_first=False, rate=1e-2, precision="auto",
+)  # fmt: skip
+"""That of English text (``studies/monotrans_search.py``)."""
 QUICK = Size(vocabulary=320, dim=16, num_layers=1, lines=400, held_out=40, rows=4, old_steps=3,
              steps=4)  # fmt: skip
 
 
 def english(source: Path | None, size: Size) -> list[str]:
-    """Return lines of English: of a file, or drawn from the chain of the corpus that ships."""
+    """Return lines of English: of a file, or drawn from the chain of the corpus that ships.
+
+    Those of a file are words in small letters, without punctuation, and stand in a drawn order, so
+    that both halves are of the same kinds of text.
+    """
     if source is None:
         return chain(sample.path("train.en.txt").read_text(encoding="utf-8"), size.lines)
-    lines = [line.split() for line in source.read_text(encoding="utf-8").splitlines()]
+    lines = [words(line) for line in source.read_text(encoding="utf-8").splitlines()]
     fitting = [" ".join(line) for line in lines if SHORTEST <= len(line) <= LONGEST]
-    return fitting[: size.lines]
+    order = Random("lines of English").uniform(len(fitting)).argsort(kind="stable")
+    return [fitting[at] for at in order[: size.lines]]
+
+
+def words(line: str) -> list[str]:
+    """Return the words of a line in small letters, without anything but letters."""
+    spelled = ("".join(c for c in word.lower() if c.isalpha()) for word in line.split())
+    return [word for word in spelled if word]
 
 
 def chain(text: str, num_lines: int) -> list[str]:
@@ -172,12 +194,12 @@ def old_run(folder: Path, size: Size, seed: int) -> Run:
             mask_rate=0.3, evaluation_mask_rate=0.15, evaluation_folds=1,
         )},
         model=shape(size),
-        steps=size.old_steps, group_size=1,
+        steps=size.old_steps, group_size=1, precision=size.precision,
         optimizer=Optimizer(
             kind="muon", betas=(0.9, 0.98), weight_decay=0.01, max_grad_norm=1.0
         ),
         schedule=Schedule(
-            kind="linear", peak_lr=4e-3, warmup_steps=min(100, size.old_steps // 4)
+            kind="linear", peak_lr=size.old_rate, warmup_steps=min(100, size.old_steps // 4)
         ),
         evaluate_every=size.old_steps, save_every=size.old_steps, keep_last=1,
         report_every=500, tensorboard=False, device="cpu",
@@ -213,7 +235,8 @@ def adding(
         "length": size.length,
         "group_size": 1,
         "mask_rate": 0.3,
-        "schedule": Schedule(kind="linear", peak_lr=RATE, warmup_steps=50),
+        "precision": size.precision,
+        "schedule": Schedule(kind="linear", peak_lr=size.rate, warmup_steps=50),
         "evaluate_every": max(1, size.steps // 4),
         "seed": seed,
         "guard": Guard(),
