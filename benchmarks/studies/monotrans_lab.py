@@ -7,10 +7,11 @@ their own (T03) and with adapters (T05), in bodies with learned and with rotary 
 language whose words stand in the order of English, with neighbors exchanged, or reversed. Beside
 them the true table, a random one and one learned on shuffled words, and models of both languages
 trained together (JointPair, rotary) with one vocabulary of v, of 2v, and with two of v, at equal
-tokens a language. Each is asked for its nats, the signs of the guard, how many pieces lie nearest to their
-twin, and for parts of speech (and entailment, with rotary positions) that were learned in English
-alone, with noise on the embeddings and without (T04). The body with learned positions is that of T03, whose opening symbol
-has none: pretraining reads running text, in which there is no such symbol, so T02 has the same.
+tokens a language. Each is asked for its nats, the signs of the guard, how many pieces lie nearest
+to their twin, and for parts of speech (and entailment, with rotary positions) that were learned in
+English alone, with noise on the embeddings and without (T04). The body with learned positions is
+that of T03, whose opening symbol has none: pretraining reads running text, in which there is no
+such symbol, so T02 has the same.
 ``--data`` holds mono/en/train.txt and ud/en_ewt. Everything that is finished is not run again;
 ``--quick`` tries it on the corpus that ships.
 """
@@ -20,7 +21,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,6 @@ from xlm.prepare import Prepare, Texts, Vocabulary, prepare
 from xlm.pretrain import pretrain
 from xlm.run.config import Schedule
 from xlm.run.language_tables import LanguageTable
-from xlm.run.selection import mean_of
 from xlm.text.tokenizers.loading import load_tokenizer
 from xlm.training.journal import METRICS, read_metrics
 
@@ -52,7 +51,7 @@ BODIES: dict[str, dict[str, Any]] = {
     },
     "rotary": {"positions": "rotary", "plain_first": False},
 }  # fmt: skip
-"""With learned positions a body learns little from longer rows (``studies/monotrans_search.py``)."""
+"""With learned positions a body learns little from longer rows (``monotrans_search.py``)."""
 TASKS = {"learned": ("pos",), "rotary": tasks.TASKS}
 """Two statements do not fit into short rows."""
 FREQUENT = 100
@@ -120,7 +119,12 @@ def oracle(folder: Path, size: lab.Size, seed: int) -> Path:
     if not path.exists():
         old = xlm.load(folder / f"old-{seed}").tokenizer
         new = load_tokenizer(lab.vocabulary_of(folder, size) / "tokenizer")
-        rows = [f"{new.pieces[at]}\t{old.pieces[own]}\n" for at, own in lab.twins(new, old).items()]
+        known = {piece: at for at, piece in enumerate(old.pieces) if at not in old.special_ids}
+        equal = {at: known[piece] for at, piece in enumerate(new.pieces) if piece in known}
+        rows = [
+            f"{new.pieces[at]}\t{old.pieces[own]}\n"
+            for at, own in {**equal, **lab.twins(new, old)}.items()
+        ]
         path.write_text("".join(rows), encoding="utf-8")
     return path
 
@@ -260,7 +264,8 @@ def main() -> None:
             found.setdefault(name, []).append(one)
     trial = arguments.quick or bool(arguments.only)
     figures = {
-        "sizes": {name: vars(own) for name, own in sizes.items()}, "noise": NOISE, "frequent": FREQUENT,
+        "sizes": {name: vars(own) for name, own in sizes.items()}, "noise": NOISE,
+        "frequent": FREQUENT,
         "chance": {"twins": 1 / size.vocabulary, **{
             name: tasks.commonest(folder, name) for name in tasks.TASKS
         }},

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from sentencepiece import sentencepiece_model_pb2
 
 from benchmarks.support.shifted import PLANE, respelled
 from xlm import sample
@@ -39,6 +40,8 @@ RATE = 5e-3
 """Peak learning rate of a table."""
 ORDERS = ("same", "exchanged", "reversed", "shuffled")
 """The order of a line's words: English, neighbors exchanged, reversed, or drawn (the sabotage)."""
+WORD = "\u2581"
+"""SentencePiece's mark of the beginning of a word."""
 SHORTEST, LONGEST = 4, 40
 """Words of the lines that are read."""
 CHAIN_WORDS, CHAIN_FREE, CHAIN_LONGEST = 250, 0.1, 20
@@ -69,11 +72,13 @@ class Size:
     rate: float = RATE
     """Peak learning rate of a table."""
     precision: PrecisionSetting = "fp32"
+    twin: bool = False
+    """The new vocabulary is English's, respelled; else it is learned."""
 
 
 ENGLISH = Size(
     vocabulary=1000, dim=96, num_layers=3, lines=120_000, rows=64, length=32, old_steps=1500,
-    steps=1500, positions="rotary", plain_first=False, rate=1e-2, precision="auto",
+    steps=1500, positions="rotary", plain_first=False, rate=1e-2, precision="auto", twin=True,
 )  # fmt: skip
 """That of English text (``studies/monotrans_search.py``)."""
 QUICK = Size(vocabulary=320, dim=16, num_layers=1, lines=400, held_out=40, rows=4, old_steps=3,
@@ -247,23 +252,43 @@ def adding(
 
 
 def vocabulary_of(folder: Path, size: Size) -> Path:
-    """Prepare a vocabulary of the respelled English, unless it is there; return its folder.
+    """Prepare the new language's vocabulary, unless it is there; return its folder.
 
-    It is learned on the text that English's was learned on, so that nearly all pieces have a twin.
+    That of a twin has English's pieces, respelled, in a drawn order, so that a respelled line is
+    cut as the line is; the text of English must be prepared. Else it is learned on respelled text
+    that English's was learned on, so that nearly all pieces have a twin.
     """
     place = folder / "new-vocabulary"
     if not (place / "corpora.json").exists():
         source, target = folder / "text" / f"{OLD}.train.txt", folder / "text" / "twin.txt"
         target.write_text(respelled_lines(source), encoding="utf-8")
+        vocabulary = Vocabulary(size=size.vocabulary, begins=True)
+        if size.twin:
+            model = folder / "twin.model"
+            old = folder / "old-data/tokenizer/sentencepiece.model"
+            model.write_bytes(twin_model(old.read_bytes()))
+            vocabulary = Vocabulary(model=str(model), begins=True)
         prepare(
             Prepare(
-                folder=str(place),
-                text=Texts(train={NEW: str(target)}),
-                vocabulary=Vocabulary(size=size.vocabulary, begins=True),
+                folder=str(place), text=Texts(train={NEW: str(target)}), vocabulary=vocabulary,
                 workers=1,
             )
-        )
+        )  # fmt: skip
     return place
+
+
+def twin_model(old: bytes) -> bytes:
+    """Return a SentencePiece model with respelled pieces, those of text in a drawn order."""
+    protobuf: Any = sentencepiece_model_pb2
+    model = protobuf.ModelProto()
+    model.ParseFromString(old)
+    own = [at for at, piece in enumerate(model.pieces) if piece.type == piece.NORMAL]
+    twins = [(WORD.join(map(respelled, model.pieces[at].piece.split(WORD))), model.pieces[at].score)
+             for at in own]  # fmt: skip
+    order = Random("twins").uniform(len(own)).argsort(kind="stable")
+    for at, source in zip(own, order, strict=True):
+        model.pieces[at].piece, model.pieces[at].score = twins[source]
+    return bytes(model.SerializeToString())
 
 
 def respelled_lines(source: Path) -> str:

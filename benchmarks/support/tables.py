@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.support import many_languages_tables, nepali_tables
+from benchmarks.support import language_tables, many_languages_tables, nepali_tables
 from benchmarks.support.ledger_tables import ledger
 from benchmarks.support.markdown_table import Result, markdown
 from benchmarks.support.translation_tables import (
@@ -305,6 +305,7 @@ TABLES: dict[str, tuple[Callable[[Result], str], str]] = {
     "finetuning_real": (by_start, "finetuning_real"),
     "freezing": (by_start, "freezing"),
     **many_languages_tables.TABLES,
+    **language_tables.TABLES,
 }
 """By the name in the marker: what makes the table, and the JSON file it is made from."""
 
