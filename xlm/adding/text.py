@@ -64,7 +64,7 @@ def _settings(config: AddLanguage, model: Tokenizer, folder: Path) -> Prepare:
         valid, most = str(held_out.resolve()), {language: num - len(lines)}
         log.info("held out: the last %d of %d lines of %s", len(lines), num, language)
     layout, vocabulary = layout_of(model), config.vocabulary
-    if vocabulary.folder is None and vocabulary.model is None and vocabulary.codes is None:
+    if vocabulary.folder is None and vocabulary.codes is None:
         vocabulary = replace(
             vocabulary,
             begins=not layout["begins_with_end"],

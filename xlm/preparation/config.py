@@ -96,7 +96,7 @@ class Vocabulary:
     vocab: str | None = None
     """Existing fastBPE vocabulary, with `token count` on each line."""
     model: str | None = None
-    """Existing SentencePiece model."""
+    """Existing SentencePiece model; begins, num_separators and begins_again apply to it."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.size < LARGEST:

@@ -80,7 +80,7 @@ def _given_tokenizer(wanted: Vocabulary) -> Tokenizer | None:
     if wanted.model is not None:
         from xlm.text.tokenizers.sentencepiece import SentencePieceTokenizer
 
-        return SentencePieceTokenizer(_bytes(wanted.model))
+        return SentencePieceTokenizer(_bytes(wanted.model), **wanted.layout)
     if wanted.codes is not None or wanted.vocab is not None:
         if wanted.codes is None or wanted.vocab is None:
             raise ConfigError(
