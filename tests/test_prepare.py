@@ -115,6 +115,15 @@ def test_a_vocabulary_is_taken_over() -> None:
         other = made(folder="data2", text=Texts(valid={"en": "en.txt"}), vocabulary=wanted,
                      replace=True)  # fmt: skip
         assert other.tokenizer.digest == first.tokenizer.digest
+    laid_out = Vocabulary(
+        model="data/tokenizer/sentencepiece.model", begins=True, num_separators=2, begins_again=True
+    )
+    other = made(folder="data2", text=Texts(valid={"en": "en.txt"}), vocabulary=laid_out,
+                 replace=True)  # fmt: skip
+    ids = [np.array(other.tokenizer.encode(line)) for line in EN[:2]]
+    begin, end = (other.tokenizer.pieces.index(name) for name in ("<s>", "</s>"))
+    pair = [begin, *ids[0], end, end, begin, *ids[1], end]
+    assert other.tokenizer.wrap(*ids, "merged").tokens.tolist() == pair
     itself = made(text=Texts(train={"ne": "ne.txt"}), vocabulary=Vocabulary(folder="data"),
                   replace=True)  # fmt: skip
     assert itself.tokenizer.digest == first.tokenizer.digest and itself.languages == {"ne": 0}

@@ -48,6 +48,7 @@ NOISE = 0.075
 BODIES: dict[str, dict[str, Any]] = {
     "learned": {
         "positions": "learned", "plain_first": True, "rows": 160, "length": 12, "old_steps": 3000,
+        "steps": 1000,
     },
     "rotary": {"positions": "rotary", "plain_first": False},
 }  # fmt: skip

@@ -104,6 +104,19 @@ def body(folder: Path, data: Path, languages: Sequence[str], arguments: argparse
     return place
 
 
+def vocabulary_of(folder: Path, text: NewText, language: str, size: int) -> Vocabulary:
+    """Learn a language's vocabulary, unless it is there; all its tables have the same."""
+    place = folder / f"vocabulary-{language}"
+    if not (place / "corpora.json").exists():
+        prepare(
+            Prepare(
+                folder=str(place), text=Texts(train={language: text.train}),
+                vocabulary=Vocabulary(size=size, begins=True), workers=1,
+            )
+        )  # fmt: skip
+    return Vocabulary(folder=str(place))
+
+
 def table(
     place: Path, model: Path, text: NewText, arguments: argparse.Namespace, seed: int,
     language: str = NEW, **changes: Any,
@@ -112,9 +125,9 @@ def table(
     steps = arguments.steps
     given: dict[str, Any] = {
         "model": str(model), "folder": str(place), "language": language, "text": text,
-        "vocabulary": Vocabulary(size=arguments.vocabulary), "steps": steps, "rows": 32,
-        "length": 64, "group_size": 1, "mask_rate": 0.3, "seed": seed, "device": "cpu",
-        "evaluate_every": max(1, steps // 20), "precision": "auto",
+        "vocabulary": vocabulary_of(arguments.folder, text, language, arguments.vocabulary),
+        "steps": steps, "rows": 32, "length": 64, "group_size": 1, "mask_rate": 0.3, "seed": seed,
+        "device": "cpu", "evaluate_every": max(1, steps // 20), "precision": "auto",
         "schedule": Schedule(
             kind="linear", peak_lr=arguments.rate, warmup_steps=min(100, steps // 4)
         ),

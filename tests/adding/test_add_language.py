@@ -23,6 +23,7 @@ from xlm.model.language_modules import KNOWN
 from xlm.model.pretrained import PretrainedModel
 from xlm.plug import Plug, plug
 from xlm.predict import load_task
+from xlm.preparation.config import Vocabulary
 from xlm.training.schedule import Schedule
 
 
@@ -58,6 +59,16 @@ def test_the_model_knows_the_new_language_beside_the_old(
         new.batch_rows([new.tokenizer.wrap(torch.tensor([9]).numpy())], "ne")
     with pytest.raises(ConfigError, match="separate vocabularies"):
         new.batch([NEW], "ne", ["a house"], "en")
+
+
+def test_an_existing_sentencepiece_model_gets_the_layout_of_rows_of_the_model(
+    added: Path, pretrained: Path, text: Path, tmp_path: Path
+) -> None:
+    existing = Vocabulary(model=str(added / "data/tokenizer/sentencepiece.model"))
+    config = settings(pretrained, tmp_path / "again", text, vocabulary=existing, guard=None)
+    add_language(config)
+    first, again = (load(folder / "model").tables["ne"] for folder in (added, tmp_path / "again"))
+    assert again.tokenizer.digest == first.tokenizer.digest
 
 
 def test_a_module_travels_to_what_descends_from_its_body(

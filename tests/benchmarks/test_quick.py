@@ -16,6 +16,7 @@ import pytest
 from benchmarks.equality import fastbpe_equality
 from benchmarks.speed import allocator, finetuning_speed, memory, translation_speed
 from benchmarks.support import grammar, many_languages_lab
+from benchmarks.support.language_tables import laboratory, laboratory_tasks
 from xlm.analysis.study import read_study
 from xlm.text.tokenizers.fastbpe import Segmenter
 
@@ -197,7 +198,8 @@ def test_the_guard_is_sabotaged(run_quick: Run, tmp_path: Path, capsys: Output) 
 @pytest.mark.parametrize(
     ("name", "only"),
     [
-        ("monotrans_lab", ("T05, reversed", "two of v")),
+        ("monotrans_lab", ("rotary, adapters", "two of v")),
+        ("monotrans_search", ("body of",)),
         ("monotrans_starts", ("random",)),
         pytest.param(
             "monotrans_real", ("en, table of ne", "en, all trained on to ne", "task topics"),
@@ -207,8 +209,12 @@ def test_the_guard_is_sabotaged(run_quick: Run, tmp_path: Path, capsys: Output) 
 )  # fmt: skip
 def test_modules_are_studied(run_quick: Run, tmp_path: Path, name: str, only: list[str]) -> None:
     run_quick(f"studies.{name}", "--folder", tmp_path, "--only", *only)
-    rows = read(tmp_path / f"{name}.json")["rows"]
-    assert len(rows) == len(only) and all(row["seeds"] == 1 for row in rows)
+    found = read(tmp_path / f"{name}.json")
+    if name == "monotrans_lab":
+        assert {len(own) for own in found["tables"].values()} == {1}
+        assert "entailment, noise" in found["tables"]["rotary, adapters, reversed"][0]
+        assert len(laboratory(found).splitlines()) == len(laboratory_tasks(found).splitlines())
+    assert len(found.get("rows", found.get("tables"))) == len(only)
     finished = sorted((tmp_path / "figures").iterdir())
     if name == "monotrans_starts":
         before = [path.stat().st_mtime_ns for path in finished]

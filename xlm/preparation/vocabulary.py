@@ -80,7 +80,12 @@ def _given_tokenizer(wanted: Vocabulary) -> Tokenizer | None:
     if wanted.model is not None:
         from xlm.text.tokenizers.sentencepiece import SentencePieceTokenizer
 
-        return SentencePieceTokenizer(_bytes(wanted.model), **wanted.layout)
+        return SentencePieceTokenizer(
+            _bytes(wanted.model),
+            begins=wanted.begins,
+            num_separators=wanted.num_separators,
+            begins_again=wanted.begins_again,
+        )
     if wanted.codes is not None or wanted.vocab is not None:
         if wanted.codes is None or wanted.vocab is None:
             raise ConfigError(
