@@ -31,7 +31,7 @@ from xlm.config.cli import run_verb
 from xlm.config.console import say
 from xlm.errors import CheckpointError
 from xlm.interchange.load import MODEL, load
-from xlm.model.language_modules import KNOWN, Further, write_module
+from xlm.model.language_modules import KNOWN, SHARED_WORDS, WORDS, Further, write_module
 from xlm.model.model_directory import TABLES
 from xlm.model.pretrained import PretrainedModel
 from xlm.objectives.next_sentence import NextSentence
@@ -122,6 +122,8 @@ def _leave(
         "unigram_nats": tries[best]["unigram_nats"], "converged": not tries[best]["fired"],
         "fired": tries[best]["fired"],
     }  # fmt: skip
+    if config.words == SHARED_WORDS:
+        description[WORDS] = SHARED_WORDS
     further = Further(trained.tables[name].tokenizer, finite(description))
     write_module(folder / MODULE, name, trained.transformer, trained.tokenizer, further)
     known = {KNOWN: config.known} if config.known and not model.known_languages else {}

@@ -50,6 +50,10 @@ class AddLanguage:
     """shared: use the model's positions. copy, random: positions for this language alone
     (MonoTrans, section 2.2), which start as a copy of the model's or at random; useful for a
     different word order."""
+    words: Literal["own", "shared"] = "own"
+    """own: a vocabulary and words for this language. shared: those of the model, which covers the
+    language; its adapters (and its positions and vector, if there are any) are all that is
+    learned."""
     adapters: AdapterConfig | None = None
     """Adapters inside the layers, used for the new language only; null: none."""
     start: Rule | None = None
@@ -136,16 +140,24 @@ class AddLanguage:
                 f"select chooses among several tries, and tries is {self.tries}: set it to 2 or "
                 "more, or leave select out"
             )
+        if self.words == "shared" and self.vocabulary != Vocabulary():
+            raise ConfigError(
+                "words is shared, so the vocabulary is the model's, but vocabulary is given: leave "
+                "it out, or set words to own"
+            )
         self.table("")
 
     def table(self, data: str) -> LanguageTable:
         """Return the settings of the table in a run on prepared text in ``data``."""
         start = self.start
+        if start is None and self.words == "shared":
+            start = "copy"
         if start is None:
             start = "aligned" if self.pairs or self.dictionary is not None else "focus"
         by_translations = start == "aligned"
         return LanguageTable(
-            data=data, positions=self.positions, adapters=self.adapters, start=start,
+            data=data, positions=self.positions, words=self.words, adapters=self.adapters,
+            start=start,
             pairs=self.pairs if by_translations else {},
             dictionary=self.dictionary if by_translations else None,
             oracle=self.oracle, shuffled=self.shuffled,

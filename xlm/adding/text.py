@@ -13,7 +13,7 @@ from xlm.adding.config import AddLanguage
 from xlm.data.corpora import DESCRIPTION, Corpora
 from xlm.errors import ConfigError, DataError
 from xlm.model.language_tables import check_layouts, layout_of, roles_of, symbol_rows
-from xlm.preparation.config import Prepare, Texts
+from xlm.preparation.config import Prepare, Texts, Vocabulary
 from xlm.prepare import prepare
 from xlm.storage import make_folder, write_whole
 from xlm.text.readers import ReadReport, open_lines
@@ -64,6 +64,8 @@ def _settings(config: AddLanguage, model: Tokenizer, folder: Path) -> Prepare:
         valid, most = str(held_out.resolve()), {language: num - len(lines)}
         log.info("held out: the last %d of %d lines of %s", len(lines), num, language)
     layout, vocabulary = layout_of(model), config.vocabulary
+    if config.words == "shared":
+        vocabulary = Vocabulary(folder=config.model)
     if vocabulary.folder is None and vocabulary.codes is None:
         vocabulary = replace(
             vocabulary,

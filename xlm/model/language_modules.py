@@ -1,6 +1,7 @@
 """A language module: the parts that belong to one language, in a folder that travels.
 
-table.safetensors   words, output bias and the rest of ``Table``, without the rows of symbols
+table.safetensors   words, output bias and the rest of ``Table``, without the rows of symbols; of
+                    a table that shares the model's words, the rest alone
 table.json          format version, language, shape, ids of the symbols, digest of the body
 tokenizer/          the language's tokenizer
 SHA256SUMS          the SHA-256 of every file above, written last
@@ -12,7 +13,6 @@ that it descends from.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import hashlib
 import json
@@ -30,7 +30,15 @@ from xlm.errors import CheckpointError, ConfigError
 from xlm.languages import is_language_name
 from xlm.model.adapters import AdapterConfig
 from xlm.model.config import ModelConfig
-from xlm.model.language_tables import ROLES, Table, layout_of, roles_of, symbol_rows
+from xlm.model.language_tables import (
+    OF_VOCABULARY,
+    ROLES,
+    Table,
+    has_words_of,
+    layout_of,
+    roles_of,
+    symbol_rows,
+)
 from xlm.model.model_directory import TABLES, TOKENIZER
 from xlm.model.tensor_files import check_finite, read_tensors, write_tensors
 from xlm.model.transformer import Transformer
@@ -45,8 +53,9 @@ BODIES = "bodies"
 """Key of a model's ``extra`` for the digests of the bodies that it descends from."""
 KNOWN = "known_languages"
 """Key of a model's ``extra`` for the languages of its own vocabulary, if no table names them."""
-_OF_VOCABULARY = ("words.weight", "output_weight", "output_bias")
-_OF_TABLE = (*_OF_VOCABULARY, "languages.weight", "positions.weight")
+WORDS, SHARED_WORDS = "words", "shared"
+"""Key of a module's description, and its value if words and output are the model's own."""
+_OF_TABLE = (*OF_VOCABULARY, "languages.weight", "positions.weight")
 _WIDTHS = (
     "dim", "num_layers", "num_heads", "positions", "max_positions", "num_segments", "tied_output",
     "output_transform", "embedding_scale", "plain_first",
@@ -126,7 +135,13 @@ def write_module(
     folder, table = Path(folder), transformer.encoder.table(name)
     make_folder(folder, error=CheckpointError)
     further.tokenizer.save(folder / TOKENIZER)
-    write_tensors(folder / TENSORS, without_symbols(table))
+    tensors, described = without_symbols(table), dict(further.description)
+    if described.get(WORDS) == SHARED_WORDS:
+        if has_words_of(table, transformer.encoder):
+            tensors = {n: own for n, own in tensors.items() if n not in OF_VOCABULARY}
+        else:  # it was trained on
+            del described[WORDS]
+    write_tensors(folder / TENSORS, tensors)
     description = {
         "language": name,
         "vocab_size": len(table.words.weight),
@@ -136,7 +151,7 @@ def write_module(
         "with_language": table.language is not None,
         "own_positions": table.positions is not None,
         "adapters": None if table.adapters is None else dataclasses.asdict(table.adapters.config),
-        **further.description,
+        **described,
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
     }
@@ -266,6 +281,9 @@ def put_in(transformer: Transformer, tokenizer: Tokenizer, module: Module, place
             adapters=_adapters(described.get("adapters"), place),
         )  # fmt: skip
     tensors = {name: tensor.to(weight) for name, tensor in module.tensors.items()}
+    if described.get(WORDS) == SHARED_WORDS:
+        state = transformer.encoder.state_dict()
+        tensors |= {name: state[name].clone() for name in OF_VOCABULARY if name in state}
     shared = symbol_rows(roles, roles_of(tokenizer))
     own = {"words.weight": weight, "output_weight": transformer.encoder.output_weight}
     keep = torch.ones(module.tokenizer.vocab_size, dtype=torch.bool)
@@ -310,6 +328,13 @@ def _check_fit(config: ModelConfig, tokenizer: Tokenizer, module: Module, place:
         raise ConfigError(
             f"{place}: the module was learned for {wrong[0]} {there.get(wrong[0])}, but the "
             f"model has {here.get(wrong[0])}: take one that was learned on this model"
+        )
+    if module.description.get(WORDS) == SHARED_WORDS and (
+        module.tokenizer.digest != tokenizer.digest
+    ):
+        raise ConfigError(
+            f"{place}: the module shares its model's words, but this model has another "
+            "vocabulary: take one that was learned on this model"
         )
     if (layout := module.description.get("layout")) != layout_of(tokenizer):
         raise ConfigError(
@@ -370,13 +395,3 @@ def folded(reading: Transformer, language: str) -> Transformer:
         tensors[into] += vector
     plain.load_state_dict(tensors, assign=True)
     return plain.train(reading.training)
-
-
-def with_own_tables(transformer: Transformer) -> Transformer:
-    """Return a transformer that shares everything but its list of tables."""
-    same, encoder = copy.copy(transformer), copy.copy(transformer.encoder)
-    same.__dict__["_modules"] = transformer._modules | {"encoder": encoder}
-    tables = copy.copy(transformer.encoder.tables)
-    tables.__dict__["_modules"] = dict(transformer.encoder.tables._modules)
-    encoder.__dict__["_modules"] = transformer.encoder._modules | {"tables": tables}
-    return same

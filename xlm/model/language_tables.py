@@ -30,6 +30,9 @@ SYMBOLS, OUTPUT_SYMBOLS = "symbols", "output_symbols"
 SHARED = {"words.weight": SYMBOLS, "output_weight": OUTPUT_SYMBOLS}
 """The parameter that holds the symbols' rows of each tensor of a table."""
 
+OF_VOCABULARY = ("words.weight", "output_weight", "output_bias")
+"""Names of the tensors that have a row a piece."""
+
 
 class OneLanguage(nn.Module):
     """The vector of a table's only language, in the place of a table of languages."""
@@ -76,6 +79,12 @@ class Table(nn.Module):
         self.adapters = None
         if adapters is not None:
             self.adapters = Adapters(config.dim, config.num_layers, adapters)
+
+
+def has_words_of(table: Table, stack: nn.Module) -> bool:
+    """Return whether a table's words and output are equal to those of a stack, bit for bit."""
+    here, there = table.state_dict(), stack.state_dict()
+    return all(torch.equal(here[name], there[name]) for name in OF_VOCABULARY if name in here)
 
 
 class Symbols:

@@ -38,7 +38,6 @@ from xlm.model.language_modules import (
     put_in,
     read_module,
     read_tables,
-    with_own_tables,
     write_tables,
 )
 from xlm.model.model_directory import (
@@ -220,7 +219,7 @@ class PretrainedModel(Uses):
             )
         if not unrelated:
             check_body(module, self.bodies, folder, self.source)
-        transformer = with_own_tables(self.transformer)
+        transformer = self.transformer.with_own_tables()
         put_in(transformer, self.tokenizer, module, folder)
         tables = {**self.tables, name: Further(module.tokenizer, module.description)}
         return replace(self, transformer=transformer, tables=tables)
@@ -234,14 +233,14 @@ class PretrainedModel(Uses):
             dict.fromkeys(self.tables, 0), [language], where="the list of the model's tables",
             otherwise="name one that has a vocabulary of its own",
         )  # fmt: skip
-        transformer = with_own_tables(self.transformer)
+        transformer = self.transformer.with_own_tables()
         del transformer.encoder.tables._modules[language]
         tables = {name: own for name, own in self.tables.items() if name != language}
         return replace(self, transformer=transformer, tables=tables)
 
     def without_tables(self) -> PretrainedModel:
         """Return the model with its first vocabulary alone."""
-        transformer = with_own_tables(self.transformer)
+        transformer = self.transformer.with_own_tables()
         transformer.encoder.tables._modules.clear()
         return replace(self, transformer=transformer, tables={})
 

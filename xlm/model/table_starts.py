@@ -137,6 +137,15 @@ def copy(here: Tokenizer, there: Tokenizer) -> TableStart:
     return start.done()
 
 
+def same(here: Tokenizer) -> TableStart:
+    """Return the start of a table with the model's own vocabulary, which keeps every row."""
+    start = _symbols(here, here)
+    for at in range(here.vocab_size):
+        if at not in start.rows:
+            start.fill(at, [at], [1.0], KEPT)
+    return start.done()
+
+
 def pieces(here: Tokenizer, there: Tokenizer) -> TableStart:
     """Return the start from the mean of the sub-pieces of each piece (``extend_vocabulary``).
 

@@ -8,6 +8,7 @@ serves masked and causal language models.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -136,6 +137,15 @@ class Transformer(nn.Module):
         same._modules["encoder"] = self.encoder.reading(table, self.roles)
         same.vocab_size = len(same.encoder.words.weight)
         same.pad_id = int(same.encoder.words.padding_idx or 0)
+        return same
+
+    def with_own_tables(self) -> Transformer:
+        """Return a transformer that shares everything but its list of tables."""
+        same, encoder = copy.copy(self), copy.copy(self.encoder)
+        same.__dict__["_modules"] = self._modules | {"encoder": encoder}
+        tables = copy.copy(self.encoder.tables)
+        tables.__dict__["_modules"] = dict(self.encoder.tables._modules)
+        encoder.__dict__["_modules"] = self.encoder._modules | {"tables": tables}
         return same
 
     def encode(

@@ -183,7 +183,7 @@ def build_trainer(run: Run, corpora: Corpora, mixture: Mixture, parallel: Parall
     """
     learner = build_learner(run, corpora).to(parallel.device)
     freeze(learner, run.frozen_layers)
-    freeze_parts(learner, run.frozen)
+    freeze_parts(learner, run.frozen, run.tables)
     sets = parameter_sets(learner, mixture, run.precision)
     differ = freeze_untrained(learner, sets)
     wrapped: nn.Module = learner

@@ -32,6 +32,9 @@ class LanguageTable:
     start as a copy of the model's or at random (MonoTrans, section 2.2); the model's must be
     learned ones."""
 
+    words: Literal["own", "shared"] = "own"
+    """own: words and output of this language alone. shared: those of the model, which stay as they
+    are (frozen names words), for a language that its vocabulary covers; adapters learn it."""
     adapters: AdapterConfig | None = None
     """Adapters inside the layers, used for this language only; null: none."""
     start: Rule = "random"
@@ -67,6 +70,17 @@ class LanguageTable:
             raise ConfigError(
                 f"pairs and a dictionary only apply to start aligned: found {self.start}"
             )
+        if self.words == "shared":
+            if self.adapters is None:
+                raise ConfigError(
+                    "words is shared, so adapters are all that could learn the language, and "
+                    "there are none: give adapters, or set words to own"
+                )
+            if self.start not in ("random", "copy") or self.shuffled:
+                raise ConfigError(
+                    f"words is shared, so no row is started, but start is {self.start}"
+                    f"{' and shuffled is true' if self.shuffled else ''}: leave both out"
+                )
         if self.shuffled and self.start in ("random", "mapped"):
             raise ConfigError(
                 f"shuffled is true, but start is {self.start}, which takes no rows of the model: "
@@ -82,6 +96,13 @@ def check_tables(tables: Mapping[str, LanguageTable], frozen: Sequence[str]) -> 
                 f"tables.{name}: a table is named after its language, such as ne, and not one of "
                 f"{', '.join(PARTS)}"
             )
+    shared = [name for name, own in tables.items() if own.words == "shared"]
+    if shared and WORDS not in frozen:
+        raise ConfigError(
+            f"tables.{shared[0]}.words is shared, so the model's words must stay as they are: let "
+            "frozen name words, or set tables."
+            f"{shared[0]}.words to own"
+        )
     if strange := [name for name in frozen if name not in (*PARTS, *tables)]:
         raise ConfigError(
             f"frozen names {', '.join(strange)}: expected some of {', '.join([*PARTS, *tables])}"
@@ -93,8 +114,19 @@ def shares_symbols(tables: Mapping[str, LanguageTable], frozen: Sequence[str]) -
     return bool(tables) or ((WORDS in frozen) != (SYMBOLS in frozen))
 
 
-def freeze_parts(learner: Learner, frozen: Sequence[str]) -> None:
-    """Freeze the named parts of the model; raise ConfigError for one that it does not have."""
+def freeze_parts(
+    learner: Learner, frozen: Sequence[str], tables: Mapping[str, LanguageTable] | None = None
+) -> None:
+    """Freeze the named parts of the model, and the words of ``tables`` that share the model's.
+
+    Raises ConfigError for a part that it does not have.
+    """
+    for table, settings in (tables or {}).items():
+        if settings.words == "shared":
+            own = learner.model.encoder.table(table)
+            for matrix in (own.words.weight, own.output_bias, own.output_weight):
+                if matrix is not None:
+                    matrix.requires_grad_(False)
     for name, parameter in learner.model.named_parameters():
         if part_of(name) in frozen:
             parameter.requires_grad_(False)

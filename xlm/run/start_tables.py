@@ -9,13 +9,13 @@ from torch import nn
 
 from xlm.data.corpora import Corpora
 from xlm.errors import ConfigError
+from xlm.model.language_tables import OF_VOCABULARY
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.table_starts import DRAWN, TableStart
 from xlm.rng import key
 from xlm.run.config import Run
 from xlm.run.table_starts import find_start
 from xlm.run.word_vectors import map_words
-from xlm.training.initialization import OF_VOCABULARY
 from xlm.training.initialization_report import InitializationReport
 from xlm.training.learner import Learner
 

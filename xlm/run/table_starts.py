@@ -25,9 +25,18 @@ def find_start(
 ) -> TableStart | None:
     """Return the start of a table; None if all of it is drawn.
 
+    One that shares the model's words starts with all of them.
+
     Raises ConfigError or DataError for files that are missing or do not fit.
     """
     here, there = corpora.tokenizer_of(name), corpora.tokenizer
+    if settings.words == "shared":
+        if here.digest != there.digest:
+            raise ConfigError(
+                f"tables.{name}.words is shared, but its text was prepared with another vocabulary "
+                "than the model's: prepare it with vocabulary.folder, or set words to own"
+            )
+        return table_starts.same(here)
     start: TableStart
     match settings.start:
         case "random":

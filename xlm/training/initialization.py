@@ -15,7 +15,7 @@ from torch import Tensor
 
 from xlm.errors import ConfigError
 from xlm.languages import match_languages
-from xlm.model.language_tables import OUTPUT_SYMBOLS, SYMBOLS
+from xlm.model.language_tables import OF_VOCABULARY, OUTPUT_SYMBOLS, SYMBOLS
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Side, Transformer
 from xlm.model.vocabulary import VocabularyMap, describe_difference, extend_vocabulary
@@ -24,8 +24,6 @@ from xlm.training.head_values import take_heads
 from xlm.training.initialization_report import InitializationReport
 from xlm.training.learner import Learner
 
-OF_VOCABULARY = ("words.weight", "output_weight", "output_bias")
-"""Tensors of a side with a row for each piece."""
 COMPUTED_WITH = (
     "positions", "rotary_base", "norm", "norm_kind", "first_norm", "embedding_scale", "window",
     "global_every", "local_rotary_base", "num_heads", "activation",
