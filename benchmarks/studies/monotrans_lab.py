@@ -47,7 +47,7 @@ NOISE = 0.075
 """Of fine-tuning (MonoTrans, appendix)."""
 BODIES: dict[str, dict[str, Any]] = {
     "learned": {
-        "positions": "learned", "plain_first": True, "rows": 160, "length": 12, "old_steps": 3000,
+        "positions": "learned", "plain_first": True, "rows": 160, "length": 12, "old_steps": 2000,
         "steps": 1000,
     },
     "rotary": {"positions": "rotary", "plain_first": False},

@@ -127,7 +127,7 @@ def table(
         "model": str(model), "folder": str(place), "language": language, "text": text,
         "vocabulary": vocabulary_of(arguments.folder, text, language, arguments.vocabulary),
         "steps": steps, "rows": 32, "length": 64, "group_size": 1, "mask_rate": 0.3, "seed": seed,
-        "device": "cpu", "evaluate_every": max(1, steps // 20), "precision": "auto",
+        "device": "cpu", "evaluate_every": max(1, steps // 10), "precision": "auto",
         "schedule": Schedule(
             kind="linear", peak_lr=arguments.rate, warmup_steps=min(100, steps // 4)
         ),
