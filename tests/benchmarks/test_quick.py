@@ -199,7 +199,7 @@ def test_the_guard_is_sabotaged(run_quick: Run, tmp_path: Path, capsys: Output) 
     ("name", "only"),
     [
         ("monotrans_lab", ("rotary, adapters", "two of v")),
-        ("monotrans_search", ("body of",)),
+        ("monotrans_search", ("learned positions, rows",)),
         ("monotrans_starts", ("random",)),
         pytest.param(
             "monotrans_real", ("en, table of ne", "en, all trained on to ne", "task topics"),
