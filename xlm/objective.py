@@ -105,6 +105,14 @@ class Objective(NamedByClassPath, ABC):
         """
         return None
 
+    def prepared(self, model: Transformer, batches: Sequence[Batch]) -> Sequence[Batch]:
+        """Return a stream's micro-batches of an update, with all that the weights make of them.
+
+        Called before the update, so that what a model writes may be written for all together. Where
+        processes have rows of the weights it is not called: ``loss`` must do without it.
+        """
+        return batches
+
     @abstractmethod
     def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
         """Return the summed loss over the batch's targets, and further sums under ``scores``."""

@@ -23,8 +23,9 @@ from xlm.run.config import Run
 from xlm.run.folder import RunFolder
 from xlm.run.launch import sole_training
 from xlm.run.session import begin
-from xlm.training.loop import TrainReport, train
+from xlm.training.loop import train
 from xlm.training.optimizers.config import Optimizer
+from xlm.training.report import TrainReport
 from xlm.training.schedule import Schedule
 
 RATE, CLIP, DROPOUT = 1e-4, 5.0, 0.1

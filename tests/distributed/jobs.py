@@ -45,9 +45,10 @@ from xlm.training import checkpoint
 from xlm.training.distributed import processes
 from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
-from xlm.training.loop import TrainReport, train
+from xlm.training.loop import train
 from xlm.training.optimizers.config import Optimizer
 from xlm.training.prefetch import Prefetcher
+from xlm.training.report import TrainReport
 
 CLM = CausalLM(languages=["en", "hi"], rows=8, length=12)
 OBJECTIVES = {

@@ -189,6 +189,27 @@ def test_a_row_gives_the_same_alone_and_in_any_batch(beam):
         torch.testing.assert_close(together.scores[row], alone.scores[0], atol=1e-10, rtol=0)
 
 
+@pytest.mark.parametrize("every", [2, 3, 50])
+def test_looking_seldom_for_rows_that_have_ended_changes_nothing(every, monkeypatch):
+    """Tokens after an end are neither kept nor counted; K opening ids, limits of each row."""
+    model, source = tiny(seed=0), rows_of([*LENGTHS, 15, 4, 4], seed=0)
+    with torch.no_grad():
+        model.decoder.output_bias[END] -= 4  # else every row ends at once
+    begin, langs = torch.tensor([[END, 7]]).expand(9, 2), torch.tensor([0, 1, 2] * 3)
+    settings = Generation(ratio=1.0, extra=6, length_penalty=0.5)
+    found = []
+    for looks in (1, every):
+        monkeypatch.setattr("xlm.model.generate.tokens_between_looks", lambda device, n=looks: n)
+        for opening in (None, begin):
+            found.append(
+                generate(model, source, langs, end_id=END, settings=settings, begin=opening)
+            )
+    assert len(set(found[0].lengths[:, 0].tolist())) > 3
+    for one, two in zip(found[:2], found[2:], strict=True):
+        assert torch.equal(one.tokens, two.tokens) and torch.equal(one.lengths, two.lengths)
+        torch.testing.assert_close(one.scores, two.scores, atol=1e-12, rtol=0)
+
+
 @pytest.mark.parametrize("penalty", [0.0, 1.0, 2.0])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_wide_beam_finds_the_best_of_all_sequences(seed, penalty):

@@ -93,10 +93,32 @@ def test_loss_and_gradients_are_those_of_pairs_that_were_generated_beforehand(at
 def test_sentences_are_translated_in_evaluation_mode():
     stream, made = streams()[0], translator(dropout=0.5, attention_dropout=0.5).train()
     batch = batch_of(stream)
-    translated = OBJECTIVE._translated(made, batch)
+    (translated,) = OBJECTIVE._translated(made, [batch])
     assert made.training and made.encoder.training
-    expected = OBJECTIVE._translated(made.eval(), batch)
+    (expected,) = OBJECTIVE._translated(made.eval(), [batch])
     assert torch.equal(translated.tokens, expected.tokens)
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_what_is_written_for_several_batches_is_what_is_written_for_each(beam):
+    objective = dataclasses.replace(OBJECTIVE, generation=dataclasses.replace(SHORT, beam=beam))
+    stream, made = streams()[0], translator().train()
+    batches = [batch_of(stream, k) for k in range(4)]
+    assert len({batch.source.tokens.shape[1] for batch in batches}) > 1
+    together = objective.prepared(made, batches)
+    for batch, prepared in zip(batches, together, strict=True):
+        (alone,) = objective.prepared(made, [batch])
+        for name in ("tokens", "positions", "langs", "segments", "lengths", "rows"):
+            assert torch.equal(getattr(prepared.source, name), getattr(alone.source, name)), name
+        assert prepared.targets is batch.targets
+        found, expected = (objective.loss(made, None, own).total for own in (prepared, batch))
+        assert torch.equal(found, expected)
+
+
+def test_drawn_translations_are_left_to_each_batch():
+    objective = dataclasses.replace(OBJECTIVE, generation=Generation(sample=True))
+    batches = [batch_of(streams()[0], k) for k in range(2)]
+    assert objective.prepared(translator().train(), batches) is batches
 
 
 def test_the_languages_of_what_is_read_written_and_learnt():
@@ -104,7 +126,7 @@ def test_the_languages_of_what_is_read_written_and_learnt():
         assert stream.id == f"bt/{stream.name}"
         batch = batch_of(stream)
         assert (batch.langs == target_id).all()
-        translated = OBJECTIVE._translated(translator(), batch)
+        (translated,) = OBJECTIVE._translated(translator(), [batch])
         assert (translated.langs == source_id).all()
         own = TOKENIZER.wrap(stream._corpus.sentences(batch.rows.numpy())[0]).tokens
         length = int(batch.lengths[0])

@@ -220,7 +220,7 @@ def test_back_translations_are_read_as_real_sources_are(translator, name):
     )
     own = corpora()
     (batch,) = batches(objective, own, "train")
-    made = objective._translated(translator, batch)
+    (made,) = objective._translated(translator, [batch])
     opening = torch.tensor(LAYOUTS[name].opening(own.tokenizer, "ne"))
     generated = generate(
         translator, batch.source, torch.ones(len(batch.rows), dtype=torch.int64), end_id=E,

@@ -21,7 +21,7 @@ from xlm.run.reporter import Reporter, warn
 from xlm.run.stopping import Outcome, Stopping
 from xlm.training.distributed.processes import Parallel
 from xlm.training.journal import METRICS, Journal, read_metrics
-from xlm.training.loop import TrainReport
+from xlm.training.report import TrainReport
 
 ALONE = Parallel(torch.device("cpu"))
 

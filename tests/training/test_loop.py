@@ -15,14 +15,18 @@ from tests.training import tiny
 from xlm.batch import Batch, Loss
 from xlm.data.corpora import Corpora
 from xlm.errors import TrainingError
+from xlm.model.generate import generate
 from xlm.model.transformer import Transformer
 from xlm.objective import Objective
+from xlm.objectives.backtranslation import BackTranslation
 from xlm.objectives.masked import MaskedLM
 from xlm.training.distributed.processes import Parallel
-from xlm.training.loop import Trainer, TrainReport, Verdict, train
+from xlm.training.loop import Verdict, train
 from xlm.training.prefetch import MicroBatch, Prefetcher
+from xlm.training.report import TrainReport
 from xlm.training.saving import Job, Saver
 from xlm.training.state import TrainState
+from xlm.training.trainer import Trainer
 
 ALONE = Parallel(torch.device("cpu"))
 BOTH: dict[str, Objective] = {"mlm": tiny.MLM, "nli": tiny.NLI}
@@ -346,3 +350,28 @@ def test_each_part_of_a_loss_is_divided_by_a_count_of_its_own(made: Corpora) -> 
     assert found["nsp.next"] == pytest.approx(float(means[1]), rel=1e-12)
     assert found["nsp"] == pytest.approx(found["nsp.masked"] + found["nsp.next"], rel=1e-12)
     assert found["mlm"] == pytest.approx(float(plain), rel=1e-12)
+
+
+def test_back_translation_writes_once_for_all_micro_batches_of_a_stream(
+    made: Corpora, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The update is that of micro-batches which each write their own."""
+    ways = BackTranslation(pairs=["en-hi", "hi-en"], tokens=60, length=20, num_lengths=3)
+    settings: dict[str, Any] = {
+        "model": tiny.model(num_decoder_layers=1), "group_size": 6, "steps": 2,
+    }  # fmt: skip
+    calls: list[int] = []
+    monkeypatch.setattr(
+        "xlm.objectives.backtranslation.generate",
+        lambda *rest, **more: (calls.append(1), generate(*rest, **more))[1],
+    )
+    together = build(made, {"bt": ways}, **settings)
+    train(together)
+    num_together = len(calls)
+    assert num_together <= 4  # two directions, two updates
+    monkeypatch.setattr(BackTranslation, "prepared", Objective.prepared)
+    apart = build(made, {"bt": ways}, **settings)
+    train(apart)
+    assert len(calls) - num_together == 12
+    for name, one in parameters(together).items():
+        torch.testing.assert_close(one, parameters(apart)[name], rtol=1e-10, atol=1e-12)

@@ -33,9 +33,9 @@ from xlm.tasks.readers.labeled import SentenceRow
 from xlm.tasks.task import Files
 from xlm.training.distributed.processes import Parallel
 from xlm.training.distributed.wrap import wrap
-from xlm.training.loop import Trainer
 from xlm.training.optimizers.config import Optimizer
 from xlm.training.state import TrainState
+from xlm.training.trainer import Trainer
 
 NUM_WORDS = 46
 VOCAB_SIZE = 14 + NUM_WORDS

@@ -25,6 +25,8 @@ from xlm.errors import ConfigError
 from xlm.model.cached import CachedStack, decoder_of
 from xlm.model.transformer import Transformer
 
+LOOK_EVERY = 8
+"""Tokens between two looks for rows that have ended, on a GPU, which would wait for each."""
 MOST_PENALTY = 50
 """The largest ``length_penalty``: the length of a text to its power must be a number."""
 
@@ -196,35 +198,49 @@ class _Finished:
         )
 
 
+def tokens_between_looks(device: torch.device) -> int:
+    """Return after how many tokens greedy search looks for rows that have ended."""
+    return LOOK_EVERY if device.type == "cuda" else 1
+
+
 def _follow_one(
     decoder: CachedStack, limits: Tensor, begin: Tensor, end_id: int, settings: Generation
 ) -> Generated:
-    """Follow one hypothesis per row by the likeliest token, or a drawn one, at each step."""
-    num_opening = begin.shape[1]
-    finished = _Finished(limits, 1, num_opening, decoder.pad_id, end_id)
-    rows = torch.arange(len(limits), device=limits.device)
-    tokens = begin
-    sums = torch.zeros(len(rows), dtype=torch.float64, device=limits.device)
-    while len(rows):
-        first = tokens.shape[1] == num_opening
-        logits = decoder.step(tokens if first else tokens[:, -1])
+    """Follow one hypothesis per row by the likeliest token, or a drawn one, at each step.
+
+    Rows that have ended leave the batch when they are looked for, which waits for the device.
+    """
+    look_every = tokens_between_looks(limits.device)
+    num_opening, longest = begin.shape[1], int(limits.max())
+    tokens = begin.new_full((len(limits), longest), decoder.pad_id)
+    tokens[:, :num_opening] = begin
+    lengths = torch.zeros_like(limits)
+    scores = torch.full(limits.shape, float("-inf"), dtype=torch.float64, device=limits.device)
+    rows, last = torch.arange(len(limits), device=limits.device), begin
+    sums, running = torch.zeros_like(scores), torch.ones_like(limits, dtype=torch.bool)
+    for length in range(num_opening, longest):
+        logits = decoder.step(last)
         if settings.sample:
-            drawn = torch.multinomial((logits / settings.temperature).softmax(-1), 1)[:, 0]
+            last = torch.multinomial((logits / settings.temperature).softmax(-1), 1)[:, 0]
         else:
-            drawn = logits.argmax(-1)
-        sums = sums + _log_probabilities(logits, drawn[:, None])[:, 0]
-        length = tokens.shape[1]
-        closed = (drawn == end_id) | (limits[rows] == length + 1)
-        if closed.any():
-            num_scored = length - num_opening + 1
-            scores = sums[closed] / num_scored**settings.length_penalty
-            finished.add(rows[closed], tokens[closed][:, None], scores[:, None])
-            going_on = (~closed).nonzero()[:, 0]
-            decoder.follow(going_on, going_on)
-            rows, tokens = rows[going_on], tokens[going_on]
-            sums, drawn = sums[going_on], drawn[going_on]
-        tokens = torch.cat([tokens, drawn[:, None]], dim=1)
-    return finished.result()
+            last = logits.argmax(-1)
+        sums = sums + _log_probabilities(logits, last[:, None])[:, 0]
+        closed = running & ((last == end_id) | (limits[rows] == length + 1))
+        tokens[rows, length] = last.masked_fill(closed, end_id).where(running, tokens[rows, length])
+        lengths[rows] = lengths[rows].masked_fill(closed, length + 1)
+        mean = sums / (length - num_opening + 1) ** settings.length_penalty
+        scores[rows] = mean.where(closed, scores[rows])
+        running = running & ~closed
+        if (length - num_opening + 1) % look_every == 0:
+            going_on = running.nonzero()[:, 0]
+            if len(going_on) == 0:
+                break
+            if len(going_on) < len(rows):
+                decoder.follow(going_on, going_on)
+                rows, running = rows[going_on], running[going_on]
+                sums, last = sums[going_on], last[going_on]
+    longest = int(lengths.max())
+    return Generated(tokens[:, None, :longest], lengths[:, None], scores[:, None], num_opening)
 
 
 def _search_beam(

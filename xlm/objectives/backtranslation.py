@@ -8,9 +8,11 @@ The predicted text is always real; the text that is read is the model's own, of 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xlm.batch import Batch, Loss
@@ -108,28 +110,48 @@ class BackTranslation(Translation):
         )
         return teacher_forced(layout, examples.first, own, examples, asked)
 
+    def prepared(self, model: Transformer, batches: Sequence[Batch]) -> Sequence[Batch]:
+        """Return the micro-batches with sources that are generated for all of them together.
+
+        Unless they are drawn: each micro-batch has draws of its own.
+        """
+        if self.generation.sample:
+            return batches
+        sources = self._translated(model, batches)
+        return [
+            dataclasses.replace(batch, source=source)
+            for batch, source in zip(batches, sources, strict=True)
+        ]
+
     def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
-        """Return the loss of ``Translation``, in training with a source that is generated here."""
-        if model.training:
-            batch = dataclasses.replace(batch, source=self._translated(model, batch))
+        """Return the loss of ``Translation``, in training with a source that is generated here.
+
+        Unless it was already, by ``prepared``.
+        """
+        if isinstance(batch.source, Asked):
+            (source,) = self._translated(model, [batch])
+            batch = dataclasses.replace(batch, source=source)
         return Translation.loss(self, model, head, batch)
 
-    def _translated(self, model: Transformer, batch: Batch) -> Batch:
-        """Return the encoder's rows: ``batch.source`` translated in evaluation mode."""
-        asked = batch.source
-        assert isinstance(asked, Asked), "collate gives what is to be translated"
+    def _translated(self, model: Transformer, batches: Sequence[Batch]) -> list[Batch]:
+        """Return the encoder's rows: each ``batch.source`` translated in evaluation mode."""
+        every = [batch.source for batch in batches]
+        asked = [source for source in every if isinstance(source, Asked)]
+        assert len(asked) == len(every), "collate gives what is to be translated"
         generated = generate(
-            model, asked, asked.into, end_id=end_of(batch), settings=self.generation,
-            begin=asked.begin,
+            model, joined(asked, model.pad_id), torch.cat([own.into for own in asked]),
+            end_id=end_of(batches[0]), settings=self.generation,
+            begin=torch.cat([own.begin for own in asked]),
         )  # fmt: skip
         num_opening = generated.num_opening
-        return filled(
-            asked.empty,
-            generated.tokens[:, 0, num_opening:],
-            generated.lengths[:, 0] - num_opening - 1,
-            len(self.arrangement.source_opens),
-            model.pad_id,
-        )
+        sizes = [len(own.into) for own in asked]
+        ids = torch.split(generated.tokens[:, 0, num_opening:], sizes)
+        lengths = torch.split(generated.lengths[:, 0] - num_opening - 1, sizes)
+        num_before = len(self.arrangement.source_opens)
+        return [
+            filled(own.empty, written, num, num_before, model.pad_id)
+            for own, written, num in zip(asked, ids, lengths, strict=True)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +164,27 @@ class Asked(Batch):
     """int64 ``[B]``: the language to translate into."""
     empty: Batch = field(kw_only=True)
     """The encoder's rows of empty translations: the special tokens alone."""
+
+
+def joined(batches: Sequence[Batch], pad_id: int) -> Batch:
+    """Return the encoder's rows of several batches as one, padded to the longest.
+
+    A part that is read apart is that of the first: all have the same.
+    """
+    longest = max(batch.tokens.shape[1] for batch in batches)
+
+    def cells(name: str, filler: int) -> Tensor:
+        rows = [getattr(batch, name) for batch in batches]
+        return torch.cat([F.pad(own, (0, longest - own.shape[1]), value=filler) for own in rows])
+
+    first = batches[0]
+    return Batch(
+        tokens=cells("tokens", pad_id), positions=cells("positions", 0), langs=cells("langs", 0),
+        segments=cells("segments", 0), lengths=torch.cat([batch.lengths for batch in batches]),
+        rows=torch.cat([batch.rows for batch in batches]), predict=first.predict,
+        targets=first.targets, source=first.source,
+        num_tokens=sum(batch.num_tokens for batch in batches),
+    )  # fmt: skip
 
 
 def filled(empty: Batch, ids: Tensor, lengths: Tensor, num_before: int, pad_id: int) -> Batch:

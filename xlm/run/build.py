@@ -29,12 +29,12 @@ from xlm.training.distributed.sharding import Shards
 from xlm.training.distributed.wrap import wrap
 from xlm.training.forgetting import build_forgetting
 from xlm.training.learner import Learner, check_alike, freeze_untrained, parameter_sets
-from xlm.training.loop import Trainer
 from xlm.training.optimizers.build import build_optimizer
 from xlm.training.precision import LossScaler
 from xlm.training.speed import best_precision, flops
 from xlm.training.spikes import Spikes
 from xlm.training.state import TrainState
+from xlm.training.trainer import Trainer
 
 MOST_GRAPHS = 64
 LEAST_STEPS = 2000

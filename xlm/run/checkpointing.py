@@ -31,12 +31,12 @@ from xlm.training import checkpoint, retention
 from xlm.training.checkpoint import Entries
 from xlm.training.distributed.sharding import Shards
 from xlm.training.initialization import COMPUTED_WITH
-from xlm.training.loop import Trainer
 from xlm.training.optimizers.state import flatten_optimizer, restore_optimizer
 from xlm.training.pieces import Rows, pieces_of
 from xlm.training.restore import find_checkpoint, load_weights
 from xlm.training.saving import Copies, Job
 from xlm.training.state import TrainState
+from xlm.training.trainer import Trainer
 
 
 class Checkpoints:

@@ -21,7 +21,9 @@ from xlm.run.config import Run
 from xlm.run.launch import sole_training
 from xlm.run.start import find_start
 from xlm.tables import aligned
-from xlm.training.loop import Trainer, TrainReport, train
+from xlm.training.loop import train
+from xlm.training.report import TrainReport
+from xlm.training.trainer import Trainer
 
 LOOKS = 8
 """Micro-batches of a stream that its padding is measured on."""

@@ -17,7 +17,7 @@ from xlm.run.convergence import Guard, load_reference, load_translations, signs_
 from xlm.run.stopping import check_stopping
 from xlm.run.watched import Watched
 from xlm.training.evaluation import evaluate
-from xlm.training.loop import Trainer
+from xlm.training.trainer import Trainer
 
 Figures = dict[str, dict[str, float]]
 """Figures by stream id (``mlm/ne``) and name."""

@@ -21,7 +21,8 @@ from xlm.tables import span
 from xlm.training.distributed.processes import Parallel
 from xlm.training.initialization_report import InitializationReport, as_record
 from xlm.training.journal import Journal, short
-from xlm.training.loop import Trainer, TrainReport
+from xlm.training.report import TrainReport
+from xlm.training.trainer import Trainer
 
 log = logging.getLogger("xlm")
 

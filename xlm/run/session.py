@@ -30,8 +30,10 @@ from xlm.training.allocator import garbage_apart
 from xlm.training.initialization import initialize
 from xlm.training.initialization_report import InitializationReport
 from xlm.training.learner import Learner
-from xlm.training.loop import Trainer, TrainReport, Verdict, train
+from xlm.training.loop import Verdict, train
+from xlm.training.report import TrainReport
 from xlm.training.speed import emulated, matmul_ceiling
+from xlm.training.trainer import Trainer
 
 log = logging.getLogger("xlm")
 

@@ -30,7 +30,7 @@ from xlm.training.distributed.processes import Parallel
 from xlm.training.evaluation import evaluate
 from xlm.training.journal import Journal
 from xlm.training.learner import Learner
-from xlm.training.loop import Trainer
+from xlm.training.trainer import Trainer
 
 FEWEST_SENTENCES = 8.0
 """Fewer sentences in an update of back-translation are refused; those who reported BLEU 0 had set

@@ -10,99 +10,23 @@ ranks.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from xlm.batch import Batch
-from xlm.data.mixture import Mixture
 from xlm.rng import key
-from xlm.training.averaging import AveragedWeights
-from xlm.training.distributed.processes import Parallel
-from xlm.training.distributed.sharding import Shards
 from xlm.training.distributed.wrap import no_sync
-from xlm.training.forgetting import Forgetting
-from xlm.training.learner import Learner
 from xlm.training.optimizers.step import clip_, guarded_step, set_lr
-from xlm.training.precision import LossScaler, autocast, outside_autocast, shared_casts
+from xlm.training.precision import autocast, outside_autocast, shared_casts
 from xlm.training.prefetch import MicroBatch, Prefetcher, Step
-from xlm.training.saving import Saver
-from xlm.training.schedule import Schedule
-from xlm.training.skipped import SkippedUpdates
-from xlm.training.spikes import Spikes
-from xlm.training.state import TrainState
+from xlm.training.report import STREAM, TrainReport, report_of
 from xlm.training.sums import Sums
+from xlm.training.trainer import Trainer
 
-_STREAM = "stream/"
-"""Opens the names of the sums of a stream, which are beside those of the objectives."""
 LOOK_EVERY = 5
 """Updates between two looks at whether the run is stuck, which wait for nothing."""
-
-
-@dataclass
-class Trainer:
-    """The parts of one training run, which :func:`train` works with."""
-
-    learner: Learner
-    wrapped: nn.Module
-    """The learner itself, or DDP around it."""
-    mixture: Mixture
-    optimizer: torch.optim.Optimizer
-    schedule: Schedule
-    parallel: Parallel
-    state: TrainState
-    seed: int
-    steps: int
-    precision: str = "fp32"
-    max_grad_norm: float = 0.0
-    """Gradients are clipped to this 2-norm; 0: they are not."""
-    scaler: LossScaler | None = None
-    averaged: AveragedWeights | None = None
-    forgetting: Forgetting | None = None
-    spikes: Spikes | None = None
-    """Finds updates to skip by their gradient's norm; None: only those that are not finite."""
-    max_skipped_in_a_row: int = 50
-    report_every: int = 50
-    evaluate_every: int = 0
-    save_every: int = 0
-    flops: Callable[[str, Batch], float] = lambda objective, batch: 0.0
-    """The arithmetic that a batch of an objective needs."""
-
-    saver: Saver = field(init=False)
-    """The saves of the run, which may be under way during updates."""
-    save_in_background: bool = False
-    shards: Shards | None = None
-    """The rows of the parameters on this rank; None if it has them whole."""
-
-    def __post_init__(self) -> None:
-        self.saver = Saver(self.parallel, background=self.save_in_background)
-        own = self.learner.named_parameters() if self.shards is None else self.shards.own.items()
-        self.named_parameters = dict(own)
-        """What is updated here: the learner's parameters, or this rank's rows of them."""
-        self.parameters = [p for p in self.named_parameters.values() if p.requires_grad]
-        self.skipped = SkippedUpdates(self.parallel.device, self.max_skipped_in_a_row)
-        self.restore_counters()
-
-    def restore_counters(self) -> None:
-        """Set the counters of updates and of their gradients to the numbers in ``state``."""
-        self.skipped.load(self.state.skipped, self.state.skipped_in_a_row)
-        if self.spikes is not None:
-            self.spikes.load(self.state.norms)
-
-    @contextmanager
-    def whole(self) -> Iterator[Learner]:
-        """Hold the learner with all its values on every rank, for anything but training.
-
-        Collective if parameters are sharded: see ``Shards.whole``.
-        """
-        if self.shards is None:
-            yield self.learner
-        else:
-            with self.shards.whole() as learner:
-                yield learner
 
 
 @dataclass(frozen=True)
@@ -113,29 +37,6 @@ class Verdict:
     """End the run (early stopping)."""
     save: bool = False
     """Save now: this is the best so far."""
-
-
-@dataclass
-class TrainReport:
-    """Sums over all ranks since the last report."""
-
-    step: int
-    seconds: float
-    lr: float
-    losses: dict[str, float]
-    """Mean loss per objective, over its targets; of several parts each mean, and their sum."""
-    tokens: int
-    """Real tokens."""
-    flops: float
-    """Arithmetic needed (see ``xlm.training.speed``)."""
-    counts: dict[str, int]
-    grad_norm: float
-    skipped: int
-    scale: float | None
-    wait: float
-    """Share of the time spent waiting for batches."""
-    stream_losses: dict[str, float] = field(default_factory=dict)
-    """Mean loss by stream (objective and language), over its targets."""
 
 
 def train(
@@ -185,7 +86,8 @@ def train(
                 _raise_if_stuck(trainer, keep(step))
             last = upcoming is None
             if _due(state.step, trainer.report_every) or last:
-                report(_report(trainer, sums, lr, norm))
+                _raise_if_stuck(trainer)
+                report(report_of(trainer, sums, lr, norm))
                 sums = Sums()
             verdict = Verdict()
             if _due(state.step, trainer.evaluate_every) or (trainer.evaluate_every and last):
@@ -227,7 +129,7 @@ def _take(
     waiting = time.perf_counter()
     step = prefetcher.next()
     sums.waited += time.perf_counter() - waiting
-    labels = [label for own in _labels(trainer).values() for label in own.values()]
+    labels = [label for own in trainer.labels.values() for label in own.values()]
     counts = dict.fromkeys(labels, 0)
     tokens = dict.fromkeys(trainer.mixture.stream_ids, 0)
     for micro_batch in step.micro_batches:
@@ -252,17 +154,9 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _labels(trainer: Trainer) -> dict[str, dict[str, str]]:
-    """Return, for each objective, the name in sums of each part; of a single one its own."""
-    return {
-        name: {part: f"{name}.{part}" for part in objective.parts} or {"": name}
-        for name, objective in trainer.learner.objectives.items()
-    }
-
-
 def _counts(trainer: Trainer, micro_batch: MicroBatch) -> dict[str, int]:
     """Return the number of targets of each part of a micro-batch."""
-    batch, labels = micro_batch.batch, _labels(trainer)[micro_batch.objective]
+    batch, labels = micro_batch.batch, trainer.labels[micro_batch.objective]
     return {label: batch.parts[part] if part else batch.count for part, label in labels.items()}
 
 
@@ -289,9 +183,10 @@ def _agree(trainer: Trainer, upcoming: _Upcoming) -> tuple[dict[str, int], bool]
 
 def _update(trainer: Trainer, step: Step, counts: dict[str, int], lr: float, sums: Sums) -> Tensor:
     """Update from this rank's micro-batches; return the gradient's norm, on the device."""
+    micro_batches = _prepared(trainer, step.micro_batches)
     with shared_casts(trainer.parallel.device, trainer.precision):
-        for place, micro_batch in enumerate(step.micro_batches):
-            synchronize = place == len(step.micro_batches) - 1
+        for place, micro_batch in enumerate(micro_batches):
+            synchronize = place == len(micro_batches) - 1
             _backward(trainer, micro_batch, counts, synchronize, sums)
     if trainer.shards is not None:
         trainer.shards.take_gradients()
@@ -312,6 +207,24 @@ def _update(trainer: Trainer, step: Step, counts: dict[str, int], lr: float, sum
     return norm
 
 
+def _prepared(trainer: Trainer, micro_batches: Sequence[MicroBatch]) -> list[MicroBatch]:
+    """Return the micro-batches after each objective has prepared those of a stream together."""
+    found = list(micro_batches)
+    if trainer.shards is not None:
+        return found  # ranks with other streams would gather the weights at other times
+    device, learner = trainer.parallel.device, trainer.learner
+    places: dict[tuple[str, str], list[int]] = {}
+    for place, each in enumerate(found):
+        places.setdefault((each.objective, each.stream_id), []).append(place)
+    for (name, _), own in places.items():
+        batches = [found[place].batch.to(device) for place in own]
+        with autocast(device, trainer.precision):
+            prepared = learner.objectives[name].prepared(learner.model, batches)
+        for place, batch in zip(own, prepared, strict=True):
+            found[place] = replace(found[place], batch=batch)
+    return found
+
+
 def _backward(
     trainer: Trainer,
     micro_batch: MicroBatch,
@@ -327,7 +240,7 @@ def _backward(
     with no_sync(trainer.wrapped, active=not synchronize):
         with autocast(parallel.device, trainer.precision):
             loss = trainer.wrapped(micro_batch.objective, batch)
-        labels = _labels(trainer)[micro_batch.objective]
+        labels = trainer.labels[micro_batch.objective]
         totals = {label: loss.parts[p] if p else loss.total for p, label in labels.items()}
         # DDP averages over ranks, so that its mean of these is the gradient of the global mean.
         scaled, *others = (
@@ -347,7 +260,7 @@ def _backward(
         own = {
             label: (totals[label], count) for label, count in _counts(trainer, micro_batch).items()
         }
-        own[_STREAM + micro_batch.stream_id] = (loss.total, micro_batch.batch.count)
+        own[STREAM + micro_batch.stream_id] = (loss.total, micro_batch.batch.count)
         needed = trainer.flops(micro_batch.objective, micro_batch.batch)
         sums.add(own, micro_batch.batch.num_tokens, needed)
 
@@ -374,46 +287,6 @@ def _settle(trainer: Trainer, sums: Sums) -> None:
         trainer.state.scaler = trainer.scaler.state_dict()
 
 
-def _report(trainer: Trainer, sums: Sums, lr: float, norm: Tensor) -> TrainReport:
-    """Return the report; no other part of the loop waits for the device."""
-    seconds = time.perf_counter() - sums.started
-    objectives = _labels(trainer)
-    labels = [label for own in objectives.values() for label in own.values()]
-    streams = {_STREAM + stream_id: stream_id for stream_id in trainer.mixture.stream_ids}
-    names = [*labels, *streams]
-    totals = {name: float(sums.totals[name]) if name in sums.totals else 0.0 for name in names}
-    added = trainer.parallel.sum_scores(
-        {
-            **{f"total/{name}": totals[name] for name in names},
-            **{f"count/{name}": float(sums.counts[name]) for name in names},
-            "tokens": float(sums.tokens),
-            "flops": sums.flops,
-        }
-    )
-    counts = {name: int(added[f"count/{name}"]) for name in names}
-    _raise_if_stuck(trainer)
-    return TrainReport(
-        step=trainer.state.step,
-        seconds=seconds,
-        lr=lr,
-        losses=_with_sums(
-            {n: added[f"total/{n}"] / counts[n] for n in labels if counts[n]}, objectives
-        ),
-        tokens=int(added["tokens"]),
-        flops=added["flops"],
-        counts={name: counts[name] for name in labels},
-        grad_norm=float(norm),
-        skipped=trainer.skipped.total(),
-        scale=None if trainer.scaler is None else float(trainer.scaler.state_dict()["scale"]),
-        wait=sums.waited / seconds,
-        stream_losses={
-            stream_id: added[f"total/{name}"] / counts[name]
-            for name, stream_id in streams.items()
-            if counts[name]
-        },
-    )
-
-
 def _raise_if_stuck(trainer: Trainer, kept: str = "") -> None:
     """Raise TrainingError if too many updates in a row were skipped; wait for the device."""
     objectives, streams = trainer.learner.objectives, trainer.mixture.stream_ids
@@ -421,13 +294,3 @@ def _raise_if_stuck(trainer: Trainer, kept: str = "") -> None:
     if kept:
         of += f"; the batches of the last one are in {kept}"
     trainer.skipped.raise_if_stuck(trainer.state.step, of)
-
-
-def _with_sums(means: dict[str, float], objectives: dict[str, dict[str, str]]) -> dict[str, float]:
-    """Return the losses of all objectives: for one of several parts the sum of its means first."""
-    losses: dict[str, float] = {}
-    for name, labels in objectives.items():
-        own = {label: means[label] for label in labels.values() if label in means}
-        losses |= {name: sum(own.values())} if own and name not in own else {}
-        losses |= own
-    return losses

@@ -43,7 +43,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
         if stop.is_set():
             return
         stop.set()
-        log.warning("%s: saving after this step, then stopping", signal.Signals(number).name)
+        log.warning("%s: saving after this update or the next, then stopping", signal.Signals(number).name)
 
     before = {number: signal.signal(number, request) for number in STOPPING}
     try:
