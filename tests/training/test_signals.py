@@ -17,7 +17,7 @@ def test_a_signal_sets_the_event(number: signal.Signals, caplog: pytest.LogCaptu
         os.kill(os.getpid(), number)
         assert stop.wait(5)
     assert [signal.getsignal(each) for each in STOPPING] == before
-    assert f"{number.name}: saving after this step, then stopping" in caplog.text
+    assert f"{number.name}: saving after this update or the next, then stopping" in caplog.text
 
 
 def test_a_second_interrupt_ends_the_program() -> None:

@@ -235,8 +235,8 @@ class Run:
         if self.sharding != "none" and (self.tables or self.forget_every):
             what = "tables" if self.tables else "forget_every"
             raise ConfigError(
-                f"{what} changes rows of words, which a process may not have with sharding "
-                f"{self.sharding}: leave one of the two out"
+                f"sharding {self.sharding} with {what}, which changes rows of words that a process "
+                "may not have: leave one of the two out"
             )
         if self.sharding != "none" and self.recompute_activations:
             raise ConfigError(

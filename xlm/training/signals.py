@@ -43,7 +43,8 @@ def stop_on_signals() -> Iterator[threading.Event]:
         if stop.is_set():
             return
         stop.set()
-        log.warning("%s: saving after this update or the next, then stopping", signal.Signals(number).name)
+        name = signal.Signals(number).name
+        log.warning("%s: saving after this update or the next, then stopping", name)
 
     before = {number: signal.signal(number, request) for number in STOPPING}
     try:
