@@ -40,9 +40,9 @@ class _Seen:
     beats: int
     pulse: int
     changed: float
-    """Time by this rank's clock when marks or beats last changed."""
+    """Time by the observing rank's clock when marks or beats last changed."""
     alive: float
-    """Time by this rank's clock when the pulse last changed."""
+    """Time by the observing rank's clock when the pulse last changed."""
 
 
 class Watchdog:
