@@ -99,6 +99,7 @@ def test_dependencies_are_those_agreed_on(project: dict[str, Any]) -> None:
         "indic",
         "clean",
         "cluster",
+        "wandb",
         "wiki",
         "docs",
         "dev",
