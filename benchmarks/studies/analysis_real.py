@@ -171,16 +171,14 @@ def rows_of(report: Report, found: dict[str, Any]) -> Iterator[dict[str, Any]]:
             for (model, of), rows in groups.items():
                 best = max(rows, key=lambda row: row["value"])
                 interval = f" [{best['low']:.3f}, {best['high']:.3f}]" if "low" in best else ""
-                shown = {
-                    null: f"{best['nulls'][null]['value']:.3f}"
-                    if best["nulls"].get(null, {}).get("value") is not None
-                    else ""
-                    for null in NULLS
-                }
+                nulls = {null: best["nulls"].get(null, {}).get("value") for null in NULLS}
                 yield {
                     "model": model.replace("model", report.model, 1), "text": of or report.text,
                     "figure": f"{name}: {measure}", "layer": best.get("layer", ""),
-                    "value": f"{best['value']:.3f}{interval}", **shown,
+                    "value": f"{best['value']:.3f}{interval}",
+                    "nulls": ", ".join(
+                        f"{null} {value:.3f}" for null, value in nulls.items() if value is not None
+                    ),
                     "in words": leaves_in_words(estimate_of(best)),
                 }  # fmt: skip
 
@@ -200,7 +198,8 @@ def main() -> None:
     if arguments.quick:
         arguments.data, arguments.models = toy.data(folder), toy.models(folder / "models")
     mini = None if arguments.quick else encoder()
-    rows, seconds = [], {}
+    rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+    seconds = {}
     for report in reports(arguments.data, arguments.models, folder.resolve(), mini):
         if arguments.only and not {report.text, report.model} & set(arguments.only):
             continue
@@ -209,11 +208,12 @@ def main() -> None:
             folder / f"figures/{place}.json",
             lambda r=report, p=place: made(r, arguments.data, folder / p),  # type: ignore[misc]
         )
-        rows += own["rows"]
+        for row in own["rows"]:  # a model that others are compared with has a report of its own too
+            rows[row["model"], row["text"], row["figure"]] = row
         seconds[f"{report.model}, {report.text}"] = own["seconds"]
         for row in own["rows"]:
             sys.stdout.write(f"{row}\n")
-    result = {"rows": rows, "seconds": seconds}
+    result = {"rows": list(rows.values()), "seconds": seconds}
     record.write("analysis_real", result, folder if arguments.quick else None)
 
 
