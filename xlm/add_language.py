@@ -122,6 +122,10 @@ def _leave(
         "unigram_nats": tries[best]["unigram_nats"], "converged": not tries[best]["fired"],
         "fired": tries[best]["fired"],
     }  # fmt: skip
+    reached = {"reached": config.length, "of": model.transformer.config.max_positions}
+    own_positions = None if config.positions == "shared" else reached
+    if own_positions is not None:
+        description["positions"] = own_positions
     if config.words == SHARED_WORDS:
         description[WORDS] = SHARED_WORDS
     further = Further(trained.tables[name].tokenizer, finite(description))
@@ -141,6 +145,7 @@ def _leave(
             "converged": not tries[best]["fired"],
             "likeness_measured": reference_file(config) is not None,
             "old": _old(runs[best]),
+            "positions": own_positions,
             "mean_nats": sum(one["nats"] for one in tries) / len(tries),
             "seconds": {
                 "preparation": seconds,
@@ -231,6 +236,13 @@ def render(report: Mapping[str, Any], folder: str | Path) -> str:
         )
     if not report["likeness_measured"]:
         lines.append("likeness to an old language: not measured, for want of its text")
+    positions = report.get("positions")
+    if positions is not None and positions["reached"] < positions["of"]:
+        lines.append(
+            f"positions {positions['reached']} to {positions['of'] - 1} were reached by no row of "
+            f"training: read no text of more than {positions['reached']} tokens, or train with a "
+            "larger length"
+        )
     lines += [f"NOT CONVERGED, {line}" for line in best["fired"]]
     lines += [
         f"unchanged: {len(proof['tensors'])} tensors by SHA-256, {rows} rows by every state and "

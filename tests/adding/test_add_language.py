@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.adding.made import NEW, WORDS, settings, tuned
-from xlm.add_language import add_language
+from xlm.add_language import add_language, render
 from xlm.analysis.convergence import Signs, States, to_tensors
 from xlm.check import Check, check
 from xlm.describe import Describe, describe
@@ -59,6 +59,16 @@ def test_the_model_knows_the_new_language_beside_the_old(
         new.batch_rows([new.tokenizer.wrap(torch.tensor([9]).numpy())], "ne")
     with pytest.raises(ConfigError, match="separate vocabularies"):
         new.batch([NEW], "ne", ["a house"], "en")
+
+
+def test_positions_that_no_row_of_training_reached_are_named(added: Path) -> None:
+    report = json.loads((added / "report.json").read_text(encoding="utf-8"))
+    assert "positions 16 to 31 were reached by no row of training" in render(report, added)
+    model = load(added / "model").transformer.encoder
+    own, old = model.table("ne").positions, model.positions
+    assert own is not None and old is not None
+    moved = ((own.weight - old.weight).norm(dim=1) / old.weight.norm(dim=1)).detach()
+    assert float(moved[16:].max()) < 0.001 < 0.01 < float(moved[:16].min())
 
 
 def test_an_existing_sentencepiece_model_gets_the_layout_of_rows_of_the_model(
