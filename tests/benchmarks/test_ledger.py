@@ -222,6 +222,6 @@ def test_order_counts_pairs_on_the_published_side() -> None:
 def test_the_page_says_first_that_our_models_are_tiny() -> None:
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     first = page.split("\n\n")[1]
-    assert "Our models are tiny, and only the order of rows is compared" in first
+    assert "Our models are tiny, so compare only the order of rows" in first
     at = [page.index(f"<!-- table: ledger-{name} -->") for name in PAPERS]
     assert all(one < next_one for one, next_one in pairwise(at))
