@@ -71,6 +71,23 @@ def test_sharded_is_whole(
         assert figures[1][stream] == pytest.approx(figures[0][stream], rel=1e-10)
 
 
+@pytest.mark.parametrize("sharding", [{}, FULL])
+def test_gradients_may_be_summed_in_half_precision(
+    pool: Pool, tmp_path: Path, sharding: dict[str, Any]
+) -> None:
+    """Near the sums in float32, and not equal to them: two bits fewer than a byte are kept."""
+    settings = {"steps": 3, "optimizer": {"kind": "adamw", "max_grad_norm": 1.0}, **sharding}
+    _, losses = train(pool, tmp_path / "fp32", 2, **settings)
+    _, found = train(pool, tmp_path / "bf16", 2, gradient_sums="bf16", **settings)
+    same(found, losses, 1e-2)
+    norms = [
+        [line["grad_norm"] for _, line in sorted(tiny.journal(tmp_path / name).items())]
+        for name in ("fp32", "bf16")
+    ]
+    assert norms[1] == pytest.approx(norms[0], rel=2e-2)
+    assert norms[1][0] != norms[0][0]
+
+
 @pytest.mark.parametrize(("hosts", "sharding"), [(1, "full"), (2, "hybrid")])
 def test_a_rank_holds_its_part(pool: Pool, tmp_path: Path, hosts: int, sharding: str) -> None:
     """Of parameters and of both moments; a machine of a hybrid run holds the whole model."""

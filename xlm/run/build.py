@@ -190,10 +190,10 @@ def build_trainer(run: Run, corpora: Corpora, mixture: Mixture, parallel: Parall
     shards = None
     if run.sharding != "none" and parallel.is_wrapped:
         check_alike(sets)
-        shards = Shards(learner, parallel, run.sharding, run.precision)
+        shards = Shards(learner, parallel, run.sharding, run.precision, run.gradient_sums)
         named = list(shards.own.items())
     else:
-        wrapped = wrap(learner, parallel, find_unused_parameters=differ)
+        wrapped = wrap(learner, parallel, find_unused_parameters=differ, sums=run.gradient_sums)
         named = list(learner.named_parameters())
     optimizer = build_optimizer(run.optimizer, named, run.schedule.peak_lr, run.precision)
     if run.recompute_activations:

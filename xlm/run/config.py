@@ -178,6 +178,9 @@ class Run:
     recompute_activations: bool = False
     """Recompute the activations of each layer in the backward pass instead of keeping them: much
     less memory for about a third more time, the same gradients."""
+    gradient_sums: Literal["fp32", "bf16"] = "fp32"
+    """Type in which gradients travel between processes and are added: bf16 halves the traffic of
+    slow networks, with rounding that grows with their number."""
     tf32: bool = False
     """Let float32 products on CUDA round to TF32."""
     deterministic: bool = False
@@ -227,8 +230,9 @@ class Run:
                 "averaging words that are reset is meaningless; leave one of the two out"
             )
         self._check_sharding()
-        if self.dtype == "float64" and self.precision != "fp32":
-            raise ConfigError(f"dtype float64 needs precision fp32: found {self.precision}")
+        for name in ("precision", "gradient_sums"):
+            if self.dtype == "float64" and (found := getattr(self, name)) != "fp32":
+                raise ConfigError(f"dtype float64 needs {name} fp32: found {found}")
 
     def _check_sharding(self) -> None:
         check_sharding(self.sharding, optimizer=self.optimizer.kind, precision=self.precision)

@@ -24,6 +24,7 @@ from torch.utils import _pytree
 from xlm.batch import Loss
 from xlm.errors import ConfigError
 from xlm.training.distributed.processes import Parallel
+from xlm.training.distributed.wrap import Sums
 from xlm.training.learner import Learner
 from xlm.training.pieces import Rows
 
@@ -55,9 +56,16 @@ class Shards:
     """The rows of a learner's parameters that this rank holds."""
 
     def __init__(
-        self, learner: Learner, parallel: Parallel, sharding: Sharding, precision: str
+        self,
+        learner: Learner,
+        parallel: Parallel,
+        sharding: Sharding,
+        precision: str,
+        sums: Sums = "fp32",
     ) -> None:
         """Shard ``learner``, which every rank has whole and alike. Collective.
+
+        ``sums`` is the type in which gradients travel and are added.
 
         Raises ConfigError if this torch cannot, or if machines have different numbers of ranks.
         """
@@ -69,7 +77,7 @@ class Shards:
         self.number, self.of_how_many = mesh.get_local_rank("shard"), self._group.size()
         self.writes = mesh.ndim == 1 or mesh.get_local_rank("copies") == 0
         """True if this rank's rows are those that are saved: one of each copy's ranks is."""
-        _shard(learner, mesh, precision)
+        _shard(learner, mesh, precision, sums)
         self._distributed: dict[str, Any] = dict(learner.named_parameters())
         self._names = _names(learner)
         self.own: dict[str, nn.Parameter] = {
@@ -195,7 +203,7 @@ def _mesh(parallel: Parallel, sharding: Sharding) -> Any:
     return init_device_mesh(kind, shape, mesh_dim_names=("copies", "shard"))
 
 
-def _shard(learner: Learner, mesh: Any, precision: str) -> None:
+def _shard(learner: Learner, mesh: Any, precision: str, sums: Sums) -> None:
     try:
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
     except ImportError as error:
@@ -204,13 +212,10 @@ def _shard(learner: Learner, mesh: Any, precision: str) -> None:
             "or newer, or choose sharding none"
         ) from error
     register_loss()
-    if precision == "bf16":
-        # The weights are cast as they are gathered, and autocast finds nothing left to cast.
-        policy = MixedPrecisionPolicy(
-            param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
-        )
-    else:
-        policy = MixedPrecisionPolicy(cast_forward_inputs=False)
+    # In bf16 the weights are cast as they are gathered, and autocast finds nothing left to cast.
+    low = torch.bfloat16 if precision == "bf16" else None
+    added = torch.bfloat16 if sums == "bf16" else torch.float32 if low else None
+    policy = MixedPrecisionPolicy(param_dtype=low, reduce_dtype=added, cast_forward_inputs=False)
     stacks = [stack for stack in (learner.model.encoder, learner.model.decoder) if stack]
     parts: list[Any] = [layer for stack in stacks for layer in stack.layers]
     for part in [*parts, learner]:
