@@ -56,14 +56,7 @@ def train(
     many were in a row, and returns where it put them.
     """
     state = trainer.state
-    prefetcher = Prefetcher(
-        trainer.mixture,
-        trainer.learner.objectives,
-        trainer.parallel,
-        seed=trainer.seed,
-        first=state.step,
-        cursors=state.cursors,
-    )
+    prefetcher = _prefetcher(trainer)
     sums = Sums.from_json(state.unreported, trainer.parallel)
     trainer.learner.train()
     try:
@@ -101,6 +94,14 @@ def train(
                 break
     finally:
         prefetcher.close()
+
+
+def _prefetcher(trainer: Trainer) -> Prefetcher:
+    state = trainer.state
+    return Prefetcher(
+        trainer.mixture, trainer.learner.objectives, trainer.parallel,
+        seed=trainer.seed, first=state.step, cursors=state.cursors,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What the updates since the last report came to, over all ranks."""
+"""The report of the updates since the last one: means, counts and speed, over all ranks."""
 
 from __future__ import annotations
 
