@@ -170,7 +170,11 @@ def test_what_cannot_be_searched(model: tuple[str, PretrainedModel], file: Path)
     )
     np.save(file.parent / "other.npy", np.zeros((3, 5), dtype=np.float32))
     refused(DataError, "holds vectors of 5 numbers", queries=str(file.parent / "other.npy"))
-    refused(ConfigError, "has no other.npy.json beside it", index=str(file.parent / "other.npy"))
+    refused(
+        ConfigError,
+        "other.npy.json, which names the model of .* is missing beside it",
+        index=str(file.parent / "other.npy"),
+    )
     refused(
         DataError, "makes vectors of 32 numbers", index=str(file.parent / "other.npy"), model=folder
     )

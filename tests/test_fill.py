@@ -110,7 +110,7 @@ def test_what_cannot_be_asked(model: tuple[str, PretrainedModel], tmp_path: Path
     folder, _ = model
     lines = tmp_path / "lines.txt"
     lines.write_text("a ___\n" + "b ___ " * 90, encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"lines\.txt:2 is \d+ tokens long"):
+    with pytest.raises(ConfigError, match=r"lines\.txt:2 has \d+ tokens"):
         written(folder, lines)
     with pytest.raises(ConfigError, match="does not know the language fr"):
         written(folder, lines, language="fr")

@@ -198,7 +198,7 @@ def test_what_cannot_be_filled_is_one_line() -> None:
     refused("text 1 has no mask", [""], "en")
     refused("text 2 is None", ["___", None], "en")
     refused("texts is the string 'a ___'", "a ___", "en")
-    refused("text 2 is 102 tokens long", ["___", "a " * 99 + "___"], "en")
+    refused("text 2 has 102 tokens", ["___", "a " * 99 + "___"], "en")
     refused("does not know the language NE.*did you mean ne", ["a ___"], "NE")
     refused("name one of en, hi, ne", ["a ___"])
     refused("top is 0", ["a ___"], "en", top=0)
