@@ -57,7 +57,7 @@ def batches_of(objective: Translation, streams: Sequence[Stream]) -> Iterator[Ba
 def ours(corpora: Corpora, pairs: Sequence[str], updates: int) -> Callable[[], int]:
     """Train ours on its own batches."""
     objective = objective_of(pairs)
-    model = our_model(corpora.tokenizer.vocab_size).train()
+    model = our_model(corpora.tokenizer.vocab_size, len(corpora.languages)).train()
     parameters = [p for n, p in model.named_parameters() if n != "encoder.output_bias"]
     streams = objective.streams("mt", corpora, seed=0)
     counted = ((batch, batch.num_tokens) for batch in batches_of(objective, streams))

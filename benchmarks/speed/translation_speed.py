@@ -85,13 +85,13 @@ def pairs() -> Batch:
     return rows_of(inputs, shorter, 1, predict=predict, targets=targets, source=source)
 
 
-def our_model(vocab_size: int = SHAPE["vocab"]) -> Transformer:
+def our_model(vocab_size: int = SHAPE["vocab"], num_languages: int = 3) -> Transformer:
     torch.manual_seed(0)
     config = ModelConfig(
         dim=SHAPE["dim"], num_layers=SHAPE["num_layers"], num_heads=SHAPE["num_heads"],
         num_decoder_layers=SHAPE["num_layers"], attention_dropout=0.0,
     )  # fmt: skip
-    return Transformer(config, vocab_size=vocab_size, num_languages=3, pad_id=PAD)
+    return Transformer(config, vocab_size=vocab_size, num_languages=num_languages, pad_id=PAD)
 
 
 def peer_model(vocab_size: int = SHAPE["vocab"], pad_id: int = PAD, end_id: int = END) -> Any:
