@@ -116,18 +116,10 @@ def _leave(
     choice = choose(tries, config.select, modules)
     best = choice.best
     trained = load(Path(runs[best].folder) / MODEL)
-    description = {
-        "start": tries[best]["start"], "seed": runs[best].seed, "steps": runs[best].steps,
-        "best_step": tries[best]["step"], "nats": tries[best]["nats"],
-        "unigram_nats": tries[best]["unigram_nats"], "converged": not tries[best]["fired"],
-        "fired": tries[best]["fired"],
-    }  # fmt: skip
-    reached = {"reached": config.length, "of": model.transformer.config.max_positions}
-    own_positions = None if config.positions == "shared" else reached
+    description = _description(config, tries[best], runs[best])
+    own_positions = _own_positions(config, model)
     if own_positions is not None:
         description["positions"] = own_positions
-    if config.words == SHARED_WORDS:
-        description[WORDS] = SHARED_WORDS
     further = Further(trained.tables[name].tokenizer, finite(description))
     write_module(folder / MODULE, name, trained.transformer, trained.tokenizer, further)
     known = {KNOWN: config.known} if config.known and not model.known_languages else {}
@@ -163,6 +155,23 @@ def _leave(
             f"{proof['changed'][0]}; see {folder / REPORT}, and report this as a bug in xlm"
         )
     return report
+
+
+def _description(config: AddLanguage, tried: Mapping[str, Any], run: Run) -> dict[str, Any]:
+    """Return the facts about the chosen try that the module keeps."""
+    own = {name: tried[name] for name in ("start", "nats", "unigram_nats", "fired")}
+    found = {
+        **own, "seed": run.seed, "steps": run.steps, "best_step": tried["step"],
+        "converged": not tried["fired"],
+    }  # fmt: skip
+    return {**found, WORDS: SHARED_WORDS} if config.words == SHARED_WORDS else found
+
+
+def _own_positions(config: AddLanguage, model: PretrainedModel) -> dict[str, int] | None:
+    """Return how many positions training reaches, and of how many; None if they are the model's."""
+    if config.positions == "shared":
+        return None
+    return {"reached": config.length, "of": model.transformer.config.max_positions}
 
 
 def _old(run: Run) -> dict[str, Any] | None:
