@@ -2,13 +2,14 @@
 
     python -m benchmarks.studies.monotrans_real --data data --folder runs/monotrans-real
 
-Bodies of English alone, and of English and Hindi, get tables for the languages that they lack.
-Beside them stand training everything on with an extended vocabulary (and what it costs English),
-and the old vocabulary as it is (``stand_in``): bits a byte of each. From the English body, tasks
-that are learned in English alone, words frozen: parts of speech in Hindi, entities and topics in
-Nepali and Hindi, each beside the commonest answer. ``--data`` holds mono, ud, ner, classify and
-nli/xnli (whose Swahili sentences are the only text of it). Everything that is finished is not run
-again; ``--quick`` tries it on the corpus that ships.
+Bodies of English alone, and of English and Hindi, get tables for the languages that they lack;
+those in the first start from aligned sentences too, if there are any. Beside them stand training
+everything on with an extended vocabulary (and what it costs English), and the old vocabulary as it
+is (``stand_in``): bits a byte of each. From the English body, tasks that are learned in English
+alone, words frozen: parts of speech in Hindi, entities and topics in Nepali and Hindi, each beside
+the commonest answer. ``--data`` holds mono, parallel, ud, ner, classify and nli/xnli (whose Swahili
+sentences are the only text of it). Everything that is finished is not run again; ``--quick`` tries
+it on the corpus that ships.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ NEW = {"en": ("ne", "hi", "sw"), "en+hi": ("ne", "sw")}
 TASKS = {"pos": ("hi",), "ner": ("ne", "hi"), "topics": ("ne", "hi")}
 """Tasks learned in English, and the languages that they are tested in."""
 SWAHILI = "nli/xnli/sw.dev.tsv"
+ALIGNED = "aligned"
+"""The start by pairs, beside that without."""
 SCORED = 200
 """Held-out lines that are scored."""
 
@@ -87,7 +90,20 @@ def bits(model: PretrainedModel, text: NewText, language: str) -> float:
     return sum(own.nats for own in found) / math.log(2) / size
 
 
-def of_table(name: str, language: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+def pairs_of(data: Path, language: str) -> dict[str, list[str]]:
+    """Return the files of sentences aligned with English, by the name of the pair; {} without."""
+    files = [str(data / f"parallel/en-{language}/train.{one}") for one in ("en", language)]
+    return {f"en-{language}": files} if all(Path(file).exists() for file in files) else {}
+
+
+def table_folder(folder: Path, name: str, language: str, start: str, seed: int) -> Path:
+    """Return the folder of a table; the default start is left out of its name."""
+    return folder / "-".join(["table", name, language, *([start] if start else []), str(seed)])
+
+
+def of_table(
+    name: str, language: str, start: str, seed: int, arguments: argparse.Namespace
+) -> dict[str, Any]:
     """Return bits a byte of a table and of the old vocabulary in its place, and the table's signs.
 
     What English has is the same, bit for bit: ``add_language`` proves it.
@@ -96,8 +112,9 @@ def of_table(name: str, language: str, seed: int, arguments: argparse.Namespace)
     model = body(folder, data, BODIES[name], arguments, seed)
     text = new_text(folder, data, language, arguments.lines)
     assert text is not None
-    place = folder / f"table-{name}-{language}-{seed}"
-    config = table(place, model, text, arguments, seed, language)
+    place = table_folder(folder, name, language, start, seed)
+    pairs = {"start": start, "pairs": pairs_of(data, language)} if start else {}
+    config = table(place, model, text, arguments, seed, language, **pairs)
     figures = learned(config)
     return {
         "bits a byte": bits(load(place / "model"), text, language),
@@ -181,11 +198,13 @@ def of_task(name: str, seed: int, arguments: argparse.Namespace) -> dict[str, An
     }
     tuned = open_finetuned(place / f"seed-{seed}" / "model")
     for language in TASKS[name]:
-        module = folder / f"table-en-{language}-{seed}" / "module"
-        if module.exists():
-            file = task.files.test[language]
-            found[language] = task_figure(tuned, file, tuned.task.metric, module)
-            found[f"{language}, commonest"] = commonest(task, file, language)
+        file = task.files.test[language]
+        for start in ("", ALIGNED):
+            module = table_folder(folder, "en", language, start, seed) / "module"
+            if module.exists():
+                figure = f"{language}, {start}" if start else language
+                found[figure] = task_figure(tuned, file, tuned.task.metric, module)
+                found[f"{language}, commonest"] = commonest(task, file, language)
     return found
 
 
@@ -227,7 +246,9 @@ def main() -> None:
         for language in languages:
             if new_text(arguments.folder, arguments.data, language, arguments.lines) is None:
                 continue
-            arms[f"{name}, table of {language}"] = (of_table, name, language)
+            arms[f"{name}, table of {language}"] = (of_table, name, language, "")
+            if name == "en" and pairs_of(arguments.data, language):
+                arms[f"{name}, table of {language}, aligned"] = (of_table, name, language, ALIGNED)
             if (arguments.data / f"mono/{language}").exists():
                 arms[f"{name}, all trained on to {language}"] = (trained_on, name, language)
     arms |= {f"task {name}": (of_task, name) for name in TASKS}

@@ -202,7 +202,7 @@ def test_the_guard_is_sabotaged(run_quick: Run, tmp_path: Path, capsys: Output) 
         ("monotrans_search", ("learned positions, rows",)),
         ("monotrans_starts", ("random",)),
         pytest.param(
-            "monotrans_real", ("en, table of ne", "en, all trained on to ne", "task topics"),
+            "monotrans_real", ("en, table of hi", "en, all trained on to ne", "task topics"),
             marks=pytest.mark.slow,
         ),
     ],
