@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.support.markdown_table import Result, markdown
@@ -85,18 +85,39 @@ def search(result: Result) -> str:
 
 def real_text(result: Result) -> str:
     """Bits a byte of tables, of the old vocabulary alone, and of training everything on."""
-    return _some(result, lambda arm: not arm.startswith("task "))
+    own = [row for row in result["rows"] if not row["arm"].startswith("task ")]
+    figures = {
+        "bits a byte": "bits a byte", "of the old vocabulary": "of the old vocabulary",
+        "change of English": "change of English", "gain": "gain", "order": "order",
+        "unlikeness": "unlikeness", "translated": "translated", "translated_by_chance": "by chance",
+        "alarms": "alarms",
+    }  # fmt: skip
+    rows = []
+    for row in own:
+        alarms = "" if row.get("alarms") is None else f"{float(str(row['alarms']).split()[0]):g}"
+        rows.append([row["arm"], *(str(row.get(name, "")) for name in figures)][:-1] + [alarms])
+    return markdown(["model, and how it reads the language", *figures.values()], rows)
 
 
 def real_tasks(result: Result) -> str:
-    """Tasks that were learned in English, each beside the commonest answer."""
-    return _some(result, lambda arm: arm.startswith("task "))
+    """Tasks that were learned in English, each language beside its commonest answer."""
+    rows = []
+    for row in result["rows"]:
+        task, own = row["arm"].removeprefix("task "), dict(row)
+        if task == row["arm"]:
+            continue
+        for name in (name for name in own if name not in ("arm", "seeds")):
+            language, _, start = name.partition(", ")
+            if start != "commonest":
+                shown = [_percent(own[one]) for one in (name, f"{language}, commonest")]
+                table = "" if language == "en" else start or "without pairs"
+                rows.append([task, language, table, *shown])
+    return markdown(["task", "read in", "table", "score, %", "commonest answer, %"], rows)
 
 
-def _some(result: Result, wanted: Callable[[str], bool]) -> str:
-    own = [row for row in result["rows"] if wanted(row["arm"])]
-    heads = list(dict.fromkeys(head for row in own for head in row))
-    return markdown(heads, [[str(row.get(head, "")) for head in heads] for row in own])
+def _percent(shown: str) -> str:
+    """Return a share and its interval, as they are shown, in per cent."""
+    return " ±".join(f"{100 * float(part):.1f}" for part in shown.split(" ±"))
 
 
 def starts(result: Result) -> str:
