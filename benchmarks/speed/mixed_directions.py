@@ -6,8 +6,8 @@ The models are those of translation_speed.py. Ours trains on the batches of ``Tr
 directions, drawn by their sizes, with ``shared_lengths`` and ``bucket_parts``. The peer trains on
 pairs of all directions mixed, as many in a batch, each side padded to its longest row: sorted by
 length within fifty batches, as with ``group_by_length``; at random, as its Trainer does by default;
-or on the very batches of ours. Real tokens of both sides per second, A B A B ...; the ratio of
-medians pair by pair is what counts. Needs transformers.
+or on the very batches of ours. Real tokens of both sides per second of the
+processor, A B A B ...; the median of the ratios pair by pair is what counts. Needs transformers.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import argparse
 import itertools
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -153,7 +154,7 @@ def main() -> None:
                 corpora, pairs, grouped=name == "by length"
             )  # fmt: skip
             both = ours(corpora, pairs, updates), peer(corpora, made, updates)
-            compared = compare(*both, arguments.rounds)
+            compared = compare(*both, arguments.rounds, time.process_time)
             rows.append({"the peer's batches": name, **compared, "goal": f"{goal:g}"})
             sys.stdout.write(f"{rows[-1]}\n")
     if not arguments.quick:

@@ -240,15 +240,20 @@ def decode_peer() -> Callable[[], None]:
     return step
 
 
-def compare(ours: Callable[[], int], peer: Callable[[], int], rounds: int) -> dict[str, Any]:
+def compare(
+    ours: Callable[[], int],
+    peer: Callable[[], int],
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Any]:
     """Tokens per second of both in turn, and the median of the ratios pair by pair."""
     speeds: list[list[float]] = [[], []]
     for round_number in range(rounds + 1):
         for own, step in zip(speeds, (ours, peer), strict=True):
-            started = time.perf_counter()
+            started = clock()
             num_tokens = step()
             if round_number:  # the first warms up
-                own.append(num_tokens / (time.perf_counter() - started))
+                own.append(num_tokens / (clock() - started))
     return {
         "xlm_tokens_per_second": round(statistics.median(speeds[0])),
         "transformers_tokens_per_second": round(statistics.median(speeds[1])),
