@@ -237,6 +237,9 @@ def rows_of(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, 
 
 def main() -> None:
     parser = parser_of(__doc__.splitlines()[0], "runs/monotrans-real")
+    parser.add_argument(
+        "--part", action="store_true", help="record what --only names, and all that is finished"
+    )
     arguments = parser.parse_args()
     downstream.begin(arguments.threads)
     if arguments.quick:
@@ -252,19 +255,17 @@ def main() -> None:
             if (arguments.data / f"mono/{language}").exists():
                 arms[f"{name}, all trained on to {language}"] = (trained_on, name, language)
     arms |= {f"task {name}": (of_task, name) for name in TASKS}
-    found = {}
-    for arm in downstream.chosen(arguments.only, arms):
-        function, *given = arms[arm]
-        found[arm] = [
-            kept(
-                arguments.folder
-                / f"figures/{arm.replace(', ', '-').replace(' ', '-')}-{seed}.json",
-                lambda: function(*given, seed, arguments),  # noqa: B023
-            )
-            for seed in arguments.seeds
-        ]
+    found: dict[str, list[dict[str, Any]]] = {}
+    wanted = downstream.chosen(arguments.only, arms)
+    for arm, (function, *given) in arms.items():
+        for seed in arguments.seeds:
+            name = f"{arm.replace(', ', '-').replace(' ', '-')}-{seed}"
+            path = arguments.folder / f"figures/{name}.json"
+            if arm in wanted or arguments.part and path.exists():
+                one = kept(path, lambda: function(*given, seed, arguments))  # noqa: B023
+                found.setdefault(arm, []).append(one)
     rows = rows_of(found)
-    trial = arguments.quick or bool(arguments.only)
+    trial = arguments.quick or bool(arguments.only) and not arguments.part
     record.write("monotrans_real", {"rows": rows}, arguments.folder if trial else None)
     for row in rows:
         sys.stdout.write(f"{json.dumps(row, ensure_ascii=False)}\n")
