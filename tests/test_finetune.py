@@ -590,7 +590,7 @@ def test_tasks_among_the_objectives_of_a_pretraining_run(
         ({"folder": ""}, "folder is empty: give one"),
         ({"model": ""}, "model is empty: give one"),
         ({"model": "/no/such"}, "/no/such does not exist: expected a model directory"),
-        ({"choose_on": ["sw"]}, "topic is to be chosen on sw, and files.valid has en, hi: give a"),
+        ({"choose_on": ["sw"]}, "choose_on has sw for topic, whose validation files are of en, hi"),
         ({"metric": "las"}, "stopping.metric 'las' is not a figure of topic/en"),
         ({"frozen_layers": 3}, "frozen_layers is 3, but the encoder has 2 layers"),
         ({"average": 1.0}, r"average must be in \[0, 1\): found 1.0"),
@@ -633,7 +633,7 @@ def test_no_validation_text(source: Path, tmp_path: Path) -> None:
     files = Files(train={"en": str(source / "train.tsv")})
     tasks = {"topic": classes(source, files=files)}
     with pytest.raises(
-        ConfigError, match="topic is to be chosen on no language, and files.valid has none: give"
+        ConfigError, match="choose_on has no language for topic, whose validation files are of none"
     ):
         finetune(recipe(source, tmp_path, tasks=tasks))
 

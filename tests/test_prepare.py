@@ -540,5 +540,5 @@ def test_a_wordpiece_vocabulary_is_learned() -> None:
     corpora = made(vocabulary=vocabulary, text=Texts(train={"en": "en.txt", "ne": "ne.txt"}))
     assert texts(corpora, "train", "en") == EN and texts(corpora, "train", "ne") == NE
     assert corpora.tokenizer.vocab_size == 90
-    with pytest.raises(ConfigError, match="wordpiece has BERT's symbols"):
+    with pytest.raises(ConfigError, match="wordpiece always has BERT's symbols"):
         Vocabulary(kind="wordpiece", begins=True)

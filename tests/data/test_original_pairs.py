@@ -162,7 +162,7 @@ def test_it_serves_what_bucketed_pairs_serve():
 
 def test_sizes_that_cannot_be():
     for wrong, message in [
-        ({"rows": 0}, "tlm/en-hi: rows 0: expected at least 1"),
+        ({"rows": 0}, "tlm/en-hi: rows is 0, expected at least 1"),
         ({"tokens": 0}, "tokens 0"),
         ({"tokens": 12, "sort": False}, "batches hold 12 tokens, but the longest pair has 12"),
     ]:
