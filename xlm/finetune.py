@@ -359,8 +359,8 @@ def chosen_on(config: Finetune, tasks: Mapping[str, Task]) -> list[str]:
     wanted = config.choose_on or [language for language in valid if language in task.files.train]
     if not wanted or not set(wanted) <= set(valid):
         raise ConfigError(
-            f"choose_on has {', '.join(wanted) or 'no language'} for {name}, whose validation files "
-            f"are of {', '.join(valid) or 'none'}: give a validation file for each language named"
+            f"choose_on has {', '.join(wanted) or 'no language'} for {name}, whose validation "
+            f"files are of {', '.join(valid) or 'none'}: give one for each language named"
         )
     return [f"{name}/{language}" for language in wanted]
 

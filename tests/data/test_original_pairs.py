@@ -163,7 +163,7 @@ def test_it_serves_what_bucketed_pairs_serve():
 def test_sizes_that_cannot_be():
     for wrong, message in [
         ({"rows": 0}, "tlm/en-hi: rows is 0, expected at least 1"),
-        ({"tokens": 0}, "tokens 0"),
+        ({"tokens": 0}, "tokens is 0, expected at least 1"),
         ({"tokens": 12, "sort": False}, "batches hold 12 tokens, but the longest pair has 12"),
     ]:
         with pytest.raises(ConfigError, match=message):
