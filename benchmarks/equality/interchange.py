@@ -45,12 +45,11 @@ from benchmarks.equality.rotary_models import (
     eurobert_peers,
     peers_of,
 )
-from benchmarks.equality.translator_models import translators
+from benchmarks.equality.translator_models import came_in, translators
 from benchmarks.support import record
 from xlm import sample
 from xlm.convert import Converted, Export, Import, export_model, import_corpora, import_model
 from xlm.data.corpora import Corpora
-from xlm.interchange.load import load
 from xlm.interchange.parity import TOLERANCE
 from xlm.model.pretrained import PretrainedModel
 from xlm.prepare import Prepare, Texts, Vocabulary, prepare
@@ -234,14 +233,8 @@ IMPORTS = {
         lambda folder: eurobert_peers(lines(), shake, folder),
         "task heads; keys and values that heads share become a copy each",
     ),
-    "transformers mBART, mBART-50": (
-        lambda folder: translators(folder, "mbart"),
-        DROPPED,
-    ),
-    "transformers M2M-100, NLLB": (
-        lambda folder: translators(folder, "m2m_100"),
-        DROPPED,
-    ),
+    "transformers mBART, mBART-50": (lambda folder: translators(folder, "mbart"), DROPPED),
+    "transformers M2M-100, NLLB": (lambda folder: translators(folder, "m2m_100"), DROPPED),
     "fairseq XLM-R (model.pt, dict.txt)": (fairseq_peers, "optimizer state"),
     "original XLM (.pth)": (original_peers, "optimizer state"),
 }
@@ -287,10 +280,10 @@ def exports(folder: Path) -> dict[str, tuple[str, list[PretrainedModel], str]]:
             "modernbert", rotary(MODERNBERT), SPECIAL
         ),
         "transformers mBART, mBART-50": (
-            "mbart", [load(folder / "mbart"), load(folder / "mbart-50")], SPECIAL
+            "mbart", came_in(folder, "mbart", "mbart-50"), SPECIAL
         ),
         "transformers M2M-100, NLLB": (
-            "m2m_100", [load(folder / "m2m-100"), load(folder / "nllb")], SPECIAL
+            "m2m_100", came_in(folder, "m2m-100", "nllb"), SPECIAL
         ),
     }  # fmt: skip
 

@@ -14,6 +14,8 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers, trainers
 
 from benchmarks.equality.random_models import lines, unigram
+from xlm.interchange.load import load
+from xlm.model.pretrained import PretrainedModel
 from xlm.text.tokenizers.published_tokens import MBART
 
 SPECIALS = ["<s>", "<pad>", "</s>", "<unk>"]
@@ -94,3 +96,8 @@ def translators(folder: Path, model_type: str) -> Iterator[Path]:
         if own == model_type:
             translator(kind, folder / kind)
             yield folder / kind
+
+
+def came_in(folder: Path, *kinds: str) -> list[PretrainedModel]:
+    """Return the translators of some kinds that were made in ``folder``."""
+    return [load(folder / kind) for kind in kinds if (folder / kind).exists()]

@@ -523,7 +523,7 @@ def test_figures_are_compared_with_the_original(run_quick: Run, capsys: Output) 
 def test_models_go_through_every_format(run_quick: Run, capsys: Output) -> None:
     assert run_quick("equality.interchange") == 0
     rows = printed_rows(capsys.readouterr().out)
-    assert len(rows) == 16 and all(row["identical"] == row["lines"] for row in rows)
+    assert len(rows) == 20 and all(row["identical"] == row["lines"] for row in rows)
 
 
 def test_lines_are_compared_with_those_of_transformers(run_quick: Run, capsys: Output) -> None:
