@@ -24,6 +24,7 @@ from typing import Any
 from benchmarks.studies.learning import kept
 from benchmarks.support import downstream
 from benchmarks.support import many_languages_lab as laboratory
+from benchmarks.support import many_languages_tasks as learnt
 from benchmarks.support.many_languages_figures import differences, summary
 from benchmarks.support.many_languages_lab import ENGLISH, Arm, Lab, Size
 from xlm.objectives.infilling import Infilling
@@ -73,7 +74,7 @@ def measure(lab: Lab, name: str, seed: int) -> dict[str, Any]:
     """Train a model, and return its figures; ``random`` has the parent's shape."""
     path = laboratory.trained(lab, arms(lab.size), PARENT if name == RANDOM else name, seed)
     found: dict[str, Any] = {
-        "tasks": laboratory.transfer(
+        "tasks": learnt.transfer(
             lab, path, name.replace(", ", "-").replace(" ", "-"), TASKS, seed,
             random_weights=name == RANDOM,
         )
@@ -107,7 +108,7 @@ def main() -> None:
     lab = Lab(arguments.folder, size)
     for own in (lab, replace(lab, shuffled=True)):
         laboratory.make_data(own)
-    laboratory.make_tasks(lab)
+    learnt.make_tasks(lab)
     found: dict[str, list[dict[str, Any]]] = {}
     parent, *children = arms(size)
     wanted = downstream.chosen(arguments.only, (parent, RANDOM, *children))
@@ -124,7 +125,7 @@ def main() -> None:
     result = {
         "size": asdict(size), "seeds": len(seeds), "arms": means,
         "differences": differences(means, COMPARED),
-        "commonest": {name: laboratory.commonest(lab, name) for name in TASKS},
+        "commonest": {name: learnt.commonest(lab, name) for name in TASKS},
     }  # fmt: skip
     trial = quick or bool(arguments.only)
     path = downstream.write("continued", result, trial=trial, folder=arguments.folder)

@@ -24,6 +24,7 @@ import xlm
 from benchmarks.studies.learning import kept
 from benchmarks.support import downstream
 from benchmarks.support import many_languages_lab as laboratory
+from benchmarks.support import many_languages_tasks as learnt
 from benchmarks.support.many_languages_figures import differences, summary
 from benchmarks.support.many_languages_lab import ENGLISH, Arm, Lab, Size
 from xlm.interchange.load import MODEL
@@ -142,7 +143,7 @@ def measure(lab: Lab, name: str, seed: int) -> dict[str, Any]:
     layout = "target" if token or name == RANDOM else name
     path = laboratory.trained(lab, arms(lab.size), layout, seed)
     found: dict[str, Any] = {
-        "tasks": laboratory.transfer(
+        "tasks": learnt.transfer(
             lab, path, name.replace(", ", "-").replace(" ", "-"), TASKS, seed,
             random_weights=name == RANDOM, language_token=token,
         )
@@ -174,7 +175,7 @@ def main() -> None:
     size, rows = searched(arguments.folder, sizes, -1.0 if quick else PASSES)
     lab = Lab(arguments.folder / "token", size)
     laboratory.make_data(lab)
-    laboratory.make_tasks(lab)
+    learnt.make_tasks(lab)
     found: dict[str, list[dict[str, Any]]] = {}
     for seed in seeds:
         for name in downstream.chosen(arguments.only, (*LAYOUTS, *KEPT, RANDOM)):
@@ -195,7 +196,7 @@ def main() -> None:
     result = {
         "size": asdict(size), "seeds": len(seeds), "search": rows, "arms": means,
         "differences": differences(means, COMPARED),
-        "commonest": {name: laboratory.commonest(lab, name) for name in TASKS},
+        "commonest": {name: learnt.commonest(lab, name) for name in TASKS},
         "zero-shot": between(lab, seeds),
         "least share in the alphabet asked for": min(others, default=None),
     }  # fmt: skip

@@ -24,8 +24,10 @@ from typing import Any
 from benchmarks.studies.learning import kept
 from benchmarks.support import downstream
 from benchmarks.support import many_languages_lab as laboratory
+from benchmarks.support import many_languages_tasks as learnt
 from benchmarks.support.many_languages_figures import differences, summary
-from benchmarks.support.many_languages_lab import ENGLISH, TASKS, Arm, Lab, Size
+from benchmarks.support.many_languages_lab import ENGLISH, Arm, Lab, Size
+from benchmarks.support.many_languages_tasks import TASKS
 from xlm.objectives.masked import MaskedLM
 
 MLM, TLM, MT, RANDOM = "MLM", "MLM+TLM", "target-apart", "random"
@@ -74,7 +76,7 @@ def lab_of(folder: Path, size: Size, number: int, names: str) -> Lab:
     size = replace(size, languages=number)
     lab = Lab(folder / f"{number}-{names}", size, copy_names=names == COPIED)
     laboratory.make_data(lab)
-    laboratory.make_tasks(lab)
+    learnt.make_tasks(lab)
     return lab
 
 
@@ -82,7 +84,7 @@ def measure(lab: Lab, arm: str, seed: int) -> dict[str, Any]:
     """Train a row's model, and return its figures; ``random`` has MLM's shape."""
     path = laboratory.trained(lab, arms(lab.size), MLM if arm == RANDOM else arm, seed)
     found: dict[str, Any] = {
-        "tasks": laboratory.transfer(
+        "tasks": learnt.transfer(
             lab, path, arm.replace("+", "-"), TASKS, seed, random_weights=arm == RANDOM
         )
     }
@@ -144,7 +146,7 @@ def main() -> None:
     result = {
         "size": {**asdict(size), "languages": "2, 4 or 8"}, "seeds": len(seeds), "arms": means,
         "differences": differences(means, COMPARED),
-        "commonest": {name: laboratory.commonest(labs[0], name) for name in TASKS},
+        "commonest": {name: learnt.commonest(labs[0], name) for name in TASKS},
     }  # fmt: skip
     trial = quick or bool(arguments.only)
     path = downstream.write("translation_encoders", result, trial=trial, folder=folder)

@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.equality import fastbpe_equality
 from benchmarks.speed import allocator, finetuning_speed, memory, translation_speed
-from benchmarks.support import grammar, many_languages_lab
+from benchmarks.support import grammar, many_languages_lab, many_languages_tasks
 from benchmarks.support.language_tables import laboratory, laboratory_tasks
 from xlm.analysis.study import read_study
 from xlm.text.tokenizers.fastbpe import Segmenter
@@ -266,7 +266,7 @@ def test_the_languages_of_the_laboratory(tmp_path: Path) -> None:
     assert lab.say("Anna hides the old drum".split(), "x01").split()[0] == "Anna"
     assert many_languages_lab.order_of(5, "x02") == [1, 0, 3, 2, 4]
     assert many_languages_lab.order_of(5, "x03") == many_languages_lab.order_of(5, "en")
-    many_languages_lab.make_tasks(lab)
+    many_languages_tasks.make_tasks(lab)
 
     def rows(name: str) -> list[tuple[str, str]]:
         lines = (lab.tasks / name).read_text(encoding="utf-8").splitlines()
