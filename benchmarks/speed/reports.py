@@ -29,6 +29,7 @@ from xlm.run.session import begin
 from xlm.run.watched import WatchedPairs
 from xlm.training.distributed.processes import Parallel
 from xlm.training.loop import train
+from xlm.training.schedule import Schedule
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes/small/mlm+tlm.yaml"
@@ -51,7 +52,10 @@ def watched(recipe_path: Path, data: Path, updates: int, sentences: int) -> dict
         recipe: Run = parse(Run, "pretrain", [*words, "--precision=fp32"])
         pairs = sorted(corpora.names("valid")["pairs"])
         watch = WatchedPairs(pairs=pairs, sentences=sentences)
-        run = replace(recipe, steps=updates, evaluate_every=0, save_every=0, watch=watch)
+        schedule = Schedule(kind="constant", peak_lr=recipe.schedule.peak_lr, warmup_steps=0)
+        run = replace(
+            recipe, steps=updates, schedule=schedule, evaluate_every=0, save_every=0, watch=watch
+        )
         session = begin(run, corpora, RunFolder(run.folder, Parallel.start("cpu")))
         trainer = session.trainer
         with session.reporter.journal:
