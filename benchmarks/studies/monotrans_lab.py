@@ -233,6 +233,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--folder", type=Path, default=Path("runs/monotrans-lab"))
     parser.add_argument("--only", nargs="+", help="tables, or how their names begin")
+    parser.add_argument("--part", action="store_true", help="record what --only names as it is")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="try it with four updates")
@@ -263,7 +264,7 @@ def main() -> None:
                 num, own = JOINT[name], sizes["rotary"]
                 one = kept(path, lambda: of_joint(num, folder, own, seed, tuning))  # noqa: B023
             found.setdefault(name, []).append(one)
-    trial = arguments.quick or bool(arguments.only)
+    trial = arguments.quick or bool(arguments.only) and not arguments.part
     figures = {
         "sizes": {name: vars(own) for name, own in sizes.items()}, "noise": NOISE,
         "frequent": FREQUENT,

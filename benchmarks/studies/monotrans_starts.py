@@ -171,6 +171,7 @@ def compared(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str,
                 "unigram nats": round(own[0]["unigram nats"], 3),
                 "updates until random's": f"{fmean(reached):.0f}" if reached else "not reached",
                 "reached": f"{len(reached)} of {len(needed)}",
+                "the guard fired": f"{sum(bool(one['fired']) for one in own)} of {len(own)}",
                 "rows by rule": ", ".join(f"{num} {rule}" for rule, num in own[0]["rows"].items()),
             }
         )  # fmt: skip
@@ -227,7 +228,7 @@ def shrunk(arguments: argparse.Namespace) -> None:
 def main() -> None:
     parser = parser_of(__doc__.splitlines()[0], "runs/monotrans-starts")
     parser.add_argument("--many", default="random", choices=STARTS, help="start of the many tables")
-    parser.add_argument("--tables", type=int, default=MANY, help="how many these are")
+    parser.add_argument("--tables", type=int, default=MANY, help="how many these are; 0: none")
     arguments = parser.parse_args()
     downstream.begin(arguments.threads)
     num = arguments.tables
@@ -250,7 +251,7 @@ def main() -> None:
         for name in downstream.chosen(arguments.only, STARTS):
             found.setdefault(name, []).append(tried(name, seed))
     figures: dict[str, Any] = {"rows": compared(found)}
-    if not arguments.only:
+    if num and not arguments.only:
         own = [tried(arguments.many, seed) for seed in range(num)]
         figures["many"] = [{"start": arguments.many, **many(own)}]
     trial = arguments.quick or bool(arguments.only)

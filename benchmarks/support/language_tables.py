@@ -128,7 +128,9 @@ def starts(result: Result) -> str:
 
 def many_tables(result: Result) -> str:
     """How often the guard fired among many tables, and what the best of three hides."""
-    own = result["many"]
+    own = result.get("many")
+    if not own:
+        return "Not measured yet."
     heads = list(own[0])
     return markdown(heads, [[str(row[head]) for head in heads] for row in own])
 
