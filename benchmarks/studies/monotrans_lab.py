@@ -233,7 +233,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--folder", type=Path, default=Path("runs/monotrans-lab"))
     parser.add_argument("--only", nargs="+", help="tables, or how their names begin")
-    parser.add_argument("--part", action="store_true", help="record what --only names as it is")
+    parser.add_argument(
+        "--part", action="store_true", help="record what --only names, and all that is finished"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="try it with four updates")
@@ -253,9 +255,12 @@ def main() -> None:
         lab.write_texts(folder / body, lines, own)
     tasks.write_tasks(folder, data / "ud/en_ewt", tuning.limit)
     found: dict[str, list[dict[str, Any]]] = {}
+    wanted = downstream.chosen(arguments.only, [*ARMS, *JOINT])
     for seed in arguments.seeds:  # the whole of a seed before the next
-        for name in downstream.chosen(arguments.only, [*ARMS, *JOINT]):
+        for name in [*ARMS, *JOINT]:
             path = folder / "figures" / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}.json"
+            if name not in wanted and not (arguments.part and path.exists()):
+                continue
             if name in ARMS:
                 arm = ARMS[name]
                 own = sizes[arm.body]

@@ -228,6 +228,7 @@ def shrunk(arguments: argparse.Namespace) -> None:
 def main() -> None:
     parser = parser_of(__doc__.splitlines()[0], "runs/monotrans-starts")
     parser.add_argument("--many", default="random", choices=STARTS, help="start of the many tables")
+    parser.add_argument("--part", action="store_true", help="record what --only names")
     parser.add_argument("--tables", type=int, default=MANY, help="how many these are; 0: none")
     arguments = parser.parse_args()
     downstream.begin(arguments.threads)
@@ -254,7 +255,7 @@ def main() -> None:
     if num and not arguments.only:
         own = [tried(arguments.many, seed) for seed in range(num)]
         figures["many"] = [{"start": arguments.many, **many(own)}]
-    trial = arguments.quick or bool(arguments.only)
+    trial = arguments.quick or bool(arguments.only) and not arguments.part
     record.write("monotrans_starts", figures, folder if trial else None)
     for row in (*figures["rows"], *figures.get("many", ())):
         sys.stdout.write(f"{json.dumps(row, ensure_ascii=False)}\n")
