@@ -243,6 +243,11 @@ def test_translators_are_studied(
     assert all((model.source / "config.json").exists() for model in models)
     children = {model.name: model.parent for model in models if model.parent}
     assert set(children) == ({"o2m, seed 0"} if name == "studies.continued" else set())
+    if children:
+        run_quick("studies.continued_analysis", "--folder", tmp_path)
+        (row,) = read(tmp_path / "continued_analysis.json")["rows"]
+        assert row["child"] == "o2m, seed 0" and 0 <= abs(row["Δ‖σ‖"]) <= row["d"] <= row["‖ΔW‖"]
+        assert 0 < row["sentence"] < 1 and row["CKA, layer 0"] <= 1
 
 
 def test_temperatures_by_the_size_of_a_pair(run_quick: Run, tmp_path: Path) -> None:

@@ -173,8 +173,9 @@ def mined(material: Material) -> Analysis:
 
 def kernels(material: Material) -> Analysis:
     """Return CKA of the two sides of each pair, and of the model with others on each text."""
-    if not material.pairs and not (material.texts and len(material.models) > 1):
-        raise Lacks("pairs of sentences, or texts and a model to compare: give pairs, or compare")
+    others = len(material.models) > 1 or material.parent is not None
+    if not material.pairs and not (material.texts and others):
+        raise Lacks("pairs of sentences, or texts and another model: give pairs, compare or parent")
     found = Analysis("CKA")
     values: dict[int, dict[LanguagePair, float | None]] = {}
     found.notes.append(
