@@ -115,6 +115,9 @@ def test_further_figures_have_bests_of_their_own() -> None:
         "mlm/hi/accuracy": {"value": 0.4, "step": 4},
     }
     assert TrainState.from_json(state.to_json()).bests == state.bests
+    # a figure that is named no longer is forgotten, and its checkpoint with it
+    Watch(Stopping(metric="nats"), state, 1e-3, set(), names[1:])
+    assert list(state.bests) == names[1:]
 
 
 def test_a_figure_to_keep_must_be_measured() -> None:

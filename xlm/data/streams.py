@@ -166,10 +166,10 @@ class Stream(ABC):
 
         Batches of ``rows`` go on from one permuted epoch to the next.
         """
-        positions = np.arange(k * rows, (k + 1) * rows)
         if not self.shuffle:
-            own = positions[positions < self.num_rows]
+            own = np.arange(k * rows, min((k + 1) * rows, self.num_rows))
             return np.stack([np.zeros_like(own), own], axis=1)
+        positions = np.arange(k * rows, (k + 1) * rows)
         epochs, places = np.divmod(positions, self.num_rows)
         parts = [
             self._permuted(epoch, self.num_rows, places[epochs == epoch])

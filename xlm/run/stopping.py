@@ -133,6 +133,7 @@ class Watch:
     ) -> None:
         self.stopping = stopping
         self.keep_best = keep_best
+        state.bests = {name: state.bests[name] for name in keep_best if name in state.bests}
         self.state = state
         self.peak_lr = peak_lr
         self.pairs = pairs
