@@ -108,8 +108,8 @@ class Objective(NamedByClassPath, ABC):
     def prepared(self, model: Transformer, batches: Sequence[Batch]) -> Sequence[Batch]:
         """Return a stream's micro-batches of an update, with all that the weights make of them.
 
-        Called before the update, so that what a model writes may be written for all together. Where
-        processes have rows of the weights it is not called: ``loss`` must do without it.
+        Called before the update, so that a model may write for all of them together. It is not
+        called if each process has only rows of the weights: ``loss`` must do without it.
         """
         return batches
 

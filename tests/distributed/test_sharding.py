@@ -75,7 +75,7 @@ def test_sharded_is_whole(
 def test_gradients_may_be_summed_in_half_precision(
     pool: Pool, tmp_path: Path, sharding: dict[str, Any]
 ) -> None:
-    """Near the sums in float32, and not equal to them: two bits fewer than a byte are kept."""
+    """Near the sums in float32, and not equal to them: bf16 keeps eight significant bits."""
     settings = {"steps": 3, "optimizer": {"kind": "adamw", "max_grad_norm": 1.0}, **sharding}
     _, losses = train(pool, tmp_path / "fp32", 2, **settings)
     _, found = train(pool, tmp_path / "bf16", 2, gradient_sums="bf16", **settings)

@@ -166,3 +166,14 @@ def test_the_best_is_the_highest_of_figures_that_rise(metric: str, best: float) 
     stopping = Stopping(metric=metric)
     found = [stopping_score(stopping, {"t/en": {metric: x}}, set())[0] for x in (0.25, 0.5)]
     assert min(found) == best
+
+
+def test_settings_between_processes_are_named_if_there_is_one(
+    made: Corpora, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="xlm")
+    pretrain(tiny.recipe(tmp_path / "plain", steps=1), made)
+    assert "one process:" not in caplog.text
+    given = {"sharding": "full", "gradient_sums": "bf16"}
+    pretrain(tiny.recipe(tmp_path / "given", steps=1, **given), made)
+    assert "one process: sharding full and gradient_sums bf16 without effect" in caplog.text

@@ -131,12 +131,20 @@ def begin(run: Run, corpora: Corpora, folder: RunFolder) -> Session:
     if slow := emulated(parallel.device, run.precision, ceiling):
         warn(parallel, [slow])
     session.reporter.start(run.precision, held_out, initialized)
+    if not parallel.is_wrapped and (idle := between_processes(run)):
+        journal.say(f"one process: {' and '.join(idle)} without effect")
     for line in example_rows(run, mixture.streams):
         journal.say(line)
     if initialized is not None and from_language_model(start):
         warn(parallel, check_pretrained(trainer, run, corpora, journal))
     evaluate_start(session, initialized)
     return session
+
+
+def between_processes(run: Run) -> list[str]:
+    """Return the settings given, such as ``sharding full``, that only work between processes."""
+    given = {"sharding": (run.sharding, "none"), "gradient_sums": (run.gradient_sums, "fp32")}
+    return [f"{name} {own}" for name, (own, usual) in given.items() if own != usual]
 
 
 def resume_or_initialize(
