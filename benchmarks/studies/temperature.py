@@ -4,8 +4,9 @@
 
 Four languages that are English in other alphabets (many_languages_lab.py), with fewer and fewer
 pairs each, are translated both ways by one model at temperatures 1, 5 and 100, for equally many
-updates. Beside BLEU stands the share of the sentences that each pair is due and got. Everything
-that is finished is not run again; ``--quick`` tries a tiny size.
+updates. Beside BLEU stands the share of the sentences that each pair is due and got: passes over
+its pairs, times their number. Everything that is finished is not run again; ``--quick`` tries a
+tiny size.
 """
 
 from __future__ import annotations
@@ -29,13 +30,18 @@ PARTS = (1, 2, 5, 20)
 
 
 def measure(lab: Lab, temperature: float) -> dict[str, Any]:
-    """Train at a temperature; return BLEU by direction, and the shares of each in the draws."""
+    """Train at a temperature; return BLEU by direction, and the share of sentences of each."""
     sampling = Sampling(rule="temperature", temperature=temperature, per="sentence")
     arm = Arm({"mt": laboratory.translation(lab.size, "target", sampling=sampling)})
     name = f"temperature {temperature:g}"
     path = laboratory.trained(lab, {name: arm}, name, 0)
     (end,) = (line for line in read_metrics(path.parent / METRICS) if line["event"] == "end")
-    shares = {own["stream"]: own["realized"] for own in end["shares"]}
+    pairs = dict(zip(laboratory.spoken(lab.size), lab.most, strict=True))
+    seen = {
+        own["stream"]: own["epochs"] * sum(pairs.get(side, 0) for side in own["stream"].split("-"))
+        for own in end["shares"]
+    }
+    shares = {name: num / sum(seen.values()) for name, num in seen.items()}
     return {"bleu": laboratory.translation_figures(lab, path)["bleu"], "shares": shares}
 
 
