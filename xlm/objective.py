@@ -186,12 +186,14 @@ def predicted_loss(
 ) -> Loss:
     """Return ``cross_entropy_loss`` of the pieces that a side predicts from its states.
 
-    ``hidden`` ``[B, T, D]``. Outside training scores are added. A large number of cells is taken a
-    part at a time, so that memory does not grow with it.
+    ``hidden`` ``[B, T, D]``, or in training ``[N, D]`` of the predicted cells. Outside training
+    scores are added. A large number of cells is taken a part at a time, so that memory does not
+    grow with it.
     """
     if model.training:
+        chosen = batch.predict if hidden.dim() > 2 else None
         total = model.cross_entropy(
-            hidden, batch.predict, batch.targets, side=side, label_smoothing=label_smoothing
+            hidden, chosen, batch.targets, side=side, label_smoothing=label_smoothing
         )
         return Loss(total, batch.count)
     num = cells_at_once(model.vocab_size, len(batch.predict))

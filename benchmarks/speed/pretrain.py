@@ -28,7 +28,6 @@ from benchmarks.speed import pretrain_end_to_end
 from benchmarks.speed.speed import QUICK, SHAPES, update
 from benchmarks.support import record
 from xlm.model.config import ModelConfig, flops_per_token
-from xlm.model.cross_entropy import sum_cross_entropy
 from xlm.model.transformer import Transformer
 from xlm.training.precision import autocast
 
@@ -116,9 +115,10 @@ def ours(shape: dict[str, int], objective: str, precision: str, kind: str) -> St
                 rows.tokens, rows.lengths, rows.positions if embeds else None,
                 rows.langs if embeds else None,
                 causal=objective == "clm", padded=rows.is_padded,
+                cells=None if objective == "clm" else rows.cells,
             )  # fmt: skip
-            scores = model.predict(hidden, rows.cells)
-            return sum_cross_entropy(scores, rows.targets) / len(rows.targets)
+            cells = rows.cells if objective == "clm" else None
+            return model.cross_entropy(hidden, cells, rows.targets) / len(rows.targets)
 
     return update(list(model.parameters()), loss)
 

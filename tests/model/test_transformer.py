@@ -485,3 +485,35 @@ class TestOnAGraphicsCard:
         compiled = torch.compile(logits, fullgraph=True, dynamic=False)
         difference = (compiled(batch, cells) - logits(batch, cells)).abs().max()
         assert difference < 1e-4
+
+
+@pytest.mark.parametrize("fields", [{}, *SHAPES], ids=str)
+def test_states_of_cells_alone(fields):
+    """An update with dropout, here of a rate that drops nothing, finishes only the cells."""
+    model = build(**fields).train()
+    given, cells = inputs(), torch.tensor([0, 3, 8, 10, 15, 18, 33])
+    sizes, found = [], []
+    model.encoder.layers[-1].feed_forward.register_forward_hook(
+        lambda _, given, __: sizes.append(tuple(given[0].shape))
+    )
+    for rate, own in ((0.0, None), (1e-13, cells)):
+        model.encoder.dropout = rate
+        model.zero_grad()
+        states = model.encode(**given, cells=own)
+        states = states if own is not None else states.flatten(0, 1)[cells]
+        model.cross_entropy(states, None, cells % VOCAB).backward()
+        found.append([states, *(p.grad for p in model.parameters() if p.grad is not None)])
+    assert sizes == [(ROWS, LENGTH, 16), (len(cells), 16)]
+    assert len(found[0]) == len(found[1]) > 10
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-11)
+
+
+def test_states_of_cells_are_the_same_bits_without_dropout():
+    model, given = build().train(), inputs()
+    cells = torch.tensor([0, 3, 10, 33])
+    whole = model.encode(**given)
+    for _ in range(2):
+        assert torch.equal(model.encode(**given, cells=cells), whole.flatten(0, 1)[cells])
+        model.eval()
+        model.encoder.dropout = 0.1

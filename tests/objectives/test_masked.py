@@ -326,6 +326,16 @@ def test_the_loss_is_the_summed_cross_entropy_of_the_predicted_cells(objective):
     assert objective.loss(network.train(), None, batch).scores == {}
 
 
+def test_an_update_with_dropout_finishes_the_predicted_cells_alone():
+    _, batch = train_batch(MLM, 2)
+    for dropout, shape in ((0.0, tuple(batch.tokens.shape)), (0.1, (len(batch.predict),))):
+        network, seen = model(dropout=dropout).train(), []
+        part = network.encoder.layers[-1].feed_forward
+        part.register_forward_hook(lambda _, given, __, seen=seen: seen.append(given[0].shape[:-1]))
+        assert MLM.loss(network, None, batch).total.requires_grad
+        assert seen == [shape]
+
+
 def test_the_model_sees_both_ways():
     """A change of the last token changes the loss of the first cell: MLM is not causal."""
     _, batch = train_batch(MLM, 2)

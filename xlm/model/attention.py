@@ -101,17 +101,25 @@ class SelfAttention(nn.Module):
         self.query_norm, self.key_norm = _head_norms(config)
 
     def forward(
-        self, x: Tensor, mask: Sight | None, causal: bool, rotation: Rotation | None = None
+        self,
+        x: Tensor,
+        mask: Sight | None,
+        causal: bool,
+        rotation: Rotation | None = None,
+        cells: Tensor | None = None,
     ) -> Tensor:
         """Map ``x`` ``[B, T, D]``, ``mask`` bool ``[B, 1, 1, T]``, blocks or None -> ``[B, T, D]``.
 
-        ``rotation`` is that of each position, of a model whose positions are rotary.
+        ``rotation`` is that of each position, of a model whose positions are rotary. With flat
+        ``cells`` (int64 ``[N]``) the output is that of those alone, ``[N, D]``.
         """
         query, key, value = self._project(x, rotation)
         rate = self.dropout if self.training else 0.0
         if isinstance(mask, Blocks):
-            return self.output(_joined(block_attention(query, key, value, mask, rate)))  # type: ignore[no-any-return]
-        return self.output(_joined(attention(query, key, value, mask, causal, rate)))  # type: ignore[no-any-return]
+            seen = block_attention(query, key, value, mask, rate)
+        else:
+            seen = attention(query, key, value, mask, causal, rate)
+        return self.output(at_cells(_joined(seen), cells))  # type: ignore[no-any-return]
 
     def step(
         self,
@@ -200,6 +208,11 @@ def _heads(x: Tensor, parts: int, num_heads: int) -> tuple[Tensor, ...]:
     rows, length, width = x.shape
     x = x.view(rows, length, parts, num_heads, width // (parts * num_heads))
     return x.permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def at_cells(x: Tensor, cells: Tensor | None) -> Tensor:
+    """Return ``[N, D]``, the flat ``cells`` (int64 ``[N]``) of ``[B, T, D]``; all if None."""
+    return x if cells is None else x.flatten(0, 1).index_select(0, cells)
 
 
 def _joined(x: Tensor) -> Tensor:

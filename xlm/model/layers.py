@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from xlm.model.activations import ACTIVATIONS
 from xlm.model.adapters import Bottleneck, LayerAdapters
-from xlm.model.attention import CrossAttention, SelfAttention
+from xlm.model.attention import CrossAttention, SelfAttention, at_cells
 from xlm.model.config import ModelConfig
 from xlm.model.dropout import dropout
 from xlm.model.norms import build_norm
@@ -79,16 +79,19 @@ class Layer(nn.Module):
         source_mask: Tensor | None = None,
         rotation: Rotation | None = None,
         adapters: LayerAdapters | None = None,
+        cells: Tensor | None = None,
     ) -> Tensor:
         """Map ``x`` ``[B, T, D]``, masks as in the attentions; padded cells are not zeroed here.
 
-        Without ``source`` a decoder's layer is as if it had no cross-attention.
+        Without ``source`` a decoder's layer is as if it had no cross-attention. With flat ``cells``
+        (int64 ``[N]``) all that follows the attention is computed at those alone: ``[N, D]``.
         """
         x = self._residual(
             x,
             self.attention_norm,
-            lambda x: self.attention(x, mask, causal, rotation),
+            lambda x: self.attention(x, mask, causal, rotation, cells),
             None if adapters is None else adapters.attention,
+            cells,
         )
         if source is not None:
             assert self.cross_attention is not None and self.cross_attention_norm is not None
@@ -151,11 +154,16 @@ class Layer(nn.Module):
         norm: nn.Module,
         part: Callable[[Tensor], Tensor],
         adapter: Bottleneck | None = None,
+        cells: Tensor | None = None,
     ) -> Tensor:
-        """Add a part's output to its input; ``norm`` acts on the sum (post) or the input (pre)."""
+        """Add a part's output to its input; ``norm`` acts on the sum (post) or the input (pre).
+
+        With ``cells`` the part returns those alone, and so does this.
+        """
+        own = at_cells(x, cells)
         if self.normalizes_input:
-            return x + self._adapted(self._dropped(part(norm(x))), adapter)
-        return norm(x + self._adapted(self._dropped(part(x)), adapter))  # type: ignore[no-any-return]
+            return own + self._adapted(self._dropped(part(norm(x))), adapter)
+        return norm(own + self._adapted(self._dropped(part(x)), adapter))  # type: ignore[no-any-return]
 
     @staticmethod
     def _adapted(x: Tensor, adapter: Bottleneck | None) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from xlm.model.adapters import Adapters
+from xlm.model.attention import at_cells
 from xlm.model.config import ModelConfig
 from xlm.model.cross_entropy import linear_cross_entropy, sum_cross_entropy
 from xlm.model.embeddings import Embeddings
@@ -81,12 +82,14 @@ class Stack(Embeddings):
         segments: Tensor | None = None,
         every_layer: list[Tensor] | None = None,
         adapters: Adapters | None = None,
+        cells: Tensor | None = None,
     ) -> Tensor:
-        """Return the hidden states ``[B, T, D]``, zero at padding.
+        """Return the hidden states ``[B, T, D]``, zero at padding, or ``[N, D]`` of flat ``cells``.
 
         ``every_layer``, if a list is given, gets the embeddings and each layer's output, the last
         one as it is returned.
         """
+        early = cells if self._narrows else None
         adapters = self.adapters if adapters is None else adapters
         blank = _padding(lengths, tokens.shape[1])[:, :, None] if padded else None
         # on the right, padding is out of a causal row's sight
@@ -110,7 +113,10 @@ class Stack(Embeddings):
             own = None if adapters is None else adapters.of_layer(number)
             # a single row would make a graph of its own
             call: Any = layer._call_impl if self.compiled and len(x) == 1 else layer
-            inputs = (x, seen, one_way, source, source_mask, rotation, own)
+            inputs = [x, seen, one_way, source, source_mask, rotation, own]
+            if early is not None and number == len(self.layers) - 1:
+                inputs.append(early)
+                blank = None if blank is None else at_cells(blank, early)
             if self.recomputes and self.training and torch.is_grad_enabled():
                 x = _blanked(checkpoint(call, *inputs, use_reentrant=False), blank)
             else:
@@ -121,7 +127,16 @@ class Stack(Embeddings):
             x = _blanked(self.finish(x), blank)
             if every_layer is not None:
                 every_layer[-1] = x
-        return x
+        return x if early is not None else at_cells(x, cells)
+
+    @property
+    def _narrows(self) -> bool:
+        """Return whether the last layer leaves out cells after its attention, most of its work.
+
+        It does while something is dropped. Without dropout, sums of gradients over fewer cells
+        would round otherwise; compiled layers would need more graphs.
+        """
+        return self.training and self.dropout > 0 and not self.compiled
 
     @contextmanager
     def gathered(self) -> Iterator[None]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from xlm.batch import Batch
 from xlm.errors import ConfigError
 from xlm.model.adapters import AdapterConfig
+from xlm.model.attention import at_cells
 from xlm.model.config import ModelConfig
 from xlm.model.cross_entropy import sum_cross_entropy
 from xlm.model.first_values import draw_as_xlm, draw_normal
@@ -158,8 +159,12 @@ class Transformer(nn.Module):
         *,
         causal: bool = False,
         padded: bool = True,
+        cells: Tensor | None = None,
     ) -> Tensor:
         """Return the encoder's hidden states ``[B, T, D]``, zero at padding.
+
+        With flat ``cells`` (int64 ``[N]``, row * T + position) only theirs, ``[N, D]``: an update
+        with dropout then computes most of the last layer at them alone.
 
         ``tokens``, ``positions``, ``langs``, ``segments`` int64 ``[B, T]``, ``lengths`` int64
         ``[B]``. Without positions they are 0..T-1; without langs, or with a model of one language,
@@ -168,7 +173,7 @@ class Transformer(nn.Module):
         masks. Raises ConfigError if T exceeds ``max_positions`` and no positions are given.
         """
         hidden: Tensor = self.encoder(
-            tokens, lengths, positions, langs, causal, padded, segments=segments
+            tokens, lengths, positions, langs, causal, padded, segments=segments, cells=cells
         )
         return hidden
 
@@ -237,13 +242,12 @@ class Transformer(nn.Module):
         ``hidden`` ``[B, T, D]`` as that side returned it. Cells are gathered before the projection:
         with 15 % of them predicted, the vocabulary would otherwise be most of the work.
         """
-        gathered = hidden.flatten(0, 1).index_select(0, cells)
-        return self._side(side).project(gathered)
+        return self._side(side).project(at_cells(hidden, cells))
 
     def cross_entropy(
         self,
         hidden: Tensor,
-        cells: Tensor,
+        cells: Tensor | None,
         targets: Tensor,
         *,
         side: Side = "encoder",
@@ -252,9 +256,10 @@ class Transformer(nn.Module):
         """Return the summed cross-entropy (nats) of int64 ``targets`` ``[N]`` at flat ``cells``.
 
         It is that of ``predict``, without all of its scores in memory at once if they are many.
+        ``cells`` is None if ``hidden`` is that of the cells already, ``[N, D]``.
         """
         stack = self._side(side)
-        gathered = hidden.flatten(0, 1).index_select(0, cells)
+        gathered = at_cells(hidden, cells)
         return stack.cross_entropy(gathered, targets, label_smoothing, self.summed)
 
     def compile_layers(self, **options: Any) -> None:

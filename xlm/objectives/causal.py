@@ -14,6 +14,7 @@ from xlm.batch import Batch
 from xlm.data.collate import Cells
 from xlm.data.streams import Examples
 from xlm.errors import ConfigError
+from xlm.model.attention import at_cells
 from xlm.model.transformer import Side, Transformer
 from xlm.objectives.language_model import LanguageModel
 from xlm.rng import Random
@@ -41,11 +42,12 @@ class CausalModel(LanguageModel):
         """The half of the model that predicts."""
         return self.part
 
-    def hidden(self, model: Transformer, batch: Batch) -> Tensor:
-        """Return the states of that half, ``[B, T, D]``."""
+    def hidden(self, model: Transformer, batch: Batch, cells: Tensor | None = None) -> Tensor:
+        """Return the states of that half, ``[B, T, D]``, or of flat ``cells`` alone, ``[N, D]``."""
         if self.part == "encoder":
-            return super().hidden(model, batch)
-        return model.decode(batch.tokens, batch.lengths, None, None, batch.positions, batch.langs)
+            return super().hidden(model, batch, cells)
+        hidden = model.decode(batch.tokens, batch.lengths, None, None, batch.positions, batch.langs)
+        return at_cells(hidden, cells)
 
     def _shifted(self, examples: Examples, cells: Cells, train: bool) -> Batch:
         """Return the batch that predicts every token of a row except its first."""

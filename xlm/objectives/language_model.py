@@ -135,8 +135,8 @@ class LanguageModel(Objective):
         """The half of the model that predicts."""
         return "encoder"
 
-    def hidden(self, model: Transformer, batch: Batch) -> Tensor:
-        """Return the states of that half, ``[B, T, D]``."""
+    def hidden(self, model: Transformer, batch: Batch, cells: Tensor | None = None) -> Tensor:
+        """Return the states of that half, ``[B, T, D]``, or of flat ``cells`` alone, ``[N, D]``."""
         return model.encode(
             batch.tokens,
             batch.lengths,
@@ -147,6 +147,7 @@ class LanguageModel(Objective):
             # compiled, pairs without padding would need graphs of their own
             padded=batch.num_tokens < batch.tokens.numel()
             or (bool(self.pairs) and model.encoder.compiled),
+            cells=cells,
         )
 
     def logits(self, model: Transformer, batch: Batch) -> Tensor:

@@ -14,8 +14,9 @@ from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
-from xlm.batch import Batch
+from xlm.batch import Batch, Loss
 from xlm.data.collate import Cells
 from xlm.data.masking import (
     choose_targets,
@@ -27,6 +28,8 @@ from xlm.data.masking import (
 from xlm.data.sampling import check_piecewise, piecewise
 from xlm.data.streams import Examples, Stream
 from xlm.errors import ConfigError
+from xlm.model.transformer import Transformer
+from xlm.objective import predicted_loss
 from xlm.objectives.language_model import LanguageModel
 from xlm.rng import Random
 from xlm.text.tokenizers.tokenizer import Tokenizer
@@ -115,6 +118,11 @@ class MaskedLM(LanguageModel):
     def num_folds(self) -> int:
         """The number of disjoint masks that held-out cells are split into."""
         return round(1 / self.evaluation_rate)
+
+    def loss(self, model: Transformer, head: nn.Module | None, batch: Batch) -> Loss:
+        """Return the summed cross-entropy over the predicted cells; only these are finished."""
+        cells = batch.predict if model.training else None
+        return predicted_loss(model, self.hidden(model, batch, cells), batch)
 
     def collate(self, examples: Examples, random: Random, *, train: bool) -> Batch:
         """Return one masked micro-batch; ``train=False`` gives the first evaluation mask."""
