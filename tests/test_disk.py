@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import stat
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -186,3 +187,15 @@ def test_a_map_that_is_read_at_random(tmp_path: Path) -> None:
     flags = next(line for line in after.splitlines() if line.startswith("VmFlags"))
     assert "rr" in flags.split()
     assert content[300] == 44
+
+
+def test_maps_cost_little_memory(tmp_path: Path) -> None:
+    """A translator of 200 directions has thousands of them."""
+    path = tmp_path / "content"
+    path.write_bytes(b"content")
+    disk.map_file(path, 7)
+    tracemalloc.start()
+    maps = [disk.map_file(path, 7) for _ in range(100)]
+    added, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert added / len(maps) < 2000

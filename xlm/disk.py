@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import functools
 import logging
 import mmap
 import os
@@ -116,16 +117,25 @@ def _say_once(what: str, line: str) -> None:
         log.warning("%s", line)
 
 
+@functools.cache
+def _library() -> ctypes.CDLL:
+    """Return the C library, opened once: each map would keep five kilobytes of its own."""
+    library = ctypes.CDLL(None, use_errno=True)
+    library.mmap.restype = ctypes.c_void_p
+    library.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_int64]
+    library.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    if hasattr(library, "madvise"):
+        library.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    return library
+
+
 def map_file(path: Path, size: int) -> memoryview:
     """Map ``size`` bytes, at least 1, of a file read-only, without keeping it open.
 
     Python's own ``mmap`` keeps a descriptor for each map, and a thousand files are too many for the
     usual limit. Never write to the returned memory: the process would be killed.
     """
-    library = ctypes.CDLL(None, use_errno=True)
-    library.mmap.restype = ctypes.c_void_p
-    library.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_int64]
-    library.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    library = _library()
     handle = os.open(path, os.O_RDONLY)
     try:
         address = library.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, handle, 0)
@@ -146,7 +156,6 @@ def expect_random_access(address: int, size: int) -> None:
     It reads ahead otherwise, up to megabytes for a row of half a kilobyte. Nothing happens on a
     system that knows no such advice.
     """
-    library = ctypes.CDLL(None, use_errno=True)
+    library = _library()
     if hasattr(library, "madvise") and hasattr(mmap, "MADV_RANDOM"):
-        library.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
         library.madvise(address, size, mmap.MADV_RANDOM)

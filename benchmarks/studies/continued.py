@@ -15,16 +15,12 @@ models.json: ``xlm analyze MODEL --study FOLDER/models.json``.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
-from benchmarks.studies.learning import kept
-from benchmarks.support import downstream
 from benchmarks.support import many_languages_lab as laboratory
 from benchmarks.support import many_languages_tasks as learnt
+from benchmarks.support import seeded_study
 from benchmarks.support.many_languages_figures import differences, summary
 from benchmarks.support.many_languages_lab import ENGLISH, Arm, Lab, Size
 from xlm.objectives.infilling import Infilling
@@ -88,48 +84,28 @@ def measure(lab: Lab, name: str, seed: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=Path("runs/continued"))
-    parser.add_argument("--only", nargs="+", help="arms, or how their names begin")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument(
-        "--finished", action="store_true", help="train nothing: show the arms that are finished"
-    )
-    parser.add_argument("--dim", type=int, default=64)
-    parser.add_argument("--updates", type=int, default=500)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="try a tiny size")
-    arguments = parser.parse_args()
-    downstream.begin(arguments.threads)
-    quick, seeds = arguments.quick, [0] if arguments.quick else arguments.seeds
-    size = (
-        laboratory.QUICK if quick else replace(Size(), dim=arguments.dim, updates=arguments.updates)
-    )
+    parser = seeded_study.parser_of(__doc__, "runs/continued")
+    arguments = seeded_study.begun(seeded_study.with_size(parser, Size()))
+    size, seeds = seeded_study.size_of(arguments, Size()), arguments.seeds
     lab = Lab(arguments.folder, size)
     for own in (lab, replace(lab, shuffled=True)):
         laboratory.make_data(own)
     learnt.make_tasks(lab)
-    found: dict[str, list[dict[str, Any]]] = {}
     parent, *children = arms(size)
-    wanted = downstream.chosen(arguments.only, (parent, RANDOM, *children))
-    for seed in seeds:
-        for name in wanted:
-            path = lab.folder / "figures" / f"{name.replace(' ', '-')}-{seed}.json"
-            if arguments.finished and not path.exists():
-                continue
-            sys.stderr.write(f"== {name}, seed {seed}\n")
-            result = kept(path, lambda: measure(lab, name, seed))  # noqa: B023
-            found.setdefault(name, []).append(result)
-            laboratory.write_models(lab, arms(size), seeds)
+    found = seeded_study.by_seed(
+        arguments, (parent, RANDOM, *children),
+        lambda name, seed: (
+            seeded_study.figures_file(lab.folder, name, seed), lambda: measure(lab, name, seed)
+        ),
+        lambda: laboratory.write_models(lab, arms(size), seeds),
+    )  # fmt: skip
     means = summary(found)
     result = {
         "size": asdict(size), "seeds": len(seeds), "arms": means,
         "differences": differences(means, COMPARED),
         "commonest": {name: learnt.commonest(lab, name) for name in TASKS},
     }  # fmt: skip
-    trial = quick or bool(arguments.only)
-    path = downstream.write("continued", result, trial=trial, folder=arguments.folder)
-    downstream.show("continued", path)
+    seeded_study.finish("continued", result, arguments)
 
 
 if __name__ == "__main__":

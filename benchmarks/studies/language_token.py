@@ -13,8 +13,6 @@ again; ``--quick`` tries a tiny size. The models stay, listed in models.json.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,9 +20,9 @@ from typing import Any
 
 import xlm
 from benchmarks.studies.learning import kept
-from benchmarks.support import downstream
 from benchmarks.support import many_languages_lab as laboratory
 from benchmarks.support import many_languages_tasks as learnt
+from benchmarks.support import seeded_study
 from benchmarks.support.many_languages_figures import differences, summary
 from benchmarks.support.many_languages_lab import ENGLISH, Arm, Lab, Size
 from xlm.interchange.load import MODEL
@@ -156,18 +154,8 @@ def measure(lab: Lab, name: str, seed: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=Path("runs/many-languages"))
-    parser.add_argument("--only", nargs="+", help="arms, or how their names begin")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument(
-        "--finished", action="store_true", help="train nothing: show the arms that are finished"
-    )
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="try a tiny size")
-    arguments = parser.parse_args()
-    downstream.begin(arguments.threads)
-    quick, seeds = arguments.quick, [0] if arguments.quick else arguments.seeds
+    arguments = seeded_study.begun(seeded_study.parser_of(__doc__, "runs/many-languages"))
+    quick, seeds = arguments.quick, arguments.seeds
     sizes = [laboratory.QUICK] if quick else [
         replace(Size(), dim=dim, updates=updates, tokens=tokens)
         for dim, updates, tokens in TRIED
@@ -176,16 +164,13 @@ def main() -> None:
     lab = Lab(arguments.folder / "token", size)
     laboratory.make_data(lab)
     learnt.make_tasks(lab)
-    found: dict[str, list[dict[str, Any]]] = {}
-    for seed in seeds:
-        for name in downstream.chosen(arguments.only, (*LAYOUTS, *KEPT, RANDOM)):
-            path = lab.folder / "figures" / f"{name.replace(' ', '-')}-{seed}.json"
-            if arguments.finished and not path.exists():
-                continue
-            sys.stderr.write(f"== {name}, seed {seed}\n")
-            result = kept(path, lambda: measure(lab, name, seed))  # noqa: B023
-            found.setdefault(name, []).append(result)
-            laboratory.write_models(lab, arms(size), seeds)
+    found = seeded_study.by_seed(
+        arguments, (*LAYOUTS, *KEPT, RANDOM),
+        lambda name, seed: (
+            seeded_study.figures_file(lab.folder, name, seed), lambda: measure(lab, name, seed)
+        ),
+        lambda: laboratory.write_models(lab, arms(size), seeds),
+    )  # fmt: skip
     means = summary(found)
     others = [
         share
@@ -200,9 +185,7 @@ def main() -> None:
         "zero-shot": between(lab, seeds),
         "least share in the alphabet asked for": min(others, default=None),
     }  # fmt: skip
-    trial = quick or bool(arguments.only)
-    path = downstream.write("language_token", result, trial=trial, folder=arguments.folder)
-    downstream.show("language_token", path)
+    seeded_study.finish("language_token", result, arguments)
 
 
 if __name__ == "__main__":

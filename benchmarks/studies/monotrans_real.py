@@ -18,7 +18,6 @@ import argparse
 import json
 import math
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -194,7 +193,7 @@ def of_task(name: str, seed: int, arguments: argparse.Namespace) -> dict[str, An
     )  # fmt: skip
     found: dict[str, Any] = {
         "en": report.streams[f"{name}/en"]["chosen"].mean,
-        "en, commonest": commonest(task, task.files.test["en"], "en"),
+        "en, commonest": downstream.commonest(task, task.files.test["en"], "en"),
     }
     tuned = open_finetuned(place / f"seed-{seed}" / "model")
     for language in TASKS[name]:
@@ -204,20 +203,8 @@ def of_task(name: str, seed: int, arguments: argparse.Namespace) -> dict[str, An
             if module.exists():
                 figure = f"{language}, {start}" if start else language
                 found[figure] = task_figure(tuned, file, tuned.task.metric, module)
-                found[f"{language}, commonest"] = commonest(task, file, language)
+                found[f"{language}, commonest"] = downstream.commonest(task, file, language)
     return found
-
-
-def commonest(task: Any, file: str, language: str) -> float | None:
-    """Return the accuracy of the commonest answer; None for spans, whose F1 it leaves at 0."""
-    if getattr(task, "spans", False):
-        return 0.0
-    examples = task.read(file, language, "test")
-    answers: Counter[Any] = Counter()
-    for one in examples:
-        tags = getattr(one, "tags", None)
-        answers.update(tags if tags is not None else [getattr(one, "label", None)])
-    return max(answers.values()) / answers.total()
 
 
 def rows_of(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:

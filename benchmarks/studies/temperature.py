@@ -11,15 +11,13 @@ tiny size.
 
 from __future__ import annotations
 
-import argparse
 import sys
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 from benchmarks.studies.learning import kept
-from benchmarks.support import downstream
 from benchmarks.support import many_languages_lab as laboratory
+from benchmarks.support import seeded_study
 from benchmarks.support.many_languages_lab import ENGLISH, Arm, Lab, Size
 from xlm.data.sampling import Sampling
 from xlm.training.journal import METRICS, read_metrics
@@ -65,20 +63,10 @@ def rows_of(lab: Lab, found: dict[float, dict[str, Any]]) -> list[dict[str, Any]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=Path("runs/temperature"))
+    parser = seeded_study.parser_of(__doc__, "runs/temperature", seeds=False)
     parser.add_argument("--temperatures", type=float, nargs="+", default=TEMPERATURES)
-    parser.add_argument("--dim", type=int, default=64)
-    parser.add_argument("--updates", type=int, default=500)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="try a tiny size")
-    arguments = parser.parse_args()
-    downstream.begin(arguments.threads)
-    quick = arguments.quick
-    size = replace(
-        replace(Size(), dim=arguments.dim, updates=arguments.updates) if not quick
-        else laboratory.QUICK, languages=len(PARTS),
-    )  # fmt: skip
+    arguments = seeded_study.begun(seeded_study.with_size(parser, Size()))
+    size = seeded_study.size_of(arguments, Size(), languages=len(PARTS))
     lab = Lab(arguments.folder, size, most=tuple(size.pairs // part for part in PARTS))
     laboratory.make_data(lab)
     found = {}
@@ -87,8 +75,7 @@ def main() -> None:
         path = lab.folder / "figures" / f"{temperature:g}.json"
         found[temperature] = kept(path, lambda: measure(lab, temperature))  # noqa: B023
     result = {"rows": rows_of(lab, found), "size": asdict(size), "seeds": 1}
-    path = downstream.write("temperature", result, trial=quick, folder=arguments.folder)
-    downstream.show("temperature", path)
+    seeded_study.finish("temperature", result, arguments)
 
 
 if __name__ == "__main__":

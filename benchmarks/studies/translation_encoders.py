@@ -14,17 +14,15 @@ not run again; ``--quick`` tries a tiny size. The models stay, listed in models.
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.studies.learning import kept
-from benchmarks.support import downstream
 from benchmarks.support import many_languages_lab as laboratory
 from benchmarks.support import many_languages_tasks as learnt
+from benchmarks.support import seeded_study
 from benchmarks.support.many_languages_figures import differences, summary
 from benchmarks.support.many_languages_lab import ENGLISH, Arm, Lab, Size
 from benchmarks.support.many_languages_tasks import TASKS
@@ -109,48 +107,30 @@ def write_models(folder: Path, labs: list[Lab], seeds: list[int]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=Path("runs/encoders"))
-    parser.add_argument("--only", nargs="+", help="rows, or how their names begin")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument(
-        "--finished", action="store_true", help="train nothing: show the rows that are finished"
-    )
-    parser.add_argument("--dim", type=int, default=64)
-    parser.add_argument("--updates", type=int, default=500)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="try a tiny size")
-    arguments = parser.parse_args()
-    downstream.begin(arguments.threads)
-    folder, quick = arguments.folder, arguments.quick
-    seeds = [0] if quick else arguments.seeds
-    size = replace(Size(), dim=arguments.dim, updates=arguments.updates)
-    if quick:
-        size = laboratory.QUICK
+    parser = seeded_study.parser_of(__doc__, "runs/encoders")
+    arguments = seeded_study.begun(seeded_study.with_size(parser, Size()))
+    folder, size = arguments.folder, seeded_study.size_of(arguments, Size())
     labs: list[Lab] = []
-    found: dict[str, list[dict[str, Any]]] = {}
-    for seed in seeds:
-        for name in downstream.chosen(arguments.only, ROWS):
-            arm, number, names = ROWS[name]
-            lab = lab_of(folder, size, number, names)
-            path = lab.folder / "figures" / f"{arm}-{seed}.json"
-            if arguments.finished and not path.exists():
-                continue
-            sys.stderr.write(f"== {name}, seed {seed}\n")
+
+    def measured(name: str, seed: int) -> tuple[Path, Callable[[], dict[str, Any]]]:
+        arm, number, names = ROWS[name]
+        lab = lab_of(folder, size, number, names)
+        path = seeded_study.figures_file(lab.folder, arm, seed)
+        if path.exists() or not arguments.finished:
             labs.append(lab)
-            found.setdefault(name, []).append(
-                kept(path, lambda: measure(lab, arm, seed))  # noqa: B023
-            )
-            write_models(folder, labs, seeds)
+        return path, lambda: measure(lab, arm, seed)
+
+    found = seeded_study.by_seed(
+        arguments, ROWS, measured, lambda: write_models(folder, labs, arguments.seeds)
+    )
     means = summary(found, KNOWN)
     result = {
-        "size": {**asdict(size), "languages": "2, 4 or 8"}, "seeds": len(seeds), "arms": means,
+        "size": {**asdict(size), "languages": "2, 4 or 8"}, "seeds": len(arguments.seeds),
+        "arms": means,
         "differences": differences(means, COMPARED),
         "commonest": {name: learnt.commonest(labs[0], name) for name in TASKS},
     }  # fmt: skip
-    trial = quick or bool(arguments.only)
-    path = downstream.write("translation_encoders", result, trial=trial, folder=folder)
-    downstream.show("translation_encoders", path)
+    seeded_study.finish("translation_encoders", result, arguments)
 
 
 if __name__ == "__main__":

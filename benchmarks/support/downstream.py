@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from xlm.errors import ConfigError
 from xlm.finetune import REPORT, Finetune, finetune
 from xlm.run.config import Optimizer, Schedule
 from xlm.run.selection import mean_of
+from xlm.tasks.task import Task
 from xlm.text.files import raw_lines
 
 Figures = dict[str, Any]
@@ -106,6 +108,18 @@ def apart(first: Figures, second: Figures) -> bool:
     """Whether the interval of the first lies above that of the second."""
     low = first["mean"] - (first["interval"] or 0.0)
     return bool(low > second["mean"] + (second["interval"] or 0.0))
+
+
+def commonest(task: Task, file: str, language: str) -> float:
+    """Return the accuracy of the commonest answer; 0 for spans, the F1 of naming none."""
+    if getattr(task, "spans", False):
+        return 0.0
+    examples = task.read(file, language, "test")
+    answers: Counter[Any] = Counter()
+    for one in examples:
+        tags = getattr(one, "tags", None)
+        answers.update(tags if tags is not None else [getattr(one, "label", None)])
+    return max(answers.values()) / answers.total()
 
 
 def write(name: str, figures: Figures, *, trial: bool, folder: Path) -> Path:

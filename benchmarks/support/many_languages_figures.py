@@ -40,11 +40,17 @@ def summary(
     arms: Mapping[str, Sequence[Figures]], languages: Sequence[str] | None = None
 ) -> dict[str, Any]:
     """Return mean, interval and values over seeds, by arm and figure."""
-    found = {}
-    for name, seeds in arms.items():
-        own = [of_seed(figures, languages) for figures in seeds]
-        found[name] = {key: asdict(mean_of([one[key] for one in own])) for key in own[0]}
-    return found
+    return means_of(
+        {name: [of_seed(own, languages) for own in seeds] for name, seeds in arms.items()}
+    )
+
+
+def means_of(arms: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Any]:
+    """Return mean, interval and values over seeds, by arm and figure, of figures by seed."""
+    return {
+        name: {key: asdict(mean_of([one[key] for one in seeds])) for key in seeds[0]}
+        for name, seeds in arms.items()
+    }
 
 
 def differences(means: Mapping[str, Any], pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import random
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +219,8 @@ class Arm:
     shuffled: bool = False
     """It is trained on pairs with wrong partners."""
     directions: tuple[str, ...] = ()
+    shape: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the model's shape that differ from the laboratory's."""
 
 
 def model_folder(lab: Lab, name: str, seed: int) -> Path:
@@ -240,7 +242,9 @@ def trained(lab: Lab, arms: Mapping[str, Arm], name: str, seed: int) -> Path:
             data=str((replace(lab, shuffled=True) if arm.shuffled else lab).data),
             folder=str(folder), seed=seed, steps=steps, group_size=2,
             objectives=dict(arm.objectives), initialize=start if parent else None,
-            model=None if parent else shape(size, decoder=arm.decoder, vectors=arm.vectors),
+            model=None if parent else replace(
+                shape(size, decoder=arm.decoder, vectors=arm.vectors), **arm.shape
+            ),
             optimizer=Optimizer(
                 kind="muon", betas=(0.9, 0.98), weight_decay=0.01, max_grad_norm=1.0
             ),

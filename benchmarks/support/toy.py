@@ -43,12 +43,8 @@ def data(folder: Path) -> Path:
 
 def _pairs(root: Path) -> None:
     """Sentences of two languages side by side, in the files that held-out pairs have."""
-    names = {"train": ("train",), "valid": ("valid.ui", "valid", "test.ui", "test")}
     for pair in ("en-ne", "hi-ne"):
-        for split, files in names.items():
-            for name in files:
-                for language in pair.split("-"):
-                    _write(root / f"parallel/{pair}/{name}.{language}", text(split, language)[:60])
+        _pair(root, pair)
     for language in ("en", "ne"):
         name = f"parallel/en-ne/train.globalvoices_noisy.{language}"
         _write(root / name, text("train", language)[60:80])
@@ -57,6 +53,22 @@ def _pairs(root: Path) -> None:
     )]  # fmt: skip
     for name in ("ui_terms", "eng_nep"):
         _write(root / f"dict/{name}.en-ne.txt", words)
+
+
+def _pair(root: Path, pair: str) -> None:
+    names = {"train": ("train",), "valid": ("valid.ui", "valid", "test.ui", "test")}
+    for split, files in names.items():
+        for name in files:
+            for language in pair.split("-"):
+                _write(root / f"parallel/{pair}/{name}.{language}", text(split, language)[:60])
+
+
+def pairs(folder: Path) -> Path:
+    """Files of the pairs of three languages, in the layout of the real data; returns their root."""
+    root = folder / "toy-pairs"
+    for pair in ("en-hi", "en-ne", "hi-ne"):
+        _pair(root, pair)
+    return root
 
 
 def _labeled(root: Path, split: str, language: str, lines: list[str]) -> None:

@@ -250,6 +250,31 @@ def test_translators_are_studied(
         assert 0 < row["sentence"] < 1 and row["CKA, layer 0"] <= 1
 
 
+def test_translators_are_studied_on_real_text(
+    run_quick: Run, tmp_path: Path, capsys: Output
+) -> None:
+    run_quick("studies.translation_encoders_real", "--folder", tmp_path, "--only", "target")
+    result = read(tmp_path / "translation_encoders_real.json")
+    figures = result["arms"]["target-apart"]
+    assert set(figures) == set(result["commonest"]) and "ner, ne" in figures
+    assert all(0 <= own["mean"] <= 1 for own in figures.values())
+    assert {row["text"] for row in result["rows"]} == {
+        "mt/en-hi", "mt/hi-en", "mt/en-ne", "mt/ne-en"
+    }  # fmt: skip
+    assert all(row["chrF of the source"] > 0 < row["perplexity"] for row in result["rows"])
+    (model,) = read_study(tmp_path)
+    assert (model.source / "config.json").exists()
+    run_quick("studies.zero_shot_real", "--folder", tmp_path)
+    rows = read(tmp_path / "zero_shot_real.json")["rows"]
+    assert [row["system"] for row in rows[:5]] == [
+        "copied", "direct, zero-shot", "by way of English", "supervised", "reference"
+    ]  # fmt: skip
+    assert [rows[at]["copied, %"] for at in (0, 5)] == ["100", "100"]
+    assert rows[0]["in the target language, %"] == "0"  # Hindi is recognized beside Nepali
+    assert rows[4]["in the target language, %"] == "100"
+    assert "One seed: no order is claimed." in capsys.readouterr().out
+
+
 def test_temperatures_by_the_size_of_a_pair(run_quick: Run, tmp_path: Path) -> None:
     run_quick("studies.temperature", "--folder", tmp_path, "--temperatures", 100)
     rows = read(tmp_path / "temperature.json")["rows"]
