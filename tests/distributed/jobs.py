@@ -18,6 +18,7 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import nn
 
+from tests.distributed.misbehaving import without_batches  # noqa: F401  # a job
 from tests.tasks import toys
 from tests.training import tiny
 from xlm import storage

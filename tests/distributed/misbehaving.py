@@ -1,4 +1,4 @@
-"""A run under torchrun, one rank of which hangs, dies or is stopped in the update of step 3.
+"""Ranks that fail: a run under torchrun, one rank of which hangs, dies or is stopped in update 4.
 
 torchrun --nproc_per_node=2 -m tests.distributed.misbehaving FOLDER {hang,die,stop,slow}
 """
@@ -11,12 +11,15 @@ import signal
 import sys
 import time
 from typing import Any
+from unittest import mock
 
 from tests.training import tiny
 from xlm.config.cli import run_verb
+from xlm.errors import XlmError
 from xlm.pretrain import pretrain
 from xlm.run.config import Run
 from xlm.training import loop
+from xlm.training.prefetch import Prefetcher
 
 
 def main() -> None:
@@ -42,6 +45,23 @@ def main() -> None:
 
     arguments = ["--data=d", "--folder=f", "--objectives.o=MaskedLM", "--model.preset=tiny"]
     run_verb(Run, "pretrain", act, [*arguments, "--objectives.o.languages=[en]"])
+
+
+def without_batches(folder: str, at: int, **settings: Any) -> str:
+    """Train; rank 1 cannot make its batches of the update after step ``at``. Return the error."""
+    collate = Prefetcher._collate
+
+    def failing(self: Prefetcher, number: int, cursors: dict[str, int]) -> Any:
+        if number == at and self._parallel.rank == 1:
+            raise XlmError("line 6 is damaged")
+        return collate(self, number, cursors)
+
+    with mock.patch.object(Prefetcher, "_collate", failing):
+        try:
+            pretrain(tiny.recipe(folder, **settings), tiny.corpora())
+        except XlmError as error:
+            return f"{type(error).__name__}: {error}"
+    return ""
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.distributed.jobs import PHASES
 from tests.distributed.pool import Pool
 from tests.training import tiny
+from xlm.training import checkpoint
 
 STEPS = 20
 
@@ -88,3 +90,16 @@ def test_a_signal_to_any_rank_saves_and_stops_all(
     resumed = pool.run("terminated", world, folder=str(tmp_path / "cut"), at=None, **settings)
     assert resumed == whole
     assert tiny.journal(tmp_path / "cut") == tiny.journal(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("settings", [{}, {"sharding": "full", "save_in_background": True}])
+def test_batches_that_one_rank_cannot_make_end_the_run_once_the_update_before_is_saved(
+    pool: Pool, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    every = {"steps": 5, "report_every": 1, "save_every": 2, **settings}
+    errors = pool.run("without_batches", 2, folder=str(tmp_path), at=3, **every)
+    assert errors[0].startswith("TrainingError: another process could not make its batches of ")
+    assert "update 4 " in errors[0]
+    assert errors[1] == "XlmError: line 6 is damaged"
+    assert checkpoint.load(tmp_path / "checkpoints/step-00000003").step == 3
+    assert sorted(tiny.journal(tmp_path)) == [1, 2, 3]

@@ -14,7 +14,7 @@ from torch import nn
 from tests.training import tiny
 from xlm.batch import Batch, Loss
 from xlm.data.corpora import Corpora
-from xlm.errors import TrainingError
+from xlm.errors import DataError, TrainingError
 from xlm.model.generate import generate
 from xlm.model.transformer import Transformer
 from xlm.objective import Objective
@@ -22,7 +22,7 @@ from xlm.objectives.backtranslation import BackTranslation
 from xlm.objectives.masked import MaskedLM
 from xlm.training.distributed.processes import Parallel
 from xlm.training.loop import Verdict, train
-from xlm.training.prefetch import MicroBatch, Prefetcher
+from xlm.training.prefetch import MicroBatch, Prefetcher, Step
 from xlm.training.report import TrainReport
 from xlm.training.saving import Job, Saver
 from xlm.training.state import TrainState
@@ -375,3 +375,30 @@ def test_back_translation_writes_once_for_all_micro_batches_of_a_stream(
     assert len(calls) - num_together == 12
     for name, one in parameters(together).items():
         torch.testing.assert_close(one, parameters(apart)[name], rtol=1e-10, atol=1e-12)
+
+
+def test_an_error_in_the_next_batch_is_raised_after_the_update_is_reported_and_saved(
+    made: Corpora, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = build(made, steps=6)
+    train(whole)
+    collate, broken = Prefetcher._collate, [True]
+
+    def failing(self: Prefetcher, number: int, cursors: dict[str, int]) -> Step:
+        if number == 4 and broken:
+            raise DataError("line 6 is damaged")
+        return collate(self, number, cursors)
+
+    monkeypatch.setattr(Prefetcher, "_collate", failing)
+    trainer = build(made, steps=6)
+    trainer.report_every = 2
+    calls = Calls(trainer)
+    with pytest.raises(DataError, match="line 6 is damaged"):
+        calls.train()
+    assert calls.seen == [("report", 2), ("report", 4), ("save", 4)]
+    with pytest.raises(DataError):
+        calls.train()  # at once: nothing new is saved
+    assert len(calls.seen) == 3
+    broken.clear()
+    calls.train()
+    assert tiny.digest(parameters(trainer)) == tiny.digest(parameters(whole))

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from xlm.errors import TrainingError
 from xlm.rng import key
 from xlm.training.distributed.wrap import no_sync
 from xlm.training.optimizers.step import clip_, guarded_step, set_lr
@@ -53,21 +54,25 @@ def train(
     ``report``, ``evaluate`` and ``save`` are called every so many steps and at the last one;
     ``stop_requested`` returns whether this rank was told to stop (by a signal), on which all ranks
     agree before the next step. ``keep`` is given the batches of an update that was skipped when too
-    many were in a row, and returns where it put them.
+    many were in a row, and returns where it put them. An error in the making of a batch is raised
+    once the update before it is reported and saved; TrainingError on the other ranks.
     """
-    state = trainer.state
+    state, saved = trainer.state, trainer.state.step
     prefetcher = _prefetcher(trainer)
     sums = Sums.from_json(state.unreported, trainer.parallel)
     trainer.learner.train()
     try:
         upcoming = _take(trainer, prefetcher, sums, stop_requested)
         while upcoming is not None:
-            step = upcoming.step
-            counts, stop = _agree(trainer, upcoming)
-            if stop:
+            counts, num_stops, num_errors = _agree(trainer, upcoming)
+            if num_stops or (num_errors and state.step > saved):
                 _settle(trainer, sums)
                 save()
+            if num_errors:
+                trainer.saver.finish()
+            if num_stops:
                 break
+            step = upcoming.made(num_errors)
             lr = trainer.schedule.lr(state.step) * state.rate
             if trainer.forgetting is not None:
                 trainer.forgetting(state.step, trainer.optimizer)
@@ -88,6 +93,7 @@ def train(
             if _due(state.step, trainer.save_every) or verdict.save or verdict.stop or last:
                 _settle(trainer, sums)
                 save()
+                saved = state.step
             if verdict.stop:
                 if upcoming is not None:
                     upcoming.summed()  # no exchange may be under way when the processes part
@@ -108,13 +114,25 @@ def _prefetcher(trainer: Trainer) -> Prefetcher:
 class _Upcoming:
     """The next step, whose counts the ranks are adding up."""
 
-    step: Step
+    step: Step | Exception
+    """Or the error in the making of its batches."""
     labels: list[str]
     """Names of the targets that are counted."""
     summed: Callable[[], list[int]]
     """Waits for the sums."""
     num_phases: int
     """Phases of saves when the ranks said whether they were ready."""
+
+    def made(self, num_errors: int) -> Step:
+        """Return the step; raise its error, or say that one of ``num_errors`` ranks has one."""
+        if isinstance(self.step, Exception):
+            raise self.step
+        if num_errors:
+            raise TrainingError(
+                f"another process could not make its batches of update {self.step.number + 1} and "
+                "says why: remove the cause and start the run again, which goes on from there"
+            )
+        return self.step
 
 
 def _take(
@@ -123,22 +141,28 @@ def _take(
     """Take the next step, None after the last, and begin to sum its counts over the ranks.
 
     Nothing waits for the other ranks or the device, which meanwhile works on the update before.
-    The sum also says which ranks were told to stop, and which are done with their part of a save.
+    The sum also says which ranks were told to stop, which failed to make their batches, and which
+    are done with their part of a save.
     """
     if trainer.state.step >= trainer.steps:
         return None
     waiting = time.perf_counter()
-    step = prefetcher.next()
+    step: Step | Exception
+    try:
+        step = prefetcher.next()
+    except Exception as error:
+        step = error
     sums.waited += time.perf_counter() - waiting
     labels = [label for own in trainer.labels.values() for label in own.values()]
     counts = dict.fromkeys(labels, 0)
     tokens = dict.fromkeys(trainer.mixture.stream_ids, 0)
-    for micro_batch in step.micro_batches:
+    failed = isinstance(step, Exception)
+    for micro_batch in [] if isinstance(step, Exception) else step.micro_batches:
         if micro_batch.counts:
             for label, count in _counts(trainer, micro_batch).items():
                 counts[label] += count
             tokens[micro_batch.stream_id] += micro_batch.batch.num_tokens
-    flags = [int(trainer.saver.is_ready), int(stop_requested())]
+    flags = [int(trainer.saver.is_ready), int(stop_requested()), int(failed)]
     summed = trainer.parallel.begin_sum([*counts.values(), *tokens.values(), *flags])
     return _Upcoming(step, labels, summed, trainer.saver.num_phases)
 
@@ -161,25 +185,26 @@ def _counts(trainer: Trainer, micro_batch: MicroBatch) -> dict[str, int]:
     return {label: batch.parts[part] if part else batch.count for part, label in labels.items()}
 
 
-def _agree(trainer: Trainer, upcoming: _Upcoming) -> tuple[dict[str, int], bool]:
-    """Return the targets of each part of each objective over all ranks, and whether to stop.
+def _agree(trainer: Trainer, upcoming: _Upcoming) -> tuple[dict[str, int], int, int]:
+    """Return the targets of each part of each objective over all ranks.
 
-    Also adds the tokens of each stream to the state, and lets the save under way go on if every
-    rank has done its part of it.
+    The numbers of ranks that were told to stop and of those without batches follow. Also adds the
+    tokens of each stream to the state, and lets the save under way go on if every rank has done its
+    part of it.
     """
-    *summed, num_ready, num_stops = upcoming.summed()
+    *summed, num_ready, num_stops, num_errors = upcoming.summed()
     saver = trainer.saver
     if num_ready == trainer.parallel.world and saver.num_phases == upcoming.num_phases:
         saver.advance()
     counts = dict(zip(upcoming.labels, summed, strict=False))
-    if num_stops:
-        return counts, True
+    if num_stops or num_errors:
+        return counts, num_stops, num_errors
     tokens = trainer.state.tokens
     for stream_id, num in zip(
         trainer.mixture.stream_ids, summed[len(upcoming.labels) :], strict=True
     ):
         tokens[stream_id] = tokens.get(stream_id, 0) + num
-    return counts, False
+    return counts, 0, 0
 
 
 def _update(trainer: Trainer, step: Step, counts: dict[str, int], lr: float, sums: Sums) -> Tensor:
