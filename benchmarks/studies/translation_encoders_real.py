@@ -34,14 +34,14 @@ from xlm.training.journal import METRICS, read_metrics
 MLM, TLM, MT, RANDOM = "MLM", "MLM+TLM", "target-apart", "random"
 TASKS = ("pos", "ner", "topics")
 COMPARED = ((MT, MLM), (MT, TLM), (TLM, MLM), (MLM, RANDOM), (MT, RANDOM))
-SIZE = Size(dim=128, num_layers=3, updates=400)
+SIZE = Size(dim=128, num_layers=2, updates=400)
 PIECES = 4000
 LONGEST = 64
 """Pieces of a sentence; longer pairs are left out."""
 ROOM: dict[str, Any] = {"max_positions": 256}
 RATE = 1e-3
 """Of fine-tuning."""
-ROWS = 1000
+ROWS = 500
 """Sentences of fine-tuning, of parts of speech and entities."""
 TRANSLATED = 200
 """Lines of each test that are translated."""
