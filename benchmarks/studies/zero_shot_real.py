@@ -5,9 +5,10 @@
 A translator of both directions of en-hi and en-ne, with the target's token in the source
 (real_pairs.py), translates the test of hi-ne, user interfaces, directly and by way of English.
 Beside it stand a model trained on the pairs of hi-ne alone, for equally many updates, and the
-source as it is. Search is greedy. BLEU and chrF with 95 % intervals over resamples of the lines, and the share of the
-lines in the target language, by character trigrams of the training text. ``--data`` holds parallel.
-Everything that is finished is not run again; ``--quick`` tries it on the corpus that ships.
+source as it is. Search is greedy unless ``--beam`` says otherwise. BLEU and chrF with 95 %
+intervals over resamples of the lines, and the share of the lines in the target language, by
+character trigrams of the training text. ``--data`` holds parallel. Everything that is finished is
+not run again; ``--quick`` tries it on the corpus that ships.
 """
 
 from __future__ import annotations
