@@ -6,14 +6,15 @@ Compares each child in the models.json of studies/continued.py with its parent, 
 matrices and on parallel sentences of its laboratory: norms of the singular values and the distance
 of the spectra (Ji et al., Tables 2 and 5), debiased CKA with the parent on English, by layer (their
 Figure 1), and the share of sentences in the scatter of the last layer that languages do not explain
-(their Figure 2 asks whether languages lie together). ``--quick`` is for models of a tiny size.
+(their Figure 2 asks whether languages lie together): means over seeds, and half of their 95 %
+interval. ``--quick`` is for models of a tiny size.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 from benchmarks.support import downstream, record
 from xlm.analysis.study import read_study
 from xlm.analyze import Analyze, analyze
+from xlm.run.selection import mean_of
 
 BEFORE = "before"
 """The parent, as a model that is compared."""
@@ -82,6 +84,23 @@ def measured(folder: Path, num_sentences: int) -> Iterator[dict[str, Any]]:
         yield {"child": model.name, "parent": names[model.parent], **rows_of(figures)}
 
 
+def over_seeds(models: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row a child and parent: the mean of each figure, with its interval."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in models:
+        child, parent = (str(row[name]).split(", seed ")[0] for name in ("child", "parent"))
+        groups.setdefault((child, parent), []).append(row)
+    rows = []
+    for (child, parent), own in groups.items():
+        shown: dict[str, Any] = {"child": child, "parent": parent, "seeds": len(own)}
+        for name in (key for key in own[0] if key not in ("child", "parent")):
+            mean = mean_of([float(row[name]) for row in own])
+            half = "" if mean.interval is None else f" ±{mean.interval:.2f}"
+            shown[name] = f"{mean.mean:.2f}{half}"
+        rows.append(shown)
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("runs/continued"))
@@ -91,11 +110,12 @@ def main() -> None:
     arguments = parser.parse_args()
     downstream.begin(arguments.threads)
     number = 20 if arguments.quick else arguments.sentences
-    rows = list(measured(arguments.folder, number))
-    for row in rows:
+    models = []
+    for row in measured(arguments.folder, number):
         sys.stdout.write(f"{row}\n")
+        models.append(row)
     place = arguments.folder if arguments.quick else None
-    record.write("continued_analysis", {"rows": rows}, place)
+    record.write("continued_analysis", {"rows": over_seeds(models), "models": models}, place)
 
 
 if __name__ == "__main__":

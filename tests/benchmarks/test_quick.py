@@ -245,9 +245,11 @@ def test_translators_are_studied(
     assert set(children) == ({"o2m, seed 0"} if name == "studies.continued" else set())
     if children:
         run_quick("studies.continued_analysis", "--folder", tmp_path)
-        (row,) = read(tmp_path / "continued_analysis.json")["rows"]
+        found = read(tmp_path / "continued_analysis.json")
+        ((row,), (mean,)) = (found[name] for name in ("models", "rows"))
         assert row["child"] == "o2m, seed 0" and 0 <= abs(row["Δ‖σ‖"]) <= row["d"] <= row["‖ΔW‖"]
         assert 0 < row["sentence"] < 1 and row["CKA, layer 0"] <= 1
+        assert mean["child"] == "o2m" and mean["d"] == f"{row['d']:.2f}"
 
 
 def test_translators_are_studied_on_real_text(
