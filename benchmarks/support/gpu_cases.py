@@ -22,7 +22,7 @@ from benchmarks.support import record
 from benchmarks.support.gpu_place import Place, Updates
 from xlm.model import cross_entropy
 from xlm.model.config import ModelConfig
-from xlm.objectives import BackTranslation, CausalLM, MaskedLM
+from xlm.objectives import BackTranslation, CausalLM, MaskedLM, Translation
 from xlm.pretrain import pretrain
 from xlm.run.config import Optimizer, Run, Schedule
 from xlm.training.journal import read_metrics
@@ -122,20 +122,38 @@ def peer(place: Place) -> Figures:
         use_lang_emb=True, gelu_activation=True,
     )  # fmt: skip
     model = XLMWithLMHeadModel(config).to(place.device).train()  # type: ignore[arg-type]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     batch = ours.batch
     labels = torch.full_like(batch.tokens, -100)
     real = batch.targets >= 0
     labels.view(-1)[batch.predict[real]] = batch.targets[real]
 
-    def theirs() -> None:
+    def loss() -> torch.Tensor:
+        loss: torch.Tensor = model(input_ids=batch.tokens, langs=batch.langs, labels=labels).loss
+        return loss
+
+    theirs = _updating(place, list(model.parameters()), loss)
+    yield {"peer": "XLMWithLMHeadModel", **_in_turn(place, ours, theirs)}
+
+
+def _updating(
+    place: Place, parameters: list[torch.nn.Parameter], loss: Callable[[], torch.Tensor]
+) -> Callable[[], None]:
+    """Return a whole update of a peer, as ours is."""
+    optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
+
+    def update() -> None:
         with autocast(place.device, place.precision):
-            loss = model(input_ids=batch.tokens, langs=batch.langs, labels=labels).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+            found = loss()
+        found.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 5.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
+    return update
+
+
+def _in_turn(place: Place, ours: Updates, theirs: Callable[[], None]) -> dict[str, float]:
+    """Return how many times faster ours is, by updates in turn."""
     ratios = []
     for number in range(place.updates + 1):
         own = ours.seconds()[0]
@@ -144,7 +162,64 @@ def peer(place: Place) -> Figures:
         place.wait()
         if number:
             ratios.append((time.perf_counter() - started) / own)
-    yield {"peer": "XLMWithLMHeadModel", "times_faster": round(statistics.median(ratios), 2)}
+    return {"times_faster": round(statistics.median(ratios), 2)}
+
+
+def translator(place: Place) -> Figures:
+    """Translation; then in turn with transformers' M2M100 of the same size on the same batches."""
+    layers = place.model.num_decoder_layers or place.model.num_layers
+    shape = replace(place.model, num_decoder_layers=layers)
+    own = Translation(pairs=["la-lb"], tokens=place.rows * 64, length=64)
+    ours = Updates(place, own, place.data(), model=shape)
+    figures = ours.measured(place.ceiling())
+    yield _row(place, "translation", "no", **figures)
+    if importlib.util.find_spec("transformers") is None:
+        yield {"peer": "M2M100ForConditionalGeneration", "skipped": "transformers is not installed"}
+        return
+    from transformers import M2M100Config, M2M100ForConditionalGeneration
+
+    before = _allocated(place)
+    config = M2M100Config(
+        vocab_size=place.vocab, d_model=shape.dim, encoder_layers=shape.num_layers,
+        decoder_layers=layers, encoder_attention_heads=shape.num_heads,
+        decoder_attention_heads=shape.num_heads, encoder_ffn_dim=shape.inner_dim,
+        decoder_ffn_dim=shape.inner_dim, dropout=0.1, attention_dropout=0.1,
+        activation_function="gelu", encoder_layerdrop=0.0, decoder_layerdrop=0.0, pad_token_id=2,
+        eos_token_id=1, bos_token_id=0, decoder_start_token_id=1,
+    )  # fmt: skip
+    model = M2M100ForConditionalGeneration(config).to(place.device).train()  # type: ignore[arg-type]
+
+    def loss() -> torch.Tensor:
+        batch = ours.on_device[(ours.count - 1) % len(ours.on_device)]  # of our last update
+        assert batch.source is not None
+        labels = torch.full_like(batch.tokens, -100)
+        labels.view(-1)[batch.predict] = batch.targets
+        found: torch.Tensor = model(
+            input_ids=batch.source.tokens, attention_mask=(batch.source.tokens != 2).long(),
+            decoder_input_ids=batch.tokens, labels=labels,
+        ).loss  # fmt: skip
+        return found
+
+    theirs = _updating(place, list(model.parameters()), loss)
+    for _ in range(2):
+        theirs()
+    memory = _allocated(place, peak=True) - before
+    compared = _in_turn(place, ours, theirs)
+    speed = round(figures["tokens_per_second"] / compared["times_faster"])
+    yield {
+        **_row(place, "translation, M2M100 of transformers", "no", tokens_per_second=speed),
+        "memory_gib": round(memory, 2), "ours_times_faster": compared["times_faster"],
+    }  # fmt: skip
+
+
+def _allocated(place: Place, *, peak: bool = False) -> float:
+    """Return the GiB that are allocated on a GPU now, or the most since the last call without."""
+    if place.device.type != "cuda":
+        return 0.0
+    if peak:
+        return torch.cuda.max_memory_allocated() / 2**30
+    torch.cuda.reset_peak_memory_stats()
+    return torch.cuda.memory_allocated() / 2**30
 
 
 def profile(place: Place) -> Figures:
@@ -268,6 +343,6 @@ CASES: dict[str, tuple[int, Callable[[Place], Figures]]] = {
     "surroundings": (10, surroundings), "ceilings": (20, ceilings), "mlm": (90, mlm),
     "peer": (40, peer), "clm": (45, clm), "tlm": (80, tlm), "profile": (40, profile),
     "through": (40, through), "small": (30, small), "resume": (30, resume),
-    "generation": (30, generation), "save": (20, save),
+    "generation": (30, generation), "save": (20, save), "translator": (60, translator),
 }  # fmt: skip
 """Seconds that a case is expected to take on an H200, in the order of their worth."""

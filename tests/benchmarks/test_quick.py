@@ -389,14 +389,16 @@ def test_the_loader(run_quick: Run, capsys: Output) -> None:
 
 def test_cases_of_one_gpu(run_quick: Run, tmp_path: Path, capsys: Output) -> None:
     words = ("--device", "cpu", "--out", tmp_path, "--cases")
-    run_quick("speed.gpu", *words, "surroundings", "ceilings", "clm", "resume")
+    run_quick("speed.gpu", *words, "surroundings", "ceilings", "clm", "translator", "resume")
     lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     assert [line["case"] for line in lines if line.get("done")] == [
-        "surroundings", "ceilings", "clm", "resume"
+        "surroundings", "ceilings", "clm", "translator", "resume"
     ]  # fmt: skip
     trained = [line for line in lines if "tokens_per_second" in line]
-    assert {line["objective"] for line in trained} == {"clm"}
-    assert all(line["tokens_per_second"] > 0 and line["utilization"] > 0 for line in trained)
+    *own, peer = trained
+    assert {line["objective"] for line in own} == {"clm", "translation"}
+    assert all(line["tokens_per_second"] > 0 and line["utilization"] > 0 for line in own)
+    assert peer["tokens_per_second"] > 0 and peer["ours_times_faster"] > 0
     assert {"resumed": "deterministic", "bits": "equal", "case": "resume"} in lines
     assert read(tmp_path / "gpu-quick.json")["rows"] == trained
     assert len((tmp_path / "table.md").read_text().splitlines()) == 2 + len(trained)
