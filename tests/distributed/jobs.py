@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tests.distributed.misbehaving import without_batches  # noqa: F401  # a job
+from tests.distributed.sharded_jobs import compiled, leave_weights, started  # noqa: F401
 from tests.tasks import toys
 from tests.training import tiny
 from xlm import storage
@@ -103,10 +104,7 @@ def layout(folder: str, objectives: str, **settings: Any) -> str:
     """Train; rank 0 leaves the weights, every rank returns their digest."""
     made = tiny.two_tables() if objectives == "two tables" else tiny.corpora()
     result = pretrain(_run(folder, objectives, **settings), made)
-    weights = {n: t.detach().clone() for n, t in result.learner.state_dict().items()}
-    if os.environ.get("RANK", "0") == "0":
-        save_file(weights, Path(folder) / "weights.safetensors")
-    return tiny.digest(weights)
+    return leave_weights(result.learner, folder)
 
 
 def sharded_memory(folder: str, hosts: int = 1, **settings: Any) -> dict[str, int]:

@@ -187,15 +187,15 @@ def build_trainer(run: Run, corpora: Corpora, mixture: Mixture, parallel: Parall
     sets = parameter_sets(learner, mixture, run.precision)
     differ = freeze_untrained(learner, sets)
     wrapped: nn.Module = learner
-    shards = None
+    shards = rows = None
     if run.sharding != "none" and parallel.is_wrapped:
         check_alike(sets)
         shards = Shards(learner, parallel, run.sharding, run.precision, run.gradient_sums)
-        named = list(shards.own.items())
+        named, rows = list(shards.own.items()), shards.rows_of_ranks()
     else:
         wrapped = wrap(learner, parallel, find_unused_parameters=differ, sums=run.gradient_sums)
         named = list(learner.named_parameters())
-    optimizer = build_optimizer(run.optimizer, named, run.schedule.peak_lr, run.precision)
+    optimizer = build_optimizer(run.optimizer, named, run.schedule.peak_lr, run.precision, rows)
     if run.recompute_activations:
         learner.model.recompute_layers()
     if run.compile is True:

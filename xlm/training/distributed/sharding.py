@@ -5,7 +5,7 @@
     ``whole``, a learner of its values now: evaluated, initialized
 
 The tensors of ``own`` are the memory that FSDP gathers from. So nothing that updates them knows of
-sharding, as long as it works value by value.
+sharding, as long as it works value by value; optimizers that do not ask for ``rows_of_ranks``.
 """
 
 from __future__ import annotations
@@ -26,24 +26,26 @@ from xlm.errors import ConfigError
 from xlm.training.distributed.processes import Parallel
 from xlm.training.distributed.wrap import Sums
 from xlm.training.learner import Learner
+from xlm.training.optimizers.rows import RowsOfRanks
 from xlm.training.pieces import Rows
 
 Sharding = Literal["none", "full", "hybrid"]
 """none: every rank has the whole model. full: rows of it. hybrid: rows on each machine, all of them
 together the whole model."""
-BY_VALUE = ("adam", "adamw", "xlm-adam", "apex-adam")
-"""Kinds of optimizers whose update of a value depends on that value alone, and so work on rows."""
+BY_ROWS = ("adam", "adamw", "xlm-adam", "apex-adam", "lamb", "muon")
+"""Kinds of optimizers that work on rows: a value's update depends on that value alone, or they
+exchange what they need of the others (``optimizers/rows.py``)."""
 
 
 def check_sharding(sharding: Sharding, *, optimizer: str, precision: str) -> None:
     """Raise ConfigError if a run with these settings cannot be sharded."""
     if sharding == "none":
         return
-    if optimizer not in BY_VALUE:
+    if optimizer not in BY_ROWS:
         raise ConfigError(
-            f"sharding {sharding} with optimizer.kind {optimizer}: its steps depend on whole "
-            f"matrices, of which a process has some rows; choose one of {', '.join(BY_VALUE)}, or "
-            "sharding none"
+            f"sharding {sharding} with optimizer.kind {optimizer}: its steps depend on means over "
+            "rows and columns of matrices, of which a process has some rows; choose one of "
+            f"{', '.join(BY_ROWS)}, or sharding none"
         )
     if precision == "fp16":
         raise ConfigError(
@@ -90,6 +92,11 @@ class Shards:
             for name, p in self._distributed.items()
         }
         assert all(len(self.own[name]) == own.num for name, own in self.rows.items())
+
+    def rows_of_ranks(self) -> RowsOfRanks:
+        """Return what an optimizer of ``own`` needs to work on whole matrices."""
+        rows = {id(self.own[name]): rows for name, rows in self.rows.items()}
+        return RowsOfRanks(rows, self._group)
 
     def take_gradients(self) -> None:
         """Move the gradients, summed over the ranks, to ``own``."""

@@ -14,6 +14,7 @@ from xlm.training.optimizers.groups import parameter_groups, trainable_parameter
 from xlm.training.optimizers.lamb import Lamb
 from xlm.training.optimizers.lingvo_adafactor import LingvoAdafactor
 from xlm.training.optimizers.muon import MOMENTUM, Muon
+from xlm.training.optimizers.rows import RowsOfRanks
 from xlm.training.optimizers.xlm_adam import XlmAdam
 
 
@@ -22,13 +23,15 @@ def build_optimizer(
     named_parameters: Iterable[tuple[str, nn.Parameter]],
     peak_lr: float | None = None,
     precision: str = "fp32",
+    rows: RowsOfRanks | None = None,
 ) -> torch.optim.Optimizer:
     """Return the optimizer over the trainable parameters, each once.
 
     Names that begin with ``heads.`` are those of heads. Only Muon looks at ``peak_lr``, the
     schedule's highest rate, and at ``precision``, that of the forward passes. The learning rate is
-    0 until ``set_lr`` sets it. Raises ConfigError if no parameter is trainable, or if apex is asked
-    for and is not there.
+    0 until ``set_lr`` sets it. ``rows`` are those that this process has of parameters that are
+    sharded. Raises ConfigError if no parameter is trainable, or if apex is asked for and is not
+    there.
     """
     groups = parameter_groups(config, trainable_parameters(named_parameters), peak_lr)
     settings: dict[str, Any] = {"lr": 0.0, "betas": tuple(config.betas), "eps": config.eps}
@@ -47,10 +50,11 @@ def build_optimizer(
         case "lingvo-adafactor":
             return LingvoAdafactor(groups, lr=0.0, **_lingvo_settings(config))
         case "lamb":
-            return Lamb(groups, **settings)
+            return Lamb(groups, rows=rows, **settings)
         case "muon":
             momentum = MOMENTUM if config.momentum is None else config.momentum
-            return Muon(groups, momentum=momentum, bf16=precision == "bf16", **settings)
+            bf16 = precision == "bf16"
+            return Muon(groups, momentum=momentum, bf16=bf16, rows=rows, **settings)
 
 
 def _lingvo_settings(config: Optimizer) -> dict[str, Any]:

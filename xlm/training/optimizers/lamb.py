@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from xlm.training.optimizers.rows import RowsOfRanks
 from xlm.training.optimizers.skippable import ADAM_STATE, SkippableOptimizer, gradients_of
 
 
@@ -19,7 +20,8 @@ class Lamb(SkippableOptimizer):
 
     ``parts`` of a group is the number of matrices that lie one above the other in each of its
     parameters (3 for fused query, key and value), each with a ratio of its own. A group with
-    ``parts`` 0 moves by ``lr x u``, as the authors' program moves norms and biases.
+    ``parts`` 0 moves by ``lr x u``, as the authors' program moves norms and biases. ``rows`` are
+    those that this process has of the parameters; None if it has them whole.
     """
 
     def __init__(
@@ -30,7 +32,9 @@ class Lamb(SkippableOptimizer):
         eps: float = 1e-6,
         weight_decay: float = 0.0,
         parts: int = 1,
+        rows: RowsOfRanks | None = None,
     ) -> None:
+        self.rows = rows
         adam = {"betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, {"lr": lr, "parts": parts, **adam})
 
@@ -51,17 +55,29 @@ class Lamb(SkippableOptimizer):
         torch._foreach_div_(updates, list((1 - beta1**times).unbind()))
         torch._foreach_add_(updates, parameters, alpha=group["weight_decay"])
         if group["parts"]:
-            _scale_by_ratios(parameters, list(updates), group["parts"])
+            _scale_by_ratios(parameters, list(updates), group["parts"], self.rows)
         values = torch._foreach_add(parameters, updates, alpha=-group["lr"])
         self.assign([*old[0], *old[1], *old[2], *parameters], [*steps, *firsts, *seconds, *values])
 
 
-def _scale_by_ratios(parameters: list[Tensor], updates: list[Tensor], num_parts: int) -> None:
+def _scale_by_ratios(
+    parameters: list[Tensor], updates: list[Tensor], num_parts: int, rows: RowsOfRanks | None
+) -> None:
     """Multiply each part of each update by the norm of its weights over its own norm."""
-    of_weights, of_updates = (
-        [part for tensor in tensors for part in tensor.chunk(num_parts)]
-        for tensors in (parameters, updates)
-    )
-    sizes, lengths = (torch.stack(torch._foreach_norm(parts)) for parts in (of_weights, of_updates))
+    if rows is None:
+        of_weights, of_updates = (
+            [part for tensor in tensors for part in tensor.chunk(num_parts)]
+            for tensors in (parameters, updates)
+        )
+    else:
+        parts = [rows.parts(parameter, num_parts) for parameter in parameters]
+        of_weights, of_updates = (
+            [tensor[own] for tensor, each in zip(tensors, parts, strict=True) for own in each]
+            for tensors in (parameters, updates)
+        )
+    norms = [torch.stack(torch._foreach_norm(parts)) for parts in (of_weights, of_updates)]
+    if rows is not None:
+        norms = list(rows.add_(torch.stack(norms).square()).sqrt())
+    sizes, lengths = norms
     ratios = torch.where((sizes > 0) & (lengths > 0), sizes / lengths, 1.0)
     torch._foreach_mul_(of_updates, list(ratios.unbind()))

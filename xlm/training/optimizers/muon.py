@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from xlm.training.optimizers.rows import RowsOfRanks
 from xlm.training.optimizers.skippable import (
     ADAM_STATE,
     SkippableOptimizer,
@@ -36,7 +37,8 @@ class Muon(SkippableOptimizer):
     parameters (3 for fused query, key and value), which are orthogonalized one by one. A group
     with ``parts`` 0 is updated by AdamW with ``betas`` and ``eps``. ``bf16``: matrices are
     orthogonalized in bfloat16, as the authors do, otherwise in the precision of the parameters;
-    processors without instructions for bfloat16 are ten to twenty times slower in it.
+    processors without instructions for bfloat16 are ten to twenty times slower in it. ``rows`` are
+    those that this process has of the parameters; None if it has them whole.
     """
 
     def __init__(
@@ -49,7 +51,9 @@ class Muon(SkippableOptimizer):
         weight_decay: float = 0.0,
         parts: int = 1,
         bf16: bool = True,
+        rows: RowsOfRanks | None = None,
     ) -> None:
+        self.rows = rows
         adam = {"betas": betas, "eps": eps, "weight_decay": weight_decay}
         matrices = {"momentum": momentum, "parts": parts, "bf16": bf16}
         super().__init__(params, {"lr": lr, **matrices, **adam})
@@ -79,19 +83,50 @@ class Muon(SkippableOptimizer):
         averages = torch._foreach_lerp(momenta, gradients, 1 - momentum)
         directions = torch._foreach_lerp(gradients, averages, momentum)
         values = torch._foreach_mul(parameters, 1 - lr * group["weight_decay"])
-        by_shape: dict[torch.Size, list[int]] = {}
-        for place, p in enumerate(parameters):
-            by_shape.setdefault(p.shape, []).append(place)
-        for (rows, columns), places in by_shape.items():
-            height = rows // group["parts"]
-            matrices = torch.cat([directions[place] for place in places])
-            if group["bf16"]:
-                matrices = matrices.bfloat16()
-            updates = orthogonalize(matrices.reshape(-1, height, columns))
-            size = lr * max(1, height / columns) ** 0.5
-            for place, own in zip(places, updates.reshape(-1, rows, columns), strict=True):
-                values[place].add_(own, alpha=-size)
+        if self.rows is None:
+            _step_together(group, list(directions), list(values))
+        else:
+            _step_in_turn(group, self.rows, parameters, list(directions), list(values))
         self.assign([*momenta, *parameters], [*averages, *values])
+
+
+def _step_together(group: dict[str, Any], directions: list[Tensor], values: list[Tensor]) -> None:
+    """Add the steps to ``values``, those of matrices of one shape together."""
+    by_shape: dict[torch.Size, list[int]] = {}
+    for place, direction in enumerate(directions):
+        by_shape.setdefault(direction.shape, []).append(place)
+    for (rows, columns), places in by_shape.items():
+        steps = _steps(group, torch.cat([directions[place] for place in places]), rows)
+        for place, own in zip(places, steps.reshape(-1, rows, columns), strict=True):
+            values[place].add_(own, alpha=-_size(group, rows, columns))
+
+
+def _step_in_turn(
+    group: dict[str, Any],
+    ranks: RowsOfRanks,
+    parameters: list[Tensor],
+    directions: list[Tensor],
+    values: list[Tensor],
+) -> None:
+    """Add the own rows of the steps to ``values``; one parameter at a time is gathered."""
+    for parameter, direction, value in zip(parameters, directions, values, strict=True):
+        own = ranks.of(parameter)
+        if group["bf16"]:
+            direction = direction.bfloat16()
+        steps = _steps(group, ranks.whole(direction, own.total), own.total)
+        steps = steps.reshape(own.total, -1)[own.first : own.first + own.num]
+        value.add_(steps, alpha=-_size(group, own.total, steps.shape[1]))
+
+
+def _steps(group: dict[str, Any], directions: Tensor, rows: int) -> Tensor:
+    """Return the orthogonal steps of matrices, ``parts`` of which have ``rows`` rows together."""
+    matrices = directions.bfloat16() if group["bf16"] else directions
+    return orthogonalize(matrices.reshape(-1, rows // group["parts"], matrices.shape[-1]))
+
+
+def _size(group: dict[str, Any], rows: int, columns: int) -> float:
+    height: int = rows // group["parts"]
+    return float(group["lr"] * max(1, height / columns) ** 0.5)
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
