@@ -11,9 +11,11 @@ import torch
 
 import xlm
 from benchmarks.equality import random_models
+from tests import test_finetune_recipes as recipes
 from tests.interchange import peers
 from xlm.convert import Export, Import, export_model, import_model
 from xlm.errors import CheckpointError, ConfigError, DataError
+from xlm.finetune import finetune
 from xlm.interchange.transformers.mbart import sinusoids
 from xlm.model.asking import layout_of
 from xlm.model.generate import Generation, generate
@@ -207,3 +209,29 @@ def test_a_folder_without_tokens_of_languages(tmp_path: Path) -> None:
     (tmp_path / "sentencepiece.bpe.model").write_bytes(random_models.unigram())
     with pytest.raises(DataError, match="have language tokens"):
         xlm.load(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def roomy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random mBART-50 with room for the recipes' rows."""
+    folder = tmp_path_factory.mktemp("roomy")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SIZES, "max_position_embeddings", 256)
+        translator_models.translator("mbart-50", folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["xnli/ji", "paws-x/ji", "pos/ji", "ner/ji", "xglue/wpr"])
+def test_the_recipes_after_ji_take_its_encoder(roomy: Path, tmp_path: Path, name: str) -> None:
+    config = recipes.recipe(name)
+    ((key, task),) = config.tasks.items()
+    recipes.write_files(task, tmp_path)
+    report = finetune(
+        dataclasses.replace(
+            config, model=str(roomy), folder=str(tmp_path / "run"), root=str(tmp_path), steps=1,
+            device="cpu",
+        )
+    )  # fmt: skip
+    assert set(report.streams) == {f"{key}/{language}" for language in task.files.test}
+    tuned = xlm.load_task(tmp_path / "run/seed-0/model")
+    assert tuned.transformer.config.num_decoder_layers == 0
