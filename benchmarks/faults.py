@@ -4,6 +4,7 @@
 
 Each trial starts from a sound run or file and ends right or wrong; those that end wrong are listed.
 ``--only KIND`` runs some kinds, whose rows on file are replaced; ``--quick`` a few trials of each.
+The kind ``updates`` is recorded after each run, and goes on from its row if that is not complete.
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.fault_trials import chains
 from benchmarks.fault_trials.common import MOST_SECONDS, Tally, finish, prepared, run_of
 from benchmarks.fault_trials.damage import damaged
 from benchmarks.fault_trials.disks import disks
+from benchmarks.fault_trials.endurance import endurance, far, nonfinite
 from benchmarks.fault_trials.inputs import hostile, malformed
 from benchmarks.fault_trials.kills import kills, save_window
 from benchmarks.fault_trials.launched import ranks, signals
 from benchmarks.fault_trials.layouts import background, memory, pieces, transitions
+from benchmarks.fault_trials.preparing import preparing
 from benchmarks.fault_trials.verifying import verifying
 from benchmarks.support import record
 
@@ -36,6 +40,30 @@ def merged(tallies: list[Tally], folder: Path) -> dict[str, Any]:
     rows |= {tally.kind.split(":")[0]: tally.row() for tally in tallies}
     wrong = {**before.get("wrong", {}), **{tally.kind: tally.wrong for tally in tallies}}
     return {"rows": list(rows.values()), "wrong": {k: own for k, own in wrong.items() if own}}
+
+
+def begun(kind: str, must: str, num: int, folder: Path) -> Tally:
+    """Return the tally of a kind as it is on file, if it has fewer than ``num`` trials."""
+    path, tally = folder / "faults.json", Tally(kind, must)
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    row = next((row for row in before.get("rows", ()) if row["kind"] == kind), None)
+    if row is not None and row["trials"] < num:
+        tally.num_right, tally.wrong = row["right"], before["wrong"].get(kind, [])
+        tally.started -= row["s"]
+    return tally
+
+
+def updates(data: Path, at: Path, quick: bool, folder: Path) -> Tally:
+    """Run the kind that is long, and keep what it has after each run."""
+    if quick:
+        return chains.chains(data, at, 2, Tally(chains.KIND, chains.MUST), lambda tally: None)
+    num = 100
+    tally = begun(chains.KIND, chains.MUST, num, folder)
+
+    def keep(tally: Tally) -> None:
+        record.write("faults", merged([tally], folder), folder)
+
+    return chains.chains(data, at, num, tally, keep)
 
 
 def main() -> None:
@@ -54,11 +82,16 @@ def main() -> None:
         assert len(finish(run_of(data, run))) == 64, "the sound run"
         every: dict[str, Callable[[Path], Tally]] = {
             "kills": lambda at: kills(data, at, 2 if quick else 60),
+            "updates": lambda at: updates(data, at, quick, arguments.folder or record.RESULTS),
             "save": lambda at: save_window(data, at, 2 if quick else 30),
             "layouts": lambda at: transitions(data, at, quick),
             "pieces": lambda at: pieces(data, at, 12 if quick else 100),
             "background": lambda at: background(data, at, 2 if quick else 50),
             "memory": lambda at: memory(at, quick),
+            "nonfinite": lambda at: nonfinite(data, at, quick),
+            "endurance": lambda at: endurance(data, at, quick),
+            "far": lambda at: far(at, 10**6 if quick else 10**8),
+            "preparing": lambda at: preparing(at, 1, 1) if quick else preparing(at, 30),
             "damage": lambda at: damaged(data, run, at, 30 if quick else 300),
             "disks": lambda at: disks(data, at, 1 if quick else 99),
             "signals": lambda at: signals(data, at, quick),

@@ -49,6 +49,11 @@ class Tally:
             self.num_right += 1
 
     @property
+    def num(self) -> int:
+        """The number of trials so far."""
+        return self.num_right + len(self.wrong)
+
+    @property
     def is_over(self) -> bool:
         """Whether no further trial is to be started."""
         return time.monotonic() > self.started + MOST_SECONDS[0]
@@ -58,7 +63,7 @@ class Tally:
         return {
             "kind": self.kind,
             "must show": self.must,
-            "trials": self.num_right + len(self.wrong),
+            "trials": self.num,
             "right": self.num_right,
             "s": round((self.ended or time.monotonic()) - self.started),
         }

@@ -3,7 +3,8 @@
     python -m benchmarks.speed.data                    the figures of this checkout
     python -m benchmarks.speed.data --against FOLDER   against an older checkout, in turn
 
-Times are processor times, so that a busy machine changes them little.
+Times are processor times, so that a busy machine changes them little. The older checkout may lack
+this script: it runs with the older library all the same, as far back as commit e2fb81f.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ SHAPES: dict[str, Objective] = {
 }
 VOCAB, TOKENS, PAIRS = 95_000, 5_000_000, 60_000
 QUICK = (1000, 60_000, 800)
+GOALS = dict(zip(SHAPES, (2, 4, 2.5, 1.8), strict=True))
+"""How many times as fast as at commit e2fb81f a loader is meant to be."""
 BATCHES = 40
 
 
@@ -119,41 +122,78 @@ def measured(quick: bool, rounds: int) -> dict[str, Any]:
     return found
 
 
+FORMER = {
+    "xlm.rng": "xlm.addressed",
+    "xlm.text.tokenizers.tokenizer": "xlm.text.tokenizer",
+}
+"""Modules by the names that older checkouts know them by."""
+CHILD = """
+import importlib, importlib.util, json, sys, types
+
+path, quick, rounds, former = json.loads(sys.argv[1])
+for name, before in former.items():
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError:
+        sys.modules.setdefault(name.rpartition(".")[0], types.ModuleType("package"))
+        sys.modules[name] = importlib.import_module(before)
+objectives = importlib.import_module("xlm.objectives")
+for name, module in (("MaskedLM", "masked"), ("CausalLM", "causal")):
+    if not hasattr(objectives, name):
+        found = importlib.import_module(f"xlm.objectives.{module}")
+        setattr(objectives, name, getattr(found, name))
+spec = importlib.util.spec_from_file_location("loader", path)
+script = sys.modules["loader"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(script)
+print(json.dumps(script.measured(quick, rounds)))
+"""
+
+
 def run_in(checkout: Path, quick: bool, rounds: int) -> dict[str, Any]:
-    """The figures of another checkout's library, by this script in a process of its own."""
-    code = (
-        "import json, sys; sys.path.insert(0, sys.argv[1]);"
-        "from benchmarks.speed import data;"
-        f"print(json.dumps(data.measured({quick}, {rounds})))"
+    """Return the figures of another checkout's library, by this script in a process of its own."""
+    arguments = json.dumps([str(Path(__file__).resolve()), quick, rounds, FORMER])
+    environment = {**os.environ, "PYTHONPATH": str(checkout.resolve())}
+    command = [sys.executable, "-c", CHILD, arguments]
+    done = subprocess.run(
+        command, env=environment, cwd=checkout, stdout=subprocess.PIPE, text=True, check=True
     )
-    here = Path(__file__).parents[2]
-    # The library of the one, the scripts of the other: namespaces do not mix.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(checkout), str(here)])}
-    command = [sys.executable, "-c", code, str(checkout)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--against", type=Path, help="an older checkout that has this script too")
+    parser.add_argument("--against", type=Path, help="an older checkout, with this script or not")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="try it on little text; only printed")
     arguments = parser.parse_args()
-    results: dict[str, Any] = {"here": measured(arguments.quick, arguments.rounds)}
-    if arguments.against:
-        ratios: dict[str, list[float]] = {name: [] for name in SHAPES}
+    here = Path(__file__).parents[2]
+    if not arguments.against:
+        found = [measured(arguments.quick, arguments.rounds)]
+    else:
+        found = []
         for _ in range(1 if arguments.quick else 3):
-            pair = [
-                run_in(checkout, arguments.quick, arguments.rounds)
-                for checkout in (arguments.against, Path(__file__).parents[2])
-            ]
-            for name, own in ratios.items():
-                before, now = (figures[name]["tokens_per_second"] for figures in pair)
-                own.append(now / before)
-        results["ratios"] = {name: round(statistics.median(r), 2) for name, r in ratios.items()}
-    sys.stdout.write(json.dumps(results, indent=1) + "\n")
+            for checkout in (arguments.against, here):
+                found.append(run_in(checkout, arguments.quick, arguments.rounds))
+    rows = []
+    for name in SHAPES:
+        own = [figures[name]["tokens_per_second"] for figures in found]
+        now = own[1::2] or own
+        row = {
+            "micro-batches": name,
+            "million tokens/s": round(statistics.median(now) / 1e6, 2),
+            "MiB that it grows": round(found[-1][name]["grown_mib"], 1),
+        }
+        if arguments.against:
+            ratios = [after / before for before, after in zip(own[::2], now, strict=True)]
+            row["times as fast as before"] = round(statistics.median(ratios), 2)
+            row["goal"] = GOALS[name]
+        rows.append(row)
+        sys.stdout.write(f"{row}\n")
+    if arguments.against and not arguments.quick:
+        from benchmarks.support import record  # an older checkout has none
+
+        record.write("loader", {"rows": rows})
 
 
 if __name__ == "__main__":

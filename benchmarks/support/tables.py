@@ -19,7 +19,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.support import language_tables, many_languages_tables, nepali_tables
+from benchmarks.support import (
+    growth_tables,
+    language_tables,
+    many_languages_tables,
+    nepali_tables,
+)
 from benchmarks.support.ledger_tables import ledger
 from benchmarks.support.markdown_table import Result, markdown
 from benchmarks.support.translation_tables import (
@@ -304,6 +309,7 @@ TABLES: dict[str, tuple[Callable[[Result], str], str]] = {
     "table3": (table3, "table3"),
     "finetuning_real": (by_start, "finetuning_real"),
     "freezing": (by_start, "freezing"),
+    **growth_tables.TABLES,
     **many_languages_tables.TABLES,
     **language_tables.TABLES,
 }

@@ -12,21 +12,40 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize(
-    ("kinds", "least"),
-    [("kills", 2), ("save", 2), ("damage", 30), ("hostile", 5), ("malformed", 20)],
+KINDS = (
+    {"kills": 2, "save": 2, "damage": 30, "hostile": 5, "malformed": 20},
+    {"updates": 2, "nonfinite": 1, "endurance": 1, "far": 2, "preparing": 1},
 )
-def test_a_few_trials_of_a_kind(kinds: str, least: int, tmp_path: Path) -> None:
+"""The least numbers of trials; kinds of a group are tried in one process."""
+
+
+@pytest.mark.parametrize("least", KINDS)
+def test_a_few_trials_of_each_kind(least: dict[str, int], tmp_path: Path) -> None:
     """In a process of its own: the trials fork it."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.faults", "--quick", "--only", kinds]
+        [sys.executable, "-m", "benchmarks.faults", "--quick", "--only", *least]
         + ["--folder", str(tmp_path)],
         cwd=ROOT, capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads((tmp_path / "faults.json").read_text(encoding="utf-8"))
-    (row,) = result["rows"]
-    assert row["right"] == row["trials"] >= least and result["wrong"] == {}
+    assert len(result["rows"]) == len(least) and result["wrong"] == {}
+    for row, num in zip(result["rows"], least.values(), strict=True):
+        assert row["right"] == row["trials"] >= num, row
+
+
+def test_a_kind_that_was_not_ended_goes_on(tmp_path: Path) -> None:
+    from benchmarks.fault_trials.common import Tally
+    from benchmarks.faults import begun, merged
+
+    tally = Tally("updates: all", "x")
+    tally.add("a", "")
+    tally.add("b", "burst")
+    (tmp_path / "faults.json").write_text(json.dumps(merged([tally], tmp_path)))
+    assert begun("updates: all", "x", 3, tmp_path).wrong == ["b: burst"]
+    assert begun("updates: all", "x", 3, tmp_path).num == 2
+    assert begun("updates: all", "x", 2, tmp_path).num == 0
+    assert begun("other", "x", 3, tmp_path).num == 0
 
 
 def test_rows_of_other_kinds_stay(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from benchmarks.equality import fastbpe_equality
 from benchmarks.speed import allocator, finetuning_speed, memory, translation_speed
 from benchmarks.support import grammar, many_languages_lab, many_languages_tasks
+from benchmarks.support.growth_tables import growth
 from benchmarks.support.language_tables import laboratory, laboratory_tasks
 from xlm.analysis.study import read_study
 from xlm.text.tokenizers.fastbpe import Segmenter
@@ -382,9 +383,9 @@ def test_an_epoch_against_the_trainer_of_transformers(
 
 def test_the_loader(run_quick: Run, capsys: Output) -> None:
     run_quick("speed.data")
-    figures = json.loads(capsys.readouterr().out)["here"]
-    assert len(figures) == 4
-    assert all(own["tokens_per_second"] > 1000 for own in figures.values())
+    rows = printed_rows(capsys.readouterr().out)
+    assert len(rows) == 4
+    assert all(row["million tokens/s"] > 0.001 for row in rows)
 
 
 def test_cases_of_one_gpu(run_quick: Run, tmp_path: Path, capsys: Output) -> None:
@@ -405,6 +406,12 @@ def test_cases_of_one_gpu(run_quick: Run, tmp_path: Path, capsys: Output) -> Non
     capsys.readouterr()
     run_quick("speed.gpu", *words, "ceilings")
     assert capsys.readouterr().out.startswith("ceilings: passed over, is done\n")
+
+
+def test_how_preparing_scales(run_quick: Run, capsys: Output) -> None:
+    run_quick("speed.preparing", "--workers", 1)
+    (row,) = printed_rows(capsys.readouterr().out)
+    assert row["of the speed of one for each"] == 1 and row["MB/s"] > 0
 
 
 def test_memory_of_preparing(run_quick: Run, capsys: Output) -> None:
@@ -460,6 +467,18 @@ def test_how_time_and_memory_grow(run_quick: Run, capsys: Output) -> None:
     rows = printed_rows(capsys.readouterr().out)
     assert {row["axis"] for row in rows} == {"dim", "languages", "tokens"}
     assert len(rows) == 4 + 4 + 8 and all(row["ms"] >= 0 for row in rows)
+    table = growth({"rows": rows}).splitlines()
+    assert table[2].startswith("| dim | mlm | 16 | 32 | ")
+    assert [line.split(" | ")[6] for line in growth({"rows": POWERS}).splitlines()[2:4]] == [
+        "2.00", "0.00",
+    ]  # fmt: skip
+
+
+POWERS = [
+    {"axis": "length", "of": of, "value": value, "ms": ms}
+    for of, times in (("mlm", (1.0, 4.0)), ("clm", (3.0, 3.0)))
+    for value, ms in zip((10, 20), times, strict=True)
+]
 
 
 def test_an_update_by_adafactor(run_quick: Run, capsys: Output) -> None:
