@@ -227,6 +227,7 @@ def test_a_model_alone_is_analyzed_on_the_corpus_that_ships(root: Path, tmp_path
     figures = analyze(config)["analyses"]
     pairs = {row["of"] for row in figures["retrieval"]["figures"]}
     assert pairs == {"en-hi", "en-ne", "hi-ne"}
+    assert config.path("sample:valid.en.txt").is_file()  # whatever the root
 
 
 @pytest.mark.parametrize(
@@ -239,6 +240,7 @@ def test_a_model_alone_is_analyzed_on_the_corpus_that_ships(root: Path, tmp_path
         ({"compare": {"model": "x"}}, ConfigError, "choose another for the model"),
         ({"wic": {"train": ["a", "b"]}}, ConfigError, "expected train and dev"),
         ({"probes": {"parity": {}}}, ConfigError, "probes: a task names no file"),
+        ({"texts": {"en": "sample:en.txt"}}, DataError, "no file 'en.txt' in the sample corpus"),
         ({"sentences": 3}, ConfigError, "sentences is 3: expected 4 or more"),
         ({"layers": []}, ConfigError, "layers is empty: name some"),
         ({"only": []}, ConfigError, "only is empty: name some"),

@@ -105,6 +105,20 @@ def test_the_unigram_model_by_hand(
         assert own == pytest.approx(math.exp(nats))
 
 
+def test_micro_batches_of_another_size(
+    result: Result, figures: dict[str, dict[str, float]]
+) -> None:
+    """Causal figures do not depend on it; masks are drawn by micro-batch, so masked ones do."""
+    found = evaluate_run(Evaluate(folder=str(result.folder), evaluation_tokens=64))["figures"]
+    for name, own in found.items():
+        assert own["targets"] == figures[name]["targets"]
+        close = own["nats"] == pytest.approx(figures[name]["nats"], abs=1e-4)
+        assert close == name.startswith("clm")
+    assert "evaluation_tokens must be at least 0" in error(
+        folder=str(result.folder), evaluation_tokens=-1
+    )
+
+
 def test_averaged_weights_are_a_matter_of_choice(
     result: Result, figures: dict[str, dict[str, float]]
 ) -> None:

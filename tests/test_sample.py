@@ -108,6 +108,10 @@ def test_an_unknown_name_lists_the_names() -> None:
     assert sample.path("README.md").is_file()
     with pytest.raises(DataError, match=r"'train\.fr\.txt'.*train\.en\.txt, train\.hi\.txt"):
         sample.path("train.fr.txt")
+    with pytest.raises(DataError, match="no file 'train.fr.txt'"):
+        sample.resolved("sample:train.fr.txt")
+    assert sample.resolved("sample:README.md") == str(sample.path("README.md"))
+    assert sample.resolved("train.fr.txt") == "train.fr.txt"
 
 
 @pytest.mark.parametrize("split", sample.SPLITS)

@@ -16,24 +16,24 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from xlm.adding.config import AddLanguage, NewText
+from xlm.adding.old_text import figures_of, old_texts, rows_of
 from xlm.adding.proof import compare
-from xlm.adding.reference import (
-    old_rows,
-    reference_file,
-    write_reference,
-    write_translations,
-)
+from xlm.adding.reference import reference_file, write_reference, write_translations
 from xlm.adding.selection import check_select, choose
 from xlm.adding.text import prepare_text
 from xlm.adding.training import build_run, check_model, objective
 from xlm.config.cli import run_verb
 from xlm.config.console import say
+from xlm.data.corpora import Corpora
 from xlm.errors import CheckpointError
 from xlm.interchange.load import MODEL, load
 from xlm.model.language_modules import KNOWN, SHARED_WORDS, WORDS, Further, write_module
 from xlm.model.model_directory import TABLES
 from xlm.model.pretrained import PretrainedModel
+from xlm.model.tensor_files import read_tensors
 from xlm.objectives.next_sentence import NextSentence
 from xlm.run.config import Run
 from xlm.run.convergence import judge, load_reference
@@ -123,9 +123,11 @@ def _leave(
     further = Further(trained.tables[name].tokenizer, finite(description))
     write_module(folder / MODULE, name, trained.transformer, trained.tokenizer, further)
     known = {KNOWN: config.known} if config.known and not model.known_languages else {}
-    grown = replace(model, extra={**model.extra, **known}).plugged(folder / MODULE)
+    signs = model.signs or _signs(runs[best])  # what the next language is compared with
+    grown = replace(model, extra={**model.extra, **known}, signs=signs).plugged(folder / MODULE)
     grown.save_pretrained(folder / MODEL)
-    proof = compare(model, load(folder / MODEL), old_rows(config, model))
+    texts, left = old_texts(config, model), load(folder / MODEL)
+    proof = compare(model, left, rows_of(texts))
     report: dict[str, Any] = finite(
         {
             "language": name,
@@ -135,8 +137,10 @@ def _leave(
             "select": asked,
             "chosen": {"seed": runs[best].seed, "guard_permitting": True, **choice.to_json()},
             "converged": not tries[best]["fired"],
+            "guarded": config.guard is not None,
             "likeness_measured": reference_file(config) is not None,
             "old": _old(runs[best]),
+            "languages": _languages(config, model, left, texts, tries[best]),
             "positions": own_positions,
             "mean_nats": sum(one["nats"] for one in tries) / len(tries),
             "seconds": {
@@ -172,6 +176,29 @@ def _own_positions(config: AddLanguage, model: PretrainedModel) -> dict[str, int
     if config.positions == "shared":
         return None
     return {"reached": config.length, "of": model.transformer.config.max_positions}
+
+
+def _languages(
+    config: AddLanguage,
+    before: PretrainedModel,
+    after: PretrainedModel,
+    texts: dict[str, Corpora],
+    best: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the figures of every language with held-out text, before and after."""
+    own = objective(config, before)
+    old = [figures_of(model, texts, own, config.seed) for model in (before, after)]
+    found = {name: {"before": old[0][name], "after": old[1][name]} for name in old[0]}
+    names = ("nats", "bits_per_byte", "unigram_nats")
+    new = {"before": best["before"], "after": {name: best[name] for name in names}}
+    return {**found, config.language: new}
+
+
+def _signs(run: Run) -> dict[str, Tensor]:
+    """Return the old language's signs as they were measured; none without a reference."""
+    if run.guard is None or run.guard.reference is None:
+        return {}
+    return read_tensors(run.guard.reference)
 
 
 def _old(run: Run) -> dict[str, Any] | None:
@@ -216,17 +243,21 @@ def _log(value: float | None) -> float | None:
     return None if value is None or value <= 0 else math.log(value)
 
 
+def _shown(figures: Mapping[str, Any]) -> str:
+    """Return nats a piece, those of a unigram model and bits a byte in words."""
+    nats, bits, unigram = (figures[name] for name in ("nats", "bits_per_byte", "unigram_nats"))
+    beside = "" if unigram is None else f" (unigram model: {unigram:.3f})"
+    return f"{nats:.3f} nats a piece{beside}" + (
+        "" if bits is None else f", {bits:.3f} bits a byte"
+    )
+
+
 def render(report: Mapping[str, Any], folder: str | Path) -> str:
     """Return the report in a few lines."""
     proof, seed = report["proof"], report["chosen"]["seed"]
     best = next(one for one in report["tries"] if one["seed"] == seed)
     rows = sum(own["rows"] for own in proof["rows"].values())
-    unigram = best["unigram_nats"]
-    lines = [
-        f"{report['language']}: {best['nats']:.3f} nats a piece"
-        + (f" (unigram model: {unigram:.3f})" if unigram is not None else "")
-        + f" at step {best['step']}, {best['bits_per_byte']:.3f} bits a byte"
-    ]
+    lines = [f"{report['language']}: {_shown(best)}, at step {best['step']}"]
     if len(report["tries"]) > 1:
         chosen = report["chosen"]
         shown = ", ".join(f"{value:.3f}" for value in chosen["figures"])
@@ -243,8 +274,12 @@ def render(report: Mapping[str, Any], folder: str | Path) -> str:
             f"{found:.1%} of the new pieces with a known translation lie nearest to it (by chance "
             f"{best['signs']['translated_by_chance']:.2%})"
         )
+    for name, found in report.get("languages", {}).items():
+        if name != report["language"]:
+            lines.append(f"{name}: {_shown(found['before'])}, before and after")
     if not report["likeness_measured"]:
-        lines.append("likeness to an old language: not measured, for want of its text")
+        why = "for want of its text" if report.get("guarded", True) else "for guard is null"
+        lines.append(f"likeness to an old language: not measured, {why}")
     positions = report.get("positions")
     if positions is not None and positions["reached"] < positions["of"]:
         lines.append(

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from xlm import sample
 from xlm.analysis import loading, nulls, page, readers
 from xlm.analysis.origin import claim, origin_of
 from xlm.analysis.progress import Progress
@@ -104,7 +105,8 @@ class Analyze:
     embeddings: dict[str, str] = field(default_factory=dict)
     """A .vec file for each language, measured beside the model's word table."""
     root: str = "."
-    """The folder that the paths above are relative to."""
+    """The folder that the paths above are relative to; sample:NAME is a file of the corpus that
+    ships."""
     stand_in: dict[str, str] = field(default_factory=dict)
     """For a language the model lacks, the known language whose vectors are used instead."""
     only: list[str] | None = None
@@ -149,7 +151,12 @@ class Analyze:
                     raise ConfigError(f"{name}.{pair} names {len(files)} files: expected {num}")
 
     def path(self, name: str) -> Path:
-        """Return a path of the settings, relative to ``root``."""
+        """Return a path of the settings, relative to ``root``; ``sample:NAME`` is of the sample.
+
+        Raises DataError for a name that the sample does not have.
+        """
+        if name.startswith(sample.PREFIX):
+            return Path(sample.resolved(name))
         return Path(self.root).expanduser() / Path(name).expanduser()
 
 

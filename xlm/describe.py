@@ -21,7 +21,7 @@ from xlm.data.corpora import DESCRIPTION, Corpora
 from xlm.data.verification import is_corpora, lacks_description
 from xlm.errors import ConfigError, DataError
 from xlm.interchange.load import load
-from xlm.model.language_modules import is_module, read_module
+from xlm.model.language_modules import SHARED_WORDS, WORDS, is_module, read_module
 from xlm.preparation.config import SPLITS, Prepare
 from xlm.preparation.reading import scan
 from xlm.preparation.report import REPORT, read_report
@@ -202,7 +202,8 @@ def _model(source: str) -> Iterator[str]:
 
 def _table(language: str, vocab_size: int, described: Mapping[str, Any]) -> Iterator[str]:
     """Describe a language with a vocabulary of its own, by its table.json."""
-    parts = [f"a vocabulary of its own of {vocab_size:,}"]
+    own = f"a vocabulary of its own of {vocab_size:,}"
+    parts = ["the model's words" if described.get(WORDS) == SHARED_WORDS else own]
     if described.get("own_positions"):
         parts.append("positions of its own")
     if adapters := described.get("adapters"):

@@ -13,6 +13,10 @@ class ConfigError(XlmError, ValueError):
     """A recipe, a flag or an argument that cannot work as given."""
 
 
+class SaidByMain(ConfigError):
+    """An error that the main process of several raises too, and that it alone prints."""
+
+
 class NotInstalled(ConfigError):
     """A package of an extra that is asked for and missing; the message names the extra."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,6 +55,9 @@ class Evaluate:
     """The held-out text to measure on."""
     data: str | None = None
     """Other prepared text than the run's own; it needs the same tokenizer."""
+    evaluation_tokens: int | None = None
+    """Cells (padding included) in a micro-batch; more use a GPU better, and other masks are drawn.
+    null: as many as the run's; 0: as many as in training."""
     averaged: bool = True
     """Use the exponentially averaged weights if the run kept them."""
     json: str | None = None
@@ -76,6 +79,8 @@ def evaluate_run(config: Evaluate) -> dict[str, Any]:
     """
     loaded = find_checkpoint(config.folder, config.which)
     run = read_run(loaded.path, Trust(config.trust))
+    if config.evaluation_tokens is not None:
+        run = replace(run, evaluation_tokens=config.evaluation_tokens)
     corpora = open_corpora(run, loaded, config.data)
     if loaded.state["tokenizer"] != corpora.tokenizer.digest:
         raise DataError(

@@ -239,8 +239,8 @@ def rooted(task: Task, root: str) -> Task:
     """
 
     def place(source: str) -> str:
-        if source.startswith("sample:"):
-            return str(sample.path(source.removeprefix("sample:")))
+        if source.startswith(sample.PREFIX):
+            return sample.resolved(source)
         return source if source.startswith("datasets:") else str(Path(root, source))
 
     splits = {

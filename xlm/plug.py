@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from xlm.config.cli import run_verb
 from xlm.config.console import say
 from xlm.errors import ConfigError
-from xlm.interchange.load import load
+from xlm.interchange.load import load, warn_of_tables
 from xlm.model.language_modules import KNOWN
 from xlm.model.pretrained import PretrainedModel
 from xlm.storage import check_folder
@@ -57,6 +57,8 @@ def plug(config: Plug) -> PretrainedModel:
         model = replace(model, extra={**model.extra, KNOWN: config.known})
     plugged = model.plugged(config.module, unrelated=config.unrelated)
     plugged.save_pretrained(config.folder)
+    new = {name: own for name, own in plugged.tables.items() if name not in model.tables}
+    warn_of_tables(config.module, new)
     return plugged
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from xlm.add_language import AddLanguage, NewText
 from xlm.finetune import Finetune
+from xlm.model.pretrained import PretrainedModel
 from xlm.preparation.config import Vocabulary
 from xlm.tasks.classification import Classification
 from xlm.tasks.heads import Readout
@@ -15,6 +19,12 @@ from xlm.training.schedule import Schedule
 
 NEW = "नेपाली भाषा नयाँ छ र यो पाठ सानो छ"
 WORDS = NEW.split()
+
+
+def answers(model: PretrainedModel, texts: list[str], language: str) -> Tensor:
+    """Return the last states of a batch of lines."""
+    with torch.no_grad():
+        return model.encode(model.batch(texts, language))
 
 
 def lines(num: int, words: list[str]) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.adding.made import NEW, WORDS, settings, tuned
+from tests.adding.made import NEW, WORDS, answers, settings, tuned
 from xlm.add_language import add_language, render
 from xlm.analysis.convergence import Signs, States, to_tensors
 from xlm.check import Check, check
@@ -20,16 +20,10 @@ from xlm.errors import CheckpointError, ConfigError, DataError
 from xlm.finetune import finetune
 from xlm.interchange.load import load
 from xlm.model.language_modules import KNOWN
-from xlm.model.pretrained import PretrainedModel
 from xlm.plug import Plug, plug
 from xlm.predict import load_task
 from xlm.preparation.config import Vocabulary
 from xlm.training.schedule import Schedule
-
-
-def answers(model: PretrainedModel, texts: list[str], language: str) -> torch.Tensor:
-    with torch.no_grad():
-        return model.encode(model.batch(texts, language))
 
 
 def test_the_model_knows_the_new_language_beside_the_old(
@@ -171,24 +165,6 @@ def test_a_model_that_has_signs_needs_no_old_text(
     report = add_language(settings(tmp_path / "model", tmp_path / "ne", text, steps=1))
     assert report["likeness_measured"] and report["old"]["gain"] == 1.5
     assert set(load(tmp_path / "ne" / "model").signs) == set(signs)  # for the next language
-
-
-def test_two_languages_in_either_order_and_a_plain_model(
-    pretrained: Path, text: Path, tmp_path: Path
-) -> None:
-    for first, second, name in (("ne", "sw", "a"), ("sw", "ne", "b")):
-        one, two = tmp_path / f"{name}1", tmp_path / f"{name}2"
-        add_language(settings(pretrained, one, text, language=first))
-        report = add_language(settings(one / "model", two, text, language=second))
-        assert report["proof"]["unchanged"] and set(report["proof"]["rows"]) == {"en", "hi", first}
-    a, b = load(tmp_path / "a2" / "model"), load(tmp_path / "b2" / "model")
-    for name, tensor in a.transformer.state_dict().items():
-        assert torch.equal(b.transformer.state_dict()[name], tensor), name
-    plain = a.only("ne")
-    assert not plain.tables and plain.tokenizer.digest == a.tables["ne"].tokenizer.digest
-    torch.testing.assert_close(answers(plain, [NEW], "ne"), answers(a, [NEW], "ne"))
-    plain.save_pretrained(tmp_path / "plain")
-    assert torch.equal(answers(load(tmp_path / "plain"), [NEW], "ne"), answers(plain, [NEW], "ne"))
 
 
 def test_mapped_vectors_that_are_not_trained(pretrained: Path, text: Path, tmp_path: Path) -> None:

@@ -503,6 +503,13 @@ def test_an_update_of_a_table_alone(run_quick: Run, capsys: Output) -> None:
     assert rows[0]["trained numbers"] > rows[1]["trained numbers"]
 
 
+def test_one_table_beside_the_version_before(run_quick: Run, capsys: Output) -> None:
+    run_quick("speed.one_table")  # beside itself
+    (row,) = printed_rows(capsys.readouterr().out)
+    assert row["equal weights"] == row["equal losses"] == "yes"
+    assert row["ms"] > 0 and row["before, ms"] > 0 and row["speed, over that before"] > 0
+
+
 @pytest.mark.parametrize("verb", ["score", pytest.param("predict", marks=pytest.mark.slow)])
 def test_lines_through_a_pipe_stay_in_place(run_quick: Run, capsys: Output, verb: str) -> None:
     run_quick("speed.pipes", "--verbs", verb)

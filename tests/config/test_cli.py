@@ -15,6 +15,7 @@ import pytest
 from tests.config.command_line import RECIPE, fails, run
 from xlm.config import cli as command
 from xlm.config.cli import parse, run_verb
+from xlm.errors import SaidByMain
 from xlm.evaluate import Evaluate
 from xlm.objectives.causal import CausalLM, CausalTLM
 from xlm.objectives.masked import MaskedLM
@@ -295,3 +296,10 @@ def test_an_interruption_and_a_full_disk_are_one_line(
         assert caught.value.code == status and capsys.readouterr().err == line
     with pytest.raises(OSError, match="Bad file descriptor"):
         run_verb(Run, "pretrain", ours, ["--config=r.yaml"])
+
+    def not_main(config: Run) -> None:
+        raise SaidByMain("keep_best names x")
+
+    with pytest.raises(SystemExit) as caught:
+        run_verb(Run, "pretrain", not_main, ["--config=r.yaml"])
+    assert caught.value.code == 2 and capsys.readouterr().err == ""  # rank 0 prints it

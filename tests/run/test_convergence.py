@@ -76,9 +76,16 @@ def test_half_of_the_updates_is_looked_at_too() -> None:
     """A rate that is far too high is worse than a unigram model until it has come down."""
     valid = {25: SOUND, 50: {**SOUND, "gain": -0.1}, 75: {**SOUND, "gain": -0.1}, 100: SOUND}
     (line,) = judge(valid, 100, Guard(), REFERENCE)
-    assert line.startswith("not learnt: -0.10 nats below a unigram model at step 50, half of the")
+    assert line == (
+        "not learnt: 0.10 nats above a unigram model, expected 0.00 or more below it, at step 50, "
+        "half of the updates"
+    )
     assert judge({**valid, 50: SOUND}, 100, Guard(), REFERENCE) == []
-    assert judge(valid, 100, Guard(least_gain_at_half=0.5), None)[0].endswith("0.50 or more")
+    assert judge(valid, 100, Guard(least_gain_at_half=0.5), None)[0].startswith(
+        "not learnt: 0.10 nats above a unigram model, expected 0.50 or more below it"
+    )
+    (alone,) = judge({100: {**SOUND, "gain": -0.2}}, 100, Guard(), None)
+    assert alone == "not learnt: 0.20 nats above a unigram model, expected 0.30 or more below it"
     assert judge({100: SOUND}, 100, Guard(), REFERENCE) == []  # the only evaluation is the end
 
 

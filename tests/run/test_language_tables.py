@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from tests.training import tiny
 from xlm.data.corpora import Corpora
@@ -52,7 +53,7 @@ def test_a_group_is_of_one_table_and_shares_stay(tmp_path: Path) -> None:
     made, run = tiny.two_tables(), recipe(tmp_path, group_size=4)
     mixture = build_mixture(run, training_streams(run, made))
     shares = mixture.probabilities("mlm")
-    counts, first = np.zeros(2), np.zeros(2)
+    counts = np.zeros(2)
     names = [stream.name for stream in mixture.streams["mlm"]]
     for step in range(4000):
         (group,) = mixture.plan(step, {})
@@ -61,7 +62,32 @@ def test_a_group_is_of_one_table_and_shares_stay(tmp_path: Path) -> None:
         counts[drawn[0]] += 1
     expected = 4000 * shares
     assert ((counts - expected) ** 2 / expected).sum() < 6.6  # chi-square, 1 degree, p = 0.01
-    assert first.sum() == 0
+
+
+def test_shares_stay_with_several_languages_in_one_table(tmp_path: Path) -> None:
+    """Tables are drawn as often as their languages together, and these as often as they should."""
+    both, new = tiny.corpora(40), tiny.two_tables()
+    texts = {("train", name): both.text("train", name) for name in ("en", "hi")}
+    made = Corpora(both.tokenizer, ["en", "hi"], texts=texts).with_tables(new.tables)
+    three = MaskedLM(languages=["en", "hi", "ne"], rows=4, length=12)
+    run = recipe(tmp_path, group_size=4, objectives={"mlm": three})
+    mixture = build_mixture(run, training_streams(run, made))
+    shares = mixture.probabilities("mlm")
+    place = {stream.name: at for at, stream in enumerate(mixture.streams["mlm"])}
+    groups, drawn = np.zeros(2), np.zeros(3)
+    for step in range(3000):
+        (group,) = mixture.plan(step, {})
+        names = [stream.name for stream, _ in group.micro_batches]
+        assert len({name == "ne" for name in names}) == 1
+        groups[int(names[0] == "ne")] += 1
+        for name in names:
+            drawn[place[name]] += 1
+    own = [place["en"], place["hi"]]
+    of_tables = np.array([shares[own].sum(), shares[place["ne"]]])
+    assert stats.chisquare(groups, 3000 * of_tables).pvalue > 0.001
+    # given its table, the micro-batches of a group are drawn independently
+    expected = drawn[own].sum() * shares[own] / shares[own].sum()
+    assert stats.chisquare(drawn[own], expected).pvalue > 0.001
 
 
 def test_a_mixture_of_one_table_draws_as_ever(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -49,8 +50,16 @@ def test_an_update_of_a_sentence_or_two_is_refused(tmp_path: Path) -> None:
     streams = training_streams(run, tiny.corpora())
     with pytest.raises(ConfigError, match=r"bt/en-hi: tokens 20 hold \d\.\d sentences .* BLEU 0"):
         check_budget(run, build_mixture(run, streams))
-    with pytest.raises(ConfigError, match="BLEU 0"):
+    with pytest.raises(ConfigError, match="BLEU 0") as caught:
         pretrain(run, tiny.corpora())
+    named = re.search(
+        r"raise group_size to (\d+), or objectives.bt.tokens to about (\d+)$", str(caught.value)
+    )
+    assert named is not None
+    more = dataclasses.replace(few, tokens=int(named[2]), num_lengths=1)
+    for changes in ({"group_size": int(named[1])}, {"objectives": {**run.objectives, "bt": more}}):
+        enough = dataclasses.replace(run, **changes)
+        check_budget(enough, build_mixture(enough, training_streams(enough, tiny.corpora())))
     enough = dataclasses.replace(run, group_size=8)
     check_budget(enough, build_mixture(enough, streams))
 

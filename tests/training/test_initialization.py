@@ -496,3 +496,13 @@ def test_tensors_of_like_layers_are_named_together() -> None:
         "initialization kept (new): model.encoder.layers.0-2,5,11.attention.output.bias, "
         "model.encoder.output_bias"
     )
+
+
+def test_many_tensors_of_a_source_that_are_not_used_are_counted() -> None:
+    """The decoder of a translator has dozens, and its path may be long."""
+    names = [f"decoder.layers.0.part{n}.weight" for n in range(40)]
+    unused = {f"runs/mt: {name}": "an encoder is enough" for name in names}
+    other = {"runs/mt: heads.old.bias": "no head", "runs/mt: heads.old.weight": "no head"}
+    (_, one, two) = InitializationReport(unused=unused | other).lines()
+    assert one == "not used (an encoder is enough): runs/mt: decoder.* (40 tensors)"
+    assert two == "not used (no head): runs/mt: heads.old.bias, heads.old.weight"

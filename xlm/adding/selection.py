@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from xlm import sample
 from xlm.config.hints import check_types
 from xlm.errors import ConfigError, XlmError
 from xlm.interchange.finetuned import FineTuned, open_finetuned
@@ -86,7 +87,7 @@ def check_select(select: Select, model: PretrainedModel, language: str) -> None:
             "that was fine-tuned before it was added"
         )
     try:
-        tuned.task.read(select.file, language, "valid")
+        tuned.task.read(sample.resolved(select.file), language, "valid")
     except XlmError as error:
         raise type(error)(f"select.file: {error}") from None
 
@@ -104,7 +105,8 @@ def choose(
         return Choice(_best(tries, figures, higher=False), figures, "fewest held-out nats", True)
     tuned = open_finetuned(select.model, select.task)
     metric = select.metric or tuned.task.metric
-    figures = [task_figure(tuned, select.file, metric, module) for module in modules]
+    file = sample.resolved(select.file)
+    figures = [task_figure(tuned, file, metric, module) for module in modules]
     rule = f"best {metric} of {tuned.name} on {select.file}"
     return Choice(_best(tries, figures, higher=rises(metric)), figures, rule, False)
 

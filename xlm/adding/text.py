@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
+from xlm import sample
 from xlm.adding.config import AddLanguage
 from xlm.data.corpora import DESCRIPTION, Corpora
 from xlm.errors import ConfigError, DataError
 from xlm.model.language_tables import check_layouts, layout_of, roles_of, symbol_rows
 from xlm.preparation.config import Prepare, Texts, Vocabulary
 from xlm.prepare import prepare
-from xlm.storage import make_folder, write_whole
+from xlm.storage import make_folder, read_json, write_json, write_whole
 from xlm.text.readers import ReadReport, open_lines
 from xlm.text.tokenizers.tokenizer import Tokenizer
 
@@ -23,7 +25,12 @@ log = logging.getLogger("xlm")
 
 FEWEST_HELD_OUT = 200
 HELD_OUT_SHARE = 0.01
-DATA, HELD_OUT = "data", "held-out.txt"
+DATA, HELD_OUT, SETTINGS = "data", "held-out.txt", "text.json"
+LAYOUTS = {
+    "fastbpe": {"begins_with_end": 1, "num_separators": 1, "begins_again": 0},
+    "wordpiece": {"begins_with_end": 0, "num_separators": 1, "begins_again": 0},
+}
+"""How a vocabulary that has one layout of rows alone arranges them."""
 
 
 def prepare_text(config: AddLanguage, model: Tokenizer, *, documents: bool = False) -> None:
@@ -41,17 +48,56 @@ def prepare_text(config: AddLanguage, model: Tokenizer, *, documents: bool = Fal
         )
     folder = Path(config.folder) / DATA
     if not (folder / DESCRIPTION).exists():
+        _check_kind(config, model)
         make_folder(config.folder, error=ConfigError)
         prepare(_settings(config, model, folder))
+        write_json(Path(config.folder) / SETTINGS, _kept(config), indent=1, error=ConfigError)
     found = Corpora.open(folder)
     if config.language not in found.own_languages:
         raise ConfigError(
             f"{config.folder} was begun for {', '.join(found.own_languages)}, not for "
             f"{config.language}: give another folder"
         )
+    _check_same(config)
     here = found.tokenizer
     symbol_rows(roles_of(here), roles_of(model))
     check_layouts(config.language, here, model)
+
+
+def _kept(config: AddLanguage) -> dict[str, Any]:
+    """Return the settings that the text was prepared by, which no run's recipe holds."""
+    return {
+        "text": asdict(config.text), "vocabulary": asdict(config.vocabulary),
+        "old_text": config.old_text,
+    }  # fmt: skip
+
+
+def _check_same(config: AddLanguage) -> None:
+    """Raise ConfigError if the folder was begun with other text, or another vocabulary."""
+    path = Path(config.folder) / SETTINGS
+    if not path.exists():  # of a version that did not keep them
+        return
+    found = read_json(path)
+    for name, value in _kept(config).items():
+        if name in found and found[name] != value:
+            was, now = found[name], value
+            if name != "old_text":
+                field = next(own for own in value if found[name].get(own) != value[own])
+                name, was, now = f"{name}.{field}", found[name].get(field), value[field]
+            raise ConfigError(
+                f"{config.folder} was begun with {name} {was}, but {name} is {now}: give another "
+                "folder, or the same settings"
+            )
+
+
+def _check_kind(config: AddLanguage, model: Tokenizer) -> None:
+    """Raise ConfigError for a kind of vocabulary that has one layout of rows, not the model's."""
+    kind, layout = config.vocabulary.kind, layout_of(model)
+    if kind in LAYOUTS and layout != LAYOUTS[kind]:
+        raise ConfigError(
+            f"vocabulary.kind is {kind}, which arranges rows as {LAYOUTS[kind]}, but "
+            f"{config.model} as {layout}: take unigram or bpe"
+        )
 
 
 def _settings(config: AddLanguage, model: Tokenizer, folder: Path) -> Prepare:
@@ -66,7 +112,7 @@ def _settings(config: AddLanguage, model: Tokenizer, folder: Path) -> Prepare:
     layout, vocabulary = layout_of(model), config.vocabulary
     if config.words == "shared":
         vocabulary = Vocabulary(folder=config.model)
-    if vocabulary.folder is None and vocabulary.codes is None:
+    if vocabulary.folder is None and vocabulary.codes is None and vocabulary.kind not in LAYOUTS:
         vocabulary = replace(
             vocabulary,
             begins=not layout["begins_with_end"],
@@ -104,4 +150,4 @@ def _tail(sources: list[str]) -> tuple[int, list[str]]:
 
 def _lines(sources: list[str]) -> Iterator[str]:
     report = ReadReport()
-    return chain.from_iterable(open_lines(source, report) for source in sources)
+    return chain.from_iterable(open_lines(sample.resolved(name), report) for name in sources)

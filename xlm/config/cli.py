@@ -29,7 +29,7 @@ from xlm.config.places import Written
 from xlm.config.strict_yaml import dump, load
 from xlm.config.trust import Trust
 from xlm.config.validation import Checker
-from xlm.errors import ConfigError, XlmError, clipped, one_line
+from xlm.errors import ConfigError, SaidByMain, XlmError, clipped, one_line
 
 set_parsing_settings(
     docstring_parse_attribute_docstrings=True,
@@ -258,6 +258,8 @@ def run_verb(
             config, written = parse_placed(cls, verb, given, positional)
             action(config)
     except XlmError as error:
+        if isinstance(error, SaidByMain):
+            raise SystemExit(2) from None
         if isinstance(error, ConfigError):
             error = written.locate_later(error)
         sys.stderr.write(f"xlm {verb}: {one_line(error)}\n")

@@ -97,11 +97,16 @@ def load(
     """
     model = _opened(source, codes, vocabulary, which)
     check_finite(model.source, {**model.transformer.state_dict(), **model.heads})
-    for name, further in model.tables.items():
-        if further.description.get("converged") is False:
-            log.warning("%s: the table of %s did not converge: %s", model.source, name,
-                        "; ".join(map(str, further.description.get("fired", []))))  # fmt: skip
+    warn_of_tables(model.source, model.tables)
     return model
+
+
+def warn_of_tables(source: str, tables: Mapping[str, Further]) -> None:
+    """Log which of a model's further languages did not converge, and why."""
+    for name, further in tables.items():
+        if further.description.get("converged") is False:
+            fired = "; ".join(map(str, further.description.get("fired", [])))
+            log.warning("%s: the table of %s did not converge: %s", source, name, fired)
 
 
 def _opened(

@@ -214,8 +214,8 @@ def _ruled(line: Line, rules: Rules, language: str) -> Line:
 
 def resolve(config: Prepare, source: str) -> str:
     """Return a source with the root before a relative path, and ``sample:NAME`` made a path."""
-    if source.startswith("sample:"):
-        return str(sample.path(source.removeprefix("sample:")))
+    if source.startswith(sample.PREFIX):
+        return sample.resolved(source)
     if source.startswith("datasets:") or Path(source).is_absolute():
         return source
     return str(Path(config.root) / source)

@@ -104,6 +104,14 @@ def signs_of(
     return found
 
 
+def _not_learnt(gain: float, least: float) -> str:
+    side = "below" if gain >= 0 else "above"
+    return (
+        f"{NOT_LEARNT}: {abs(gain):.2f} nats {side} a unigram model, expected {least:.2f} or more "
+        "below it"
+    )
+
+
 def judge(
     valid: Mapping[int, Mapping[str, float]], steps: int, guard: Guard, reference: Signs | None
 ) -> list[str]:
@@ -125,18 +133,14 @@ def judge(
     if not late:
         return found
     half, last = min(late), late[max(late)]
-    whole = 1.0 if reference is None or reference.gain is None else reference.gain
-    early = late[half].get("gain")
-    if half < max(late) and early is not None and not early >= guard.least_gain_at_half * whole:
-        found.append(
-            f"{NOT_LEARNT}: {early:.2f} nats below a unigram model at step {half}, half of the "
-            f"updates, expected {guard.least_gain_at_half * whole:.2f} or more"
-        )
-    if "gain" in last and not last["gain"] >= max(guard.least_gain * whole, 0.0):
-        found.append(
-            f"{NOT_LEARNT}: {last['gain']:.2f} nats below a unigram model, the old language "
-            f"{whole:.2f}"
-        )
+    own = None if reference is None else reference.gain
+    whole = 1.0 if own is None else max(own, 0.0)
+    early, least = late[half].get("gain"), guard.least_gain_at_half * whole
+    if half < max(late) and early is not None and not early >= least:
+        found.append(f"{_not_learnt(early, least)}, at step {half}, half of the updates")
+    if "gain" in last and not last["gain"] >= (least := guard.least_gain * whole):
+        beside = "" if own is None else f"; the old language's: {own:.2f}"
+        found.append(f"{_not_learnt(last['gain'], least)}{beside}")
     if reference is not None and not last["order"] >= guard.least_order * reference.order:
         found.append(
             f"{NO_ORDER}: permuted positions cost {last['order']:.2f} nats, in the old language "

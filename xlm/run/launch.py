@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xlm.data.corpora import Corpora
-from xlm.errors import CheckpointError, ConfigError, TrainingError, XlmError
+from xlm.errors import CheckpointError, ConfigError, SaidByMain, TrainingError, XlmError
 from xlm.run.config import Run
 from xlm.run.folder import RunFolder
 from xlm.run.held_out import Figures
@@ -173,5 +173,5 @@ def of_main(parallel: Parallel, function: Callable[[], Any]) -> Any:
     if failure is not None:
         raise failure
     if reason:
-        raise ConfigError(reason)
+        raise SaidByMain(reason)
     return value

@@ -10,6 +10,7 @@ from typing import Any
 
 from xlm.config.cli import to_yaml
 from xlm.data.corpora import Corpora
+from xlm.errors import ConfigError, SaidByMain
 from xlm.model.asking import NO_HEAD
 from xlm.model.language_modules import BODIES, KNOWN
 from xlm.run.bad_updates import keep_batches
@@ -245,8 +246,11 @@ def evaluate_start(session: Session, initialized: InitializationReport | None) -
         return
     whole = initialized is not None and not trainer.learner.heads
     figures = session.measure(most_batches=None if whole else 1)
-    stopping_score(run.stopping, figures, session.held_out.pairs)
-    check_kept(run.keep_best, figures)
+    try:
+        stopping_score(run.stopping, figures, session.held_out.pairs)
+        check_kept(run.keep_best, figures)
+    except ConfigError as error:  # figures are alike on every rank
+        raise error if trainer.parallel.is_main else SaidByMain(str(error)) from None
     if whole:
         session.checkpoints.before = figures
         session.reporter.before(figures)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
+from torch import nn
+
 from xlm.analysis.convergence import Signs, measure, to_tensors
 from xlm.data.corpora import Corpora
 from xlm.data.streams import Stream
@@ -26,13 +28,18 @@ def measured(
     one.
     """
     transformer = model.transformer.float().eval()
-    head = objective.head(transformer.config)
+    return measure(transformer, objective, stream, head_of(model, name, objective), seed=seed)
+
+
+def head_of(model: PretrainedModel, name: str, objective: Objective) -> nn.Module | None:
+    """Return the head that an objective of a model's run has, in evaluation mode; None if none."""
+    head = objective.head(model.transformer.config)
     if head is not None:
         own = f"heads.{name}."
         tensors = {n.removeprefix(own): t for n, t in model.heads.items() if n.startswith(own)}
         head.load_state_dict(tensors)
         head.eval()
-    return measure(transformer, objective, stream, head, seed=seed)
+    return head
 
 
 def with_signs(model: PretrainedModel, run: Run, corpora: Corpora) -> PretrainedModel:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from xlm import sample
 from xlm.analysis.translation_model import translations
 from xlm.data.corpora import Corpora
 from xlm.errors import ConfigError, DataError
@@ -76,7 +77,8 @@ def translated_rows(
     for pair, sources in pairs.items():
         first, second = _pair(pair, name)
         other_name = second if first == name else first
-        for sides in open_pairs(sources, (first, second), ReadReport()):
+        files = [sample.resolved(source) for source in sources]
+        for sides in open_pairs(files, (first, second), ReadReport()):
             one, other = sides if first == name else sides[::-1]
             new.append(_encoded(here, one, name))
             old.append(_encoded(there, other, other_name))
@@ -99,6 +101,7 @@ def _encoded(tokenizer: Tokenizer, text: str, language: str | None) -> Ids:
 
 def _columns(path: str) -> Iterator[tuple[str, str]]:
     """Yield the two columns of a file, separated by a tab or else by space."""
+    path = sample.resolved(path)
     if not Path(path).is_file():
         raise DataError(f"{path} is not a file: expected lines of two columns")
     for number, line in enumerate(read_lines(path, report=ReadReport()), 1):

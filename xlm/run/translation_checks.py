@@ -7,6 +7,7 @@ silent or keeps to the source's language. None of them shows in the loss.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 from xlm.data.corpora import Corpora
@@ -63,9 +64,12 @@ def check_budget(run: Run, mixture: Mixture) -> None:
 def _more_sentences(name: str, objective: BackTranslation, stream: BucketedStream, run: Run) -> str:
     """Name the setting that makes an update hold more sentences of a stream."""
     if stream.buckets.rows_of_full * run.group_size < FEWEST_SENTENCES:
+        mean = stream.num_rows / stream.batches_per_epoch
+        tokens = objective.tokens * FEWEST_SENTENCES / (mean * run.group_size)
         return (
-            f"raise objectives.{name}.tokens or group_size to {FEWEST_SENTENCES:.0f} sentences or "
-            "more"
+            f"an update needs {FEWEST_SENTENCES:.0f} sentences: raise group_size to "
+            f"{math.ceil(FEWEST_SENTENCES / mean)}, or objectives.{name}.tokens to about "
+            f"{math.ceil(tokens)}"
         )
     return (
         f"the {stream.num_rows} sentences are divided by length into up to "

@@ -14,6 +14,8 @@ from xlm.errors import DataError
 
 LANGUAGES = ("en", "hi", "ne")
 SPLITS = ("train", "valid")
+PREFIX = "sample:"
+"""Beginning of the name of a source that is a file of the corpus."""
 
 
 def folder() -> Path:
@@ -32,3 +34,10 @@ def path(name: str) -> Path:
             f"no file {name!r} in the sample corpus; expected one of {', '.join(names)}"
         )
     return folder() / name
+
+
+def resolved(source: str) -> str:
+    """Return the path of a source that is called ``sample:NAME``, any other one as it is."""
+    if source.startswith(PREFIX):
+        return str(path(source.removeprefix(PREFIX)))
+    return source

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+MOST_NAMES = 4
+"""Largest number of tensors of a source that a line lists by name."""
 
 
 @dataclass
@@ -26,13 +30,32 @@ class InitializationReport:
     def lines(self) -> list[str]:
         """Return the account in lines; tensors with the same reason share one."""
         lines = [f"initialized {len(self.copied)} tensors", *self.notes]
-        for what, tensors in (("initialization kept", self.left), ("not used", self.unused)):
-            reasons: dict[str, list[str]] = {}
-            for name, reason in tensors.items():
-                reasons.setdefault(reason, []).append(name)
-            for reason, names in reasons.items():
-                lines.append(f"{what} ({reason}): {', '.join(_short(names))}")
+        for reason, names in _by_reason(self.left).items():
+            lines.append(f"initialization kept ({reason}): {', '.join(_short(names))}")
+        for reason, names in _by_reason(self.unused).items():
+            of_source: dict[str, list[str]] = {}
+            for name in names:
+                source, _, tensor = name.rpartition(": ")
+                of_source.setdefault(source, []).append(tensor)
+            for source, own in of_source.items():
+                lines.append(f"not used ({reason}): {source}: {', '.join(_few(own))}")
         return lines
+
+
+def _by_reason(tensors: Mapping[str, str]) -> dict[str, list[str]]:
+    reasons: dict[str, list[str]] = {}
+    for name, reason in tensors.items():
+        reasons.setdefault(reason, []).append(name)
+    return reasons
+
+
+def _few(names: Sequence[str]) -> list[str]:
+    """Return short names of tensors, or, if they are many, ``decoder.* (52 tensors)``."""
+    short = _short(names)
+    if len(short) <= MOST_NAMES:
+        return short
+    parts = Counter(name.partition(".")[0] for name in names)
+    return [f"{part}.* ({num} tensors)" for part, num in parts.items()]
 
 
 def _short(names: Sequence[str]) -> list[str]:
