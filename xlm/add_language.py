@@ -16,8 +16,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from xlm.adding.config import AddLanguage, NewText
 from xlm.adding.old_text import figures_of, old_texts, rows_of
 from xlm.adding.proof import compare
@@ -50,7 +48,7 @@ __all__ = ["AddLanguage", "NewText", "add_language"]
 log = logging.getLogger("xlm")
 
 MODULE, REPORT = "module", "report.json"
-SIGNS = ("gain", "order", "unlikeness", "translated", "translated_by_chance")
+SIGNS = ("gain", "order", "word_order", "unlikeness", "translated", "translated_by_chance")
 """Figures of the convergence guard."""
 
 
@@ -122,9 +120,7 @@ def _leave(
         description["positions"] = own_positions
     further = Further(trained.tables[name].tokenizer, finite(description))
     write_module(folder / MODULE, name, trained.transformer, trained.tokenizer, further)
-    known = {KNOWN: config.known} if config.known and not model.known_languages else {}
-    signs = model.signs or _signs(runs[best])  # what the next language is compared with
-    grown = replace(model, extra={**model.extra, **known}, signs=signs).plugged(folder / MODULE)
+    grown = _grown(config, model, runs[best])
     grown.save_pretrained(folder / MODEL)
     texts, left = old_texts(config, model), load(folder / MODEL)
     proof = compare(model, left, rows_of(texts))
@@ -194,11 +190,14 @@ def _languages(
     return {**found, config.language: new}
 
 
-def _signs(run: Run) -> dict[str, Tensor]:
-    """Return the old language's signs as they were measured; none without a reference."""
-    if run.guard is None or run.guard.reference is None:
-        return {}
-    return read_tensors(run.guard.reference)
+def _grown(config: AddLanguage, model: PretrainedModel, run: Run) -> PretrainedModel:
+    """Return the model with the module, and the signs that the next language is compared with."""
+    extra, signs = dict(model.extra), model.signs
+    if config.known and not model.known_languages:
+        extra[KNOWN] = config.known
+    if not signs and run.guard is not None and run.guard.reference is not None:
+        signs = read_tensors(run.guard.reference)
+    return replace(model, extra=extra, signs=signs).plugged(Path(config.folder) / MODULE)
 
 
 def _old(run: Run) -> dict[str, Any] | None:
@@ -206,7 +205,8 @@ def _old(run: Run) -> dict[str, Any] | None:
     found = None if run.guard is None else load_reference(run.guard)
     if found is None:
         return None
-    return {"nats": found.nats, "gain": found.gain, "order": found.order}
+    own = {"nats": found.nats, "gain": found.gain, "order": found.order}
+    return {**own, "word_order": found.word_order}
 
 
 def _bytes_of(folder: Path) -> int:

@@ -37,7 +37,7 @@ from xlm.run.config import Schedule
 from xlm.run.convergence import DIVERGED, NO_ORDER, NOT_LEARNT, UNLIKE, Guard, judge, load_reference
 from xlm.training.journal import METRICS, read_metrics
 
-SIGNS = ("gain", "order", "unlikeness")
+SIGNS = ("gain", "order", "word_order", "unlikeness")
 EXPECTED = {
     "sound": set(),
     "rate x 30": {DIVERGED, NOT_LEARNT},
@@ -126,6 +126,7 @@ def spoilt(kind: str, config: AddLanguage, evaluations: dict[str, Any]) -> dict[
         "nats": signs.nats,
         "gain": signs.gain,
         "order": signs.order,
+        "word_order": signs.word_order,
         "unlikeness": layers[-1],
     }
     return {**evaluations, str(config.steps): figures}
@@ -166,11 +167,19 @@ def judged(one: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         "nats": round(last["nats"], 3),
         "gain, share": round(last["gain"] / reference.gain, 3),
         "order, share": round(last["order"] / reference.order, 3),
+        **_of_words(last, reference),
         "unlikeness": round(last["unlikeness"], 3),
         "twins found, %": one["twins found, %"],
         "fired": fired,
         "right": bool(wanted & set(fired)) if wanted else not fired,
     }
+
+
+def _of_words(last: Mapping[str, float], reference: Signs) -> dict[str, float]:
+    """Return the share of permuted words; nothing for tables that were measured without it."""
+    if reference.word_order is None or "word_order" not in last:
+        return {}
+    return {"word order, share": round(last["word_order"] / reference.word_order, 3)}
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -181,8 +190,10 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if not own:
             continue
         line: dict[str, Any] = {"table": kind, "tables": len(own)}
-        for sign in ("gain, share", "order, share", "unlikeness"):
-            values = [row[sign] for row in own]
+        for sign in ("gain, share", "order, share", "word order, share", "unlikeness"):
+            values = [row[sign] for row in own if sign in row]
+            if not values:
+                continue
             line[sign] = f"{min(values):.2f} to {max(values):.2f}"
         twins = [row["twins found, %"] for row in own if row["twins found, %"] is not None]
         line["twins found, %"] = f"{min(twins):.1f} to {max(twins):.1f}" if twins else ""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -10,15 +13,19 @@ from tests.training import tiny
 from xlm.analysis.convergence import (
     Signs,
     States,
+    _beginnings,
+    _permuted_words,
     drawn_directions,
     from_tensors,
     measure,
     to_tensors,
     unlikeness,
 )
+from xlm.batch import IGNORED, Batch
 from xlm.errors import ConfigError
 from xlm.model.transformer import Transformer
 from xlm.objectives.masked import MaskedLM
+from xlm.rng import Random
 from xlm.run.convergence import Guard, judge
 
 REFERENCE = Signs(2.0, 1.0, 1.5, States(np.zeros((1, 2)), np.eye(2)[None]))
@@ -47,12 +54,63 @@ def test_signs_of_a_model() -> None:
     assert signs.states.mean.shape == (3, 16)  # all directions of a narrow model
     np.testing.assert_allclose(unlikeness(signs.states, signs.states), 0.0, atol=1e-9)
     again = from_tensors(to_tensors(signs))
+    assert again.word_order == signs.word_order and signs.word_order is not None
     assert again.order == signs.order and (again.states.covariance == signs.states.covariance).all()
     with torch.no_grad():
         model.encoder.positions.weight.zero_()  # type: ignore[union-attr]
     assert measure(model, objective, stream).order == pytest.approx(0.0, abs=1e-6)
     directions = drawn_directions(100)
     torch.testing.assert_close(directions.T @ directions, torch.eye(64))
+
+
+def test_words_are_permuted_whole() -> None:
+    """Positions of a row in which words moved, against moving the words themselves."""
+    words = [[1], [2, 3, 4], [5, 6], [7], [8, 9]]
+    row = [piece for word in words for piece in word]
+    begins = np.zeros((2, len(row) + 1), dtype=bool)
+    begins[:, np.cumsum([0, *map(len, words[:-1])])] = True
+    positions = torch.arange(len(row) + 1).repeat(2, 1)
+    batch = SimpleNamespace(positions=positions, lengths=torch.tensor([len(row), 4]))
+    found = set()
+    for seed in range(400):
+        moved = _permuted_words(batch, begins, Random(seed, "x"))  # type: ignore[arg-type]
+        assert moved[0, -1] == len(row) and moved[1, 4:].tolist() == positions[1, 4:].tolist()
+        text = [piece for _, piece in sorted(zip(moved[0].tolist(), row, strict=False))]
+        left = [tuple(word) for word in words]
+        while text:  # the text is these words, each whole and once
+            (first,) = (word for word in left if tuple(text[: len(word)]) == word)
+            left.remove(first)
+            text = text[len(first) :]
+        assert not left
+        found.add(tuple(moved[0, :-1].tolist()))
+    assert len(found) > 110  # of 5! orders
+
+
+def test_masked_pieces_belong_to_the_words_that_they_hide() -> None:
+
+    class Pieces:
+        pieces = ("<s>", "</s>", "<pad>", "<unk>", "<mask>", "\u2581a", "b", "\u2581c")
+        special_ids, vocab_size = frozenset(range(5)), 8
+
+    batch = Batch(
+        tokens=torch.tensor([[0, 5, 4, 7, 6, 1]]), positions=torch.arange(6)[None],
+        langs=torch.zeros(1, 6).long(), segments=torch.zeros(1, 6).long(),
+        lengths=torch.tensor([6]), rows=torch.tensor([0]),
+        predict=torch.tensor([2, 3, 0]), targets=torch.tensor([6, 7, IGNORED]),
+    )  # fmt: skip
+    begins = _beginnings(batch, Pieces(), causal=False)  # type: ignore[arg-type]
+    assert begins.tolist() == [[True, True, False, True, False, True]]
+
+
+def test_words_tell_where_pieces_do_not() -> None:
+    """Where words have several pieces, shuffled words leave half of the cost of pieces' order."""
+    known = dataclasses.replace(REFERENCE, word_order=1.0)
+    shuffled = {**SOUND, "order": REFERENCE.order * 0.6, "word_order": 0.05}
+    (line,) = judge({100: shuffled}, 100, Guard(), known)
+    assert line == "no order: permuted words cost 0.05 nats, in the old language 1.00"
+    assert judge({100: shuffled}, 100, Guard(), REFERENCE) == []  # an older record
+    assert judge({100: {**shuffled, "word_order": 0.5}}, 100, Guard(), known) == []
+    assert judge({100: {**shuffled, "word_order": 0.5}}, 100, Guard(least_word_order=0.6), known)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """Signs that a language's table has converged, measured on its held-out text.
 
-    gain       nats of a unigram model less those of the model
-    order      nats with the positions of each row permuted, less those without
-    likeness   Fréchet distance of each layer's states from those of a language that the body was
+    gain        nats of a unigram model less those of the model
+    order       nats with the positions of each row permuted, less those without
+    word order  the same with its words permuted, each word's pieces left together: the parts of
+                words hold their order in every language, and more so the more pieces a word has
+    likeness    Fréchet distance of each layer's states from those of a language that the body was
                trained on, over the trace of that language's covariance
 
 Loss alone hardly tells a table that is aligned with the old one from one that is not; the states do
@@ -21,11 +23,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from xlm.batch import Batch, Loss
+from xlm.batch import IGNORED, Batch, Loss
 from xlm.data.streams import Stream
 from xlm.model.transformer import Transformer
 from xlm.objective import Objective
 from xlm.rng import Random
+from xlm.text.tokenizers.tokenizer import Tokenizer
+from xlm.text.tokenizers.word_marks import word_marks
 
 DIRECTIONS = 64
 """Drawn directions that states are looked at in; all of them if a model is narrower."""
@@ -51,6 +55,8 @@ class Signs:
     gain: float | None
     """None without a unigram model."""
     states: States
+    word_order: float | None = None
+    """None in files of versions that did not measure it."""
 
 
 @torch.no_grad()
@@ -70,7 +76,7 @@ def measure(
     """
     device = next(model.parameters()).device
     directions = drawn_directions(model.config.dim).to(device)
-    nats = permuted = unigram = targets = 0.0
+    nats = permuted = of_words = unigram = targets = 0.0
     has_unigram = stream.unigram is not None
     moments = _Moments(model.config.num_layers + 1, directions.shape[1])
     batches: Iterable[Batch] = objective.evaluation_batches(stream, seed)
@@ -80,6 +86,10 @@ def measure(
         nats += _nats(objective.loss(model, head, moved))
         mixed = replace(batch, positions=_permuted(batch, Random(seed, "order", stream.id, number)))
         permuted += _nats(objective.loss(model, head, mixed.to(device)))
+        begins = _beginnings(batch, stream.tokenizer, causal=objective.causal)
+        words = _permuted_words(batch, begins, Random(seed, "word order", stream.id, number))
+        mixed = replace(batch, positions=words)
+        of_words += _nats(objective.loss(model, head, mixed.to(device)))
         targets += batch.count
         moments.add(model, moved, directions, causal=objective.causal)
     targets = max(targets, 1.0)
@@ -88,6 +98,7 @@ def measure(
         order=(permuted - nats) / targets,
         gain=(unigram - nats) / targets if has_unigram else None,
         states=moments.done(),
+        word_order=(of_words - nats) / targets,
     )
 
 
@@ -110,6 +121,36 @@ def _permuted(batch: Batch, random: Random) -> Tensor:
     for row, length in enumerate(batch.lengths.tolist()):
         order = np.argsort(random.uniform(length), kind="stable")
         positions[row, :length] = batch.positions[row, :length][torch.from_numpy(order)]
+    return positions
+
+
+def _beginnings(batch: Batch, tokenizer: Tokenizer, *, causal: bool) -> NDArray[np.bool_]:
+    """Return whether a word begins at each cell, bool ``[B, T]``; a special token is one itself."""
+    tokens = batch.tokens.clone()
+    if not causal:  # the words that were there before they were masked
+        given = batch.targets != IGNORED
+        tokens.view(-1)[batch.predict[given]] = batch.targets[given]
+    ids = tokens.numpy()
+    special = np.isin(ids, sorted(tokenizer.special_ids))
+    marks = word_marks(tokenizer)
+    begins = np.stack([marks.begins(row) for row in ids]) | special
+    begins[:, 1:] |= special[:, :-1]
+    begins[:, 0] = True
+    return begins
+
+
+def _permuted_words(batch: Batch, begins: NDArray[np.bool_], random: Random) -> Tensor:
+    """Return the positions of each row with its words in a drawn order; padding keeps its own."""
+    positions = batch.positions.clone()
+    for row, length in enumerate(batch.lengths.tolist()):
+        word = np.cumsum(begins[row, :length]) - 1
+        sizes = np.bincount(word)
+        order = np.argsort(random.uniform(len(sizes)), kind="stable")
+        moved = np.empty_like(sizes)
+        moved[order] = np.cumsum(sizes[order]) - sizes[order]
+        shift = moved - (np.cumsum(sizes) - sizes)
+        places = torch.from_numpy(np.arange(length) + shift[word])
+        positions[row, :length] = batch.positions[row, :length][places]
     return positions
 
 
@@ -162,6 +203,8 @@ def to_tensors(signs: Signs) -> dict[str, Tensor]:
     numbers: dict[str, Any] = {"nats": signs.nats, "order": signs.order}
     if signs.gain is not None:
         numbers["gain"] = signs.gain
+    if signs.word_order is not None:
+        numbers["word_order"] = signs.word_order
     return {
         "mean": torch.from_numpy(signs.states.mean),
         "covariance": torch.from_numpy(signs.states.covariance),
@@ -176,4 +219,5 @@ def from_tensors(tensors: dict[str, Tensor]) -> Signs:
         order=float(tensors["order"]),
         gain=float(tensors["gain"]) if "gain" in tensors else None,
         states=States(tensors["mean"].numpy(), tensors["covariance"].numpy()),
+        word_order=float(tensors["word_order"]) if "word_order" in tensors else None,
     )

@@ -44,14 +44,23 @@ class Guard:
     """Sign "not learnt": the gain is below this share at half of the updates."""
     least_order: float = 0.5
     """Sign "no order": the cost of permuted positions is below this share of the old language's
-    cost."""
+    cost; used if the old language's cost of permuted words is not known."""
+    least_word_order: float = 0.3
+    """Sign "no order": the cost of permuted words, whose pieces stay together, is below this share
+    of the old language's cost."""
     most_unlike: float = 0.3
     """Sign "unlike": the last layer's states are farther from the old language's than this, in
     units of the trace of their covariance."""
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("least_gain", "least_gain_at_half", "least_order", "most_unlike"):
+        for name in (
+            "least_gain",
+            "least_gain_at_half",
+            "least_order",
+            "least_word_order",
+            "most_unlike",
+        ):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"guard.{name} must be 0 or more: found {getattr(self, name)}")
 
@@ -89,6 +98,8 @@ def signs_of(
     finally:
         learner.train(was_training)
     found = {"order": signs.order}
+    if signs.word_order is not None:
+        found["word_order"] = signs.word_order
     if signs.gain is not None:
         found["gain"] = signs.gain
     if reference is not None:
@@ -102,6 +113,16 @@ def signs_of(
         if share is not None:
             found |= {"translated": share, "translated_by_chance": translations.chance}
     return found
+
+
+def _no_order(last: Mapping[str, float], guard: Guard, reference: Signs) -> list[str]:
+    what, cost, old, least = "positions", last["order"], reference.order, guard.least_order
+    if reference.word_order is not None and "word_order" in last:
+        what, cost, old = "words", last["word_order"], reference.word_order
+        least = guard.least_word_order
+    if cost >= least * old:
+        return []
+    return [f"{NO_ORDER}: permuted {what} cost {cost:.2f} nats, in the old language {old:.2f}"]
 
 
 def _not_learnt(gain: float, least: float) -> str:
@@ -141,11 +162,8 @@ def judge(
     if "gain" in last and not last["gain"] >= (least := guard.least_gain * whole):
         beside = "" if own is None else f"; the old language's: {own:.2f}"
         found.append(f"{_not_learnt(last['gain'], least)}{beside}")
-    if reference is not None and not last["order"] >= guard.least_order * reference.order:
-        found.append(
-            f"{NO_ORDER}: permuted positions cost {last['order']:.2f} nats, in the old language "
-            f"{reference.order:.2f}"
-        )
+    if reference is not None:
+        found += _no_order(last, guard, reference)
     if not last.get("unlikeness", 0.0) <= guard.most_unlike:
         found.append(
             f"{UNLIKE}: the last layer's states are {last['unlikeness']:.2f} from the old "
