@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import math
@@ -105,15 +106,19 @@ def test_the_unigram_model_by_hand(
         assert own == pytest.approx(math.exp(nats))
 
 
-def test_micro_batches_of_another_size(
-    result: Result, figures: dict[str, dict[str, float]]
-) -> None:
-    """Causal figures do not depend on it; masks are drawn by micro-batch, so masked ones do."""
-    found = evaluate_run(Evaluate(folder=str(result.folder), evaluation_tokens=64))["figures"]
-    for name, own in found.items():
-        assert own["targets"] == figures[name]["targets"]
-        close = own["nats"] == pytest.approx(figures[name]["nats"], abs=1e-4)
-        assert close == name.startswith("clm")
+def test_micro_batches_of_another_size(result: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The streams are made with the size that is given, else with the run's."""
+    module, seen = importlib.import_module("xlm.evaluate"), []
+    made = module.held_out_streams
+
+    def noting(run: Run, *arguments: Any) -> Any:
+        seen.append(run.evaluation_tokens)
+        return made(run, *arguments)
+
+    monkeypatch.setattr(module, "held_out_streams", noting)
+    for tokens in (None, 640):
+        evaluate_run(Evaluate(folder=str(result.folder), evaluation_tokens=tokens))
+    assert seen == [0, 640]
     assert "evaluation_tokens must be at least 0" in error(
         folder=str(result.folder), evaluation_tokens=-1
     )
