@@ -10,7 +10,7 @@ import torch
 
 from tests.analysis.models import lines, tiny
 from xlm.analysis.alignment import wrong_partners
-from xlm.analysis.tlm_gap import tlm_gap
+from xlm.analysis.tlm_gap import gap_rows, joined_rows, read_gap, tlm_gap
 from xlm.errors import ConfigError
 from xlm.model.score import Scoring, score
 
@@ -60,6 +60,17 @@ def test_pairs_that_do_not_fit_are_left_out() -> None:
     )
     nothing = tlm_gap(model, [long], lines("hi", 1), ("en", "hi"))
     assert nothing["gap"].reason == "no pair fits the model's positions"
+
+
+def test_texts_that_are_read_together_have_their_own_sums() -> None:
+    model, nobody = tiny(language_embeddings=False), (None, None)
+    texts = [("en", "hi", 6), ("hi", "ne", 9)]
+    many = [gap_rows(model, lines(a, n), lines(b, n), (a, b)) for a, b, n in texts]
+    together = read_gap(model, joined_rows(many), nobody)
+    apart = [read_gap(model, own, nobody) for own in many]
+    for own, others in zip(together, zip(*apart, strict=True), strict=True):
+        np.testing.assert_allclose(own, np.concatenate(others, axis=1), rtol=1e-6)
+    assert joined_rows(many).places == [own for rows in many for own in rows.places]
 
 
 def test_random_weights_gain_nothing() -> None:

@@ -11,10 +11,14 @@ import torch
 from xlm.analysis.loading import prepared_pairs
 from xlm.analysis.retrieval import best_layer
 from xlm.analysis.states import sentence_states
+from xlm.analysis.tlm_gap import tlm_gap
 from xlm.config.cli import parse
 from xlm.data.corpora import Corpora
 from xlm.errors import ConfigError, DataError
 from xlm.interchange.load import load
+from xlm.model.config import ModelConfig
+from xlm.model.pretrained import PretrainedModel
+from xlm.model.transformer import Transformer
 from xlm.pretrain import pretrain
 from xlm.run.config import Run
 from xlm.run.watched import Watched, WatchedPairs
@@ -64,6 +68,31 @@ def test_figures_join_each_evaluation(runs: dict[str, Any], debug_data: Path) ->
     layer, expected = best_layer(x, y)
     assert (figures["retrieval_at_1"], figures["layer"]) == (expected.value, layer)
     assert figures["chance"] == 1 / expected.num
+    gap = tlm_gap(model, own.first[::5], own.second[::5], (pair.first, pair.second))
+    for name in ("true", "wrong", "alone"):
+        assert figures[f"nats_{name}"] == pytest.approx(gap[name].value, rel=1e-6)
+
+
+def test_models_without_languages_are_read_together(debug_data: Path) -> None:
+    corpora, model = Corpora.open(debug_data), Transformer(
+        ModelConfig(dim=16, num_layers=2, num_heads=2, language_embeddings=False),
+        vocab_size=Corpora.open(debug_data).tokenizer.vocab_size, num_languages=3, pad_id=2,
+    )  # fmt: skip
+    settings = WatchedPairs(pairs=["en-ne", "ne-en"], sentences=20)
+    looks = Watched.of(settings, corpora, {}).measure(model, first_look=False)
+    assert model.training  # as it was
+    model.eval()
+    alone = PretrainedModel(model, corpora.tokenizer, dict(corpora.languages))
+    (own, *_) = prepared_pairs(corpora, "valid", 20).values()
+    for first, second, name in (
+        (own.first, own.second, "en-ne"), (own.second, own.first, "ne-en"),
+    ):  # fmt: skip
+        layer, expected = best_layer(*(sentence_states(alone, side) for side in (first, second)))
+        figures = looks[f"watch/{name}"]
+        assert (figures["retrieval_at_1"], figures["layer"]) == (expected.value, layer)
+        gap = tlm_gap(alone, first[::5], second[::5], (None, None))
+        for part in ("true", "wrong", "alone"):
+            assert figures[f"nats_{part}"] == pytest.approx(gap[part].value, rel=1e-6)
 
 
 def test_weights_are_the_same_with_and_without(runs: dict[str, Any]) -> None:

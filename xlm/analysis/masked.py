@@ -10,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xlm.model.asking import batches_by_length, device_of, evaluating, widened
+from xlm.analysis.states import most_padding
+from xlm.batch import Batch
+from xlm.model.asking import batches_by_length, device_of, widened
 from xlm.model.pretrained import PretrainedModel
 from xlm.text.tokenizers.tokenizer import Ids, Wrapped
 
@@ -41,18 +43,32 @@ def predicted(
 
     Rows have their special tokens and fit the model's positions.
     """
-    transformer = model.transformer
-    for own in batches_by_length([len(row.tokens) for row in rows], tokens):
-        batch = model.batch_rows([rows[at] for at in own], *languages).to(device_of(model))
-        flat = batch.tokens.view(-1)
-        of_cells = np.repeat(np.arange(len(own)), [len(cells[at]) for at in own])
-        places = of_cells * batch.tokens.shape[1] + np.concatenate([cells[at] for at in own])
-        chosen = torch.from_numpy(places).to(flat.device)
-        hidden_tokens = flat[chosen]
-        flat[chosen] = model.tokenizer.mask_id
-        with evaluating(transformer):
-            hidden = transformer.encode(
-                batch.tokens, batch.lengths, batch.positions, batch.langs, batch.segments
+    device, was_training = device_of(model), model.transformer.training
+    model.transformer.eval()  # once: to set it takes as long as to read a few cells
+    lengths = [len(row.tokens) for row in rows]
+    try:
+        for own in batches_by_length(lengths, tokens, most_padding(device)):
+            batch = model.batch_rows([rows[at] for at in own], *languages).to(device)
+            sizes = np.array([len(cells[at]) for at in own])
+            yield Predicted(
+                np.repeat(own, sizes), *_hidden_and_scores(model, batch, [cells[at] for at in own])
             )
-            logits = widened(transformer.predict(hidden, chosen))
-        yield Predicted(np.array(own)[of_cells], hidden_tokens, logits)
+    finally:
+        model.transformer.train(was_training)
+
+
+@torch.inference_mode()
+def _hidden_and_scores(
+    model: PretrainedModel, batch: Batch, cells: Sequence[Ids]
+) -> tuple[Tensor, Tensor]:
+    """Mask the cells of each row; return their tokens ``[N]`` and the scores there ``[N, V]``."""
+    of_cells = np.repeat(np.arange(len(cells)), [len(own) for own in cells])
+    flat = batch.tokens.view(-1)
+    places = of_cells * batch.tokens.shape[1] + np.concatenate(cells)
+    chosen = torch.from_numpy(places).to(flat.device)
+    tokens = flat[chosen]
+    flat[chosen] = model.tokenizer.mask_id
+    hidden = model.transformer.encode(
+        batch.tokens, batch.lengths, batch.positions, batch.langs, batch.segments, cells=chosen
+    )
+    return tokens, widened(model.transformer.encoder.project(hidden))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xlm.errors import CheckpointError, ConfigError
-from xlm.model.asking import CAUSAL, batches_by_length, trained_with
+from xlm.model.asking import CAUSAL, batches_by_length, device_of, trained_with
 from xlm.model.pooling import Pooling, pool
 from xlm.model.pretrained import PretrainedModel
 from xlm.text.tokenizers.tokenizer import Ids, Tokenizer, Wrapped
@@ -25,6 +25,11 @@ from xlm.text.tokenizers.tokenizer import Ids, Tokenizer, Wrapped
 States = NDArray[np.float32]
 WINDOW = 10_000
 """Number of lines that are sorted by length together."""
+_ENCODED = 500
+"""Number of lines that are encoded together."""
+_PADDING = 64
+"""Cells of padding that take a CPU as long as one more batch does: it measured 50 for four layers
+of 128."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +58,11 @@ class Words(NamedTuple):
     """The word of each piece, ascending, ``[n]``."""
 
 
+def most_padding(device: torch.device) -> int | None:
+    """Return the padding at which the next batch begins; None on devices that run batches alike."""
+    return _PADDING if device.type == "cpu" else None
+
+
 def is_causal(model: PretrainedModel) -> bool:
     """Return whether all known objectives of the model are causal."""
     names = trained_with(model)
@@ -77,10 +87,14 @@ def encode_lines(
     Also returns the number of lines that were cut.
     """
     model = model.reading(language)
-    most = longest(model)
-    encoded = normalized_ids(model.tokenizer.in_language(language), lines)
-    rows = [np.array(ids[:most], dtype=np.int64) for ids in encoded]
-    return rows, sum(len(ids) > most for ids in encoded)
+    most, tokenizer = longest(model), model.tokenizer.in_language(language)
+    rows: list[Ids] = []
+    num_cut = 0
+    for start in range(0, len(lines), _ENCODED):  # lists of ids take several times their arrays
+        encoded = normalized_ids(tokenizer, lines[start : start + _ENCODED])
+        rows += [np.array(ids[:most], dtype=np.int64) for ids in encoded]
+        num_cut += sum(len(ids) > most for ids in encoded)
+    return rows, num_cut
 
 
 def normalized_ids(tokenizer: Tokenizer, lines: Sequence[str]) -> list[list[int]]:
@@ -112,11 +126,15 @@ def layer_batches(
     Raises CheckpointError, which names the layer, for states that are not numbers.
     """
     model = model.reading(language)
-    wrapped = [model.tokenizer.wrap(row) for row in rows]
-    return wrapped_batches(model, wrapped, language, tokens=tokens)
+    num_specials = model.tokenizer.num_specials("xlm", pair=False)
+    lengths = [num_specials + len(row) for row in rows]
+
+    def wrapped(at: int) -> Wrapped:
+        return model.tokenizer.wrap(rows[at])
+
+    return _batches(model, lengths, wrapped, (language, None), tokens)
 
 
-@torch.inference_mode()
 def wrapped_batches(
     model: PretrainedModel,
     rows: Sequence[Wrapped],
@@ -126,10 +144,23 @@ def wrapped_batches(
     tokens: int,
 ) -> Iterator[tuple[list[int], Tensor, list[Tensor]]]:
     """Yield batches as ``layer_batches`` does, from rows that have their special tokens."""
-    model = model.reading(language)
-    device, causal = next(model.transformer.parameters()).device, is_causal(model)
-    for own in batches_by_length([len(row.tokens) for row in rows], tokens):
-        batch = model.batch_rows([rows[at] for at in own], language, second_language).to(device)
+    lengths = [len(row.tokens) for row in rows]
+    languages = language, second_language
+    return _batches(model.reading(language), lengths, rows.__getitem__, languages, tokens)
+
+
+@torch.inference_mode()
+def _batches(
+    model: PretrainedModel,
+    lengths: Sequence[int],
+    row: Callable[[int], Wrapped],
+    languages: tuple[str | None, str | None],
+    tokens: int,
+) -> Iterator[tuple[list[int], Tensor, list[Tensor]]]:
+    """Yield batches of the rows of these lengths, each made when its batch is."""
+    device, causal = device_of(model), is_causal(model)
+    for own in batches_by_length(lengths, tokens, most_padding(device)):
+        batch = model.batch_rows([row(at) for at in own], *languages).to(device)
         layers = [
             states.float()
             for states in model.transformer.encode_layers(
@@ -137,12 +168,12 @@ def wrapped_batches(
                 causal=causal,
             )
         ]  # fmt: skip
-        for layer, states in enumerate(layers):
-            if not bool(states.isfinite().all()):
-                raise CheckpointError(
-                    f"{model.source}: states of layer {layer} are not finite: the weights "
-                    "are damaged, or overflowed in training"
-                )
+        if not bool(layers[-1].isfinite().all()):  # a layer passes on what is not a number
+            layer = next(at for at, own in enumerate(layers) if not bool(own.isfinite().all()))
+            raise CheckpointError(
+                f"{model.source}: states of layer {layer} are not finite: the weights "
+                "are damaged, or overflowed in training"
+            )
         yield own, batch.lengths, layers
 
 
@@ -165,20 +196,46 @@ def sentence_states(
     reading = reading or Reading()
     shape = (len(lines), model.transformer.config.dim)
     layers = [_array(folder, layer, shape) for layer in range(num_layers(model))]
-    ends = 0 if reading.specials else 1
     for start in range(0, len(lines), WINDOW):
         rows, num_cut = encode_lines(model, lines[start : start + WINDOW], language)
         if num_cut and on_cut is not None:
             on_cut(num_cut)
-        for own, lengths, states in layer_batches(model, rows, language, tokens=reading.tokens):
-            places = start + np.array(own)
-            empty = torch.tensor([not len(rows[at]) for at in own], device=lengths.device)
-            for kept, layer in zip(layers, states, strict=True):
-                pooled = pool(layer, lengths, reading.pooling, ends=ends)
-                if reading.pooling != "first":
-                    pooled = pooled.masked_fill(empty[:, None], 0.0)
-                kept[places] = pooled.cpu().numpy()
+        batches = layer_batches(model, rows, language, tokens=reading.tokens)
+        _fill([layer[start : start + WINDOW] for layer in layers], model, batches, reading)
+        del rows, batches  # a window's memory is free before the next one is read
     return layers
+
+
+def row_states(
+    model: PretrainedModel,
+    rows: Sequence[Wrapped],
+    language: str | None = None,
+    reading: Reading | None = None,
+) -> list[States]:
+    """Return ``sentence_states`` of sentences that have their special tokens and fit the model."""
+    reading = reading or Reading()
+    shape = (len(rows), model.transformer.config.dim)
+    layers = [_array(None, layer, shape) for layer in range(num_layers(model))]
+    batches = wrapped_batches(model, rows, language, tokens=reading.tokens)
+    _fill(layers, model, batches, reading)
+    return layers
+
+
+def _fill(
+    layers: Sequence[States],
+    model: PretrainedModel,
+    batches: Iterator[tuple[list[int], Tensor, list[Tensor]]],
+    reading: Reading,
+) -> None:
+    """Put the vector of each row of the batches into each layer's array ``[N, D]``."""
+    num_specials = model.tokenizer.num_specials("xlm", pair=False)
+    for own, lengths, states in batches:
+        empty = (lengths <= num_specials)[:, None]
+        for kept, layer in zip(layers, states, strict=True):
+            pooled = pool(layer, lengths, reading.pooling, ends=0 if reading.specials else 1)
+            if reading.pooling != "first":
+                pooled = pooled.masked_fill(empty, 0.0)
+            kept[own] = pooled.cpu().numpy()
 
 
 def _array(folder: Path | None, layer: int, shape: tuple[int, int]) -> States:

@@ -26,8 +26,21 @@ FOLDS = 7
 PARTNERS = ("true", "wrong", "alone")
 
 
-class _Read(NamedTuple):
-    """Sums over the tokens of each sentence, ``[n]``."""
+class GapRows(NamedTuple):
+    """The rows that are read for the pairs that fit a model: made once, read with any weights."""
+
+    sentences: list[Ids]
+    """The second sentences, ``n`` of them."""
+    beside: list[Wrapped]
+    """Each of them behind its translation, then each behind another sentence, ``2 n``."""
+    alone: list[Wrapped]
+    """Each of them alone."""
+    places: list[str]
+    """The name of each pair in messages."""
+
+
+class GapSums(NamedTuple):
+    """Sums over the tokens of each sentence in each of k sets of rows, ``[k, n]``."""
 
     nats: NDArray[np.float64]
     hits: NDArray[np.float64]
@@ -52,20 +65,35 @@ def tlm_gap(
     out (``num`` says how many are not). Intervals are by the bootstrap over sentences. Raises
     ConfigError for a model that is not masked.
     """
-    check_masked(model)
-    read_as(model, languages[1], languages[0])  # one vocabulary, or an error
+    rows = gap_rows(model, first, second, languages)
+    return gap_estimates(rows, read_gap(model, rows, languages, folds, tokens), seed)
+
+
+def read_gap(
+    model: PretrainedModel,
+    rows: GapRows,
+    languages: Languages,
+    folds: int = FOLDS,
+    tokens: int = 2000,
+) -> GapSums:
+    """Return the sums of ``PARTNERS``, ``[3, n]`` each."""
     model = model.reading(languages[1])
-    sides = _fitting(model, first, second, languages)
-    counts = np.array([len(ids) for ids in sides[1]], dtype=np.float64)
+    if not rows.sentences:
+        return GapSums(np.zeros((3, 0)), np.zeros((3, 0)))
+    read = [
+        _read(model, own, rows, spoken, folds, tokens)
+        for own, spoken in ((rows.beside, languages), (rows.alone, (languages[1], None)))
+    ]
+    return GapSums(*(np.concatenate([own[at] for own in read]) for at in (0, 1)))
+
+
+def gap_estimates(rows: GapRows, sums: GapSums, seed: int = 0) -> dict[str, Estimate]:
+    """Return the figures of ``tlm_gap`` for the sums of its rows."""
+    counts = np.array([len(ids) for ids in rows.sentences], dtype=np.float64)
     if not len(counts):
         reason = "no pair fits the model's positions"
         return {name: undefined(reason) for name in (*PARTNERS, "gain", "gap")}
-    partners = wrong_partners([len(ids) for ids in sides[0]])
-    beside = {"true": sides[0], "wrong": [sides[0][at] for at in partners], "alone": None}
-    read = {
-        name: _read(model, own, sides[1], languages, folds, tokens) for name, own in beside.items()
-    }
-    nats, hits = ({name: own[at] for name, own in read.items()} for at in (0, 1))
+    nats, hits = (dict(zip(PARTNERS, own, strict=True)) for own in sums)
     columns = {
         **nats,
         "gain": nats["alone"] - nats["true"],
@@ -80,6 +108,34 @@ def tlm_gap(
         )
         for name, own in columns.items()
     }
+
+
+def gap_rows(
+    model: PretrainedModel, first: Sequence[str], second: Sequence[str], languages: Languages
+) -> GapRows:
+    """Return the rows of ``tlm_gap`` for the pairs that fit; the weights make no difference."""
+    check_masked(model)
+    read_as(model, languages[1], languages[0])  # one vocabulary, or an error
+    model = model.reading(languages[1])
+    one, two = _fitting(model, first, second, languages)
+    partners = [one[at] for at in wrong_partners([len(ids) for ids in one])]
+    beside = zip([*one, *partners], [*two, *two], strict=True)
+    wrap = model.tokenizer.wrap
+    return GapRows(
+        two, [wrap(*pair, _layout(model)) for pair in beside], [wrap(ids) for ids in two],
+        [f"pair {number}" for number in range(1, len(two) + 1)],
+    )  # fmt: skip
+
+
+def joined_rows(many: Sequence[GapRows]) -> GapRows:
+    """Return the rows of several texts as those of one."""
+    sentences, alone, places = (
+        [row for own in many for row in getattr(own, name)]
+        for name in ("sentences", "alone", "places")
+    )
+    halves = [(own.beside[: len(own.alone)], own.beside[len(own.alone) :]) for own in many]
+    beside = [row for side in zip(*halves, strict=True) for own in side for row in own]
+    return GapRows(sentences, beside, alone, places)
 
 
 def _fitting(
@@ -107,38 +163,31 @@ def _layout(model: PretrainedModel) -> str:
 
 def _read(
     model: PretrainedModel,
-    beside: Sequence[Ids] | None,
-    sentences: Sequence[Ids],
+    rows: Sequence[Wrapped],
+    of: GapRows,
     languages: Languages,
     folds: int,
     tokens: int,
-) -> _Read:
-    """Return the sums of each sentence, read behind another one or alone."""
-    rows: list[Wrapped] = []
+) -> GapSums:
+    """Return the sums of the sentences, each of which ends one row of each set of ``rows``."""
+    num = len(of.sentences)
     cells: list[Ids] = []
-    of_sentence: list[int] = []
-    for number, ids in enumerate(sentences):
-        if beside is None:
-            row = model.tokenizer.wrap(ids)
-            places = np.arange(1, 1 + len(ids))
-        else:
-            row = model.tokenizer.wrap(beside[number], ids, _layout(model))
-            end = len(row.tokens) - 1
-            places = np.arange(end - len(ids), end)
-        for fold in range(min(folds, len(ids))):
-            rows.append(row)
-            cells.append(places[fold::folds])
-            of_sentence.append(number)
-    spoken = (languages[1], None) if beside is None else languages
-    sums = _Read(np.zeros(len(sentences)), np.zeros(len(sentences)))
-    for own in predicted(model, rows, cells, spoken, tokens=tokens):
+    of_row: list[int] = []
+    for number, row in enumerate(rows):
+        end, size = len(row.tokens) - 1, len(of.sentences[number % num])
+        for fold in range(min(folds, size)):
+            cells.append(np.arange(end - size, end)[fold::folds])
+            of_row.append(number)
+    sums = GapSums(np.zeros(len(rows)), np.zeros(len(rows)))
+    read = [rows[number] for number in of_row]
+    for own in predicted(model, read, cells, languages, tokens=tokens):
         scores = own.logits.gather(1, own.tokens[:, None])[:, 0]
         nats = (own.logits.logsumexp(-1) - scores).double().cpu().numpy()
-        numbers = np.array(of_sentence)[own.rows]
+        numbers = np.array(of_row)[own.rows]
         if not np.isfinite(nats).all():
-            where = int(numbers[~np.isfinite(nats)][0]) + 1
-            raise refuse_not_a_number(model, f"pair {where}")
+            where = int(numbers[~np.isfinite(nats)].min()) % num
+            raise refuse_not_a_number(model, of.places[where])
         np.add.at(sums.nats, numbers, nats)
         hits = (own.logits.argmax(-1) == own.tokens).double().cpu().numpy()
         np.add.at(sums.hits, numbers, hits)
-    return sums
+    return GapSums(sums.nats.reshape(-1, num), sums.hits.reshape(-1, num))

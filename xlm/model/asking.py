@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -208,16 +210,22 @@ def check_whole_numbers(**values: int) -> None:
             raise ConfigError(f"{name} is {value}: expected 1 or more")
 
 
-def batches_by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
+def batches_by_length(
+    lengths: Sequence[int], tokens: int, padding: int | None = None
+) -> Iterator[list[int]]:
     """Yield rows of like length together, the longest first, in at most ``tokens`` cells.
 
     ``lengths`` are those of the rows; a row of length 0 is in no batch, a longer one than
-    ``tokens`` in one by itself.
+    ``tokens`` in one by itself. With ``padding`` a batch ends before more of its cells are padding.
     """
     order = sorted((at for at, own in enumerate(lengths) if own), key=lambda at: -lengths[at])
     start = 0
     while start < len(order):
-        end = start + max(tokens // lengths[order[start]], 1)
+        longest = lengths[order[start]]
+        end = start + max(tokens // longest, 1)
+        if padding is not None:
+            filled = accumulate(longest - lengths[at] for at in order[start:end])
+            end = start + bisect_right(list(filled), padding)
         yield order[start:end]
         start = end
 

@@ -348,11 +348,15 @@ class PretrainedModel(Uses):
                 f"a row of {shape[1]} tokens does not fit the model's "
                 f"{self.transformer.config.max_positions} positions: shorten it"
             )
-        tokens = torch.full(shape, self.tokenizer.pad_id)
-        positions, segments = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape).long()
-        for at, row in enumerate(rows):
-            for padded, values in zip((tokens, positions, segments), row, strict=True):
-                padded[at, : len(values)] = torch.from_numpy(values)
+        real = torch.arange(shape[1]) < lengths[:, None]
+        tokens, positions, segments = (
+            torch.full(shape, filler) for filler in (self.tokenizer.pad_id, 0, 0)
+        )
+        if len(rows):
+            for padded, values in zip(
+                (tokens, positions, segments), zip(*rows, strict=True), strict=True
+            ):
+                padded[real] = torch.from_numpy(np.concatenate(values))
         ids = [self.language_id(language), self.language_id(second_language or language)]
         nothing = torch.zeros(0, dtype=torch.int64)
         return Batch(

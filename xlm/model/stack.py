@@ -91,7 +91,9 @@ class Stack(Embeddings):
         """
         early = cells if self._narrows else None
         adapters = self.adapters if adapters is None else adapters
-        blank = _padding(lengths, tokens.shape[1])[:, :, None] if padded else None
+        # attention never looks at padding: it is zeroed for those who get it back
+        zeroed = padded and (early is None or torch.is_grad_enabled())
+        blank = _padding(lengths, tokens.shape[1])[:, :, None] if zeroed else None
         # on the right, padding is out of a causal row's sight
         mask = visible(lengths, tokens.shape[1]) if padded and not causal else None
         source_mask = None
@@ -133,9 +135,11 @@ class Stack(Embeddings):
     def _narrows(self) -> bool:
         """Return whether the last layer leaves out cells after its attention, most of its work.
 
-        It does while something is dropped. Without dropout, sums of gradients over fewer cells
-        would round otherwise; compiled layers would need more graphs.
+        It does in inference mode and while something is dropped. Elsewhere products and gradients
+        of fewer cells would round otherwise; compiled layers would need more graphs.
         """
+        if torch.is_inference_mode_enabled():
+            return not self.compiled
         return self.training and self.dropout > 0 and not self.compiled
 
     @contextmanager

@@ -163,8 +163,8 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Return the encoder's hidden states ``[B, T, D]``, zero at padding.
 
-        With flat ``cells`` (int64 ``[N]``, row * T + position) only theirs, ``[N, D]``: an update
-        with dropout then computes most of the last layer at them alone.
+        With flat ``cells`` (int64 ``[N]``, row * T + position) only theirs, ``[N, D]``: inference
+        mode, and an update with dropout, then compute most of the last layer at them alone.
 
         ``tokens``, ``positions``, ``langs``, ``segments`` int64 ``[B, T]``, ``lengths`` int64
         ``[B]``. Without positions they are 0..T-1; without langs, or with a model of one language,

@@ -8,11 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
 
 from xlm.analysis.loading import prepared_pairs
 from xlm.analysis.retrieval import Pairs, best_layer
-from xlm.analysis.states import num_layers, sentence_states
-from xlm.analysis.tlm_gap import tlm_gap
+from xlm.analysis.states import encode_lines, num_layers, row_states
+from xlm.analysis.tlm_gap import (
+    GapRows,
+    GapSums,
+    gap_estimates,
+    gap_rows,
+    joined_rows,
+    read_gap,
+)
 from xlm.data.corpora import Corpora
 from xlm.errors import ConfigError, DataError
 from xlm.languages import LanguagePair
@@ -20,6 +30,7 @@ from xlm.model.asking import OBJECTIVES, evaluating, kind_of
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
 from xlm.objective import Objective
+from xlm.text.tokenizers.tokenizer import Wrapped
 
 NAME = "watch"
 """The first part of the names of these streams."""
@@ -57,6 +68,14 @@ class WatchedPairs:
             raise ConfigError("watch.layers is empty: name layers, or leave it out for all")
 
 
+class _Rows(NamedTuple):
+    """The rows of a pair, which are the same at each look."""
+
+    sides: tuple[list[Wrapped], list[Wrapped]]
+    gap: GapRows | None
+    """Those of the gap, of masked models alone."""
+
+
 @dataclass(frozen=True)
 class Watched:
     """The texts that are watched, and all that reads them beside the weights."""
@@ -66,6 +85,8 @@ class Watched:
     corpora: Corpora
     objectives: list[str]
     """Names of the run's objectives' classes."""
+    _kept: dict[LanguagePair, _Rows] = field(default_factory=dict, compare=False)
+    """The rows of each pair, from the first whole look on."""
 
     @classmethod
     def of(
@@ -106,33 +127,53 @@ class Watched:
             transformer, self.corpora.tokenizer, dict(self.corpora.languages),
             {OBJECTIVES: self.objectives},
         )  # fmt: skip
-        found = {}
-        for pair, own in self.texts.items():
-            if first_look:
-                own = replace(own, first=own.first[:FIRST_LOOK], second=own.second[:FIRST_LOOK])
-            with evaluating(transformer):
-                found[f"{NAME}/{pair}"] = self._figures(model, pair, own)
-        return found
+        rows = self._rows(model, first_look)
+        with evaluating(transformer):
+            gaps = self._gaps(model, rows)
+            return {
+                f"{NAME}/{pair}": self._retrieval(model, pair, own) | gaps[pair]
+                for pair, own in rows.items()
+            }
 
-    def _figures(self, model: PretrainedModel, pair: LanguagePair, own: Pairs) -> dict[str, float]:
-        x, y = (
-            sentence_states(model, lines, language)
-            for language, lines in zip(pair, (own.first, own.second), strict=True)
-        )
+    def _rows(self, model: PretrainedModel, first_look: bool) -> Mapping[LanguagePair, _Rows]:
+        if first_look:
+            return {pair: _rows(model, pair, own, FIRST_LOOK) for pair, own in self.texts.items()}
+        if not self._kept:
+            self._kept.update({pair: _rows(model, pair, own) for pair, own in self.texts.items()})
+        return self._kept
+
+    def _retrieval(
+        self, model: PretrainedModel, pair: LanguagePair, rows: _Rows
+    ) -> dict[str, float]:
+        if model.has_languages:
+            x, y = (row_states(model, *own) for own in zip(rows.sides, pair, strict=True))
+        else:  # both together, as batches of more rows are padded less
+            both = row_states(model, [*rows.sides[0], *rows.sides[1]])
+            halves = [np.split(states, 2) for states in both]
+            x, y = ([half[side] for half in halves] for side in (0, 1))
         layer, found = best_layer(x, y, self._layers(model))
         assert found.value is not None
-        figures = {
-            "retrieval_at_1": found.value, "layer": float(layer), "chance": 1 / found.num
-        }  # fmt: skip
-        if kind_of(model) == "masked":
-            part = slice(None, None, GAP_SHARE)
-            gap = tlm_gap(
-                model, own.first[part], own.second[part], (pair.first, pair.second),
-                folds=self.settings.folds,
-            )  # fmt: skip
-            for name, estimate in gap.items():
+        return {"retrieval_at_1": found.value, "layer": float(layer), "chance": 1 / found.num}
+
+    def _gaps(
+        self, model: PretrainedModel, rows: Mapping[LanguagePair, _Rows]
+    ) -> dict[LanguagePair, dict[str, float]]:
+        """Return the figures of the gap of each pair; no figures of a model that is not masked."""
+        asked = {pair: own.gap for pair, own in rows.items() if own.gap is not None}
+        folds, found = self.settings.folds, dict[LanguagePair, GapSums]()
+        if model.has_languages:
+            for pair, own in asked.items():
+                found[pair] = read_gap(model, own, (pair.first, pair.second), folds)
+        elif asked:  # all together, for the same reason
+            ends = np.cumsum([len(own.sentences) for own in asked.values()])[:-1]
+            sums = read_gap(model, joined_rows(list(asked.values())), (None, None), folds)
+            parts = zip(*(np.split(own, ends, axis=1) for own in sums), strict=True)
+            found = {pair: GapSums(*own) for pair, own in zip(asked, parts, strict=True)}
+        figures: dict[LanguagePair, dict[str, float]] = {pair: {} for pair in rows}
+        for pair, own in asked.items():
+            for name, estimate in gap_estimates(own, found[pair]).items():
                 if estimate.value is not None and name in _GAP_NAMES:
-                    figures[_GAP_NAMES[name]] = estimate.value
+                    figures[pair][_GAP_NAMES[name]] = estimate.value
         return figures
 
     def _layers(self, model: PretrainedModel) -> list[int]:
@@ -142,6 +183,21 @@ class Watched:
                 f"watch.layers has {outside[0]}: expected layers of the model, 0 to {num - 1}"
             )
         return list(range(num)) if wanted is None else wanted
+
+
+def _rows(model: PretrainedModel, pair: LanguagePair, own: Pairs, most: int | None = None) -> _Rows:
+    """Return the rows of the first ``most`` pairs of sentences, cut at the model's positions."""
+    sides = own.first[:most], own.second[:most]
+    one, two = (
+        [model.tokenizer.wrap(ids) for ids in encode_lines(model, lines, language)[0]]
+        for lines, language in zip(sides, pair, strict=True)
+    )
+    gap = None
+    if kind_of(model) == "masked":
+        first, second = (lines[::GAP_SHARE] for lines in sides)
+        gap = gap_rows(model, first, second, (pair.first, pair.second))
+        gap = gap._replace(places=[f"{pair}, {place}" for place in gap.places])
+    return _Rows((one, two), gap)
 
 
 def _swapped(own: Pairs) -> Pairs:
