@@ -35,7 +35,7 @@ from benchmarks.speed.memory import anonymous_kib
 from benchmarks.support import record, toy
 from xlm.analysis import states as states_module
 from xlm.analysis.kernel_alignment import cka_matrix
-from xlm.analysis.neighbors import nearest, unit
+from xlm.analysis.neighbors import nearest_both_ways, unit
 from xlm.analysis.states import Reading, encode_lines, sentence_states
 from xlm.model.config import ModelConfig
 from xlm.model.pretrained import PretrainedModel
@@ -82,8 +82,8 @@ def neighbors(rows: int, width: int) -> dict[str, Any]:
     """Return the time of both directions, and its ratio to that of faiss."""
     draw = np.random.default_rng(0)
     x, y = (unit(draw.normal(size=(rows, width)).astype(np.float32)) for _ in range(2))
-    nearest(x[:100], y[:100], NEIGHBORS)  # threads are there
-    own = measured(lambda: (nearest(x, y, NEIGHBORS), nearest(y, x, NEIGHBORS)))
+    nearest_both_ways(x[:100], y[:100], NEIGHBORS)  # threads are there
+    own = measured(lambda: nearest_both_ways(x, y, NEIGHBORS))
     row = {
         "figure": "neighbors", "rows": rows, "width": width, "seconds": own.seconds,
         "MiB": own.rise,

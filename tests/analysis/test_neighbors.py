@@ -12,6 +12,7 @@ from xlm.analysis import neighbors
 from xlm.analysis.neighbors import (
     hits_within,
     nearest,
+    nearest_both_ways,
     nearest_in_blocks,
     own_places,
     reciprocal_ranks,
@@ -41,6 +42,25 @@ def test_neighbors_are_those_of_a_sort(seed: int, monkeypatch: pytest.MonkeyPatc
     np.testing.assert_allclose(own.scores, scores, atol=1e-4)
     if not seed % 2:
         assert np.array_equal(own.ids, order)
+    forth, back = nearest_both_ways(x, y, k)
+    assert np.array_equal(forth.ids, own.ids) and np.array_equal(forth.scores, own.scores)
+    order, scores = by_hand(y, x, k)
+    assert back.ids.shape == (others, min(k, num))
+    np.testing.assert_allclose(back.scores, scores, atol=1e-4)
+    if not seed % 2:
+        assert np.array_equal(back.ids, order)
+
+
+def test_both_ways_of_other_scores_and_of_what_is_no_number() -> None:
+    draw = np.random.default_rng(0)
+    x, y = (draw.normal(size=(num, 5)).astype(np.float32) for num in (30, 700))
+    less = torch.from_numpy(draw.normal(size=700).astype(np.float32))
+    _, back = nearest_both_ways(x, y, 3, lambda tile, rows: 2 * tile - less)
+    scores = 2 * y @ x.T - less.numpy()[:, None]
+    assert np.array_equal(back.ids, np.argsort(-scores, axis=1)[:, :3])
+    x[4] = np.nan
+    for both in nearest_both_ways(x, y, 3), nearest_both_ways(x[:, :3], y[:, :3], 3):
+        assert (both[1].ids[:, 0] == 4).all() and np.isnan(both[1].scores[:, 0]).all()
 
 
 def test_all_rows_may_be_equal() -> None:

@@ -16,6 +16,8 @@ TILE_BYTES = 1 << 26
 """Memory of a tile of inner products: 64 MiB."""
 BLOCK = 1 << 16
 """Number of rows of y that are read together."""
+_COLUMNS = 1 << 14
+"""Number of columns of a tile that are merged together."""
 _GROUP = 64
 """Number of columns in a group, whose maximum is looked at first."""
 
@@ -83,6 +85,49 @@ def nearest(x: Vectors, y: Vectors, k: int, adjust: Adjust | None = None) -> Nea
         best, at = _largest(made, k)
         ids[rows], scores[rows] = at.numpy(), best.numpy()
     return Nearest(ids, scores)
+
+
+def nearest_both_ways(
+    x: Vectors, y: Vectors, k: int, adjust: Adjust | None = None
+) -> tuple[Nearest, Nearest]:
+    """Return ``nearest`` of x in y and of y in x, from one pass over their inner products.
+
+    x float32 ``[N, D]``, y ``[M, D]``. ``adjust`` is that of x in y: a pair has one score.
+    """
+    most = min(k, len(y))
+    ids = np.empty((len(x), most), dtype=np.int64)
+    scores = np.empty((len(x), most), dtype=np.float32)
+    back = torch.empty(len(y), 0), torch.empty(len(y), 0, dtype=torch.int64)
+    for rows, tile in tiles(x, y):
+        made = tile if adjust is None else adjust(tile, rows)
+        best, at = _largest(made, most)
+        ids[rows], scores[rows] = at.numpy(), best.numpy()
+        back = _merged(*back, made, rows.start, min(k, len(x)))
+    return Nearest(ids, scores), Nearest(back[1].numpy(), back[0].numpy())
+
+
+def _merged(scores: Tensor, ids: Tensor, tile: Tensor, start: int, k: int) -> tuple[Tensor, Tensor]:
+    """Return the best of each column so far, ``[M, k]``, with the rows of a tile ``[t, M]``.
+
+    Once k rows were seen, only columns with a value above their last one change: few, after the
+    first tiles.
+    """
+    if scores.shape[1] == k:
+        columns = (~(tile.amax(0) <= scores[:, -1])).nonzero()[:, 0]  # NaN comes first
+    else:
+        columns, wider = torch.arange(len(scores)), min(k, scores.shape[1] + len(tile))
+        scores = torch.cat([scores, scores.new_empty(len(scores), wider - scores.shape[1])], 1)
+        ids = torch.cat([ids, ids.new_empty(len(ids), wider - ids.shape[1])], 1)
+    seen = min(start, k)
+    for first in range(0, len(columns), _COLUMNS):
+        own = columns[first : first + _COLUMNS]
+        best, at = _largest(tile.index_select(1, own).T.contiguous(), min(k, len(tile)))
+        # stable: earlier rows come first among equal ones
+        merged = torch.cat([scores[own, :seen], best], 1).sort(dim=1, descending=True, stable=True)
+        order = merged.indices[:, : scores.shape[1]]
+        scores[own] = merged.values[:, : scores.shape[1]]
+        ids[own] = torch.cat([ids[own, :seen], at + start], 1).gather(1, order)
+    return scores, ids
 
 
 def nearest_in_blocks(x: Vectors, y: Vectors, k: int, block: int = BLOCK) -> Nearest:

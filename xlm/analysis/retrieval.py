@@ -22,7 +22,7 @@ from xlm.analysis.neighbors import (
     Vectors,
     centered,
     hits_within,
-    nearest,
+    nearest_both_ways,
     own_places,
     reciprocal_ranks,
     unit,
@@ -105,9 +105,10 @@ def scorings(x: NDArray[np.floating], y: NDArray[np.floating]) -> dict[str, Scor
 
 def neighborhoods(x: Vectors, y: Vectors, k: int) -> tuple[Vectors, Vectors]:
     """Return the mean of the k largest cosines of each row of x in y ``[N]`` and of y in x."""
+    forth, back = nearest_both_ways(x, y, k)
     return (
-        nearest(x, y, k).scores.mean(1, dtype=np.float64).astype(np.float32),
-        nearest(y, x, k).scores.mean(1, dtype=np.float64).astype(np.float32),
+        forth.scores.mean(1, dtype=np.float64).astype(np.float32),
+        back.scores.mean(1, dtype=np.float64).astype(np.float32),
     )
 
 
@@ -169,8 +170,8 @@ def _figures(name: str, scored: Scored, seed: int) -> dict[str, Estimate]:
     one, two, forth, back = scored
     num = len(one)
     places = own_places(one, two, forth), own_places(two, one, back)
-    ids = nearest(one, two, max(CUTS), forth).ids, nearest(two, one, max(CUTS), back).ids
-    drawn = _permuted_hits(*ids, seed)
+    near = nearest_both_ways(one, two, max(CUTS), forth)
+    drawn = _permuted_hits(near[0].ids, near[1].ids, seed)
     found = {}
     for cut in CUTS:
         hits = [hits_within(own, cut) for own in places]
@@ -295,8 +296,8 @@ class Mined(NamedTuple):
 
 def mine(x: NDArray[np.floating], y: NDArray[np.floating], k: int = MARGIN_NEIGHBORS) -> Mined:
     """Return the best pairs of both directions by the distance margin of ``[N, D]``, ``[M, D]``."""
-    one, two, forth, back = _less_neighborhoods((unit(x), unit(y)), k, 1.0, 0.5)
-    ahead, behind = nearest(one, two, 1, forth), nearest(two, one, 1, back)
+    one, two, forth, _ = _less_neighborhoods((unit(x), unit(y)), k, 1.0, 0.5)
+    ahead, behind = nearest_both_ways(one, two, 1, forth)
     first = np.concatenate([np.arange(len(one)), behind.ids[:, 0]])
     second = np.concatenate([ahead.ids[:, 0], np.arange(len(two))])
     scores = np.concatenate([ahead.scores[:, 0], behind.scores[:, 0]])
