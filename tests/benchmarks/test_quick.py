@@ -343,7 +343,11 @@ def test_starts_of_an_unsupervised_translator_are_compared(
 def test_how_fast_analyses_are(run_quick: Run, capsys: Output) -> None:
     run_quick("speed.analysis")
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [row["figure"] for row in rows] == ["neighbors", "states", "states, MiniLM", "CKA"]
+    assert [row["figure"] for row in rows] == [
+        "neighbors", "states", "memory of states", "states, MiniLM", "CKA"
+    ]  # fmt: skip
+    assert rows[2]["growth"] == pytest.approx(rows[2]["MiB"] / rows[2]["MiB of a tenth"] - 1)
+    del rows[2]
     assert all(row.get("seconds", row.get("tokens/s", "peer" in row)) > 0 for row in rows)
 
 
