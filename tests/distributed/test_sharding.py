@@ -67,7 +67,8 @@ def test_sharded_is_whole(
     same(others, losses, 1e-12)
     assert found.keys() == expected.keys()
     for name, tensor in found.items():
-        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-10)
+        # Muon and LAMB divide by norms, which magnifies the last digits of float64
+        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-9)
     figures = [tiny.journal(tmp_path / name, "valid")[3] for name in ("one", "sharded")]
     streams = [stream for stream, own in figures[0].items() if isinstance(own, dict)]
     assert len(streams) >= 2

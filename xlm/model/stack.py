@@ -138,9 +138,9 @@ class Stack(Embeddings):
         It does in inference mode and while something is dropped. Elsewhere products and gradients
         of fewer cells would round otherwise; compiled layers would need more graphs.
         """
-        if torch.is_inference_mode_enabled():
-            return not self.compiled
-        return self.training and self.dropout > 0 and not self.compiled
+        if self.compiled or torch.compiler.is_compiling():
+            return False
+        return torch.is_inference_mode_enabled() or (self.training and self.dropout > 0)
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
