@@ -114,10 +114,8 @@ def _leave(
     choice = choose(tries, config.select, modules)
     best = choice.best
     trained = load(Path(runs[best].folder) / MODEL)
-    description = _description(config, tries[best], runs[best])
     own_positions = _own_positions(config, model)
-    if own_positions is not None:
-        description["positions"] = own_positions
+    description = _description(config, tries[best], runs[best], own_positions)
     further = Further(trained.tables[name].tokenizer, finite(description))
     write_module(folder / MODULE, name, trained.transformer, trained.tokenizer, further)
     grown = _grown(config, model, runs[best])
@@ -157,14 +155,21 @@ def _leave(
     return report
 
 
-def _description(config: AddLanguage, tried: Mapping[str, Any], run: Run) -> dict[str, Any]:
+def _description(
+    config: AddLanguage,
+    tried: Mapping[str, Any],
+    run: Run,
+    own_positions: dict[str, int] | None,
+) -> dict[str, Any]:
     """Return the facts about the chosen try that the module keeps."""
     own = {name: tried[name] for name in ("start", "nats", "unigram_nats", "fired")}
     found = {
         **own, "seed": run.seed, "steps": run.steps, "best_step": tried["step"],
         "converged": not tried["fired"],
     }  # fmt: skip
-    return {**found, WORDS: SHARED_WORDS} if config.words == SHARED_WORDS else found
+    if config.words == SHARED_WORDS:
+        found[WORDS] = SHARED_WORDS
+    return found if own_positions is None else {**found, "positions": own_positions}
 
 
 def _own_positions(config: AddLanguage, model: PretrainedModel) -> dict[str, int] | None:

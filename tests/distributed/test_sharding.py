@@ -66,9 +66,10 @@ def test_sharded_is_whole(
     found, others = train(pool, tmp_path / "sharded", world, **settings, **FULL)
     same(others, losses, 1e-12)
     assert found.keys() == expected.keys()
+    # LAMB divides by norms, which magnifies the last digits of small updates
+    most = 1e-9 if optimizer["kind"] == "lamb" else 1e-10
     for name, tensor in found.items():
-        # Muon and LAMB divide by norms, which magnifies the last digits of float64
-        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-9)
+        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=most)
     figures = [tiny.journal(tmp_path / name, "valid")[3] for name in ("one", "sharded")]
     streams = [stream for stream, own in figures[0].items() if isinstance(own, dict)]
     assert len(streams) >= 2

@@ -27,6 +27,9 @@ from xlm.model.windows import Sight, sight
 
 _M = TypeVar("_M", bound=nn.Module)
 
+_Seen = tuple[Sight | None, bool, Rotation | None]
+"""A mask or blocks, whether rows are causal, and the rotation of each position."""
+
 
 class Stack(Embeddings):
     """One side: its embeddings, its layers, and its output onto the vocabulary."""
@@ -94,8 +97,6 @@ class Stack(Embeddings):
         # attention never looks at padding: it is zeroed for those who get it back
         zeroed = padded and (early is None or torch.is_grad_enabled())
         blank = _padding(lengths, tokens.shape[1])[:, :, None] if zeroed else None
-        # on the right, padding is out of a causal row's sight
-        mask = visible(lengths, tokens.shape[1]) if padded and not causal else None
         source_mask = None
         if padded and source is not None and source_lengths is not None:
             source_mask = visible(source_lengths, source.shape[1])
@@ -103,11 +104,7 @@ class Stack(Embeddings):
         if adapters is not None and adapters.invertible is not None:
             x = adapters.invertible(x)
         x = _blanked(x, blank)
-        everywhere = (mask, causal, self.rotation(tokens, positions))
-        nearby: tuple[Sight | None, bool, Rotation | None] = everywhere
-        if self.config.window is not None:
-            near = sight(self.config.window, lengths if padded else None, tokens, causal)
-            nearby = (near, False, self.rotation(tokens, positions, local=True))
+        everywhere, nearby = self._sights(tokens, lengths, positions, causal, padded)
         if every_layer is not None:
             every_layer.append(x)
         for number, layer in enumerate(self.layers):
@@ -130,6 +127,18 @@ class Stack(Embeddings):
             if every_layer is not None:
                 every_layer[-1] = x
         return x if early is not None else at_cells(x, cells)
+
+    def _sights(
+        self, tokens: Tensor, lengths: Tensor, positions: Tensor | None, causal: bool, padded: bool
+    ) -> tuple[_Seen, _Seen]:
+        """Return what layers see that look everywhere, and those that look nearby."""
+        # on the right, padding is out of a causal row's sight
+        mask = visible(lengths, tokens.shape[1]) if padded and not causal else None
+        everywhere = (mask, causal, self.rotation(tokens, positions))
+        if self.config.window is None:
+            return everywhere, everywhere
+        near = sight(self.config.window, lengths if padded else None, tokens, causal)
+        return everywhere, (near, False, self.rotation(tokens, positions, local=True))
 
     @property
     def _narrows(self) -> bool:
