@@ -19,10 +19,10 @@ from typing import Any
 import torch
 
 from benchmarks.support import record
+from xlm.freed_memory import freed_memory_kept
 from xlm.model.config import ModelConfig
 from xlm.model.cross_entropy import sum_cross_entropy
 from xlm.model.transformer import Transformer
-from xlm.training.allocator import freed_memory_kept
 from xlm.training.optimizers.build import build_optimizer
 from xlm.training.optimizers.config import Optimizer
 

@@ -60,7 +60,7 @@ def measured(case: str, kept: bool, num_updates: int) -> dict[str, float]:
     """This process's figures."""
     import torch
 
-    from xlm.training.allocator import freed_memory_kept
+    from xlm.freed_memory import freed_memory_kept
 
     torch.set_num_threads(1)
     with freed_memory_kept() if kept else nullcontext():

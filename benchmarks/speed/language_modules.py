@@ -24,6 +24,7 @@ import torch
 
 from benchmarks.speed.speed import batch
 from benchmarks.support import record
+from xlm.freed_memory import freed_memory_kept
 from xlm.model.adapters import AdapterConfig, num_adapter_parameters
 from xlm.model.config import ModelConfig
 from xlm.model.language_modules import without_symbols
@@ -31,7 +32,6 @@ from xlm.model.language_tables import ROLES
 from xlm.model.tensor_files import write_tensors
 from xlm.model.transformer import Transformer
 from xlm.run.language_tables import BODY, POSITIONS, SYMBOLS, WORDS, part_of
-from xlm.training.allocator import freed_memory_kept
 from xlm.training.optimizers.build import build_optimizer
 from xlm.training.optimizers.config import Optimizer
 

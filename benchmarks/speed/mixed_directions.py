@@ -30,9 +30,9 @@ from benchmarks.support import record, toy
 from xlm.batch import IGNORED, Batch
 from xlm.data.corpora import Corpora
 from xlm.data.streams import Stream
+from xlm.freed_memory import freed_memory_kept
 from xlm.objectives.translation import Translation
 from xlm.rng import Random
-from xlm.training.allocator import freed_memory_kept
 
 GOALS = {"by length": 1.3, "at random": 3.0, "the same": 1.0}
 """Least ratio to the peer, by how its batches are made."""

@@ -37,12 +37,12 @@ from benchmarks.speed.speed import update
 from benchmarks.support import record, toy
 from xlm.batch import IGNORED, Batch
 from xlm.data.corpora import Corpora
+from xlm.freed_memory import freed_memory_kept
 from xlm.model.config import ModelConfig
 from xlm.model.generate import Generation, generate
 from xlm.model.transformer import Transformer
 from xlm.objectives.translation import Translation
 from xlm.rng import Random
-from xlm.training.allocator import freed_memory_kept
 
 END, PAD = 1, 2
 SHAPE = {"dim": 256, "num_layers": 4, "num_heads": 4, "vocab": 8000, "rows": 64}

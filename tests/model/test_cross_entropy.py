@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from tests.training import tiny
 from xlm.batch import IGNORED
 from xlm.model import cross_entropy
-from xlm.model.cross_entropy import linear_cross_entropy, padded
+from xlm.model.cross_entropy import evenly, linear_cross_entropy, padded
 from xlm.run import build as building
 
 N, D, V = 150, 8, 70
@@ -72,6 +72,65 @@ def test_chunks_under_autocast_are_as_near_as_one_piece():
         assert all(tensor.grad.dtype == torch.float32 for tensor in own)
     for chunk, one_piece in zip(errors["chunks"], errors["plain"], strict=True):
         assert chunk < max(1.5 * one_piece, 1e-3)
+
+
+@pytest.mark.parametrize("most", [1, 64, 149, 150])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_an_update_on_a_cpu_has_the_sum_and_the_gradients_of_one_piece(
+    monkeypatch, most, smoothing
+):
+    monkeypatch.setattr(cross_entropy, "CELLS_ON_CPU", most)
+    expected, targets = leaves()
+    loss = plain(*expected, targets, smoothing)
+    (loss * 0.25).backward()
+    found, _ = leaves()
+    own = linear_cross_entropy(*found, targets, label_smoothing=smoothing)
+    (own * 0.25).backward(retain_graph=True)
+    torch.testing.assert_close(own, loss, rtol=1e-13, atol=0)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-12, atol=1e-14)
+    (own * 0.75).backward()  # what is kept stays as it is
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.grad, 4 * other.grad, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "learnt", [(True, False, False), (False, True, False), (False, False, True)]
+)
+def test_gradients_that_nobody_needs_are_not_made(monkeypatch, learnt):
+    monkeypatch.setattr(cross_entropy, "CELLS_ON_CPU", 64)
+    expected, targets = leaves()
+    plain(*expected, targets, 0.0).backward()
+    found = [one.detach().requires_grad_(own) for one, own in zip(expected, learnt, strict=True)]
+    linear_cross_entropy(*found, targets).backward()
+    for one, other, own in zip(found, expected, learnt, strict=True):
+        assert (one.grad is not None) == own
+        if own:
+            torch.testing.assert_close(one.grad, other.grad, rtol=1e-12, atol=1e-14)
+
+
+def test_no_cell_at_all_has_gradients_of_zero():
+    found, targets = leaves()
+    loss = linear_cross_entropy(found[0][:0], *found[1:], targets[:0])
+    loss.backward()
+    assert loss.item() == 0.0 and not found[1].grad.any() and not found[2].grad.any()
+
+
+def test_chunks_are_even():
+    for total in range(1, 60):
+        for most in range(1, 65):
+            size = evenly(total, most)
+            num = -(-total // size)
+            assert size <= most and num == -(-total // most)
+            assert all(-(-total // less) > num for less in range(1, size))
+
+
+def test_large_scores_are_finite_and_damage_is_seen():
+    x, weight = torch.tensor([[1e4], [-1e4]], requires_grad=True), torch.tensor([[1.0], [2.0]])
+    loss = linear_cross_entropy(x, weight, torch.zeros(2), torch.tensor([0, 0]))
+    assert loss.item() == 1e4  # the first is wrong by 10,000 nats, the second right
+    damaged = linear_cross_entropy(x * float("nan"), weight, torch.zeros(2), torch.tensor([0, 0]))
+    assert damaged.isnan()
 
 
 def test_a_filled_vocabulary_changes_nothing(monkeypatch):

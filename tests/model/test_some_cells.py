@@ -7,6 +7,7 @@ import torch
 
 from xlm.model.adapters import AdapterConfig, Adapters
 from xlm.model.asking import batches_by_length
+from xlm.model.cells import at_cells, by_row
 from xlm.model.config import ModelConfig
 from xlm.model.transformer import Transformer
 
@@ -66,6 +67,39 @@ def test_some_cells_alone_behind_adapters(place, norm):
     hidden = model.encoder(*inputs, adapters=adapters)
     found = model.encoder(*inputs, adapters=adapters, cells=CELLS)
     torch.testing.assert_close(found, expected(hidden), rtol=0, atol=1e-12)
+
+
+def test_cells_by_row():
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(100):
+        rows, length = torch.randint(1, 7, (2,), generator=generator).tolist()
+        num = int(torch.randint(1, rows * length + 1, (), generator=generator))
+        cells = torch.randperm(rows * length, generator=generator)[:num]
+        found = by_row(cells, rows, length)
+        assert (found is None) == (num > rows * length / 2)
+        if found is not None:
+            states = torch.randn(rows, length, 3, generator=generator)
+            most = int(torch.bincount(cells // length).max())
+            assert found.positions.shape == (rows, most)
+            assert torch.equal(
+                at_cells(found.of_rows(states), found.places), at_cells(states, cells)
+            )
+    assert by_row(torch.tensor([], dtype=torch.int64), 3, 9) is None
+    assert by_row(torch.tensor([0], device="meta"), 3, 9) is None  # counts would be waited for
+
+
+@torch.inference_mode()
+def test_the_last_layer_asks_for_some_cells_alone():
+    model = build(positions="rotary", qk_norm=True)
+    tokens = torch.randint(5, 30, (3, 9), generator=torch.Generator().manual_seed(1))
+    sizes = []
+    attention = model.encoder.layers[-1].attention
+    attention.query_norm.register_forward_hook(lambda _, given, __: sizes.append(given[0].shape[2]))
+    for causal in (False, True):
+        hidden = model.encode(tokens, LENGTHS, causal=causal)
+        found = model.encode(tokens, LENGTHS, cells=CELLS, causal=causal)
+        torch.testing.assert_close(found, expected(hidden), rtol=0, atol=1e-12)
+    assert sizes == [9, 3, 9, 3]  # positions of a row
 
 
 def test_batches_end_before_they_hold_more_padding():

@@ -6,6 +6,7 @@ lines --normalize, encode, cut--> rows --by length, encode_layers--> cells --poo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xlm.errors import CheckpointError, ConfigError
+from xlm.freed_memory import freed_memory_returned
 from xlm.model.asking import CAUSAL, batches_by_length, device_of, trained_with
 from xlm.model.pooling import Pooling, pool
 from xlm.model.pretrained import PretrainedModel
@@ -196,13 +198,14 @@ def sentence_states(
     reading = reading or Reading()
     shape = (len(lines), model.transformer.config.dim)
     layers = [_array(folder, layer, shape) for layer in range(num_layers(model))]
-    for start in range(0, len(lines), WINDOW):
-        rows, num_cut = encode_lines(model, lines[start : start + WINDOW], language)
-        if num_cut and on_cut is not None:
-            on_cut(num_cut)
-        batches = layer_batches(model, rows, language, tokens=reading.tokens)
-        _fill([layer[start : start + WINDOW] for layer in layers], model, batches, reading)
-        del rows, batches  # a window's memory is free before the next one is read
+    with nullcontext() if folder is None else freed_memory_returned():
+        for start in range(0, len(lines), WINDOW):
+            rows, num_cut = encode_lines(model, lines[start : start + WINDOW], language)
+            if num_cut and on_cut is not None:
+                on_cut(num_cut)
+            batches = layer_batches(model, rows, language, tokens=reading.tokens)
+            _fill([layer[start : start + WINDOW] for layer in layers], model, batches, reading)
+            del rows, batches  # a window's memory is free before the next one is read
     return layers
 
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xlm.model.cells import ByRow, at_cells, by_row
 from xlm.model.config import ModelConfig
 from xlm.model.dropout import dropout
 from xlm.model.norms import build_norm
@@ -113,8 +114,13 @@ class SelfAttention(nn.Module):
         ``rotation`` is that of each position, of a model whose positions are rotary. With flat
         ``cells`` (int64 ``[N]``) the output is that of those alone, ``[N, D]``.
         """
-        query, key, value = self._project(x, rotation)
         rate = self.dropout if self.training else 0.0
+        if cells is not None and not isinstance(mask, Blocks):
+            asked = by_row(cells, x.shape[0], x.shape[1])
+            if asked is not None:
+                seen = self._attend_at(x, asked, mask, causal, rotation, rate)
+                return self.output(at_cells(_joined(seen), asked.places))  # type: ignore[no-any-return]
+        query, key, value = self._project(x, rotation)
         if isinstance(mask, Blocks):
             seen = block_attention(query, key, value, mask, rate)
         else:
@@ -144,6 +150,32 @@ class SelfAttention(nn.Module):
         seen = kept[:, :, :, first:end]
         causal = x.shape[1] > 1 and mask is None
         return self.output(_joined(attention(query, seen[0], seen[1], mask, causal)))  # type: ignore[no-any-return]
+
+    def _attend_at(
+        self,
+        x: Tensor,
+        asked: ByRow,
+        mask: Tensor | None,
+        causal: bool,
+        rotation: Rotation | None,
+        rate: float,
+    ) -> Tensor:
+        """Attend from some cells of each row alone: ``x`` ``[B, T, D]`` -> ``[B, H, M, D/H]``."""
+        rows, length, width = x.shape
+        weight, bias = self.query_key_value.weight, self.query_key_value.bias
+        of_query, of_others = (None, None) if bias is None else (bias[:width], bias[width:])
+        own = F.linear(asked.of_rows(x), weight[:width], of_query)
+        (query,) = _heads(own, 1, self.num_heads)
+        key, value = _heads(F.linear(x, weight[width:], of_others), 2, self.num_heads)
+        query, key = _normed(self.query_norm, query), _normed(self.key_norm, key)
+        if rotation is not None:
+            turns = (asked.of_rows(by.expand(rows, -1, -1, -1)[:, 0])[:, None] for by in rotation)
+            query, key = rotate(query, Rotation(*turns)), rotate(key, rotation)
+        if causal:
+            mask = (torch.arange(length) <= asked.positions[:, :, None])[:, None]
+        elif mask is not None and mask.shape[-2] > 1:
+            mask = asked.of_rows(mask.expand(rows, -1, -1, -1)[:, 0])[:, None]
+        return attention(query, key, value, mask, rate=rate)
 
     def _project(self, x: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
         """Return query, key and value, ``[B, H, T, D/H]`` each, normalized before they turn."""
@@ -208,11 +240,6 @@ def _heads(x: Tensor, parts: int, num_heads: int) -> tuple[Tensor, ...]:
     rows, length, width = x.shape
     x = x.view(rows, length, parts, num_heads, width // (parts * num_heads))
     return x.permute(2, 0, 3, 1, 4).unbind(0)
-
-
-def at_cells(x: Tensor, cells: Tensor | None) -> Tensor:
-    """Return ``[N, D]``, the flat ``cells`` (int64 ``[N]``) of ``[B, T, D]``; all if None."""
-    return x if cells is None else x.flatten(0, 1).index_select(0, cells)
 
 
 def _joined(x: Tensor) -> Tensor:

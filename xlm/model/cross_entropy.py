@@ -1,8 +1,9 @@
 """The loss of a vocabulary: a projection and the cross-entropy of its scores, in chunks if large.
 
 Scores are ``N x V``; with their gradient and their copy in float32 they are most of the memory of a
-causal model. Above ``MOST_BYTES`` they are made a chunk of cells at a time, together with the
-gradients, which are kept instead of them: the forward pass does the work of both.
+causal model. Above ``MOST_BYTES``, and in every update on a CPU, they are made for a chunk of cells
+at a time, together with the gradients, which are kept instead of them: the forward pass does the
+work of both.
 
 Axes: ``N`` predicted cells, ``D`` width, ``V`` vocabulary.
 """
@@ -27,6 +28,9 @@ SCORE_BYTES = 6
 """Bytes of a score: in half precision, and in float32 for the softmax."""
 ROUND = 64
 """Multiple of which the vocabulary of a product on a GPU is made, and the cells of a chunk."""
+
+CELLS_ON_CPU = 320
+"""Cells of a chunk in an update on a CPU: its scores are written over, not allocated anew."""
 
 _LOW_PRECISION = (torch.bfloat16, torch.float16)
 
@@ -69,9 +73,20 @@ def linear_cross_entropy(
     if pads(x, len(weight)) and not label_smoothing:
         weight, bias = padded(weight, bias, _low(x))
     num = cells_at_once(len(weight), len(x))
-    if num < len(x):
-        return _Chunked.apply(x, weight, bias, targets, label_smoothing, num)  # type: ignore[no-any-return, no-untyped-call]
-    return summed(F.linear(x, weight, bias), targets, label_smoothing=label_smoothing)
+    updates_on_cpu = x.device.type == "cpu" and torch.is_grad_enabled()
+    if updates_on_cpu and summed is sum_cross_entropy:
+        num = min(num, evenly(len(x), CELLS_ON_CPU))
+    elif num >= len(x):
+        return summed(F.linear(x, weight, bias), targets, label_smoothing=label_smoothing)
+    return _Chunked.apply(x, weight, bias, targets, label_smoothing, num)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def evenly(total: int, most: int) -> int:
+    """Return the size of a chunk, if ``total`` is cut into as few even ones of ``most`` as can be.
+
+    The last one may be smaller.
+    """
+    return -(-total // max(-(-total // most), 1)) or 1
 
 
 def pads(x: Tensor, vocab_size: int) -> bool:
@@ -115,20 +130,29 @@ class _Chunked(torch.autograd.Function):
         dtype = _low(x)
         wide = torch.float32 if dtype in _LOW_PRECISION else dtype
         low_weight, low_bias = weight.to(dtype), bias.to(dtype)
+        for_x, for_weight, for_bias = ctx.needs_input_grad[:3]
         total = torch.zeros((), dtype=wide, device=x.device)
-        grad_x = torch.empty(x.shape, dtype=dtype, device=x.device)
-        grad_weight = torch.zeros(weight.shape, dtype=wide, device=x.device)
-        grad_bias = torch.zeros(bias.shape, dtype=wide, device=x.device)
+        grad_x = torch.zeros(x.shape, dtype=dtype, device=x.device) if for_x else None
+        grad_weight: Tensor | None = None
+        grad_bias = torch.zeros_like(bias, dtype=wide) if for_bias else None
+        low = torch.empty(min(num, len(x)), len(weight), dtype=dtype, device=x.device)
         for start in range(0, len(x), num):
             cells, own = slice(start, start + num), x[start : start + num].to(dtype)
-            scores = F.linear(own, low_weight, low_bias).to(wide)
-            nats, grad = _nats_and_gradient(scores, targets[cells], label_smoothing)
+            scores = torch.addmm(low_bias, own, low_weight.t(), out=low[: len(own)])
+            nats, grad = _nats_and_gradient(scores.to(wide), targets[cells], label_smoothing)
             total += nats
-            low_grad = grad.to(dtype)
-            grad_x[cells] = low_grad @ low_weight
-            grad_weight += low_grad.t() @ own
-            grad_bias += grad.sum(0)
-        ctx.save_for_backward(grad_x, grad_weight, grad_bias)
+            low_grad = grad if dtype == wide else scores.copy_(grad)
+            if grad_x is not None:
+                torch.mm(low_grad, low_weight, out=grad_x[cells])
+            if for_weight and grad_weight is None:
+                grad_weight = low_grad.t() @ own
+            elif grad_weight is not None:
+                grad_weight = _plus_product(grad_weight.to(wide), low_grad.t(), own)
+            if grad_bias is not None:
+                grad_bias += grad.sum(0)
+        if for_weight and grad_weight is None:
+            grad_weight = torch.zeros_like(weight)  # there are no cells
+        ctx.kept = [grad_x, grad_weight, grad_bias]
         ctx.dtypes = (x.dtype, weight.dtype, bias.dtype)
         return total
 
@@ -136,8 +160,20 @@ class _Chunked(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the kept gradients, scaled by that of the sum."""
-        kept = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
-        return (*((own * grad).to(dtype) for own, dtype in kept), None, None, None)
+        kept = zip(ctx.kept, ctx.dtypes, strict=True)
+        return (*(_scaled(own, grad, dtype) for own, dtype in kept), None, None, None)
+
+
+def _plus_product(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Add ``a @ b`` to ``total`` in place, which may be of a wider type."""
+    return total.addmm_(a, b) if total.dtype == a.dtype else total.add_(a @ b)
+
+
+def _scaled(kept: Tensor | None, factor: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """Return a new tensor of ``dtype``: what was kept, times a scalar."""
+    if kept is None:
+        return None
+    return kept * factor if kept.dtype == dtype else kept.to(dtype).mul_(factor)
 
 
 def _nats_and_gradient(
@@ -145,12 +181,14 @@ def _nats_and_gradient(
 ) -> tuple[Tensor, Tensor]:
     """Return the summed cross-entropy of ``scores``, and its gradient in their place."""
     ignored, places = targets == IGNORED, targets.clamp(min=0)[:, None]
-    log_sums = scores.logsumexp(-1, keepdim=True)
-    nats = (log_sums - scores.gather(1, places)) * (1 - label_smoothing)
-    if label_smoothing:
-        nats = nats + (log_sums - scores.mean(-1, keepdim=True)) * label_smoothing
-    grad = scores.sub_(log_sums).exp_()
-    grad.scatter_add_(1, places, torch.full_like(log_sums, label_smoothing - 1))
+    most = scores.amax(-1, keepdim=True)
+    own = scores.gather(1, places)
+    mean = scores.mean(-1, keepdim=True) if label_smoothing else own
+    sums = scores.sub_(most).exp_().sum(-1, keepdim=True)
+    log_sums = most + sums.log()
+    nats = (log_sums - own) * (1 - label_smoothing) + (log_sums - mean) * label_smoothing
+    grad = scores.div_(sums)
+    grad.scatter_add_(1, places, torch.full_like(sums, label_smoothing - 1))
     if label_smoothing:
         grad.sub_(label_smoothing / scores.shape[1])
     return nats[:, 0].masked_fill(ignored, 0.0).sum(), grad.masked_fill_(ignored[:, None], 0.0)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from xlm.model.activations import ACTIVATIONS
 from xlm.model.adapters import Bottleneck, LayerAdapters
-from xlm.model.attention import CrossAttention, SelfAttention, at_cells
+from xlm.model.attention import CrossAttention, SelfAttention
+from xlm.model.cells import at_cells
 from xlm.model.config import ModelConfig
 from xlm.model.dropout import dropout
 from xlm.model.norms import build_norm

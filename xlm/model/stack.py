@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from xlm.model.adapters import Adapters
-from xlm.model.attention import at_cells
+from xlm.model.cells import at_cells
 from xlm.model.config import ModelConfig
 from xlm.model.cross_entropy import linear_cross_entropy, sum_cross_entropy
 from xlm.model.embeddings import Embeddings

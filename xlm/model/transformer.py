@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from xlm.batch import Batch
 from xlm.errors import ConfigError
 from xlm.model.adapters import AdapterConfig
-from xlm.model.attention import at_cells
+from xlm.model.cells import at_cells
 from xlm.model.config import ModelConfig
 from xlm.model.cross_entropy import sum_cross_entropy
 from xlm.model.first_values import draw_as_xlm, draw_normal

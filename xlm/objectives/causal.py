@@ -14,7 +14,7 @@ from xlm.batch import Batch
 from xlm.data.collate import Cells
 from xlm.data.streams import Examples
 from xlm.errors import ConfigError
-from xlm.model.attention import at_cells
+from xlm.model.cells import at_cells
 from xlm.model.transformer import Side, Transformer
 from xlm.objectives.language_model import LanguageModel
 from xlm.rng import Random

@@ -13,13 +13,14 @@ from typing import Any
 
 from xlm.data.corpora import Corpora
 from xlm.errors import CheckpointError, ConfigError, SaidByMain, TrainingError, XlmError
+from xlm.freed_memory import freed_memory_kept
 from xlm.run.config import Run
 from xlm.run.folder import RunFolder
 from xlm.run.held_out import Figures
 from xlm.run.selection import History, evaluations, to_history
 from xlm.run.session import Session, begin
 from xlm.run.shares import as_record, realized_shares, share_lines
-from xlm.training.allocator import freed_memory_kept, use_expandable_segments
+from xlm.training.allocator import use_expandable_segments
 from xlm.training.distributed.processes import Parallel
 from xlm.training.learner import Learner
 from xlm.training.signals import stop_on_signals
