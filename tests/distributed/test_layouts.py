@@ -96,8 +96,9 @@ def test_optimizers_do_not_depend_on_the_number_of_processes(
     """An encoder-decoder, so that every kind of fused matrix is there."""
     optimizer = {"kind": kind, "weight_decay": 0.01, "max_grad_norm": 1.0}
     arguments = {"objectives": "translation", "order": "together", "dtype": "float64"}
-    # Lingvo's Adafactor computes in float32 whatever the weights are
-    tolerance = 1e-5 if kind == "lingvo-adafactor" else 1e-10
+    # Lingvo's Adafactor computes in float32 whatever the weights are; LAMB divides by norms, which
+    # magnifies the last digits of small updates
+    tolerance = {"lingvo-adafactor": 1e-5, "lamb": 1e-9}.get(kind, 1e-10)
     expected, _ = _train(pool, tmp_path, 1, **arguments, optimizer=optimizer)
     plain, _ = _train(pool, tmp_path / "plain", 1, **arguments)
     for world in WORLDS[1:]:
