@@ -39,6 +39,17 @@ def test_the_mean_cosine_is_that_of_all_pairs() -> None:
     assert own.value == pytest.approx(mean_cosine(ROWS)) and own.low < own.value < own.high
 
 
+def test_the_interval_of_the_mean_cosine_covers_what_it_says() -> None:
+    middle = np.eye(16)[0]
+    truth = mean_cosine(np.random.default_rng(0).normal(size=(200_000, 16)) + middle)
+    num_covered = 0
+    for seed in range(400):
+        rows = np.random.default_rng(seed + 1).normal(size=(150, 16)) + middle
+        own = anisotropy(rows, seed=seed)["mean cosine"]
+        num_covered += own.low <= truth <= own.high
+    assert 0.93 <= num_covered / 400 <= 0.97
+
+
 def test_a_spectrum_that_is_flat_uses_every_dimension() -> None:
     flat = np.concatenate([np.eye(5), -np.eye(5)])
     assert effective_rank(flat) == pytest.approx(5)

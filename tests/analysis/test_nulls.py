@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.analysis.models import tiny
+from xlm.analysis.intervals import Estimate
 from xlm.analysis.nulls import of_draws, permutations, permuted, untrained
 from xlm.metrics.agreement import pearson
 
@@ -35,7 +36,7 @@ def test_p_counts_permutations_that_reach_the_figure() -> None:
 
 
 def test_independent_rows_are_seldom_called_dependent() -> None:
-    below = 0
+    below = left = 0
     for seed in range(1000):
         draw = np.random.default_rng(seed)
         one, two = draw.normal(size=(2, 20))
@@ -43,7 +44,8 @@ def test_independent_rows_are_seldom_called_dependent() -> None:
             pearson(one, two), lambda own, a=one, b=two: pearson(a, b[own]), 20, seed, num=60
         )  # type: ignore[misc]
         below += null.p is not None and null.p < 0.05
-    assert 30 <= below <= 70
+        left += bool(Estimate(pearson(one, two), nulls={"permuted": null}).leaves("permuted"))
+    assert 30 <= below <= 70 and 30 <= left <= 70
 
 
 def test_random_weights_are_those_of_the_seed() -> None:

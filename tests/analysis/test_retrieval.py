@@ -153,6 +153,13 @@ def test_rows_of_equal_text_are_one() -> None:
     assert distinct(first + ["six"], second + ["sechs"], most=4).first[-1] == "five"
 
 
+def test_a_pair_that_is_left_out_takes_no_other_with_it() -> None:
+    empty = distinct(["a", "a", "c", "d", "e", "f"], ["", "x", "y", "z", "v", "w"])
+    assert (empty.first[0], empty.second[0], empty.num_empty) == ("a", "x", 1)
+    repeated = distinct(["a", "a", "b", "d", "e"], ["x", "y", "y", "z", "v"])
+    assert (repeated.first, repeated.num_repeated) == (["a", "b", "d", "e"], 1)
+
+
 def test_sides_must_be_of_equal_length_and_of_four_rows() -> None:
     with pytest.raises(DataError, match="3 and 2 lines: expected two sides"):
         distinct(["a"] * 3, ["b"] * 2)

@@ -81,17 +81,26 @@ def _units(x: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(rows / np.where(norms > 0, norms, 1.0))
 
 
+def _influences(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return for unit rows ``[n, D]`` values ``[n]`` whose mean is the mean cosine of all pairs.
+
+    A pair has two rows, so the mean over pairs moves with each row by twice the deviation of the
+    row's own mean cosine (Hoeffding 1948): resamples of these values are resamples of sentences.
+    """
+    own = (rows @ rows.sum(0) - (rows**2).sum(1)) / (len(rows) - 1)
+    return np.asarray(2 * own - own.mean())
+
+
 def anisotropy(x: ArrayLike, *, seed: int = 0) -> dict[str, Estimate]:
     """Return the figures of one language's states ``[n, D]`` in one layer.
 
-    The mean cosine has a bootstrap interval, over each row's mean cosine with the others.
+    The mean cosine has a bootstrap interval over sentences.
     """
     rows = _units(x)
     num = len(rows)
     found = {"mean cosine": undefined("fewer than 2 rows", num)}
     if num > 1:
-        of_rows = (rows @ rows.sum(0) - (rows**2).sum(1)) / (num - 1)
-        found["mean cosine"] = intervals.mean(of_rows, seed)
+        found["mean cosine"] = intervals.mean(_influences(rows), seed)
     measures = {
         "largest share of a dimension": (largest_share, "the mean cosine is not above 0"),
         "effective rank": (effective_rank, "the rows do not vary"),

@@ -71,9 +71,9 @@ class Estimate:
     def leaves(self, name: str) -> bool | None:
         """Return whether the figure lies outside its null ``name``; None if that cannot be decided.
 
-        For a permuted null, p < .05 or a value below its band decides; for another, its range and
-        the interval of the figure must not overlap. Two numbers without an interval decide nothing,
-        unless the null is exact.
+        A value leaves a permuted null if it lies outside the band: a test of 5 %, of both sides.
+        Of another null, its range and the interval of the figure must not overlap. Two numbers
+        without an interval decide nothing, unless the null is exact.
         """
         null = self.nulls.get(name)
         if null is None or null.value is None or self.value is None:
@@ -81,7 +81,7 @@ class Estimate:
         low = null.value if null.low is None else null.low
         high = null.value if null.high is None else null.high
         if null.p is not None:
-            return null.p < 0.05 or self.value < low
+            return not low <= self.value <= high
         if self.low is None and null.low is None and name not in EXACT:
             return None
         own_low = self.value if self.low is None else self.low

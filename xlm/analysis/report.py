@@ -98,18 +98,22 @@ def matrix_table(
 
 
 def leaves_in_words(estimate: Estimate) -> str:
-    """Describe in words whether a figure is outside each of its nulls."""
+    """Describe in words whether a figure is outside each of its nulls.
+
+    Of two numbers without an interval, only the difference is given.
+    """
+    if estimate.value is None:
+        return ""
     words = []
     for name, null in estimate.nulls.items():
-        left = estimate.leaves(name)
+        if null.value is None:
+            words.append(f"{name}: {null.reason}")
+            continue
+        difference = estimate.value - null.value
+        left, side = estimate.leaves(name), "above" if difference > 0 else "below"
         if left is None:
-            words.append(f"{name}: {null.reason or 'no interval'}")
+            far = f"{abs(difference):.2g} {side}" if difference else "equal to"
+            words.append(f"{far} {name} (no interval)")
         else:
-            below = (
-                left
-                and estimate.value is not None
-                and null.value is not None
-                and estimate.value < null.value
-            )
-            words.append(f"{'below' if below else 'above' if left else 'within'} {name}")
+            words.append(f"{side if left else 'within'} {name}")
     return ", ".join(words)

@@ -53,13 +53,13 @@ class Pairs:
     first: list[str]
     second: list[str]
     num_repeated: int = 0
-    """Number of pairs left out because one of their sides occurred before."""
+    """Number of pairs left out because one of their sides is in a pair kept before."""
     num_empty: int = 0
     """Number of pairs left out because one of their sides is empty."""
 
 
 def distinct(first: Sequence[str], second: Sequence[str], most: int | None = None) -> Pairs:
-    """Return the first ``most`` pairs of which no side is empty or occurred before.
+    """Return the first ``most`` pairs of which no side is empty or is in a pair kept before.
 
     Lines are normalized. Raises DataError for sides of unequal length and for fewer than 4 rows.
     """
@@ -79,8 +79,8 @@ def distinct(first: Sequence[str], second: Sequence[str], most: int | None = Non
             num_repeated += 1
         else:
             kept.append(pair)
-        for line, own in zip(pair, seen, strict=True):
-            own.add(line)
+            for line, own in zip(pair, seen, strict=True):
+                own.add(line)
         if most is not None and len(kept) == most:
             break
     if len(kept) < FEWEST_ROWS:
