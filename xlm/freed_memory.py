@@ -21,9 +21,8 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _LARGE = 1 << 20
 _KEPT = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1}
 _RETURNED = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: _LARGE, _TRIM_THRESHOLD: _LARGE}
-_AT_FIRST = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 128 * 1024, _TRIM_THRESHOLD: 128 * 1024}
-"""The values that glibc starts with."""
-_now: Mapping[int, int] = _AT_FIRST
+_now = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 128 * 1024}
+"""The values of this process: at first those of glibc, the size of large blocks fully raised."""
 
 
 @contextmanager
@@ -52,17 +51,14 @@ def freed_memory_returned() -> Iterator[bool]:
 @contextmanager
 def _setting(values: Mapping[int, int]) -> Iterator[bool]:
     """Hold the C library to these values, and to those it had before afterwards."""
-    global _now
     chosen = any(name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ)
-    before, is_set = _now, not chosen and _set(values)
-    if is_set:
-        _now = values
+    before = {name: _now[name] for name in values}
+    is_set = not chosen and _set(values)
     try:
         yield is_set
     finally:
         if is_set:
             _set(before)
-            _now = before
 
 
 def _set(values: Mapping[int, int]) -> bool:
@@ -72,4 +68,5 @@ def _set(values: Mapping[int, int]) -> bool:
         return False
     if not (hasattr(library, "mallopt") and hasattr(library, "malloc_trim")):
         return False
+    _now.update(values)
     return all([library.mallopt(name, value) == 1 for name, value in values.items()])
