@@ -32,10 +32,13 @@ def freed_memory_kept() -> Iterator[bool]:
     Yields whether it does: another C library, an allocator loaded in glibc's place, and the
     user's settings in glibc's own variables are left as they are.
     """
-    with _setting(_KEPT) as kept:
-        yield kept
-    if kept:
-        ctypes.CDLL(None).malloc_trim(0)
+    kept = False
+    try:
+        with _setting(_KEPT) as kept:
+            yield kept
+    finally:
+        if kept:
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextmanager

@@ -7,8 +7,9 @@ ModernBERT of the same size, A B C A B C, on equal ids, masks and lengths: MLM, 
 alone), and TLM on pairs that differ in length. Ours is measured in the shape of 2019 and in
 ModernBERT's. End to end, the loop with its loader stands beside ``Trainer`` with transformers'
 collator on the same ids, and beside our own bare step. The unit is processor time, which other
-programs change little, beside the time by the clock; the share of the ceiling is of products in the same precision, the median
-of half a second of them in the same run. Needs transformers, end to end ``accelerate`` too.
+programs change little, beside the time by the clock; the share of the ceiling is of products in the
+same precision, the median of half a second of them in the same run. Needs transformers, end to end
+``accelerate`` too.
 """
 
 from __future__ import annotations

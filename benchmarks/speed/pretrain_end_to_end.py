@@ -23,6 +23,7 @@ from xlm.run.config import Run
 from xlm.run.folder import RunFolder
 from xlm.run.launch import sole_training
 from xlm.run.session import begin
+from xlm.training.allocator import garbage_apart
 from xlm.training.loop import train
 from xlm.training.optimizers.config import Optimizer
 from xlm.training.report import TrainReport
@@ -65,12 +66,13 @@ def ours(shape: dict[str, int], precision: str, updates: int) -> float:
         )  # fmt: skip
         with sole_training(run) as parallel:
             session = begin(run, corpora, RunFolder(run.folder, parallel))
+            with session.reporter.journal, garbage_apart() as collect:  # as Session.train
 
-            def report(found: TrainReport) -> None:
-                session.reporter.train(found)
-                times.append(time.process_time())
+                def report(found: TrainReport) -> None:
+                    session.reporter.train(found)
+                    times.append(time.process_time())
+                    collect()
 
-            with session.reporter.journal:
                 train(session.trainer, report=report)
     return (times[1] - times[0]) / updates
 

@@ -1,5 +1,7 @@
 """The loss in chunks and with a filled-up vocabulary: that of the scores in one piece."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,7 @@ import torch.nn.functional as F
 from tests.training import tiny
 from xlm.batch import IGNORED
 from xlm.model import cross_entropy
-from xlm.model.cross_entropy import evenly, linear_cross_entropy, padded
+from xlm.model.cross_entropy import evenly, linear_cross_entropy, padded, sum_cross_entropy
 from xlm.run import build as building
 
 N, D, V = 150, 8, 70
@@ -133,28 +135,34 @@ def test_large_scores_are_finite_and_damage_is_seen():
     assert damaged.isnan()
 
 
-def test_a_filled_vocabulary_changes_nothing(monkeypatch):
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_a_filled_vocabulary_changes_nothing(monkeypatch, smoothing, on_gpu):
     expected, targets = leaves()
-    plain(*expected, targets, 0.0).backward()
+    reference = plain(*expected, targets, smoothing)
+    reference.backward()
     found, _ = leaves()
     monkeypatch.setattr(cross_entropy, "pads", lambda x, size: True)
     rows, bias = padded(found[1], found[2], torch.float64)
     assert rows.shape == (128, D) and torch.isneginf(bias[V:]).all()
-    loss = linear_cross_entropy(*found, targets)
+    summed = partial(sum_cross_entropy) if on_gpu else sum_cross_entropy
+    loss = linear_cross_entropy(*found, targets, label_smoothing=smoothing, summed=summed)
     loss.backward()
+    torch.testing.assert_close(loss, reference, rtol=1e-13, atol=0)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("pads", [False, True])
-def test_a_filled_vocabulary_in_chunks(monkeypatch, pads):
+def test_a_filled_vocabulary_in_chunks(monkeypatch, pads, smoothing):
     monkeypatch.setattr(cross_entropy, "MOST_BYTES", 1)
     monkeypatch.setattr(cross_entropy, "CHUNK_BYTES", 1)
     monkeypatch.setattr(cross_entropy, "pads", lambda x, size: pads)
     expected, targets = leaves()
-    plain(*expected, targets, 0.0).backward()
+    plain(*expected, targets, smoothing).backward()
     found, _ = leaves()
-    linear_cross_entropy(*found, targets).backward()
+    linear_cross_entropy(*found, targets, label_smoothing=smoothing).backward()
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-12, atol=1e-14)
 

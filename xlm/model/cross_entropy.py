@@ -36,17 +36,29 @@ _LOW_PRECISION = (torch.bfloat16, torch.float16)
 
 
 def sum_cross_entropy(
-    logits: Tensor, targets: Tensor, ignore: int = IGNORED, label_smoothing: float = 0.0
+    logits: Tensor,
+    targets: Tensor,
+    ignore: int = IGNORED,
+    label_smoothing: float = 0.0,
+    vocab_size: int | None = None,
 ) -> Tensor:
     """Return the summed cross-entropy in nats, a scalar of at least float32.
 
     ``logits`` ``[N, V]``, ``targets`` int64 ``[N]``; targets equal to ``ignore`` are left out.
+    Labels are smoothed over the first ``vocab_size`` scores, if others only fill a row up.
     """
     if logits.dtype in _LOW_PRECISION:
         logits = logits.float()
-    return F.cross_entropy(
-        logits, targets, ignore_index=ignore, reduction="sum", label_smoothing=label_smoothing
-    )
+    is_full = vocab_size is None or vocab_size == logits.shape[1]
+    nats = F.cross_entropy(
+        logits, targets, ignore_index=ignore, reduction="sum",
+        label_smoothing=label_smoothing if is_full else 0.0,
+    )  # fmt: skip
+    if is_full or not label_smoothing:
+        return nats
+    own = logits.gather(1, targets.clamp(min=0)[:, None])[:, 0]
+    above = (own - logits[:, :vocab_size].mean(-1)).masked_fill(targets == ignore, 0.0)
+    return nats + label_smoothing * above.sum()
 
 
 def cells_at_once(vocab_size: int, num_cells: int) -> int:
@@ -70,15 +82,20 @@ def linear_cross_entropy(
     ``weight`` ``[V, D]``, ``bias`` ``[V]``, ``targets`` int64 ``[N]``. ``summed`` is applied to
     scores that do: ``sum_cross_entropy``, or a compiled one.
     """
-    if pads(x, len(weight)) and not label_smoothing:
+    vocab_size = len(weight)
+    if pads(x, vocab_size):
         weight, bias = padded(weight, bias, _low(x))
     num = cells_at_once(len(weight), len(x))
     updates_on_cpu = x.device.type == "cpu" and torch.is_grad_enabled()
     if updates_on_cpu and summed is sum_cross_entropy:
         num = min(num, evenly(len(x), CELLS_ON_CPU))
     elif num >= len(x):
-        return summed(F.linear(x, weight, bias), targets, label_smoothing=label_smoothing)
-    return _Chunked.apply(x, weight, bias, targets, label_smoothing, num)  # type: ignore[no-any-return, no-untyped-call]
+        return summed(
+            F.linear(x, weight, bias), targets, label_smoothing=label_smoothing,
+            vocab_size=vocab_size,
+        )  # fmt: skip
+    smoothing = label_smoothing, vocab_size
+    return _Chunked.apply(x, weight, bias, targets, smoothing, num)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def evenly(total: int, most: int) -> int:
@@ -123,7 +140,7 @@ class _Chunked(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor,
         targets: Tensor,
-        label_smoothing: float,
+        smoothing: tuple[float, int],
         num: int,
     ) -> Tensor:
         """Return the sum; keep the gradients of ``x``, ``weight`` and ``bias``."""
@@ -139,7 +156,7 @@ class _Chunked(torch.autograd.Function):
         for start in range(0, len(x), num):
             cells, own = slice(start, start + num), x[start : start + num].to(dtype)
             scores = torch.addmm(low_bias, own, low_weight.t(), out=low[: len(own)])
-            nats, grad = _nats_and_gradient(scores.to(wide), targets[cells], label_smoothing)
+            nats, grad = _nats_and_gradient(scores.to(wide), targets[cells], *smoothing)
             total += nats
             low_grad = grad if dtype == wide else scores.copy_(grad)
             if grad_x is not None:
@@ -177,18 +194,18 @@ def _scaled(kept: Tensor | None, factor: Tensor, dtype: torch.dtype) -> Tensor |
 
 
 def _nats_and_gradient(
-    scores: Tensor, targets: Tensor, label_smoothing: float
+    scores: Tensor, targets: Tensor, label_smoothing: float, vocab_size: int
 ) -> tuple[Tensor, Tensor]:
     """Return the summed cross-entropy of ``scores``, and its gradient in their place."""
     ignored, places = targets == IGNORED, targets.clamp(min=0)[:, None]
     most = scores.amax(-1, keepdim=True)
     own = scores.gather(1, places)
-    mean = scores.mean(-1, keepdim=True) if label_smoothing else own
+    mean = scores[:, :vocab_size].mean(-1, keepdim=True) if label_smoothing else own
     sums = scores.sub_(most).exp_().sum(-1, keepdim=True)
     log_sums = most + sums.log()
     nats = (log_sums - own) * (1 - label_smoothing) + (log_sums - mean) * label_smoothing
     grad = scores.div_(sums)
     grad.scatter_add_(1, places, torch.full_like(sums, label_smoothing - 1))
     if label_smoothing:
-        grad.sub_(label_smoothing / scores.shape[1])
+        grad[:, :vocab_size].sub_(label_smoothing / vocab_size)
     return nats[:, 0].masked_fill(ignored, 0.0).sum(), grad.masked_fill_(ignored[:, None], 0.0)
