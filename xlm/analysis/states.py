@@ -235,7 +235,8 @@ def _fill(
     for own, lengths, states in batches:
         empty = (lengths <= num_specials)[:, None]
         for kept, layer in zip(layers, states, strict=True):
-            pooled = pool(layer, lengths, reading.pooling, ends=0 if reading.specials else 1)
+            ends = 0 if reading.specials else 1
+            pooled = pool(layer, lengths, reading.pooling, ends=ends, double=True)
             if reading.pooling != "first":
                 pooled = pooled.masked_fill(empty, 0.0)
             kept[own] = pooled.cpu().numpy()

@@ -10,12 +10,14 @@ from torch import Tensor
 Pooling = Literal["first", "max", "mean"]
 
 
-def pool(states: Tensor, lengths: Tensor, pooling: Pooling, *, ends: int = 0) -> Tensor:
+def pool(
+    states: Tensor, lengths: Tensor, pooling: Pooling, *, ends: int = 0, double: bool = False
+) -> Tensor:
     """Return ``[B, W]`` of states ``[B, T, W]``; padding is never looked at.
 
     ``lengths`` int64 ``[B]``. ``ends`` cells at either end of a row, such as the special tokens
     that open and close a sentence, have no part in the mean and the maximum; the mean of no cell is
-    0.
+    0. ``double``: the mean is summed, and returned, in float64.
     """
     if pooling == "first":
         return states[:, 0]
@@ -27,4 +29,6 @@ def pool(states: Tensor, lengths: Tensor, pooling: Pooling, *, ends: int = 0) ->
     cells = real[:, :, None]
     if pooling == "max":
         return states.masked_fill(~cells, float("-inf")).amax(1)
+    if double:
+        return (real.double()[:, None] @ states.double())[:, 0] / lengths[:, None]
     return (states * cells).sum(1) / lengths[:, None].to(states.dtype)
