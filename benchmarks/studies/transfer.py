@@ -182,10 +182,10 @@ def found(model: xlm.PretrainedModel, data: Path, most: int) -> dict[str, Any]:
             for own, language in zip((pairs.first, pairs.second), languages, strict=True)
         ]
         layer, share = retrieval.best_layer(*sides)
-        pieces = retrieval.piece_vectors(model.tokenizer, pairs.first[1::2], pairs.second[1::2])
+        pieces = retrieval.lexical(model.tokenizer, pairs.first[1::2], pairs.second[1::2])
         figures[name] = {
             "accuracy": share.value, "layer": layer, "rows": share.num,
-            "tf-idf": retrieval.accuracy(*pieces, center=False),
+            "tf-idf": pieces["@1"].value,
         }  # fmt: skip
     return figures
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from xlm.analysis.geometry import (
     scatter,
     separability,
 )
+from xlm.analysis.nulls import permutations
 from xlm.errors import DataError
 
 DRAW = np.random.default_rng(0)
@@ -100,6 +102,28 @@ def test_languages_laid_over_each_other() -> None:
     apart = separability(np.stack([side, side + 100]))
     assert apart["language"].value > 0.99
     assert apart["sentence without language"].value == pytest.approx(1)
+
+
+def test_permuted_sentences_are_scattered_as_others_are() -> None:
+    x = [DRAW.normal(size=(9, 4)) + at for at in range(3)]
+    own = separability(x, seed=5)
+    orders = [permutations(9, 5, "separability", at) for at in (1, 2)]
+    parts = [
+        scatter(np.stack([x[0], x[1][one], x[2][two]])) for one, two in zip(*orders, strict=True)
+    ]
+    expected = np.mean([part.sentence / (part.sentence + part.rest) for part in parts])
+    found = own["sentence without language"].nulls["permuted"].value
+    assert found == pytest.approx(expected, abs=1e-12)
+    assert separability(np.stack(x), seed=5) == own
+
+
+def test_permuting_sentences_takes_little_memory() -> None:
+    x = DRAW.normal(size=(8, 2000, 16)).astype(np.float32)
+    tracemalloc.start()
+    separability(x)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 * 2000 * 16 * 8  # all states in float64
 
 
 def test_states_that_do_not_vary_have_no_shares() -> None:

@@ -97,7 +97,7 @@ def test_nulls_of_rows_that_only_share_their_length() -> None:
     assert own.nulls["length"].value == pytest.approx(own.value, abs=0.02)
     assert own.leaves("permuted") and not own.leaves("length")
     centered = kernel_alignment(x, y)["centered"].nulls
-    assert set(centered) == {"independent"}
+    assert set(centered) == {"permuted", "independent"}
     assert centered["independent"].value == pytest.approx(6 / 206)
 
 
@@ -120,7 +120,14 @@ def test_permuted_rows_are_measured_as_others_are(
 ) -> None:
     monkeypatch.setattr(kernel_alignment_module, "_PRODUCTS", products)
     x, y = notebook()
-    drawn = [cka(x, y[order]) for order in permutations(100, 0, "cka")]
-    null = kernel_alignment(x, y)["debiased"].nulls["permuted"]
-    assert null.value == pytest.approx(np.mean(drawn), abs=1e-12)
-    assert null.high == pytest.approx(np.quantile(drawn, 0.975, method="weibull"), abs=1e-12)
+    sizes = np.repeat(np.arange(10), 10).tolist()
+    found = kernel_alignment(x, y, sizes)
+    for kind in ("debiased", "centered"):
+        for name, groups in (("permuted", None), ("length", sizes)):
+            orders = permutations(100, 0, "cka", groups=groups)
+            drawn = [cka(x, y[order], kind) for order in orders]
+            null = found[kind].nulls[name]
+            assert null.value == pytest.approx(np.mean(drawn), abs=1e-12)
+            high = np.quantile(drawn, 0.975, method="weibull")
+            assert null.high == pytest.approx(high, abs=1e-12)
+    assert list(kernel_alignment(x, y, kinds=("debiased",))) == ["debiased"]

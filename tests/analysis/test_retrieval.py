@@ -173,7 +173,7 @@ def test_sides_must_be_of_equal_length_and_of_four_rows() -> None:
 
 def test_pieces_weigh_by_their_rarity() -> None:
     first, second = ["a b", "a", "a"], ["a", "a", "a"]
-    one, two = piece_vectors(tokenizer(), first, second)
+    one, two = (own.dense() for own in piece_vectors(tokenizer(), first, second))
     rare = set(tokenizer().encode("a b")) - set(tokenizer().encode("a"))
     assert one[0].sum() == pytest.approx(math.log(6) * len(rare), rel=1e-5)
     assert not two.any()  # in every line: ln(6 / 6)

@@ -9,6 +9,8 @@ import pytest
 
 from tests.analysis.models import lines, tiny
 from tests.analysis.reports import NUM, SMALL, fill, settings, write
+from xlm.analysis.kernel_alignment import cka
+from xlm.analysis.nulls import untrained
 from xlm.analysis.retrieval import retrieval
 from xlm.analysis.states import sentence_states
 from xlm.analyze import analyze
@@ -137,6 +139,30 @@ def test_models_of_alike_names_have_their_own_states(root: Path, tmp_path: Path)
         if (row["measure"], row["layer"], row["of"]) == ("mean cosine", 1, "en")
     }  # fmt: skip
     assert found["a_b"] == found["model"] != found["a b"]
+
+
+def test_models_are_compared_beside_nulls_in_the_layers_that_were_asked_for(
+    root: Path, tmp_path: Path
+) -> None:
+    write(tmp_path / "ne.txt", lines("ne", 3))
+    texts = {"en": "en.txt", "ne": str(tmp_path / "ne.txt")}
+    report = analyze(
+        settings(
+            root, tmp_path / "a", compare={"other": str(root / "other")}, texts=texts, pairs={},
+            parallel={}, layers=[2], only=["CKA"],
+        )
+    )  # fmt: skip
+    (row,) = report["analyses"]["CKA"]["figures"]
+    assert (row["model"], row["of"], row["layer"]) == ("model - other", "en", 2)
+    assert set(row["nulls"]) == {"untrained", "permuted", "length"}
+    assert row["nulls"]["permuted"]["high"] < row["value"] == pytest.approx(1)
+    x, y = (
+        sentence_states(own, lines("en", NUM), "en")[2] for own in (untrained(tiny(), 0), tiny())
+    )
+    assert row["nulls"]["untrained"]["value"] == pytest.approx(cka(x, y))
+    (table,) = report["analyses"]["CKA"]["tables"]
+    assert table["columns"] == ["", "2"]
+    assert "ne: 3 lines: models are compared on 4 or more" in report["analyses"]["CKA"]["notes"]
 
 
 def test_a_stand_in_speaks_for_a_language(root: Path, tmp_path: Path) -> None:

@@ -20,6 +20,9 @@ from xlm.analysis.neighbors import nearest, unit
 from xlm.analysis.nulls import of_draws, permutations
 from xlm.errors import DataError
 
+Stacked = NDArray[np.floating] | Sequence[NDArray[np.floating]]
+"""States ``[k, n, D]`` of n sentences in k languages, or a list of each language's."""
+
 
 def mean_cosine(x: ArrayLike) -> float | None:
     """Return the mean cosine of all pairs of different rows of ``[n, D]``.
@@ -125,49 +128,70 @@ class Scatter(NamedTuple):
         return self.language + self.sentence + self.rest
 
 
-def scatter(x: ArrayLike) -> Scatter:
-    """Return the parts of the scatter of ``[k, n, D]``: n sentences in k languages each."""
-    states = np.asarray(x, dtype=np.float64)
-    if states.ndim != 3 or min(states.shape[:2]) < 2:
+def scatter(x: Stacked) -> Scatter:
+    """Return the parts of the scatter of ``[k, n, D]``: n sentences in k languages each.
+
+    The languages may be a list; one at a time is in memory in float64.
+    """
+    shapes = [np.shape(own) for own in x]
+    if len(shapes) < 2 or len({*shapes}) > 1 or len(shapes[0]) != 2 or shapes[0][0] < 2:
         raise DataError(
-            f"states of shape {states.shape}: expected at least 2 languages with at least 2 "
-            "sentences each"
+            f"states of shapes {shapes}: expected at least 2 languages with at least 2 sentences "
+            "each, all of one shape"
         )
-    num_languages, num_sentences, _ = states.shape
-    states = states - states.mean((0, 1))
-    language = num_sentences * float((states.mean(1) ** 2).sum())
-    sentence = num_languages * float((states.mean(0) ** 2).sum())
-    return Scatter(language, sentence, float((states**2).sum()) - language - sentence)
+    num_languages, num_sentences = len(shapes), shapes[0][0]
+    means = np.array([np.mean(own, axis=0, dtype=np.float64) for own in x])
+    middle = means.mean(0)
+    language = num_sentences * float(((means - middle) ** 2).sum())
+    total = sum(float(((np.asarray(own, np.float64) - middle) ** 2).sum()) for own in x)
+    sentence = _between_sentences(x, [slice(None)] * num_languages, middle)
+    return Scatter(language, sentence, total - language - sentence)
 
 
-def separability(x: ArrayLike, *, seed: int = 0) -> dict[str, Estimate]:
+def _between_sentences(
+    x: Stacked,
+    orders: Sequence[NDArray[np.int64] | slice],
+    middle: NDArray[np.float64],
+) -> float:
+    """Return the sentences' part of the scatter with each language's sentences in an order.
+
+    Neither ``middle``, the mean of all states, nor the sum of all parts depends on the orders.
+    """
+    sums = -len(orders) * middle + np.zeros(np.shape(x[0]))
+    for own, order in zip(x, orders, strict=True):
+        sums += np.asarray(own)[order]
+    return float((sums**2).sum()) / len(orders)
+
+
+def separability(x: Stacked, *, seed: int = 0) -> dict[str, Estimate]:
     """Return the shares of the scatter for language, sentence, and sentence without language.
 
-    ``x`` ``[k, n, D]``. The null ``permuted`` of the last two permutes the sentences of each
-    language but the first.
+    ``x`` ``[k, n, D]``, or a list of the languages. The null ``permuted`` of the last two permutes
+    the sentences of each language but the first.
     """
-    states = np.asarray(x, dtype=np.float64)
-    own = scatter(states)
-    num = states.shape[0] * states.shape[1]
+    own = scatter(x)
+    num_languages, num_sentences = len(x), len(x[0])
+    num = num_languages * num_sentences
     if own.total <= 0:
         return {name: undefined("the states do not vary", num) for name in ("language", "sentence")}
-    drawn: list[Scatter] = []
+    middle = np.mean([np.mean(side, axis=0, dtype=np.float64) for side in x], axis=0)
     orders = [
-        permutations(states.shape[1], seed, "separability", at) for at in range(1, len(states))
+        permutations(num_sentences, seed, "separability", at) for at in range(1, num_languages)
     ]
-    for chosen in zip(*orders, strict=True):
-        others = [side[order] for side, order in zip(states[1:], chosen, strict=True)]
-        drawn.append(scatter(np.stack([states[0], *others])))
+    drawn = [
+        _between_sentences(x, [slice(None), *chosen], middle)
+        for chosen in zip(*orders, strict=True)
+    ]
     found = {"language": Estimate(own.language / own.total, num=num)}
     value = own.sentence / own.total
-    null = of_draws(value, [part.sentence / part.total for part in drawn])
+    null = of_draws(value, [part / own.total for part in drawn])
     found["sentence"] = Estimate(value, num=num, nulls={"permuted": null})
     left = own.sentence + own.rest
     if left <= 1e-12 * own.total:
         found["sentence without language"] = undefined("all of the scatter is language", num)
         return found
     value = own.sentence / left
-    null = of_draws(value, [part.sentence / (part.sentence + part.rest) for part in drawn])
+    null = of_draws(value, [part / left for part in drawn])
     found["sentence without language"] = Estimate(value, num=num, nulls={"permuted": null})
     return found
 

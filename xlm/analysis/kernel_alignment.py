@@ -22,6 +22,8 @@ from xlm.errors import ConfigError, DataError
 
 Kind = Literal["centered", "debiased", "uncentered"]
 Array = NDArray[np.float64]
+BOTH: tuple[Kind, ...] = ("debiased", "centered")
+"""The kinds with nulls by permutation."""
 FEWEST_ROWS = 4
 MOST_PERMUTED = 1000
 """Number of rows for nulls by permutation, each of which needs products of all pairs of rows."""
@@ -142,22 +144,30 @@ def cka_matrix(
 
 
 def kernel_alignment(
-    x: ArrayLike, y: ArrayLike, sizes: Sequence[int] | None = None, *, seed: int = 0
+    x: ArrayLike,
+    y: ArrayLike,
+    sizes: Sequence[int] | None = None,
+    *,
+    seed: int = 0,
+    kinds: Sequence[Kind] = ("debiased", "centered", "uncentered"),
 ) -> dict[str, Estimate]:
-    """Return the three kinds of CKA of rows ``[n, D]`` and ``[n, E]``, with their nulls.
+    """Return the kinds of CKA of rows ``[n, D]`` and ``[n, E]``, with their nulls.
 
     ``permuted``: the rows of y are permuted; ``length``: only among rows of the same ``sizes``
-    (``[n]``, such as the number of pieces). Both are of the debiased kind, and computed on the
-    first 1,000 rows. ``independent``, of the centered kind, is D / (D + n).
+    (such as the number of pieces). Both are of the first 1,000 rows, and not of the uncentered
+    kind. ``independent``, of the centered kind, is D / (D + n).
     """
-    found = {}
-    for kind in ("debiased", "centered", "uncentered"):
+    found: dict[str, Estimate] = {}
+    drawn: dict[Kind, dict[str, Null]] | None = None
+    for kind in kinds:
         value = cka(x, y, kind)
         num = len(np.asarray(x))
         if value is None:
             found[kind] = undefined("one side does not vary", num)
             continue
-        nulls = _permuted(x, y, sizes, seed) if kind == "debiased" else {}
+        if drawn is None and kind != "uncentered":
+            drawn = _permuted(x, y, sizes, seed)
+        nulls = {} if drawn is None else dict(drawn.get(kind, {}))
         if kind == "centered":
             width = max(np.asarray(x).shape[1], np.asarray(y).shape[1])
             nulls["independent"] = Null(width / (width + num))
@@ -167,23 +177,31 @@ def kernel_alignment(
 
 def _permuted(
     x: ArrayLike, y: ArrayLike, sizes: Sequence[int] | None, seed: int
-) -> dict[str, Null]:
-    one, two = (Side(np.asarray(own)[:MOST_PERMUTED], "debiased") for own in (x, y))
+) -> dict[Kind, dict[str, Null]]:
+    """Return the nulls by permutation of the debiased and the centered kind, from one product."""
+    first = [np.asarray(own)[:MOST_PERMUTED] for own in (x, y)]
+    one, two = (Side(own, "debiased") for own in first)
     num = len(one.states)
-    own = similarity(one, one), similarity(two, two)
+    scales = {kind: [similarity(s, s) for s in (Side(own, kind) for own in first)] for kind in BOTH}
     trace = _trace_of_order(one, two)
 
-    def value(order: NDArray[np.int64]) -> float | None:
+    def values(order: NDArray[np.int64]) -> dict[Kind, float | None]:
+        without, lengths = trace(order), two.lengths[order]
         # a row of a Gram matrix without its diagonal sums to minus the row's squared length
-        numerator = _unbiased(trace(order), -one.lengths, -two.lengths[order])
-        return _normalized(numerator, *own)
+        numerators: dict[Kind, float] = {
+            "debiased": _unbiased(without, -one.lengths, -lengths),
+            "centered": without + float(one.lengths @ lengths),
+        }
+        return {kind: _normalized(own, *scales[kind]) for kind, own in numerators.items()}
 
-    observed = value(np.arange(num))
+    observed = values(np.arange(num))
     groups = {"permuted": None} if sizes is None else {"permuted": None, "length": sizes[:num]}
-    nulls = {}
+    nulls: dict[Kind, dict[str, Null]] = {kind: {} for kind in BOTH}
     for name, own_groups in groups.items():
-        drawn = [value(order) for order in permutations(num, seed, "cka", groups=own_groups)]
-        nulls[name] = of_draws(observed, [v for v in drawn if v is not None])
+        drawn = [values(order) for order in permutations(num, seed, "cka", groups=own_groups)]
+        for kind in BOTH:
+            own = [value for made in drawn if (value := made[kind]) is not None]
+            nulls[kind][name] = of_draws(observed[kind], own)
     return nulls
 
 

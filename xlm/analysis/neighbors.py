@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from xlm.analysis.sparse_rows import SparseRows
+
 Vectors = NDArray[np.float32]
+Rows = Vectors | SparseRows
 TILE_BYTES = 1 << 26
 """Memory of a tile of inner products: 64 MiB."""
 BLOCK = 1 << 16
@@ -43,8 +46,18 @@ class Places(NamedTuple):
     """Number of rows that score the same, itself included, ``[N]``."""
 
 
-def unit(vectors: NDArray[np.floating]) -> Vectors:
+@overload
+def unit(vectors: SparseRows) -> SparseRows: ...
+
+
+@overload
+def unit(vectors: NDArray[np.floating]) -> Vectors: ...
+
+
+def unit(vectors: NDArray[np.floating] | SparseRows) -> Rows:
     """Return the rows of ``[N, D]`` at length 1, computed in float64; a row of zeros stays."""
+    if isinstance(vectors, SparseRows):
+        return vectors.unit()
     own = np.asarray(vectors, dtype=np.float64)
     norms = np.sqrt(np.einsum("nd,nd->n", own, own))[:, None]
     return np.asarray(own / np.where(norms > 0, norms, 1.0), dtype=np.float32)
@@ -56,8 +69,15 @@ def centered(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray(own - own.mean(0))
 
 
-def tiles(x: Vectors, y: Vectors) -> Iterator[tuple[slice, Tensor]]:
-    """Yield the inner products of consecutive rows of x ``[N, D]`` with all of y ``[M, D]``."""
+def tiles(x: Rows, y: Rows) -> Iterator[tuple[slice, Tensor]]:
+    """Yield the inner products of consecutive rows of x ``[N, D]`` with all of y ``[M, D]``.
+
+    Both sides are sparse, or none.
+    """
+    if isinstance(x, SparseRows) and isinstance(y, SparseRows):
+        yield from _sparse_tiles(x, y)
+        return
+    assert not isinstance(x, SparseRows) and not isinstance(y, SparseRows)
     left, right = (
         torch.from_numpy(np.ascontiguousarray(x)),
         torch.from_numpy(np.ascontiguousarray(y)),
@@ -70,6 +90,15 @@ def tiles(x: Vectors, y: Vectors) -> Iterator[tuple[slice, Tensor]]:
         with torch.autocast("cpu", enabled=False):  # only models may be read in less precision
             torch.mm(left[own], right.T, out=tile)
         yield own, tile
+
+
+def _sparse_tiles(x: SparseRows, y: SparseRows) -> Iterator[tuple[slice, Tensor]]:
+    right = y.as_tensor()
+    rows = max(1, TILE_BYTES // (8 * max(1, len(y), x.width)))  # a tile is there in both orders
+    for start in range(0, len(x), rows):
+        own = slice(start, min(start + rows, len(x)))
+        with torch.autocast("cpu", enabled=False):
+            yield own, torch.sparse.mm(right, x.transposed(own)).T.contiguous()
 
 
 def nearest(x: Vectors, y: Vectors, k: int, adjust: Adjust | None = None) -> Nearest:
@@ -88,7 +117,7 @@ def nearest(x: Vectors, y: Vectors, k: int, adjust: Adjust | None = None) -> Nea
 
 
 def nearest_both_ways(
-    x: Vectors, y: Vectors, k: int, adjust: Adjust | None = None
+    x: Rows, y: Rows, k: int, adjust: Adjust | None = None
 ) -> tuple[Nearest, Nearest]:
     """Return ``nearest`` of x in y and of y in x, from one pass over their inner products.
 
@@ -186,7 +215,7 @@ def _largest(tile: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values[:, :k], columns[:, :k]
 
 
-def own_places(x: Vectors, y: Vectors, adjust: Adjust | None = None) -> Places:
+def own_places(x: Rows, y: Rows, adjust: Adjust | None = None) -> Places:
     """Return the rank of row i of y among all rows of y for row i of x, for every i.
 
     x and y float32 ``[N, D]``; scores as in ``nearest``.

@@ -19,6 +19,7 @@ from xlm.analysis import intervals
 from xlm.analysis.intervals import Estimate, Null, undefined
 from xlm.analysis.neighbors import (
     Adjust,
+    Rows,
     Vectors,
     centered,
     hits_within,
@@ -28,6 +29,7 @@ from xlm.analysis.neighbors import (
     unit,
 )
 from xlm.analysis.nulls import of_draws, permutations
+from xlm.analysis.sparse_rows import SparseRows, counted
 from xlm.analysis.states import Reading, normalized_ids, sentence_states
 from xlm.errors import DataError
 from xlm.model.pretrained import PretrainedModel
@@ -38,11 +40,9 @@ CUTS = (1, 5, 10)
 CSLS_NEIGHBORS = 10
 MARGIN_NEIGHBORS = 4
 FEWEST_ROWS = 4
-MOST_LEXICAL = 20_000
-"""Number of rows up to which pieces are counted in dense arrays."""
 CHOSEN = "centered @1"
 """The measure that chooses a layer."""
-Scored = tuple[Vectors, Vectors, Adjust | None, Adjust | None]
+Scored = tuple[Rows, Rows, Adjust | None, Adjust | None]
 """Unit vectors of both sides, and the functions from cosines to scores, forth and back."""
 
 
@@ -103,7 +103,7 @@ def scorings(x: NDArray[np.floating], y: NDArray[np.floating]) -> dict[str, Scor
     return found
 
 
-def neighborhoods(x: Vectors, y: Vectors, k: int) -> tuple[Vectors, Vectors]:
+def neighborhoods(x: Rows, y: Rows, k: int) -> tuple[Vectors, Vectors]:
     """Return the mean of the k largest cosines of each row of x in y ``[N]`` and of y in x."""
     forth, back = nearest_both_ways(x, y, k)
     return (
@@ -112,9 +112,7 @@ def neighborhoods(x: Vectors, y: Vectors, k: int) -> tuple[Vectors, Vectors]:
     )
 
 
-def _less_neighborhoods(
-    sides: tuple[Vectors, Vectors], k: int, product: float, share: float
-) -> Scored:
+def _less_neighborhoods(sides: tuple[Rows, Rows], k: int, product: float, share: float) -> Scored:
     of_x, of_y = (torch.from_numpy(own) for own in neighborhoods(*sides, k))
 
     def less(own: Tensor, others: Tensor) -> Adjust:
@@ -251,8 +249,8 @@ def piece_vectors(
     first: Sequence[str],
     second: Sequence[str],
     languages: tuple[str | None, str | None] = (None, None),
-) -> tuple[Vectors, Vectors]:
-    """Return vectors of piece counts × ln(2n / lines that have the piece), float32 ``[n, P]``.
+) -> tuple[SparseRows, SparseRows]:
+    """Return vectors of piece counts × ln(2n / lines that have the piece), ``[n, P]``.
 
     Only pieces that occur have a column.
     """
@@ -263,13 +261,10 @@ def piece_vectors(
     used = sorted({piece for side in encoded for ids in side for piece in ids})
     column = np.zeros(tokenizer.vocab_size, dtype=np.int64)
     column[used] = np.arange(len(used))
-    counts = np.zeros((2, len(first), len(used)), dtype=np.float32)
-    for side, lines in zip(counts, encoded, strict=True):
-        for row, ids in zip(side, lines, strict=True):
-            np.add.at(row, column[ids], 1.0)
-    documents = (counts > 0).sum((0, 1))
-    weighted = counts * np.log(2 * len(first) / documents).astype(np.float32)
-    return weighted[0], weighted[1]
+    one, two = (counted([column[ids] for ids in side], len(used)) for side in encoded)
+    documents = np.bincount(np.concatenate([one.columns, two.columns]), minlength=len(used))
+    weights = np.log(2 * len(first) / documents)
+    return one.scaled(weights), two.scaled(weights)
 
 
 def lexical(
@@ -279,8 +274,6 @@ def lexical(
     languages: tuple[str | None, str | None] = (None, None),
 ) -> dict[str, Null]:
     """Return the raw figures of retrieval by shared pieces, as nulls by figure."""
-    if len(first) > MOST_LEXICAL:
-        return {}
     one, two = (unit(own) for own in piece_vectors(tokenizer, first, second, languages))
     figures = _figures("", (one, two, None, None), 0)
     return {name.strip(): own.as_null() for name, own in figures.items()}
@@ -294,7 +287,11 @@ class Mined(NamedTuple):
     scores: Vectors
 
 
-def mine(x: NDArray[np.floating], y: NDArray[np.floating], k: int = MARGIN_NEIGHBORS) -> Mined:
+def mine(
+    x: NDArray[np.floating] | SparseRows,
+    y: NDArray[np.floating] | SparseRows,
+    k: int = MARGIN_NEIGHBORS,
+) -> Mined:
     """Return the best pairs of both directions by the distance margin of ``[N, D]``, ``[M, D]``."""
     one, two, forth, _ = _less_neighborhoods((unit(x), unit(y)), k, 1.0, 0.5)
     ahead, behind = nearest_both_ways(one, two, 1, forth)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from xlm.analysis.intervals import Estimate
 from xlm.analysis.probes import Probed, language_probe, piece_counts, probe
 from xlm.analysis.report import Analysis, Table
 from xlm.analysis.sections.material import MODEL, UNTRAINED, Lacks, Material, beside_untrained
+from xlm.analysis.states import States
 
 MOST_DRAWN = 100
 """Number of sentences of each language in the picture of principal components."""
@@ -122,9 +123,9 @@ def separated(material: Material) -> Analysis:
             for language, lines in parallel.items()
         }
         for layer in material.chosen_layers(model):
-            stacked = np.stack([states[language][layer] for language in names])
-            figures = separability(stacked, seed=material.seed)
-            told = label_separation(np.concatenate(list(stacked)), labels, seed=material.seed)
+            sides = [states[language][layer] for language in names]
+            figures = separability(sides, seed=material.seed)
+            told = label_separation(np.concatenate(sides), labels, seed=material.seed)
             figures.update({f"languages, {measure}": own for measure, own in told.items()})
             if name == UNTRAINED:
                 fresh[layer] = figures
@@ -132,15 +133,13 @@ def separated(material: Material) -> Analysis:
                 figures = beside_untrained(figures, fresh.get(layer))
                 found.add(figures, layer=layer, of=", ".join(names), model=name)
             if name == MODEL and layer == material.chosen_layers(model)[-1]:
-                found.tables.append(_principal(names, stacked, layer))
+                found.tables.append(_principal(names, sides, layer))
     return found
 
 
-def _principal(
-    names: list[str], states: np.ndarray[Any, np.dtype[np.float32]], layer: int
-) -> Table:
-    """Return the coordinates of the first sentences ``[k, n, D]`` on their two principal axes."""
-    points = states[:, :MOST_DRAWN].astype(np.float64)
+def _principal(names: list[str], states: Sequence[States], layer: int) -> Table:
+    """Return the coordinates of each language's first sentences on their two principal axes."""
+    points = np.stack([own[:MOST_DRAWN] for own in states]).astype(np.float64)
     flat = points.reshape(-1, points.shape[2])
     flat = flat - flat.mean(0)
     _, _, axes = np.linalg.svd(flat, full_matrices=False)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from xlm.analysis import intervals
-from xlm.analysis.intervals import Estimate, Null, undefined
-from xlm.analysis.kernel_alignment import MOST_PERMUTED, cka, cka_matrix, kernel_alignment
+from xlm.analysis.intervals import Estimate, Null
+from xlm.analysis.kernel_alignment import (
+    FEWEST_ROWS,
+    MOST_PERMUTED,
+    cka,
+    cka_matrix,
+    kernel_alignment,
+)
 from xlm.analysis.neighbors import centered, hits_within, nearest, own_places, unit
 from xlm.analysis.report import Analysis, Table, matrix_table
 from xlm.analysis.retrieval import (
@@ -26,6 +32,7 @@ from xlm.analysis.states import States, encode_lines
 from xlm.analysis.tlm_gap import tlm_gap
 from xlm.errors import ConfigError
 from xlm.languages import LanguagePair
+from xlm.model.pretrained import PretrainedModel
 
 EXAMPLES = 20
 MOST_GAP = 500
@@ -183,10 +190,9 @@ def kernels(material: Material) -> Analysis:
         "independent rows D / (D + n)"
     )
     for pair, own in material.pairs.items():
-        rows, _ = encode_lines(material.model, own.second, material.spoken_pair(pair)[1])
-        sizes = [len(ids) for ids in rows]
         fresh: dict[int, dict[str, Estimate]] = {}
         for name, model in material.named_models():
+            sizes = _sizes(material, model, own.second, pair.second)
             x, y = material.both_sides(name, model, pair)
             for layer in material.chosen_layers(model):
                 figures = kernel_alignment(x[layer], y[layer], sizes, seed=material.seed)
@@ -232,25 +238,51 @@ def _between_models(found: Analysis, material: Material) -> None:
     others = {name: own for name, own in material.models.items() if name != MODEL}
     if material.parent is not None:
         others["parent"] = material.parent
+    if not others:
+        return
+    layers = material.chosen_layers(material.model)
     for language, lines in material.texts.items():
-        if len(lines) < 4:
+        if len(lines) < FEWEST_ROWS:
+            found.notes.append(
+                f"{language}: {len(lines)} lines: models are compared on {FEWEST_ROWS} or more"
+            )
             continue
+        sizes = _sizes(material, material.model, lines, language)
         own = material.states(MODEL, material.model, "text", lines, language)
+        fresh = None
+        if material.fresh is not None:
+            fresh = material.states(UNTRAINED, material.fresh, "text", lines, language)
         for name, model in others.items():
             theirs = material.states(name, model, "text", lines, language)
-            for layer in range(min(len(own), len(theirs))):
-                value = cka(own[layer], theirs[layer])
-                estimate = (
-                    undefined("one side does not vary", len(lines))
-                    if value is None
-                    else Estimate(value, num=len(lines))
-                )
+            for layer in layers:
+                if layer >= len(theirs):
+                    continue
+                estimate = kernel_alignment(
+                    own[layer], theirs[layer], sizes, seed=material.seed, kinds=("debiased",)
+                )["debiased"]
+                if fresh is not None:
+                    estimate = estimate.beside(untrained=_alone(fresh[layer], theirs[layer]))
                 found.add(
                     {"debiased, same text": estimate},
                     layer=layer, of=language, model=f"{MODEL} - {name}",
                 )  # fmt: skip
             title = f"debiased CKA on {language}, layers of {MODEL} in rows, of {name} in columns"
-            found.tables.append(_every_layer(title, dict(enumerate(own)), dict(enumerate(theirs))))
+            shown = [{at: side[at] for at in layers if at < len(side)} for side in (own, theirs)]
+            found.tables.append(_every_layer(title, *shown))
+
+
+def _sizes(
+    material: Material, model: PretrainedModel, lines: Sequence[str], language: str
+) -> list[int]:
+    """Return the number of pieces in the model of the first lines, which are permuted."""
+    rows, _ = encode_lines(model, lines[:MOST_PERMUTED], material.spoken(model, language))
+    return [len(ids) for ids in rows]
+
+
+def _alone(x: States, y: States) -> Null:
+    """Return the debiased CKA as a null."""
+    value = cka(x, y)
+    return Null(value, reason="one side does not vary" if value is None else "")
 
 
 def translations_used(material: Material) -> Analysis:
