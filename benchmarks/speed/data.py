@@ -2,6 +2,7 @@
 
     python -m benchmarks.speed.data                    the figures of this checkout
     python -m benchmarks.speed.data --against FOLDER   against an older checkout, in turn
+    python -m benchmarks.speed.data --cold 300         bytes read of 300 MiB in no cache
 
 Times are processor times, so that a busy machine changes them little. The older checkout may lack
 this script: it runs with the older library all the same, as far back as commit e2fb81f.
@@ -161,12 +162,30 @@ def run_in(checkout: Path, quick: bool, rounds: int) -> dict[str, Any]:
     return result
 
 
+def read_cold(arguments: argparse.Namespace) -> None:
+    """Measure what is read of text that is in no cache."""
+    from benchmarks.support import cold_text, record  # an older checkout has none
+
+    num = 3 if arguments.quick else BATCHES
+    vocab = QUICK[0] if arguments.quick else VOCAB
+    rows = cold_text.cold(arguments.cold, num, vocab, arguments.folder)
+    for row in rows:
+        sys.stdout.write(f"{row}\n")
+    if not arguments.quick:
+        record.write("loader_cold", {"mebibytes": arguments.cold, "rows": rows})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--against", type=Path, help="an older checkout, with this script or not")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cold", type=float, metavar="MIB", help="read made-up text from the disk")
+    parser.add_argument("--folder", type=Path, help="a folder on the disk to read from with --cold")
     parser.add_argument("--quick", action="store_true", help="try it on little text; only printed")
     arguments = parser.parse_args()
+    if arguments.cold:
+        read_cold(arguments)
+        return
     here = Path(__file__).parents[2]
     if not arguments.against:
         found = [measured(arguments.quick, arguments.rounds)]

@@ -1,6 +1,7 @@
 """What training costs on one GPU: cases in the order of their worth, as many as fit a budget.
 
-    python -m benchmarks.speed.gpu --budget 500 --out DIR
+    python -m benchmarks.speed.gpu --budget 540 --out DIR
+    python -m benchmarks.speed.gpu --budget 200 --out DIR        the cases that are left
     python -m benchmarks.speed.gpu --budget 150 --out DIR --cases tlm small resume
 
 Each case is a process of its own with a limit; its figures are lines of ``results.jsonl``, written
@@ -22,16 +23,11 @@ from typing import Any
 from benchmarks.support import record
 from benchmarks.support.gpu_cases import CASES
 from benchmarks.support.gpu_place import Place
-from benchmarks.support.markdown_table import markdown
+from benchmarks.support.gpu_tables import gpu
 
 RESULTS = "results.jsonl"
 SPARE = 1.5
 """Times its expected seconds that a case may take."""
-COLUMNS = {
-    "objective": "objective", "compiled": "compiled", "tokens_per_second": "real tokens/s",
-    "utilization": "share of the ceiling", "memory_gib": "GiB", "host_ms": "CPU ms an update",
-    "recompiles_after_warm_up": "recompiles",
-}  # fmt: skip
 
 
 def run_case(name: str, place: Place) -> None:
@@ -67,25 +63,31 @@ def within(budget: float, arguments: argparse.Namespace, place: Place) -> None:
         sys.stdout.flush()
         if arguments.quick:
             run_case(name, place)
-            continue
-        words = ["--case", name, "--out", str(place.out), "--preset", arguments.preset,
-                 "--vocab", str(arguments.vocab), "--device", arguments.device]  # fmt: skip
-        command = [sys.executable, "-m", "benchmarks.speed.gpu", *words]
-        try:
-            status = subprocess.run(command, timeout=min(left, SPARE * expected)).returncode
-            failure = f"ended with {status}" if status else ""
-        except subprocess.TimeoutExpired:
-            failure = "took too long"
-        if failure:
+        elif failure := in_a_process(name, min(left, SPARE * expected), arguments):
             sys.stdout.write(f"{name}: {failure}\n")
 
 
+def in_a_process(name: str, limit: float, arguments: argparse.Namespace) -> str:
+    """Run a case for at most so many seconds; return why it has not ended well, else ""."""
+    words = ["--case", name, "--out", str(arguments.out), "--preset", arguments.preset,
+             "--vocab", str(arguments.vocab), "--device", arguments.device]  # fmt: skip
+    words += ["--quick"] if arguments.quick else []
+    command = [sys.executable, "-m", "benchmarks.speed.gpu", *words]
+    try:
+        status = subprocess.run(command, timeout=limit, cwd=record.ROOT).returncode
+    except subprocess.TimeoutExpired:
+        return "took too long"
+    return f"ended with {status}" if status else ""
+
+
 def write_tables(out: Path, preset: str) -> None:
-    """Write the lines of training as a table, and as the JSON that the documents show."""
-    rows = [line for line in read(out) if "tokens_per_second" in line]
-    cells = [[str(row.get(name, "")) for name in COLUMNS] for row in rows]
-    (out / "table.md").write_text(markdown(list(COLUMNS.values()), cells) + "\n")
-    record.write(f"gpu-{preset}", {"preset": preset, "rows": rows}, out)
+    """Write the lines as tables, and as the JSON that the documents show."""
+    lines = [line for line in read(out) if not line.get("done")]
+    rows = [line for line in lines if "tokens_per_second" in line]
+    others = [line for line in lines if "tokens_per_second" not in line]
+    result = {"preset": preset, "rows": rows, "lines": others}
+    (out / "table.md").write_text(gpu(result) + "\n")
+    record.write(f"gpu-{preset}", result, out)
 
 
 def main() -> None:

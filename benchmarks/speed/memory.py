@@ -1,12 +1,13 @@
-"""Anonymous memory of ``prepare``, at one amount of text and at ten times as much.
+"""Memory and time of ``prepare``, at one amount of text, and at 10 and 100 times as much.
 
-    python -m benchmarks.speed.memory [--lines 30000] [--workers 2]
+    python -m benchmarks.speed.memory [--lines 30000] [--factors 10 100] [--workers 2]
 
 RssAnon of the whole process tree is read from /proc every 20 ms; mapped files are not in it. The
 peak is the highest level seen twice in a row: between fork and exec a process counts for two. The
 text is random (a Zipf law over made-up words), in one language and one pair of languages. Measured
 twice: with a vocabulary learnt first (on as many sentences, whatever the amount of text), whose
-learning may hide the rest, and with one that is there already.
+learning may hide the rest, and with one that is there already. Time in proportion to the text
+is that of the clock, so the machine must be quiet.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def measure(*arguments: str) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lines", type=int, default=30_000)
-    parser.add_argument("--factor", type=int, default=10)
+    parser.add_argument("--factors", type=int, nargs="+", default=[10, 100])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="try it on 5,000 lines; only printed")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -117,8 +118,8 @@ def main() -> None:
         prepare(folder, texts, vocabulary or None, int(num_workers))
         return
     if options.quick:
-        options.lines, options.factor, options.workers = 5000, 1, 1
-    amounts = (options.lines, options.lines * options.factor)
+        options.lines, options.factors, options.workers = 5000, [1], 1
+    amounts = (options.lines, *(options.lines * factor for factor in options.factors))
     runs = []
     with tempfile.TemporaryDirectory() as place:
         for num_lines in dict.fromkeys(amounts):
@@ -136,7 +137,7 @@ def main() -> None:
                 vocabulary = vocabulary or folder
     peaks = {(run["what"], run["lines"]): run["peak_anonymous_mib"] for run in runs}
     rise = {
-        run["what"]: peaks[run["what"], amounts[1]] / run["peak_anonymous_mib"] - 1
+        run["what"]: peaks[run["what"], amounts[-1]] / run["peak_anonymous_mib"] - 1
         for run in runs
         if run["lines"] == options.lines
     }

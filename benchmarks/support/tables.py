@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.support import (
+    gpu_tables,
     growth_tables,
     language_tables,
     many_languages_tables,
@@ -195,20 +196,6 @@ def memory(result: Result) -> str:
     return f"{table}\n\nRise from the smaller text to the larger: {rise}."
 
 
-def gpu(result: Result) -> str:
-    """Speed, utilization and memory of each objective and precision."""
-    rows = [
-        [
-            f"{row['objective']}, {row['precision']}{', compiled' if row['compiled'] else ''}",
-            f"{row['tokens_per_second']:,}",
-            f"{row['utilization']:.0%}",
-            f"{row['memory_gib']:.1f}",
-        ]
-        for row in result["rows"]
-    ]
-    return markdown([result["preset"], "tokens / s", "utilization", "memory, GiB"], rows)
-
-
 def golden(result: Result) -> str:
     """What was compared with the original's figures, and how many values agree."""
     agree, not_agree = result["rows_that_agree"], result["rows_that_do_not"]
@@ -299,7 +286,6 @@ TABLES: dict[str, tuple[Callable[[Result], str], str]] = {
     "memory": (memory, "memory"),
     "allocator": (allocator, "allocator"),
     "interchange": (interchange, "interchange"),
-    "gpu-xlm-15": (gpu, "gpu-xlm-15"),
     "golden": (golden, "golden"),
     "finetuning_shifted": (finetuning_shifted, "finetuning_shifted"),
     "unsupervised_shifted": (unsupervised_shifted, "unsupervised_shifted"),
@@ -309,6 +295,7 @@ TABLES: dict[str, tuple[Callable[[Result], str], str]] = {
     "table3": (table3, "table3"),
     "finetuning_real": (by_start, "finetuning_real"),
     "freezing": (by_start, "freezing"),
+    **gpu_tables.TABLES,
     **growth_tables.TABLES,
     **many_languages_tables.TABLES,
     **language_tables.TABLES,

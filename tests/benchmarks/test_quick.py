@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.equality import fastbpe_equality
 from benchmarks.speed import allocator, finetuning_speed, memory, translation_speed
-from benchmarks.support import grammar, many_languages_lab, many_languages_tasks
+from benchmarks.support import cold_text, grammar, many_languages_lab, many_languages_tasks
 from benchmarks.support.growth_tables import growth
 from benchmarks.support.language_tables import laboratory, laboratory_tasks
 from xlm.analysis.study import read_study
@@ -392,30 +392,24 @@ def test_the_loader(run_quick: Run, capsys: Output) -> None:
     assert all(row["million tokens/s"] > 0.001 for row in rows)
 
 
-def test_cases_of_one_gpu(run_quick: Run, tmp_path: Path, capsys: Output) -> None:
-    words = ("--device", "cpu", "--out", tmp_path, "--cases")
-    run_quick("speed.gpu", *words, "surroundings", "ceilings", "clm", "translator", "resume")
-    lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
-    assert [line["case"] for line in lines if line.get("done")] == [
-        "surroundings", "ceilings", "clm", "translator", "resume"
-    ]  # fmt: skip
-    trained = [line for line in lines if "tokens_per_second" in line]
-    *own, peer = trained
-    assert {line["objective"] for line in own} == {"clm", "translation"}
-    assert all(line["tokens_per_second"] > 0 and line["utilization"] > 0 for line in own)
-    assert peer["tokens_per_second"] > 0 and peer["ours_times_faster"] > 0
-    assert {"resumed": "deterministic", "bits": "equal", "case": "resume"} in lines
-    assert read(tmp_path / "gpu-quick.json")["rows"] == trained
-    assert len((tmp_path / "table.md").read_text().splitlines()) == 2 + len(trained)
-    capsys.readouterr()
-    run_quick("speed.gpu", *words, "ceilings")
-    assert capsys.readouterr().out.startswith("ceilings: passed over, is done\n")
-
-
 def test_how_preparing_scales(run_quick: Run, capsys: Output) -> None:
     run_quick("speed.preparing", "--workers", 1)
     (row,) = printed_rows(capsys.readouterr().out)
     assert row["of the speed of one for each"] == 1 and row["MB/s"] > 0
+
+
+def test_bytes_read_of_text_in_no_cache(run_quick: Run, capsys: Output) -> None:
+    run_quick("speed.data", "--cold", 0.1)
+    rows = printed_rows(capsys.readouterr().out)
+    assert [row["micro-batches"] for row in rows] == list(cold_text.OBJECTIVES)
+    assert all(row["ids needed, KiB"] > 1 for row in rows)
+
+
+def test_how_long_a_save_stops_the_loop(run_quick: Run, capsys: Output) -> None:
+    run_quick("speed.saving")
+    waited, behind = printed_rows(capsys.readouterr().out)
+    assert (waited["save"], behind["save"]) == ("waited for", "in the background")
+    assert behind["stall_ms"] > 0 and behind["copy_ms"] > 0
 
 
 def test_memory_of_preparing(run_quick: Run, capsys: Output) -> None:
@@ -428,10 +422,11 @@ def test_memory_of_preparing(run_quick: Run, capsys: Output) -> None:
 
 def test_many_directions(run_quick: Run, capsys: Output, debug_data: Path) -> None:
     run_quick("speed.many_directions", "--corpora", debug_data)
-    opened, own, shared, parts = printed_rows(capsys.readouterr().out)
+    opened, own, shared, parts, tlm = printed_rows(capsys.readouterr().out)
     assert (opened["directions"], opened["files open"]) == (12, 0)
     assert opened["train, s"] > 0 and opened["probe, s"] > 0
     assert own["en-ne, %"] == shared["en-ne, %"] > parts["en-ne, %"] > 0  # one pair shares nothing
+    assert tlm["what"] == "TLM" and 0 < tlm["en-ne, %"] < 30
 
 
 def test_directions_are_mixed(

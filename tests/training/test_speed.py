@@ -28,6 +28,25 @@ def test_a_slow_product_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> Non
     assert products[4:] == [torch.float32]
 
 
+def test_the_ceiling_is_the_median_of_its_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of 10 ms and most of 2 ms, on a clock that is made up; the first is left out."""
+    monkeypatch.setattr(speed, "SIZE", {"cpu": 64})
+    lengths = iter([0.05, 0.001, 0.01, *[0.002] * 1000])
+    now = 0.0
+
+    def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        nonlocal now
+        now += next(lengths)
+        return a
+
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(torch.Tensor, "__matmul__", product)
+    found = speed.matmul_ceiling(torch.device("cpu"), "fp32", seconds=0.5)
+    assert found == pytest.approx(2 * 64**3 / 0.002)
+    assert 0.5 <= now < 0.51
+    assert [speed.ceiling_seconds(num) for num in (20, 2000, 10**6)] == [0.005, 0.5, 0.5]
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_the_ceiling_is_a_rate_of_arithmetic(precision: str) -> None:
     assert speed.matmul_ceiling(torch.device("cpu"), precision) > 1e8

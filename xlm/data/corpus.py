@@ -128,7 +128,8 @@ class Corpus:
         Text that lies in no file, or in an empty one, is left alone.
         """
         if self._is_mapped and len(self.ids):
-            disk.expect_random_access(self.ids.ctypes.data, self.ids.nbytes)
+            for array in (self.ids, self.offsets):
+                disk.expect_random_access(array.ctypes.data, array.nbytes)
 
     def check_structure(self, tick: Callable[[], None] = lambda: None) -> None:
         """Raise DataError unless the arrays fit each other, which needs no hashes.

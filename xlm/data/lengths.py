@@ -21,6 +21,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from xlm import disk
 from xlm.errors import DataError
 from xlm.storage import CHUNK, map_array
 
@@ -101,6 +102,12 @@ class LengthIndex:
                 sort_by_length(self._sides, found, measure)
             self._orders[measure] = found
         return self._orders[measure]
+
+    def expect_random_access(self, measure: Measure) -> None:
+        """Say that an order will be read in random places: the system reads no more ahead."""
+        order = self.order(measure)
+        if measure in self._mapped and self._folder is not None and len(order):
+            disk.expect_random_access(order.ctypes.data, order.nbytes)
 
     def histogram(self, measure: Measure) -> NDArray[np.int64]:
         """Return the number of rows of each length (int64 ``[longest + 1]``)."""

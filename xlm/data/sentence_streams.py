@@ -154,6 +154,8 @@ class PairStream(BucketedStream):
     def _order(self) -> NDArray[np.int64]:  # type: ignore[override]
         """The rows sorted by length: found when the first micro-batch is asked for."""
         order = self.pairs.order(self._sides)
+        if self.shuffle:
+            self.pairs.index.expect_random_access(self._sides)
         if self._parts == 1:
             return order
         return self.pairs.index.by_difference(order, list(self.buckets.whole()), self.pairs.sides)
@@ -223,6 +225,8 @@ class SentenceStream(BucketedStream):
     @cached_property
     def _order(self) -> NDArray[np.int64]:  # type: ignore[override]
         """The sentences sorted by length, without the empty ones."""
+        if self.shuffle:
+            self._corpus.index.expect_random_access("longer")
         return self._corpus.index.order("longer")[self._num_empty :]
 
     def _examples(self, k: int) -> Examples:

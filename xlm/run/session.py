@@ -33,7 +33,7 @@ from xlm.training.initialization_report import InitializationReport
 from xlm.training.learner import Learner
 from xlm.training.loop import Verdict, train
 from xlm.training.report import TrainReport
-from xlm.training.speed import emulated, matmul_ceiling
+from xlm.training.speed import ceiling_seconds, emulated, matmul_ceiling
 from xlm.training.trainer import Trainer
 
 log = logging.getLogger("xlm")
@@ -118,7 +118,7 @@ def begin(run: Run, corpora: Corpora, folder: RunFolder) -> Session:
     trainer = build_trainer(run, corpora, mixture, parallel)
     checkpoints = Checkpoints(folder, run, corpora, trainer, held_out)
     initialized = resume_or_initialize(start, trainer, checkpoints)
-    ceiling = matmul_ceiling(parallel.device, run.precision)
+    ceiling = matmul_ceiling(parallel.device, run.precision, ceiling_seconds(run.steps))
     journal = folder.open_journal(run, trainer.state.step)
     session = Session(
         run, corpora, folder, trainer, held_out,

@@ -2,11 +2,13 @@
 
 The convention of every utilization: the numerator is the arithmetic that the batch *needs* (matrix
 products only, predicted cells only; see ``xlm.model.config.flops_per_token``); the denominator is
-the rate of one large matrix product in the run's precision, measured on the device at the start.
+the rate of large matrix products in the run's precision, measured on the device at the start: the
+median of half a second of them, or of less for a run of few updates (``ceiling_seconds``).
 """
 
 from __future__ import annotations
 
+import statistics
 import time
 from dataclasses import replace
 
@@ -18,6 +20,11 @@ from xlm.objective import Objective
 from xlm.training.precision import Precision
 
 SIZE = {"cpu": 512, "cuda": 8192}
+CEILING_SECONDS = 0.5
+"""Seconds of products whose median is the ceiling of a run."""
+UPDATES = 2000
+"""Updates from which on a run measures its ceiling for ``CEILING_SECONDS``."""
+LEAST_PRODUCTS = 3
 LONG = 0.1
 """Seconds: a product that is slower on a CPU (fp16 on most) is measured once."""
 FAST = 1.25
@@ -27,22 +34,31 @@ SLOW = 0.5
 """Half precision below this share of float32's speed is warned of."""
 
 
-def matmul_ceiling(device: torch.device, precision: str) -> float:
-    """Measure FLOP/s of a square product of random matrices, the best of three after a first."""
+def ceiling_seconds(num_updates: int) -> float:
+    """Return the seconds of products that a run of so many updates can afford."""
+    return CEILING_SECONDS * min(num_updates / UPDATES, 1.0)
+
+
+def matmul_ceiling(device: torch.device, precision: str, seconds: float = 0.0) -> float:
+    """Measure FLOP/s of a square product of random matrices.
+
+    It is the median of products over ``seconds``, of three at least, after a first.
+    """
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     size = SIZE[device.type]
     generator = torch.Generator(device=device).manual_seed(0)
     a, b = (torch.rand(size, size, generator=generator, device=device).to(dtype) for _ in range(2))
-    seconds = []
-    for _ in range(4):
+    own: list[float] = []
+    until = time.perf_counter() + seconds
+    while len(own) <= LEAST_PRODUCTS or time.perf_counter() < until:
         _wait(device)
         started = time.perf_counter()
         _ = a @ b
         _wait(device)
-        seconds.append(time.perf_counter() - started)
-        if device.type == "cpu" and seconds[-1] > LONG:
+        own.append(time.perf_counter() - started)
+        if device.type == "cpu" and own[-1] > LONG:
             break
-    return 2 * size**3 / min(seconds[1:] or seconds)
+    return 2 * size**3 / statistics.median(own[1:] or own)
 
 
 def emulated(device: torch.device, precision: str, ceiling: float) -> str:
