@@ -34,7 +34,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as folder:
-        place = Place(CPU, SHAPE, VOCAB, 4, 128, 2, 2000, "fp32", Path(folder))
+        place = Place(CPU, SHAPE, VOCAB, 4, 128, 2, 2000, 2, "fp32", Path(folder))
         if arguments.quick:
             place = Place.made("cpu", "xlm-15", 100, True, Path(folder))
         rows = []

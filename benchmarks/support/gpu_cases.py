@@ -113,7 +113,7 @@ def clm(place: Place) -> Figures:
 
 def tlm(place: Place) -> Figures:
     """TLM of 14 pairs at 24 padded lengths, compiled and eager; the text of the pairs is random."""
-    data, ceiling = place.data(15), place.ceiling()
+    data, ceiling = place.data(place.languages), place.ceiling()
     pairs = sorted(data.names("train")["pairs"])
     sizes = dict.fromkeys(min(cells, place.rows * place.length) for cells in (4000, 16000))
     for cells, compiled in itertools.product(sizes, ("all", "no")):
@@ -144,7 +144,7 @@ def generation(place: Place) -> Figures:
 CASES: dict[str, tuple[int, Callable[[Place], Figures]]] = {
     "surroundings": (10, surroundings), "ceilings": (15, ceilings), "mlm": (90, mlm),
     "clm": (60, clm), "tlm": (75, tlm), "peer": (45, peer), "modern": (60, modern),
-    "waits": (30, every_wait), "resume": (45, resume), "save": (40, save),
+    "waits": (30, every_wait), "resume": (60, resume), "save": (70, save),
     "through": (60, through), "trainer": (30, trainer), "profile": (25, profile),
     "small": (25, small), "generation": (25, generation), "translator": (60, translator),
 }  # fmt: skip

@@ -96,6 +96,8 @@ class Place:
     updates: int
     """Updates that are timed."""
     sentences: int
+    languages: int
+    """Languages of the cases of many, the first of which has pairs with each other one."""
     precision: str
     out: Path
 
@@ -105,8 +107,8 @@ class Place:
         at = torch.device(device)
         if quick:
             small = ModelConfig(dim=16, num_layers=1, num_heads=2)
-            return cls(at, small, 100, 2, 64, 2, 60, "fp32", out)
-        return cls(at, ModelConfig(preset=preset), vocab, 64, 256, 30, 20_000, "bf16", out)
+            return cls(at, small, 100, 2, 64, 2, 60, 4, "fp32", out)
+        return cls(at, ModelConfig(preset=preset), vocab, 64, 256, 30, 20_000, 15, "bf16", out)
 
     def wait(self) -> None:
         """Wait for the device."""

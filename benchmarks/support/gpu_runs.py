@@ -27,7 +27,7 @@ from xlm.training import loop
 from xlm.training.journal import read_metrics
 from xlm.training.saving import Copies
 
-SAVES = 4
+SAVES = 3
 
 
 def run_of(place: Place, folder: str, **changes: Any) -> Run:
@@ -56,7 +56,7 @@ def smaller(place: Place, num_layers: int = 0) -> Any:
 
 def through(place: Place) -> Figures:
     """MLM and TLM of 15 languages with loader and loop: speed, share of waiting for batches."""
-    data = place.data(15)
+    data = place.data(place.languages)
     tlm = MaskedLM(pairs=sorted(data.names("train")["pairs"]), tokens=4000, length=256)
     mlm = MaskedLM(languages=list(data.languages), rows=place.rows, length=place.length)
     for compiled in ("all", "no"):
