@@ -21,13 +21,13 @@ from typing import Any, Literal
 
 from xlm import sample
 from xlm.analysis import loading, nulls, page, readers
-from xlm.analysis.origin import claim, origin_of
+from xlm.analysis.origin import claim, finished, origin_of, versions_beside
 from xlm.analysis.progress import Progress
 from xlm.analysis.retrieval import FEWEST_ROWS
-from xlm.analysis.sections import SECTIONS, Lacks, Material
+from xlm.analysis.sections import CHECKS, SECTIONS, Lacks, Material
 from xlm.analysis.sections.material import MODEL, UNTRAINED
 from xlm.analysis.states import Reading
-from xlm.analysis.study import read_study
+from xlm.analysis.study import compared_with, read_study
 from xlm.config import strict_yaml
 from xlm.config.cli import run_verb
 from xlm.data.corpora import DESCRIPTION, Corpora
@@ -37,7 +37,7 @@ from xlm.interchange.marvin_linzen import read_marvin_linzen
 from xlm.languages import LanguagePair
 from xlm.model.pooling import Pooling
 from xlm.run.folder import locked
-from xlm.storage import make_folder, read_json, write_json, write_whole
+from xlm.storage import make_folder, write_json, write_whole
 from xlm.training.precision import Precision, autocast
 from xlm.training.restore import CHECKPOINTS
 
@@ -102,8 +102,11 @@ class Analyze:
     """Scores by language: a report.json of xlm finetune, or a TSV of languages and numbers."""
     indicators: dict[str, str] = field(default_factory=dict)
     """Numbers by language to compare scores with, such as distances: a TSV file each."""
-    embeddings: dict[str, str] = field(default_factory=dict)
-    """A .vec file for each language, measured beside the model's word table."""
+    distances: list[str] = field(default_factory=list)
+    """Indicators in which the smallest number is the best source, when they rank sources."""
+    embeddings: dict[str, str | dict[str, str]] = field(default_factory=dict)
+    """A .vec file for each language, measured beside the model's word table; or several such sets
+    by name, such as {MUSE: {en: en.vec, hi: hi.vec}}."""
     root: str = "."
     """The folder that the paths above are relative to; sample:NAME is a file of the corpus that
     ships."""
@@ -145,10 +148,20 @@ class Analyze:
             raise ConfigError(
                 f"compare: the name {taken[0]} is reserved: choose another for the model"
             )
+        if unknown := [name for name in self.distances if name not in self.indicators]:
+            raise ConfigError(
+                f"distances names {unknown[0]!r}: expected some of indicators "
+                f"({', '.join(self.indicators) or 'none'})"
+            )
         for name, num in (("pairs", 2), ("alignments", 3)):
             for pair, files in getattr(self, name).items():
                 if len(files) != num:
                     raise ConfigError(f"{name}.{pair} names {len(files)} files: expected {num}")
+
+    @property
+    def wanted(self) -> list[str]:
+        """The analyses to run, in the order of the report."""
+        return [name for name in SECTIONS if self.only is None or name in self.only]
 
     def path(self, name: str) -> Path:
         """Return a path of the settings, relative to ``root``; ``sample:NAME`` is of the sample.
@@ -171,53 +184,57 @@ def analyze(config: Analyze) -> dict[str, Any]:
     given = dataclasses.asdict(config)
     for name in ("folder", "device", "keep_states"):  # settings that change no figure
         del given[name]
-    for name, default in (("study", None), ("precision", "fp32")):  # newer than some folders
-        if given[name] == default:
+    for name, default in (("study", None), ("precision", "fp32"), ("distances", [])):
+        if given[name] == default:  # newer than some folders
             del given[name]
     settings = origin_of(given, material)
     with locked(folder):
         make_folder(folder / PARTS, error=ConfigError)
         claim(folder / SETTINGS, settings)
-        report = {**settings, **_measure(config, material, folder / PARTS)}
+        try:
+            report = {**settings, **_measure(config, material, folder / PARTS)}
+        finally:
+            if not config.keep_states:
+                shutil.rmtree(folder / STATES, ignore_errors=True)
+        report["versions"] |= versions_beside(report["analyses"])
+        if config.only is not None:
+            report["settings"]["only"] = _names(report)
         _write(folder, report)
-        if not config.keep_states:
-            shutil.rmtree(folder / STATES, ignore_errors=True)
     log.info("%s: %.0f s in all", folder / PAGE, time.monotonic() - started)
     return report
 
 
 def _measure(config: Analyze, material: Material, parts: Path) -> dict[str, Any]:
-    """Return the analyses that are wanted, and those that lack something; keep each as a file."""
+    """Return the analyses that are wanted or were made before, and those that lack something.
+
+    Each is kept as a file when it is done.
+    """
     analyses: dict[str, Any] = {}
     missing: list[dict[str, str]] = []
-    wanted = [name for name in SECTIONS if config.only is None or name in config.only]
+    wanted = config.wanted
     progress = Progress(len(wanted))
-    for name in wanted:
-        progress.begin(name)
+    for name in SECTIONS:
         part = parts / f"{name.replace(' ', '-')}.json"
-        content = _finished(part)
-        if content is None:
-            content, is_final = _section(config, material, name)
-            if is_final:
-                write_json(part, content)
-        if "lacks" in content:
+        content = finished(part)
+        if name in wanted:
+            progress.begin(name)
+            if content is None:
+                content, is_final = _section(config, material, name)
+                if is_final:
+                    write_json(part, content)
+            progress.end()
+        if content is not None and "lacks" in content:
             missing.append({"analysis": name, "lacks": content["lacks"]})
-        else:
+        elif content is not None:
             analyses[name] = content["analysis"]
-        progress.end()
     progress.close()
     return {"analyses": analyses, "missing": missing}
 
 
-def _finished(part: Path) -> dict[str, Any] | None:
-    """Return an analysis that was finished before; None if it was not, or its file is damaged."""
-    if not part.exists():
-        return None
-    try:
-        return read_json(part, error=DataError)
-    except DataError as error:
-        log.warning("%s; this analysis is made again", error)
-        return None
+def _names(report: Mapping[str, Any]) -> list[str]:
+    """Return the analyses of a report, and those that lack something."""
+    there = {*report["analyses"], *(own["analysis"] for own in report["missing"])}
+    return [name for name in SECTIONS if name in there]
 
 
 def _section(config: Analyze, material: Material, name: str) -> tuple[dict[str, Any], bool]:
@@ -239,7 +256,10 @@ def gather(config: Analyze) -> Material:
     """Load the models and texts of a report."""
     device = usable_device(config.device)
     models = {MODEL: load(config.model)}
-    compare, parent_of = _compared(config)
+    compare, parent_of = dict(config.compare), config.parent
+    if config.study:
+        study = read_study(config.path(config.study))
+        compare, parent_of = compared_with(study, Path(config.model), compare, parent_of)
     models.update({name: load(source) for name, source in compare.items()})
     parent = None if parent_of is None else load(parent_of)
     for model in [*models.values(), *([parent] if parent else [])]:
@@ -257,18 +277,10 @@ def gather(config: Analyze) -> Material:
     _add_texts(config, material)
     _add_labels(config, material)
     material.check()  # fail before anything is measured
+    for name in config.wanted:
+        if name in CHECKS:
+            CHECKS[name](material)
     return material
-
-
-def _compared(config: Analyze) -> tuple[dict[str, str], str | None]:
-    """Return the models to compare with by name, those of a study included, and the parent."""
-    compare, parent = dict(config.compare), config.parent
-    for own in read_study(config.path(config.study)) if config.study else []:
-        if own.source.resolve() != Path(config.model).expanduser().resolve():
-            compare[own.name] = str(own.source)
-        elif parent is None and own.parent is not None:
-            parent = str(own.parent)
-    return compare, parent
 
 
 def _add_texts(config: Analyze, material: Material) -> None:
@@ -332,6 +344,7 @@ def _add_labels(config: Analyze, material: Material) -> None:
 
     for pair, path in by_pair(config.dictionaries).items():
         material.dictionaries[pair] = readers.read_dictionary(config.path(path))
+        material.files[f"dictionaries.{pair}"] = str(config.path(path))
     for pair, path in by_pair(config.similarity).items():
         material.similarity[pair] = readers.read_scored_pairs(config.path(path))
     for pair, files in by_pair(config.alignments).items():
@@ -353,9 +366,8 @@ def _add_labels(config: Analyze, material: Material) -> None:
         material.scores[name] = readers.read_scores(config.path(path))
     for name, path in config.indicators.items():
         material.indicators[name] = readers.read_scores(config.path(path))
-    for language, path in config.embeddings.items():
-        material.embeddings[language] = readers.read_vectors(config.path(path))
-    loading.check_widths(config.embeddings, material.embeddings)
+    material.distances = list(config.distances)
+    loading.add_embeddings(material, config.embeddings, config.path)
 
 
 def _write(folder: Path, report: Mapping[str, Any]) -> None:

@@ -89,6 +89,17 @@ def test_no_links_have_no_precision() -> None:
     assert own["precision"].value is None and own["recall"].value == 0 and own["AER"].value == 1
 
 
+def test_no_right_link_has_an_f1_of_0() -> None:
+    """So have the resamples without one: they stay in the interval."""
+    gold = [Gold(frozenset({(0, 0)}), frozenset({(0, 0)}))] * 5
+    wrong, right = frozenset({(0, 1)}), frozenset({(0, 0)})
+    own = link_scores([wrong] * 5, gold)["F1"]
+    assert (own.value, own.low, own.high) == (0, 0, 0)
+    assert link_scores([wrong] * 4 + [right], gold)["F1"].low == 0  # a third of the resamples
+    assert link_scores([wrong], [Gold(frozenset(), frozenset())])["F1"].value is None
+    assert link_scores([frozenset()], gold[:1])["F1"].value is None
+
+
 def test_links_of_positions_alone() -> None:
     assert diagonal(4, 4) == {(0, 0), (1, 1), (2, 2), (3, 3)}
     assert diagonal(4, 2) == {(0, 0), (1, 0), (2, 1), (3, 1)}

@@ -18,7 +18,7 @@ from xlm.analysis.minimal_pairs import (
     masked_pair,
 )
 from xlm.analysis.readers import MinimalPair, read_minimal_pairs
-from xlm.errors import ConfigError
+from xlm.errors import CheckpointError, ConfigError
 
 PAIRS = [
     MinimalPair("agreement", "water the here", "water of here"),
@@ -107,6 +107,16 @@ def test_a_model_without_an_output_is_refused() -> None:
     translator = tiny(num_decoder_layers=1)
     with pytest.raises(ConfigError, match="has a decoder, so it translates"):
         judge(translator, PAIRS, "en")
+
+
+@pytest.mark.parametrize("objective", ["MaskedLM", "CausalLM"])
+def test_scores_that_overflow_are_refused(objective: str) -> None:
+    """NaN is not larger than NaN, which is not to say that the model is wrong."""
+    model = replace(tiny(), extra={"objectives": [objective]})
+    with torch.no_grad():
+        model.transformer.encoder.layers[1].feed_forward.expand.weight.fill_(3e38)
+    with pytest.raises(CheckpointError, match="scores for .* not finite: .*their sums overflow"):
+        judge(model, PAIRS, "en")
 
 
 class Whole:

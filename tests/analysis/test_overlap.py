@@ -8,6 +8,7 @@ import pytest
 
 from tests.analysis.models import lines, tokenizer
 from xlm.analysis.overlap import count_pieces, cutting, has_letter, overlap, overlaps
+from xlm.text.tokenizers.learn import learn_fastbpe_tokenizer
 
 
 def test_by_hand() -> None:
@@ -38,8 +39,19 @@ def test_every_ordered_pair_of_languages() -> None:
     assert found["hi", "ne"]["p_type"].value > found["en", "ne"]["p_type"].value
 
 
+def test_what_a_vocabulary_does_not_know_is_not_shared() -> None:
+    own = learn_fastbpe_tokenizer(lines("en", 24) * 3, 300)
+    train, test = {"zh": ["天 地 人"]}, {"hi": ["अ आ"], "en": ["the water 天"]}
+    assert own.unk_id in own.encode("天") and own.unk_id in own.encode("अ आ")
+    found = overlaps(own, train, test)
+    assert found["zh", "hi"]["p_token"].reason == "no piece in the test text"
+    for measure in ("p_type", "p_token", "p_type of letters", "p_token of letters"):
+        assert found["zh", "en"][measure].value == 0
+
+
 def test_marks_of_devanagari_are_letters() -> None:
     assert has_letter("a1") and has_letter("\u093f") and not has_letter("\u258112,")
+    assert not has_letter("<0xE4>") and has_letter("<0xe4")
 
 
 def test_how_a_vocabulary_cuts() -> None:

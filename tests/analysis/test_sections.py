@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.analysis.models import lines, tiny
@@ -107,7 +109,7 @@ def test_labels_that_are_all_the_same_are_named(root: Path, tmp_path: Path) -> N
     with pytest.raises(DataError, match=r"probes.parity.en: every other line .*label 'odd'"):
         analyze(settings(root, tmp_path / "a", probes=files, only=["probes"]))
     wic = {name: ["wic.txt", str(tmp_path / "gold.txt")] for name in ("train", "dev")}
-    with pytest.raises(DataError, match=r"wic.train: every answer is 'same'"):
+    with pytest.raises(DataError, match=r"wic.train: every answer is T: expected both"):
         analyze(settings(root, tmp_path / "b", wic=wic, only=["WiC"], texts={}))
 
 
@@ -144,12 +146,11 @@ def test_models_of_alike_names_have_their_own_states(root: Path, tmp_path: Path)
 def test_models_are_compared_beside_nulls_in_the_layers_that_were_asked_for(
     root: Path, tmp_path: Path
 ) -> None:
-    write(tmp_path / "ne.txt", lines("ne", 3))
-    texts = {"en": "en.txt", "ne": str(tmp_path / "ne.txt")}
+    write(tmp_path / "ne.txt", [*lines("ne", 3), *lines("ne", 3)])
     report = analyze(
         settings(
-            root, tmp_path / "a", compare={"other": str(root / "other")}, texts=texts, pairs={},
-            parallel={}, layers=[2], only=["CKA"],
+            root, tmp_path / "a", compare={"other": str(root / "other")}, texts={"en": "en.txt"},
+            pairs={}, parallel={"ne": str(tmp_path / "ne.txt")}, layers=[2], only=["CKA"],
         )
     )  # fmt: skip
     (row,) = report["analyses"]["CKA"]["figures"]
@@ -170,3 +171,47 @@ def test_a_stand_in_speaks_for_a_language(root: Path, tmp_path: Path) -> None:
     report = analyze(settings(root, tmp_path / "a", **SMALL, **given))
     (row, *_) = report["analyses"]["anisotropy"]["figures"]
     assert row["of"] == "de"
+
+
+def test_tasks_of_a_report_are_correlated_one_by_one(root: Path, tmp_path: Path) -> None:
+    """Of nli/en and pos/en each task has its own correlation, and indicators rank sources."""
+    streams = {
+        f"{task}/{language}": {"chosen": {"mean": score}}
+        for task, scores in {"nli": (0.8, 0.6, 0.5), "pos": (0.5, 0.6, 0.9)}.items()
+        for language, score in zip(("en", "hi", "ne"), scores, strict=True)
+    }
+    (tmp_path / "report.json").write_text(json.dumps({"streams": streams}), encoding="utf-8")
+    write(tmp_path / "far.tsv", ["en>hi\t0.4", "ne>hi\t0.1", "hi>ne\t0.2", "en>ne\t0.5"])
+    indicators = {"distance": "distance.tsv", "far": str(tmp_path / "far.tsv")}
+    config = settings(
+        root, tmp_path / "a", scores={"xtreme": str(tmp_path / "report.json")},
+        indicators=indicators, distances=["far"], only=["transfer"], untrained=False,
+    )  # fmt: skip
+    found = analyze(config)["analyses"]["transfer"]
+    values = {row["of"]: row["value"] for row in found["figures"] if row["measure"] == "Pearson"}
+    distance = (0, 0.4, 0.5)
+    assert values["distance, xtreme, nli"] == pytest.approx(
+        np.corrcoef(distance, (0.8, 0.6, 0.5))[0, 1]
+    )
+    assert values["distance, xtreme, pos"] == pytest.approx(
+        np.corrcoef(distance, (0.5, 0.6, 0.9))[0, 1]
+    )
+    (ranked,) = found["tables"]
+    at = ranked["columns"].index("far")
+    assert {row[0]: row[at] for row in ranked["rows"]} == {"hi": "ne, en", "ne": "hi, en", "en": ""}
+    assert "distance has a number for each language, so it ranks no sources" in found["notes"][0]
+    with pytest.raises(ConfigError, match="distances names 'near': expected some of indicators"):
+        settings(root, tmp_path / "a", distances=["near"])
+
+
+@pytest.mark.parametrize(("gold", "told"), [(["T"] * 4 + ["F"] * 4, 1), (["T", "F"] * 4, 0.5)])
+def test_senses_are_told_without_their_contexts_too(
+    root: Path, tmp_path: Path, gold: list[str], told: float
+) -> None:
+    """Rows of two words, of which the word alone has the answer, or nothing has it."""
+    write(tmp_path / "gold.txt", gold)
+    files = {name: ["wic.txt", str(tmp_path / "gold.txt")] for name in ("train", "dev")}
+    config = settings(root, tmp_path / "a", wic=files, only=["WiC"], untrained=False)
+    rows = analyze(config)["analyses"]["WiC"]["figures"]
+    assert {row["nulls"]["context-free"]["value"] for row in rows if row["layer"]} == {told}
+    assert len(rows) == 6

@@ -11,7 +11,7 @@ import torch
 from tests.analysis.models import lines, tiny
 from xlm.analysis.alignment import wrong_partners
 from xlm.analysis.tlm_gap import gap_rows, joined_rows, read_gap, tlm_gap
-from xlm.errors import ConfigError
+from xlm.errors import CheckpointError, ConfigError
 from xlm.model.score import Scoring, score
 
 
@@ -60,6 +60,21 @@ def test_pairs_that_do_not_fit_are_left_out() -> None:
     )
     nothing = tlm_gap(model, [long], lines("hi", 1), ("en", "hi"))
     assert nothing["gap"].reason == "no pair fits the model's positions"
+
+
+def test_one_pair_has_no_wrong_partner() -> None:
+    own = tlm_gap(tiny(), lines("en", 1), lines("hi", 1), ("en", "hi"))
+    for name in ("wrong", "gap", "accuracy, wrong", "accuracy, gap"):
+        assert own[name].value is None and own[name].reason == "a single pair has no wrong partner"
+    assert own["gain"].value == pytest.approx(own["alone"].value - own["true"].value)
+
+
+def test_scores_that_overflow_are_refused() -> None:
+    model = tiny()
+    with torch.no_grad():
+        model.transformer.encoder.layers[1].feed_forward.expand.weight.fill_(3e38)
+    with pytest.raises(CheckpointError, match=r"scores for pair \d .*their sums overflow"):
+        tlm_gap(model, lines("en", 2), lines("hi", 2), ("en", "hi"))
 
 
 def test_texts_that_are_read_together_have_their_own_sums() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.support.ledger import read
-from xlm.analysis.transfer import correlations, rank_sources
+from xlm.analysis.transfer import between_languages, by_task, correlations, rank_sources
 from xlm.errors import DataError
 
 
@@ -55,3 +55,13 @@ def test_sources_are_ranked_for_each_target() -> None:
     found = rank_sources({"overlap": shares, "distance": distances}, lower=frozenset({"distance"}))
     assert found["hi"] == {"overlap": ["ne", "en"], "distance": ["ne", "en"]}
     assert found["ne"] == {"overlap": ["en"], "distance": ["en"]}
+
+
+def test_names_of_tasks_and_pairs() -> None:
+    scores = {"nli/en": 0.8, "nli/zh-Hans": 0.6, "pos/en": 0.9}
+    assert by_task(scores) == {"nli": {"en": 0.8, "zh-Hans": 0.6}, "pos": {"en": 0.9}}
+    assert by_task({"en": 1.0, "hi": 2.0}) == {"": {"en": 1.0, "hi": 2.0}}
+    assert between_languages({"en>hi": 0.4, "hi > ne": 0.1}) == {
+        ("en", "hi"): 0.4, ("hi", "ne"): 0.1,
+    }  # fmt: skip
+    assert between_languages({"en": 0.0, "hi": 0.4}) == {}

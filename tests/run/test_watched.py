@@ -19,6 +19,7 @@ from xlm.interchange.load import load
 from xlm.model.config import ModelConfig
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
+from xlm.objectives import CausalLM, MaskedLM
 from xlm.pretrain import pretrain
 from xlm.run.config import Run
 from xlm.run.watched import Watched, WatchedPairs
@@ -122,3 +123,26 @@ def test_pairs_without_text_are_refused(debug_data: Path, tmp_path: Path) -> Non
         pretrain(recipe(debug_data, tmp_path / "a", *watched))
     with pytest.raises(ConfigError, match="watch.sentences is 3: expected 10 or more"):
         recipe(debug_data, tmp_path, "--watch.sentences=3")
+
+
+def test_the_log_says_once_what_causal_models_lack(
+    debug_data: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    corpora = Corpora.open(debug_data)
+    model = Transformer(
+        ModelConfig(dim=16, num_layers=1, num_heads=2), vocab_size=corpora.tokenizer.vocab_size,
+        num_languages=3, pad_id=2,
+    )  # fmt: skip
+    settings = WatchedPairs(pairs=["en-ne"], sentences=20)
+    said = "watch: the model is causal, so en-ne get retrieval alone, not the gap"
+    for objective, expected in (
+        (CausalLM(languages=["en"]), [said]),
+        (MaskedLM(languages=["en"]), []),
+    ):
+        caplog.clear()
+        watched = Watched.of(settings, corpora, {"own": objective})
+        with caplog.at_level("INFO", logger="xlm"):
+            for first_look in (True, False):
+                (figures,) = watched.measure(model, first_look=first_look).values()
+        assert [line for line in caplog.messages if "watch" in line] == expected
+        assert ("gap_nats" in figures) == (not expected)

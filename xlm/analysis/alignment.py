@@ -126,6 +126,15 @@ def wrong_partners(sizes: Sequence[int]) -> list[int]:
     return found
 
 
+def _f1(means: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return 2PR / (P + R) of rows of ``_COLUMNS``, 0 if both are 0, NaN if one is undefined."""
+    linked, sure, linked_sure, linked_possible = means.T
+    product = linked_possible * linked_sure
+    total = linked_possible * sure + linked_sure * linked
+    missed = (total == 0) & (linked > 0) & (sure > 0)
+    return np.where(missed, 0.0, 2 * product / total)
+
+
 _COLUMNS = ("linked", "sure", "linked sure", "linked possible")
 
 
@@ -134,8 +143,8 @@ def link_scores(
 ) -> dict[str, Estimate]:
     """Return precision, recall, F1 and alignment error rate over a corpus, unrounded.
 
-    P = |A∩P| / |A|, R = |A∩S| / |S|, AER = 1 - (|A∩S| + |A∩P|) / (|A| + |S|); intervals by the
-    bootstrap over sentences.
+    P = |A∩P| / |A|, R = |A∩S| / |S|, AER = 1 - (|A∩S| + |A∩P|) / (|A| + |S|); F1 is 0 if P and R
+    are; intervals by the bootstrap over sentences.
     """
     counts = np.array(
         [
@@ -147,7 +156,7 @@ def link_scores(
     statistics: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
         "precision": lambda c: c[:, 3] / c[:, 0],
         "recall": lambda c: c[:, 2] / c[:, 1],
-        "F1": lambda c: 2 * c[:, 3] * c[:, 2] / (c[:, 3] * c[:, 1] + c[:, 2] * c[:, 0]),
+        "F1": _f1,
         "AER": lambda c: 1 - (c[:, 2] + c[:, 3]) / (c[:, 0] + c[:, 1]),
     }
     return {name: intervals.ratio(counts, own, seed) for name, own in statistics.items()}

@@ -39,8 +39,9 @@ DEFINITIONS: Mapping[str, Definition] = {
     ),
     "word pairs": Definition(
         "Mean cosine and distance of translated words' vectors beside random pairs of the same "
-        "words; correlation of cosines with people's scores. Cosines alone say nothing: in a table "
-        "where everything points the same way all are near 1.",
+        "words; correlation of cosines with people's scores, and Spearman's of single words in "
+        "lower case. All models have the same pairs, and coverage is their share. Cosines alone "
+        "say nothing: in a table where everything points the same way all are near 1.",
         ("cosine", "L2 / norm", "Pearson", "Spearman"),
     ),
     "word alignment": Definition(
@@ -63,7 +64,8 @@ DEFINITIONS: Mapping[str, Definition] = {
     ),
     "overlap": Definition(
         "p_type: the share of the test text's pieces that the training text has; p_token: the "
-        "same weighted by how often they occur in the test text; both in percent.",
+        "same weighted by how often they occur in the test text; both in percent, without the "
+        "unknown piece.",
         ("p_token", "p_token of letters"),
     ),
     "transfer": Definition(
@@ -96,7 +98,8 @@ DEFINITIONS: Mapping[str, Definition] = {
     ),
     "WiC": Definition(
         "Does a word have the same sense in two sentences? A probe on the first state of both "
-        "sentences together, and on the word's states in each.",
+        "sentences together, and on the word's states in each; context-free is the same of the "
+        "words alone.",
         ("first state of the pair, accuracy", "words, accuracy"),
     ),
     "SCWS": Definition(

@@ -75,8 +75,7 @@ def usable_entries(
     if not rows:
         raise DataError(
             f"none of {len(sources):,} entries is usable: {int(known.sum()):,} source words "
-            f"have a vector, and {sum(map(bool, gold)):,} have a translation with a vector; "
-            "give a dictionary of words that the model's pieces spell"
+            f"have a vector, and {sum(map(bool, gold)):,} have a translation with a vector"
         )
     return Entries(
         [sources[at] for at in rows], vectors[rows], candidates, others[usable],

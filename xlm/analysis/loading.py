@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,7 @@ from xlm.analysis import readers
 from xlm.analysis.readers import InContext
 from xlm.analysis.retrieval import Pairs, distinct
 from xlm.analysis.sections.links import AlignedText
-from xlm.analysis.sections.material import Labeled, Material
-from xlm.analysis.states import States
+from xlm.analysis.sections.material import EMBEDDINGS, UNTRAINED, Labeled, Material
 from xlm.data.corpora import Corpora
 from xlm.errors import ConfigError, DataError
 from xlm.languages import LanguagePair, Languages
@@ -29,7 +28,7 @@ MOST_TRAINING = 20_000
 def lines_of(path: Path, most: int | None = None) -> list[str]:
     """Return the first nonempty lines of a file, normalized, each text once.
 
-    Raises DataError for a file without text.
+    Raises DataError for fewer than 4.
     """
     found: dict[str, None] = {}
     for text in _lines(path):
@@ -39,6 +38,10 @@ def lines_of(path: Path, most: int | None = None) -> list[str]:
             break
     if not found:
         raise DataError(f"{path} has no text, only empty lines: expected sentences")
+    if len(found) < FEWEST_ROWS:
+        raise DataError(
+            f"{path}: only {len(found)} different lines have text; expected at least {FEWEST_ROWS}"
+        )
     return list(found)
 
 
@@ -145,12 +148,34 @@ def labeled_of(paths: Mapping[str, Path], most: int) -> Labeled:
     return Labeled(texts, labels)
 
 
-def check_widths(paths: Mapping[str, str], vectors: Mapping[str, Mapping[str, States]]) -> None:
-    """Raise DataError if the vectors of two languages have different lengths."""
-    widths = {language: len(next(iter(own.values()))) for language, own in vectors.items()}
-    if len(set(widths.values())) > 1:
-        shown = ", ".join(f"{paths[name]} has {width} numbers" for name, width in widths.items())
-        raise DataError(f"embeddings: {shown} a word: expected vectors of one space")
+def add_embeddings(
+    material: Material,
+    embeddings: Mapping[str, str | Mapping[str, str]],
+    path_of: Callable[[str], Path],
+) -> None:
+    """Add the vectors of ``{language: file}``, or of such sets by name.
+
+    Raises ConfigError for a mixture of both and for the name of a model, DataError if the vectors
+    of a set have different lengths.
+    """
+    single = {name: own for name, own in embeddings.items() if isinstance(own, str)}
+    sets = {name: own for name, own in embeddings.items() if not isinstance(own, str)}
+    if single and sets:
+        raise ConfigError(
+            f"embeddings: {next(iter(single))} names a file and {next(iter(sets))} a set of files: "
+            "expected a file for each language, or sets of these by name"
+        )
+    for name, paths in {EMBEDDINGS: single}.items() if single else sets.items():
+        if name in (*material.models, UNTRAINED, "parent"):
+            raise ConfigError(f"embeddings: {name} is the name of a model: choose another")
+        own = {language: readers.read_vectors(path_of(path)) for language, path in paths.items()}
+        widths = {language: len(next(iter(own[language].values()))) for language in own}
+        if len(set(widths.values())) > 1:
+            shown = ", ".join(f"{paths[key]} has {width} numbers" for key, width in widths.items())
+            raise DataError(f"embeddings: {shown} a word: expected vectors of one space")
+        material.embeddings[name] = dict(own)
+        for language, path in paths.items():
+            material.files[f"embeddings.{name}.{language}"] = str(path_of(path))
 
 
 def prepared_texts(corpora: Corpora, split: str, most: int) -> dict[str, list[str]]:

@@ -7,6 +7,7 @@ one piece are left out, not counted wrong as in bert-syntax; a tie counts a half
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from xlm.analysis.masked import predicted
 from xlm.analysis.readers import MinimalPair
 from xlm.analysis.states import encode_words, is_causal, longest
 from xlm.errors import ConfigError, DataError
-from xlm.model.asking import NO_HEAD
+from xlm.model.asking import NO_HEAD, refuse_not_a_number
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.score import Scoring, score
 from xlm.text.tokenizers.tokenizer import Ids, Tokenizer
@@ -79,7 +80,8 @@ def judge(
 ) -> Judged:
     """Return the model's choice for each pair; equal rows are read once.
 
-    Raises ConfigError for a model without an output, or one that only translates.
+    Raises ConfigError for a model without an output, or one that only translates, CheckpointError
+    for scores that are not numbers.
     """
     if model.extra.get(NO_HEAD):
         raise ConfigError(
@@ -116,7 +118,10 @@ def _by_mask(
             for number in groups[row]:
                 own = made[number]
                 assert own is not None
-                credit[number] = _credit(float(own_scores[own.right]), float(own_scores[own.wrong]))
+                right, wrong = float(own_scores[own.right]), float(own_scores[own.wrong])
+                if not (math.isfinite(right) and math.isfinite(wrong)):
+                    raise refuse_not_a_number(model, f"minimal pair {number + 1}")
+                credit[number] = _credit(right, wrong)
     return Judged(credit, len(groups))
 
 

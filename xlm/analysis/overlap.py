@@ -6,6 +6,7 @@ counts in the test text, both in percent.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from xlm.analysis.intervals import Estimate, share, undefined
 from xlm.text.tokenizers.tokenizer import Tokenizer
 
 PERCENT = 100.0
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,12 @@ def count_pieces(tokenizer: Tokenizer, lines: Sequence[str]) -> Pieces:
 
 
 def has_letter(piece: str) -> bool:
-    """Return whether a piece has a letter or a mark of one, such as Devanagari's vowel signs."""
+    """Return whether a piece has a letter or a mark of one, such as Devanagari's vowel signs.
+
+    A piece that stands for one byte, such as ``<0xE4>``, has none.
+    """
+    if _BYTE.fullmatch(piece):
+        return False
     return any(unicodedata.category(sign)[0] in "LM" for sign in piece)
 
 
@@ -68,7 +75,7 @@ def overlaps(
 ) -> dict[tuple[str, str], dict[str, Estimate]]:
     """Return the overlap of every ordered pair of languages, and without pieces that lack letters.
 
-    ``train`` and ``test`` are lines by language.
+    ``train`` and ``test`` are lines by language. The unknown piece and special tokens never count.
     """
     learned, asked = (
         {
@@ -77,15 +84,22 @@ def overlaps(
         }
         for texts in (train, test)
     )
-    lettered = [has_letter(piece) for piece in tokenizer.pieces]
+    ordinary = _ordinary(tokenizer)
+    lettered = {piece for piece in ordinary if has_letter(tokenizer.pieces[piece])}
     found = {}
     for one, own in learned.items():
         for two, others in asked.items():
-            figures = overlap(own, others)
-            letters = overlap(own, others, lambda piece: lettered[piece])
+            figures = overlap(own, others, ordinary.__contains__)
+            letters = overlap(own, others, lettered.__contains__)
             figures.update({f"{name} of letters": value for name, value in letters.items()})
             found[one, two] = figures
     return found
+
+
+def _ordinary(tokenizer: Tokenizer) -> set[int]:
+    """Return the ids of pieces that stand for text of their own."""
+    without = {tokenizer.unk_id, *tokenizer.special_ids}
+    return {piece for piece in range(len(tokenizer.pieces)) if piece not in without}
 
 
 def cutting(tokenizer: Tokenizer, lines: Sequence[str]) -> dict[str, Estimate]:

@@ -150,11 +150,15 @@ def words_alone(
     tokens: int = 4000,
 ) -> tuple[States, States]:
     """Return the states of the marked words without their contexts, as ``words_in_context``."""
-    bare = [
+    return words_in_context(model, without_context(rows), language, tokens=tokens)
+
+
+def without_context(rows: Sequence[InContext]) -> list[InContext]:
+    """Return rows whose sentences are their marked words alone."""
+    return [
         InContext([row.first[row.first_at]], 0, [row.second[row.second_at]], 0, row.answer)
         for row in rows
     ]
-    return words_in_context(model, bare, language, tokens=tokens)
 
 
 def _marked_states(

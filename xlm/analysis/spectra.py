@@ -8,7 +8,6 @@ d is the distance of the study of continued pretraining for translation (2024), 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,12 +82,17 @@ def matrices(model: PretrainedModel) -> dict[str, Matrix]:
     K, Q and V are the blocks of the fused product, Out that of attention, FC1 and FC2 those of the
     feed-forward layer (with a gate, FC1 is both of its halves); cross-attention and tables follow.
     """
+    found = _weights(model)
+    return {name: own.detach().double().cpu().numpy() for name, own in found.items()}
+
+
+def _weights(model: PretrainedModel) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     transformer = model.transformer
     for side, stack in (("encoder", transformer.encoder), ("decoder", transformer.decoder)):
         if stack is not None:
             found.update(_of_stack(side, stack))
-    return {name: own.detach().double().cpu().numpy() for name, own in found.items()}
+    return found
 
 
 def _of_stack(side: str, stack: Stack) -> dict[str, Tensor]:
@@ -124,9 +128,10 @@ def spectra(
     ``fresh`` has random weights of the same shape, for the null ``untrained``. Raises ConfigError
     if the parent has other matrices.
     """
+    if parent is not None:
+        check_parent(model, parent)
     own = matrices(model)
     before = None if parent is None else matrices(parent)
-    _check_shapes(own, before)
     first = {} if fresh is None else matrices(fresh)
     found = {}
     for name, matrix in own.items():
@@ -140,10 +145,12 @@ def spectra(
     return found
 
 
-def _check_shapes(own: Mapping[str, Matrix], parent: Mapping[str, Matrix] | None) -> None:
-    if parent is None:
-        return
-    shapes = [{name: matrix.shape for name, matrix in side.items()} for side in (own, parent)]
+def check_parent(model: PretrainedModel, parent: PretrainedModel) -> None:
+    """Raise ConfigError if the parent has other matrices than the model."""
+    shapes = [
+        {name: tuple(weight.shape) for name, weight in _weights(own).items()}
+        for own in (model, parent)
+    ]
     for name in [*shapes[0], *shapes[1]]:
         one, two = shapes[0].get(name), shapes[1].get(name)
         if one != two:

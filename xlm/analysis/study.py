@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,6 +65,22 @@ def read_study(path: str | Path) -> list[StudyModel]:
             f"{path}: {twice[0]!r} is listed twice: expected different arms, seeds or updates"
         )
     return found
+
+
+def compared_with(
+    study: Sequence[StudyModel], model: Path, compare: Mapping[str, str], parent: str | None
+) -> tuple[dict[str, str], str | None]:
+    """Return the models to compare ``model`` with by name, those of its study too, and its parent.
+
+    A given ``parent`` comes before that of the study.
+    """
+    found = dict(compare)
+    for own in study:
+        if own.source.resolve() != model.expanduser().resolve():
+            found[own.name] = str(own.source)
+        elif parent is None and own.parent is not None:
+            parent = str(own.parent)
+    return found, parent
 
 
 def _parent(entry: dict[str, object], entries: list[dict[str, object]], path: Path) -> Path | None:

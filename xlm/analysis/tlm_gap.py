@@ -102,12 +102,16 @@ def gap_estimates(rows: GapRows, sums: GapSums, seed: int = 0) -> dict[str, Esti
         "accuracy, gain": hits["true"] - hits["alone"],
         "accuracy, gap": hits["true"] - hits["wrong"],
     }
-    return {
+    found = {
         name: intervals.ratio(
             np.stack([own, counts], axis=1), lambda means: means[:, 0] / means[:, 1], seed
         )
         for name, own in columns.items()
     }
+    if len(counts) == 1:  # its own partner
+        for name in ("wrong", "gap", "accuracy, wrong", "accuracy, gap"):
+            found[name] = undefined("a single pair has no wrong partner", 1)
+    return found
 
 
 def gap_rows(

@@ -51,6 +51,25 @@ def correlations(indicator: Values, scores: Values, *, seed: int = 0) -> dict[st
     return found
 
 
+def by_task(scores: Values) -> dict[str, dict[str, float]]:
+    """Return the scores of each task by language, of names such as ``nli/hi``; "" is no task."""
+    found: dict[str, dict[str, float]] = {}
+    for name, value in scores.items():
+        task, _, language = name.rpartition("/")
+        found.setdefault(task, {})[language] = value
+    return found
+
+
+def between_languages(indicator: Values) -> dict[tuple[str, str], float]:
+    """Return the numbers for ordered pairs of languages, source first, of names as ``en>hi``."""
+    found = {}
+    for name, value in indicator.items():
+        source, sign, target = (part.strip() for part in name.partition(">"))
+        if sign:
+            found[source, target] = value
+    return found
+
+
 def rank_sources(
     indicators: Mapping[str, Mapping[tuple[str, str], float]],
     *,

@@ -262,7 +262,10 @@ def refuse_not_a_number(model: Askable, place: str) -> CheckpointError:
             cause = f"the model's tensor {name} holds values that are not numbers: take another"
             break
     else:
-        cause = "its weights are numbers, so the precision is too narrow for it; try bf16 or fp32"
+        if torch.is_autocast_enabled(device_of(model).type):
+            cause = "the model's weights are too large for this precision: try bf16 or fp32"
+        else:
+            cause = "the model's weights are numbers, but their sums overflow: take another"
     return CheckpointError(f"the scores for {place} are not finite: {cause}")
 
 

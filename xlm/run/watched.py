@@ -6,6 +6,7 @@ they draw nothing from torch's generators: the weights are the same with and wit
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -26,11 +27,13 @@ from xlm.analysis.tlm_gap import (
 from xlm.data.corpora import Corpora
 from xlm.errors import ConfigError, DataError
 from xlm.languages import LanguagePair
-from xlm.model.asking import OBJECTIVES, evaluating, kind_of
+from xlm.model.asking import OBJECTIVES, Kind, evaluating, kind_of
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
 from xlm.objective import Objective
 from xlm.text.tokenizers.tokenizer import Wrapped
+
+log = logging.getLogger("xlm")
 
 NAME = "watch"
 """The first part of the names of these streams."""
@@ -87,6 +90,8 @@ class Watched:
     """Names of the run's objectives' classes."""
     _kept: dict[LanguagePair, _Rows] = field(default_factory=dict, compare=False)
     """The rows of each pair, from the first whole look on."""
+    _said: list[Kind] = field(default_factory=list, compare=False)
+    """The kind of the model, once the log says what is left out."""
 
     @classmethod
     def of(
@@ -127,6 +132,7 @@ class Watched:
             transformer, self.corpora.tokenizer, dict(self.corpora.languages),
             {OBJECTIVES: self.objectives},
         )  # fmt: skip
+        self._say(kind_of(model))
         rows = self._rows(model, first_look)
         with evaluating(transformer):
             gaps = self._gaps(model, rows)
@@ -134,6 +140,15 @@ class Watched:
                 f"{NAME}/{pair}": self._retrieval(model, pair, own) | gaps[pair]
                 for pair, own in rows.items()
             }
+
+    def _say(self, kind: Kind) -> None:
+        """Log, once a run, that a model that is not masked gets no figures of the gap."""
+        if kind == "masked" or self._said:
+            return
+        self._said.append(kind)
+        name = "causal" if kind == "causal" else "a translator"
+        pairs = ", ".join(map(str, self.texts))
+        log.info("watch: the model is %s, so %s get retrieval alone, not the gap", name, pairs)
 
     def _rows(self, model: PretrainedModel, first_look: bool) -> Mapping[LanguagePair, _Rows]:
         if first_look:

@@ -31,4 +31,12 @@ SECTIONS: Mapping[str, Callable[[Material], Analysis]] = {
 }
 """Every analysis by the name that ``only`` takes, in the order of the report."""
 
-__all__ = ["SECTIONS", "Lacks", "Material"]
+CHECKS: Mapping[str, Callable[[Material], None]] = {
+    "word translation": words.check_dictionaries,
+    "spectra": vocabulary.check_parent_shape,
+    "probes": in_context.check_labels,
+    "WiC": in_context.check_senses,
+}
+"""Checks of the input of some analyses, made before the first of them begins."""
+
+__all__ = ["CHECKS", "SECTIONS", "Lacks", "Material"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from xlm.analysis.geometry import label_separation
@@ -14,9 +16,11 @@ from xlm.analysis.probes import (
     pair_states,
     piece_counts,
     probe,
+    without_context,
     words_alone,
     words_in_context,
 )
+from xlm.analysis.readers import InContext
 from xlm.analysis.report import Analysis
 from xlm.analysis.sections.languages import confusion_table
 from xlm.analysis.sections.material import (
@@ -29,8 +33,28 @@ from xlm.analysis.sections.material import (
 )
 from xlm.analysis.states import States
 from xlm.errors import ConfigError, DataError
+from xlm.model.pretrained import PretrainedModel
 
 Figures = dict[str, Estimate]
+
+
+def check_labels(material: Material) -> None:
+    """Raise DataError for a task whose training rows have one label."""
+    for task, labeled in material.labeled.items():
+        first, labels = next(iter(labeled.labels.items()))
+        if len(set(labels[::2])) < 2:
+            raise DataError(
+                f"probes.{task}.{first}: every other line trains, and all of these have the label "
+                f"{labels[0]!r}: expected two labels or more"
+            )
+
+
+def check_senses(material: Material) -> None:
+    """Raise DataError unless the training rows of WiC have both answers."""
+    answers = {row.answer for row in material.wic[0]} if material.wic is not None else {0.0, 1.0}
+    if len(answers) < 2:
+        shown = ("T" if answers.pop() else "F") if answers else "missing"
+        raise DataError(f"wic.train: every answer is {shown}: expected both, T and F")
 
 
 def labels_told(material: Material) -> Analysis:
@@ -40,12 +64,6 @@ def labels_told(material: Material) -> Analysis:
     found = Analysis("probes")
     found.notes.append("even rows of the first language train, odd rows of each language test")
     for task, labeled in material.labeled.items():
-        first, labels = next(iter(labeled.labels.items()))
-        if len(set(labels[::2])) < 2:
-            raise DataError(
-                f"probes.{task}.{first}: every other line trains, and all of these have the label "
-                f"{labels[0]!r}: expected two labels or more"
-            )
         counted = _by_pieces(material, labeled)
         fresh: dict[tuple[str, int], Figures] = {}
         for name, model in material.named_models():
@@ -118,28 +136,44 @@ def senses_told(material: Material) -> Analysis:
     found = Analysis("WiC")
     train, test = material.wic
     answers = [["same" if row.answer else "other" for row in rows] for rows in (train, test)]
-    if len(set(answers[0])) < 2:
-        raise DataError(f"wic.train: every answer is {answers[0][0]!r}: expected both, T and F")
     fresh: dict[int, Figures] = {}
     for name, model in material.named_models():
         language, tokens = material.spoken(model, material.english), material.reading.tokens
-        pairs = [pair_states(model, rows, language, tokens=tokens) for rows in (train, test)]
-        words = [words_in_context(model, rows, language, tokens=tokens) for rows in (train, test)]
+        inside = _sense_inputs(model, (train, test), language, tokens)
+        bare = without_context(train), without_context(test)
+        alone = _sense_inputs(model, bare, language, tokens)
         for layer in material.chosen_layers(model):
-            inputs = {
-                "first state of the pair": [own[layer] for own in pairs],
-                "words": [compared(u[layer], v[layer]) for u, v in words],
-            }
             figures = {}
-            for measure, (one, two) in inputs.items():
-                told = probe(one, answers[0], two, answers[1], seed=material.seed)
-                figures[f"{measure}, accuracy"] = told.figures["accuracy"]
+            for measure, inputs in inside.items():
+                own, free = (
+                    probe(
+                        made[0][layer], answers[0], made[1][layer], answers[1],
+                        seed=material.seed, shuffled=made is inputs,
+                    ).figures["accuracy"]
+                    for made in (inputs, alone[measure])
+                )  # fmt: skip
+                figures[f"{measure}, accuracy"] = own.beside(**{"context-free": free.as_null()})
             if name == UNTRAINED:
                 fresh[layer] = figures
             else:
                 figures = beside_untrained(figures, fresh.get(layer))
                 found.add(figures, layer=layer, model=name)
     return found
+
+
+def _sense_inputs(
+    model: PretrainedModel,
+    parts: Sequence[Sequence[InContext]],
+    language: str | None,
+    tokens: int,
+) -> dict[str, list[list[States]]]:
+    """Return the inputs of each probe for each of the parts, by layer."""
+    pairs = [pair_states(model, rows, language, tokens=tokens) for rows in parts]
+    words = [words_in_context(model, rows, language, tokens=tokens) for rows in parts]
+    return {
+        "first state of the pair": [list(own) for own in pairs],
+        "words": [[compared(*layer) for layer in zip(u, v, strict=True)] for u, v in words],
+    }
 
 
 def similar_in_context(material: Material) -> Analysis:

@@ -34,6 +34,8 @@ MODEL = "model"
 """The name of the analyzed model."""
 UNTRAINED = "untrained"
 """The name of the null from random weights."""
+EMBEDDINGS = "embeddings"
+"""The name of ``.vec`` files that were given without one."""
 
 
 class Lacks(XlmError):
@@ -77,8 +79,12 @@ class Material:
     """Scores by language for each task or report."""
     indicators: dict[str, dict[str, float]] = field(default_factory=dict)
     """Numbers by language, such as distances, to compare scores with."""
-    embeddings: dict[str, Mapping[str, States]] = field(default_factory=dict)
-    """Vectors of words by language, of ``.vec`` files."""
+    embeddings: dict[str, dict[str, Mapping[str, States]]] = field(default_factory=dict)
+    """Vectors of words of ``.vec`` files, by the name of the set and by language."""
+    distances: list[str] = field(default_factory=list)
+    """Names of the indicators in which the smallest number is the best source."""
+    files: dict[str, str] = field(default_factory=dict)
+    """The file of a setting such as ``dictionaries.en-hi``, for messages."""
     stand_in: dict[str, str] = field(default_factory=dict)
     reading: Reading = field(default_factory=Reading)
     layers: list[int] | None = None
@@ -189,6 +195,10 @@ class Material:
                 )
         self._used.add(at)
         return self._states[at]
+
+    def place(self, setting: str) -> str:
+        """Return the file of a setting for messages, or its name if it is not from a file."""
+        return self.files.get(setting, setting)
 
     def notes(self) -> list[str]:
         """Return what a reader must know of the states used since the last call, and forget it."""

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from xlm.analysis.kernel_alignment import cka
 from xlm.analysis.overlap import cutting, overlaps
 from xlm.analysis.report import Analysis, Table, matrix_table
 from xlm.analysis.retrieval import best_layer
 from xlm.analysis.sections.material import MODEL, Lacks, Material
-from xlm.analysis.spectra import spectra
-from xlm.analysis.transfer import FEWEST_LANGUAGES, correlations, rank_sources
+from xlm.analysis.spectra import check_parent, spectra
+from xlm.analysis.transfer import (
+    FEWEST_LANGUAGES,
+    between_languages,
+    by_task,
+    correlations,
+    rank_sources,
+)
 from xlm.errors import DataError
 
 ARROW = " > "
@@ -27,6 +35,12 @@ def matrices(material: Material) -> Analysis:
     if material.parent is None:
         found.notes.append("no parent was given, so there are no distances")
     return found
+
+
+def check_parent_shape(material: Material) -> None:
+    """Raise ConfigError if the parent has other matrices than the model."""
+    if material.parent is not None:
+        check_parent(material.model, material.parent)
 
 
 def overlapping(material: Material) -> Analysis:
@@ -57,29 +71,35 @@ def transferred(material: Material) -> Analysis:
     """Return the correlations of indicators with scores by language, and the sources they rank.
 
     Besides the given indicators these are overlap, retrieval and CKA with the first language.
+    Several tasks of one report are correlated one by one.
     """
     if not material.scores:
         raise Lacks("scores by language: give scores")
     found = Analysis("transfer")
     measured = _between_languages(material)
     indicators = dict(material.indicators)
+    for name, own in material.indicators.items():
+        if between := between_languages(own):
+            measured[name] = between
+            continue
+        found.notes.append(
+            f"{name} has a number for each language, so it ranks no sources: that needs one for "
+            "each pair, such as en>hi"
+        )
     if material.texts:
         source = next(iter(material.texts))
         for name, values in measured.items():
             of_source = {two: value for (one, two), value in values.items() if one == source}
             if of_source:
                 indicators[f"{name} from {source}"] = of_source
-    for task, scores in material.scores.items():
-        for name, numbers in indicators.items():
-            try:
-                figures = correlations(numbers, scores, seed=material.seed)
-            except DataError as error:
-                found.notes.append(f"{name} with {task}: {error}")
-                continue
-            found.add(figures, of=f"{name}, {task}", model=MODEL)
+    for report, scores in material.scores.items():
+        for task, own in by_task(scores).items():
+            _add_correlations(
+                found, indicators, own, f"{report}, {task}" if task else report, material.seed
+            )
     if not found.figures:
         found.notes.append(f"fewer than {FEWEST_LANGUAGES} languages have a score and an indicator")
-    ranked = rank_sources(measured)
+    ranked = rank_sources(measured, lower=frozenset(material.distances))
     names = [name for name, values in measured.items() if values]
     rows = [
         [target, *(", ".join(own.get(name, ())) for name in names)]
@@ -89,6 +109,23 @@ def transferred(material: Material) -> Analysis:
         title = "source languages of each target, best first, by each indicator"
         found.tables.append(Table(title, ["target", *names], rows))
     return found
+
+
+def _add_correlations(
+    found: Analysis,
+    indicators: Mapping[str, Mapping[str, float]],
+    scores: Mapping[str, float],
+    task: str,
+    seed: int,
+) -> None:
+    """Add the correlations of each indicator with the scores of one task, or a note instead."""
+    for name, numbers in indicators.items():
+        try:
+            figures = correlations(numbers, scores, seed=seed)
+        except DataError as error:
+            found.notes.append(f"{name} with {task}: {error}")
+            continue
+        found.add(figures, of=f"{name}, {task}", model=MODEL)
 
 
 Indicator = dict[tuple[str, str], float]

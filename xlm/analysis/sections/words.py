@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ from xlm.analysis.alignment import (
     word_links,
     wrong_partners,
 )
-from xlm.analysis.intervals import Estimate
+from xlm.analysis.intervals import Estimate, Null, share
 from xlm.analysis.lexicon import (
     Entries,
     Lookup,
@@ -35,6 +35,7 @@ from xlm.analysis.lexicon import (
     word_translation,
 )
 from xlm.analysis.neighbors import centered, nearest, unit
+from xlm.analysis.readers import Scored
 from xlm.analysis.report import Analysis, Table
 from xlm.analysis.retrieval import FEWEST_ROWS
 from xlm.analysis.sections.links import AlignedText
@@ -54,6 +55,7 @@ from xlm.model.pretrained import PretrainedModel
 
 BY_WORDS = ", words"
 """The end of the names of scores of links between the mean states of words."""
+ALONE = Null(None, reason="there is no other sentence")
 COMMON = 20_000
 """Number of words of the target text that are candidates besides the dictionary's."""
 
@@ -72,7 +74,7 @@ def translated(material: Material) -> Analysis:
         for name, model in material.named_models():
             for place, layer in [("table", None), *_layers_alone(material, model)]:
                 look = _lookups(material, name, model, pair, layer)
-                entries = _entries(pair, dictionary, common, look)
+                entries = usable_entries(dictionary, common, *look)
                 figures = _both_translations(entries, material.seed)
                 if name == UNTRAINED:
                     fresh[place] = figures
@@ -83,24 +85,54 @@ def translated(material: Material) -> Analysis:
                 found.add(figures, layer=layer, of=str(pair), model=name)
                 if name == MODEL and layer is None:
                     found.tables.append(_found_words(pair, entries))
-        if set(pair) <= material.embeddings.keys():
-            sides = [file_lookup(material.embeddings[language]) for language in pair]
-            entries = _entries(pair, dictionary, common, sides)
-            figures = _both_translations(entries, material.seed)
-            found.add(figures, of=str(pair), model="embeddings")
+        for name, sides in _file_lookups(material, pair).items():
+            entries = usable_entries(dictionary, common, *sides)
+            found.add(_both_translations(entries, material.seed), of=str(pair), model=name)
+    found.notes += _files_left_out(material, material.dictionaries)
     return found
 
 
-def _entries(
-    pair: LanguagePair,
-    dictionary: Mapping[str, Sequence[str]],
-    common: Sequence[str],
-    sides: Sequence[Lookup],
-) -> Entries:
-    try:
-        return usable_entries(dictionary, common, *sides)
-    except DataError as error:
-        raise DataError(f"dictionaries.{pair}: {error}") from None
+def check_dictionaries(material: Material) -> None:
+    """Raise DataError for a dictionary without a usable entry in some model or ``.vec`` files."""
+    for pair, dictionary in material.dictionaries.items():
+        place = material.place(f"dictionaries.{pair}")
+        for name, model in material.named_models(fresh=False):
+            try:
+                usable_entries(dictionary, (), *_lookups(material, name, model, pair, None))
+            except DataError as error:
+                raise DataError(
+                    f"{place}: {error} in {model.source}; give a dictionary of words that its "
+                    "pieces spell"
+                ) from None
+        for name, sides in _file_lookups(material, pair).items():
+            try:
+                usable_entries(dictionary, (), *sides)
+            except DataError as error:
+                files = [material.place(f"embeddings.{name}.{language}") for language in pair]
+                raise DataError(
+                    f"{place}: {error} in {' and '.join(files)}; give .vec files that hold words "
+                    "of the dictionary"
+                ) from None
+
+
+def _file_lookups(material: Material, pair: LanguagePair) -> dict[str, tuple[Lookup, Lookup]]:
+    """Return the lookups of both languages in each set of ``.vec`` files that has both."""
+    return {
+        name: (file_lookup(own[pair.first]), file_lookup(own[pair.second]))
+        for name, own in material.embeddings.items()
+        if set(pair) <= own.keys()
+    }
+
+
+def _files_left_out(material: Material, pairs: Iterable[LanguagePair]) -> list[str]:
+    """Return a note on each set of ``.vec`` files that has one language of a pair alone."""
+    return [
+        f"{name}: there is no .vec file for {pair.first if pair.second in own else pair.second}, "
+        f"so {pair} has no figures of it"
+        for pair in dict.fromkeys(pairs)
+        for name, own in material.embeddings.items()
+        if len(set(pair) & own.keys()) == 1 < len(set(pair))
+    ]
 
 
 def _layers_alone(material: Material, model: PretrainedModel) -> list[tuple[str, int]]:
@@ -154,58 +186,92 @@ def paired(material: Material) -> Analysis:
     found = Analysis("word pairs")
     for pair, dictionary in material.dictionaries.items():
         pairs = [(word, other) for word, own in dictionary.items() for other in own]
-        _add_lookups(found, material, pair, pairs, None)
+        looked = _look_up(material, pair, pairs)
+        _note_coverage(found, pair, looked)
+        _add_paired(found, material, pair, looked, word_pairs)
     for pair, scored in material.similarity.items():
-        _add_lookups(
-            found, material, pair, [(own.first, own.second) for own in scored],
-            [own.score for own in scored],
-        )  # fmt: skip
+        _add_similarity(found, material, pair, scored)
+    found.notes += _files_left_out(material, [*material.dictionaries, *material.similarity])
     return found
 
 
-def _add_lookups(
-    found: Analysis,
-    material: Material,
-    pair: LanguagePair,
-    pairs: list[tuple[str, str]],
-    scores: list[float] | None,
-) -> None:
+class _Looked(NamedTuple):
+    """The vectors of pairs of words in each model."""
+
+    sides: dict[str, tuple[States, States]]
+    """Those of both sides, ``[N, D]`` each, by the model's name."""
+    usable: NDArray[np.bool_]
+    """The pairs that have vectors in all models, so that these are comparable, ``[N]``."""
+
+    @property
+    def coverage(self) -> Estimate:
+        """The share of pairs that are usable."""
+        return share(int(self.usable.sum()), len(self.usable))
+
+
+def _look_up(material: Material, pair: LanguagePair, pairs: Sequence[tuple[str, str]]) -> _Looked:
     looks = {
         name: _lookups(material, name, model, pair, None) for name, model in material.named_models()
     }
-    if set(pair) <= material.embeddings.keys():
-        first, second = (file_lookup(material.embeddings[language]) for language in pair)
-        looks["embeddings"] = first, second
-    sides = {
+    looks.update(_file_lookups(material, pair))
+    made = {
         name: (
             phrase_vectors(one, [first for first, _ in pairs]),
             phrase_vectors(two, [second for _, second in pairs]),
         )
         for name, (one, two) in looks.items()
     }
-    # the same words for all, so that models are comparable
-    usable = np.all([x[1] & y[1] for x, y in sides.values()], axis=0)
-    note = f"{pair}: {int(usable.sum()):,} of {len(pairs):,} pairs have vectors"
-    if usable.sum() < FEWEST_ROWS:
-        found.notes.append(f"{note}: too few for figures, which need {FEWEST_ROWS}")
+    usable = np.all([x[1] & y[1] for x, y in made.values()], axis=0)
+    return _Looked({name: (x[0], y[0]) for name, (x, y) in made.items()}, usable)
+
+
+def _note_coverage(found: Analysis, pair: LanguagePair, looked: _Looked) -> None:
+    num = int(looked.usable.sum())
+    note = f"{pair}: {num:,} of {len(looked.usable):,} pairs have vectors"
+    few = f": too few for figures, which need {FEWEST_ROWS}" if num < FEWEST_ROWS else ""
+    found.notes.append(note + few)
+
+
+def _add_similarity(
+    found: Analysis, material: Material, pair: LanguagePair, scored: Sequence[Scored]
+) -> None:
+    """Add the correlations of all pairs, and of single words in lower case as MUSE has them."""
+    looked = _look_up(material, pair, [(own.first, own.second) for own in scored])
+    _note_coverage(found, pair, looked)
+    gold = np.array([own.score for own in scored])[looked.usable].tolist()
+    _add_paired(found, material, pair, looked, lambda x, y, seed: similarity(x, y, gold, seed=seed))
+    single = [own for own in scored if " " not in own.first and " " not in own.second]
+    if not single:
         return
-    found.notes.append(note)
-    phrase = np.array([" " in first or " " in second for first, second in pairs])
+    lowered = _look_up(material, pair, [(own.first.lower(), own.second.lower()) for own in single])
+    scores = np.array([own.score for own in single])[lowered.usable].tolist()
+
+    def of_words(x: States, y: States, *, seed: int) -> dict[str, Estimate]:
+        return {"Spearman": similarity(x, y, scores, seed=seed)["Spearman"]}
+
+    _add_paired(found, material, pair, lowered, of_words, ", single words")
+
+
+def _add_paired(
+    found: Analysis,
+    material: Material,
+    pair: LanguagePair,
+    looked: _Looked,
+    measure: Callable[..., dict[str, Estimate]],
+    ending: str = "",
+) -> None:
+    """Add ``measure`` of the usable pairs and their coverage; coverage alone if they are few."""
     fresh: dict[str, Estimate] | None = None
-    for name, (x, y) in sides.items():
-        if scores is None:
-            figures = word_pairs(x[0][usable], y[0][usable], seed=material.seed)
-        else:
-            gold = np.array(scores)
-            figures = similarity(x[0][usable], y[0][usable], gold[usable].tolist())
-            single = usable & ~phrase
-            if single.sum() >= FEWEST_ROWS:
-                words = similarity(x[0][single], y[0][single], gold[single].tolist())
-                figures["Spearman, single words"] = words["Spearman"]
+    for name, (x, y) in looked.sides.items():
+        figures: dict[str, Estimate] = {}
+        if looked.usable.sum() >= FEWEST_ROWS:
+            own = measure(x[looked.usable], y[looked.usable], seed=material.seed)
+            figures = {f"{name}{ending}": value for name, value in own.items()}
         if name == UNTRAINED:
             fresh = figures
-        else:
-            found.add(beside_untrained(figures, fresh), of=str(pair), model=name)
+            continue
+        figures = {**beside_untrained(figures, fresh), f"coverage{ending}": looked.coverage}
+        found.add(figures, of=str(pair), model=name)
 
 
 class _Encoded(NamedTuple):
@@ -237,13 +303,13 @@ def aligned(material: Material) -> Analysis:
                 if name == UNTRAINED:
                     fresh[layer] = figures
                     continue
-                wrong = _wrong_scores(encoded, layer, text.gold, material.seed)
+                wrong = _wrong_nulls(encoded, layer, text.gold, material.seed)
                 figures = beside_untrained(figures, fresh.get(layer))
                 for measure, own in figures.items():
                     score = measure.removesuffix(BY_WORDS).rsplit(" ", 1)[1]
                     nulls = {
                         "diagonal": by_place[score].as_null(),
-                        "wrong partners": wrong[score].as_null(),
+                        "wrong partners": wrong.get(measure, ALONE),
                     }
                     figures[measure] = own.beside(**nulls)
                 found.add(figures, layer=layer, of=str(pair), model=name)
@@ -298,15 +364,14 @@ def _layer_scores(
     return found
 
 
-def _wrong_scores(
-    encoded: _Encoded, layer: int, gold: Sequence[Gold], seed: int
-) -> dict[str, Estimate]:
-    """Return the scores of links to another sentence of similar length (argmax)."""
+def _wrong_nulls(encoded: _Encoded, layer: int, gold: Sequence[Gold], seed: int) -> dict[str, Null]:
+    """Return ``_layer_scores`` of links to another sentence of similar length, none for one."""
+    if len(gold) < 2:
+        return {}
     partners = wrong_partners([len(words) for words in encoded.second_words])
-    links = []
-    for at, other in enumerate(partners):
-        similar = cosines(encoded.first[at][layer], encoded.second[other][layer])
-        links.append(
-            word_links(link(similar), encoded.first_words[at], encoded.second_words[other])
-        )
-    return link_scores(links, gold, seed=seed)
+    others = encoded._replace(
+        second=[encoded.second[at] for at in partners],
+        second_words=[encoded.second_words[at] for at in partners],
+    )
+    scores = _layer_scores(others, layer, gold, seed)
+    return {measure: own.as_null() for measure, own in scores.items()}
