@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
+from xlm.errors import TrainingError
 from xlm.training.skipped import SkippedUpdates
-from xlm.training.spikes import DECAY, FIRST, Spikes
+from xlm.training.spikes import FIRST, MOST_IN_A_ROW, Spikes
 
 CPU = torch.device("cpu")
 
@@ -31,27 +32,68 @@ def test_nothing_is_skipped_in_the_first_updates_but_what_is_not_finite() -> Non
     spikes = Spikes(CPU, 2.0)
     found = [skipped(spikes, norm) for norm in (1.0, 50.0, math.inf, math.nan, 1.0)]
     assert found == [False, False, True, True, False]
-    assert spikes.state() == {"mean": pytest.approx(52 / 3), "count": 3.0}
+    state = spikes.state()
+    assert (state["mean"], state["count"]) == (pytest.approx(52 / 3), 3.0)
 
 
-def test_norms_that_stay_high_are_accepted() -> None:
+@pytest.mark.parametrize(("factor", "high"), [(2.0, 4.0), (2.0, 10.0), (6.0, 100.0), (6.0, 1e30)])
+def test_norms_that_stay_high_are_accepted(factor: float, high: float) -> None:
+    spikes, counter = Spikes(CPU, factor), SkippedUpdates(CPU)
+    found = []
+    for norm in [1.0] * FIRST + [high] * 200:
+        skips = spikes(torch.tensor(norm), torch.tensor(0.0))
+        counter.add(skips, torch.tensor(0.0))
+        found.append(bool(skips))
+    assert found == [False] * FIRST + [True] * MOST_IN_A_ROW + [False] * (200 - MOST_IN_A_ROW)
+    assert not counter.looks_stuck()
+    assert spikes.state()["mean"] == pytest.approx(high)
+    counter.raise_if_stuck(300, "")
+
+
+def test_the_lowest_spike_of_a_row_is_the_new_mean() -> None:
     spikes = Spikes(CPU, 2.0)
     for _ in range(FIRST):
         skipped(spikes, 1.0)
-    found = [skipped(spikes, 10.0) for _ in range(400)]
-    # the mean grows by a factor of 1 + (1 - DECAY) an update until 10 is twice the mean
-    num = math.ceil(math.log(5) / math.log(2 - DECAY))
-    assert found == [True] * num + [False] * (400 - num)
+    high = [50.0, 1e30, 40.0, *[45.0] * (MOST_IN_A_ROW - 4)]
+    assert all(skipped(spikes, norm) for norm in high)
+    assert skipped(spikes, math.nan) and skipped(spikes, math.inf)  # neither counts nor ends it
+    assert spikes.state()["mean"] < 2
+    assert skipped(spikes, 60.0) and spikes.state()["mean"] == 40.0
+    assert not skipped(spikes, 80.0)
+    assert spikes.state()["in_a_row"] == 0
+
+
+def test_a_spike_that_is_alone_begins_anew() -> None:
+    spikes = Spikes(CPU, 2.0)
+    for _ in range(FIRST):
+        skipped(spikes, 1.0)
+    for _ in range(3 * MOST_IN_A_ROW):
+        assert skipped(spikes, 100.0) and not skipped(spikes, 1.0)
+    assert spikes.state()["mean"] < 2
+
+
+def test_a_run_that_ends_for_spikes_says_so() -> None:
+    counter = SkippedUpdates(CPU, limit=4)
+    one, none = torch.tensor(1.0), torch.tensor(0.0)
+    for skips, found_inf in ((one, none), (none, none), (one, one), (one, none), (one, none)):
+        counter.add(skips, found_inf)
+    assert (counter.total(), counter.in_a_row(), counter.spikes()) == (4, 3, 2)
+    again = SkippedUpdates(CPU, limit=4)
+    again.load(counter.total(), counter.in_a_row(), counter.spikes())
+    for each in (counter, again):
+        each.add(one, none)
+        with pytest.raises(TrainingError, match="not finite in 1, a spike in 3.*skip_spikes"):
+            each.raise_if_stuck(7, "objectives mlm")
 
 
 def test_a_resumed_run_goes_on_with_the_same_mean() -> None:
-    norms = [1 + at % 7 for at in range(150)]
+    norms = [1 + at % 7 for at in range(114)] + [90.0] * 36
     whole, first, second = Spikes(CPU, 1.5), Spikes(CPU, 1.5), Spikes(CPU, 1.5)
     expected = [skipped(whole, norm) for norm in norms]
     found = [skipped(first, norm) for norm in norms[:120]]
     second.load(first.state())
     found += [skipped(second, norm) for norm in norms[120:]]
-    assert found == expected and any(expected)
+    assert found == expected and 0 < sum(expected[114:]) < 36
     assert second.state() == whole.state()
 
 

@@ -229,7 +229,7 @@ def _update(trainer: Trainer, step: Step, counts: dict[str, int], lr: float, sum
     if trainer.averaged is not None:
         trainer.averaged.update(skips)
     trainer.optimizer.zero_grad(set_to_none=True)
-    trainer.skipped.add(skips)
+    trainer.skipped.add(skips, None if trainer.spikes is None else found_inf)
     return norm
 
 
@@ -307,6 +307,7 @@ def _settle(trainer: Trainer, sums: Sums) -> None:
     trainer.state.unreported = trainer.parallel.gather(sums.to_json())
     trainer.state.skipped = trainer.skipped.total()
     trainer.state.skipped_in_a_row = trainer.skipped.in_a_row()
+    trainer.state.spikes_in_a_row = trainer.skipped.spikes()
     if trainer.spikes is not None:
         trainer.state.norms = trainer.spikes.state()
     if trainer.scaler is not None:

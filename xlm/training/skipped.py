@@ -1,4 +1,7 @@
-"""The updates that were skipped because their gradient was not finite, counted on the device."""
+"""The updates that were skipped for their gradient, counted on the device.
+
+It was not finite, or a spike (``xlm.training.spikes``).
+"""
 
 from __future__ import annotations
 
@@ -21,19 +24,28 @@ class SkippedUpdates:
         self._device = device
         self.load(0, 0)
 
-    def load(self, total: int, in_a_row: int) -> None:
-        """Go on from numbers that :meth:`total` and :meth:`in_a_row` returned."""
+    def load(self, total: int, in_a_row: int, spikes: int = 0) -> None:
+        """Go on from numbers that the methods of the same names returned."""
         self._total = torch.tensor(float(total), device=self._device)
         self._in_a_row = torch.tensor(float(in_a_row), device=self._device)
-        self._most_in_a_row = self._in_a_row.clone()
+        self._spikes = torch.tensor(float(spikes), device=self._device)
+        self._most_in_a_row, self._most_spikes = self._in_a_row.clone(), self._spikes.clone()
         self._copy = torch.zeros((), pin_memory=self._device.type == "cuda")
         self._copied: Any = None
 
-    def add(self, found_inf: Tensor) -> None:
-        """Count one update; ``found_inf`` (a scalar on the device) is 1 if it was skipped, or 0."""
-        self._total += found_inf
-        self._in_a_row = (self._in_a_row + found_inf) * found_inf
+    def add(self, skips: Tensor, found_inf: Tensor | None = None) -> None:
+        """Count one update; ``skips`` (a scalar on the device) is 1 if it was skipped, or 0.
+
+        ``found_inf`` is 1 if the reason is that the gradient was not finite, 0 for a spike; None:
+        no update is skipped for a spike.
+        """
+        self._total += skips
+        self._in_a_row = (self._in_a_row + skips) * skips
+        is_longer = self._in_a_row > self._most_in_a_row
         self._most_in_a_row = torch.maximum(self._most_in_a_row, self._in_a_row)
+        if found_inf is not None:
+            self._spikes = (self._spikes + skips - found_inf) * skips
+            self._most_spikes = torch.where(is_longer, self._spikes, self._most_spikes)
 
     def total(self) -> int:
         """Return the number of skipped updates; wait for the device."""
@@ -42,6 +54,10 @@ class SkippedUpdates:
     def in_a_row(self) -> int:
         """Return the number of updates skipped in a row up to the last; wait for the device."""
         return int(self._in_a_row)
+
+    def spikes(self) -> int:
+        """Return how many of the updates skipped in a row are spikes; wait for the device."""
+        return int(self._spikes)
 
     def looks_stuck(self) -> bool:
         """Return whether ``limit`` updates in a row were skipped, as of the look before on a GPU.
@@ -64,9 +80,16 @@ class SkippedUpdates:
         Waits for the device. The message names ``step`` and ``of``, the thing that was trained.
         """
         if self._most_in_a_row >= self.limit:
+            num, spikes = int(self._most_in_a_row), int(self._most_spikes)
+            found, advice = f"not finite for {num} updates in a row", ""
+            if spikes:
+                found = (
+                    f"of no use for {num} updates in a row, not finite in {num - spikes}, a spike "
+                    f"in {spikes}"
+                )
+                advice = ", or raise skip_spikes"
             raise TrainingError(
-                f"step {step}: the gradient was not finite for {int(self._most_in_a_row)} updates "
-                f"in a row ({of}); lower the learning rate, warm up longer, or train in bf16 or "
-                "fp32"
+                f"step {step}: the gradient was {found} ({of}); lower the learning rate, warm up "
+                f"longer, or train in bf16 or fp32{advice}"
             )
-        self._most_in_a_row = self._in_a_row.clone()
+        self._most_in_a_row, self._most_spikes = self._in_a_row.clone(), self._spikes.clone()

@@ -22,11 +22,13 @@ class TrainState:
     tokens: dict[str, int] = field(default_factory=dict)
     """Real tokens seen, per stream id, over all ranks."""
     skipped: int = 0
-    """Updates skipped because their gradient was not finite."""
+    """Updates skipped because their gradient was not finite, or a spike."""
     skipped_in_a_row: int = 0
     """Number of the last updates that were skipped without a break."""
+    spikes_in_a_row: int = 0
+    """Those of them that were skipped for a spike."""
     norms: dict[str, float] = field(default_factory=dict)
-    """The running mean of the gradient's norm (only if spikes are skipped)."""
+    """The level of the gradient's norm (only if spikes are skipped)."""
     scaler: dict[str, float] = field(default_factory=dict)
     """The loss scaler's numbers (fp16 only)."""
     best: float | None = None

@@ -78,7 +78,8 @@ class Trainer:
 
     def restore_counters(self) -> None:
         """Set the counters of updates and of their gradients to the numbers in ``state``."""
-        self.skipped.load(self.state.skipped, self.state.skipped_in_a_row)
+        state = self.state
+        self.skipped.load(state.skipped, state.skipped_in_a_row, state.spikes_in_a_row)
         if self.spikes is not None:
             self.spikes.load(self.state.norms)
 
