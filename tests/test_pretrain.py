@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import logging
 import os
@@ -149,6 +150,28 @@ def test_a_signal_saves_stops_and_can_be_resumed(
     resumed = pretrain(tiny.recipe(tmp_path / "cut", **settings), made)
     assert weights(resumed) == weights(whole) and resumed.state.step == 6
     assert tiny.journal(tmp_path / "cut") == tiny.journal(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("status", "seen"), [(0, None), (75, 75)])
+def test_the_status_of_a_run_that_was_stopped(
+    made: Corpora, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, seen: int | None
+) -> None:
+    """Of a run that has ended it is 0."""
+    run = tiny.recipe(tmp_path / "run", objectives=OBSERVED, steps=4, stop_status=status)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(to_yaml(dataclasses.replace(run, objectives={"mlm": tiny.MLM})))
+    module = importlib.import_module("xlm.pretrain")
+    monkeypatch.setattr(module, "pretrain", lambda _: pretrain(run, made))
+    watch = Counted(8, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setitem(WATCH, "loss", watch)
+    stopped = None
+    try:
+        module.main(["--config", str(recipe)])
+    except SystemExit as ended:
+        stopped = ended.code
+    assert stopped == seen and checkpoints(tmp_path / "run") == ["step-00000002"]
+    module.main(["--config", str(recipe)])
+    assert checkpoints(tmp_path / "run")[-1] == "step-00000004"
 
 
 def test_a_second_interrupt_ends_at_once(

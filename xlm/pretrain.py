@@ -60,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             log.info(
                 "stopped at step %d of %d; the same command goes on", result.state.step, run.steps
             )
+            if run.stop_status:
+                raise SystemExit(run.stop_status)
 
     run_verb(Run, "pretrain", act, arguments)
 

@@ -17,24 +17,61 @@ import torch
 from benchmarks.fault_trials.common import Tally, forked, prepared, run_of, statuses
 from benchmarks.fault_trials.damage import cut, flip, remove
 from xlm.data.corpora import Corpora
-from xlm.objectives import MaskedLM
+from xlm.model.generate import Generation
+from xlm.objectives import BackTranslation, MaskedLM
 from xlm.pretrain import pretrain
 from xlm.run.config import ModelConfig
 from xlm.run.folder import RunFolder
 from xlm.run.session import begin
+from xlm.tasks import Classification
+from xlm.tasks.task import Files
 from xlm.training import checkpoint, retention
 from xlm.training.distributed.processes import Parallel
+from xlm.training.manifest import MANIFEST
 
 Layout = tuple[int, str]
-LAYOUTS: tuple[Layout, ...] = ((1, "none"), (2, "none"), (3, "none"), (2, "full"), (3, "full"))
+ALONE: Layout = (1, "none")
+TWO_SHARDED: Layout = (2, "full")
+LAYOUTS: tuple[Layout, ...] = (
+    ALONE, (2, "none"), (3, "none"), (4, "none"), TWO_SHARDED, (3, "full"), (4, "full"),
+    (4, "hybrid"),
+)  # fmt: skip
+"""Processes and sharding; with a hybrid one there are two machines of two processes."""
 HALF, WHOLE = 6, 12
+WITH_A_TRANSLATOR: dict[str, Any] = {
+    "objectives": {
+        "mlm": MaskedLM(languages=["en", "ne"], rows=2, length=24),
+        "tlm": MaskedLM(pairs=["en-ne"], tokens=400, length=200, num_lengths=2),
+        "bt": BackTranslation(
+            pairs=["en-ne", "ne-en"], tokens=400, length=60, num_lengths=2,
+            generation=Generation(ratio=1.0, extra=2),
+        ),
+        "follows": Classification(
+            format="plain-pair", files=Files(
+                train={"en": "sample:follows.train.en.tsv"},
+                valid={"ne": "sample:follows.valid.ne.tsv"},
+            ),
+            rows=2, length=160, num_lengths=2,
+        ),
+    },
+    "model": ModelConfig(
+        dim=16, num_layers=1, num_heads=2, num_decoder_layers=1, max_positions=256
+    ),
+}  # fmt: skip
+"""Masked text and pairs, back-translation, and a task with a head."""
 
 
 def trained(data: Path, folder: Path, layout: Layout, **settings: Any) -> str:
     """Train, or go on, in a layout; return what went wrong."""
     world, sharding = layout
     run = run_of(data, folder, sharding=sharding, **settings)
-    found = statuses(forked(lambda: pretrain(run), world), 600)
+
+    def train() -> None:
+        if sharding == "hybrid":
+            os.environ["LOCAL_WORLD_SIZE"] = "2"
+        pretrain(run)
+
+    found = statuses(forked(train, world), 600)
     return "" if found == [0] * world else f"statuses {found}"
 
 
@@ -70,23 +107,23 @@ def furthest(folder: Path, other: Path) -> float:
 def transitions(data: Path, folder: Path, quick: bool) -> Tally:
     """Save in one layout, go on in another: every pair of them."""
     tally = Tally(
-        "layouts: 1, 2, 3 processes, none, DDP or FSDP2",
+        "layouts: 1 to 4 processes, none, DDP or FSDP2",
         "losses within 1e-6; the same: bit for bit",
     )
     pairs = [(one, other) for one in LAYOUTS for other in LAYOUTS]
-    pairs = [(LAYOUTS[3], LAYOUTS[3]), (LAYOUTS[0], LAYOUTS[3])] if quick else pairs
+    pairs = [(TWO_SHARDED, TWO_SHARDED), (ALONE, TWO_SHARDED)] if quick else pairs
     whole: dict[Layout, Path] = {}
     problems = {}
-    for layout in dict.fromkeys([LAYOUTS[0], *(own for own, _ in pairs)]):
+    for layout in dict.fromkeys([ALONE, *(own for own, _ in pairs)]):
         whole[layout] = folder / f"whole-{layout[0]}-{layout[1]}"
-        problems[layout] = trained(data, whole[layout], layout)
+        problems[layout] = trained(data, whole[layout], layout, **WITH_A_TRANSLATOR)
     for one, other in pairs:
         if tally.is_over:
             break
         at = folder / "moved"
-        problem = problems[one] or trained(data, at, one, steps=HALF)
-        problem = problem or trained(data, at, other, steps=WHOLE)
-        if not problem and (off := furthest(at, whole[LAYOUTS[0]])) > 1e-6:
+        problem = problems[one] or trained(data, at, one, steps=HALF, **WITH_A_TRANSLATOR)
+        problem = problem or trained(data, at, other, steps=WHOLE, **WITH_A_TRANSLATOR)
+        if not problem and (off := furthest(at, whole[ALONE])) > 1e-6:
             problem = f"a loss is {off:.1e} off"
         if not problem and one == other and bits(at) != bits(whole[one]):
             problem = "not the bits of the undisturbed run"
@@ -105,15 +142,24 @@ def _swap(path: Path, choose: random.Random) -> None:
     aside.rename(other)
 
 
+def _stale(path: Path, _: random.Random) -> None:
+    """Take the manifest of the checkpoint before, which names the same files."""
+    older = min(path.parent.parent.glob("step-*"))
+    shutil.copyfile(older / MANIFEST, path.parent / MANIFEST)
+
+
 def pieces(data: Path, folder: Path, num: int) -> Tally:
     """Damage a piece of the newest checkpoint of three processes, of which any layout reads."""
     tally = Tally(
-        "pieces missing, exchanged, cut, flipped", "named before training, the one before is taken"
+        "pieces missing, exchanged, cut, flipped, of another manifest",
+        "named before training, the one before is taken",
     )
     choose = random.Random(3)
     problem = trained(data, folder / "run", (3, "full"), keep_last=9)
     sound = sorted((folder / "run/checkpoints").glob("step-*"))
-    damages: tuple[Callable[[Path, random.Random], None], ...] = (remove, _swap, cut, flip)
+    damages: tuple[Callable[[Path, random.Random], None], ...] = (
+        remove, _swap, cut, flip, _stale,
+    )  # fmt: skip
     files = sorted(own.name for own in sound[-1].glob("*-of-*")) if not problem else []
     for at in range(num if files else 0):
         place = folder / "checkpoints"
@@ -125,7 +171,7 @@ def pieces(data: Path, folder: Path, num: int) -> Tally:
         group = name.split("-")[0]
         if found.loaded is None or found.loaded.path.name != sound[-2].name:
             problem = f"taken: {found.loaded}"
-        elif len(found.skipped) != 1 or f"/{group}-" not in found.skipped[0]:
+        elif len(found.skipped) != 1 or not (damage is _stale or f"/{group}-" in found.skipped[0]):
             problem = f"not named: {found.skipped}"
         tally.add(f"{damage.__name__} {name}", problem)
         problem = ""
@@ -152,7 +198,7 @@ def background(data: Path, folder: Path, num: int) -> Tally:
     for trial in range(num):
         if tally.is_over:
             break
-        layout = LAYOUTS[0] if trial % 3 == 0 else LAYOUTS[3]
+        layout = ALONE if trial % 3 == 0 else TWO_SHARDED
         if layout not in expected:
             at = folder / f"whole-{layout[0]}-{layout[1]}"
             expected[layout] = trained(data, at, layout, **settings) or bits(at)

@@ -19,7 +19,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tests.distributed.misbehaving import without_batches  # noqa: F401  # a job
-from tests.distributed.sharded_jobs import compiled, leave_weights, started  # noqa: F401
+from tests.distributed.sharded_jobs import (  # noqa: F401
+    compiled,
+    leave_weights,
+    recomputed,
+    started,
+)
 from tests.tasks import toys
 from tests.training import tiny
 from xlm import storage

@@ -11,7 +11,9 @@ from unittest import mock
 from safetensors.torch import save_file
 
 from tests.training import tiny
+from xlm.model.layers import Layer
 from xlm.model.pretrained import PretrainedModel
+from xlm.objectives.translation import Translation
 from xlm.pretrain import pretrain
 from xlm.run import build as building
 from xlm.run import start
@@ -34,6 +36,25 @@ def compiled(folder: str, **settings: Any) -> str:
     eagerly = partial(building.compile_model, backend="eager")
     with mock.patch.object(building, "compile_model", eagerly):
         return leave_weights(pretrain(run, tiny.corpora()).learner, folder)
+
+
+def recomputed(folder: str, **settings: Any) -> str:
+    """Train with dropout, and note how often a layer is called beside the weights."""
+    calls, forward = [], Layer.forward
+
+    def counted(self: Layer, *given: Any, **named: Any) -> Any:
+        calls.append(1)
+        return forward(self, *given, **named)
+
+    model = tiny.model(num_decoder_layers=1, dropout=0.1, attention_dropout=0.1)
+    ways = Translation(pairs=["en-hi"], tokens=8 * 12, length=12, num_lengths=3)
+    objectives = {"mlm": tiny.MLM, "mt": ways, "nli": tiny.NLI}
+    run = tiny.recipe(folder, objectives=objectives, model=model, dtype="float64", **settings)
+    with mock.patch.object(Layer, "forward", counted):
+        digest = leave_weights(pretrain(run, tiny.corpora()).learner, folder)
+    if os.environ.get("RANK", "0") == "0":
+        (Path(folder) / "calls").write_text(str(len(calls)))
+    return digest
 
 
 def started(folder: str, **settings: Any) -> str:

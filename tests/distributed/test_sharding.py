@@ -77,6 +77,23 @@ def test_sharded_is_whole(
         assert figures[1][stream] == pytest.approx(figures[0][stream], rel=1e-10)
 
 
+@pytest.mark.parametrize(("world", "average"), [(1, 0.0), (2, 0.9)])
+def test_activations_may_be_recomputed(
+    pool: Pool, tmp_path: Path, world: int, average: float
+) -> None:
+    """Of encoder, decoder and a head, with dropout: the same draws again."""
+    found = []
+    for name, recompute in (("kept", False), ("again", True)):
+        settings = {"recompute_activations": recompute, "steps": 3, "average": average, **FULL}
+        weights, losses = train(pool, tmp_path / name, world, job="recomputed", **settings)
+        found.append((weights, losses, int((tmp_path / name / "calls").read_text())))
+    (expected, losses, num_calls), (weights, others, num_again) = found
+    assert num_again > 1.5 * num_calls  # evaluations and probes keep nothing
+    same(others, losses, 1e-12)
+    for name, tensor in weights.items():
+        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("sharding", [{}, FULL])
 def test_gradients_may_be_summed_in_half_precision(
     pool: Pool, tmp_path: Path, sharding: dict[str, Any]

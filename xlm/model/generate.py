@@ -13,6 +13,7 @@ The result of a row depends on that row alone, up to rounding: limits are each r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,6 +85,10 @@ class Generation:
         wanted = torch.floor(lengths.double() * self.ratio + self.extra).long()
         return wanted.clamp(2, max_positions)
 
+    def limit(self, length: int, max_positions: int) -> int:
+        """Return ``limits`` of a single length, which is known to the CPU."""
+        return min(max(math.floor(length * self.ratio + self.extra), 2), max_positions)
+
 
 @dataclass(frozen=True)
 class Generated:
@@ -118,12 +123,14 @@ def generate(
     end_id: int,
     settings: Generation,
     limits: Tensor | None = None,
+    largest: int | None = None,
     begin: Tensor | None = None,
 ) -> Generated:
     """Translate the rows of ``source`` into the languages ``langs`` (int64 ``[B]``).
 
     The model runs in evaluation mode and without gradient; its own mode is restored. ``N`` is
-    ``settings.beam``. ``limits`` (int64 ``[B]``, at least 2) replaces those of the settings.
+    ``settings.beam``. ``limits`` (int64 ``[B]``, at least 2) replaces those of the settings;
+    ``largest`` is the largest limit, if it is known without waiting for the device.
     ``begin`` (int64 ``[B, K]``) are the ids that each row opens with, by default ``end_id`` alone:
     they are neither scored nor counted in a hypothesis's length, and limits grow by K - 1. Sampling
     draws from torch's default generator. Raises ConfigError for a model without decoder.
@@ -142,7 +149,9 @@ def generate(
         with model.decoder.gathered():
             decoder = decoder_of(model, memory, lengths, langs, settings.beam)
             search = _search_beam if settings.beam > 1 else _follow_one
-            return search(decoder, limits + (begin.shape[1] - 1), begin, end_id, settings)
+            extra = begin.shape[1] - 1
+            most = (int(limits.max()) if largest is None else largest) + extra
+            return search(decoder, limits + extra, most, begin, end_id, settings)
 
 
 @contextmanager
@@ -159,10 +168,10 @@ class _Finished:
     """The best closed hypotheses of every row."""
 
     def __init__(
-        self, limits: Tensor, num_kept: int, num_opening: int, pad_id: int, end_id: int
+        self, limits: Tensor, most: int, num_kept: int, num_opening: int, pad_id: int, end_id: int
     ) -> None:
         size, device = (len(limits), num_kept), limits.device
-        self._tokens = torch.full((*size, int(limits.max())), pad_id, device=device)
+        self._tokens = torch.full((*size, most), pad_id, device=device)
         self._lengths = torch.zeros(size, dtype=torch.int64, device=device)
         self.scores = torch.full(size, float("-inf"), dtype=torch.float64, device=device)
         self._pad_id, self._end_id, self._num_opening = pad_id, end_id, num_opening
@@ -204,21 +213,27 @@ def tokens_between_looks(device: torch.device) -> int:
 
 
 def _follow_one(
-    decoder: CachedStack, limits: Tensor, begin: Tensor, end_id: int, settings: Generation
+    decoder: CachedStack,
+    limits: Tensor,
+    most: int,
+    begin: Tensor,
+    end_id: int,
+    settings: Generation,
 ) -> Generated:
     """Follow one hypothesis per row by the likeliest token, or a drawn one, at each step.
 
-    Rows that have ended leave the batch when they are looked for, which waits for the device.
+    Rows that have ended leave the batch when they are looked for, which waits for the device, as
+    does the longest length at the end. ``most`` is the largest limit.
     """
     look_every = tokens_between_looks(limits.device)
-    num_opening, longest = begin.shape[1], int(limits.max())
-    tokens = begin.new_full((len(limits), longest), decoder.pad_id)
+    num_opening = begin.shape[1]
+    tokens = begin.new_full((len(limits), most), decoder.pad_id)
     tokens[:, :num_opening] = begin
     lengths = torch.zeros_like(limits)
     scores = torch.full(limits.shape, float("-inf"), dtype=torch.float64, device=limits.device)
     rows, last = torch.arange(len(limits), device=limits.device), begin
     sums, running = torch.zeros_like(scores), torch.ones_like(limits, dtype=torch.bool)
-    for length in range(num_opening, longest):
+    for length in range(num_opening, most):
         logits = decoder.step(last)
         if settings.sample:
             last = torch.multinomial((logits / settings.temperature).softmax(-1), 1)[:, 0]
@@ -244,11 +259,16 @@ def _follow_one(
 
 
 def _search_beam(
-    decoder: CachedStack, limits: Tensor, begin: Tensor, end_id: int, settings: Generation
+    decoder: CachedStack,
+    limits: Tensor,
+    most: int,
+    begin: Tensor,
+    end_id: int,
+    settings: Generation,
 ) -> Generated:
     """Run the original's beam search on all rows at once; finished rows leave the batch."""
     width, penalty, num_opening = settings.beam, settings.length_penalty, begin.shape[1]
-    finished = _Finished(limits, width, num_opening, decoder.pad_id, end_id)
+    finished = _Finished(limits, most, width, num_opening, decoder.pad_id, end_id)
     rows = torch.arange(len(limits), device=limits.device)
     tokens = begin[:, None].repeat(1, width, 1)
     # all beams are alike at first: one of them lives

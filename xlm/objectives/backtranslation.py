@@ -23,7 +23,7 @@ from xlm.errors import ConfigError
 from xlm.languages import LanguagePair
 from xlm.model.generate import Generation, generate
 from xlm.model.transformer import Transformer
-from xlm.objectives.teacher_forcing import end_of, source_batch, teacher_forced
+from xlm.objectives.teacher_forcing import source_batch, teacher_forced
 from xlm.objectives.translation import Translation
 from xlm.rng import Random
 
@@ -107,6 +107,8 @@ class BackTranslation(Translation):
             begin=opening.expand(len(nothing), -1),
             into=torch.full((len(nothing),), stream.id_of(other)),
             empty=empty,
+            longest=int(read.lengths.max()),
+            end_id=stream.tokenizer.end_id,
         )
         return teacher_forced(layout, examples.first, own, examples, asked)
 
@@ -134,23 +136,30 @@ class BackTranslation(Translation):
         return Translation.loss(self, model, head, batch)
 
     def _translated(self, model: Transformer, batches: Sequence[Batch]) -> list[Batch]:
-        """Return the encoder's rows: each ``batch.source`` translated in evaluation mode."""
+        """Return the encoder's rows: each ``batch.source`` translated in evaluation mode.
+
+        The search waits for the device to find rows that have ended and the longest translation;
+        here only the longest of each batch does.
+        """
         every = [batch.source for batch in batches]
         asked = [source for source in every if isinstance(source, Asked)]
         assert len(asked) == len(every), "collate gives what is to be translated"
+        positions = model.config.max_positions
         generated = generate(
             model, joined(asked, model.pad_id), torch.cat([own.into for own in asked]),
-            end_id=end_of(batches[0]), settings=self.generation,
+            end_id=asked[0].end_id, settings=self.generation,
+            largest=max(self.generation.limit(own.longest, positions) for own in asked),
             begin=torch.cat([own.begin for own in asked]),
         )  # fmt: skip
         num_opening = generated.num_opening
         sizes = [len(own.into) for own in asked]
         ids = torch.split(generated.tokens[:, 0, num_opening:], sizes)
         lengths = torch.split(generated.lengths[:, 0] - num_opening - 1, sizes)
+        longest = torch.stack([own.max() for own in lengths]).tolist()
         num_before = len(self.arrangement.source_opens)
         return [
-            filled(own.empty, written, num, num_before, model.pad_id)
-            for own, written, num in zip(asked, ids, lengths, strict=True)
+            filled(own.empty, written, num, most, num_before, model.pad_id)
+            for own, written, num, most in zip(asked, ids, lengths, longest, strict=True)
         ]
 
 
@@ -164,6 +173,10 @@ class Asked(Batch):
     """int64 ``[B]``: the language to translate into."""
     empty: Batch = field(kw_only=True)
     """The encoder's rows of empty translations: the special tokens alone."""
+    longest: int = field(kw_only=True)
+    """The largest of ``lengths``."""
+    end_id: int = field(kw_only=True)
+    """The id that ends a translation."""
 
 
 def joined(batches: Sequence[Batch], pad_id: int) -> Batch:
@@ -182,20 +195,22 @@ def joined(batches: Sequence[Batch], pad_id: int) -> Batch:
         tokens=cells("tokens", pad_id), positions=cells("positions", 0), langs=cells("langs", 0),
         segments=cells("segments", 0), lengths=torch.cat([batch.lengths for batch in batches]),
         rows=torch.cat([batch.rows for batch in batches]), predict=first.predict,
-        targets=first.targets, source=first.source,
+        targets=first.targets, source=first.source, count=sum(batch.count for batch in batches),
         num_tokens=sum(batch.num_tokens for batch in batches),
     )  # fmt: skip
 
 
-def filled(empty: Batch, ids: Tensor, lengths: Tensor, num_before: int, pad_id: int) -> Batch:
+def filled(
+    empty: Batch, ids: Tensor, lengths: Tensor, longest: int, num_before: int, pad_id: int
+) -> Batch:
     """Return rows like those of ``empty``, with sentences between their special tokens.
 
-    ``ids`` int64 ``[B, L]`` hold ``lengths`` (int64 ``[B]``) ids each, and anything behind them;
-    ``num_before`` of the special tokens stand before the sentence.
+    ``ids`` int64 ``[B, L]`` hold ``lengths`` (int64 ``[B]``, at most ``longest``) ids each, and
+    anything behind them; ``num_before`` of the special tokens stand before the sentence.
     """
     special = empty.tokens
     num_rows, num_special = special.shape
-    size = int(lengths.max()) + num_special
+    size = longest + num_special
     at = torch.arange(size, device=ids.device).expand(num_rows, size)
     tokens = torch.full((num_rows, size), pad_id, device=ids.device)
     width = min(ids.shape[1], size - num_before)

@@ -147,6 +147,9 @@ class Run:
     """Seconds for which one of several processes may keep the others waiting before all end; each
     then prints its stack, and the number of the missing process (raise it if compilation takes
     long)."""
+    stop_status: int = 0
+    """Exit status of xlm pretrain if a signal stopped the run, which is saved: 75 tells a scheduler
+    to start it again (torchrun has statuses of its own)."""
     restart: bool = False
     """Start again at step 0 if there are checkpoints but none of them can be read: checkpoints and
     metrics are put aside. Otherwise such a run stops with an error."""
@@ -207,6 +210,8 @@ class Run:
                 f"keep_best names {', '.join(self.keep_best)}, but evaluate_every is 0: nothing is "
                 "measured; set both"
             )
+        if not 0 <= self.stop_status <= 125:
+            raise ConfigError(f"stop_status must be in [0, 125]: found {self.stop_status}")
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"seed must be in [0, 2**63): found {self.seed}")
         for name, objective in self.objectives.items():
@@ -241,11 +246,6 @@ class Run:
             raise ConfigError(
                 f"sharding {self.sharding} with {what}, which changes rows of words that a process "
                 "may not have: leave one of the two out"
-            )
-        if self.sharding != "none" and self.recompute_activations:
-            raise ConfigError(
-                f"sharding {self.sharding} with recompute_activations: the two together are not "
-                "verified yet; leave one of the two out"
             )
 
     def _check_start(self) -> None:
@@ -328,7 +328,7 @@ UNTRAINED = {
     "data", "folder", "steps", "stopping", "watch", "guard", "signs", "report_every",
     "evaluate_every", "evaluation_tokens", "evaluate_test", "save_every", "save_in_background",
     "keep_last", "keep_best", "keep_every", "restart", "hang_seconds", "initialize",
-    "tensorboard", "device", "sharding", "wandb", "recompute_activations",
+    "tensorboard", "device", "sharding", "wandb", "recompute_activations", "stop_status",
 }  # fmt: skip
 """Fields that may change when a run is resumed: they do not change an update's result."""
 

@@ -53,7 +53,7 @@ MOST_SHOWN = 3
 UNMEASURED = {
     "folder", "model", "report_every", "save_every", "save_in_background", "keep_last",
     "keep_best", "keep_every", "restart", "hang_seconds", "tensorboard", "device", "sharding",
-    "wandb", "recompute_activations",
+    "wandb", "recompute_activations", "stop_status",
 }  # fmt: skip
 """Fields that do not change what a finished run has measured; its shape is that of its origin."""
 
