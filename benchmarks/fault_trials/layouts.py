@@ -16,6 +16,7 @@ import torch
 
 from benchmarks.fault_trials.common import Tally, forked, prepared, run_of, statuses
 from benchmarks.fault_trials.damage import cut, flip, remove
+from xlm import sample
 from xlm.data.corpora import Corpora
 from xlm.model.generate import Generation
 from xlm.objectives import BackTranslation, MaskedLM
@@ -48,17 +49,18 @@ WITH_A_TRANSLATOR: dict[str, Any] = {
         ),
         "follows": Classification(
             format="plain-pair", files=Files(
-                train={"en": "sample:follows.train.en.tsv"},
-                valid={"ne": "sample:follows.valid.ne.tsv"},
+                train={"en": sample.resolved("sample:follows.train.en.tsv")},
+                valid={"ne": sample.resolved("sample:follows.valid.ne.tsv")},
             ),
             rows=2, length=160, num_lengths=2,
-        ),
+        ).resolved(),
     },
     "model": ModelConfig(
         dim=16, num_layers=1, num_heads=2, num_decoder_layers=1, max_positions=256
     ),
+    "evaluate_every": 6,
 }  # fmt: skip
-"""Masked text and pairs, back-translation, and a task with a head."""
+"""Masked text and pairs, back-translation, and a task with a head; few evaluations, as it is long."""
 
 
 def trained(data: Path, folder: Path, layout: Layout, **settings: Any) -> str:
@@ -110,7 +112,9 @@ def transitions(data: Path, folder: Path, quick: bool) -> Tally:
         "layouts: 1 to 4 processes, none, DDP or FSDP2",
         "losses within 1e-6; the same: bit for bit",
     )
-    pairs = [(one, other) for one in LAYOUTS for other in LAYOUTS]
+    # each layout by itself first, then with the next one, ...: those of a short run are of all kinds
+    nexts = [LAYOUTS[place:] + LAYOUTS[:place] for place in range(len(LAYOUTS))]
+    pairs = [pair for own in nexts for pair in zip(LAYOUTS, own, strict=True)]
     pairs = [(TWO_SHARDED, TWO_SHARDED), (ALONE, TWO_SHARDED)] if quick else pairs
     whole: dict[Layout, Path] = {}
     problems = {}
@@ -151,7 +155,7 @@ def _stale(path: Path, _: random.Random) -> None:
 def pieces(data: Path, folder: Path, num: int) -> Tally:
     """Damage a piece of the newest checkpoint of three processes, of which any layout reads."""
     tally = Tally(
-        "pieces missing, exchanged, cut, flipped, of another manifest",
+        "pieces missing, exchanged, cut, flipped: or beside an older manifest",
         "named before training, the one before is taken",
     )
     choose = random.Random(3)
