@@ -60,7 +60,7 @@ WITH_A_TRANSLATOR: dict[str, Any] = {
     ),
     "evaluate_every": 6,
 }  # fmt: skip
-"""Masked text and pairs, back-translation, and a task with a head; few evaluations, as it is long."""
+"""Masked text and pairs, back-translation, and a task with a head."""
 
 
 def trained(data: Path, folder: Path, layout: Layout, **settings: Any) -> str:
@@ -112,7 +112,7 @@ def transitions(data: Path, folder: Path, quick: bool) -> Tally:
         "layouts: 1 to 4 processes, none, DDP or FSDP2",
         "losses within 1e-6; the same: bit for bit",
     )
-    # each layout by itself first, then with the next one, ...: those of a short run are of all kinds
+    # each layout by itself, then with the next one, ...: a run cut short has tried all layouts
     nexts = [LAYOUTS[place:] + LAYOUTS[:place] for place in range(len(LAYOUTS))]
     pairs = [pair for own in nexts for pair in zip(LAYOUTS, own, strict=True)]
     pairs = [(TWO_SHARDED, TWO_SHARDED), (ALONE, TWO_SHARDED)] if quick else pairs

@@ -346,3 +346,11 @@ def golden_model():
         read = read_original(GOLDEN / "mt/periodic-8.pth", codes=GOLDEN / "data/codes")
         _MODELS["mt"] = read.transformer.eval()
     return _MODELS["mt"]
+
+
+@pytest.mark.parametrize(("ratio", "extra"), [(1.3, 5), (1.5, 10), (0.0, 1), (2.7, 0)])
+def test_the_limit_of_one_length_is_that_of_a_batch(ratio: float, extra: int) -> None:
+    settings = Generation(ratio=ratio, extra=extra)
+    lengths = torch.arange(300)
+    found = [settings.limit(length, 256) for length in lengths.tolist()]
+    assert found == settings.limits(lengths, 256).tolist()

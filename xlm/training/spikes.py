@@ -26,6 +26,10 @@ class Spikes:
     def __init__(self, device: torch.device, factor: float) -> None:
         self._device = device
         self._factor = factor
+        self._mean: Tensor
+        self._count: Tensor
+        self._in_a_row: Tensor
+        self._lowest: Tensor
         self.load({})
 
     def __call__(self, norm: Tensor, found_inf: Tensor) -> Tensor:
@@ -58,7 +62,9 @@ class Spikes:
 
     def load(self, state: Mapping[str, float]) -> None:
         """Go on from numbers that ``state`` returned; begin anew without them."""
-        self._mean, self._count, self._in_a_row, self._lowest = (
-            torch.tensor(state.get(name, 0.0), dtype=torch.float32, device=self._device)
-            for name in ("mean", "count", "in_a_row", "lowest")
-        )
+
+        def number(name: str) -> Tensor:
+            return torch.tensor(state.get(name, 0.0), dtype=torch.float32, device=self._device)
+
+        self._mean, self._count = number("mean"), number("count")
+        self._in_a_row, self._lowest = number("in_a_row"), number("lowest")
