@@ -264,7 +264,6 @@ def gather(config: Analyze) -> Material:
     parent = None if parent_of is None else load(parent_of)
     for model in [*models.values(), *([parent] if parent else [])]:
         model.transformer.to(device)
-    own = models[MODEL]
     material = Material(
         models, parent=parent, english=config.english, stand_in=dict(config.stand_in),
         reading=Reading(
@@ -273,7 +272,7 @@ def gather(config: Analyze) -> Material:
         layers=config.layers, seed=config.seed, folder=Path(config.folder) / STATES,
     )  # fmt: skip
     if config.untrained:
-        material.fresh = nulls.untrained(own, config.seed)
+        material.fresh = nulls.untrained_of(models, config.seed)
     _add_texts(config, material)
     _add_labels(config, material)
     material.check()  # fail before anything is measured

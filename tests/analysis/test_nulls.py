@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from tests.analysis.models import tiny
 from xlm.analysis.intervals import Estimate
-from xlm.analysis.nulls import of_draws, permutations, permuted, untrained
+from xlm.analysis.nulls import of_draws, permutations, permuted, untrained, untrained_of
 from xlm.metrics.agreement import pearson
 
 
@@ -46,6 +48,19 @@ def test_independent_rows_are_seldom_called_dependent() -> None:
         below += null.p is not None and null.p < 0.05
         left += bool(Estimate(pearson(one, two), nulls={"permuted": null}).leaves("permuted"))
     assert 30 <= below <= 70 and 30 <= left <= 70
+
+
+def test_models_of_one_shape_share_their_random_weights() -> None:
+    models = {
+        "model": tiny(), "other": tiny(dropout=0.3), "flat": tiny(num_layers=1),
+        "causal": replace(tiny(), extra={"objectives": ["CausalLM"]}),
+        "without": replace(tiny(), extra={"no head": True}),
+        "languages": replace(tiny(), languages={"en": 1, "hi": 0, "ne": 2}),
+    }  # fmt: skip
+    own = untrained_of(models, 0)
+    assert own["other"] is own["model"]
+    assert len({id(fresh) for fresh in own.values()}) == 5
+    assert own["flat"].transformer.config.num_layers == 1
 
 
 def test_random_weights_are_those_of_the_seed() -> None:

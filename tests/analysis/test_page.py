@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.analysis.reports import fill, settings
 from xlm.analysis.page import write_page
+from xlm.analyze import analyze
 
 pytest.importorskip("matplotlib", reason="pictures need matplotlib, of the extra analysis")
 
@@ -62,21 +64,18 @@ def report() -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_every_picture_is_drawn_in_a_browser(tmp_path: Path, width: int) -> None:
+def in_a_browser(text: str, folder: Path, width: int) -> dict[str, Any]:
+    """Open a page; return its pictures that are drawn, its overflow, its width, its requests."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     if browser is None:
         pytest.skip("needs the browser chromium")
-    text = write_page(report(), tmp_path)
-    pictures = text.count("<svg")
-    assert pictures == 5  # three curves, a matrix, points
     page = text.replace("</body>", ASK + "</body>")
-    (tmp_path / "page.html").write_text(page, encoding="utf-8")
-    frame = tmp_path / "frame.html"  # a window is never narrower than 500 pixels
+    (folder / "page.html").write_text(page, encoding="utf-8")
+    frame = folder / "frame.html"  # a window is never narrower than 500 pixels
     frame.write_text(FRAME % width, encoding="utf-8")
     flags = [
         "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-        "--disable-background-networking", f"--user-data-dir={tmp_path / 'profile'}",
+        "--disable-background-networking", f"--user-data-dir={folder / 'profile'}",
         "--enable-logging=stderr", "--virtual-time-budget=2000", "--dump-dom",
     ]  # fmt: skip
     done = subprocess.run(
@@ -84,6 +83,29 @@ def test_every_picture_is_drawn_in_a_browser(tmp_path: Path, width: int) -> None
     )
     found = re.search(r"ANSWER(\{.*?\})END", done.stdout)
     assert found is not None, done.stderr[-500:]
-    # nothing but boxes of its own scrolls to the side
-    assert json.loads(found[1]) == {"drawn": pictures, "wider": 0, "width": width, "requests": 0}
     assert "CONSOLE" not in done.stderr
+    answer: dict[str, Any] = json.loads(found[1])
+    return answer
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_picture_is_drawn_in_a_browser(tmp_path: Path, width: int) -> None:
+    text = write_page(report(), tmp_path)
+    pictures = text.count("<svg")
+    assert pictures == 5  # three curves, a matrix, points
+    # nothing but boxes of its own scrolls to the side
+    assert in_a_browser(text, tmp_path, width) == {
+        "drawn": pictures, "wider": 0, "width": width, "requests": 0
+    }  # fmt: skip
+
+
+def test_a_report_of_a_model_is_drawn_in_a_browser(tmp_path: Path) -> None:
+    root = fill(tmp_path)
+    only = ["retrieval", "CKA", "separability"]
+    analyze(settings(root, tmp_path / "a", only=only, untrained=False))
+    text = (tmp_path / "a/report.html").read_text(encoding="utf-8")
+    pictures = text.count("<svg")
+    assert pictures == 5
+    assert in_a_browser(text, tmp_path, 390) == {
+        "drawn": pictures, "wider": 0, "width": 390, "requests": 0
+    }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,16 @@ import pytest
 
 from tests.analysis.models import lines, tiny
 from tests.analysis.reports import NUM, SMALL, fill, settings, write
+from xlm.analysis.geometry import mean_cosine
 from xlm.analysis.kernel_alignment import cka
 from xlm.analysis.nulls import untrained
-from xlm.analysis.retrieval import retrieval
+from xlm.analysis.retrieval import distinct, lexical, retrieval
 from xlm.analysis.states import sentence_states
 from xlm.analyze import analyze
 from xlm.errors import ConfigError, DataError
+from xlm.model.transformer import Transformer
 from xlm.run.folder import locked
+from xlm.text.tokenizers.learn import learn_fastbpe_tokenizer
 
 pytest.importorskip("sklearn", reason="probes need scikit-learn, of the extra analysis")
 
@@ -164,6 +168,63 @@ def test_models_are_compared_beside_nulls_in_the_layers_that_were_asked_for(
     (table,) = report["analyses"]["CKA"]["tables"]
     assert table["columns"] == ["", "2"]
     assert "ne: 3 lines: models are compared on 4 or more" in report["analyses"]["CKA"]["notes"]
+
+
+def test_compared_models_have_nulls_of_their_own(root: Path, tmp_path: Path) -> None:
+    """Of their shape and of their pieces; models of one shape share theirs."""
+    flat = tiny(num_layers=1)
+    flat.save_pretrained(tmp_path / "flat")
+    pieces = learn_fastbpe_tokenizer(lines("en", NUM) + lines("hi", NUM), 200)
+    transformer = Transformer(
+        flat.transformer.config, vocab_size=pieces.vocab_size, num_languages=3,
+        pad_id=pieces.pad_id,
+    )  # fmt: skip
+    words = replace(flat, tokenizer=pieces, transformer=transformer.eval())
+    words.save_pretrained(tmp_path / "words")
+    compare = {"flat": str(tmp_path / "flat"), "words": str(tmp_path / "words"),
+               "other": str(root / "other")}  # fmt: skip
+    config = settings(
+        root, tmp_path / "a", compare=compare, layers=[1], parallel={},
+        only=["retrieval", "mining", "word pairs", "anisotropy"],
+        dictionaries={"en-hi": "dictionary.txt"},
+    )  # fmt: skip
+    found = analyze(config)["analyses"]
+
+    def nulls(name: str, measure: str, null: str) -> dict[str, float]:
+        rows = [
+            row for row in found[name]["figures"]
+            if row["measure"] == measure and row.get("of") in ("en", "en-hi")
+        ]  # fmt: skip
+        return {row["model"]: row["nulls"][null]["value"] for row in rows}
+
+    cosines = nulls("anisotropy", "mean cosine", "untrained")
+    for name, own in (("model", tiny()), ("other", tiny()), ("flat", flat), ("words", words)):
+        (states,) = sentence_states(untrained(own, 0), lines("en", NUM), "en")[1:2]
+        assert cosines[name] == pytest.approx(mean_cosine(states)), name
+    pairs = distinct(lines("en", NUM), lines("hi", NUM))
+    hits = nulls("retrieval", "raw reciprocal rank", "lexical")
+    for name, own in (("model", tiny()), ("flat", flat), ("words", words)):
+        by_pieces = lexical(own.tokenizer, pairs.first, pairs.second)["reciprocal rank"]
+        assert hits[name] == pytest.approx(by_pieces.value), name
+    assert hits["words"] != hits["model"] == hits["flat"]
+    mined = nulls("mining", "best F1", "lexical")
+    assert mined["flat"] == mined["model"] and mined.keys() == hits.keys()
+    norms = nulls("word pairs", "cosine", "untrained")
+    assert norms["model"] == norms["other"] != norms["words"]
+
+
+def test_a_compared_model_without_an_output_stops_no_other(root: Path, tmp_path: Path) -> None:
+    replace(tiny(num_layers=1), extra={"no head": True}).save_pretrained(tmp_path / "bare")
+    config = settings(
+        root, tmp_path / "a", compare={"bare": str(tmp_path / "bare")},
+        only=["minimal pairs", "TLM gap"], minimal_pairs={"en": "pairs.tsv"},
+    )  # fmt: skip
+    report = analyze(config)
+    assert report["missing"] == []
+    for own in report["analyses"].values():
+        assert {row["model"] for row in own["figures"]} == {"model"}
+        assert all("untrained" in row["nulls"] for row in own["figures"] if row["value"] == 0.5)
+        assert sum(note.startswith("bare: ") for note in own["notes"]) == 1
 
 
 def test_a_stand_in_speaks_for_a_language(root: Path, tmp_path: Path) -> None:

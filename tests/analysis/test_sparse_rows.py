@@ -32,7 +32,7 @@ def test_products_are_those_of_dense_rows(
 ) -> None:
     monkeypatch.setattr(neighbors, "TILE_BYTES", bytes_of_a_tile)
     x, y = counted(drawn(40, 0), 50), counted(drawn(30, 1), 50)
-    one, two = unit(x), unit(y)
+    one, two = x.unit(), y.unit()
     np.testing.assert_allclose(one.dense(), unit(x.dense()), atol=1e-7)
     found = np.concatenate([tile.numpy() for _, tile in tiles(one, two)])
     np.testing.assert_allclose(found, one.dense() @ two.dense().T, atol=1e-6)
@@ -55,7 +55,7 @@ def test_pairs_are_mined_from_sparse_rows() -> None:
 def test_memory_is_that_of_the_cells_that_are_there() -> None:
     lines = [[at % 9000, at % 7000, 5] for at in range(20_000)]
     tracemalloc.start()
-    own = unit(counted(lines, 9000))
+    own = counted(lines, 9000).unit()
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert isinstance(own, SparseRows) and peak < 20 << 20  # dense: 687 MiB

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple, overload
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -46,18 +46,8 @@ class Places(NamedTuple):
     """Number of rows that score the same, itself included, ``[N]``."""
 
 
-@overload
-def unit(vectors: SparseRows) -> SparseRows: ...
-
-
-@overload
-def unit(vectors: NDArray[np.floating]) -> Vectors: ...
-
-
-def unit(vectors: NDArray[np.floating] | SparseRows) -> Rows:
+def unit(vectors: NDArray[np.floating]) -> Vectors:
     """Return the rows of ``[N, D]`` at length 1, computed in float64; a row of zeros stays."""
-    if isinstance(vectors, SparseRows):
-        return vectors.unit()
     own = np.asarray(vectors, dtype=np.float64)
     norms = np.sqrt(np.einsum("nd,nd->n", own, own))[:, None]
     return np.asarray(own / np.where(norms > 0, norms, 1.0), dtype=np.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +10,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from xlm.analysis.intervals import Null
+from xlm.analysis.states import is_causal
+from xlm.model.asking import NO_HEAD
 from xlm.model.pretrained import PretrainedModel
 from xlm.model.transformer import Transformer
 from xlm.rng import Part, Random
@@ -40,6 +42,39 @@ def untrained(model: PretrainedModel, seed: int) -> PretrainedModel:
             )  # fmt: skip
     device = next(own.parameters()).device
     return replace(model, transformer=fresh.to(device).eval(), source=UNTRAINED, heads={})
+
+
+def shape_of(model: PretrainedModel) -> tuple[object, ...]:
+    """Return all that random weights and their reading depend on: equal for models that share them.
+
+    That is the architecture, the vocabularies, the languages, whether the model is causal, and
+    whether it has an output.
+    """
+    own = model.transformer
+    config = replace(own.config, preset=None, dropout=0.0, attention_dropout=0.0)
+    tables = [
+        (name, model.tables[name].tokenizer.digest, own.encoder.table(name).positions is None,
+         own.encoder.table(name).adapters is None)
+        for name in sorted(model.tables)
+    ]  # fmt: skip
+    return (
+        config, own.vocab_size, own.num_languages, model.tokenizer.digest,
+        sorted(model.languages.items()), tables, is_causal(model), bool(model.extra.get(NO_HEAD)),
+    )  # fmt: skip
+
+
+def untrained_of(models: Mapping[str, PretrainedModel], seed: int) -> dict[str, PretrainedModel]:
+    """Return ``untrained`` of each model by its name, the same object for models of one shape."""
+    made: list[tuple[tuple[object, ...], PretrainedModel]] = []
+    found = {}
+    for name, model in models.items():
+        shape = shape_of(model)
+        fresh = next((own for other, own in made if other == shape), None)
+        if fresh is None:
+            fresh = untrained(model, seed)
+            made.append((shape, fresh))
+        found[name] = fresh
+    return found
 
 
 def permutations(

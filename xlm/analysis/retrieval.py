@@ -274,7 +274,7 @@ def lexical(
     languages: tuple[str | None, str | None] = (None, None),
 ) -> dict[str, Null]:
     """Return the raw figures of retrieval by shared pieces, as nulls by figure."""
-    one, two = (unit(own) for own in piece_vectors(tokenizer, first, second, languages))
+    one, two = (own.unit() for own in piece_vectors(tokenizer, first, second, languages))
     figures = _figures("", (one, two, None, None), 0)
     return {name.strip(): own.as_null() for name, own in figures.items()}
 
@@ -293,7 +293,8 @@ def mine(
     k: int = MARGIN_NEIGHBORS,
 ) -> Mined:
     """Return the best pairs of both directions by the distance margin of ``[N, D]``, ``[M, D]``."""
-    one, two, forth, _ = _less_neighborhoods((unit(x), unit(y)), k, 1.0, 0.5)
+    left, right = (own.unit() if isinstance(own, SparseRows) else unit(own) for own in (x, y))
+    one, two, forth, _ = _less_neighborhoods((left, right), k, 1.0, 0.5)
     ahead, behind = nearest_both_ways(one, two, 1, forth)
     first = np.concatenate([np.arange(len(one)), behind.ids[:, 0]])
     second = np.concatenate([ahead.ids[:, 0], np.arange(len(two))])

@@ -34,6 +34,7 @@ from xlm.analysis.sections.material import (
 from xlm.analysis.states import States
 from xlm.errors import ConfigError, DataError
 from xlm.model.pretrained import PretrainedModel
+from xlm.text.tokenizers.tokenizer import Tokenizer
 
 Figures = dict[str, Estimate]
 
@@ -64,9 +65,13 @@ def labels_told(material: Material) -> Analysis:
     found = Analysis("probes")
     found.notes.append("even rows of the first language train, odd rows of each language test")
     for task, labeled in material.labeled.items():
-        counted = _by_pieces(material, labeled)
+        made: dict[Tokenizer, Figures] = {}
         fresh: dict[tuple[str, int], Figures] = {}
         for name, model in material.named_models():
+            pieces = material.vocabulary(model)
+            if pieces not in made:
+                made[pieces] = _by_pieces(material, model, labeled)
+            counted = made[pieces]
             states = {
                 language: material.states(name, model, f"probe {task}", lines, language)
                 for language, lines in labeled.texts.items()
@@ -109,12 +114,13 @@ def _separation(
     return {f"labels, {measure}": value for measure, value in own.items()}
 
 
-def _by_pieces(material: Material, labeled: Labeled) -> Figures:
+def _by_pieces(material: Material, model: PretrainedModel, labeled: Labeled) -> Figures:
     first = next(iter(labeled.texts))
     encoded = {
-        language: material.piece_rows(lines, language) for language, lines in labeled.texts.items()
+        language: material.piece_rows(lines, language, model)
+        for language, lines in labeled.texts.items()
     }
-    size = material.pieces.vocab_size
+    size = material.vocabulary(model).vocab_size
     train = encoded[first][::2]
     found = {}
     for language, rows in encoded.items():
@@ -211,9 +217,10 @@ def grammatical(material: Material) -> Analysis:
             try:
                 judged = judge(model, pairs, spoken, tokens=tokens)
             except ConfigError as error:
-                if name in (MODEL, UNTRAINED):
+                if name == MODEL:
                     raise Lacks(str(error)) from error
-                found.notes.append(f"{name}: {error}")
+                if name != UNTRAINED:
+                    found.notes.append(f"{name}: {error}")
                 continue
             if name == MODEL:
                 covered = int((~np.isnan(judged.credit)).sum())

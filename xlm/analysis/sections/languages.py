@@ -12,6 +12,8 @@ from xlm.analysis.probes import Probed, language_probe, piece_counts, probe
 from xlm.analysis.report import Analysis, Table
 from xlm.analysis.sections.material import MODEL, UNTRAINED, Lacks, Material, beside_untrained
 from xlm.analysis.states import States
+from xlm.model.pretrained import PretrainedModel
+from xlm.text.tokenizers.tokenizer import Tokenizer
 
 MOST_DRAWN = 100
 """Number of sentences of each language in the picture of principal components."""
@@ -33,9 +35,12 @@ def languages_told(material: Material) -> Analysis:
         name: [f"{one} {two}" for one, two in zip(own[::2], own[1::2], strict=False)]
         for name, own in parallel.items()
     }
-    counted = _piece_probe(material, doubled)
+    counted: dict[Tokenizer, Estimate] = {}
     fresh: dict[int, dict[str, Estimate]] = {}
     for name, model in material.named_models():
+        pieces = material.vocabulary(model)
+        if pieces not in counted:
+            counted[pieces] = _piece_probe(material, model, doubled)
         states = {
             language: material.states(name, model, "two lines", lines, language)
             for language, lines in doubled.items()
@@ -47,7 +52,7 @@ def languages_told(material: Material) -> Analysis:
                 told = language_probe(own, center=center, seed=material.seed)
                 accuracy = told.figures.pop("accuracy")
                 if not center:
-                    accuracy = accuracy.beside(**{"piece counts": counted.as_null()})
+                    accuracy = accuracy.beside(**{"piece counts": counted[pieces].as_null()})
                 figures[f"{measure} accuracy"] = accuracy
                 figures.update({f"{measure} {name}": own for name, own in told.figures.items()})
                 if name == MODEL and layer == material.chosen_layers(model)[-1]:
@@ -69,12 +74,14 @@ def confusion_table(title: str, told: Probed) -> Table:
     return Table(f"{title}: gold in rows, probe in columns", ["", *told.labels], rows)
 
 
-def _piece_probe(material: Material, lines: dict[str, list[str]]) -> Estimate:
+def _piece_probe(
+    material: Material, model: PretrainedModel, lines: dict[str, list[str]]
+) -> Estimate:
     rows, labels = [], []
     for language, own in lines.items():
-        rows += material.piece_rows(own, language)
+        rows += material.piece_rows(own, language, model)
         labels += [language] * len(own)
-    counts = piece_counts(rows, material.pieces.vocab_size)
+    counts = piece_counts(rows, material.vocabulary(model).vocab_size)
     sides: list[list[int]] = [[], []]
     start = 0
     for own in lines.values():

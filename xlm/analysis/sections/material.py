@@ -55,8 +55,9 @@ class Material:
 
     models: dict[str, PretrainedModel]
     """The analyzed model under ``model``, and those compared with it under their names."""
-    fresh: PretrainedModel | None = None
-    """Random weights of the model's shape; None if that null was not asked for."""
+    fresh: dict[str, PretrainedModel] = field(default_factory=dict)
+    """Random weights of each model's shape by its name, the same for models of one shape; empty if
+    that null was not asked for."""
     parent: PretrainedModel | None = None
     texts: dict[str, list[str]] = field(default_factory=dict)
     """Lines by language."""
@@ -91,7 +92,10 @@ class Material:
     seed: int = 0
     folder: Path | None = None
     """The folder for files of states."""
-    _states: dict[tuple[str, str], list[States]] = field(default_factory=dict)
+    _states: dict[tuple[str, str, int], list[States]] = field(default_factory=dict)
+    """By the model's name, the text, and the model, as all random weights have one name."""
+    _vocabularies: dict[str, Tokenizer] = field(default_factory=dict)
+    """Pieces by their digest."""
     _cut: dict[tuple[str, str], str] = field(default_factory=dict)
     """A note about each text of which lines were cut."""
     _used: set[tuple[str, str]] = field(default_factory=set)
@@ -108,10 +112,14 @@ class Material:
         return next(self.model.transformer.parameters()).device
 
     def named_models(self, *, fresh: bool = True) -> Iterator[tuple[str, PretrainedModel]]:
-        """Yield every model by its name; random weights come first."""
-        if fresh and self.fresh is not None:
-            yield UNTRAINED, self.fresh
-        yield from self.models.items()
+        """Yield every model by its name; random weights come before the models of their shape."""
+        left = dict(self.models)
+        while left:
+            own = self.fresh.get(next(iter(left))) if fresh else None
+            if own is not None:
+                yield UNTRAINED, own
+            for name in [name for name in left if own is None or self.fresh[name] is own]:
+                yield name, left.pop(name)
 
     def spoken(self, model: PretrainedModel, language: str) -> str | None:
         """Return the name by which the model knows ``language``; None if it needs none.
@@ -135,17 +143,24 @@ class Material:
     @cached_property
     def pieces(self) -> Tokenizer:
         """The analyzed model's pieces; those of several vocabularies under one numbering."""
-        return pieces_of(self.model)
+        return self.vocabulary(self.model)
 
-    def piece_rows(self, lines: Sequence[str], language: str) -> list[Ids]:
-        """Return the ids of lines among ``pieces``, cut at the model's positions."""
-        tokenizer = self.pieces.in_language(self.spoken(self.model, language))
-        most = longest(self.model)
+    def vocabulary(self, model: PretrainedModel) -> Tokenizer:
+        """Return a model's pieces, the same object for models whose pieces are the same."""
+        own = pieces_of(model)
+        return self._vocabularies.setdefault(own.digest, own)
+
+    def piece_rows(self, lines: Sequence[str], language: str, model: PretrainedModel) -> list[Ids]:
+        """Return the ids of lines in the ``vocabulary`` of a model, cut at its positions."""
+        tokenizer = self.vocabulary(model).in_language(self.spoken(model, language))
+        most = longest(model)
         return [np.array(ids[:most], np.int64) for ids in normalized_ids(tokenizer, lines)]
 
-    def spoken_pair(self, pair: LanguagePair) -> tuple[str | None, str | None]:
-        """Return ``spoken`` of both sides in the analyzed model."""
-        return self.spoken(self.model, pair.first), self.spoken(self.model, pair.second)
+    def spoken_pair(
+        self, model: PretrainedModel, pair: LanguagePair
+    ) -> tuple[str | None, str | None]:
+        """Return ``spoken`` of both sides."""
+        return self.spoken(model, pair.first), self.spoken(model, pair.second)
 
     def chosen_layers(self, model: PretrainedModel) -> list[int]:
         """Return the layers to analyze; raise ConfigError for one that does not exist."""
@@ -179,12 +194,12 @@ class Material:
     ) -> list[States]:
         """Return the states of all layers of a text, computed once for each ``key`` and model."""
         at = (name, f"{key}/{language}")
-        if at not in self._states:
+        if (*at, id(model)) not in self._states:
             folder, cut = None, list[int]()
             if self.folder is not None:
                 # numbered, as names that differ in other signs alone are written alike
                 folder = self.folder / f"{len(self._states)}-{_safe(name)}-{_safe(at[1])}"
-            self._states[at] = sentence_states(
+            self._states[*at, id(model)] = sentence_states(
                 model, lines, self.spoken(model, language), self.reading, folder=folder,
                 on_cut=cut.append,
             )  # fmt: skip
@@ -194,7 +209,7 @@ class Material:
                     f"{longest(model)} pieces, the most that fit its positions"
                 )
         self._used.add(at)
-        return self._states[at]
+        return self._states[*at, id(model)]
 
     def place(self, setting: str) -> str:
         """Return the file of a setting for messages, or its name if it is not from a file."""

@@ -33,6 +33,7 @@ from xlm.analysis.tlm_gap import tlm_gap
 from xlm.errors import ConfigError
 from xlm.languages import LanguagePair
 from xlm.model.pretrained import PretrainedModel
+from xlm.text.tokenizers.tokenizer import Tokenizer
 
 EXAMPLES = 20
 MOST_GAP = 500
@@ -47,13 +48,11 @@ def retrieved(material: Material) -> Analysis:
     best: dict[LanguagePair, float | None] = {}
     for pair, own in material.pairs.items():
         _note_left_out(found, pair, own)
-        by_pieces = lexical(material.pieces, own.first, own.second, material.spoken_pair(pair))
-        odd = lexical(
-            material.pieces, own.first[1::2], own.second[1::2], material.spoken_pair(pair)
-        )
+        made: dict[Vocabulary, tuple[dict[str, Null], dict[str, Null]]] = {}
         fresh: dict[int, dict[str, Estimate]] = {}
         by_chance: Null | None = None
         for name, model in material.named_models():
+            by_pieces, odd = _both_lexical(material, model, pair, made)
             x, y = material.both_sides(name, model, pair)
             for layer in material.chosen_layers(model):
                 figures = retrieval(x[layer], y[layer], seed=material.seed)
@@ -62,9 +61,7 @@ def retrieved(material: Material) -> Analysis:
                     continue
                 figures = beside_untrained(figures, fresh.get(layer))
                 figures = {
-                    measure: value.beside(lexical=by_pieces[figure])
-                    if (figure := _figure_of(measure)) in by_pieces
-                    else value
+                    measure: value.beside(lexical=by_pieces[_figure_of(measure)])
                     for measure, value in figures.items()
                 }
                 found.add(figures, layer=layer, of=str(pair), model=name)
@@ -74,8 +71,7 @@ def retrieved(material: Material) -> Analysis:
                 continue
             if by_chance is not None:
                 chosen = chosen.beside(untrained=by_chance)
-            if "@1" in odd:
-                chosen = chosen.beside(lexical=odd["@1"])
+            chosen = chosen.beside(lexical=odd["@1"])
             found.add({"best layer, centered @1": chosen}, layer=layer, of=str(pair), model=name)
             if name == MODEL:
                 best[pair] = chosen.value
@@ -84,6 +80,27 @@ def retrieved(material: Material) -> Analysis:
     if len(best) > 1:
         found.tables.append(by_languages("centered @1 in each pair's best layer", best))
     return found
+
+
+Vocabulary = tuple[Tokenizer, tuple[str | None, str | None]]
+"""The pieces of a model, and the names by which it knows two languages."""
+
+
+def _both_lexical(
+    material: Material,
+    model: PretrainedModel,
+    pair: LanguagePair,
+    made: dict[Vocabulary, tuple[dict[str, Null], dict[str, Null]]],
+) -> tuple[dict[str, Null], dict[str, Null]]:
+    """Return ``lexical`` of all sentences and of every other one, made once a vocabulary."""
+    at = material.vocabulary(model), material.spoken_pair(model, pair)
+    if at not in made:
+        own = material.pairs[pair]
+        made[at] = (
+            lexical(at[0], own.first, own.second, at[1]),
+            lexical(at[0], own.first[1::2], own.second[1::2], at[1]),
+        )
+    return made[at]
 
 
 def by_languages(title: str, values: Mapping[LanguagePair, float | None]) -> Table:
@@ -150,19 +167,20 @@ def mined(material: Material) -> Analysis:
     found = Analysis("mining")
     for pair, own in material.pairs.items():
         gold = {at: at for at in range(len(own.first))}
-        pieces = mine(
-            *piece_vectors(material.pieces, own.first, own.second, material.spoken_pair(pair))
-        )
-        scores = score_mined(pieces, gold)
-        null = Estimate(float(scores.f1[scores.best]), num=len(gold)).as_null()
+        made: dict[Vocabulary, Null] = {}
         for name, model in material.named_models(fresh=False):
+            vocabulary = material.vocabulary(model), material.spoken_pair(model, pair)
+            if vocabulary not in made:
+                made[vocabulary] = _mined_by_pieces(own, vocabulary)
             x, y = material.both_sides(name, model, pair)
             layer, _ = best_layer(x, y, material.chosen_layers(model))
-            made = mine(x[layer], y[layer])
-            scores = score_mined(made, gold)
+            best = mine(x[layer], y[layer])
+            scores = score_mined(best, gold)
             at = scores.best
             figures = {
-                "best F1": Estimate(float(scores.f1[at]), num=len(gold), nulls={"lexical": null}),
+                "best F1": Estimate(
+                    float(scores.f1[at]), num=len(gold), nulls={"lexical": made[vocabulary]}
+                ),
                 "precision there": Estimate(float(scores.precision[at]), num=at + 1),
                 "recall there": Estimate(float(scores.recall[at]), num=len(gold)),
             }
@@ -171,11 +189,18 @@ def mined(material: Material) -> Analysis:
                 rows = [
                     [f"{score:.4f}", own.first[int(i)], own.second[int(j)],
                      "yes" if i == j else "", *(f"{value:.4f}" for value in down_to)]
-                    for i, j, score, *down_to in zip(*made, *scores, strict=True)
+                    for i, j, score, *down_to in zip(*best, *scores, strict=True)
                 ]  # fmt: skip
                 columns = ["score", pair.first, pair.second, "right", *scores._fields]
                 found.tables.append(Table(f"{pair}: mined pairs, layer {layer}", columns, rows))
     return found
+
+
+def _mined_by_pieces(pairs: Pairs, vocabulary: Vocabulary) -> Null:
+    """Return the best F1 of mining by the pieces that both sides share."""
+    sides = piece_vectors(vocabulary[0], pairs.first, pairs.second, vocabulary[1])
+    scores = score_mined(mine(*sides), {at: at for at in range(len(pairs.first))})
+    return Null(float(scores.f1[scores.best]))
 
 
 def kernels(material: Material) -> Analysis:
@@ -250,8 +275,8 @@ def _between_models(found: Analysis, material: Material) -> None:
         sizes = _sizes(material, material.model, lines, language)
         own = material.states(MODEL, material.model, "text", lines, language)
         fresh = None
-        if material.fresh is not None:
-            fresh = material.states(UNTRAINED, material.fresh, "text", lines, language)
+        if MODEL in material.fresh:
+            fresh = material.states(UNTRAINED, material.fresh[MODEL], "text", lines, language)
         for name, model in others.items():
             theirs = material.states(name, model, "text", lines, language)
             for layer in layers:
@@ -303,9 +328,10 @@ def translations_used(material: Material) -> Analysis:
                     tokens=material.reading.tokens, seed=material.seed,
                 )  # fmt: skip
             except ConfigError as error:
-                if name == MODEL or name == UNTRAINED:
+                if name == MODEL:
                     raise Lacks(str(error)) from error
-                found.notes.append(f"{name}: {error}")
+                if name != UNTRAINED:
+                    found.notes.append(f"{name}: {error}")
                 continue
             if name == UNTRAINED:
                 fresh = figures

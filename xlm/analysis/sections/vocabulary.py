@@ -27,9 +27,8 @@ def matrices(material: Material) -> Analysis:
     """Return the spectra of the model's matrices, and their distances from the parent's."""
     found = Analysis("spectra")
     for name, model in material.named_models(fresh=False):
-        same = name == MODEL
-        parent = material.parent if same else None
-        fresh = material.fresh if same else None
+        parent = material.parent if name == MODEL else None
+        fresh = material.fresh.get(name)
         for matrix, figures in spectra(model, parent, fresh).items():
             found.add(figures, of=matrix, model=name)
     if material.parent is None:

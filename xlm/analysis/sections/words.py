@@ -198,8 +198,8 @@ def paired(material: Material) -> Analysis:
 class _Looked(NamedTuple):
     """The vectors of pairs of words in each model."""
 
-    sides: dict[str, tuple[States, States]]
-    """Those of both sides, ``[N, D]`` each, by the model's name."""
+    sides: list[tuple[str, States, States]]
+    """The name of each model, before which its random weights are, with both sides ``[N, D]``."""
     usable: NDArray[np.bool_]
     """The pairs that have vectors in all models, so that these are comparable, ``[N]``."""
 
@@ -210,19 +210,21 @@ class _Looked(NamedTuple):
 
 
 def _look_up(material: Material, pair: LanguagePair, pairs: Sequence[tuple[str, str]]) -> _Looked:
-    looks = {
-        name: _lookups(material, name, model, pair, None) for name, model in material.named_models()
-    }
-    looks.update(_file_lookups(material, pair))
-    made = {
-        name: (
+    looks = [
+        (name, _lookups(material, name, model, pair, None))
+        for name, model in material.named_models()
+    ]
+    looks += _file_lookups(material, pair).items()
+    made = [
+        (
+            name,
             phrase_vectors(one, [first for first, _ in pairs]),
             phrase_vectors(two, [second for _, second in pairs]),
         )
-        for name, (one, two) in looks.items()
-    }
-    usable = np.all([x[1] & y[1] for x, y in made.values()], axis=0)
-    return _Looked({name: (x[0], y[0]) for name, (x, y) in made.items()}, usable)
+        for name, (one, two) in looks
+    ]
+    usable = np.all([x[1] & y[1] for _, x, y in made], axis=0)
+    return _Looked([(name, x[0], y[0]) for name, x, y in made], usable)
 
 
 def _note_coverage(found: Analysis, pair: LanguagePair, looked: _Looked) -> None:
@@ -262,7 +264,7 @@ def _add_paired(
 ) -> None:
     """Add ``measure`` of the usable pairs and their coverage; coverage alone if they are few."""
     fresh: dict[str, Estimate] | None = None
-    for name, (x, y) in looked.sides.items():
+    for name, x, y in looked.sides:
         figures: dict[str, Estimate] = {}
         if looked.usable.sum() >= FEWEST_ROWS:
             own = measure(x[looked.usable], y[looked.usable], seed=material.seed)
