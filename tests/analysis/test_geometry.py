@@ -10,6 +10,7 @@ import pytest
 
 from xlm.analysis.geometry import (
     anisotropy,
+    anisotropy_difference,
     covariance_spectrum,
     effective_rank,
     isoscore,
@@ -50,6 +51,19 @@ def test_the_interval_of_the_mean_cosine_covers_what_it_says() -> None:
         own = anisotropy(rows, seed=seed)["mean cosine"]
         num_covered += own.low <= truth <= own.high
     assert 0.93 <= num_covered / 400 <= 0.97
+
+
+def test_two_models_are_compared_on_the_same_sentences() -> None:
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(80, 6)) + np.eye(6)[0]
+    y = x + 0.1 * draw.normal(size=(80, 6))
+    own = anisotropy_difference(x, y)
+    assert own.value == pytest.approx(mean_cosine(x) - mean_cosine(y), abs=1e-12)
+    alone = anisotropy(x)["mean cosine"]
+    assert own.low < own.value < own.high
+    assert own.high - own.low < 0.5 * (alone.high - alone.low)  # the sentences are shared
+    same = anisotropy_difference(x, 3 * x)
+    assert (same.low, same.value, same.high) == pytest.approx((0, 0, 0), abs=1e-12)
 
 
 def test_a_spectrum_that_is_flat_uses_every_dimension() -> None:

@@ -115,6 +115,17 @@ def anisotropy(x: ArrayLike, *, seed: int = 0) -> dict[str, Estimate]:
     return found
 
 
+def anisotropy_difference(x: ArrayLike, y: ArrayLike, *, seed: int = 0) -> Estimate:
+    """Return the mean cosine of ``[n, D]`` minus that of ``[n, E]``, by the paired bootstrap.
+
+    Rows i are the same sentence in two models.
+    """
+    one, two = _units(x), _units(y)
+    if len(one) < 2:
+        return undefined("fewer than 2 rows", len(one))
+    return intervals.paired(_influences(one), _influences(two), seed)
+
+
 class Scatter(NamedTuple):
     """Parts of the summed squared distance of all states to their mean, which they add up to."""
 

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xlm.analysis.geometry import anisotropy, label_separation, separability
+from xlm.analysis.geometry import (
+    anisotropy,
+    anisotropy_difference,
+    label_separation,
+    separability,
+)
 from xlm.analysis.intervals import Estimate
 from xlm.analysis.probes import Probed, language_probe, piece_counts, probe
 from xlm.analysis.report import Analysis, Table
@@ -112,7 +117,26 @@ def anisotropic(material: Material) -> Analysis:
                 else:
                     figures = beside_untrained(figures, fresh.get(layer))
                     found.add(figures, layer=layer, of=language, model=name)
+        _compare_cosines(found, material, language, lines)
     return found
+
+
+def _compare_cosines(
+    found: Analysis, material: Material, language: str, lines: Sequence[str]
+) -> None:
+    """Add the model's mean cosine minus that of each other model, layer by layer."""
+    own = material.states(MODEL, material.model, "text", lines, language)
+    for name, model in material.named_models(fresh=False):
+        if name == MODEL:
+            continue
+        theirs = material.states(name, model, "text", lines, language)
+        for layer in material.chosen_layers(material.model):
+            if layer < len(theirs):
+                value = anisotropy_difference(own[layer], theirs[layer], seed=material.seed)
+                found.add(
+                    {"mean cosine, difference": value}, layer=layer, of=language,
+                    model=f"{MODEL} - {name}",
+                )  # fmt: skip
 
 
 def separated(material: Material) -> Analysis:
