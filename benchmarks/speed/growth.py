@@ -2,12 +2,11 @@
 
     python -m benchmarks.speed.growth
 
-One thing grows, the others stay: processor milliseconds and MiB of an update by MLM and CLM
-over width, layers, vocabulary and length, each in a process of its own, whose memory is the most
-that no file stands behind beside that before the model; milliseconds to plan a step and to open the
-streams of 2 to 100 languages; and of 10^5 to 10^9 tokens (2 bytes each, made up) the time to open
-them, to make a micro-batch, and the memory that no file stands behind. A page of plots:
-``growth.png``.
+One thing grows, the others stay: processor milliseconds of an update by MLM and CLM over width,
+layers, vocabulary and length, each in a process of its own, and the MiB that no file stands behind
+and that model and updates take at most; milliseconds to plan a step and to open the streams of 2 to
+100 languages; and of 10^5 to 10^9 tokens (2 bytes each, made up) the time to open them, to make a
+micro-batch, and the memory that no file stands behind. A page of plots: ``growth.png``.
 """
 
 from __future__ import annotations
