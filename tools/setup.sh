@@ -97,10 +97,11 @@ PYTHON
 print(sysconfig.get_path("purelib"))')/torch_of_base_python.pth"
 }
 
+# As pip knows it: torch itself may call its 2.6.0 "2.6.0+cu124".
 torch_version() {
-    "$venv/bin/python" -c 'import torch
+    "$venv/bin/python" -c 'import importlib.metadata, torch
 assert tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 6)
-print(torch.__version__)' 2>/dev/null
+print(importlib.metadata.version("torch"))' 2>/dev/null
 }
 
 install() {

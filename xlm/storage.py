@@ -59,6 +59,12 @@ def atomic_directory(
             replace_folder(path, staging, replaced, flush=flush)
 
 
+def is_being_written(path: Path | str) -> bool:
+    """Return whether a process of this machine is filling what will become the folder ``path``."""
+    path = target_of(path)
+    return disk.is_locked(path.with_name(f".{path.name}.writing") / _LOCK)
+
+
 def replace_folder(path: Path, filled: Path, aside: Path, *, flush: bool = True) -> None:
     """Give the folder ``filled`` the name ``path``; a folder of that name is removed.
 

@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,9 @@ from xlm import disk
 from xlm.config.cli import to_yaml
 from xlm.errors import ConfigError, DataError
 from xlm.preparation.parts import pieces, stages, work
+from xlm.preparation.parts.folders import make_once
 from xlm.prepare import Aligned, Cleaning, Prepare, Texts, Vocabulary, prepare, prepare_part
+from xlm.storage import atomic_directory
 from xlm.text.read_report import Documents
 from xlm.text.readers import scan_between, scan_lines
 
@@ -186,6 +189,35 @@ def test_a_killed_preparation_of_several_processes_goes_on(config: Prepare) -> N
     assert len(list(read.glob("0*"))) >= 3
     subprocess.run(command, env=environment, check=True)
     assert content("parts/whole") == content("whole")
+
+
+def test_a_part_is_left_to_a_process_of_a_killed_call(tmp_path: Path) -> None:
+    folder, made = tmp_path / "lines" / "00000", []
+
+    def finish() -> None:
+        with atomic_directory(folder, flush=False) as staging:
+            begun.set()
+            time.sleep(0.3)
+            (staging / "lines").write_text("read")
+
+    begun = threading.Event()
+    other = threading.Thread(target=finish)
+    other.start()
+    begun.wait()
+    make_once(folder, lambda: made.append(folder))
+    assert (folder / "lines").read_text() == "read" and not made
+    other.join()
+
+    later = tmp_path / "lines" / "00001"
+
+    def lost(appears: bool) -> None:
+        if appears:  # between the look and the making
+            later.mkdir()
+        raise DataError("it already exists")
+
+    with pytest.raises(DataError, match="already exists"):
+        make_once(later, lambda: lost(False))
+    make_once(later, lambda: lost(True))
 
 
 @pytest.mark.parametrize(

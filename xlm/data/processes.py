@@ -54,8 +54,8 @@ class Processes(ProcessPoolExecutor):
 
 
 def _begin(set_up: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-    set_up(*arguments)
     threading.Thread(target=_end_with_parent, name="xlm-parent", daemon=True).start()
+    set_up(*arguments)
 
 
 def _end_with_parent() -> None:

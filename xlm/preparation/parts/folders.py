@@ -6,17 +6,20 @@ may leave a damaged one, which its checksums show.
 
 from __future__ import annotations
 
+import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from xlm import strict_json
 from xlm.errors import DataError
-from xlm.storage import atomic_directory, read_json
+from xlm.storage import atomic_directory, is_being_written, read_json
 
 _PIECE = 1 << 20
+_PATIENCE = 60.0
+"""Seconds to wait for a process of a killed call, which ends on its own."""
 
 
 @contextmanager
@@ -28,6 +31,22 @@ def new_part(folder: Path, name: str) -> Iterator[tuple[Path, dict[str, Any]]]:
         files = (path for path in staging.iterdir() if not path.name.startswith("."))
         content["files"] = {path.name: checksum(path) for path in sorted(files)}
         (staging / name).write_text(strict_json.dumps(content), encoding="utf-8")
+
+
+def make_once(folder: Path, make: Callable[[], None]) -> None:
+    """Call ``make``, which makes the part ``folder``, unless another process makes it meanwhile.
+
+    One may: a process of the same command that was killed a moment ago ends a moment later.
+    """
+    end = time.monotonic() + _PATIENCE
+    while is_being_written(folder) and time.monotonic() < end:
+        time.sleep(0.02)
+    try:
+        if not folder.exists():
+            make()
+    except DataError:
+        if not folder.exists():
+            raise
 
 
 def open_part(folder: Path, name: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from xlm.config.cli import to_yaml
 from xlm.errors import ConfigError, DataError
 from xlm.preparation.config import Prepare
 from xlm.preparation.parts.encoding import STRETCH, Stretch, encode_stretch, stretches
+from xlm.preparation.parts.folders import make_once
 from xlm.preparation.parts.pieces import Piece, cut, mismatch
 from xlm.preparation.parts.stored import PIECE, StoredText, column_of, write_piece
 from xlm.preparation.reading import Reader, open_reader, read_held_out
@@ -169,8 +170,9 @@ class Work:
 
 def read_piece(work: Work, number: int) -> None:
     """Read and normalize one piece."""
-    piece = work.pieces[number]
-    write_piece(work.lines(number), piece.rows(work.config), 2 if piece.column is None else 1)
+    piece, folder = work.pieces[number], work.lines(number)
+    num_columns = 2 if piece.column is None else 1
+    make_once(folder, lambda: write_piece(folder, piece.rows(work.config), num_columns))
 
 
 def settle(work: Work, tokenizer: Tokenizer | None) -> None:
@@ -193,7 +195,11 @@ def settle(work: Work, tokenizer: Tokenizer | None) -> None:
 
 def encode(work: Work, number: int) -> None:
     """Encode one stretch."""
-    encode_stretch(work.reader, work.stretches[number], work.tokenizer, work.ids(number))
+    folder = work.ids(number)
+    make_once(
+        folder,
+        lambda: encode_stretch(work.reader, work.stretches[number], work.tokenizer, folder),
+    )
 
 
 def _digest(config: Prepare, pieces: Iterable[Piece]) -> str:
