@@ -92,7 +92,7 @@ PROBED = ("language probe", "probes", "WiC")
 def versions_beside(analyses: Mapping[str, Any]) -> dict[str, Any]:
     """Return the number of threads, and the versions of Python and of the packages used.
 
-    A folder may be continued with others, so these are no part of ``origin_of``.
+    ``origin_of`` leaves them out, because a folder may be continued with others.
     """
     used = set()
     if analyses.keys() & set(PROBED):
