@@ -123,6 +123,25 @@ def test_a_model_with_itself_differs_in_nothing(report: dict[str, Any]) -> None:
     assert all(value == pytest.approx(1) for value in values("CKA", "debiased, same text"))
 
 
+@pytest.mark.parametrize(
+    ("name", "measure"),
+    [
+        ("minimal pairs", "accuracy"),
+    ],
+)
+def test_equal_models_differ_by_0_in_every_resample(
+    report: dict[str, Any], name: str, measure: str
+) -> None:
+    rows = [
+        row for row in report["analyses"][name]["figures"]
+        if row["measure"] == f"{measure}, difference"
+    ]  # fmt: skip
+    assert rows
+    for row in rows:
+        assert row["model"] == "model - other" and row["num"] > 0
+        assert row["value"] == row["low"] == row["high"] == 0.0
+
+
 def test_one_language_under_two_names_lies_on_itself(root: Path, tmp_path: Path) -> None:
     """The truth is known: everything is found, and nothing tells the two apart."""
     tiny(language_embeddings=False).save_pretrained(tmp_path / "model")

@@ -147,6 +147,14 @@ def construction_of(name: str) -> str:
     return _ANIMACY.sub("", name)
 
 
+def rows_by_construction(pairs: Sequence[MinimalPair]) -> dict[str, list[int]]:
+    """Return the places of the pairs of each construction."""
+    groups: dict[str, list[int]] = {}
+    for at, pair in enumerate(pairs):
+        groups.setdefault(construction_of(pair.construction), []).append(at)
+    return groups
+
+
 def by_construction(pairs: Sequence[MinimalPair], judged: Judged) -> dict[str, dict[str, Estimate]]:
     """Return coverage and accuracy of each construction, and the means over them.
 
@@ -155,9 +163,7 @@ def by_construction(pairs: Sequence[MinimalPair], judged: Judged) -> dict[str, d
     """
     if not pairs:
         raise DataError("found no minimal pairs: expected at least one")
-    groups: dict[str, list[int]] = {}
-    for at, pair in enumerate(pairs):
-        groups.setdefault(construction_of(pair.construction), []).append(at)
+    groups = rows_by_construction(pairs)
     found: dict[str, dict[str, Estimate]] = {}
     for name, rows in groups.items():
         credit = judged.credit[rows]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from xlm.analysis.geometry import label_separation
 from xlm.analysis.intervals import Estimate
-from xlm.analysis.minimal_pairs import by_construction, judge
+from xlm.analysis.minimal_pairs import Judged, by_construction, judge, rows_by_construction
 from xlm.analysis.probes import (
     Probed,
     compared,
@@ -20,8 +20,9 @@ from xlm.analysis.probes import (
     words_alone,
     words_in_context,
 )
-from xlm.analysis.readers import InContext
+from xlm.analysis.readers import InContext, MinimalPair
 from xlm.analysis.report import Analysis
+from xlm.analysis.sections.differences import add_differences
 from xlm.analysis.sections.languages import confusion_table
 from xlm.analysis.sections.material import (
     MODEL,
@@ -212,6 +213,7 @@ def grammatical(material: Material) -> Analysis:
     found = Analysis("minimal pairs")
     for language, pairs in material.minimal_pairs.items():
         fresh: dict[str, Figures] = {}
+        choices: dict[str, Judged] = {}
         for name, model in material.named_models():
             spoken, tokens = material.spoken(model, language), material.reading.tokens
             try:
@@ -222,6 +224,8 @@ def grammatical(material: Material) -> Analysis:
                 if name != UNTRAINED:
                     found.notes.append(f"{name}: {error}")
                 continue
+            if name != UNTRAINED:
+                choices[name] = judged
             if name == MODEL:
                 covered = int((~np.isnan(judged.credit)).sum())
                 found.notes.append(
@@ -234,4 +238,19 @@ def grammatical(material: Material) -> Analysis:
                     continue
                 figures = beside_untrained(figures, fresh.get(construction))
                 found.add(figures, of=construction, model=name)
+        compare_judged(found, pairs, choices, material.seed)
     return found
+
+
+def compare_judged(
+    found: Analysis, pairs: Sequence[MinimalPair], choices: Mapping[str, Judged], seed: int
+) -> None:
+    """Add the model's accuracy minus that of each other one, over the pairs that both judged.
+
+    ``choices`` are of the same pairs, by the name of the model. The difference over all pairs
+    weighs each of them alike, not each construction.
+    """
+    groups = {**rows_by_construction(pairs), "all pairs": list(range(len(pairs)))}
+    for construction, rows in groups.items():
+        credit = {name: own.credit[rows] for name, own in choices.items()}
+        add_differences(found, "accuracy", credit, seed, of=construction)

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from xlm.analysis import intervals
 from xlm.analysis.intervals import Estimate, Null
 from xlm.analysis.kernel_alignment import (
     FEWEST_ROWS,
@@ -27,6 +26,7 @@ from xlm.analysis.retrieval import (
     retrieval,
     score_mined,
 )
+from xlm.analysis.sections.differences import add_differences
 from xlm.analysis.sections.material import MODEL, UNTRAINED, Lacks, Material, beside_untrained
 from xlm.analysis.states import States, encode_lines
 from xlm.analysis.tlm_gap import tlm_gap
@@ -138,13 +138,7 @@ def _compare(found: Analysis, material: Material, pair: LanguagePair) -> None:
         x, y = material.both_sides(name, model, pair)
         layer, _ = best_layer(x, y, material.chosen_layers(model))
         hits[name] = _row_hits(x[layer][1::2], y[layer][1::2])
-    for name, own in hits.items():
-        if name != MODEL:
-            difference = intervals.paired(hits[MODEL], own, material.seed)
-            found.add(
-                {"best layer, centered @1, difference": difference},
-                of=str(pair), model=f"{MODEL} - {name}",
-            )  # fmt: skip
+    add_differences(found, "best layer, centered @1", hits, material.seed, of=str(pair))
 
 
 def _examples(material: Material, pair: LanguagePair) -> Table:
