@@ -127,6 +127,10 @@ def test_a_model_with_itself_differs_in_nothing(report: dict[str, Any]) -> None:
     ("name", "measure"),
     [
         ("minimal pairs", "accuracy"),
+        ("probes", "accuracy"),
+        ("language probe", "raw accuracy"),
+        ("language probe", "centered accuracy"),
+        ("WiC", "words, accuracy"),
     ],
 )
 def test_equal_models_differ_by_0_in_every_resample(

@@ -5,18 +5,51 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.analysis.models import lines, tiny
 from xlm.analysis.intervals import Estimate, share
 from xlm.analysis.minimal_pairs import Judged
-from xlm.analysis.readers import MinimalPair
+from xlm.analysis.readers import InContext, MinimalPair
 from xlm.analysis.report import Analysis
-from xlm.analysis.sections.in_context import compare_judged
+from xlm.analysis.sections import in_context
+from xlm.analysis.sections.in_context import compare_judged, labels_told, senses_told
+from xlm.analysis.sections.languages import languages_told
+from xlm.analysis.sections.material import Labeled, Material
+from xlm.analysis.states import States
 
 DRAW = np.random.default_rng(0)
 
 
 def differences(found: Analysis) -> dict[tuple[str, str], Estimate]:
-    assert {own.model for own in found.figures} == {"model - other"}
-    return {(own.of, own.measure): own.estimate for own in found.figures}
+    own = [own for own in found.figures if own.measure.endswith("difference")]
+    assert {figure.model for figure in own} == {"model - other"}
+    return {(figure.of, figure.measure): figure.estimate for figure in own}
+
+
+def value_of(found: Analysis, model: str, of: str, measure: str) -> float:
+    (own,) = [
+        figure.estimate.value
+        for figure in found.figures
+        if (figure.model, figure.of, figure.measure) == (model, of, measure)
+    ]
+    assert own is not None
+    return own
+
+
+def material(**fields: object) -> Material:
+    """Return the material of two models, of which planted states are read."""
+    return Material({"model": tiny(), "other": tiny()}, layers=[0], **fields)  # type: ignore[arg-type]
+
+
+def noise(size: int) -> States:
+    return DRAW.normal(size=(size, 4)).astype(np.float32)
+
+
+def check_better(found: Analysis, of: str, measure: str, num: int) -> None:
+    """The model knows nearly everything and the other one guesses."""
+    own = differences(found)[of, f"{measure}, difference"]
+    values = [value_of(found, name, of, measure) for name in ("model", "other")]
+    assert own.value == pytest.approx(values[0] - values[1]) and own.num == num
+    assert own.low is not None and own.low > 0.1
 
 
 def test_minimal_pairs_are_compared_where_both_models_judged() -> None:
@@ -64,3 +97,50 @@ def test_pairs_that_no_model_shares_have_no_difference() -> None:
     found = Analysis("minimal pairs")
     compare_judged(found, pairs, choices, 0)
     assert all(own.value is None and own.reason for own in differences(found).values())
+
+
+def test_a_probe_of_planted_labels_is_better_than_one_of_noise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = lines("en", 24) * 5
+    labels = ["up" if at < 0 else "down" for at in DRAW.normal(size=120)]
+    shift = 9.0 * np.array([[label == "up"] for label in labels])
+
+    def planted(self: Material, name: str, *_: object) -> list[States]:
+        return [noise(120) + shift * (name == "model")]
+
+    monkeypatch.setattr(Material, "states", planted)
+    given = Labeled({"en": text}, {"en": labels})
+    check_better(labels_told(material(labeled={"task": given})), "task, en", "accuracy", 60)
+
+
+def test_a_language_probe_is_compared_sentence_by_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def planted(
+        self: Material, name: str, model: object, key: str, text: list[str], language: str
+    ) -> list[States]:
+        return [noise(len(text)) + 9 * (name == "model" and language == "hi")]
+
+    monkeypatch.setattr(Material, "states", planted)
+    given = {language: lines(language, 24) * 10 for language in ("en", "hi")}
+    found = languages_told(material(parallel=given))
+    check_better(found, "en, hi", "raw accuracy", 60)  # 120 rows of two sentences, half of them
+    same = differences(found)["en, hi", "centered accuracy, difference"]
+    assert same.low is not None and same.high is not None and same.low <= 0 <= same.high
+
+
+def test_senses_are_compared_on_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [InContext(["a"], 0, ["b"], 0, float(at % 3 == 0)) for at in range(120)]
+    read: list[int] = []
+
+    def planted(model: object, own: list[InContext], *_: object, **__: object) -> States:
+        read.append(id(model))
+        shift = 9.0 * np.array([[row.answer] for row in own]) * (id(model) == read[0])
+        return (noise(len(own)) + shift)[None].astype(np.float32)
+
+    monkeypatch.setattr(in_context, "pair_states", planted)
+    monkeypatch.setattr(in_context, "words_in_context", lambda *own, **_: (planted(*own),) * 2)
+    found = senses_told(material(wic=(rows, rows[:60])))
+    for measure in ("first state of the pair, accuracy", "words, accuracy"):
+        check_better(found, "", measure, 60)

@@ -34,6 +34,8 @@ class Probed(NamedTuple):
     labels: list[str]
     confusion: NDArray[np.float64]
     """``[labels, labels]``: rows are gold, columns predicted."""
+    right: NDArray[np.float64]
+    """1 for each test row that was answered right, 0 for the others, ``[m]``."""
 
 
 def probe(
@@ -62,8 +64,8 @@ def probe(
     predicted = _fit(train, own).predict(np.asarray(test))
     counts = confusion_scores(gold.tolist(), predicted.tolist())
     figures = class_figures(counts, labels)
-    right = int((predicted == gold).sum())
-    accuracy = intervals.share(right, len(gold))
+    right = (predicted == gold).astype(np.float64)
+    accuracy = intervals.share(int(right.sum()), len(gold))
     commonest = int(np.bincount(own).argmax())
     nulls = {"commonest": Null(float((gold == commonest).mean()))}
     if shuffled:
@@ -78,7 +80,7 @@ def probe(
             if value is None
             else Estimate(value, num=len(gold))
         )
-    return Probed(found, labels, confusion_matrix(counts, len(labels)))
+    return Probed(found, labels, confusion_matrix(counts, len(labels)), right)
 
 
 def _fit(rows: ArrayLike, labels: NDArray[np.int64]) -> Any:

@@ -22,7 +22,7 @@ from xlm.analysis.probes import (
 )
 from xlm.analysis.readers import InContext, MinimalPair
 from xlm.analysis.report import Analysis
-from xlm.analysis.sections.differences import add_differences
+from xlm.analysis.sections.differences import Rows, add_differences
 from xlm.analysis.sections.languages import confusion_table
 from xlm.analysis.sections.material import (
     MODEL,
@@ -68,6 +68,7 @@ def labels_told(material: Material) -> Analysis:
     for task, labeled in material.labeled.items():
         made: dict[Tokenizer, Figures] = {}
         fresh: dict[tuple[str, int], Figures] = {}
+        right: dict[tuple[str, int], dict[str, Rows]] = {}
         for name, model in material.named_models():
             pieces = material.vocabulary(model)
             if pieces not in made:
@@ -85,6 +86,7 @@ def labels_told(material: Material) -> Analysis:
                     if name == UNTRAINED:
                         fresh[at] = figures
                         continue
+                    right.setdefault(at, {})[name] = told.right
                     accuracy = figures["accuracy"]
                     if language in counted:
                         accuracy = accuracy.beside(**{"piece counts": counted[language].as_null()})
@@ -94,6 +96,9 @@ def labels_told(material: Material) -> Analysis:
                     if name == MODEL and last:
                         title = f"{task}, {language}, layer {layer}"
                         found.tables.append(confusion_table(title, told))
+        for (language, layer), rows in right.items():
+            of = f"{task}, {language}"
+            add_differences(found, "accuracy", rows, material.seed, layer=layer, of=of)
     return found
 
 
@@ -144,6 +149,7 @@ def senses_told(material: Material) -> Analysis:
     train, test = material.wic
     answers = [["same" if row.answer else "other" for row in rows] for rows in (train, test)]
     fresh: dict[int, Figures] = {}
+    right: dict[tuple[str, int], dict[str, Rows]] = {}
     for name, model in material.named_models():
         language, tokens = material.spoken(model, material.english), material.reading.tokens
         inside = _sense_inputs(model, (train, test), language, tokens)
@@ -152,19 +158,25 @@ def senses_told(material: Material) -> Analysis:
         for layer in material.chosen_layers(model):
             figures = {}
             for measure, inputs in inside.items():
-                own, free = (
+                told, free = (
                     probe(
                         made[0][layer], answers[0], made[1][layer], answers[1],
                         seed=material.seed, shuffled=made is inputs,
-                    ).figures["accuracy"]
+                    )
                     for made in (inputs, alone[measure])
                 )  # fmt: skip
-                figures[f"{measure}, accuracy"] = own.beside(**{"context-free": free.as_null()})
+                by_words = free.figures["accuracy"].as_null()
+                accuracy = told.figures["accuracy"].beside(**{"context-free": by_words})
+                figures[f"{measure}, accuracy"] = accuracy
+                if name != UNTRAINED:
+                    right.setdefault((measure, layer), {})[name] = told.right
             if name == UNTRAINED:
                 fresh[layer] = figures
             else:
                 figures = beside_untrained(figures, fresh.get(layer))
                 found.add(figures, layer=layer, model=name)
+    for (measure, layer), rows in right.items():
+        add_differences(found, f"{measure}, accuracy", rows, material.seed, layer=layer)
     return found
 
 

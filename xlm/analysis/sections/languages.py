@@ -15,6 +15,7 @@ from xlm.analysis.geometry import (
 from xlm.analysis.intervals import Estimate
 from xlm.analysis.probes import Probed, language_probe, piece_counts, probe
 from xlm.analysis.report import Analysis, Table
+from xlm.analysis.sections.differences import Rows, add_differences
 from xlm.analysis.sections.material import MODEL, UNTRAINED, Lacks, Material, beside_untrained
 from xlm.analysis.states import States
 from xlm.model.pretrained import PretrainedModel
@@ -42,6 +43,7 @@ def languages_told(material: Material) -> Analysis:
     }
     counted: dict[Tokenizer, Estimate] = {}
     fresh: dict[int, dict[str, Estimate]] = {}
+    right: dict[tuple[str, int], dict[str, Rows]] = {}
     for name, model in material.named_models():
         pieces = material.vocabulary(model)
         if pieces not in counted:
@@ -59,6 +61,8 @@ def languages_told(material: Material) -> Analysis:
                 if not center:
                     accuracy = accuracy.beside(**{"piece counts": counted[pieces].as_null()})
                 figures[f"{measure} accuracy"] = accuracy
+                if name != UNTRAINED:
+                    right.setdefault((measure, layer), {})[name] = _by_sentence(told, len(states))
                 figures.update({f"{measure} {name}": own for name, own in told.figures.items()})
                 if name == MODEL and layer == material.chosen_layers(model)[-1]:
                     found.tables.append(confusion_table(f"{measure}, layer {layer}", told))
@@ -67,7 +71,16 @@ def languages_told(material: Material) -> Analysis:
             else:
                 figures = beside_untrained(figures, fresh.get(layer))
                 found.add(figures, layer=layer, of=", ".join(doubled), model=name)
+    for (measure, layer), rows in right.items():
+        add_differences(
+            found, f"{measure} accuracy", rows, material.seed, layer=layer, of=", ".join(doubled)
+        )
     return found
+
+
+def _by_sentence(told: Probed, num_languages: int) -> Rows:
+    """Return the share of right answers on each sentence: its translations are no further items."""
+    return np.asarray(told.right.reshape(num_languages, -1).mean(0))
 
 
 def confusion_table(title: str, told: Probed) -> Table:
