@@ -131,6 +131,8 @@ def test_a_model_with_itself_differs_in_nothing(report: dict[str, Any]) -> None:
         ("language probe", "raw accuracy"),
         ("language probe", "centered accuracy"),
         ("WiC", "words, accuracy"),
+        ("TLM gap", "gain"),
+        ("TLM gap", "accuracy, gap"),
     ],
 )
 def test_equal_models_differ_by_0_in_every_resample(

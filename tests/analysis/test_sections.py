@@ -185,7 +185,7 @@ def test_compared_models_have_nulls_of_their_own(root: Path, tmp_path: Path) -> 
                "other": str(root / "other")}  # fmt: skip
     config = settings(
         root, tmp_path / "a", compare=compare, layers=[1], parallel={},
-        only=["retrieval", "mining", "word pairs", "anisotropy"],
+        only=["retrieval", "mining", "word pairs", "anisotropy", "TLM gap"],
         dictionaries={"en-hi": "dictionary.txt"},
     )  # fmt: skip
     found = analyze(config)["analyses"]
@@ -211,6 +211,10 @@ def test_compared_models_have_nulls_of_their_own(root: Path, tmp_path: Path) -> 
     assert mined["flat"] == mined["model"] and mined.keys() == hits.keys()
     norms = nulls("word pairs", "cosine", "untrained")
     assert norms["model"] == norms["other"] != norms["words"]
+    gap = found["TLM gap"]
+    compared = {row["model"] for row in gap["figures"] if row["measure"] == "gain, difference"}
+    assert compared == {"model - flat", "model - other"}  # nats of other pieces are of other tokens
+    assert "words, en-hi: it has other pieces, so nats a token do not compare" in gap["notes"]
 
 
 def test_a_compared_model_without_an_output_stops_no_other(root: Path, tmp_path: Path) -> None:

@@ -10,7 +10,15 @@ import torch
 
 from tests.analysis.models import lines, tiny
 from xlm.analysis.alignment import wrong_partners
-from xlm.analysis.tlm_gap import gap_rows, joined_rows, read_gap, tlm_gap
+from xlm.analysis.tlm_gap import (
+    DIFFERENCES,
+    GapSums,
+    gap_differences,
+    gap_rows,
+    joined_rows,
+    read_gap,
+    tlm_gap,
+)
 from xlm.errors import CheckpointError, ConfigError
 from xlm.model.score import Scoring, score
 
@@ -86,6 +94,34 @@ def test_texts_that_are_read_together_have_their_own_sums() -> None:
     for own, others in zip(together, zip(*apart, strict=True), strict=True):
         np.testing.assert_allclose(own, np.concatenate(others, axis=1), rtol=1e-6)
     assert joined_rows(many).places == [own for rows in many for own in rows.places]
+
+
+def test_models_are_compared_on_the_pairs_that_both_read() -> None:
+    """The first model gains a nat more at every token, however much the sentences vary."""
+    model, num = tiny(), 20
+    first, second = lines("en", num), lines("hi", num)
+    theirs = gap_rows(model, first, second, ("en", "hi"))
+    first[3] = " ".join(lines("en", 20))  # too long for the first model
+    ours = gap_rows(model, first, second, ("en", "hi"))
+    assert ours.numbers == [at for at in theirs.numbers if at != 3] and ours.places[3] == "pair 5"
+    counts = np.array([len(ids) for ids in theirs.sentences], dtype=float)
+    drawn = np.random.default_rng(0).normal(size=(2, 3, num)) * 9 * counts
+    sums = GapSums(*drawn)
+    kept = [at for at in range(num) if at != 3]
+    better = GapSums(*(own[:, kept].copy() for own in drawn))
+    better.nats[0] -= counts[kept]
+    own = gap_differences((ours, theirs), (better, sums))
+    assert own.keys() == set(DIFFERENCES) and own["gain"].num == num - 1
+    for name in ("gain", "gap"):
+        for value in (own[name].value, own[name].low, own[name].high):
+            assert value == pytest.approx(1)
+    for name in ("accuracy, gain", "accuracy, gap"):
+        assert (own[name].value, own[name].low, own[name].high) == (0, 0, 0)
+    better.hits[0] += counts[kept] * np.arange(num - 1) / num
+    assert gap_differences((ours, theirs), (better, sums))["accuracy, gap"].low > 0.1
+    nothing = gap_rows(model, first[3:4], second[3:4], ("en", "hi"))
+    none = gap_differences((nothing, theirs), (GapSums(*np.zeros((2, 3, 0))), sums))["gain"]
+    assert none.reason == "no pair fits the positions of both models"
 
 
 def test_random_weights_gain_nothing() -> None:

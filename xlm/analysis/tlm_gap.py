@@ -24,6 +24,8 @@ from xlm.text.tokenizers.tokenizer import Ids, Wrapped
 FOLDS = 7
 """Fold number: every seventh token is masked at once, near the 15 % of training."""
 PARTNERS = ("true", "wrong", "alone")
+DIFFERENCES = ("gain", "gap", "accuracy, gain", "accuracy, gap")
+"""The figures that two models are compared by."""
 
 
 class GapRows(NamedTuple):
@@ -37,6 +39,8 @@ class GapRows(NamedTuple):
     """Each of them alone."""
     places: list[str]
     """The name of each pair in messages."""
+    numbers: list[int]
+    """The place of each pair among those that were given, from 0."""
 
 
 class GapSums(NamedTuple):
@@ -93,8 +97,40 @@ def gap_estimates(rows: GapRows, sums: GapSums, seed: int = 0) -> dict[str, Esti
     if not len(counts):
         reason = "no pair fits the model's positions"
         return {name: undefined(reason) for name in (*PARTNERS, "gain", "gap")}
+    found = {name: _by_token(own, counts, seed) for name, own in _columns(sums).items()}
+    if len(counts) == 1:  # its own partner
+        for name in ("wrong", "gap", "accuracy, wrong", "accuracy, gap"):
+            found[name] = undefined("a single pair has no wrong partner", 1)
+    return found
+
+
+def gap_differences(
+    rows: tuple[GapRows, GapRows], sums: tuple[GapSums, GapSums], seed: int = 0
+) -> dict[str, Estimate]:
+    """Return ``DIFFERENCES`` of one model minus those of another, over the pairs that both read.
+
+    Nats a token are compared, so both must have the same pieces. Intervals are by the paired
+    bootstrap over sentences.
+    """
+    common, *at = np.intersect1d(rows[0].numbers, rows[1].numbers, return_indices=True)
+    if not len(common):
+        return dict.fromkeys(DIFFERENCES, undefined("no pair fits the positions of both models"))
+    counts = np.array([len(rows[0].sentences[place]) for place in at[0]], dtype=np.float64)
+    one, two = (
+        _columns(GapSums(*(own[:, kept] for own in side)))
+        for side, kept in zip(sums, at, strict=True)
+    )
+    found = {name: _by_token(one[name] - two[name], counts, seed) for name in DIFFERENCES}
+    if min(len(own.sentences) for own in rows) == 1:  # its own partner
+        for name in ("gap", "accuracy, gap"):
+            found[name] = undefined("a single pair has no wrong partner", 1)
+    return found
+
+
+def _columns(sums: GapSums) -> dict[str, NDArray[np.float64]]:
+    """Return the sum over each sentence's tokens of each figure, ``[n]``."""
     nats, hits = (dict(zip(PARTNERS, own, strict=True)) for own in sums)
-    columns = {
+    return {
         **nats,
         "gain": nats["alone"] - nats["true"],
         "gap": nats["wrong"] - nats["true"],
@@ -102,16 +138,12 @@ def gap_estimates(rows: GapRows, sums: GapSums, seed: int = 0) -> dict[str, Esti
         "accuracy, gain": hits["true"] - hits["alone"],
         "accuracy, gap": hits["true"] - hits["wrong"],
     }
-    found = {
-        name: intervals.ratio(
-            np.stack([own, counts], axis=1), lambda means: means[:, 0] / means[:, 1], seed
-        )
-        for name, own in columns.items()
-    }
-    if len(counts) == 1:  # its own partner
-        for name in ("wrong", "gap", "accuracy, wrong", "accuracy, gap"):
-            found[name] = undefined("a single pair has no wrong partner", 1)
-    return found
+
+
+def _by_token(sums: NDArray[np.float64], counts: NDArray[np.float64], seed: int) -> Estimate:
+    return intervals.ratio(
+        np.stack([sums, counts], axis=1), lambda means: means[:, 0] / means[:, 1], seed
+    )
 
 
 def gap_rows(
@@ -121,31 +153,34 @@ def gap_rows(
     check_masked(model)
     read_as(model, languages[1], languages[0])  # one vocabulary, or an error
     model = model.reading(languages[1])
-    one, two = _fitting(model, first, second, languages)
+    one, two, numbers = _fitting(model, first, second, languages)
     partners = [one[at] for at in wrong_partners([len(ids) for ids in one])]
     beside = zip([*one, *partners], [*two, *two], strict=True)
     wrap = model.tokenizer.wrap
     return GapRows(
         two, [wrap(*pair, _layout(model)) for pair in beside], [wrap(ids) for ids in two],
-        [f"pair {number}" for number in range(1, len(two) + 1)],
+        [f"pair {number + 1}" for number in numbers], numbers,
     )  # fmt: skip
 
 
 def joined_rows(many: Sequence[GapRows]) -> GapRows:
     """Return the rows of several texts as those of one."""
-    sentences, alone, places = (
+    sentences, alone, places, numbers = (
         [row for own in many for row in getattr(own, name)]
-        for name in ("sentences", "alone", "places")
+        for name in ("sentences", "alone", "places", "numbers")
     )
     halves = [(own.beside[: len(own.alone)], own.beside[len(own.alone) :]) for own in many]
     beside = [row for side in zip(*halves, strict=True) for own in side for row in own]
-    return GapRows(sentences, beside, alone, places)
+    return GapRows(sentences, beside, alone, places, numbers)
 
 
 def _fitting(
     model: PretrainedModel, first: Sequence[str], second: Sequence[str], languages: Languages
-) -> tuple[list[Ids], list[Ids]]:
-    """Return the ids of the pairs that have text and fit the positions beside any partner."""
+) -> tuple[list[Ids], list[Ids], list[int]]:
+    """Return the ids of the pairs that have text and fit the positions beside any partner.
+
+    The numbers are the places of these pairs among all of them.
+    """
     layout = _layout(model)
     specials = model.tokenizer.num_specials(layout, pair=True)
     most = (model.transformer.config.max_positions - specials) // 2
@@ -154,11 +189,11 @@ def _fitting(
         for language, side in zip(languages, (first, second), strict=True)
     )
     kept = [
-        (np.array(a, dtype=np.int64), np.array(b, dtype=np.int64))
-        for a, b in zip(one, two, strict=True)
+        (np.array(a, dtype=np.int64), np.array(b, dtype=np.int64), number)
+        for number, (a, b) in enumerate(zip(one, two, strict=True))
         if 0 < len(a) <= most and 0 < len(b) <= most
     ]
-    return [a for a, _ in kept], [b for _, b in kept]
+    return [a for a, _, _ in kept], [b for _, b, _ in kept], [number for _, _, number in kept]
 
 
 def _layout(model: PretrainedModel) -> str:

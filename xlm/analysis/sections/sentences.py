@@ -29,7 +29,14 @@ from xlm.analysis.retrieval import (
 from xlm.analysis.sections.differences import add_differences
 from xlm.analysis.sections.material import MODEL, UNTRAINED, Lacks, Material, beside_untrained
 from xlm.analysis.states import States, encode_lines
-from xlm.analysis.tlm_gap import tlm_gap
+from xlm.analysis.tlm_gap import (
+    GapRows,
+    GapSums,
+    gap_differences,
+    gap_estimates,
+    gap_rows,
+    read_gap,
+)
 from xlm.errors import ConfigError
 from xlm.languages import LanguagePair
 from xlm.model.pretrained import PretrainedModel
@@ -314,27 +321,51 @@ def translations_used(material: Material) -> Analysis:
     )
     for pair, own in material.pairs.items():
         fresh: dict[str, Estimate] | None = None
+        read: dict[str, tuple[GapRows, GapSums]] = {}
         for name, model in material.named_models():
             spoken = material.spoken(model, pair.first), material.spoken(model, pair.second)
             try:
-                figures = tlm_gap(
-                    model, own.first[:MOST_GAP], own.second[:MOST_GAP], spoken,
-                    tokens=material.reading.tokens, seed=material.seed,
-                )  # fmt: skip
+                rows = gap_rows(model, own.first[:MOST_GAP], own.second[:MOST_GAP], spoken)
+                sums = read_gap(model, rows, spoken, tokens=material.reading.tokens)
             except ConfigError as error:
                 if name == MODEL:
                     raise Lacks(str(error)) from error
                 if name != UNTRAINED:
                     found.notes.append(f"{name}: {error}")
                 continue
+            figures = gap_estimates(rows, sums, material.seed)
             if name == UNTRAINED:
                 fresh = figures
                 continue
+            read[name] = rows, sums
             found.add(beside_untrained(figures, fresh), of=str(pair), model=name)
-            num, read = len(own.first[:MOST_GAP]), figures["true"].num
-            if read < num:
+            num, fitting = len(own.first[:MOST_GAP]), len(rows.sentences)
+            if fitting < num:
                 found.notes.append(
-                    f"{name}, {pair}: {num - read:,} of {num:,} pairs have a side longer than half "
-                    "of the model's positions, and are left out"
+                    f"{name}, {pair}: {num - fitting:,} of {num:,} pairs have a side longer than "
+                    "half of the model's positions, and are left out"
                 )
+        _compare_gaps(found, material, pair, read)
     return found
+
+
+def _compare_gaps(
+    found: Analysis,
+    material: Material,
+    pair: LanguagePair,
+    read: Mapping[str, tuple[GapRows, GapSums]],
+) -> None:
+    """Add the model's gain and gap minus those of each other one that has the same pieces."""
+    for name, (rows, sums) in read.items():
+        if name == MODEL or MODEL not in read:
+            continue
+        if material.vocabulary(material.models[name]) is not material.pieces:
+            found.notes.append(
+                f"{name}, {pair}: it has other pieces, so nats a token do not compare"
+            )
+            continue
+        own = gap_differences((read[MODEL][0], rows), (read[MODEL][1], sums), material.seed)
+        found.add(
+            {f"{measure}, difference": value for measure, value in own.items()},
+            of=str(pair), model=f"{MODEL} - {name}",
+        )  # fmt: skip
