@@ -9,7 +9,9 @@ from xlm.analysis.alignment import (
     Gold,
     cosines,
     diagonal,
+    f1_difference,
     link,
+    link_counts,
     link_scores,
     word_links,
     wrong_partners,
@@ -98,6 +100,39 @@ def test_no_right_link_has_an_f1_of_0() -> None:
     assert link_scores([wrong] * 4 + [right], gold)["F1"].low == 0  # a third of the resamples
     assert link_scores([wrong], [Gold(frozenset(), frozenset())])["F1"].value is None
     assert link_scores([frozenset()], gold[:1])["F1"].value is None
+
+
+def test_models_are_compared_on_the_same_resamples_of_sentences() -> None:
+    """The interval is that of one bootstrap by hand, in which both models have the same rows."""
+    draw = np.random.default_rng(0)
+    gold, better, worse = [], [], []
+    for size in draw.integers(2, 40, size=60):
+        every = frozenset((at, at) for at in range(size))
+        found = {at for at in range(size) if draw.random() < draw.random()} | {0}
+        wrong = frozenset((at, at + 1) for at in range(size) if at not in found)
+        gold.append(Gold(every, every))
+        worse.append(frozenset((at, at) for at in found) | wrong)
+        better.append(worse[-1] | frozenset((at, at) for at in range(0, size, 9)))
+    ours, theirs = link_counts(better, gold), link_counts(worse, gold)
+    own = f1_difference(ours, theirs)
+    scores = [link_scores(found, gold)["F1"] for found in (better, worse)]
+    assert own.value == pytest.approx(scores[0].value - scores[1].value)
+    drawn = []
+    for rows in draw.integers(60, size=(2000, 60)):
+        f1 = []
+        for counts in (ours, theirs):
+            linked, sure, right, _ = counts[rows].sum(0)
+            f1.append(2 * right / (linked + sure))  # P and R have the same numerator here
+        drawn.append(f1[0] - f1[1])
+    width = np.quantile(drawn, 0.975) - np.quantile(drawn, 0.025)
+    assert 0 < own.low < own.value < own.high and own.num == 60
+    assert own.high - own.low == pytest.approx(width, rel=0.15)
+    assert own.high - own.low < 0.5 * max(score.high - score.low for score in scores)
+    same = f1_difference(ours, ours)
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+    nothing = Gold(frozenset(), frozenset())
+    none = link_counts([frozenset()], [nothing])
+    assert f1_difference(none, none).value is None
 
 
 def test_links_of_positions_alone() -> None:

@@ -146,13 +146,22 @@ def link_scores(
     P = |A∩P| / |A|, R = |A∩S| / |S|, AER = 1 - (|A∩S| + |A∩P|) / (|A| + |S|); F1 is 0 if P and R
     are; intervals by the bootstrap over sentences.
     """
-    counts = np.array(
+    return scores_of(link_counts(found, gold), seed=seed)
+
+
+def link_counts(found: Sequence[Links], gold: Sequence[Gold]) -> NDArray[np.float64]:
+    """Return |A|, |S|, |A∩S| and |A∩P| of each sentence, ``[n, 4]``."""
+    return np.array(
         [
             (len(own), len(g.sure), len(own & g.sure), len(own & g.possible))
             for own, g in zip(found, gold, strict=True)
         ],
         dtype=np.float64,
     ).reshape(-1, len(_COLUMNS))
+
+
+def scores_of(counts: NDArray[np.float64], *, seed: int = 0) -> dict[str, Estimate]:
+    """Return ``link_scores`` of the counts of ``link_counts``."""
     statistics: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
         "precision": lambda c: c[:, 3] / c[:, 0],
         "recall": lambda c: c[:, 2] / c[:, 1],
@@ -160,3 +169,18 @@ def link_scores(
         "AER": lambda c: 1 - (c[:, 2] + c[:, 3]) / (c[:, 0] + c[:, 1]),
     }
     return {name: intervals.ratio(counts, own, seed) for name, own in statistics.items()}
+
+
+def f1_difference(
+    first: NDArray[np.float64], second: NDArray[np.float64], *, seed: int = 0
+) -> Estimate:
+    """Return F1 of one model's links minus that of another's; the counts are of ``link_counts``.
+
+    Both are of the same sentences, and each resample of these gives both models' F1.
+    """
+    width = len(_COLUMNS)
+    return intervals.ratio(
+        np.concatenate([first, second], axis=1),
+        lambda means: _f1(means[:, :width]) - _f1(means[:, width:]),
+        seed,
+    )

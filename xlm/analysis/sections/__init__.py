@@ -7,7 +7,7 @@ something that it needs.
 from collections.abc import Callable, Mapping
 
 from xlm.analysis.report import Analysis
-from xlm.analysis.sections import in_context, languages, sentences, vocabulary, words
+from xlm.analysis.sections import alignments, in_context, languages, sentences, vocabulary, words
 from xlm.analysis.sections.material import Lacks, Material
 
 SECTIONS: Mapping[str, Callable[[Material], Analysis]] = {
@@ -15,7 +15,7 @@ SECTIONS: Mapping[str, Callable[[Material], Analysis]] = {
     "mining": sentences.mined,
     "word translation": words.translated,
     "word pairs": words.paired,
-    "word alignment": words.aligned,
+    "word alignment": alignments.aligned,
     "CKA": sentences.kernels,
     "spectra": vocabulary.matrices,
     "overlap": vocabulary.overlapping,

@@ -1,4 +1,4 @@
-"""Analyses of words: translation by their vectors, similarity, alignment in sentences."""
+"""Analyses of words: translation by their vectors, and similarity against human scores."""
 
 from __future__ import annotations
 
@@ -9,20 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xlm.analysis.alignment import (
-    METHODS,
-    Gold,
-    Links,
-    Method,
-    cosines,
-    diagonal,
-    link,
-    link_scores,
-    usable_methods,
-    word_links,
-    wrong_partners,
-)
-from xlm.analysis.intervals import Estimate, Null, share
+from xlm.analysis.intervals import Estimate, share
 from xlm.analysis.lexicon import (
     Entries,
     Lookup,
@@ -38,24 +25,13 @@ from xlm.analysis.neighbors import centered, nearest, unit
 from xlm.analysis.readers import Scored
 from xlm.analysis.report import Analysis, Table
 from xlm.analysis.retrieval import FEWEST_ROWS
-from xlm.analysis.sections.links import AlignedText
 from xlm.analysis.sections.material import MODEL, UNTRAINED, Lacks, Material, beside_untrained
 from xlm.analysis.sections.sentences import EXAMPLES
-from xlm.analysis.states import (
-    States,
-    encode_words,
-    longest,
-    piece_states,
-    table_vectors,
-    word_states,
-)
+from xlm.analysis.states import States, table_vectors
 from xlm.errors import DataError
 from xlm.languages import LanguagePair
 from xlm.model.pretrained import PretrainedModel
 
-BY_WORDS = ", words"
-"""The end of the names of scores of links between the mean states of words."""
-ALONE = Null(None, reason="there is no other sentence")
 COMMON = 20_000
 """Number of words of the target text that are candidates besides the dictionary's."""
 
@@ -274,106 +250,3 @@ def _add_paired(
             continue
         figures = {**beside_untrained(figures, fresh), f"coverage{ending}": looked.coverage}
         found.add(figures, of=str(pair), model=name)
-
-
-class _Encoded(NamedTuple):
-    """Both sides of an aligned text: states of pieces, and the word of each piece."""
-
-    first: list[States]
-    first_words: list[NDArray[np.int64]]
-    second: list[States]
-    second_words: list[NDArray[np.int64]]
-    num_cut: int
-
-
-def aligned(material: Material) -> Analysis:
-    """Return the scores of word links by every method, layer by layer."""
-    if not material.alignments:
-        raise Lacks("sentences with gold links between their words: give alignments")
-    found = Analysis("word alignment")
-    if usable_methods() != METHODS:
-        found.notes.append("match was left out: it needs scipy, of the extra analysis")
-        found.is_final = False
-    for pair, text in material.alignments.items():
-        sizes = [(len(a), len(b)) for a, b in zip(text.first, text.second, strict=True)]
-        by_place = link_scores([diagonal(*size) for size in sizes], text.gold, seed=material.seed)
-        fresh: dict[int, dict[str, Estimate]] = {}
-        for name, model in material.named_models():
-            encoded = _encode(material, model, pair, text)
-            for layer in material.chosen_layers(model):
-                figures = _layer_scores(encoded, layer, text.gold, material.seed)
-                if name == UNTRAINED:
-                    fresh[layer] = figures
-                    continue
-                wrong = _wrong_nulls(encoded, layer, text.gold, material.seed)
-                figures = beside_untrained(figures, fresh.get(layer))
-                for measure, own in figures.items():
-                    score = measure.removesuffix(BY_WORDS).rsplit(" ", 1)[1]
-                    nulls = {
-                        "diagonal": by_place[score].as_null(),
-                        "wrong partners": wrong.get(measure, ALONE),
-                    }
-                    figures[measure] = own.beside(**nulls)
-                found.add(figures, layer=layer, of=str(pair), model=name)
-            if name != UNTRAINED and encoded.num_cut:
-                found.notes.append(
-                    f"{name}, {pair}: {encoded.num_cut:,} sentences were cut at {longest(model)} "
-                    "pieces, the most that fit its positions; their last words have no links"
-                )
-    return found
-
-
-def _encode(
-    material: Material, model: PretrainedModel, pair: LanguagePair, text: AlignedText
-) -> _Encoded:
-    sides: list[list[States] | list[NDArray[np.int64]]] = []
-    num_cut = 0
-    for language, sentences in zip(pair, (text.first, text.second), strict=True):
-        spoken = material.spoken(model, language)
-        reading = model.reading(spoken)
-        words = [encode_words(reading.tokenizer.in_language(spoken), own) for own in sentences]
-        most = longest(reading)
-        num_cut += sum(len(own.ids) > most for own in words)
-        states = piece_states(
-            reading, [own.ids[:most] for own in words], spoken, tokens=material.reading.tokens
-        )
-        sides += [states, [own.word[:most] for own in words]]
-    return _Encoded(*sides, num_cut)  # type: ignore[arg-type, call-arg]
-
-
-def _layer_scores(
-    encoded: _Encoded, layer: int, gold: Sequence[Gold], seed: int
-) -> dict[str, Estimate]:
-    methods = usable_methods()
-    links: dict[tuple[Method, str], list[Links]] = {
-        (method, kind): [] for kind in ("", BY_WORDS) for method in methods
-    }
-    for x, words_x, y, words_y in zip(*encoded[:4], strict=True):
-        pieces = x[[layer]], y[[layer]]
-        means = [
-            word_states(own, words) for own, words in zip(pieces, (words_x, words_y), strict=True)
-        ]
-        for kind, (one, two) in {
-            "": ((pieces[0], words_x), (pieces[1], words_y)), BY_WORDS: means
-        }.items():  # fmt: skip
-            similar = cosines(one[0][0], two[0][0])
-            for method in methods:
-                links[method, kind].append(word_links(link(similar, method), one[1], two[1]))
-    found = {}
-    for (method, kind), own in links.items():
-        for score, estimate in link_scores(own, gold, seed=seed).items():
-            found[f"{method} {score}{kind}"] = estimate
-    return found
-
-
-def _wrong_nulls(encoded: _Encoded, layer: int, gold: Sequence[Gold], seed: int) -> dict[str, Null]:
-    """Return ``_layer_scores`` of links to another sentence of similar length, none for one."""
-    if len(gold) < 2:
-        return {}
-    partners = wrong_partners([len(words) for words in encoded.second_words])
-    others = encoded._replace(
-        second=[encoded.second[at] for at in partners],
-        second_words=[encoded.second_words[at] for at in partners],
-    )
-    scores = _layer_scores(others, layer, gold, seed)
-    return {measure: own.as_null() for measure, own in scores.items()}

@@ -1,0 +1,166 @@
+"""Analysis of links between the words of sentences that translate each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xlm.analysis.alignment import (
+    METHODS,
+    Gold,
+    Links,
+    Method,
+    cosines,
+    diagonal,
+    f1_difference,
+    link,
+    link_counts,
+    link_scores,
+    scores_of,
+    usable_methods,
+    word_links,
+    wrong_partners,
+)
+from xlm.analysis.intervals import Estimate, Null
+from xlm.analysis.report import Analysis
+from xlm.analysis.sections.links import AlignedText
+from xlm.analysis.sections.material import MODEL, UNTRAINED, Lacks, Material, beside_untrained
+from xlm.analysis.states import States, encode_words, longest, piece_states, word_states
+from xlm.languages import LanguagePair
+from xlm.model.pretrained import PretrainedModel
+
+BY_WORDS = ", words"
+"""The end of the names of scores of links between the mean states of words."""
+ALONE = Null(None, reason="there is no other sentence")
+
+Counts = dict[tuple[Method, str], NDArray[np.float64]]
+"""The ``link_counts`` of each method, by pieces and by words."""
+
+
+class _Encoded(NamedTuple):
+    """Both sides of an aligned text: states of pieces, and the word of each piece."""
+
+    first: list[States]
+    first_words: list[NDArray[np.int64]]
+    second: list[States]
+    second_words: list[NDArray[np.int64]]
+    num_cut: int
+
+
+def aligned(material: Material) -> Analysis:
+    """Return the scores of word links by every method, layer by layer."""
+    if not material.alignments:
+        raise Lacks("sentences with gold links between their words: give alignments")
+    found = Analysis("word alignment")
+    if usable_methods() != METHODS:
+        found.notes.append("match was left out: it needs scipy, of the extra analysis")
+        found.is_final = False
+    for pair, text in material.alignments.items():
+        sizes = [(len(a), len(b)) for a, b in zip(text.first, text.second, strict=True)]
+        by_place = link_scores([diagonal(*size) for size in sizes], text.gold, seed=material.seed)
+        fresh: dict[int, dict[str, Estimate]] = {}
+        counted: dict[int, dict[str, Counts]] = {}
+        for name, model in material.named_models():
+            encoded = _encode(material, model, pair, text)
+            for layer in material.chosen_layers(model):
+                counts = _layer_counts(encoded, layer, text.gold)
+                figures = _scores(counts, material.seed)
+                if name == UNTRAINED:
+                    fresh[layer] = figures
+                    continue
+                counted.setdefault(layer, {})[name] = counts
+                wrong = _wrong_nulls(encoded, layer, text.gold, material.seed)
+                figures = beside_untrained(figures, fresh.get(layer))
+                for measure, own in figures.items():
+                    score = measure.removesuffix(BY_WORDS).rsplit(" ", 1)[1]
+                    nulls = {
+                        "diagonal": by_place[score].as_null(),
+                        "wrong partners": wrong.get(measure, ALONE),
+                    }
+                    figures[measure] = own.beside(**nulls)
+                found.add(figures, layer=layer, of=str(pair), model=name)
+            if name != UNTRAINED and encoded.num_cut:
+                found.notes.append(
+                    f"{name}, {pair}: {encoded.num_cut:,} sentences were cut at {longest(model)} "
+                    "pieces, the most that fit its positions; their last words have no links"
+                )
+        for layer, by_model in counted.items():
+            _compare(found, by_model, material.seed, layer, pair)
+    return found
+
+
+def _compare(
+    found: Analysis, counted: Mapping[str, Counts], seed: int, layer: int, pair: LanguagePair
+) -> None:
+    """Add F1 of the model's links minus that of each other one's, on the same sentences."""
+    ours = counted.get(MODEL, {})
+    for name, theirs in counted.items():
+        if name != MODEL:
+            figures = {
+                f"{method} F1{kind}, difference": f1_difference(
+                    own, theirs[method, kind], seed=seed
+                )
+                for (method, kind), own in ours.items()
+            }
+            found.add(figures, layer=layer, of=str(pair), model=f"{MODEL} - {name}")
+
+
+def _encode(
+    material: Material, model: PretrainedModel, pair: LanguagePair, text: AlignedText
+) -> _Encoded:
+    sides: list[list[States] | list[NDArray[np.int64]]] = []
+    num_cut = 0
+    for language, sentences in zip(pair, (text.first, text.second), strict=True):
+        spoken = material.spoken(model, language)
+        reading = model.reading(spoken)
+        words = [encode_words(reading.tokenizer.in_language(spoken), own) for own in sentences]
+        most = longest(reading)
+        num_cut += sum(len(own.ids) > most for own in words)
+        states = piece_states(
+            reading, [own.ids[:most] for own in words], spoken, tokens=material.reading.tokens
+        )
+        sides += [states, [own.word[:most] for own in words]]
+    return _Encoded(*sides, num_cut)  # type: ignore[arg-type, call-arg]
+
+
+def _layer_counts(encoded: _Encoded, layer: int, gold: Sequence[Gold]) -> Counts:
+    methods = usable_methods()
+    links: dict[tuple[Method, str], list[Links]] = {
+        (method, kind): [] for kind in ("", BY_WORDS) for method in methods
+    }
+    for x, words_x, y, words_y in zip(*encoded[:4], strict=True):
+        pieces = x[[layer]], y[[layer]]
+        means = [
+            word_states(own, words) for own, words in zip(pieces, (words_x, words_y), strict=True)
+        ]
+        for kind, (one, two) in {
+            "": ((pieces[0], words_x), (pieces[1], words_y)), BY_WORDS: means
+        }.items():  # fmt: skip
+            similar = cosines(one[0][0], two[0][0])
+            for method in methods:
+                links[method, kind].append(word_links(link(similar, method), one[1], two[1]))
+    return {by: link_counts(own, gold) for by, own in links.items()}
+
+
+def _scores(counts: Counts, seed: int) -> dict[str, Estimate]:
+    return {
+        f"{method} {score}{kind}": estimate
+        for (method, kind), own in counts.items()
+        for score, estimate in scores_of(own, seed=seed).items()
+    }
+
+
+def _wrong_nulls(encoded: _Encoded, layer: int, gold: Sequence[Gold], seed: int) -> dict[str, Null]:
+    """Return ``_scores`` of links to another sentence of similar length, none for one."""
+    if len(gold) < 2:
+        return {}
+    partners = wrong_partners([len(words) for words in encoded.second_words])
+    others = encoded._replace(
+        second=[encoded.second[at] for at in partners],
+        second_words=[encoded.second_words[at] for at in partners],
+    )
+    scores = _scores(_layer_counts(others, layer, gold), seed)
+    return {measure: own.as_null() for measure, own in scores.items()}
