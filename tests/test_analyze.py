@@ -131,6 +131,8 @@ def test_a_model_with_itself_differs_in_nothing(report: dict[str, Any]) -> None:
         ("language probe", "raw accuracy"),
         ("language probe", "centered accuracy"),
         ("WiC", "words, accuracy"),
+        ("word translation", "table, raw nearest P@1"),
+        ("word translation", "centered CSLS P@1"),
         ("word alignment", "argmax F1"),
         ("word alignment", "itermax F1, words"),
         ("TLM gap", "gain"),

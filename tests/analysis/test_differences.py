@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.analysis.models import lines, tiny
 from xlm.analysis.intervals import Estimate, share
+from xlm.analysis.lexicon import Lookup
 from xlm.analysis.minimal_pairs import Judged
 from xlm.analysis.readers import InContext, MinimalPair
 from xlm.analysis.report import Analysis
-from xlm.analysis.sections import in_context
+from xlm.analysis.sections import in_context, words
 from xlm.analysis.sections.in_context import compare_judged, labels_told, senses_told
 from xlm.analysis.sections.languages import languages_told
 from xlm.analysis.sections.material import Labeled, Material
 from xlm.analysis.states import States
+from xlm.languages import LanguagePair
 
 DRAW = np.random.default_rng(0)
 
@@ -144,3 +149,33 @@ def test_senses_are_compared_on_the_same_rows(monkeypatch: pytest.MonkeyPatch) -
     found = senses_told(material(wic=(rows, rows[:60])))
     for measure in ("first state of the pair, accuracy", "words, accuracy"):
         check_better(found, "", measure, 60)
+
+
+def test_words_are_compared_where_both_models_have_an_entry(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Vectors of translations are equal in the model, and drawn at random in the other one."""
+    sources, targets = ([f"{side}{at}" for at in range(40)] for side in "ab")
+    both = noise(40)
+
+    def planted(given: Material, name: str, *_: object) -> tuple[Lookup, Lookup]:
+        def of(vectors: States, missing: int) -> Lookup:
+            def look(asked: Sequence[str]) -> tuple[States, NDArray[np.bool_]]:
+                numbers = [int(word[1:]) for word in asked]
+                return vectors[numbers], np.array([at != missing for at in numbers])
+
+            return look
+
+        if name == "model":
+            return of(both, 3), of(both, -1)
+        return of(noise(40), -1), of(noise(40), 7)
+
+    monkeypatch.setattr(words, "_lookups", planted)
+    given = {word: [other] for word, other in zip(sources, targets, strict=True)}
+    found = words.translated(material(dictionaries={LanguagePair("en", "hi"): given}))
+    measure = "table, raw nearest P@1"
+    own = differences(found)["en-hi", f"{measure}, difference"]
+    assert own.num == 38 and own.low is not None and own.low > 0.5
+    assert value_of(found, "model", "en-hi", measure) == 1
+    guessed = value_of(found, "other", "en-hi", measure)  # of 39, with the one the model lacks
+    assert own.value == pytest.approx(1 - guessed, abs=1.5 / 38)

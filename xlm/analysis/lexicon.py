@@ -23,6 +23,8 @@ from xlm.errors import DataError
 
 Lookup = Callable[[Sequence[str]], tuple[States, NDArray[np.bool_]]]
 """A function from words to their vectors ``[N, D]``, and which of them have one."""
+Ranked = dict[str, NDArray[np.int64]]
+"""Candidates of each source word by each way of scoring, the best first, ``[N, k]``."""
 
 
 @dataclass(frozen=True)
@@ -83,19 +85,46 @@ def usable_entries(
     )  # fmt: skip
 
 
-def word_translation(entries: Entries, *, seed: int = 0) -> dict[str, Estimate]:
+def word_translation(
+    entries: Entries, *, seed: int = 0, ranked: Ranked | None = None
+) -> dict[str, Estimate]:
     """Return P@1, @5 and @10 of nearest neighbors and of CSLS, raw and with each side centered.
 
     The null ``permuted`` gives each source word the translations of another; ``chance`` is the
-    mean share of candidates that translate a word.
+    mean share of candidates that translate a word. ``ranked`` saves ranking the candidates again.
     """
     found: dict[str, Estimate] = {}
+    for name, ids in (rank_candidates(entries) if ranked is None else ranked).items():
+        found.update(_precisions(name, ids, entries, seed))
+    return found
+
+
+def rank_candidates(entries: Entries) -> Ranked:
+    """Return the best candidates of each source word, by each way of scoring."""
+    found = {}
     for name, (x, y) in {
         "raw": (unit(entries.x), unit(entries.y)),
         "centered": (unit(centered(entries.x)), unit(centered(entries.y))),
     }.items():
-        found.update(_precisions(f"{name} nearest", nearest(x, y, max(CUTS)).ids, entries, seed))
-        found.update(_precisions(f"{name} CSLS", _by_csls(x, y), entries, seed))
+        found[f"{name} nearest"] = nearest(x, y, max(CUTS)).ids
+        found[f"{name} CSLS"] = _by_csls(x, y)
+    return found
+
+
+def found_first(
+    entries: Entries, ranked: Ranked, words: Sequence[str]
+) -> dict[str, NDArray[np.float64]]:
+    """Return whether the best candidate translates each of ``words``, by each way of scoring.
+
+    ``[n]`` each: 1 if it does, 0 if not, NaN for a word without a usable entry.
+    """
+    place = {word: at for at, word in enumerate(words)}
+    rows = [place[word] for word in entries.sources]
+    found = {}
+    for name, ids in ranked.items():
+        own = np.full(len(words), np.nan)
+        own[rows] = [int(best[0]) in gold for best, gold in zip(ids, entries.gold, strict=True)]
+        found[name] = own
     return found
 
 

@@ -13,8 +13,11 @@ from xlm.analysis.intervals import Estimate, share
 from xlm.analysis.lexicon import (
     Entries,
     Lookup,
+    Ranked,
     file_lookup,
+    found_first,
     phrase_vectors,
+    rank_candidates,
     similarity,
     translation_after_map,
     usable_entries,
@@ -25,6 +28,7 @@ from xlm.analysis.neighbors import centered, nearest, unit
 from xlm.analysis.readers import Scored
 from xlm.analysis.report import Analysis, Table
 from xlm.analysis.retrieval import FEWEST_ROWS
+from xlm.analysis.sections.differences import Rows, add_differences
 from xlm.analysis.sections.material import MODEL, UNTRAINED, Lacks, Material, beside_untrained
 from xlm.analysis.sections.sentences import EXAMPLES
 from xlm.analysis.states import States, table_vectors
@@ -47,20 +51,28 @@ def translated(material: Material) -> Analysis:
     for pair, dictionary in material.dictionaries.items():
         common = _common_words(material, pair.second)
         fresh: dict[str, dict[str, Estimate]] = {}
+        right: dict[tuple[str, int | None], dict[str, Rows]] = {}
         for name, model in material.named_models():
             for place, layer in [("table", None), *_layers_alone(material, model)]:
                 look = _lookups(material, name, model, pair, layer)
                 entries = usable_entries(dictionary, common, *look)
-                figures = _both_translations(entries, material.seed)
+                ranked = rank_candidates(entries)
+                figures = _both_translations(entries, material.seed, ranked)
                 if name == UNTRAINED:
                     fresh[place] = figures
                     continue
+                hits = found_first(entries, ranked, list(dictionary))
+                for way, rows in hits.items():
+                    measure = f"{place}, {way} P@1" if layer is None else f"{way} P@1"
+                    right.setdefault((measure, layer), {})[name] = rows
                 figures = beside_untrained(figures, fresh.get(place))
                 if layer is None:
                     figures = {f"{place}, {measure}": own for measure, own in figures.items()}
                 found.add(figures, layer=layer, of=str(pair), model=name)
                 if name == MODEL and layer is None:
                     found.tables.append(_found_words(pair, entries))
+        for (measure, at), by_model in right.items():
+            add_differences(found, measure, by_model, material.seed, layer=at, of=str(pair))
         for name, sides in _file_lookups(material, pair).items():
             entries = usable_entries(dictionary, common, *sides)
             found.add(_both_translations(entries, material.seed), of=str(pair), model=name)
@@ -137,8 +149,10 @@ def _lookups(
     return of(pair.first, "first"), of(pair.second, "second")
 
 
-def _both_translations(entries: Entries, seed: int) -> dict[str, Estimate]:
-    found = word_translation(entries, seed=seed)
+def _both_translations(
+    entries: Entries, seed: int, ranked: Ranked | None = None
+) -> dict[str, Estimate]:
+    found = word_translation(entries, seed=seed, ranked=ranked)
     after = translation_after_map(entries, seed=seed)
     found.update({f"after a map, {measure}": own for measure, own in after.items()})
     return {**found, "coverage": entries.coverage}
