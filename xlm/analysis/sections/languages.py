@@ -79,7 +79,7 @@ def languages_told(material: Material) -> Analysis:
 
 
 def _by_sentence(told: Probed, num_languages: int) -> Rows:
-    """Return the share of right answers on each sentence: its translations are no further items."""
+    """Return the share of right answers on each sentence, over its translations."""
     return np.asarray(told.right.reshape(num_languages, -1).mean(0))
 
 
