@@ -21,10 +21,14 @@ class LineStore:
         self._name, self._places = file, array("q")
         self._stored = tempfile.TemporaryFile()
         digest = hashlib.sha256()
-        for line in every_line(file):
-            digest.update(line.as_bytes())
-            self._places.append(self._stored.tell())
-            self._stored.write(line.text.encode() + b"\n")
+        try:
+            for line in every_line(file):
+                digest.update(line.as_bytes())
+                self._places.append(self._stored.tell())
+                self._stored.write(line.text.encode() + b"\n")
+        except BaseException:
+            self._stored.close()
+            raise
         self.digest = digest.hexdigest()
         """The digest of the lines, as a ``LineJob`` has it of those that it read."""
 
