@@ -183,7 +183,8 @@ def memory(num_lines: int, processes: int) -> dict[str, Any]:
             found = [pool.submit(taken, num, num_lines).result() for _ in range(processes)]
             row[name] = median(found)
             row[f"{name}, least to most"] = f"{min(found):.0f} to {max(found):.0f}"
-    return {**row, "growth": row["MiB"] / row["MiB of a tenth"] - 1}
+    tenth = row["MiB of a tenth"]  # 0 of a few lines
+    return {**row, "growth": row["MiB"] / tenth - 1 if tenth else None}
 
 
 def beside_transformers(num_lines: int) -> dict[str, Any]:
