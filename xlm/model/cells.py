@@ -20,7 +20,7 @@ def at_cells(x: Tensor, cells: Tensor | None) -> Tensor:
 
 
 class ByRow(NamedTuple):
-    """Cells in rows of equal size; a row of fewer repeats its first position."""
+    """Cells in rows of equal size; a row of fewer is filled up with position 0."""
 
     positions: Tensor
     """int64 ``[B, M]``."""

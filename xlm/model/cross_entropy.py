@@ -149,7 +149,7 @@ class _Chunked(torch.autograd.Function):
         low_weight, low_bias = weight.to(dtype), bias.to(dtype)
         for_x, for_weight, for_bias = ctx.needs_input_grad[:3]
         total = torch.zeros((), dtype=wide, device=x.device)
-        grad_x = torch.zeros(x.shape, dtype=dtype, device=x.device) if for_x else None
+        grad_x = torch.empty(x.shape, dtype=dtype, device=x.device) if for_x else None
         grad_weight: Tensor | None = None
         grad_bias = torch.zeros_like(bias, dtype=wide) if for_bias else None
         low = torch.empty(min(num, len(x)), len(weight), dtype=dtype, device=x.device)
@@ -169,7 +169,7 @@ class _Chunked(torch.autograd.Function):
                 grad_bias += grad.sum(0)
         if for_weight and grad_weight is None:
             grad_weight = torch.zeros_like(weight)  # there are no cells
-        ctx.kept = [grad_x, grad_weight, grad_bias]
+        ctx.save_for_backward(grad_x, grad_weight, grad_bias)
         ctx.dtypes = (x.dtype, weight.dtype, bias.dtype)
         return total
 
@@ -177,7 +177,7 @@ class _Chunked(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the kept gradients, scaled by that of the sum."""
-        kept = zip(ctx.kept, ctx.dtypes, strict=True)
+        kept = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         return (*(_scaled(own, grad, dtype) for own, dtype in kept), None, None, None)
 
 
