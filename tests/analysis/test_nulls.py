@@ -42,9 +42,7 @@ def test_independent_rows_are_seldom_called_dependent() -> None:
     for seed in range(1000):
         draw = np.random.default_rng(seed)
         one, two = draw.normal(size=(2, 20))
-        null = permuted(
-            pearson(one, two), lambda own, a=one, b=two: pearson(a, b[own]), 20, seed, num=60
-        )  # type: ignore[misc]
+        null = permuted(pearson(one, two), lambda own, a=one, b=two: pearson(a, b[own]), 20, seed)  # type: ignore[misc]
         below += null.p is not None and null.p < 0.05
         left += bool(Estimate(pearson(one, two), nulls={"permuted": null}).leaves("permuted"))
     assert 30 <= below <= 70 and 30 <= left <= 70

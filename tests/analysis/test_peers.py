@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,15 +59,38 @@ def test_states_are_those_of_transformers(folder: Path, model: PretrainedModel) 
         np.testing.assert_allclose(layer, expected, atol=1e-5)
 
 
-def test_words_are_linked_as_simalign_links_them(folder: Path, model: PretrainedModel) -> None:
+def questions(shared: Path, language: str) -> list[str]:
+    """Return the questions of XQuAD, which are the same in every language."""
+    content = json.loads((shared / f"data/qa/xquad/xquad.{language}.json").read_text("utf-8"))
+    return [
+        " ".join(qa["question"].split())
+        for article in content["data"]
+        for paragraph in article["paragraphs"]
+        for qa in paragraph["qas"]
+    ]
+
+
+def check_links(folder: Path, model: PretrainedModel, pairs: Sequence[tuple[str, str]]) -> None:
     package = pytest.importorskip("simalign")
     aligner = package.SentenceAligner(str(folder), token_type="bpe", layer=4, matching_methods="a")
-    for english, german in zip(LINES, GERMAN, strict=True):
+    for english, german in pairs:
         expected = aligner.get_word_aligns(english.split(), german.split())["inter"]
         sides = [encode_words(model.tokenizer, line.split()) for line in (english, german)]
         x, y = piece_states(model, [own.ids for own in sides])
         pieces = link(cosines(x[4], y[4]))
-        assert word_links(pieces, sides[0].word, sides[1].word) == set(expected)
+        assert word_links(pieces, sides[0].word, sides[1].word) == set(expected), english
+
+
+def test_words_are_linked_as_simalign_links_them(folder: Path, model: PretrainedModel) -> None:
+    check_links(folder, model, list(zip(LINES, GERMAN, strict=True)))
+
+
+def test_words_of_fifty_questions_are_linked_as_simalign_links_them(
+    folder: Path, model: PretrainedModel, shared: Path
+) -> None:
+    pairs = list(zip(*(questions(shared, language)[:50] for language in ("en", "de")), strict=True))
+    assert len(pairs) == 50
+    check_links(folder, model, pairs)
 
 
 def test_a_sentence_encoder_is_not_asked_for_grammar(model: PretrainedModel) -> None:

@@ -17,6 +17,9 @@ from xlm.analysis.retrieval import (
     distinct,
     lexical,
     mine,
+    mined_by_row,
+    mined_f1,
+    mined_f1_difference,
     piece_vectors,
     retrieval,
     retrieval_by_layer,
@@ -199,3 +202,23 @@ def test_scores_of_mined_pairs_by_hand() -> None:
     np.testing.assert_allclose(own.recall, [1 / 3, 2 / 3, 2 / 3, 2 / 3])
     np.testing.assert_allclose(own.f1, [0.5, 2 / 3, 2 / 3, 4 / 7])
     assert own.best in (1, 2)
+    rows = mined_by_row(mined, {0: 0, 1: 1, 2: 2}, 4, own.best)
+    assert rows.tolist() == [[1, 1, 1], [1, 0, 1], [1, 1, 1], [0, 0, 0]]
+    assert mined_f1(rows.mean(0, keepdims=True))[0] == pytest.approx(2 / 3)
+
+
+def test_f1_of_two_models_is_compared_on_the_same_sentences() -> None:
+    x, y = planted(200, noise=0.4)
+    other = planted(200, noise=1.2)[1]
+    gold = {at: at for at in range(200)}
+    best = [mine(x, own) for own in (y, other)]
+    scores = [score_mined(own, gold) for own in best]
+    sides = [
+        mined_by_row(own, gold, 200, value.best) for own, value in zip(best, scores, strict=True)
+    ]
+    f1 = [value.f1[value.best] for value in scores]
+    own = mined_f1_difference(*sides)
+    assert own.value == pytest.approx(f1[0] - f1[1])
+    assert own.low is not None and own.high is not None and own.low > 0
+    same = mined_f1_difference(sides[0], sides[0])
+    assert (same.value, same.low, same.high) == (0, 0, 0)

@@ -278,5 +278,8 @@ def test_senses_are_told_without_their_contexts_too(
     files = {name: ["wic.txt", str(tmp_path / "gold.txt")] for name in ("train", "dev")}
     config = settings(root, tmp_path / "a", wic=files, only=["WiC"], untrained=False)
     rows = analyze(config)["analyses"]["WiC"]["figures"]
-    assert {row["nulls"]["context-free"]["value"] for row in rows if row["layer"]} == {told}
-    assert len(rows) == 6
+    by_layer = [row for row in rows if "best" not in row["measure"]]
+    assert {row["nulls"]["context-free"]["value"] for row in by_layer if row["layer"]} == {told}
+    assert len(by_layer) == 6
+    best = [row for row in rows if "best" in row["measure"]]
+    assert [row["num"] for row in best] == [4, 4]

@@ -15,7 +15,13 @@ import pytest
 
 from benchmarks.equality import fastbpe_equality
 from benchmarks.speed import allocator, finetuning_speed, memory, translation_speed
-from benchmarks.support import cold_text, grammar, many_languages_lab, many_languages_tasks
+from benchmarks.support import (
+    analysis_tables,
+    cold_text,
+    grammar,
+    many_languages_lab,
+    many_languages_tasks,
+)
 from benchmarks.support.growth_tables import growth
 from benchmarks.support.language_tables import laboratory, laboratory_tasks
 from xlm.analysis.study import read_study
@@ -87,11 +93,18 @@ def test_agreement_is_asked_of_causal_and_masked_models(run_quick: Run, tmp_path
 
 def test_small_models_are_analyzed(run_quick: Run, tmp_path: Path) -> None:
     run_quick("studies.analysis_real", "--folder", tmp_path, "--only", "mlm+tlm")
-    rows = read(tmp_path / "analysis_real.json")["rows"]
-    found = {(row["model"], row["text"], row["figure"].partition(":")[0]) for row in rows}
-    assert ("mlm+tlm", "en-ne", "retrieval") in found and ("mlm", "hi-ne", "retrieval") in found
-    assert ("mlm+tlm - mlm", "en-ne", "retrieval") in found
-    assert {row["text"] for row in rows if row["figure"].startswith("word")} == {"en-ne"}
+    result = read(tmp_path / "analysis_real.json")
+    found = {(row["model"], row["of"], row["figure"].partition(":")[0]) for row in result["rows"]}
+    for model in ("mlm+tlm", "mlm", "mlm+tlm - mlm"):
+        assert (model, "en-ne", "retrieval") in found and (model, "hi-ne", "TLM gap") in found
+    assert ("mlm+tlm - clm", "en-hi", "mining") in found
+    words = {row["of"] for row in result["rows"] if row["figure"].startswith("word")}
+    assert words == {"en-ne"}
+    assert "anisotropy" in result["reports"]["mlm+tlm, XQuAD"]["made"]
+    assert "SCWS" in result["reports"]["mlm+tlm, held-out pairs"]["missing"]
+    tables = [analysis_tables.small_models(result), analysis_tables.overlap(result)]
+    assert "| mining: best F1 | XQuAD | en-hi |" in tables[0]
+    assert "| held-out text | p_token from en, % |" in tables[1]
 
 
 def test_sentences_of_the_grammar() -> None:

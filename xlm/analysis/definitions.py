@@ -20,13 +20,13 @@ DEFINITIONS: Mapping[str, Definition] = {
         "neighbor by cosine (@1), or among the 5 or 10 nearest; the mean of both directions. "
         "Centered: each side less its mean, which takes away what a language shares. CSLS and "
         "margins subtract how near everything is to a sentence. Lexical is what shared pieces "
-        "alone find. The best layer is chosen on even rows and reported on odd ones.",
+        "alone find.",
         ("centered @1", "raw @1", "centered distance margin @1"),
     ),
     "mining": Definition(
         "The best pairs of both directions by distance margin, each row once. F1 at the best "
-        "threshold, chosen on the same rows, so an upper bound; lexical does the same with counts "
-        "of shared pieces.",
+        "threshold, chosen on the same rows, so an upper bound; its interval keeps the threshold. "
+        "Lexical does the same with counts of shared pieces.",
         ("best F1",),
     ),
     "word translation": Definition(
@@ -126,7 +126,8 @@ READING = (
     "Each figure stands beside what it is worth if nothing was learned. Untrained: random weights "
     "of the same shape. Permuted: one side's rows in 200 random orders; the band holds 95 % of "
     "them, p is the share that reach the figure. Length: the same, among rows of as many pieces. "
-    "Lexical: pieces that both sides share. Chance: guessing. A figure above its nulls says "
+    "Lexical: pieces that both sides share. Chance: guessing. The best layer is chosen on even "
+    "rows, and its figure is that of odd ones. A figure above its nulls says "
     "that the model has something; one within them says nothing about the model. Intervals are "
     "95 %: Wilson's for shares, Fisher's for correlations, the bootstrap over sentences for other "
     "means; another seed of training is a source of variation that they do not hold."

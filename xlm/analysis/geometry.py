@@ -178,7 +178,8 @@ def separability(x: Stacked, *, seed: int = 0) -> dict[str, Estimate]:
     """Return the shares of the scatter for language, sentence, and sentence without language.
 
     ``x`` ``[k, n, D]``, or a list of the languages. The null ``permuted`` of the last two permutes
-    the sentences of each language but the first.
+    the sentences of each language but the first. The last has a bootstrap interval over sentences,
+    in which the means of the languages stay.
     """
     own = scatter(x)
     num_languages, num_sentences = len(x), len(x[0])
@@ -201,10 +202,43 @@ def separability(x: Stacked, *, seed: int = 0) -> dict[str, Estimate]:
     if left <= 1e-12 * own.total:
         found["sentence without language"] = undefined("all of the scatter is language", num)
         return found
-    value = own.sentence / left
-    null = of_draws(value, [part / left for part in drawn])
-    found["sentence without language"] = Estimate(value, num=num, nulls={"permuted": null})
+    estimate = intervals.ratio(scatter_by_sentence(x), sentence_share, seed)
+    null = of_draws(own.sentence / left, [part / left for part in drawn])
+    found["sentence without language"] = estimate.beside(permuted=null)
     return found
+
+
+def scatter_by_sentence(x: Stacked) -> NDArray[np.float64]:
+    """Return each sentence's part of the scatter of ``[k, n, D]``, and of the rest, ``[n, 2]``.
+
+    The sums are those of ``scatter``.
+    """
+
+    def less_mean(own: NDArray[np.floating]) -> NDArray[np.float64]:
+        return np.asarray(own, np.float64) - np.mean(own, axis=0, dtype=np.float64)
+
+    middle = np.zeros(np.shape(x[0]))
+    for own in x:  # one language at a time is in memory in float64
+        middle += less_mean(own) / len(x)
+    rest = sum(((less_mean(own) - middle) ** 2).sum(1) for own in x)
+    return np.stack([len(x) * (middle**2).sum(1), rest], axis=1)
+
+
+def sentence_share(means: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return S / (S + rest) of means of the columns of ``scatter_by_sentence``, ``[R, 2]``."""
+    return np.asarray(means[:, 0] / means.sum(1))
+
+
+def separability_difference(x: Stacked, y: Stacked, *, seed: int = 0) -> Estimate:
+    """Return the sentence's share without language of one model minus that of another.
+
+    Both are ``[k, n, D]`` of the same sentences, each resample of which gives both shares.
+    """
+    return intervals.ratio(
+        np.concatenate([scatter_by_sentence(x), scatter_by_sentence(y)], axis=1),
+        lambda means: sentence_share(means[:, :2]) - sentence_share(means[:, 2:]),
+        seed,
+    )
 
 
 def label_separation(x: ArrayLike, labels: Sequence[str], *, seed: int = 0) -> dict[str, Estimate]:

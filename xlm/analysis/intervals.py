@@ -7,7 +7,7 @@ sentences. An undefined value is None and has a reason.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -173,6 +173,8 @@ def ratio(
     Resamples in which it is undefined are left out of the interval.
     """
     own = np.asarray(values, dtype=np.float64)
+    if not len(own):
+        return undefined("no items")
     with np.errstate(divide="ignore", invalid="ignore"):
         value = float(statistic(own.mean(0, keepdims=True))[0])
         if not math.isfinite(value):
@@ -192,15 +194,20 @@ def resampled_means(
     same rows.
     """
     size = len(values)
+    return np.concatenate([own @ values / size for own in _resamples(size, address, num)])
+
+
+def _resamples(
+    size: int, address: tuple[Part, ...], num: int = NUM_RESAMPLES
+) -> Iterator[NDArray[np.float64]]:
+    """Yield how often each of ``size`` rows is in each of ``num`` resamples, some at a time."""
     if num * size <= _CELLS:
-        return np.asarray(_weights(size, num, address) @ values / size)
+        yield _weights(size, num, address)
+        return
     random = Random("bootstrap", *address)
-    found = np.empty((num, values.shape[1]))
     at_a_time = max(1, _CELLS // size)
     for start in range(0, num, at_a_time):
-        own = min(at_a_time, num - start)
-        found[start : start + own] = _counts(random, size, own) @ values / size
-    return found
+        yield _counts(random, size, min(at_a_time, num - start))
 
 
 @lru_cache(maxsize=2)  # the figures of a report resample the same rows again and again
@@ -218,6 +225,60 @@ def _counts(random: Random, size: int, num: int) -> NDArray[np.float64]:
 def paired(first: ArrayLike, second: ArrayLike, *address: Part) -> Estimate:
     """Return the mean of ``first`` minus ``second`` on the same items ``[n]``, by the bootstrap."""
     return mean(np.asarray(first, np.float64) - np.asarray(second, np.float64), *address)
+
+
+def paired_correlations(
+    first: ArrayLike, second: ArrayLike, gold: ArrayLike, *address: Part, ranks: bool = False
+) -> Estimate:
+    """Return the correlation of ``first`` with ``gold`` minus that of ``second``, ``[n]`` each.
+
+    The interval is the bootstrap's over the items, each resample of which gives both correlations;
+    resamples in which one is not defined are left out. ``ranks``: Spearman's, not Pearson's.
+    """
+    sides = np.array([first, second, gold], dtype=np.float64)
+    num = sides.shape[1]
+
+    def difference(rows: NDArray[np.int64] | slice) -> float | None:
+        one, two, true = sides[:, rows]
+        ours, theirs = (correlated(own, true, ranks=ranks).value for own in (one, two))
+        return None if ours is None or theirs is None else ours - theirs
+
+    value = difference(slice(None))
+    if value is None:
+        return undefined("one side does not vary", num)
+    drawn = [
+        own
+        for part in _resamples(num, address)
+        for counts in part
+        if (own := difference(np.repeat(np.arange(num), counts.astype(np.int64)))) is not None
+    ]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Estimate(value, float(low), float(high), num)
+
+
+EVEN, ODD = slice(0, None, 2), slice(1, None, 2)
+"""The items that choose a layer, and those that its figure is computed from."""
+
+
+def choose_layer(layers: Iterable[int], value: Callable[[int, slice], float | None]) -> int:
+    """Return the layer with the best value on even items; its figure is then that on odd ones.
+
+    ``value`` takes a layer and the items. Of equal layers the first is chosen.
+    """
+
+    def on_even(layer: int) -> float:
+        own = value(layer, EVEN)
+        return -math.inf if own is None else own
+
+    return max(layers, key=on_even)
+
+
+def in_best_layer(
+    layers: Iterable[int], figure: Callable[[int, slice], Estimate]
+) -> tuple[int, Estimate]:
+    """Return the layer whose figure is the best on even items, and its figure on odd items."""
+    layer = choose_layer(layers, lambda at, items: figure(at, items).value)
+    return layer, figure(layer, ODD)
 
 
 def mean_of(estimates: Sequence[Estimate]) -> float | None:

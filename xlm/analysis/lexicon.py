@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from xlm.analysis import intervals
 from xlm.analysis.intervals import Estimate, Null, undefined
-from xlm.analysis.neighbors import Vectors, centered, nearest, unit
+from xlm.analysis.neighbors import Vectors, centered, nearest, row_cosines, unit
 from xlm.analysis.nulls import of_draws, permutations
 from xlm.analysis.retrieval import CSLS_NEIGHBORS, CUTS, neighborhoods
 from xlm.analysis.states import States
@@ -111,21 +111,30 @@ def rank_candidates(entries: Entries) -> Ranked:
     return found
 
 
-def found_first(
+def found_within(
     entries: Entries, ranked: Ranked, words: Sequence[str]
 ) -> dict[str, NDArray[np.float64]]:
-    """Return whether the best candidate translates each of ``words``, by each way of scoring.
+    """Return if a translation of each of ``words`` is among the best candidates, by measure.
 
-    ``[n]`` each: 1 if it does, 0 if not, NaN for a word without a usable entry.
+    Measures are those of ``word_translation``; ``[n]`` each: 1 if it is, 0 if not, NaN for a word
+    without a usable entry.
     """
     place = {word: at for at, word in enumerate(words)}
     rows = [place[word] for word in entries.sources]
     found = {}
     for name, ids in ranked.items():
-        own = np.full(len(words), np.nan)
-        own[rows] = [int(best[0]) in gold for best, gold in zip(ids, entries.gold, strict=True)]
-        found[name] = own
+        first = _first_hits(ids, _padded_gold(entries))
+        for cut in CUTS:
+            own = np.full(len(words), np.nan)
+            own[rows] = first < cut
+            found[f"{name} P@{cut}"] = own
     return found
+
+
+def _padded_gold(entries: Entries) -> NDArray[np.int64]:
+    """Return the translations of each source word, ``[N, g]``, padded with -1."""
+    widest = max(map(len, entries.gold))
+    return np.array([[*own, *[-1] * (widest - len(own))] for own in entries.gold])
 
 
 def _by_csls(x: Vectors, y: Vectors) -> NDArray[np.int64]:
@@ -138,8 +147,7 @@ def _by_csls(x: Vectors, y: Vectors) -> NDArray[np.int64]:
 def _precisions(
     name: str, ids: NDArray[np.int64], entries: Entries, seed: int
 ) -> dict[str, Estimate]:
-    widest = max(map(len, entries.gold))
-    gold = np.array([[*own, *[-1] * (widest - len(own))] for own in entries.gold])
+    gold = _padded_gold(entries)
     first = _first_hits(ids, gold)
     num = len(ids)
     drawn: dict[int, list[float]] = {cut: [] for cut in CUTS}
@@ -167,21 +175,29 @@ def _first_hits(ids: NDArray[np.int64], gold: NDArray[np.int64]) -> NDArray[np.i
 
 
 def orthogonal_map(x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the orthogonal ``W [D, D]`` with the smallest ‖x W - y‖_F (Schönemann 1966)."""
-    left, _, right = np.linalg.svd(np.asarray(x, np.float64).T @ np.asarray(y, np.float64))
-    return np.asarray(left @ right)
+    """Return the orthogonal ``W [D, D]`` with the smallest ‖x W - y‖_F (Schönemann 1966).
+
+    Fewer pairs than dimensions leave some of W open. It is then the nearest to the identity, so
+    that the map depends on the pairs alone and not on how the last digits are rounded.
+    """
+    product = np.asarray(x, np.float64).T @ np.asarray(y, np.float64)
+    left, values, right = np.linalg.svd(product)
+    rank = int((values > values.max() * len(values) * np.finfo(np.float64).eps).sum())
+    kept, free = slice(rank), slice(rank, None)
+    turn, _, back = np.linalg.svd(left[:, free].T @ right[free].T)
+    return np.asarray(left[:, kept] @ right[kept] + left[:, free] @ turn @ back @ right[free])
 
 
-def translation_after_map(entries: Entries, *, seed: int = 0) -> dict[str, Estimate]:
-    """Return ``word_translation`` of one half of the entries after a map learned on the other.
+def after_map(entries: Entries) -> Entries | None:
+    """Return half of the entries, with source words mapped by the pairs of the other half.
 
     The map is the orthogonal one of unit vectors, each source word with each of its translations.
     Words that share a translation are in the same half; otherwise a map that only knows the
-    translations of its half would find them.
+    translations of its half would find them. None if there are no two halves.
     """
     learned, tested = halves(entries.gold)
     if not learned or not tested:
-        return {"raw nearest P@1": undefined("fewer than 2 entries without a common translation")}
+        return None
     pairs = [(row, at) for row in learned for at in entries.gold[row]]
     x, y = unit(entries.x), unit(entries.y)
     own = orthogonal_map(x[[row for row, _ in pairs]], y[[at for _, at in pairs]])
@@ -189,7 +205,15 @@ def translation_after_map(entries: Entries, *, seed: int = 0) -> dict[str, Estim
     turned = Entries(
         entries.sources, mapped, entries.candidates, y, entries.gold, entries.num_words
     )
-    return word_translation(turned.part(tested), seed=seed)
+    return turned.part(tested)
+
+
+def translation_after_map(entries: Entries, *, seed: int = 0) -> dict[str, Estimate]:
+    """Return ``word_translation`` of the half of the entries that ``after_map`` returns."""
+    tested = after_map(entries)
+    if tested is None:
+        return {"raw nearest P@1": undefined("fewer than 2 entries without a common translation")}
+    return word_translation(tested, seed=seed)
 
 
 def halves(gold: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
@@ -262,7 +286,7 @@ def similarity(
     x: States, y: States, scores: Sequence[float], *, seed: int = 0
 ) -> dict[str, Estimate]:
     """Return the correlations of the cosines of pairs ``[N, D]`` with human scores ``[N]``."""
-    cosines = (unit(x).astype(np.float64) * unit(y)).sum(1)
+    cosines = row_cosines(x, y)
     gold = np.asarray(scores, np.float64)
     found = {}
     for name, ranks in (("Pearson", False), ("Spearman", True)):

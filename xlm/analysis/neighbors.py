@@ -53,6 +53,11 @@ def unit(vectors: NDArray[np.floating]) -> Vectors:
     return np.asarray(own / np.where(norms > 0, norms, 1.0), dtype=np.float32)
 
 
+def row_cosines(x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the cosine of each row of x ``[N, D]`` with the same row of y, ``[N]``."""
+    return np.asarray((unit(x).astype(np.float64) * unit(y)).sum(1))
+
+
 def centered(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the rows of ``[N, D]`` minus their mean, in float64."""
     own = np.asarray(vectors, dtype=np.float64)

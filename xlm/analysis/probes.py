@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xlm.analysis import intervals
 from xlm.analysis.intervals import Estimate, Null, undefined
-from xlm.analysis.neighbors import unit
+from xlm.analysis.neighbors import row_cosines
 from xlm.analysis.readers import InContext
 from xlm.analysis.states import States, encode_words, longest, wrapped_batches
 from xlm.analysis.states import num_layers as layers_of
@@ -236,5 +236,4 @@ def compared(u: States, v: States) -> States:
 
 def context_similarity(u: States, v: States, ratings: Sequence[float]) -> Estimate:
     """Return Spearman's correlation of the cosines of rows ``[n, D]`` with mean ratings."""
-    cosines = (unit(u).astype(np.float64) * unit(v)).sum(1)
-    return intervals.correlated(cosines, np.asarray(ratings), ranks=True)
+    return intervals.correlated(row_cosines(u, v), np.asarray(ratings), ranks=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xlm.analysis import intervals
-from xlm.analysis.intervals import Estimate, Null, undefined
+from xlm.analysis.intervals import ODD, Estimate, Null, choose_layer, undefined
 from xlm.analysis.neighbors import (
     Adjust,
     Rows,
@@ -206,9 +206,7 @@ def _permuted_hits(
 
 def accuracy(x: NDArray[np.floating], y: NDArray[np.floating], *, center: bool = True) -> float:
     """Return the share of rows whose nearest row translates them, the mean of both directions."""
-    one, two = (unit(centered(own) if center else own) for own in (x, y))
-    hits = [hits_within(own_places(*own), 1) for own in ((one, two), (two, one))]
-    return float((hits[0] + hits[1]).mean() / 2)
+    return float(hits_of_rows(x, y, center=center).mean())
 
 
 def best_layer(
@@ -220,12 +218,26 @@ def best_layer(
 
     ``layers`` are those to choose from (None: all).
     """
+
+    def hits(layer: int, rows: slice) -> NDArray[np.float64]:
+        return hits_of_rows(x[layer][rows], y[layer][rows])
+
     wanted = range(len(x)) if layers is None else layers
-    layer = max(wanted, key=lambda at: accuracy(x[at][::2], y[at][::2]))
-    one, two = (unit(centered(own[layer][1::2])) for own in (x, y))
-    hits = [hits_within(own_places(*own), 1) for own in ((one, two), (two, one))]
-    estimate = intervals.mean_of_hits((hits[0] + hits[1]) / 2)
-    return layer, estimate.beside(chance=Null(1 / len(one)))
+    layer = choose_layer(wanted, lambda at, rows: float(hits(at, rows).mean()))
+    own = hits(layer, ODD)
+    return layer, intervals.mean_of_hits(own).beside(chance=Null(1 / len(own)))
+
+
+def hits_of_rows(
+    x: NDArray[np.floating], y: NDArray[np.floating], cut: int = 1, *, center: bool = True
+) -> NDArray[np.float64]:
+    """Return for each row whether its translation is among the ``cut`` nearest ``[N]``.
+
+    The mean of both directions; ties share a hit.
+    """
+    one, two = (unit(centered(own) if center else own) for own in (x, y))
+    hits = [hits_within(own_places(*own), cut) for own in ((one, two), (two, one))]
+    return np.asarray((hits[0] + hits[1]) / 2)
 
 
 def retrieval_by_layer(
@@ -340,3 +352,39 @@ def score_mined(mined: Mined, gold: Mapping[int, int]) -> MiningScores:
     precision, recall = hits / taken, hits / len(gold)
     f1 = 2 * hits / (taken + len(gold))
     return MiningScores(precision, recall, f1)
+
+
+def mined_by_row(mined: Mined, gold: Mapping[int, int], num: int, best: int) -> NDArray[np.float64]:
+    """Return for each of ``num`` rows of x if it is taken, is right and has a translation.
+
+    ``[num, 3]``, of 0 and 1. All pairs that score at least as much as the one of index ``best`` are
+    taken; ``mined_f1`` of the means is the F1 there.
+    """
+    size = int(np.searchsorted(-mined.scores, -mined.scores[best], side="right"))
+    taken = dict(zip(mined.first[:size].tolist(), mined.second[:size].tolist(), strict=True))
+    return np.array(
+        [
+            (row in taken, row in taken and gold.get(row) == taken[row], row in gold)
+            for row in range(num)
+        ],
+        dtype=np.float64,
+    )
+
+
+def mined_f1(means: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return F1 of means of the columns of ``mined_by_row``, ``[R, 3]``."""
+    return np.asarray(2 * means[:, 1] / (means[:, 0] + means[:, 2]))
+
+
+def mined_f1_difference(
+    first: NDArray[np.float64], second: NDArray[np.float64], *, seed: int = 0
+) -> Estimate:
+    """Return F1 of one model's pairs minus that of another's, ``mined_by_row`` of the same rows.
+
+    Each resample of the sentences gives both models' F1; the thresholds stay.
+    """
+    return intervals.ratio(
+        np.concatenate([first, second], axis=1),
+        lambda means: mined_f1(means[:, :3]) - mined_f1(means[:, 3:]),
+        seed,
+    )

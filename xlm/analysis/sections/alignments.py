@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,16 +19,16 @@ from xlm.analysis.alignment import (
     f1_difference,
     link,
     link_counts,
-    link_scores,
     scores_of,
     usable_methods,
     word_links,
     wrong_partners,
 )
-from xlm.analysis.intervals import Estimate, Null
+from xlm.analysis.intervals import ODD, Estimate, Null, in_best_layer
 from xlm.analysis.report import Analysis
+from xlm.analysis.sections.differences import BesideUntrained
 from xlm.analysis.sections.links import AlignedText
-from xlm.analysis.sections.material import MODEL, UNTRAINED, Lacks, Material, beside_untrained
+from xlm.analysis.sections.material import MODEL, UNTRAINED, Lacks, Material
 from xlm.analysis.states import States, encode_words, longest, piece_states, word_states
 from xlm.languages import LanguagePair
 from xlm.model.pretrained import PretrainedModel
@@ -35,6 +36,9 @@ from xlm.model.pretrained import PretrainedModel
 BY_WORDS = ", words"
 """The end of the names of scores of links between the mean states of words."""
 ALONE = Null(None, reason="there is no other sentence")
+
+CHOSEN: tuple[Method, str] = ("argmax", "")
+"""The method, by pieces, whose F1 chooses a layer."""
 
 Counts = dict[tuple[Method, str], NDArray[np.float64]]
 """The ``link_counts`` of each method, by pieces and by words."""
@@ -60,28 +64,32 @@ def aligned(material: Material) -> Analysis:
         found.is_final = False
     for pair, text in material.alignments.items():
         sizes = [(len(a), len(b)) for a, b in zip(text.first, text.second, strict=True)]
-        by_place = link_scores([diagonal(*size) for size in sizes], text.gold, seed=material.seed)
-        fresh: dict[int, dict[str, Estimate]] = {}
+        by_place = link_counts([diagonal(*size) for size in sizes], text.gold)
+        nulls = {
+            score: own.as_null() for score, own in scores_of(by_place, seed=material.seed).items()
+        }
+        results = BesideUntrained(found)
         counted: dict[int, dict[str, Counts]] = {}
         for name, model in material.named_models():
             encoded = _encode(material, model, pair, text)
+            linked: dict[int, NDArray[np.float64]] = {}
             for layer in material.chosen_layers(model):
                 counts = _layer_counts(encoded, layer, text.gold)
+                linked[layer] = counts[CHOSEN]
                 figures = _scores(counts, material.seed)
-                if name == UNTRAINED:
-                    fresh[layer] = figures
-                    continue
-                counted.setdefault(layer, {})[name] = counts
-                wrong = _wrong_nulls(encoded, layer, text.gold, material.seed)
-                figures = beside_untrained(figures, fresh.get(layer))
-                for measure, own in figures.items():
-                    score = measure.removesuffix(BY_WORDS).rsplit(" ", 1)[1]
-                    nulls = {
-                        "diagonal": by_place[score].as_null(),
-                        "wrong partners": wrong.get(measure, ALONE),
-                    }
-                    figures[measure] = own.beside(**nulls)
-                found.add(figures, layer=layer, of=str(pair), model=name)
+                if name != UNTRAINED:
+                    counted.setdefault(layer, {})[name] = counts
+                    wrong = _wrong_nulls(encoded, layer, text.gold, material.seed)
+                    figures = _beside_places(figures, nulls, wrong)
+                results.add(figures, layer=layer, of=str(pair), model=name)
+            layer, best = in_best_layer(linked, partial(_f1_of, linked, material.seed))
+            best = best.beside(
+                diagonal=scores_of(by_place[ODD], seed=material.seed)["F1"].as_null()
+            )
+            results.add(
+                {f"best layer, {CHOSEN[0]} F1": best}, layer=layer, of=str(pair), model=name,
+                is_chosen=True,
+            )  # fmt: skip
             if name != UNTRAINED and encoded.num_cut:
                 found.notes.append(
                     f"{name}, {pair}: {encoded.num_cut:,} sentences were cut at {longest(model)} "
@@ -90,6 +98,24 @@ def aligned(material: Material) -> Analysis:
         for layer, by_model in counted.items():
             _compare(found, by_model, material.seed, layer, pair)
     return found
+
+
+def _beside_places(
+    figures: Mapping[str, Estimate], by_place: Mapping[str, Null], wrong: Mapping[str, Null]
+) -> dict[str, Estimate]:
+    """Return scores beside those of links by position, and of links to another sentence."""
+    found = {}
+    for measure, own in figures.items():
+        score = measure.removesuffix(BY_WORDS).rsplit(" ", 1)[1]
+        nulls = {"diagonal": by_place[score], "wrong partners": wrong.get(measure, ALONE)}
+        found[measure] = own.beside(**nulls)
+    return found
+
+
+def _f1_of(
+    counts: Mapping[int, NDArray[np.float64]], seed: int, layer: int, sentences: slice
+) -> Estimate:
+    return scores_of(counts[layer][sentences], seed=seed)["F1"]
 
 
 def _compare(

@@ -1,18 +1,47 @@
-"""Differences of the analyzed model from each compared one, on the rows that both have."""
+"""Figures of models beside those of random weights, and differences on the rows that both have."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xlm.analysis import intervals
+from xlm.analysis.intervals import Estimate
 from xlm.analysis.report import Analysis
-from xlm.analysis.sections.material import MODEL
+from xlm.analysis.sections.material import MODEL, UNTRAINED, beside_untrained
 
 Rows = NDArray[np.float64]
 """A value of each item ``[n]``; NaN for an item without one."""
+
+
+class BesideUntrained:
+    """Adds figures to an analysis, each beside that of random weights, which come first."""
+
+    def __init__(self, found: Analysis) -> None:
+        self._found = found
+        self._fresh: dict[tuple[str, int | None], Mapping[str, Estimate]] = {}
+
+    def add(
+        self,
+        figures: Mapping[str, Estimate],
+        *,
+        layer: int,
+        of: str = "",
+        model: str,
+        is_chosen: bool = False,
+    ) -> None:
+        """Add a model's figures of a layer; keep them as nulls if the model is random weights.
+
+        ``is_chosen``: the layer is the best, and may be another one in random weights.
+        """
+        at = of, None if is_chosen else layer
+        if model == UNTRAINED:
+            self._fresh[at] = figures
+            return
+        figures = beside_untrained(figures, self._fresh.get(at))
+        self._found.add(figures, layer=layer, of=of, model=model)
 
 
 def add_differences(
@@ -35,6 +64,31 @@ def add_differences(
             continue
         both = ~(np.isnan(own) | np.isnan(theirs))
         difference = intervals.paired(own[both], theirs[both], seed)
+        found.add(
+            {f"{measure}, difference": difference}, layer=layer, of=of, model=f"{MODEL} - {name}"
+        )
+
+
+def add_correlation_differences(
+    found: Analysis,
+    measure: str,
+    rows: Mapping[str, Rows],
+    gold: Sequence[float],
+    seed: int,
+    *,
+    layer: int | None = None,
+    of: str = "",
+    ranks: bool,
+) -> None:
+    """Add the correlation of the analyzed model's rows with ``gold`` minus each other model's.
+
+    ``ranks``: Spearman's correlation, not Pearson's.
+    """
+    own = rows.get(MODEL)
+    for name, theirs in rows.items():
+        if own is None or name == MODEL:
+            continue
+        difference = intervals.paired_correlations(own, theirs, gold, seed, ranks=ranks)
         found.add(
             {f"{measure}, difference": difference}, layer=layer, of=of, model=f"{MODEL} - {name}"
         )

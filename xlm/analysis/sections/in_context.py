@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
 from xlm.analysis.geometry import label_separation
-from xlm.analysis.intervals import Estimate
+from xlm.analysis.intervals import ODD, Estimate, Null, correlated, in_best_layer, share
 from xlm.analysis.minimal_pairs import Judged, by_construction, judge, rows_by_construction
+from xlm.analysis.neighbors import row_cosines
 from xlm.analysis.probes import (
     Probed,
     compared,
-    context_similarity,
     pair_states,
     piece_counts,
     probe,
@@ -22,7 +23,12 @@ from xlm.analysis.probes import (
 )
 from xlm.analysis.readers import InContext, MinimalPair
 from xlm.analysis.report import Analysis
-from xlm.analysis.sections.differences import Rows, add_differences
+from xlm.analysis.sections.differences import (
+    BesideUntrained,
+    Rows,
+    add_correlation_differences,
+    add_differences,
+)
 from xlm.analysis.sections.languages import confusion_table
 from xlm.analysis.sections.material import (
     MODEL,
@@ -67,39 +73,46 @@ def labels_told(material: Material) -> Analysis:
     found.notes.append("even rows of the first language train, odd rows of each language test")
     for task, labeled in material.labeled.items():
         made: dict[Tokenizer, Figures] = {}
-        fresh: dict[tuple[str, int], Figures] = {}
+        results = BesideUntrained(found)
         right: dict[tuple[str, int], dict[str, Rows]] = {}
         for name, model in material.named_models():
             pieces = material.vocabulary(model)
             if pieces not in made:
                 made[pieces] = _by_pieces(material, model, labeled)
-            counted = made[pieces]
             states = {
                 language: material.states(name, model, f"probe {task}", lines, language)
                 for language, lines in labeled.texts.items()
             }
+            answered: dict[str, dict[int, Rows]] = {language: {} for language in states}
             for layer in material.chosen_layers(model):
                 by_layer = {language: own[layer] for language, own in states.items()}
                 for language, told in _tested(by_layer, labeled, material).items():
+                    of = f"{task}, {language}"
                     figures = {**told.figures, **_separation(by_layer, labeled, language, material)}
-                    at = (language, layer)
-                    if name == UNTRAINED:
-                        fresh[at] = figures
-                        continue
-                    right.setdefault(at, {})[name] = told.right
-                    accuracy = figures["accuracy"]
-                    if language in counted:
-                        accuracy = accuracy.beside(**{"piece counts": counted[language].as_null()})
-                    figures = beside_untrained({**figures, "accuracy": accuracy}, fresh.get(at))
-                    found.add(figures, layer=layer, of=f"{task}, {language}", model=name)
-                    last = layer == material.chosen_layers(model)[-1]
-                    if name == MODEL and last:
-                        title = f"{task}, {language}, layer {layer}"
-                        found.tables.append(confusion_table(title, told))
+                    by_pieces = made[pieces][language].as_null()
+                    figures["accuracy"] = figures["accuracy"].beside(**{"piece counts": by_pieces})
+                    results.add(figures, layer=layer, of=of, model=name)
+                    answered[language][layer] = told.right
+                    if name != UNTRAINED:
+                        right.setdefault((language, layer), {})[name] = told.right
+                    if name == MODEL and layer == material.chosen_layers(model)[-1]:
+                        found.tables.append(confusion_table(f"{of}, layer {layer}", told))
+            for language, told_by_layer in answered.items():
+                layer, best = in_best_layer(told_by_layer, partial(_share_right, told_by_layer))
+                results.add(
+                    {"best layer, accuracy": best}, layer=layer, of=f"{task}, {language}",
+                    model=name, is_chosen=True,
+                )  # fmt: skip
         for (language, layer), rows in right.items():
             of = f"{task}, {language}"
             add_differences(found, "accuracy", rows, material.seed, layer=layer, of=of)
     return found
+
+
+def _share_right(right: Mapping[int, Rows], layer: int, rows: slice) -> Estimate:
+    """Return the accuracy of a layer's probe on some test rows."""
+    own = right[layer][rows]
+    return share(float(own.sum()), len(own))
 
 
 def _tested(states: dict[str, States], labeled: Labeled, material: Material) -> dict[str, Probed]:
@@ -148,17 +161,20 @@ def senses_told(material: Material) -> Analysis:
     found = Analysis("WiC")
     train, test = material.wic
     answers = [["same" if row.answer else "other" for row in rows] for rows in (train, test)]
-    fresh: dict[int, Figures] = {}
+    results = BesideUntrained(found)
     right: dict[tuple[str, int], dict[str, Rows]] = {}
     for name, model in material.named_models():
         language, tokens = material.spoken(model, material.english), material.reading.tokens
         inside = _sense_inputs(model, (train, test), language, tokens)
         bare = without_context(train), without_context(test)
         alone = _sense_inputs(model, bare, language, tokens)
+        answered: dict[str, dict[str, dict[int, Rows]]] = {
+            measure: {"inside": {}, "alone": {}} for measure in inside
+        }
         for layer in material.chosen_layers(model):
             figures = {}
             for measure, inputs in inside.items():
-                told, free = (
+                own, free = (
                     probe(
                         made[0][layer], answers[0], made[1][layer], answers[1],
                         seed=material.seed, shuffled=made is inputs,
@@ -166,15 +182,20 @@ def senses_told(material: Material) -> Analysis:
                     for made in (inputs, alone[measure])
                 )  # fmt: skip
                 by_words = free.figures["accuracy"].as_null()
-                accuracy = told.figures["accuracy"].beside(**{"context-free": by_words})
+                accuracy = own.figures["accuracy"].beside(**{"context-free": by_words})
                 figures[f"{measure}, accuracy"] = accuracy
+                answered[measure]["inside"][layer] = own.right
+                answered[measure]["alone"][layer] = free.right
                 if name != UNTRAINED:
-                    right.setdefault((measure, layer), {})[name] = told.right
-            if name == UNTRAINED:
-                fresh[layer] = figures
-            else:
-                figures = beside_untrained(figures, fresh.get(layer))
-                found.add(figures, layer=layer, model=name)
+                    right.setdefault((measure, layer), {})[name] = own.right
+            results.add(figures, layer=layer, model=name)
+        for measure, told in answered.items():
+            layer, best = in_best_layer(told["inside"], partial(_share_right, told["inside"]))
+            by_words = _share_right(told["alone"], layer, ODD).as_null()
+            best = best.beside(**{"chance": Null(0.5), "context-free": by_words})
+            results.add(
+                {f"best layer, {measure}, accuracy": best}, layer=layer, model=name, is_chosen=True
+            )
     for (measure, layer), rows in right.items():
         add_differences(found, f"{measure}, accuracy", rows, material.seed, layer=layer)
     return found
@@ -200,22 +221,40 @@ def similar_in_context(material: Material) -> Analysis:
     if not material.scws:
         raise Lacks("rated words in context: give scws")
     found = Analysis("SCWS")
-    ratings = [row.answer for row in material.scws]
-    fresh: dict[int, Figures] = {}
+    ratings = np.array([row.answer for row in material.scws])
+    results = BesideUntrained(found)
+    cosines: dict[int, dict[str, Rows]] = {}
     for name, model in material.named_models():
         language, tokens = material.spoken(model, material.english), material.reading.tokens
-        inside = words_in_context(model, material.scws, language, tokens=tokens)
-        alone = words_alone(model, material.scws, language, tokens=tokens)
+        inside, alone = (
+            [
+                row_cosines(u, v)
+                for u, v in zip(*read(model, material.scws, language, tokens=tokens), strict=True)
+            ]
+            for read in (words_in_context, words_alone)
+        )
+        agreement = partial(_agreement, inside, alone, ratings)
         for layer in material.chosen_layers(model):
-            own = context_similarity(inside[0][layer], inside[1][layer], ratings)
-            free = context_similarity(alone[0][layer], alone[1][layer], ratings)
-            figures = {"Spearman": own.beside(**{"context-free": free.as_null()})}
-            if name == UNTRAINED:
-                fresh[layer] = figures
-            else:
-                figures = beside_untrained(figures, fresh.get(layer))
-                found.add(figures, layer=layer, model=name)
+            results.add({"Spearman": agreement(layer, slice(None))}, layer=layer, model=name)
+            if name != UNTRAINED:
+                cosines.setdefault(layer, {})[name] = inside[layer]
+        layer, best = in_best_layer(material.chosen_layers(model), agreement)
+        results.add({"best layer, Spearman": best}, layer=layer, model=name, is_chosen=True)
+    for layer, rows in cosines.items():
+        add_correlation_differences(
+            found, "Spearman", rows, ratings.tolist(), material.seed, layer=layer, ranks=True
+        )
     return found
+
+
+def _agreement(
+    inside: Sequence[Rows], alone: Sequence[Rows], ratings: Rows, layer: int, rows: slice
+) -> Estimate:
+    """Return the correlation of a layer's cosines with ratings, beside that without context."""
+    own, free = (
+        correlated(cosines[layer][rows], ratings[rows], ranks=True) for cosines in (inside, alone)
+    )
+    return own.beside(**{"context-free": free.as_null()})
 
 
 def grammatical(material: Material) -> Analysis:

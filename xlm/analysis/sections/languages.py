@@ -11,11 +11,12 @@ from xlm.analysis.geometry import (
     anisotropy_difference,
     label_separation,
     separability,
+    separability_difference,
 )
 from xlm.analysis.intervals import Estimate
 from xlm.analysis.probes import Probed, language_probe, piece_counts, probe
 from xlm.analysis.report import Analysis, Table
-from xlm.analysis.sections.differences import Rows, add_differences
+from xlm.analysis.sections.differences import BesideUntrained, Rows, add_differences
 from xlm.analysis.sections.material import MODEL, UNTRAINED, Lacks, Material, beside_untrained
 from xlm.analysis.states import States
 from xlm.model.pretrained import PretrainedModel
@@ -160,25 +161,46 @@ def separated(material: Material) -> Analysis:
     found = Analysis("separability")
     names = list(parallel)
     labels = [name for name in names for _ in parallel[name]]
-    fresh: dict[int, dict[str, Estimate]] = {}
+    results = BesideUntrained(found)
     for name, model in material.named_models():
-        states = {
-            language: material.states(name, model, "parallel", lines, language)
-            for language, lines in parallel.items()
-        }
+        states = _parallel_states(material, name, model)
         for layer in material.chosen_layers(model):
-            sides = [states[language][layer] for language in names]
+            sides = [own[layer] for own in states]
             figures = separability(sides, seed=material.seed)
             told = label_separation(np.concatenate(sides), labels, seed=material.seed)
             figures.update({f"languages, {measure}": own for measure, own in told.items()})
-            if name == UNTRAINED:
-                fresh[layer] = figures
-            else:
-                figures = beside_untrained(figures, fresh.get(layer))
-                found.add(figures, layer=layer, of=", ".join(names), model=name)
+            results.add(figures, layer=layer, of=", ".join(names), model=name)
             if name == MODEL and layer == material.chosen_layers(model)[-1]:
                 found.tables.append(_principal(names, sides, layer))
+    _compare_separability(found, material)
     return found
+
+
+def _parallel_states(material: Material, name: str, model: PretrainedModel) -> list[list[States]]:
+    """Return the states of the parallel sentences of each language, by layer."""
+    return [
+        material.states(name, model, "parallel", lines, language)
+        for language, lines in material.parallel.items()
+    ]
+
+
+def _compare_separability(found: Analysis, material: Material) -> None:
+    """Add the sentence's share of the model minus that of each other model, layer by layer."""
+    own = _parallel_states(material, MODEL, material.model)
+    for name, model in material.named_models(fresh=False):
+        if name == MODEL:
+            continue
+        theirs = _parallel_states(material, name, model)
+        for layer in material.chosen_layers(material.model):
+            if layer < len(theirs[0]):
+                value = separability_difference(
+                    [side[layer] for side in own], [side[layer] for side in theirs],
+                    seed=material.seed,
+                )  # fmt: skip
+                found.add(
+                    {"sentence without language, difference": value}, layer=layer,
+                    of=", ".join(material.parallel), model=f"{MODEL} - {name}",
+                )  # fmt: skip
 
 
 def _principal(names: list[str], states: Sequence[States], layer: int) -> Table:

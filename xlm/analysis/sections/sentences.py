@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
-
-from xlm.analysis.intervals import Estimate, Null
+from xlm.analysis.intervals import ODD, Estimate, Null, ratio
 from xlm.analysis.kernel_alignment import (
     FEWEST_ROWS,
     MOST_PERMUTED,
@@ -15,18 +13,24 @@ from xlm.analysis.kernel_alignment import (
     cka_matrix,
     kernel_alignment,
 )
-from xlm.analysis.neighbors import centered, hits_within, nearest, own_places, unit
+from xlm.analysis.neighbors import centered, nearest, unit
 from xlm.analysis.report import Analysis, Table, matrix_table
 from xlm.analysis.retrieval import (
+    CUTS,
+    Mined,
     Pairs,
     best_layer,
+    hits_of_rows,
     lexical,
     mine,
+    mined_by_row,
+    mined_f1,
+    mined_f1_difference,
     piece_vectors,
     retrieval,
     score_mined,
 )
-from xlm.analysis.sections.differences import add_differences
+from xlm.analysis.sections.differences import Rows, add_differences
 from xlm.analysis.sections.material import MODEL, UNTRAINED, Lacks, Material, beside_untrained
 from xlm.analysis.states import States, encode_lines
 from xlm.analysis.tlm_gap import (
@@ -105,7 +109,7 @@ def _both_lexical(
         own = material.pairs[pair]
         made[at] = (
             lexical(at[0], own.first, own.second, at[1]),
-            lexical(at[0], own.first[1::2], own.second[1::2], at[1]),
+            lexical(at[0], own.first[ODD], own.second[ODD], at[1]),
         )
     return made[at]
 
@@ -132,20 +136,16 @@ def _note_left_out(found: Analysis, pair: LanguagePair, own: Pairs) -> None:
         )
 
 
-def _row_hits(x: States, y: States) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    one, two = unit(centered(x)), unit(centered(y))
-    hits = [hits_within(own_places(*own), 1) for own in ((one, two), (two, one))]
-    return np.asarray((hits[0] + hits[1]) / 2)
-
-
 def _compare(found: Analysis, material: Material, pair: LanguagePair) -> None:
-    """Add the model's accuracy minus that of each other model, each in its best layer."""
-    hits = {}
+    """Add the model's accuracies minus those of each other model, each in its best layer."""
+    hits: dict[int, dict[str, Rows]] = {cut: {} for cut in CUTS}
     for name, model in material.named_models(fresh=False):
         x, y = material.both_sides(name, model, pair)
         layer, _ = best_layer(x, y, material.chosen_layers(model))
-        hits[name] = _row_hits(x[layer][1::2], y[layer][1::2])
-    add_differences(found, "best layer, centered @1", hits, material.seed, of=str(pair))
+        for cut in CUTS:
+            hits[cut][name] = hits_of_rows(x[layer][ODD], y[layer][ODD], cut)
+    for cut, rows in hits.items():
+        add_differences(found, f"best layer, centered @{cut}", rows, material.seed, of=str(pair))
 
 
 def _examples(material: Material, pair: LanguagePair) -> Table:
@@ -169,19 +169,20 @@ def mined(material: Material) -> Analysis:
     for pair, own in material.pairs.items():
         gold = {at: at for at in range(len(own.first))}
         made: dict[Vocabulary, Null] = {}
+        by_row: dict[str, Rows] = {}
         for name, model in material.named_models(fresh=False):
             vocabulary = material.vocabulary(model), material.spoken_pair(model, pair)
             if vocabulary not in made:
-                made[vocabulary] = _mined_by_pieces(own, vocabulary)
+                sides = piece_vectors(vocabulary[0], own.first, own.second, vocabulary[1])
+                made[vocabulary] = _best_f1(mine(*sides), gold, material.seed)[0].as_null()
             x, y = material.both_sides(name, model, pair)
             layer, _ = best_layer(x, y, material.chosen_layers(model))
             best = mine(x[layer], y[layer])
             scores = score_mined(best, gold)
             at = scores.best
+            f1, by_row[name] = _best_f1(best, gold, material.seed)
             figures = {
-                "best F1": Estimate(
-                    float(scores.f1[at]), num=len(gold), nulls={"lexical": made[vocabulary]}
-                ),
+                "best F1": f1.beside(lexical=made[vocabulary]),
                 "precision there": Estimate(float(scores.precision[at]), num=at + 1),
                 "recall there": Estimate(float(scores.recall[at]), num=len(gold)),
             }
@@ -194,14 +195,17 @@ def mined(material: Material) -> Analysis:
                 ]  # fmt: skip
                 columns = ["score", pair.first, pair.second, "right", *scores._fields]
                 found.tables.append(Table(f"{pair}: mined pairs, layer {layer}", columns, rows))
+        for name, theirs in by_row.items():
+            if name != MODEL:
+                value = mined_f1_difference(by_row[MODEL], theirs, seed=material.seed)
+                found.add({"best F1, difference": value}, of=str(pair), model=f"{MODEL} - {name}")
     return found
 
 
-def _mined_by_pieces(pairs: Pairs, vocabulary: Vocabulary) -> Null:
-    """Return the best F1 of mining by the pieces that both sides share."""
-    sides = piece_vectors(vocabulary[0], pairs.first, pairs.second, vocabulary[1])
-    scores = score_mined(mine(*sides), {at: at for at in range(len(pairs.first))})
-    return Null(float(scores.f1[scores.best]))
+def _best_f1(best: Mined, gold: Mapping[int, int], seed: int) -> tuple[Estimate, Rows]:
+    """Return the best F1, with its interval at this threshold, and ``mined_by_row`` there."""
+    rows = mined_by_row(best, gold, len(gold), score_mined(best, gold).best)
+    return ratio(rows, mined_f1, seed), rows
 
 
 def kernels(material: Material) -> Analysis:

@@ -9,26 +9,29 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xlm.analysis.intervals import Estimate, share
+from xlm.analysis.intervals import Estimate, share, undefined
 from xlm.analysis.lexicon import (
     Entries,
     Lookup,
-    Ranked,
+    after_map,
     file_lookup,
-    found_first,
+    found_within,
     phrase_vectors,
     rank_candidates,
     similarity,
-    translation_after_map,
     usable_entries,
     word_pairs,
     word_translation,
 )
-from xlm.analysis.neighbors import centered, nearest, unit
+from xlm.analysis.neighbors import centered, nearest, row_cosines, unit
 from xlm.analysis.readers import Scored
 from xlm.analysis.report import Analysis, Table
 from xlm.analysis.retrieval import FEWEST_ROWS
-from xlm.analysis.sections.differences import Rows, add_differences
+from xlm.analysis.sections.differences import (
+    Rows,
+    add_correlation_differences,
+    add_differences,
+)
 from xlm.analysis.sections.material import MODEL, UNTRAINED, Lacks, Material, beside_untrained
 from xlm.analysis.sections.sentences import EXAMPLES
 from xlm.analysis.states import States, table_vectors
@@ -56,18 +59,16 @@ def translated(material: Material) -> Analysis:
             for place, layer in [("table", None), *_layers_alone(material, model)]:
                 look = _lookups(material, name, model, pair, layer)
                 entries = usable_entries(dictionary, common, *look)
-                ranked = rank_candidates(entries)
-                figures = _both_translations(entries, material.seed, ranked)
+                figures, found_words = _both_translations(entries, list(dictionary), material.seed)
+                if layer is None:
+                    figures = {f"{place}, {measure}": own for measure, own in figures.items()}
                 if name == UNTRAINED:
                     fresh[place] = figures
                     continue
-                hits = found_first(entries, ranked, list(dictionary))
-                for way, rows in hits.items():
-                    measure = f"{place}, {way} P@1" if layer is None else f"{way} P@1"
+                for way, rows in found_words.items():
+                    measure = f"{place}, {way}" if layer is None else way
                     right.setdefault((measure, layer), {})[name] = rows
                 figures = beside_untrained(figures, fresh.get(place))
-                if layer is None:
-                    figures = {f"{place}, {measure}": own for measure, own in figures.items()}
                 found.add(figures, layer=layer, of=str(pair), model=name)
                 if name == MODEL and layer is None:
                     found.tables.append(_found_words(pair, entries))
@@ -75,7 +76,8 @@ def translated(material: Material) -> Analysis:
             add_differences(found, measure, by_model, material.seed, layer=at, of=str(pair))
         for name, sides in _file_lookups(material, pair).items():
             entries = usable_entries(dictionary, common, *sides)
-            found.add(_both_translations(entries, material.seed), of=str(pair), model=name)
+            figures, _ = _both_translations(entries, list(dictionary), material.seed)
+            found.add(figures, of=str(pair), model=name)
     found.notes += _files_left_out(material, material.dictionaries)
     return found
 
@@ -150,12 +152,21 @@ def _lookups(
 
 
 def _both_translations(
-    entries: Entries, seed: int, ranked: Ranked | None = None
-) -> dict[str, Estimate]:
-    found = word_translation(entries, seed=seed, ranked=ranked)
-    after = translation_after_map(entries, seed=seed)
-    found.update({f"after a map, {measure}": own for measure, own in after.items()})
-    return {**found, "coverage": entries.coverage}
+    entries: Entries, words: Sequence[str], seed: int
+) -> tuple[dict[str, Estimate], dict[str, Rows]]:
+    """Return the figures before and after a map, and which of ``words`` each measure found."""
+    figures, found = {}, {}
+    for place, own in {"": entries, "after a map, ": after_map(entries)}.items():
+        if own is None:
+            reason = "fewer than 2 entries without a common translation"
+            figures[f"{place}raw nearest P@1"] = undefined(reason)
+            continue
+        ranked = rank_candidates(own)
+        measured = word_translation(own, seed=seed, ranked=ranked)
+        figures.update({f"{place}{measure}": value for measure, value in measured.items()})
+        rows = found_within(own, ranked, words)
+        found.update({f"{place}{measure}": value for measure, value in rows.items()})
+    return {**figures, "coverage": entries.coverage}, found
 
 
 def _found_words(pair: LanguagePair, entries: Entries) -> Table:
@@ -179,6 +190,7 @@ def paired(material: Material) -> Analysis:
         looked = _look_up(material, pair, pairs)
         _note_coverage(found, pair, looked)
         _add_paired(found, material, pair, looked, word_pairs)
+        _compare_cosines(found, material, pair, looked)
     for pair, scored in material.similarity.items():
         _add_similarity(found, material, pair, scored)
     found.notes += _files_left_out(material, [*material.dictionaries, *material.similarity])
@@ -232,6 +244,7 @@ def _add_similarity(
     _note_coverage(found, pair, looked)
     gold = np.array([own.score for own in scored])[looked.usable].tolist()
     _add_paired(found, material, pair, looked, lambda x, y, seed: similarity(x, y, gold, seed=seed))
+    _compare_correlations(found, material, pair, looked, gold)
     single = [own for own in scored if " " not in own.first and " " not in own.second]
     if not single:
         return
@@ -242,6 +255,40 @@ def _add_similarity(
         return {"Spearman": similarity(x, y, scores, seed=seed)["Spearman"]}
 
     _add_paired(found, material, pair, lowered, of_words, ", single words")
+
+
+def _cosines(looked: _Looked) -> dict[str, Rows]:
+    """Return the cosines of the usable pairs in each model."""
+    return {
+        name: row_cosines(x[looked.usable], y[looked.usable])
+        for name, x, y in looked.sides
+        if name != UNTRAINED
+    }
+
+
+def _compare_cosines(
+    found: Analysis, material: Material, pair: LanguagePair, looked: _Looked
+) -> None:
+    """Add the model's mean cosine of paired words minus that of each other one."""
+    if looked.usable.sum() >= FEWEST_ROWS:
+        add_differences(found, "cosine", _cosines(looked), material.seed, of=str(pair))
+
+
+def _compare_correlations(
+    found: Analysis,
+    material: Material,
+    pair: LanguagePair,
+    looked: _Looked,
+    gold: Sequence[float],
+) -> None:
+    """Add the model's correlations with the scores minus those of each other one."""
+    if looked.usable.sum() < FEWEST_ROWS:
+        return
+    for measure, ranks in (("Pearson", False), ("Spearman", True)):
+        cosines = _cosines(looked)
+        add_correlation_differences(
+            found, measure, cosines, gold, material.seed, of=str(pair), ranks=ranks
+        )
 
 
 def _add_paired(
