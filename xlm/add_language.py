@@ -129,7 +129,7 @@ def _leave(
             "bodies": grown.bodies,
             "tries": tries,
             "select": asked,
-            "chosen": {"seed": runs[best].seed, "guard_permitting": True, **choice.to_json()},
+            "chosen": {"seed": runs[best].seed, **choice.to_json()},
             "converged": not tries[best]["fired"],
             "guarded": config.guard is not None,
             "likeness_measured": reference_file(config) is not None,

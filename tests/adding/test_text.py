@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,28 @@ def test_a_folder_belongs_to_one_text_and_vocabulary(
     with pytest.raises(ConfigError, match=message):
         add_language(replace(config, **given))
     assert (added / "report.json").stat().st_mtime_ns == before
+
+
+def test_a_folder_of_a_version_with_fewer_settings_goes_on(
+    added: Path, pretrained: Path, text: Path
+) -> None:
+    """What it did not have is what is the default now; another value is another setting."""
+    path = added / "text.json"
+    kept = path.read_text(encoding="utf-8")
+    older = json.loads(kept)
+    assert older["vocabulary"].pop("alpha") == Vocabulary().alpha
+    given = replace(
+        settings(pretrained, added, text, positions="copy", start="focus",
+                 adapters=AdapterConfig(size=4)),
+        old_text={"en": str(text)},
+    )  # fmt: skip
+    path.write_text(json.dumps(older), encoding="utf-8")
+    try:
+        add_language(given)
+        with pytest.raises(ConfigError, match="begun with vocabulary.alpha 0.5, but .* is 0.9"):
+            add_language(replace(given, vocabulary=replace(given.vocabulary, alpha=0.9)))
+    finally:
+        path.write_text(kept, encoding="utf-8")
 
 
 def test_a_table_that_did_not_converge_is_named_where_it_is_put_in(

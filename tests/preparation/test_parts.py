@@ -20,7 +20,7 @@ import pytest
 from xlm import disk
 from xlm.config.cli import to_yaml
 from xlm.errors import ConfigError, DataError
-from xlm.preparation.parts import pieces, stages, work
+from xlm.preparation.parts import folders, pieces, stages, work
 from xlm.preparation.parts.folders import make_once
 from xlm.prepare import Aligned, Cleaning, Prepare, Texts, Vocabulary, prepare, prepare_part
 from xlm.storage import atomic_directory
@@ -191,7 +191,11 @@ def test_a_killed_preparation_of_several_processes_goes_on(config: Prepare) -> N
     assert content("parts/whole") == content("whole")
 
 
-def test_a_part_is_left_to_a_process_of_a_killed_call(tmp_path: Path) -> None:
+def test_a_part_is_left_to_a_process_of_a_killed_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr(folders, "_SILENCE", 0.1)
     folder, made = tmp_path / "lines" / "00000", []
 
     def finish() -> None:
@@ -206,6 +210,7 @@ def test_a_part_is_left_to_a_process_of_a_killed_call(tmp_path: Path) -> None:
     begun.wait()
     make_once(folder, lambda: made.append(folder))
     assert (folder / "lines").read_text() == "read" and not made
+    assert f"another process writes {folder}: waiting" in caplog.text
     other.join()
 
     later = tmp_path / "lines" / "00001"

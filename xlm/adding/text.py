@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, asdict, fields, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -78,16 +78,27 @@ def _check_same(config: AddLanguage) -> None:
     if not path.exists():  # of a version that did not keep them
         return
     found = read_json(path)
-    for name, value in _kept(config).items():
-        if name in found and found[name] != value:
-            was, now = found[name], value
-            if name != "old_text":
-                field = next(own for own in value if found[name].get(own) != value[own])
-                name, was, now = f"{name}.{field}", found[name].get(field), value[field]
-            raise ConfigError(
-                f"{config.folder} was begun with {name} {was}, but {name} is {now}: give another "
-                "folder, or the same settings"
-            )
+    for name, was, now in _changes(found, config):
+        raise ConfigError(
+            f"{config.folder} was begun with {name} {was}, but {name} is {now}: give another "
+            "folder, or the same settings"
+        )
+
+
+def _changes(found: Mapping[str, Any], config: AddLanguage) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the name of each setting that is another than was kept, its value then and now.
+
+    A setting that an earlier version did not have is what its default is.
+    """
+    kept = _kept(config)
+    for name, own in (("text", config.text), ("vocabulary", config.vocabulary)):
+        for field in fields(own) if name in found else ():
+            default = field.default if field.default_factory is MISSING else field.default_factory()
+            was, now = found[name].get(field.name, default), kept[name][field.name]
+            if was != now:
+                yield f"{name}.{field.name}", was, now
+    if "old_text" in found and found["old_text"] != config.old_text:
+        yield "old_text", found["old_text"], config.old_text
 
 
 def _check_kind(config: AddLanguage, model: Tokenizer) -> None:

@@ -6,6 +6,7 @@ may leave a damaged one, which its checksums show.
 
 from __future__ import annotations
 
+import logging
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -20,6 +21,10 @@ from xlm.storage import atomic_directory, is_being_written, read_json
 _PIECE = 1 << 20
 _PATIENCE = 60.0
 """Seconds to wait for a process of a killed call, which ends on its own."""
+_SILENCE = 2.0
+"""Seconds to wait without a word."""
+
+log = logging.getLogger("xlm")
 
 
 @contextmanager
@@ -38,8 +43,11 @@ def make_once(folder: Path, make: Callable[[], None]) -> None:
 
     One may: a process of the same command that was killed a moment ago ends a moment later.
     """
-    end = time.monotonic() + _PATIENCE
-    while is_being_written(folder) and time.monotonic() < end:
+    start, is_said = time.monotonic(), False
+    while is_being_written(folder) and (waited := time.monotonic() - start) < _PATIENCE:
+        if waited > _SILENCE and not is_said:
+            log.info("another process writes %s: waiting up to %.0f s for it", folder, _PATIENCE)
+            is_said = True
         time.sleep(0.02)
     try:
         if not folder.exists():
