@@ -106,7 +106,7 @@ def plain(result: Result) -> str:
         rows = [{"": name, **own} for name, own in rows.items()]
     if rows:
         heads = list(dict.fromkeys(head for row in rows for head in row))
-        heads = [head for head in heads if _is_plain(rows[0].get(head))]
+        heads = [head for head in heads if all(_is_plain(row.get(head)) for row in rows)]
         cells = [[_show(row.get(head, "")) for head in heads] for row in rows]
         return markdown([head.replace("_", " ") for head in heads], cells)
     values = {k: v for k, v in result.items() if k not in SURROUNDINGS and _is_plain(v)}
