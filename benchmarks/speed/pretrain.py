@@ -257,6 +257,7 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=20, help="end to end: updates of a round")
     parser.add_argument("--bare", action="store_true", help="no whole trainings")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--record", default="pretrain", help="the name of the JSON of results")
     parser.add_argument("--quick", action="store_true", help="try it on a tiny shape; only printed")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -281,10 +282,10 @@ def main() -> None:
             )
             sys.stdout.write(f"{ends[-1]}\n")
     if not arguments.quick:
-        name = "pretrain_large" if arguments.shapes == ["xlm-15"] else "pretrain"
+        name = arguments.record
         record.write(name, {"threads": arguments.threads, "rows": steps})
         if ends:
-            record.write("pretrain_end_to_end", {"threads": arguments.threads, "rows": ends})
+            record.write(f"{name}_end_to_end", {"threads": arguments.threads, "rows": ends})
 
 
 if __name__ == "__main__":

@@ -25,11 +25,11 @@ from typing import Any
 
 from benchmarks.studies.learning import kept
 from benchmarks.support import downstream, record, toy
+from benchmarks.support.analysis_tables import ENCODER
 from xlm.analysis.page import estimate_of
 from xlm.analysis.report import leaves_in_words
 from xlm.analyze import Analyze, analyze
 
-ENCODER = "MiniLM (English)"
 XQUAD = ("en", "ar", "de", "es", "hi", "tr", "zh")
 SHOWN = {
     "retrieval": ("best layer, centered @1",),
@@ -189,7 +189,7 @@ def rows_of(report: Report, found: dict[str, Any]) -> Iterator[dict[str, Any]]:
         for measure in measures:
             for row in own:
                 ending = row["measure"].removeprefix(measure)
-                if ending not in ("", ", difference") or row["value"] is None:
+                if ending not in ("", ", difference"):
                     continue
                 if name == "minimal pairs" and row["of"] not in GROUPS:
                     continue
@@ -208,7 +208,8 @@ def in_middle(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     by_figure: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in rows:
         by_figure.setdefault((row["model"], row["of"], row["figure"]), []).append(row)
-    return [own[len(own) // 2] for own in by_figure.values()]
+    middle = (own[len(own) // 2] for own in by_figure.values())
+    return [row for row in middle if row["value"] is not None]
 
 
 def main() -> None:

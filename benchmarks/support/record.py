@@ -27,7 +27,7 @@ def surroundings() -> dict[str, Any]:
         "date": datetime.date.today().isoformat(),
         "commit": commit,
         "command": " ".join(["python", "-m", _module(), *arguments]),
-        "processor": _processor(),
+        "processor": f"{_processor()} ({torch.backends.cpu.get_cpu_capability()})",
         "cores": len(os.sched_getaffinity(0)),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),

@@ -156,6 +156,10 @@ def test_senses_are_compared_on_the_same_rows(monkeypatch: pytest.MonkeyPatch) -
     found = senses_told(material(wic=(rows, rows[:60])))
     for measure in ("first state of the pair, accuracy", "words, accuracy"):
         check_better(found, "", measure, 60)
+        best = [own for own in found.figures if own.measure == f"best layer, {measure}"]
+        assert [own.model for own in best] == ["model", "other"]
+        assert all(own.estimate.num == 30 for own in best)
+        assert {"commonest", "context-free"} <= set(best[0].estimate.nulls)
 
 
 def test_words_are_compared_where_both_models_have_an_entry(
@@ -189,6 +193,23 @@ def test_words_are_compared_where_both_models_have_an_entry(
     for wider in ("table, raw CSLS P@10", "table, after a map, raw nearest P@5"):
         own = differences(found)["en-hi", f"{wider}, difference"]
         assert own.low is not None and own.low > 0.3 and own.num < 39
+
+
+def test_a_map_is_tested_on_the_same_half_in_every_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that lacks the first word tests its map on the words that the other one does."""
+
+    def planted(given: Material, name: str, *_: object) -> tuple[Lookup, Lookup]:
+        def look(asked: Sequence[str]) -> tuple[States, NDArray[np.bool_]]:
+            lacks = "a0" if name == "model" else ""
+            return noise(len(asked)), np.array([word != lacks for word in asked])
+
+        return look, look
+
+    monkeypatch.setattr(words, "_lookups", planted)
+    given = {f"a{at}": [f"b{at}"] for at in range(40)}
+    found = words.translated(material(dictionaries={LanguagePair("en", "hi"): given}))
+    own = differences(found)["en-hi", "table, after a map, raw nearest P@1, difference"]
+    assert own.num == 20
 
 
 def test_ratings_in_context_are_compared_on_the_same_rows(

@@ -141,6 +141,10 @@ def test_two_models_share_of_the_sentence_is_compared() -> None:
     assert own.value == pytest.approx(shares[0] - shares[1]) and own.low > 0
     same = separability_difference(near, near)
     assert (same.value, same.low, same.high) == (0, 0, 0)
+    few = separability_difference(near[:, :9], far[:, :9])
+    assert few.value is not None and few.low is None
+    flat = np.zeros((3, 60, 8)) + np.arange(3)[:, None, None]
+    assert separability_difference(near, flat).reason == "all of the scatter is language"
 
 
 def test_languages_laid_over_each_other() -> None:

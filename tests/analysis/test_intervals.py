@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from xlm.analysis.intervals import (
+    Estimate,
     Null,
     correlated,
     correlation,
@@ -21,6 +22,7 @@ from xlm.analysis.intervals import (
     resampled_means,
     share,
     undefined,
+    wilson,
 )
 from xlm.metrics.agreement import pearson
 
@@ -122,8 +124,8 @@ def test_a_layer_is_chosen_on_even_items_and_told_on_odd_ones() -> None:
     hits = {0: np.array([0.0, 1, 0, 1]), 1: np.array([1.0, 0, 1, 1]), 2: np.array([1.0, 1, 1, 1])}
     layer, own = in_best_layer(hits, lambda at, items: share(hits[at][items].sum(), 2))
     assert layer == 1 and own.value == 0.5  # of equal layers the first
-    nothing = undefined("nothing")
-    assert in_best_layer([3, 2], lambda at, items: nothing) == (3, nothing)
+    _, nothing = in_best_layer([3, 2], lambda at, items: undefined("nothing"))
+    assert nothing.value is None and "no layer" in nothing.reason
 
 
 def test_correlations_of_two_models_are_compared_on_the_same_items() -> None:
@@ -151,3 +153,15 @@ def test_intervals_of_differences_of_correlations_cover_what_they_say() -> None:
         own = paired_correlations(one, two, gold, seed)
         covered += own.low <= 0 <= own.high
     assert 0.95 * 300 - 12 <= covered <= 0.95 * 300 + 12
+
+
+def test_differences_of_few_items_have_no_interval() -> None:
+    for num, has in ((9, False), (10, True)):
+        one, two = np.random.default_rng(0).normal(size=(2, num))
+        found = [paired(one, two, 0), paired_correlations(one, two, np.arange(num), 0)]
+        assert all((own.low is not None) == has for own in found)
+
+
+def test_shares_at_the_ends_are_exact() -> None:
+    assert share(0, 3).low == 0 and share(3, 3).high == 1
+    assert Estimate(0.0, *wilson(0.0, 3), 3, {"commonest": Null(0.0)}).leaves("commonest") is False

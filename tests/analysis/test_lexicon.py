@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from xlm.analysis.intervals import Estimate
 from xlm.analysis.lexicon import (
     Entries,
+    after_map,
     file_lookup,
     halves,
     orthogonal_map,
     phrase_vectors,
     similarity,
-    translation_after_map,
     usable_entries,
     word_pairs,
     word_translation,
@@ -29,6 +30,10 @@ def planted(num: int = 2000, width: int = 60, noise: float = 0.05) -> Entries:
     y = (x @ turn + noise * DRAW.normal(size=x.shape)).astype(np.float32)
     words = [str(at) for at in range(num)]
     return Entries(words, x, words, y, [[at] for at in range(num)], num)
+
+
+def translation_after_map(entries: Entries) -> dict[str, Estimate]:
+    return word_translation(after_map(entries, *halves(entries.gold)))
 
 
 def test_a_planted_map_is_found() -> None:

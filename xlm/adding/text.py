@@ -88,7 +88,8 @@ def _check_same(config: AddLanguage) -> None:
 def _changes(found: Mapping[str, Any], config: AddLanguage) -> Iterator[tuple[str, Any, Any]]:
     """Yield the name of each setting that is another than was kept, its value then and now.
 
-    A setting that an earlier version did not have is what its default is.
+    A field that an earlier version did not have is taken for its default. Parts that it did not
+    keep at all are not compared.
     """
     kept = _kept(config)
     for name, own in (("text", config.text), ("vocabulary", config.vocabulary)):

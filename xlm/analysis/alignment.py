@@ -179,8 +179,10 @@ def f1_difference(
     Both are of the same sentences, and each resample of these gives both models' F1.
     """
     width = len(_COLUMNS)
-    return intervals.ratio(
-        np.concatenate([first, second], axis=1),
-        lambda means: _f1(means[:, :width]) - _f1(means[:, width:]),
-        seed,
+    return intervals.of_enough(
+        intervals.ratio(
+            np.concatenate([first, second], axis=1),
+            lambda means: _f1(means[:, :width]) - _f1(means[:, width:]),
+            seed,
+        )
     )

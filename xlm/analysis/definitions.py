@@ -127,7 +127,7 @@ READING = (
     "of the same shape. Permuted: one side's rows in 200 random orders; the band holds 95 % of "
     "them, p is the share that reach the figure. Length: the same, among rows of as many pieces. "
     "Lexical: pieces that both sides share. Chance: guessing. The best layer is chosen on even "
-    "rows, and its figure is that of odd ones. A figure above its nulls says "
+    "(test) rows, and its figure is that of odd ones. A figure above its nulls says "
     "that the model has something; one within them says nothing about the model. Intervals are "
     "95 %: Wilson's for shares, Fisher's for correlations, the bootstrap over sentences for other "
     "means; another seed of training is a source of variation that they do not hold."

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,8 @@ from xlm.analysis.neighbors import nearest, unit
 from xlm.analysis.nulls import of_draws, permutations
 from xlm.errors import DataError
 
+LEAST_LEFT = 1e-12
+ALL_LANGUAGE = "all of the scatter is language"
 Stacked = NDArray[np.floating] | Sequence[NDArray[np.floating]]
 """States ``[k, n, D]`` of n sentences in k languages, or a list of each language's."""
 
@@ -199,11 +202,12 @@ def separability(x: Stacked, *, seed: int = 0) -> dict[str, Estimate]:
     null = of_draws(value, [part / own.total for part in drawn])
     found["sentence"] = Estimate(value, num=num, nulls={"permuted": null})
     left = own.sentence + own.rest
-    if left <= 1e-12 * own.total:
-        found["sentence without language"] = undefined("all of the scatter is language", num)
+    if left <= LEAST_LEFT * own.total:
+        found["sentence without language"] = undefined(ALL_LANGUAGE, num)
         return found
     estimate = intervals.ratio(scatter_by_sentence(x), sentence_share, seed)
     null = of_draws(own.sentence / left, [part / left for part in drawn])
+    estimate = replace(intervals.of_enough(estimate), num=num)
     found["sentence without language"] = estimate.beside(permuted=null)
     return found
 
@@ -234,10 +238,15 @@ def separability_difference(x: Stacked, y: Stacked, *, seed: int = 0) -> Estimat
 
     Both are ``[k, n, D]`` of the same sentences, each resample of which gives both shares.
     """
-    return intervals.ratio(
-        np.concatenate([scatter_by_sentence(x), scatter_by_sentence(y)], axis=1),
-        lambda means: sentence_share(means[:, :2]) - sentence_share(means[:, 2:]),
-        seed,
+    for own in (scatter(x), scatter(y)):
+        if own.sentence + own.rest <= LEAST_LEFT * own.total:
+            return undefined(ALL_LANGUAGE, len(x[0]))
+    return intervals.of_enough(
+        intervals.ratio(
+            np.concatenate([scatter_by_sentence(x), scatter_by_sentence(y)], axis=1),
+            lambda means: sentence_share(means[:, :2]) - sentence_share(means[:, 2:]),
+            seed,
+        )
     )
 
 

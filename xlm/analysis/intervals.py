@@ -22,6 +22,8 @@ Z95 = 1.959963984540054
 """The normal deviate that 2.5 % exceed."""
 NUM_RESAMPLES = 1000
 """Number of resamples of a bootstrap."""
+FEWEST_RESAMPLED = 10
+"""Fewer items have no interval of a difference: their resamples are too much alike."""
 _CELLS = 1 << 22
 """Number of indices that a bootstrap draws at a time."""
 
@@ -116,7 +118,9 @@ def wilson(value: float, num: int, z: float = Z95) -> tuple[float, float]:
     middle = value + z * z / (2 * num)
     half = z * math.sqrt(value * (1 - value) / num + z * z / (4 * num * num))
     scale = 1 + z * z / num
-    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+    # at the ends rounding would leave a trace above 0, or below 1
+    low = 0.0 if value <= 0 else max(0.0, (middle - half) / scale)
+    return low, 1.0 if value >= 1 else min(1.0, (middle + half) / scale)
 
 
 def correlation(value: float | None, num: int, *, ranks: bool = False) -> Estimate:
@@ -224,7 +228,14 @@ def _counts(random: Random, size: int, num: int) -> NDArray[np.float64]:
 
 def paired(first: ArrayLike, second: ArrayLike, *address: Part) -> Estimate:
     """Return the mean of ``first`` minus ``second`` on the same items ``[n]``, by the bootstrap."""
-    return mean(np.asarray(first, np.float64) - np.asarray(second, np.float64), *address)
+    return of_enough(mean(np.asarray(first, np.float64) - np.asarray(second, np.float64), *address))
+
+
+def of_enough(estimate: Estimate) -> Estimate:
+    """Return an estimate by the bootstrap, without its interval if it is of fewer than 10 items."""
+    if estimate.num >= FEWEST_RESAMPLED:
+        return estimate
+    return replace(estimate, low=None, high=None)
 
 
 def paired_correlations(
@@ -253,7 +264,7 @@ def paired_correlations(
         if (own := difference(np.repeat(np.arange(num), counts.astype(np.int64)))) is not None
     ]
     low, high = np.quantile(drawn, [0.025, 0.975])
-    return Estimate(value, float(low), float(high), num)
+    return of_enough(Estimate(value, float(low), float(high), num))
 
 
 EVEN, ODD = slice(0, None, 2), slice(1, None, 2)
@@ -276,8 +287,13 @@ def choose_layer(layers: Iterable[int], value: Callable[[int, slice], float | No
 def in_best_layer(
     layers: Iterable[int], figure: Callable[[int, slice], Estimate]
 ) -> tuple[int, Estimate]:
-    """Return the layer whose figure is the best on even items, and its figure on odd items."""
+    """Return the layer whose figure is the best on even items, and its figure on odd items.
+
+    The figure is not defined if no layer has one on even items.
+    """
     layer = choose_layer(layers, lambda at, items: figure(at, items).value)
+    if figure(layer, EVEN).value is None:
+        return layer, undefined("no layer has a figure on even rows, which choose it")
     return layer, figure(layer, ODD)
 
 

@@ -177,27 +177,28 @@ def _first_hits(ids: NDArray[np.int64], gold: NDArray[np.int64]) -> NDArray[np.i
 def orthogonal_map(x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the orthogonal ``W [D, D]`` with the smallest ‖x W - y‖_F (Schönemann 1966).
 
-    Fewer pairs than dimensions leave some of W open. It is then the nearest to the identity, so
-    that the map depends on the pairs alone and not on how the last digits are rounded.
+    Fewer pairs than dimensions leave a part of W open. That part is as near to the identity as the
+    rest allows, and does not depend on how the last digits of float32 vectors are rounded.
     """
     product = np.asarray(x, np.float64).T @ np.asarray(y, np.float64)
     left, values, right = np.linalg.svd(product)
-    rank = int((values > values.max() * len(values) * np.finfo(np.float64).eps).sum())
+    rank = int((values > values.max() * len(values) * np.finfo(np.float32).eps).sum())
     kept, free = slice(rank), slice(rank, None)
     turn, _, back = np.linalg.svd(left[:, free].T @ right[free].T)
     return np.asarray(left[:, kept] @ right[kept] + left[:, free] @ turn @ back @ right[free])
 
 
-def after_map(entries: Entries) -> Entries | None:
-    """Return half of the entries, with source words mapped by the pairs of the other half.
+def after_map(entries: Entries, learned: Sequence[int], tested: Sequence[int]) -> Entries:
+    """Return the tested entries, their source words mapped by the pairs of the learned ones.
 
     The map is the orthogonal one of unit vectors, each source word with each of its translations.
-    Words that share a translation are in the same half; otherwise a map that only knows the
-    translations of its half would find them. None if there are no two halves.
+    ``learned`` and ``tested`` are rows of the entries. Raises DataError if one of them is empty.
     """
-    learned, tested = halves(entries.gold)
     if not learned or not tested:
-        return None
+        raise DataError(
+            f"{len(learned):,} entries to learn a map from and {len(tested):,} to test it: "
+            "expected at least one of each without a common translation"
+        )
     pairs = [(row, at) for row in learned for at in entries.gold[row]]
     x, y = unit(entries.x), unit(entries.y)
     own = orthogonal_map(x[[row for row, _ in pairs]], y[[at for _, at in pairs]])
@@ -208,17 +209,10 @@ def after_map(entries: Entries) -> Entries | None:
     return turned.part(tested)
 
 
-def translation_after_map(entries: Entries, *, seed: int = 0) -> dict[str, Estimate]:
-    """Return ``word_translation`` of the half of the entries that ``after_map`` returns."""
-    tested = after_map(entries)
-    if tested is None:
-        return {"raw nearest P@1": undefined("fewer than 2 entries without a common translation")}
-    return word_translation(tested, seed=seed)
-
-
 def halves(gold: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
     """Return the rows of two halves; rows linked by shared translations are in the same half.
 
+    A map that only knows the translations of its half would otherwise find them in the other one.
     The links may pass through other rows. Each group of linked rows goes to the half that has fewer
     rows so far.
     """

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from xlm.analysis import figures
-from xlm.analysis.definitions import DEFINITIONS, READING
+from xlm.analysis.definitions import DEFINITIONS, READING, Definition
 from xlm.analysis.intervals import Estimate, Null
 from xlm.analysis.report import leaves_in_words
 from xlm.errors import NotInstalled
@@ -80,7 +80,7 @@ def _section(name: str, own: Mapping[str, Any], folder: Path | None) -> str:
         drawn.append(f"<div class='wide'>{svg}</div>")
     if drawn:
         parts.append(f"<div class='pictures'>{''.join(drawn)}</div>")
-    shown = [row for row in own["figures"] if row["measure"] in definition.shown]
+    shown = [row for row in own["figures"] if _is_shown(row["measure"], definition)]
     rest = len(own["figures"]) - len(shown)
     parts.append(_figure_table(shown))
     if rest:
@@ -89,6 +89,12 @@ def _section(name: str, own: Mapping[str, Any], folder: Path | None) -> str:
         if table["kind"] != "points":
             parts.append(_table(table))
     return "\n".join(parts)
+
+
+def _is_shown(measure: str, definition: Definition) -> bool:
+    """Return whether a measure, one of its best layer or a difference of it is shown."""
+    own = measure.removeprefix("best layer, ").removesuffix(", difference")
+    return own in definition.shown
 
 
 def _pictures(name: str, own: Mapping[str, Any]) -> Iterable[Any]:

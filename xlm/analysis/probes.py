@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from xlm.analysis import intervals
 from xlm.analysis.intervals import Estimate, Null, undefined
-from xlm.analysis.neighbors import row_cosines
 from xlm.analysis.readers import InContext
 from xlm.analysis.states import States, encode_words, longest, wrapped_batches
 from xlm.analysis.states import num_layers as layers_of
@@ -36,6 +35,15 @@ class Probed(NamedTuple):
     """``[labels, labels]``: rows are gold, columns predicted."""
     right: NDArray[np.float64]
     """1 for each test row that was answered right, 0 for the others, ``[m]``."""
+    commonest: NDArray[np.float64]
+    """1 for each test row with the commonest label of the training rows, 0 for others, ``[m]``."""
+
+    def on(self, rows: slice) -> Estimate:
+        """Return the accuracy on some test rows, beside that of guessing the commonest label."""
+        own = intervals.share(float(self.right[rows].sum()), len(self.right[rows]))
+        if own.value is None:
+            return own
+        return own.beside(commonest=Null(float(self.commonest[rows].mean())))
 
 
 def probe(
@@ -66,8 +74,8 @@ def probe(
     figures = class_figures(counts, labels)
     right = (predicted == gold).astype(np.float64)
     accuracy = intervals.share(int(right.sum()), len(gold))
-    commonest = int(np.bincount(own).argmax())
-    nulls = {"commonest": Null(float((gold == commonest).mean()))}
+    commonest = (gold == np.bincount(own).argmax()).astype(np.float64)
+    nulls = {"commonest": Null(float(commonest.mean()))}
     if shuffled:
         order = np.argsort(Random("shuffled", seed).words(len(own)))
         wrong = _fit(train, own[order]).predict(np.asarray(test))
@@ -80,7 +88,7 @@ def probe(
             if value is None
             else Estimate(value, num=len(gold))
         )
-    return Probed(found, labels, confusion_matrix(counts, len(labels)), right)
+    return Probed(found, labels, confusion_matrix(counts, len(labels)), right, commonest)
 
 
 def _fit(rows: ArrayLike, labels: NDArray[np.int64]) -> Any:
@@ -232,8 +240,3 @@ def pair_states(
 def compared(u: States, v: States) -> States:
     """Return ``[u; v; |u - v|; u · v]`` of rows ``[n, D]``, ``[n, 4 D]``."""
     return np.concatenate([u, v, np.abs(u - v), u * v], axis=1)
-
-
-def context_similarity(u: States, v: States, ratings: Sequence[float]) -> Estimate:
-    """Return Spearman's correlation of the cosines of rows ``[n, D]`` with mean ratings."""
-    return intervals.correlated(row_cosines(u, v), np.asarray(ratings), ranks=True)

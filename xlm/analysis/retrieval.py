@@ -383,8 +383,10 @@ def mined_f1_difference(
 
     Each resample of the sentences gives both models' F1; the thresholds stay.
     """
-    return intervals.ratio(
-        np.concatenate([first, second], axis=1),
-        lambda means: mined_f1(means[:, :3]) - mined_f1(means[:, 3:]),
-        seed,
+    return intervals.of_enough(
+        intervals.ratio(
+            np.concatenate([first, second], axis=1),
+            lambda means: mined_f1(means[:, :3]) - mined_f1(means[:, 3:]),
+            seed,
+        )
     )

@@ -73,13 +73,15 @@ def aligned(material: Material) -> Analysis:
         for name, model in material.named_models():
             encoded = _encode(material, model, pair, text)
             linked: dict[int, NDArray[np.float64]] = {}
+            by_others: dict[int, Counts] = {}
             for layer in material.chosen_layers(model):
                 counts = _layer_counts(encoded, layer, text.gold)
                 linked[layer] = counts[CHOSEN]
                 figures = _scores(counts, material.seed)
                 if name != UNTRAINED:
                     counted.setdefault(layer, {})[name] = counts
-                    wrong = _wrong_nulls(encoded, layer, text.gold, material.seed)
+                    by_others[layer] = _wrong_counts(encoded, layer, text.gold)
+                    wrong = _scores(by_others[layer], material.seed)
                     figures = _beside_places(figures, nulls, wrong)
                 results.add(figures, layer=layer, of=str(pair), model=name)
             layer, best = in_best_layer(linked, partial(_f1_of, linked, material.seed))
@@ -101,13 +103,14 @@ def aligned(material: Material) -> Analysis:
 
 
 def _beside_places(
-    figures: Mapping[str, Estimate], by_place: Mapping[str, Null], wrong: Mapping[str, Null]
+    figures: Mapping[str, Estimate], by_place: Mapping[str, Null], wrong: Mapping[str, Estimate]
 ) -> dict[str, Estimate]:
     """Return scores beside those of links by position, and of links to another sentence."""
     found = {}
     for measure, own in figures.items():
         score = measure.removesuffix(BY_WORDS).rsplit(" ", 1)[1]
-        nulls = {"diagonal": by_place[score], "wrong partners": wrong.get(measure, ALONE)}
+        other = wrong[measure].as_null() if measure in wrong else ALONE
+        nulls = {"diagonal": by_place[score], "wrong partners": other}
         found[measure] = own.beside(**nulls)
     return found
 
@@ -179,8 +182,8 @@ def _scores(counts: Counts, seed: int) -> dict[str, Estimate]:
     }
 
 
-def _wrong_nulls(encoded: _Encoded, layer: int, gold: Sequence[Gold], seed: int) -> dict[str, Null]:
-    """Return ``_scores`` of links to another sentence of similar length, none for one."""
+def _wrong_counts(encoded: _Encoded, layer: int, gold: Sequence[Gold]) -> Counts:
+    """Return ``_layer_counts`` of links to another sentence of similar length, none for one."""
     if len(gold) < 2:
         return {}
     partners = wrong_partners([len(words) for words in encoded.second_words])
@@ -188,5 +191,4 @@ def _wrong_nulls(encoded: _Encoded, layer: int, gold: Sequence[Gold], seed: int)
         second=[encoded.second[at] for at in partners],
         second_words=[encoded.second_words[at] for at in partners],
     )
-    scores = _scores(_layer_counts(others, layer, gold), seed)
-    return {measure: own.as_null() for measure, own in scores.items()}
+    return _layer_counts(others, layer, gold)

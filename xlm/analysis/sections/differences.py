@@ -12,7 +12,7 @@ from xlm.analysis.intervals import Estimate
 from xlm.analysis.report import Analysis
 from xlm.analysis.sections.material import MODEL, UNTRAINED, beside_untrained
 
-Rows = NDArray[np.float64]
+Values = NDArray[np.float64]
 """A value of each item ``[n]``; NaN for an item without one."""
 
 
@@ -21,7 +21,7 @@ class BesideUntrained:
 
     def __init__(self, found: Analysis) -> None:
         self._found = found
-        self._fresh: dict[tuple[str, int | None], Mapping[str, Estimate]] = {}
+        self._fresh: dict[tuple[str, int | None], dict[str, Estimate]] = {}
 
     def add(
         self,
@@ -38,7 +38,7 @@ class BesideUntrained:
         """
         at = of, None if is_chosen else layer
         if model == UNTRAINED:
-            self._fresh[at] = figures
+            self._fresh.setdefault(at, {}).update(figures)
             return
         figures = beside_untrained(figures, self._fresh.get(at))
         self._found.add(figures, layer=layer, of=of, model=model)
@@ -47,7 +47,7 @@ class BesideUntrained:
 def add_differences(
     found: Analysis,
     measure: str,
-    rows: Mapping[str, Rows],
+    rows: Mapping[str, Values],
     seed: int,
     *,
     layer: int | None = None,
@@ -72,7 +72,7 @@ def add_differences(
 def add_correlation_differences(
     found: Analysis,
     measure: str,
-    rows: Mapping[str, Rows],
+    rows: Mapping[str, Values],
     gold: Sequence[float],
     seed: int,
     *,

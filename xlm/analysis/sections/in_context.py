@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from xlm.analysis.geometry import label_separation
-from xlm.analysis.intervals import ODD, Estimate, Null, correlated, in_best_layer, share
+from xlm.analysis.intervals import ODD, Estimate, correlated, in_best_layer
 from xlm.analysis.minimal_pairs import Judged, by_construction, judge, rows_by_construction
 from xlm.analysis.neighbors import row_cosines
 from xlm.analysis.probes import (
@@ -25,7 +25,7 @@ from xlm.analysis.readers import InContext, MinimalPair
 from xlm.analysis.report import Analysis
 from xlm.analysis.sections.differences import (
     BesideUntrained,
-    Rows,
+    Values,
     add_correlation_differences,
     add_differences,
 )
@@ -72,9 +72,9 @@ def labels_told(material: Material) -> Analysis:
     found = Analysis("probes")
     found.notes.append("even rows of the first language train, odd rows of each language test")
     for task, labeled in material.labeled.items():
-        made: dict[Tokenizer, Figures] = {}
+        made: dict[Tokenizer, dict[str, Probed]] = {}
         results = BesideUntrained(found)
-        right: dict[tuple[str, int], dict[str, Rows]] = {}
+        right: dict[tuple[str, int], dict[str, Values]] = {}
         for name, model in material.named_models():
             pieces = material.vocabulary(model)
             if pieces not in made:
@@ -83,25 +83,26 @@ def labels_told(material: Material) -> Analysis:
                 language: material.states(name, model, f"probe {task}", lines, language)
                 for language, lines in labeled.texts.items()
             }
-            answered: dict[str, dict[int, Rows]] = {language: {} for language in states}
+            answered: dict[str, dict[int, Probed]] = {language: {} for language in states}
             for layer in material.chosen_layers(model):
                 by_layer = {language: own[layer] for language, own in states.items()}
                 for language, told in _tested(by_layer, labeled, material).items():
                     of = f"{task}, {language}"
                     figures = {**told.figures, **_separation(by_layer, labeled, language, material)}
-                    by_pieces = made[pieces][language].as_null()
+                    by_pieces = made[pieces][language].figures["accuracy"].as_null()
                     figures["accuracy"] = figures["accuracy"].beside(**{"piece counts": by_pieces})
                     results.add(figures, layer=layer, of=of, model=name)
-                    answered[language][layer] = told.right
+                    answered[language][layer] = told
                     if name != UNTRAINED:
                         right.setdefault((language, layer), {})[name] = told.right
                     if name == MODEL and layer == material.chosen_layers(model)[-1]:
                         found.tables.append(confusion_table(f"{of}, layer {layer}", told))
             for language, told_by_layer in answered.items():
-                layer, best = in_best_layer(told_by_layer, partial(_share_right, told_by_layer))
+                layer, best = in_best_layer(told_by_layer, partial(_accuracy, told_by_layer))
+                by_pieces = made[pieces][language].on(ODD).as_null()
                 results.add(
-                    {"best layer, accuracy": best}, layer=layer, of=f"{task}, {language}",
-                    model=name, is_chosen=True,
+                    {"best layer, accuracy": best.beside(**{"piece counts": by_pieces})},
+                    layer=layer, of=f"{task}, {language}", model=name, is_chosen=True,
                 )  # fmt: skip
         for (language, layer), rows in right.items():
             of = f"{task}, {language}"
@@ -109,10 +110,9 @@ def labels_told(material: Material) -> Analysis:
     return found
 
 
-def _share_right(right: Mapping[int, Rows], layer: int, rows: slice) -> Estimate:
+def _accuracy(told: Mapping[int, Probed], layer: int, rows: slice) -> Estimate:
     """Return the accuracy of a layer's probe on some test rows."""
-    own = right[layer][rows]
-    return share(float(own.sum()), len(own))
+    return told[layer].on(rows)
 
 
 def _tested(states: dict[str, States], labeled: Labeled, material: Material) -> dict[str, Probed]:
@@ -133,7 +133,8 @@ def _separation(
     return {f"labels, {measure}": value for measure, value in own.items()}
 
 
-def _by_pieces(material: Material, model: PretrainedModel, labeled: Labeled) -> Figures:
+def _by_pieces(material: Material, model: PretrainedModel, labeled: Labeled) -> dict[str, Probed]:
+    """Return the probe of each language's piece counts."""
     first = next(iter(labeled.texts))
     encoded = {
         language: material.piece_rows(lines, language, model)
@@ -145,12 +146,11 @@ def _by_pieces(material: Material, model: PretrainedModel, labeled: Labeled) -> 
     for language, rows in encoded.items():
         test = rows[1::2]
         counts = piece_counts([*train, *test], size)
-        told = probe(
+        found[language] = probe(
             counts[: len(train)], labeled.labels[first][::2],
             counts[len(train) :], labeled.labels[language][1::2],
             seed=material.seed, shuffled=False,
         )  # fmt: skip
-        found[language] = told.figures["accuracy"]
     return found
 
 
@@ -162,15 +162,14 @@ def senses_told(material: Material) -> Analysis:
     train, test = material.wic
     answers = [["same" if row.answer else "other" for row in rows] for rows in (train, test)]
     results = BesideUntrained(found)
-    right: dict[tuple[str, int], dict[str, Rows]] = {}
+    right: dict[tuple[str, int], dict[str, Values]] = {}
     for name, model in material.named_models():
         language, tokens = material.spoken(model, material.english), material.reading.tokens
         inside = _sense_inputs(model, (train, test), language, tokens)
         bare = without_context(train), without_context(test)
         alone = _sense_inputs(model, bare, language, tokens)
-        answered: dict[str, dict[str, dict[int, Rows]]] = {
-            measure: {"inside": {}, "alone": {}} for measure in inside
-        }
+        told: dict[str, dict[int, Probed]] = {measure: {} for measure in inside}
+        bare_told: dict[str, dict[int, Probed]] = {measure: {} for measure in inside}
         for layer in material.chosen_layers(model):
             figures = {}
             for measure, inputs in inside.items():
@@ -184,18 +183,17 @@ def senses_told(material: Material) -> Analysis:
                 by_words = free.figures["accuracy"].as_null()
                 accuracy = own.figures["accuracy"].beside(**{"context-free": by_words})
                 figures[f"{measure}, accuracy"] = accuracy
-                answered[measure]["inside"][layer] = own.right
-                answered[measure]["alone"][layer] = free.right
+                told[measure][layer], bare_told[measure][layer] = own, free
                 if name != UNTRAINED:
                     right.setdefault((measure, layer), {})[name] = own.right
             results.add(figures, layer=layer, model=name)
-        for measure, told in answered.items():
-            layer, best = in_best_layer(told["inside"], partial(_share_right, told["inside"]))
-            by_words = _share_right(told["alone"], layer, ODD).as_null()
-            best = best.beside(**{"chance": Null(0.5), "context-free": by_words})
+        for measure, by_layer in told.items():
+            layer, best = in_best_layer(by_layer, partial(_accuracy, by_layer))
+            by_words = bare_told[measure][layer].on(ODD).as_null()
             results.add(
-                {f"best layer, {measure}, accuracy": best}, layer=layer, model=name, is_chosen=True
-            )
+                {f"best layer, {measure}, accuracy": best.beside(**{"context-free": by_words})},
+                layer=layer, model=name, is_chosen=True,
+            )  # fmt: skip
     for (measure, layer), rows in right.items():
         add_differences(found, f"{measure}, accuracy", rows, material.seed, layer=layer)
     return found
@@ -223,7 +221,7 @@ def similar_in_context(material: Material) -> Analysis:
     found = Analysis("SCWS")
     ratings = np.array([row.answer for row in material.scws])
     results = BesideUntrained(found)
-    cosines: dict[int, dict[str, Rows]] = {}
+    cosines: dict[int, dict[str, Values]] = {}
     for name, model in material.named_models():
         language, tokens = material.spoken(model, material.english), material.reading.tokens
         inside, alone = (
@@ -248,7 +246,7 @@ def similar_in_context(material: Material) -> Analysis:
 
 
 def _agreement(
-    inside: Sequence[Rows], alone: Sequence[Rows], ratings: Rows, layer: int, rows: slice
+    inside: Sequence[Values], alone: Sequence[Values], ratings: Values, layer: int, rows: slice
 ) -> Estimate:
     """Return the correlation of a layer's cosines with ratings, beside that without context."""
     own, free = (

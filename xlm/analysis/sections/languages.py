@@ -16,7 +16,7 @@ from xlm.analysis.geometry import (
 from xlm.analysis.intervals import Estimate
 from xlm.analysis.probes import Probed, language_probe, piece_counts, probe
 from xlm.analysis.report import Analysis, Table
-from xlm.analysis.sections.differences import BesideUntrained, Rows, add_differences
+from xlm.analysis.sections.differences import BesideUntrained, Values, add_differences
 from xlm.analysis.sections.material import MODEL, UNTRAINED, Lacks, Material, beside_untrained
 from xlm.analysis.states import States
 from xlm.model.pretrained import PretrainedModel
@@ -44,7 +44,7 @@ def languages_told(material: Material) -> Analysis:
     }
     counted: dict[Tokenizer, Estimate] = {}
     fresh: dict[int, dict[str, Estimate]] = {}
-    right: dict[tuple[str, int], dict[str, Rows]] = {}
+    right: dict[tuple[str, int], dict[str, Values]] = {}
     for name, model in material.named_models():
         pieces = material.vocabulary(model)
         if pieces not in counted:
@@ -79,7 +79,7 @@ def languages_told(material: Material) -> Analysis:
     return found
 
 
-def _by_sentence(told: Probed, num_languages: int) -> Rows:
+def _by_sentence(told: Probed, num_languages: int) -> Values:
     """Return the share of right answers on each sentence, over its translations."""
     return np.asarray(told.right.reshape(num_languages, -1).mean(0))
 

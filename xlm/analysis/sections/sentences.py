@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
-from xlm.analysis.intervals import ODD, Estimate, Null, ratio
+from xlm.analysis.intervals import ODD, Estimate, Null, of_enough, ratio
 from xlm.analysis.kernel_alignment import (
     FEWEST_ROWS,
     MOST_PERMUTED,
@@ -30,7 +31,7 @@ from xlm.analysis.retrieval import (
     retrieval,
     score_mined,
 )
-from xlm.analysis.sections.differences import Rows, add_differences
+from xlm.analysis.sections.differences import Values, add_differences
 from xlm.analysis.sections.material import MODEL, UNTRAINED, Lacks, Material, beside_untrained
 from xlm.analysis.states import States, encode_lines
 from xlm.analysis.tlm_gap import (
@@ -138,7 +139,7 @@ def _note_left_out(found: Analysis, pair: LanguagePair, own: Pairs) -> None:
 
 def _compare(found: Analysis, material: Material, pair: LanguagePair) -> None:
     """Add the model's accuracies minus those of each other model, each in its best layer."""
-    hits: dict[int, dict[str, Rows]] = {cut: {} for cut in CUTS}
+    hits: dict[int, dict[str, Values]] = {cut: {} for cut in CUTS}
     for name, model in material.named_models(fresh=False):
         x, y = material.both_sides(name, model, pair)
         layer, _ = best_layer(x, y, material.chosen_layers(model))
@@ -169,7 +170,7 @@ def mined(material: Material) -> Analysis:
     for pair, own in material.pairs.items():
         gold = {at: at for at in range(len(own.first))}
         made: dict[Vocabulary, Null] = {}
-        by_row: dict[str, Rows] = {}
+        by_row: dict[str, Values] = {}
         for name, model in material.named_models(fresh=False):
             vocabulary = material.vocabulary(model), material.spoken_pair(model, pair)
             if vocabulary not in made:
@@ -202,10 +203,14 @@ def mined(material: Material) -> Analysis:
     return found
 
 
-def _best_f1(best: Mined, gold: Mapping[int, int], seed: int) -> tuple[Estimate, Rows]:
-    """Return the best F1, with its interval at this threshold, and ``mined_by_row`` there."""
+def _best_f1(best: Mined, gold: Mapping[int, int], seed: int) -> tuple[Estimate, Values]:
+    """Return the best F1, with its interval at this threshold, and ``mined_by_row`` there.
+
+    An F1 of 0 or 1 is that of every resample, and has no interval.
+    """
     rows = mined_by_row(best, gold, len(gold), score_mined(best, gold).best)
-    return ratio(rows, mined_f1, seed), rows
+    f1 = of_enough(ratio(rows, mined_f1, seed))
+    return replace(f1, low=None, high=None) if f1.low == f1.high else f1, rows
 
 
 def kernels(material: Material) -> Analysis:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from xlm.analysis.lexicon import (
     after_map,
     file_lookup,
     found_within,
+    halves,
     phrase_vectors,
     rank_candidates,
     similarity,
@@ -28,7 +30,7 @@ from xlm.analysis.readers import Scored
 from xlm.analysis.report import Analysis, Table
 from xlm.analysis.retrieval import FEWEST_ROWS
 from xlm.analysis.sections.differences import (
-    Rows,
+    Values,
     add_correlation_differences,
     add_differences,
 )
@@ -52,14 +54,14 @@ def translated(material: Material) -> Analysis:
         raise Lacks("a dictionary: give dictionaries")
     found = Analysis("word translation")
     for pair, dictionary in material.dictionaries.items():
-        common = _common_words(material, pair.second)
+        common, split = _common_words(material, pair.second), _Halves.of(dictionary)
         fresh: dict[str, dict[str, Estimate]] = {}
-        right: dict[tuple[str, int | None], dict[str, Rows]] = {}
+        right: dict[tuple[str, int | None], dict[str, Values]] = {}
         for name, model in material.named_models():
             for place, layer in [("table", None), *_layers_alone(material, model)]:
                 look = _lookups(material, name, model, pair, layer)
                 entries = usable_entries(dictionary, common, *look)
-                figures, found_words = _both_translations(entries, list(dictionary), material.seed)
+                figures, found_words = _both_translations(entries, split, material.seed)
                 if layer is None:
                     figures = {f"{place}, {measure}": own for measure, own in figures.items()}
                 if name == UNTRAINED:
@@ -76,7 +78,7 @@ def translated(material: Material) -> Analysis:
             add_differences(found, measure, by_model, material.seed, layer=at, of=str(pair))
         for name, sides in _file_lookups(material, pair).items():
             entries = usable_entries(dictionary, common, *sides)
-            figures, _ = _both_translations(entries, list(dictionary), material.seed)
+            figures, _ = _both_translations(entries, split, material.seed)
             found.add(figures, of=str(pair), model=name)
     found.notes += _files_left_out(material, material.dictionaries)
     return found
@@ -151,21 +153,45 @@ def _lookups(
     return of(pair.first, "first"), of(pair.second, "second")
 
 
+class _Halves(NamedTuple):
+    """A dictionary's source words, the same halves of which learn and test a map in every model."""
+
+    words: list[str]
+    learned: frozenset[str]
+
+    @classmethod
+    def of(cls, dictionary: Mapping[str, Sequence[str]]) -> _Halves:
+        """Return the halves of a dictionary, words with a common translation in one of them."""
+        words = list(dictionary)
+        place = {word: at for at, word in enumerate(dict.fromkeys(chain(*dictionary.values())))}
+        learned, _ = halves([[place[word] for word in own] for own in dictionary.values()])
+        return cls(words, frozenset(words[at] for at in learned))
+
+    def rows(self, entries: Entries) -> tuple[list[int], list[int]]:
+        """Return the rows of the entries that learn a map, and those that test it."""
+        sides: tuple[list[int], list[int]] = ([], [])
+        for at, word in enumerate(entries.sources):
+            sides[word not in self.learned].append(at)
+        return sides
+
+
 def _both_translations(
-    entries: Entries, words: Sequence[str], seed: int
-) -> tuple[dict[str, Estimate], dict[str, Rows]]:
-    """Return the figures before and after a map, and which of ``words`` each measure found."""
-    figures, found = {}, {}
-    for place, own in {"": entries, "after a map, ": after_map(entries)}.items():
-        if own is None:
-            reason = "fewer than 2 entries without a common translation"
-            figures[f"{place}raw nearest P@1"] = undefined(reason)
-            continue
-        ranked = rank_candidates(own)
-        measured = word_translation(own, seed=seed, ranked=ranked)
-        figures.update({f"{place}{measure}": value for measure, value in measured.items()})
-        rows = found_within(own, ranked, words)
-        found.update({f"{place}{measure}": value for measure, value in rows.items()})
+    entries: Entries, split: _Halves, seed: int
+) -> tuple[dict[str, Estimate], dict[str, Values]]:
+    """Return the figures before and after a map, and the words that each measure found."""
+    ranked = rank_candidates(entries)
+    figures = word_translation(entries, seed=seed, ranked=ranked)
+    found = found_within(entries, ranked, split.words)
+    try:
+        mapped = after_map(entries, *split.rows(entries))
+    except DataError as error:
+        figures["after a map, raw nearest P@1"] = undefined(str(error))
+        return {**figures, "coverage": entries.coverage}, found
+    ranked = rank_candidates(mapped)
+    for measure, value in word_translation(mapped, seed=seed, ranked=ranked).items():
+        figures[f"after a map, {measure}"] = value
+    for measure, hits in found_within(mapped, ranked, split.words).items():
+        found[f"after a map, {measure}"] = hits
     return {**figures, "coverage": entries.coverage}, found
 
 
@@ -257,7 +283,7 @@ def _add_similarity(
     _add_paired(found, material, pair, lowered, of_words, ", single words")
 
 
-def _cosines(looked: _Looked) -> dict[str, Rows]:
+def _cosines(looked: _Looked) -> dict[str, Values]:
     """Return the cosines of the usable pairs in each model."""
     return {
         name: row_cosines(x[looked.usable], y[looked.usable])
@@ -284,8 +310,8 @@ def _compare_correlations(
     """Add the model's correlations with the scores minus those of each other one."""
     if looked.usable.sum() < FEWEST_ROWS:
         return
+    cosines = _cosines(looked)
     for measure, ranks in (("Pearson", False), ("Spearman", True)):
-        cosines = _cosines(looked)
         add_correlation_differences(
             found, measure, cosines, gold, material.seed, of=str(pair), ranks=ranks
         )
