@@ -176,7 +176,10 @@ def made(report: Report, data: Path, folder: Path) -> dict[str, Any]:
     started = time.perf_counter()
     found = analyze(Analyze(folder=str(folder), root=str(data.resolve()), **report.settings))
     seconds = time.perf_counter() - started
-    missing = {own["analysis"]: own["lacks"] for own in found["missing"]}
+    source = str(report.settings["model"])  # a path of this machine
+    missing = {
+        own["analysis"]: own["lacks"].replace(source, report.model) for own in found["missing"]
+    }
     return {
         "seconds": round(seconds, 1), "rows": in_middle(list(rows_of(report, found))),
         "made": list(found["analyses"]), "missing": missing}  # fmt: skip

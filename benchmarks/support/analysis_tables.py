@@ -10,6 +10,8 @@ from xlm.analysis.page import estimate_of
 
 ENCODER = "MiniLM (English)"
 OVERLAP = "overlap: "
+LEFT_OUT = (OVERLAP, "anisotropy: effective rank")
+"""The beginnings of figures without nulls, which are in the JSON."""
 DIFFERENCE = ", difference"
 Row = Mapping[str, Any]
 
@@ -44,7 +46,7 @@ def by_model(rows: Iterable[Row]) -> str:
     """Return the figures beside their nulls; bold ones are above every null."""
     groups: dict[tuple[str, str, str], dict[str, Row]] = {}
     for row in rows:
-        if not row["figure"].startswith(OVERLAP):
+        if not row["figure"].startswith(LEFT_OUT):
             figure = row["figure"].removesuffix(DIFFERENCE)
             groups.setdefault((figure, row["text"], row["of"]), {})[row["model"]] = row
     names = list(dict.fromkeys(name for own in groups.values() for name in own))
