@@ -140,9 +140,10 @@ def test_queries_as_vectors(model: tuple[str, PretrainedModel], file: Path) -> N
                        output=str(written)))  # fmt: skip
     best = [int(row.split(" ")[1]) if row else 0 for row in written.read_text().split("\n")[:-1]]
     own = list(range(1, len(LINES) + 1))
-    own[-1] = LINES.index(LINES[-1]) + 1  # the same line twice: the first is found
     own[2] = 0  # a vector of zeros has no neighbors
-    assert best == own
+    assert best[:-1] == own[:-1]
+    # the same line twice: in batches of other sizes its vectors differ by the last digits
+    assert best[-1] in (LINES.index(LINES[-1]) + 1, len(LINES))
 
 
 def test_what_cannot_be_searched(model: tuple[str, PretrainedModel], file: Path) -> None:
