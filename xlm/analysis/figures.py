@@ -44,15 +44,18 @@ def matplotlib() -> Any:
 def curves(title: str, rows: Iterable[Row], measures: Sequence[str]) -> Any:
     """Return a picture of measures by layer, a panel for each text, a color for each line.
 
-    None if no measure has two layers or more.
+    None if no text has figures of two layers or more.
     """
     own = [
         row
         for row in rows
         if row.get("measure") in measures and "layer" in row and row["value"] is not None
     ]
-    panels = list(dict.fromkeys(row.get("of", "") for row in own))
-    if len({row["layer"] for row in own}) < 2:
+    layers: dict[str, set[int]] = {}
+    for row in own:
+        layers.setdefault(row.get("of", ""), set()).add(row["layer"])
+    panels = [of for of, found in layers.items() if len(found) > 1]
+    if not panels:
         return None
     pyplot = matplotlib()
     shown = panels[:MOST_PANELS]
